@@ -1,0 +1,136 @@
+"""Run a spec here and now: find its artifact in the store, or make it, once among all who ask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core import store
+from core.progress import Progress
+from core.specs import AttackSpec, CompareSpec, SweepSpec, Task, TrainSpec
+from core.store import Artifact, Outcome
+
+_logger = logging.getLogger(__name__)
+
+Note = Callable[[str], None]
+"""Takes a sentence for people."""
+
+
+def run(
+    task: Task, root: Path | None = None, *, device: str | None = None, on_progress: Progress | None = None
+) -> Artifact | list[Artifact]:
+    """Find what `task` asks for in the store, or make it here; a comparison gives the list of its sweeps.
+
+    Among several askers, in any process, one makes it and the others wait. A damaged artifact is set aside, said in the
+    log, and made again. device: "cpu" or "cuda"; None takes CUDA when there is one. Whatever the runner or
+    `on_progress` raises passes through, and the store is as it was.
+    """
+    made = run_all(task, root, device=device, on_progress=on_progress)
+    return made if isinstance(task, CompareSpec) else made[0]
+
+
+def run_all(
+    task: Task,
+    root: Path | None = None,
+    *,
+    device: str | None = None,
+    on_progress: Progress | None = None,
+    note: Note = _logger.warning,
+) -> list[Artifact]:
+    """As `run`, always a list; `note` is told of damage."""
+    root = Path(root) if root is not None else store.default_root()
+    task = store.resolve(task, root)
+    report = on_progress or _silent
+    cells = parts(task)
+    return [
+        _make(cell, root, device, _part(report, place, cells) if len(cells) > 1 else report, note)
+        for place, cell in enumerate(cells)
+    ]
+
+
+def parts(task: Task) -> list[TrainSpec | AttackSpec | SweepSpec]:
+    """The specs of the artifacts that `task` leaves: a comparison's sweeps, else the task itself."""
+    return list(task.sweeps()) if isinstance(task, CompareSpec) else [task]
+
+
+def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artifact] | None:
+    """Every artifact that `task` leaves, when all of them are in the store; damaged ones are set aside."""
+    found = [_find(part, root, note) for part in parts(task)]
+    there = [artifact for artifact in found if artifact is not None]
+    return there if len(there) == len(found) else None
+
+
+def runner_for(task: Task) -> Callable[..., Outcome]:
+    """The function that makes the artifact of `task`; importing it imports torch."""
+    if isinstance(task, TrainSpec):
+        from core import training
+
+        return training.run
+    if isinstance(task, AttackSpec):
+        from core.evaluation import attack
+
+        return attack.run
+    if isinstance(task, SweepSpec):
+        from core.evaluation import sweep
+
+        return sweep.run
+    raise ValueError(f"task: expected train, attack or sweep, got {type(task).__name__}")
+
+
+def default_device() -> str:
+    """CUDA where there is one, else the CPU; imports torch."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _make(task: Task, root: Path, device: str | None, report: Progress, note: Note) -> Artifact:
+    found = _find(task, root, note)
+    if found is None:
+        with store.lock(task, root, on_wait=lambda: report(0, 1, phase="waiting for another process that makes it")):
+            found = _find(task, root, note)  # whoever held the lock may have made it
+            if found is None:
+                runner = runner_for(task)
+                outcome = runner(task, root, device=device or default_device(), on_progress=report)
+                return store.write(task, root, card=outcome.card, arrays=outcome.arrays, tables=outcome.tables)
+    report(1, 1, phase="found in the store")
+    return found
+
+
+def _find(task: Task, root: Path, note: Note) -> Artifact | None:
+    try:
+        return store.find(task, root)
+    except store.DamagedArtifact as damage:
+        note(str(damage))
+        return None
+
+
+def _part(report: Progress, place: int, cells: list[TrainSpec | AttackSpec | SweepSpec]) -> Progress:
+    """Progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
+    cell = cells[place]
+    assert isinstance(cell, SweepSpec)
+    name, size = f"{place + 1} of {len(cells)}: {cell.attack.slug()} on {cell.model}", cell.n
+
+    def part(
+        done: int,
+        total: int,
+        *,
+        phase: str | None = None,
+        snapshot: dict[str, np.ndarray] | None = None,
+        **metrics: Any,
+    ) -> None:
+        share = min(1.0, done / total) if total else 0.0
+        whole = f"{name}, {phase}" if phase else name
+        report(place * size + int(share * size), len(cells) * size, phase=whole, snapshot=snapshot, **metrics)
+
+    return part
+
+
+def _silent(
+    done: int, total: int, *, phase: str | None = None, snapshot: dict[str, np.ndarray] | None = None, **metrics: Any
+) -> None:
+    """Nobody listens."""
