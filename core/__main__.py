@@ -1,20 +1,302 @@
-"""The command line: `python -m core work <job folder>` is the body of a job's process."""
+"""The command line, made from the specs: `python -m core {train, models, attack, sweep, compare} --help`.
+
+Flags are the specs' fields. Results go to standard output (`--json`: as JSON), progress and errors to standard error;
+exit status 0, or 2 for a request that is refused, or 1 for one that fails.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import math
 import sys
+import types
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from tabulate import tabulate
+
+from core import store
+from core.data_folder import DataMissing
+from core.specs import (
+    DATASETS,
+    METHODS,
+    PRESETS,
+    RECIPES,
+    TASKS,
+    AttackSpec,
+    CompareSpec,
+    DataSpec,
+    Spec,
+    SweepSpec,
+    TrainSpec,
+    explain,
+)
+
+_SUMMARIES = {
+    "train": "train a model, or find it in the store",
+    "models": "list the saved models",
+    "attack": "attack images of a model and keep what was made",
+    "sweep": "accuracy and confidence of a model against ε",
+    "compare": "several models under several attacks, as one table",
+}
 
 
-def main(arguments: list[str]) -> int:
-    """Run one command; returns the exit status."""
-    if len(arguments) == 2 and arguments[0] == "work":
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if len(arguments) == 2 and arguments[0] == "work":  # the body of a job's process, started by core.jobs
         from core import jobs
 
         return jobs.work(Path(arguments[1]))
-    print("usage: python -m core work <job folder>", file=sys.stderr)
-    return 2
+    options = vars(_parser(arguments).parse_args(arguments))
+    command, as_json = options.pop("command"), options.pop("json")
+    try:
+        if command == "models":
+            _print_models(as_json)
+        else:
+            _run(command, {name: value for name, value in options.items() if value is not None}, as_json)
+    except ValidationError as error:
+        print(explain(error), file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (DataMissing, store.DamagedArtifact, FloatingPointError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the store is as it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+# ---------------------------------------------------------------- flags from fields
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m core", description="Adversarial Lab")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ", ".join(_SUMMARIES) + "}")
+    for name, summary in _SUMMARIES.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        if name == "train":
+            command.add_argument("--preset", choices=list(PRESETS), help="settings by name; other flags change them")
+            _add_fields(command, DataSpec)
+            command.add_argument("--recipe", choices=list(RECIPES), help="how a batch's loss is made")
+            _add_fields(command, TrainSpec, leave_out=("data", "recipe"))
+        elif name != "models":
+            _add_fields(command, TASKS[name], leave_out=("attack", "attacks"))
+            _add_attack_flags(command, name, arguments)
+    return parser
+
+
+def _add_attack_flags(command: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> None:
+    names = ", ".join(METHODS)
+    if name == "compare":
+        command.add_argument("--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {names}")
+        return
+    command.add_argument("--attack", help=f"one of {names}; its settings become flags (--attack pgd --help)")
+    # which settings there are depends on the method: look for it before the flags are made
+    finder = argparse.ArgumentParser(add_help=False)
+    finder.add_argument("--attack", default="fgsm")
+    method = METHODS.get(finder.parse_known_args(list(arguments))[0].attack)
+    if method:
+        _add_fields(command.add_argument_group(method.title, method.help), method, leave_out=("name",))
+
+
+def _add_fields(command: Any, spec: type[Spec], leave_out: tuple[str, ...] = ()) -> None:
+    for name, info in spec.model_fields.items():
+        if name in leave_out:
+            continue
+        flag = "--" + name.replace("_", "-")
+        text = _help(info)
+        if info.annotation is bool:
+            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif _is_tuple(info.annotation):
+            command.add_argument(flag, nargs="+", metavar=name.upper(), help=text)
+        else:
+            command.add_argument(
+                flag, metavar="{" + ",".join(_choices(info)) + "}" if _choices(info) else None, help=text
+            )
+
+
+def _help(info: FieldInfo) -> str:
+    default = "" if info.is_required() or info.default is None else f" Default: {info.get_default()}."
+    return f"{info.title}. {info.description or ''}{default}".replace("%", "%%")
+
+
+def _is_tuple(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_is_tuple(part) for part in get_args(annotation))
+    return get_origin(annotation) is tuple
+
+
+def _choices(info: FieldInfo) -> list[str]:
+    return [str(value) for value in get_args(info.annotation)] if get_origin(info.annotation) is Literal else []
+
+
+# ---------------------------------------------------------------- specs from flags
+
+
+def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
+    if command == "train":
+        _train(_train_spec(options), as_json)
+    elif command == "compare":
+        options["attacks"] = [_method(text) for text in options.get("attacks", ["fgsm"])]
+        _compare(CompareSpec.model_validate(options), as_json)
+    else:
+        name = options.pop("attack", "fgsm")
+        if name not in METHODS:
+            raise ValueError(f"attack: expected one of {', '.join(METHODS)}, got {name!r}")
+        settings = {field: options.pop(field) for field in METHODS[name].model_fields if field in options}
+        options["attack"] = {"name": name, **settings}
+        if command == "attack":
+            _attack(AttackSpec.model_validate(options), as_json)
+        else:
+            _sweep(SweepSpec.model_validate(options), as_json)
+
+
+def _train_spec(options: dict[str, Any]) -> TrainSpec:
+    data = {name: options.pop(name) for name in DataSpec.model_fields if name in options}
+    preset = options.pop("preset", "fast")
+    dataset = data.get("dataset", "digits")
+    if preset == "fast" and dataset in DATASETS:
+        options.setdefault("epochs", DATASETS[dataset].fast_epochs)
+    return TrainSpec.model_validate({**PRESETS[preset], **options, "data": data})
+
+
+def _method(text: str) -> dict[str, Any]:
+    """`pgd:norm=l2,steps=100` as the fields of a method."""
+    name, _, settings = text.partition(":")
+    if name not in METHODS:
+        raise ValueError(f"attacks: expected one of {', '.join(METHODS)}, got {name!r}")
+    pairs = [setting.partition("=") for setting in settings.split(",") if setting]
+    return {"name": name, **{field.strip(): value.strip() for field, _, value in pairs}}
+
+
+# ---------------------------------------------------------------- running and printing
+
+
+class _Line:
+    """Progress as one line on standard error that overwrites itself; silent where nobody looks."""
+
+    def __init__(self) -> None:
+        self.shown = False
+
+    def __call__(
+        self, done: int, total: int, *, phase: str | None = None, snapshot: object = None, **metrics: Any
+    ) -> None:
+        if not sys.stderr.isatty():
+            return
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float))
+        print(
+            f"\r\033[K{phase or ''} {100 * done / max(1, total):.0f} %  {numbers}", end="", file=sys.stderr, flush=True
+        )
+        self.shown = True
+
+    def end(self) -> None:
+        if self.shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _artifacts(spec: TrainSpec | AttackSpec | SweepSpec | CompareSpec) -> list[store.Artifact]:
+    from core import jobs
+
+    line = _Line()
+    try:
+        made = jobs.run(spec, on_progress=line)
+    finally:
+        line.end()
+    return made if isinstance(made, list) else [made]
+
+
+def _train(spec: TrainSpec, as_json: bool) -> None:
+    folder = store.locate(spec, store.default_root())
+    cached = (folder / store.CARD).is_file()
+    (artifact,) = _artifacts(spec)
+    metrics = artifact.card["metrics"]
+    _show(
+        {
+            "model": artifact.id,
+            "test_accuracy": metrics["test_accuracy"],
+            "low": metrics["test_low"],
+            "high": metrics["test_high"],
+            "n": metrics["test_n"],
+            "seconds": artifact.card["timing"]["seconds"],
+            "images_per_second": artifact.card["timing"]["images_per_second"],
+            "seed": spec.seed,
+            "cached": cached,
+        },
+        as_json,
+    )
+
+
+def _attack(spec: AttackSpec, as_json: bool) -> None:
+    (artifact,) = _artifacts(spec)
+    _show(
+        {
+            "model": artifact.folder.parents[1].name,
+            "attack": spec.attack.slug(),
+            "eps": spec.eps,
+            "target": spec.target,
+            "seed": spec.seed,
+            **artifact.card["metrics"],
+            "result": str(artifact.folder),
+        },
+        as_json,
+    )
+
+
+def _sweep(spec: SweepSpec, as_json: bool) -> None:
+    (artifact,) = _artifacts(spec)
+    named = {"model": artifact.folder.parents[1].name, "attack": spec.attack.slug(), "seed": spec.seed}
+    _show([{**named, **row} for row in artifact.card["rows"]], as_json)
+
+
+def _compare(spec: CompareSpec, as_json: bool) -> None:
+    from core.evaluation import comparison
+
+    _artifacts(spec)
+    made = comparison.compare(spec, store.default_root())
+    for warning in made.warnings:
+        print(warning, file=sys.stderr)
+    if as_json:
+        _show([{"seed": spec.seed, **dict(zip(made.table, row, strict=True))} for row in made.table.values], as_json)
+    else:
+        print(comparison.to_markdown(made))
+
+
+def _print_models(as_json: bool) -> None:
+    from core.evaluation.comparison import model_row
+
+    rows = [model_row(artifact) for artifact in store.models(store.default_root())]
+    if not rows and not as_json:
+        print(f"no saved models in {store.default_root()}; train one: python -m core train")
+        return
+    _show(rows, as_json)
+
+
+def _show(result: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_strict(result), indent=2, allow_nan=False))
+    elif isinstance(result, list):
+        print(tabulate(result, headers="keys", floatfmt=".4f", missingval="–"))
+    else:
+        print(tabulate(list(result.items()), tablefmt="plain", floatfmt=".4f", missingval="–"))
+
+
+def _strict(value: Any) -> Any:
+    """NaN, an undefined metric, as null: JSON has no other word for it."""
+    if isinstance(value, dict):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

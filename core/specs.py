@@ -72,13 +72,21 @@ class DatasetInfo(BaseModel):
     class_names: tuple[str, ...]
     train_size: int
     test_size: int
+    fast_epochs: int = 3
+    """Epochs that the fast preset needs on this set."""
     embedded: bool = False
 
 
 _TEN = tuple(str(digit) for digit in range(10))
 DATASETS: dict[str, DatasetInfo] = {
     "digits": DatasetInfo(
-        title="Digits 8×8 (embedded)", shape=(1, 8, 8), class_names=_TEN, train_size=1437, test_size=360, embedded=True
+        title="Digits 8×8 (embedded)",
+        shape=(1, 8, 8),
+        class_names=_TEN,
+        train_size=1437,
+        test_size=360,
+        fast_epochs=40,
+        embedded=True,
     ),
     "mnist": DatasetInfo(title="MNIST", shape=(1, 28, 28), class_names=_TEN, train_size=60_000, test_size=10_000),
     "fashion_mnist": DatasetInfo(
@@ -100,6 +108,7 @@ DATASETS: dict[str, DatasetInfo] = {
         ),
         train_size=50_000,
         test_size=10_000,
+        fast_epochs=8,
     ),
 }
 
@@ -144,7 +153,7 @@ class DataSpec(Spec):
 
     def slug(self) -> str:
         """Such as `mnist`, `mnist-4v9`, `folder-cats`."""
-        name = self.dataset
+        name: str = self.dataset
         if self.folder is not None:
             last = re.sub(r"[^a-z0-9]+", "-", self.folder.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower())
             name = f"folder-{last.strip('-') or 'images'}"
@@ -190,7 +199,7 @@ class TrainSpec(Spec):
     epochs: int = Field(3, ge=1, le=1000, title="Epochs", description="Passes over the training images.")
     batch_size: int = Field(128, ge=1, le=10_000, title="Batch size", description="Images a step.")
     optimizer: Literal["sgd", "adam"] = Field("sgd", title="Optimiser", description="SGD with momentum, or Adam.")
-    lr: float = Field(0.05, gt=0, le=10, title="Learning rate", description="The peak, when the schedule is one_cycle.")
+    lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="The peak, when the schedule is one_cycle.")
     momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="SGD only.")
     weight_decay: float = Field(5e-4, ge=0, le=1, title="Weight decay", description="L2 penalty on every parameter.")
     schedule: Literal["constant", "one_cycle"] = Field(
@@ -305,7 +314,7 @@ class GeneratorMethod(Method):
     rounds: int = Field(200, ge=1, le=20_000, title="Rounds", description="Alternations between image and class.")
     image_steps: int = Field(1, ge=1, le=100, title="Image steps (a)", description="Steps to the sample, a round.")
     class_steps: int = Field(1, ge=1, le=100, title="Class steps (b)", description="Steps to the one-hot, a round.")
-    lr: float = Field(0.05, gt=0, le=10, title="Learning rate", description="Adam's.")
+    lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="Adam's.")
     init: Literal["random", "image"] = Field("random", title="Initialisation", description="w random, or x = f(w).")
     loss: Literal["mse", "ce", "margin"] = Field(
         "mse", title="Class loss", description="Squared error to the one-hot (literal), cross-entropy, or margin."
@@ -383,7 +392,9 @@ class AttackSpec(Spec):
     n: int = Field(100, ge=1, le=100_000, title="Images (n)", description="How many, when no indices are given.")
     source: int | None = Field(None, ge=0, title="Of class", description="Only images of this class.")
     target: Literal["any", "all"] | int = Field(
-        "any", title="Target class", description="A class, 'all' (every class, one after the other), or 'any' wrong one."
+        "any",
+        title="Target class",
+        description="A class, 'all' (every class, one after the other), or 'any' wrong one.",
     )
     threshold: float = _THRESHOLD
     seed: int = _SEED

@@ -1,0 +1,7 @@
+"""Evaluation: what is left of a model's accuracy, and what an attack cost.
+
+metrics      the five metrics and exact intervals (NumPy only)
+attack       run an AttackSpec: chosen images, every image kept
+sweep        run a SweepSpec: accuracy and confidence against eps, per image
+comparison   models x attacks x eps as one table, and its exports (no torch)
+"""

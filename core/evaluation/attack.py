@@ -1,0 +1,159 @@
+"""Attack chosen images of one saved model and keep every image made."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core import store
+from core.attacks import run_method
+from core.attacks.engine import Streams
+from core.data import Dataset, Split, first_of_test, to_float
+from core.evaluation.metrics import clopper_pearson
+from core.models import load_model
+from core.networks import logits_of
+from core.progress import Progress
+from core.specs import AttackSpec
+
+ANY = -1
+"""Stands for "any wrong class" in the `target` column of a table."""
+_NORMS = ("linf", "l2", "l1", "l0")
+
+
+def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
+    """Attack what the spec names.
+
+    Returns:
+        Outcome: arrays `images` (x, x_adv, probabilities before and after, and the method's traces, a row each),
+        table `images` (a row for each image and target) and the summary `metrics`. A success counts only when a
+        forward pass of the stored image, in another batch layout, confirms it; rows whose target is the true class,
+        and images that were wrong before, are shown but left out of the success rate.
+
+    Raises:
+        ValueError: an image index, class or target that does not exist, or no image that qualifies.
+        DataMissing: the model's data set cannot be had.
+    """
+    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
+    data = saved.data(on_progress)
+    images = select_images(spec, saved.model, data)
+    rows, target = _rows_and_targets(spec, images, len(data.class_names))
+    batch = images.take(rows)
+    x, y = to_float(batch.x).to(device), batch.y.to(device)
+    y_target = None if spec.target == "any" else target.to(device)
+
+    start = time.perf_counter()
+    result = run_method(
+        saved.model,
+        x,
+        y,
+        spec.attack,
+        eps=spec.eps,
+        y_target=y_target,
+        streams=Streams.of(spec.seed, batch.index.to(device)),
+        on_progress=on_progress,
+    )
+    seconds = time.perf_counter() - start
+
+    before, after = probabilities(saved.model, x), probabilities(saved.model, result.x_adv)
+    table = pd.DataFrame(
+        {
+            "row": np.arange(len(rows)),
+            "index": batch.index.numpy(),
+            "y": batch.y.numpy(),
+            "target": target.numpy(),
+            "pred_clean": before.argmax(axis=1),
+            "confidence_clean": before.max(axis=1),
+            "pred": after.argmax(axis=1),
+            "confidence": after.max(axis=1),
+            "success": result.success.cpu().numpy(),
+            **{name: result.distance[name].cpu().numpy() for name in ("l0", "pixels", "l1", "l2", "linf")},
+            "forwards": result.forwards.cpu().numpy(),
+            "backwards": result.backwards.cpu().numpy(),
+        }
+    )
+    arrays = {
+        "x": x.cpu().numpy(),
+        "x_adv": result.x_adv.cpu().numpy(),
+        "probabilities_clean": before,
+        "probabilities": after,
+        **{f"trace_{name}": value.cpu().numpy() for name, value in result.trace.items()},
+    }
+    card = {
+        "metrics": {**summarize(table), "seconds": seconds},
+        "class_names": list(data.class_names),
+        "data": {"title": data.title, "fingerprint": data.fingerprint},
+        "device": device,
+    }
+    return store.Outcome(card=card, arrays={"images": arrays}, tables={"images": table})
+
+
+def select_images(spec: AttackSpec, model: nn.Module, data: Dataset) -> Split:
+    """The test images that the spec names, or the first n correctly classified ones in the test set's fixed order.
+
+    With a source class only images of it, with a target class only images of others.
+    Raises ValueError when an index or a class does not exist, or nothing qualifies.
+    """
+    names = data.class_names
+    for field, value in (("source", spec.source), ("target", spec.target)):
+        if isinstance(value, int) and value >= len(names):
+            raise ValueError(f"{field}: expected a class from 0 to {len(names) - 1}, got {value}")
+    if spec.indices is not None:
+        if max(spec.indices) >= len(data.test):
+            raise ValueError(f"indices: the test set has 0 to {len(data.test) - 1}, got {max(spec.indices)}")
+        return data.test.take(torch.tensor(spec.indices))
+    ordered = first_of_test(data, len(data.test))
+    wanted = torch.ones(len(ordered), dtype=torch.bool)
+    if spec.source is not None:
+        wanted &= ordered.y == spec.source
+    if isinstance(spec.target, int):
+        wanted &= ordered.y != spec.target
+    ordered = ordered.take(wanted)
+    # a share of the images is nearly always enough; the whole set is looked at only when it is not
+    for limit in (spec.n + spec.n // 2 + 100, len(ordered)):
+        candidates = ordered.take(torch.arange(min(limit, len(ordered))))
+        if not len(candidates):
+            break
+        correct = logits_of(model, candidates.x).argmax(dim=1).cpu() == candidates.y
+        if int(correct.sum()) >= spec.n or limit >= len(ordered):
+            break
+    if not len(candidates) or not correct.any():
+        raise ValueError("n: expected at least one correctly classified image to attack, there is none")
+    return candidates.take(correct.nonzero()[: spec.n, 0])
+
+
+def _rows_and_targets(spec: AttackSpec, images: Split, classes: int) -> tuple[Tensor, Tensor]:
+    """Which image each row attacks, and towards which class; images × classes rows when every class is a target."""
+    positions = torch.arange(len(images))
+    if spec.target == "all":
+        return positions.repeat_interleave(classes), torch.arange(classes).repeat(len(images))
+    return positions, torch.full_like(positions, ANY if spec.target == "any" else int(spec.target))
+
+
+def probabilities(model: nn.Module, x: Tensor) -> np.ndarray:
+    """Softmax probabilities (N, K) of images in [0, 1]."""
+    return F.softmax(logits_of(model, x), dim=1).cpu().numpy()
+
+
+def summarize(table: pd.DataFrame) -> dict[str, float]:
+    """Success rate with its interval, and the medians of the successes' distances, confidence and cost.
+
+    Counted are rows whose image was right before and whose target is another class; medians of nothing are NaN.
+    """
+    counted = table[(table["pred_clean"] == table["y"]) & (table["target"] != table["y"])]
+    won = counted[counted["success"]]
+    low, high = clopper_pearson(len(won), len(counted))
+    return {
+        "n": len(counted),
+        "success_rate": len(won) / len(counted) if len(counted) else float("nan"),
+        "low": low,
+        "high": high,
+        **{f"median_{name}": float(won[name].median()) for name in (*_NORMS, "pixels", "confidence")},
+        "mean_forwards": float(counted["forwards"].mean()),
+        "mean_backwards": float(counted["backwards"].mean()),
+    }

@@ -1,0 +1,57 @@
+"""A saved model, back in memory and ready to be attacked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from core import store
+from core.data import Dataset, load
+from core.networks import Shape, build, with_threshold
+from core.progress import Progress
+from core.specs import TrainSpec
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model in eval mode with frozen parameters, and the artifact that it came from."""
+
+    model: nn.Module
+    artifact: store.Artifact
+    spec: TrainSpec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of its classes, by number."""
+        return tuple(self.artifact.card["class_names"])
+
+    def data(self, on_progress: Progress | None = None) -> Dataset:
+        """The data set that it was trained on. Raises DataMissing where that cannot be had."""
+        return load(self.spec.data, on_progress=on_progress)
+
+
+def load_model(model_id: str, root: Path, *, device: str = "cpu", threshold: float = 0.0) -> SavedModel:
+    """Load a model from the store.
+
+    Args:
+        model_id: id of the model, or the beginning of only one.
+        root: the store's folder.
+        device: where the model shall live.
+        threshold: τ of a scalar network; must be 0 for every other.
+
+    Raises:
+        ValueError: unknown id, or a threshold for a model that has none.
+        store.DamagedArtifact: its files do not match its card; they were set aside.
+    """
+    artifact = store.open_model(model_id, root)
+    spec = artifact.spec()
+    assert isinstance(spec, TrainSpec)
+    shape = cast(Shape, tuple(artifact.card["shape"]))
+    model = build(spec.network, shape, len(artifact.card["class_names"]), scalar=spec.scalar)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in artifact.arrays("weights").items()})
+    model = with_threshold(model, threshold).to(device).to(memory_format=torch.channels_last).eval()
+    return SavedModel(model.requires_grad_(False), artifact, spec)

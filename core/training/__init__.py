@@ -1,0 +1,82 @@
+"""Training: one loop (`loop`), a recipe is how a batch's loss is made (`recipes`).
+
+`run` turns a TrainSpec into the contents of a model artifact.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from core import store
+from core.data import Dataset, load
+from core.evaluation.metrics import five_metrics
+from core.networks import ScalarScore, layer_table, logits_of, parameter_count
+from core.progress import Progress
+from core.specs import TrainSpec
+from core.training.loop import Trained, estimate_seconds, train
+
+__all__ = ["Trained", "estimate_seconds", "run", "test_table", "train"]
+
+
+def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
+    """Train what the spec asks for and measure it once on the test split.
+
+    Returns:
+        Outcome: array file `weights`, table `test` (one row a test image) and the card's contents. Nothing is written.
+
+    Raises:
+        DataMissing: the data set cannot be had; see `core.data.load`.
+    """
+    del root  # a model depends on no other artifact
+    data = load(spec.data, on_progress=on_progress)
+    trained = train(spec, data, device=device, on_progress=on_progress)
+    table = test_table(trained.model, data)
+    scores = five_metrics(table["y"], table["pred"], table["confidence"])
+    best = trained.history[trained.best_epoch - 1]
+    card = {
+        "metrics": {
+            "test_accuracy": scores.accuracy,
+            "test_low": scores.low,
+            "test_high": scores.high,
+            "test_n": scores.n,
+            "validation_accuracy": best["validation_accuracy"],
+            **scores.row(),
+        },
+        "history": trained.history,
+        "best_epoch": trained.best_epoch,
+        "class_names": list(data.class_names),
+        "shape": list(data.shape),
+        "data": {
+            "title": data.title,
+            "fingerprint": data.fingerprint,
+            "train_size": len(data.train),
+            "validation_size": len(data.validation),
+            "test_size": len(data.test),
+        },
+        "network": {
+            "parameters": parameter_count(trained.model),
+            "layers": [vars(layer) for layer in layer_table(trained.model, data.shape)],
+        },
+        "timing": {"seconds": trained.seconds, "images_per_second": trained.images_per_second},
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+    weights = {name: value.cpu().contiguous().numpy() for name, value in trained.model.state_dict().items()}
+    return store.Outcome(card=card, arrays={"weights": weights}, tables={"test": pd.DataFrame(table)})
+
+
+def test_table(model: torch.nn.Module, data: Dataset) -> dict:
+    """Columns index, y, pred, confidence (largest softmax probability), margin and, for a scalar network, score."""
+    logits = logits_of(model, data.test.x).cpu()
+    y = data.test.y
+    confidence, pred = F.softmax(logits, dim=1).max(dim=1)
+    true = logits.gather(1, y[:, None])[:, 0]
+    other = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)
+    table = {"index": data.test.index, "y": y, "pred": pred, "confidence": confidence, "margin": true - other}
+    if isinstance(model, ScalarScore):
+        table["score"] = logits[:, 1] + model.threshold.cpu()
+    return {name: column.numpy() for name, column in table.items()}
