@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -265,7 +265,8 @@ def _compare(spec: CompareSpec, as_json: bool) -> None:
     for warning in made.warnings:
         print(warning, file=sys.stderr)
     if as_json:
-        _show([{"seed": spec.seed, **dict(zip(made.table, row, strict=True))} for row in made.table.values], as_json)
+        rows = cast(list[dict[str, Any]], made.table.to_dict("records"))
+        _show([{**row, "seed": spec.seed} for row in rows], as_json)
     else:
         print(comparison.to_markdown(made))
 

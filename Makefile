@@ -1,0 +1,38 @@
+# make run    serve the dashboard         make test    run the tests         make check   lint and types
+# The first call of any makes the virtual environment (.venv) and installs what is needed; later ones start at once.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: run test check format clean
+
+run: $(VENV)/.run
+	$(BIN)/streamlit run dashboard.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses auto
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Adversarial Lab needs Python 3.11 or newer; name one: make run PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV) (once, a few minutes: PyTorch is large)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
