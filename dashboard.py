@@ -1,0 +1,18 @@
+"""Adversarial Lab: `streamlit run dashboard.py`.
+
+The router: the pages by section, what every page has in its sidebar, and torch on its way in the background.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui import guard, routes, sidebar, warm
+
+routes.configure()
+page = st.navigation(routes.sections())
+st.set_page_config(page_title=f"{page.title} · Adversarial Lab")
+warm.later()
+sidebar.show()
+with guard.routed():
+    page.run()

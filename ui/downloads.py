@@ -1,0 +1,84 @@
+"""Files to take away, each with its provenance inside.
+
+CSV: comment lines that begin with `#` (`pandas.read_csv(..., comment="#")` skips them); Markdown: a line under the
+table; LaTeX: a comment; PNG: its metadata; NPZ: an entry `provenance`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from ui import gallery
+
+_TITLES = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
+_TYPES = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
+
+
+def table(
+    page: str, frame: pd.DataFrame, *, name: str, provenance: str, formats: Sequence[str] = ("csv", "md", "tex")
+) -> None:
+    """Buttons that download a table; `name` is the file's name without ending, `formats` of csv, md and tex."""
+    with st.container(horizontal=True):
+        for ending in formats:
+            st.download_button(
+                _TITLES[ending],
+                text(frame, ending, provenance),
+                file_name=f"{name}.{ending}",
+                mime=_TYPES[ending],
+                icon=":material/download:",
+                key=f"{page}_download_{name}_{ending}",
+                on_click="ignore",
+            )
+
+
+def text(frame: pd.DataFrame, ending: str, provenance: str) -> str:
+    """A table as text. Raises ValueError for an ending that is none of csv, md, tex."""
+    if ending == "csv":
+        return "".join(f"# {line}\n" for line in provenance.splitlines()) + frame.to_csv(index=False)
+    if ending == "md":
+        return frame.to_markdown(index=False) + f"\n\n{provenance}\n"
+    if ending == "tex":
+        from tabulate import tabulate
+
+        body = tabulate(frame, headers="keys", tablefmt="latex_booktabs", showindex=False)
+        comment = "".join(f"% {line}\n" for line in provenance.splitlines())
+        return comment + body + "\n"
+    raise ValueError(f"ending: expected csv, md or tex, got {ending!r}")
+
+
+def picture(page: str, picture: np.ndarray, *, name: str, provenance: str, scale: int = 4, label: str = "PNG") -> None:
+    """A button that downloads a mosaic, each pixel enlarged to `scale` × `scale`."""
+    st.download_button(
+        label,
+        gallery.png(picture, scale, provenance),
+        file_name=f"{name}.png",
+        mime="image/png",
+        icon=":material/image:",
+        key=f"{page}_download_{name}_png",
+        on_click="ignore",
+    )
+
+
+def arrays(page: str, contents: Mapping[str, np.ndarray], *, name: str, provenance: str, label: str = "NPZ") -> None:
+    """A button that downloads arrays; read them with `numpy.load`."""
+    st.download_button(
+        label,
+        npz(contents, provenance),
+        file_name=f"{name}.npz",
+        mime="application/octet-stream",
+        icon=":material/dataset:",
+        key=f"{page}_download_{name}_npz",
+        on_click="ignore",
+    )
+
+
+def npz(contents: Mapping[str, np.ndarray], provenance: str) -> bytes:
+    """Arrays as NPZ bytes, with an entry `provenance`."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, provenance=np.array(provenance), **contents)
+    return buffer.getvalue()

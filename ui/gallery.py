@@ -1,0 +1,182 @@
+"""Many images as one mosaic: one PNG at native resolution, enlarged by the browser without smoothing.
+
+Images are arrays (C, H, W) with values in [0, 1], C of 1 or 3. Differences are signed and drawn in diverging colours:
+blue is darker than before, red is brighter, and the gain is written beside them.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+GAP = 2
+"""Transparent pixels between tiles, at native resolution."""
+
+_BLUE, _WHITE, _RED = np.array([33, 102, 172]), np.array([247, 247, 247]), np.array([178, 24, 43])
+
+
+def rgb(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) in [0, 1] → (H, W, 3) uint8."""
+    levels = np.rint(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+    return np.repeat(levels[0][:, :, None], 3, axis=2) if levels.shape[0] == 1 else levels.transpose(1, 2, 0)
+
+
+def gain_for(deltas: np.ndarray | Sequence[np.ndarray]) -> float:
+    """The largest round gain (1, 2, 5, 10, …) at which no change in `deltas` is clipped."""
+    largest = max((float(np.max(np.abs(delta))) for delta in deltas), default=0.0)
+    if largest <= 0:
+        return 1.0
+    exponent = np.floor(np.log10(1 / largest))
+    lead = 1 / largest / 10**exponent
+    return float(max(1.0, (5 if lead >= 5 else 2 if lead >= 2 else 1) * 10**exponent))
+
+
+def difference(delta: np.ndarray, gain: float) -> np.ndarray:
+    """A signed change (C, H, W) in [-1, 1] → (H, W, 3) uint8: blue for less, white for none, red for more.
+
+    Of several channels, a pixel shows the one that changed most.
+    """
+    strongest = np.take_along_axis(delta, np.abs(delta).argmax(axis=0)[None], axis=0)[0]
+    share = np.clip(strongest * gain, -1, 1)[:, :, None]
+    colour = np.where(share < 0, _WHITE + (_BLUE - _WHITE) * -share, _WHITE + (_RED - _WHITE) * share)
+    return np.rint(colour).astype(np.uint8)
+
+
+def mosaic(tiles: Sequence[Sequence[np.ndarray | None]], gap: int = GAP) -> np.ndarray:
+    """Rows of tiles → one (H, W, 4) uint8 picture; gaps and tiles that are None are transparent.
+
+    A tile is an image (C, H, W) in [0, 1], or an (H, W, 3) uint8 picture such as `difference` makes; all of one size.
+
+    Raises:
+        ValueError: no tile at all, or tiles of different sizes.
+    """
+    drawn = [[None if tile is None else _drawn(tile) for tile in row] for row in tiles]
+    sizes = {tile.shape[:2] for row in drawn for tile in row if tile is not None}
+    if len(sizes) != 1:
+        raise ValueError(f"tiles: expected tiles of one size, got {sorted(sizes) or 'none'}")
+    height, width = sizes.pop()
+    columns = max(len(row) for row in drawn)
+    picture = np.zeros((len(drawn) * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
+    for r, row in enumerate(drawn):
+        for c, tile in enumerate(row):
+            if tile is not None:
+                top, left = r * (height + gap), c * (width + gap)
+                picture[top : top + height, left : left + width, :3] = tile
+                picture[top : top + height, left : left + width, 3] = 255
+    return picture
+
+
+def _drawn(tile: np.ndarray) -> np.ndarray:
+    return tile if tile.dtype == np.uint8 and tile.shape[-1] == 3 else rgb(tile)
+
+
+def png(picture: np.ndarray, scale: int = 1, provenance: str = "") -> bytes:
+    """A picture as PNG bytes, each pixel enlarged to `scale` × `scale`; `provenance` goes into its metadata."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    if provenance:
+        info.add_itxt("Description", provenance)
+    image = Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def show(
+    tiles: Sequence[Sequence[np.ndarray | None]],
+    *,
+    alt: str,
+    columns: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
+    captions: Sequence[Sequence[str]] | None = None,
+    legend: str = "",
+    tile: int = 72,
+) -> np.ndarray:
+    """Draw rows of tiles as one sharp picture with labels that stay aligned at every width.
+
+    Args:
+        tiles: as in `mosaic`.
+        alt: what the picture shows, in a sentence.
+        columns: a short label over each column.
+        rows: a short label beside each row.
+        captions: a short text under each tile, row by row (such as `4→9`); lines are split at a newline.
+        legend: a line under the picture: what colours mean, the gain, the order.
+        tile: wished width of a tile on the page, in CSS pixels; rounded to a whole multiple of the native width.
+
+    Returns:
+        The picture at native resolution, for `png` and `downloads.picture`.
+    """
+    picture = mosaic(tiles)
+    count = max(len(row) for row in tiles)
+    native = (picture.shape[1] + GAP) // count - GAP
+    scale = max(1, round(tile / native))
+    strips = (
+        [mosaic([row], GAP) if any(t is not None for t in row) else None for row in tiles] if captions else [picture]
+    )
+    parts = []
+    if columns:
+        parts.append("<div></div>" * bool(rows) + _labels(columns, count, "600"))
+    for r, strip in enumerate(strips):
+        if rows and captions:
+            parts.append(_row_label(rows[r]))
+        elif rows:
+            parts.append('<div style="display:grid;grid-auto-rows:1fr">' + "".join(map(_row_label, rows)) + "</div>")
+        parts.append(_image(strip, alt if r == 0 else "", scale) if strip is not None else "<div></div>")
+        if captions:
+            parts.append("<div></div>" * bool(rows) + _labels(captions[r], count, "400"))
+    template = f"{'max-content ' if rows else ''}minmax(0,{picture.shape[1] * scale}px)"
+    st.html(
+        f'<figure style="margin:0;overflow-x:auto"><div style="display:grid;grid-template-columns:{template};'
+        f'gap:3px 8px;line-height:1.25;font-size:0.8rem">{"".join(parts)}</div>'
+        f'<figcaption style="font-size:0.8rem;opacity:0.75;margin-top:4px">{html.escape(legend)}</figcaption></figure>'
+    )
+    return picture
+
+
+def probabilities(
+    values: np.ndarray, class_names: Sequence[str], *, alt: str, marked: int | None = None, width: int = 220
+) -> None:
+    """Draw class probabilities (K,) as small bars with their numbers; `marked` (a class) is set in bold."""
+    lines = []
+    for k, (name, value) in enumerate(zip(class_names, values, strict=True)):
+        weight, colour = (700, "#d1622b") if k == marked else (400, "#3b6fb6")
+        lines.append(
+            f'<div style="font-weight:{weight};text-align:right;white-space:nowrap">{html.escape(name)}</div>'
+            '<div style="background:rgba(128,140,160,.18);height:0.7em;align-self:center">'
+            f'<div style="background:{colour};height:100%;width:{100 * float(value):.1f}%"></div></div>'
+            f'<div style="font-weight:{weight};font-variant-numeric:tabular-nums">{float(value):.3f}</div>'
+        )
+    st.html(
+        f'<div role="img" aria-label="{html.escape(alt, quote=True)}" style="display:grid;max-width:{width}px;'
+        f'grid-template-columns:max-content 1fr max-content;gap:1px 6px;font-size:0.75rem;line-height:1.3">'
+        f"{''.join(lines)}</div>"
+    )
+
+
+def _image(picture: np.ndarray, alt: str, scale: int) -> str:
+    data = base64.b64encode(png(picture)).decode()
+    style = f"image-rendering:pixelated;width:100%;max-width:{picture.shape[1] * scale}px;height:auto;display:block"
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" style="{style}">'
+
+
+def _labels(texts: Sequence[str], count: int, weight: str) -> str:
+    cells = "".join(
+        f'<div style="text-align:center;overflow:hidden;overflow-wrap:anywhere">{_lines(text)}</div>' for text in texts
+    )
+    style = f"display:grid;grid-template-columns:repeat({count},minmax(0,1fr));font-weight:{weight}"
+    return f'<div style="{style}">{cells}</div>'
+
+
+def _row_label(text: str) -> str:
+    return f'<div style="align-self:center;text-align:right;font-weight:600">{_lines(text)}</div>'
+
+
+def _lines(text: str) -> str:
+    return "<br>".join(html.escape(line) for line in text.split("\n"))

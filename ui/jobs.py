@@ -1,0 +1,168 @@
+"""Start a job from a spec, watch it in a fragment, cancel it, and say plainly how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from core import jobs, specs, store
+from ui import controls
+
+POLL = 0.5
+"""Seconds between two looks at a live job."""
+
+_SAY = {
+    "starting": "Starting",
+    "waiting": "Waiting for the device: another job is on it",
+    "loading": "Loading PyTorch",
+    "running": "Running",
+    "done": "Done",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+    "dead": "Died",
+}
+
+
+def start(task: specs.Task) -> None:
+    """Submit the task (one already running, or already answered, is not run again) and draw the page anew."""
+    jobs.submit(task, store.default_root())
+    st.rerun()
+
+
+def of(task: specs.Task) -> jobs.Job | None:
+    """The newest job for this task, live or ended; None when it was never asked for."""
+    return next((job for job in jobs.jobs(store.default_root()) if job.task == task), None)
+
+
+def panel(page: str, task: specs.Task, *, live: Callable[[jobs.Job], None] | None = None) -> jobs.Job | None:
+    """Draw the state of this task's newest job, polling while it is live; the page is drawn anew once when it ends.
+
+    Args:
+        page: url path of the page; the panel's keys begin with it.
+        task: what was asked for.
+        live: draws more while the job runs, such as curves from `job.history` or pictures from `job.snapshot()`.
+
+    Returns:
+        The job as it was when the page was drawn: None where there is none. A job that is done draws nothing, its
+        artifact speaks; a failed, dead or cancelled one says so with its log and a way to retry.
+    """
+    job = of(task)
+    if job is None or job.state == "done":
+        return job
+    if job.live:
+        _watch(page, job.id, live)
+    else:
+        ended(page, job)
+    return job
+
+
+@st.fragment(run_every=POLL)
+def _watch(page: str, job_id: str, live: Callable[[jobs.Job], None] | None) -> None:
+    job = jobs.read(job_id, store.default_root())
+    if not job.live:
+        st.rerun()  # once: the page drawn anew has no fragment for an ended job
+    with st.container(border=True, key=f"{page}_job_{job.id}"):
+        bar, button = st.columns([5, 1], vertical_alignment="center")
+        with bar:
+            st.progress(fraction(job), text=progress_text(job))
+        with button:
+            if st.button("Cancel", icon=":material/stop_circle:", key=f"{page}_cancel_{job.id}", width="stretch"):
+                jobs.cancel(job.id, store.default_root())
+        if job.metrics:
+            st.caption(" · ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in job.metrics.items()))
+        if live is not None and job.state == "running":
+            live(job)
+
+
+def ended(page: str, job: jobs.Job) -> None:
+    """Say how a job ended that left no artifact: one plain sentence, the log folded, a way to retry or dismiss."""
+    if job.state == "cancelled":
+        st.info(f"Cancelled after {duration(job.seconds)}; nothing was saved.", icon=":material/cancel:")
+    elif job.state == "dead":
+        st.error(
+            f"The job died after {duration(job.seconds)} without a word: it was killed, or the machine went down.",
+            icon=":material/error:",
+        )
+    else:
+        st.error(f"The job failed. {job.message}", icon=":material/error:")
+    if job.log_tail:
+        with st.expander("The end of its log", icon=":material/description:"):
+            st.code(job.log_tail, language=None)
+    with st.container(horizontal=True):
+        if st.button("Run it again", icon=":material/refresh:", key=f"{page}_retry_{job.id}"):
+            jobs.forget(job.id, store.default_root())
+            start(job.task)
+        if st.button("Dismiss", icon=":material/close:", key=f"{page}_dismiss_{job.id}", type="tertiary"):
+            jobs.forget(job.id, store.default_root())
+            st.rerun()
+
+
+@st.fragment(run_every=1.0)
+def cards(job_ids: tuple[str, ...]) -> None:
+    """The sidebar's cards for live jobs, polled; call it only while something is live."""
+    for job_id in job_ids:
+        job = jobs.read(job_id, store.default_root())
+        if not job.live:
+            st.rerun()
+        with st.container(border=True, key=f"sidebar_job_{job.id}", gap="xsmall"):
+            text, button = st.columns([4, 1], vertical_alignment="center", wrap=False)
+            text.markdown(f"**{describe(job.task)}**")
+            if button.button(
+                "Cancel",
+                icon=":material/close:",
+                icon_position="left",
+                key=f"sidebar_cancel_{job.id}",
+                help="Cancel this job",
+                type="tertiary",
+            ):
+                jobs.cancel(job.id, store.default_root())
+            st.progress(fraction(job), text=progress_text(job))
+
+
+def live_ids() -> tuple[str, ...]:
+    """Ids of the jobs that are running or waiting."""
+    return tuple(job.id for job in jobs.jobs(store.default_root()) if job.live)
+
+
+def fraction(job: jobs.Job) -> float:
+    """Share of the work done, in [0, 1]."""
+    return min(1.0, max(0.0, job.done / job.total)) if job.total else 0.0
+
+
+def progress_text(job: jobs.Job) -> str:
+    """Such as `Running · epoch 2 · 1,200 of 3,000 · 12 s left`."""
+    parts = [_SAY.get(job.state, job.state)]
+    if job.state == "running":
+        if job.phase:
+            parts = [job.phase[0].upper() + job.phase[1:]]
+        if job.total:
+            parts.append(f"{job.done:,} of {job.total:,}")
+        if job.eta is not None:
+            parts.append(f"{duration(job.eta)} left")
+    elif job.seconds:
+        parts.append(duration(job.seconds))
+    return " · ".join(parts)
+
+
+def describe(task: specs.Task) -> str:
+    """A task in few words, for cards."""
+    if isinstance(task, specs.TrainSpec):
+        return f"Train {controls.say(task.network)} on {controls.say(task.data.dataset)}"
+    if isinstance(task, specs.AttackSpec):
+        return f"{task.attack.title} on {task.model}"
+    if isinstance(task, specs.SweepSpec):
+        return f"Sweep: {task.attack.title} on {task.model}"
+    return f"Compare {len(task.models)} models"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `4 s`, `2 min 5 s`, `1 h 20 min`."""
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

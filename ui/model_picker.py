@@ -1,0 +1,130 @@
+"""The choice of a saved model, and what to do when there is none."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import specs, store
+from ui import controls, jobs, sources
+
+FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", epochs=10)
+"""The model that one button trains where there is none: the embedded digits, a few seconds."""
+FIRST_SCALAR = FIRST.model_copy(update={"data": specs.DataSpec(dataset="digits", classes=(4, 9)), "scalar": True})
+"""The same for pages that need one raw score: N tells 4 from 9."""
+
+
+def label(model: store.Artifact) -> str:
+    """Such as `MNIST · LeNet 20-50-500 · Standard · 99.1 % · 3f2a91`."""
+    spec = sources.model_spec(model)
+    accuracy = model.card.get("metrics", {}).get("test_accuracy")
+    parts = [sources.data_title(spec.data), controls.say(spec.network), controls.say(spec.recipe.name)]
+    if spec.scalar:
+        parts.append("one score")
+    if accuracy is not None:
+        parts.append(f"{accuracy:.1%}")
+    return " · ".join([*parts, model.id.rsplit("-", 1)[-1][:6]])
+
+
+def pick(
+    page: str,
+    *,
+    name: str = "model",
+    text: str = "Model",
+    scalar: bool | None = None,
+    datasets: tuple[str, ...] | None = None,
+    default: str | None = None,
+) -> store.Artifact | None:
+    """Draw the choice of one saved model.
+
+    Args:
+        page: url path of the page.
+        name: second half of the widget's key (`<page>_<name>`); its value is the model's id.
+        text: label of the widget.
+        scalar: only networks with one raw score (True), only the others (False), or all (None).
+        datasets: only models of these data sets.
+        default: id to start with; the newest otherwise.
+
+    Returns:
+        The artifact, or None when none fits; the page then says what is missing, with one button that makes it.
+    """
+    fitting = _fitting(scalar, datasets)
+    if not fitting:
+        empty(page, scalar=scalar)
+        return None
+    by_id = {model.id: model for model in fitting}
+    ids = list(by_id)
+    chosen = st.selectbox(
+        text,
+        ids,
+        index=ids.index(default) if default in ids else 0,
+        format_func=lambda model_id: label(by_id[model_id]),
+        key=_key(page, name, ids),
+        **controls.KEEP,
+    )
+    return by_id[chosen]
+
+
+def pick_many(
+    page: str,
+    *,
+    name: str = "models",
+    text: str = "Models",
+    scalar: bool | None = None,
+    datasets: tuple[str, ...] | None = None,
+    start: int = 3,
+) -> list[store.Artifact]:
+    """Draw the choice of several saved models, the newest `start` at first; empty when none fits or is chosen."""
+    fitting = _fitting(scalar, datasets)
+    if not fitting:
+        empty(page, scalar=scalar)
+        return []
+    by_id = {model.id: model for model in fitting}
+    key = f"{page}_{name}"
+    if key in st.session_state:  # a model that is gone must not be an error
+        st.session_state[key] = [model_id for model_id in st.session_state[key] if model_id in by_id]
+    chosen = st.multiselect(
+        text,
+        list(by_id),
+        default=list(by_id)[:start],
+        format_func=lambda model_id: label(by_id[model_id]),
+        key=key,
+        **controls.KEEP,
+    )
+    if not chosen:
+        st.caption("Choose at least one model.")
+    return [by_id[model_id] for model_id in chosen]
+
+
+def empty(page: str, *, scalar: bool | None = None) -> None:
+    """Say that no model fits, why, and offer to train one (and watch it, where it is already in training)."""
+    spec = FIRST_SCALAR if scalar else FIRST
+    if scalar:
+        st.info(
+            "This page needs a network with one raw score that tells two classes apart, and none is saved yet.",
+            icon=":material/info:",
+        )
+    else:
+        st.info("There is no saved model that fits here yet: this page attacks one.", icon=":material/info:")
+    job = jobs.panel(page, spec)
+    if job is None or not job.live:
+        text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
+        if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_first"):
+            jobs.start(spec)
+    st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
+
+
+def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None) -> list[store.Artifact]:
+    return [
+        model
+        for model in sources.models()
+        if (scalar is None or sources.model_spec(model).scalar == scalar)
+        and (datasets is None or sources.model_spec(model).data.dataset in datasets)
+    ]
+
+
+def _key(page: str, name: str, ids: list[str]) -> str:
+    """The widget's key; a remembered model that is gone is forgotten first."""
+    key = f"{page}_{name}"
+    if key in st.session_state and st.session_state[key] not in ids:
+        del st.session_state[key]
+    return key

@@ -1,0 +1,84 @@
+"""Cached access to the store, the data and the networks. What needs torch imports it when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core import data_folder, specs, store
+
+if TYPE_CHECKING:
+    from core.data import Dataset
+    from core.models import SavedModel
+    from core.networks import Layer
+
+
+def present(dataset: str) -> bool:
+    """Whether a data set can be used without a download."""
+    return dataset == "folder" or data_folder.is_present(dataset)
+
+
+def artifact(spec: specs.Task) -> store.Artifact | None:
+    """The artifact of this spec if it is there and whole; a damaged one is set aside, and the page says so."""
+    try:
+        return store.find(spec, store.default_root())
+    except store.DamagedArtifact as error:
+        st.warning(str(error), icon=":material/warning:")
+        return None
+
+
+def models() -> list[store.Artifact]:
+    """All saved models, newest first; cards only."""
+    return store.models(store.default_root())
+
+
+def model_spec(model: store.Artifact) -> specs.TrainSpec:
+    """The spec a saved model was trained from."""
+    spec = model.spec()
+    assert isinstance(spec, specs.TrainSpec)
+    return spec
+
+
+def data_title(spec: specs.DataSpec) -> str:
+    """A data set as people read it, such as `MNIST, 4 against 9`."""
+    title = specs.DATASETS[spec.dataset].title if spec.dataset in specs.DATASETS else f"Folder {spec.folder}"
+    if spec.classes is None:
+        return title
+    if len(spec.classes) > 2:
+        return f"{title}, {len(spec.classes)} classes"
+    names = specs.DATASETS[spec.dataset].class_names if spec.dataset in specs.DATASETS else None
+    return f"{title}, {' against '.join(names[c] if names else f'class {c}' for c in spec.classes)}"
+
+
+def class_names(spec: specs.DataSpec) -> tuple[str, ...]:
+    """Names of the classes that a built-in data set gives, without loading it; of a folder after loading."""
+    if spec.dataset not in specs.DATASETS:
+        return dataset(spec).class_names
+    names = specs.DATASETS[spec.dataset].class_names
+    return names if spec.classes is None else tuple(names[c] for c in spec.classes)
+
+
+@st.cache_resource(max_entries=3, show_spinner="Reading the images …")
+def dataset(spec: specs.DataSpec) -> Dataset:
+    """A data set in memory. Raises `core.data_folder.DataMissing` where it is absent."""
+    from core import data
+
+    return data.load(spec)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Loading the model …")
+def saved_model(model_id: str, root: Path, threshold: float = 0.0) -> SavedModel:
+    """A saved model on the CPU, in eval mode, frozen. It is shared by all visitors: never change it."""
+    from core import models
+
+    return models.load_model(model_id, root, threshold=threshold)
+
+
+@st.cache_data(max_entries=32, show_spinner="Counting parameters …")
+def layers(network: str, shape: tuple[int, int, int], classes: int, scalar: bool) -> list[Layer]:
+    """The layer table of an untrained network."""
+    from core import networks
+
+    return networks.layer_table(networks.build(network, shape, classes, scalar=scalar), shape)
