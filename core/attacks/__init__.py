@@ -1,0 +1,100 @@
+"""Attacks: ways to change an image so that a model reads it as something else.
+
+    geometry     distances, exact projections onto balls and the box, the exact solvers of linear models
+    losses       what an attack minimises, and what counts as fooled
+    engine       input checks, frozen models, random streams an image, verified results
+    fgsm         one signed step
+    pgd          many projected steps, linf and l2, with an active set
+    generator    exercise set 1's generators, trained in turns
+    jacobian     derivatives of logits and scores; the dense formula
+    sparse       few features, greedily, then pruned
+
+Every attack is a function `attack(model, x, y, *, ..., y_target=None, on_progress=None) -> AttackResult`; `run_method`
+calls the one that a spec describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core import specs
+from core.attacks.engine import AttackResult, Progress, Streams
+from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
+from core.attacks.generator import generator_attack
+from core.attacks.jacobian import jacobian, jacobian_dense
+from core.attacks.pgd import pgd
+from core.attacks.sparse import jacobian_sparse
+
+METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
+    specs.Fgsm: fgsm,
+    specs.Pgd: pgd,
+    specs.GeneratorMethod: generator_attack,
+    specs.JacobianSparse: jacobian_sparse,
+    specs.JacobianDense: jacobian_dense,
+}
+"""The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
+
+RANDOM = (specs.Pgd, specs.GeneratorMethod)
+"""Methods that draw random numbers."""
+
+
+def run_method(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    method: specs.Method,
+    *,
+    eps: float | Tensor | None = None,
+    y_target: Int[Tensor, " n"] | None = None,
+    streams: Streams | None = None,
+    on_progress: Progress | None = None,
+) -> AttackResult:
+    """Run the attack that `method` describes.
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 true classes.
+        method: one of `METHODS`.
+        eps: budget, one or (N,); exactly for the methods that need one.
+        y_target: (N,) int64 targets; None for any other class.
+        streams: random streams an image, for the methods that draw; default seed 0 and the positions in `x`.
+        on_progress: see the method.
+
+    Raises:
+        ValueError: a budget or a target is missing or not wanted; bad input as the method says.
+    """
+    if type(method) not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(specs.METHODS)}, got {method!r}")
+    if method.needs_eps and eps is None:
+        raise ValueError(f"eps: {method.slug()} needs a budget, got None")
+    if not method.needs_eps and eps is not None:
+        raise ValueError(f"eps: {method.slug()} finds its own size and takes no budget, got {eps}")
+    if method.needs_target and y_target is None:
+        raise ValueError(f"y_target: {method.slug()} needs a target class for each image, got None")
+    settings = {name: getattr(method, name) for name in type(method).model_fields if name != "name"}
+    if method.needs_eps:
+        settings["eps"] = eps
+    if isinstance(method, RANDOM):
+        settings["streams"] = streams
+    return METHODS[type(method)](model, x, y, y_target=y_target, on_progress=on_progress, **settings)
+
+
+__all__ = [
+    "METHODS",
+    "AttackResult",
+    "Progress",
+    "Streams",
+    "fgsm",
+    "fgsm_direction",
+    "fgsm_step",
+    "generator_attack",
+    "jacobian",
+    "jacobian_dense",
+    "jacobian_sparse",
+    "pgd",
+    "run_method",
+]

@@ -1,0 +1,268 @@
+"""What every attack shares: input checks, frozen models, random streams an image, verified results.
+
+Nothing here knows a particular attack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from core.attacks.geometry import distances
+from core.attacks.losses import Goal, Loss
+
+BATCH = 256
+"""Images in one forward pass, unless an attack is told otherwise."""
+
+
+class Progress(Protocol):
+    """Called now and then with the work done and the whole; may raise to stop the attack."""
+
+    def __call__(self, done: int, total: int, **metrics: object) -> None:
+        """`metrics` are numbers, or `phase` (text) and `snapshot` (name to NumPy array)."""
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack made. A failed image is data: its row holds the best attempt.
+
+    Attributes:
+        x_adv: (N, C, H, W), dtype and device of the images.
+        success: (N,) bool: fooled, and found so again by a second forward pass of `x_adv` in another batch layout.
+        distance: name to (N,): `linf`, `l2`, `l1` in the images' dtype; `l0` (features) and `pixels` int64.
+        forwards: (N,) int64, forward passes spent on each image, the verification included.
+        backwards: (N,) int64, backward passes likewise.
+        trace: the method's own records, see there.
+    """
+
+    x_adv: Tensor
+    success: Tensor
+    distance: dict[str, Tensor]
+    forwards: Tensor
+    backwards: Tensor
+    trace: dict[str, Tensor] = field(default_factory=dict)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode with no parameter gradients; everything is put back, whatever happens inside.
+
+    Each sub-module's mode, each parameter's `requires_grad` and every buffer come back exactly; `.grad` is never
+    written, since attacks differentiate with respect to the input only. Gradients are enabled inside even where the
+    caller turned them off.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        model.eval()
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield model
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):  # a NaN is unequal to itself; copying it back is harmless
+                    buffer.copy_(before)
+
+
+def _mixed(value: Tensor) -> Tensor:
+    """The finaliser of SplitMix64 on int64, which wraps on CPU and CUDA alike: every bit depends on every bit."""
+    value = (value ^ (value >> 30 & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+    value = (value ^ (value >> 27 & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+    return value ^ (value >> 31 & 0x1FFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Random numbers an image, which depend on (seed, image index) alone.
+
+    So a slice attacked alone, or on another machine or device, sees the numbers that it saw in the whole batch.
+    A value, not a state: the same call gives the same numbers again, and `fork` gives independent streams.
+
+    Attributes:
+        key: (N,) int64, one key an image. Make them with `Streams.of`.
+    """
+
+    key: Tensor
+
+    @classmethod
+    def of(cls, seed: int, index: Int[Tensor, " n"]) -> Streams:
+        """Streams of the images with these indices (N,) int64, on their device."""
+        start = _mixed(torch.tensor(seed, dtype=torch.int64, device=index.device) + 0x1E3779B97F4A7C15)
+        return cls(_mixed(start ^ _mixed(index.to(torch.int64) * -0x61C8864680B583EB)))
+
+    def take(self, rows: Tensor | slice) -> Streams:
+        """The streams of some of the images."""
+        return Streams(self.key[rows])
+
+    def fork(self, number: int | Tensor) -> Streams:
+        """Independent streams; `number` tells forks apart: a restart, a target class; scalar or (N,)."""
+        return Streams(_mixed(self.key ^ _mixed(torch.as_tensor(number, device=self.key.device) * 2 + 1)))
+
+    def _bits(self, shape: tuple[int, ...], number: int) -> Tensor:
+        count = torch.Size(shape).numel()
+        step = torch.arange(1, count + 1, device=self.key.device, dtype=torch.int64) * -0x61C8864680B583EB
+        return _mixed(self.fork(number).key[:, None] + step).view(-1, *shape)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        """(N, *shape) numbers in [low, high), 24 random bits each."""
+        unit = (self._bits(shape, -1) >> 40 & 0xFFFFFF).to(dtype) * 2**-24
+        return low + (high - low) * unit
+
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        """(N, *shape) standard normal numbers, by Box and Muller on the CPU, so that devices agree to the last bit."""
+        home = Streams(self.key.cpu())
+        first, second = (home._bits(shape, number) >> 11 & (1 << 53) - 1 for number in (-2, -3))
+        radius = (-2 * ((first.double() + 1) * 2**-53).log()).sqrt()
+        return (radius * (second.double() * 2**-52 * torch.pi).cos()).to(self.key.device, dtype)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -> Float[Tensor, "n k"]:
+    """Logits in chunks of `batch` images. The model is used as it is: freeze it first."""
+    return torch.cat([model(chunk) for chunk in x.split(batch)])
+
+
+def gradients(
+    model: nn.Module, x: Float[Tensor, "n c h w"], goal: Goal, loss: Loss, batch: int = BATCH
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n k"]]:
+    """Gradient of the loss with respect to each image, and the logits of the same forward pass, in chunks."""
+    parts, logits = [], []
+    for start in range(0, len(x), batch):
+        rows = slice(start, start + batch)
+        out, gradient = gradient_step(model, x[rows], goal.take(rows), loss)
+        parts.append(gradient)
+        logits.append(out)
+    return torch.cat(parts), torch.cat(logits)
+
+
+def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor]:
+    """One batch: detached logits, and the loss's gradient with NaN and infinity (no direction at all) set to 0."""
+    leaf = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+    logits = model(leaf)
+    return logits.detach(), input_gradient(goal.loss(logits, loss).sum(), leaf)
+
+
+def input_gradient(value: Tensor, leaf: Tensor, retain_graph: bool = False) -> Tensor:
+    """Gradient of `value` with respect to `leaf`; 0 where it is not finite or where there is no path between them."""
+    if not value.requires_grad:  # a constant model
+        return torch.zeros_like(leaf)
+    (gradient,) = torch.autograd.grad(value, leaf, retain_graph=retain_graph, allow_unused=True)
+    return torch.zeros_like(leaf) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
+
+
+def finish(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    x_adv: Float[Tensor, "n c h w"],
+    goal: Goal,
+    claimed: Bool[Tensor, " n"],
+    forwards: Int[Tensor, " n"],
+    backwards: Int[Tensor, " n"],
+    trace: dict[str, Tensor] | None = None,
+    batch: int = BATCH,
+) -> AttackResult:
+    """Verify every claimed success by a forward pass of the stored image in another batch layout; measure distances.
+
+    The images run in reverse order and in chunks of another size: a verdict that hangs on how a batch was cut is a
+    rounding error and no success.
+    """
+    rows = claimed.nonzero()[:, 0].flip(0)
+    success = torch.zeros_like(claimed)
+    if len(rows):
+        success[rows] = goal.take(rows).reached(predict(model, x_adv[rows], max(1, batch // 2 + 1)))
+    return AttackResult(x_adv, success, distances(x_adv, x), forwards + claimed, backwards, trace or {})
+
+
+def check(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float | Tensor | None = None,
+    y_target: Tensor | None = None,
+    eps_limit: float = 1.0,
+) -> Tensor:
+    """Refuse bad input with the argument's name, what was expected and what came.
+
+    Args:
+        model: must give logits (N, K), K >= 2.
+        x: (N, C, H, W) floating point, finite, in [0, 1], N >= 1.
+        y: (N,) int64 in [0, K), on the images' device.
+        eps: a number or (N,), finite, from 0 to `eps_limit`.
+        y_target: like `y`.
+        eps_limit: 1 for linf, where more has no meaning; may be inf.
+
+    Returns:
+        The budget as (N,) in the images' dtype and device (zeros if there is none).
+
+    Raises:
+        ValueError: with the argument's name.
+    """
+    classes = check_images(model, x)
+    _check_labels("y", y, x, classes)
+    if y_target is not None:
+        _check_labels("y_target", y_target, x, classes)
+    return check_eps(0.0 if eps is None else eps, x, eps_limit)
+
+
+def check_images(model: nn.Module, x: Tensor) -> int:
+    """Refuse what is no batch of images (see `check`); returns the model's number of classes."""
+    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
+        got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"x: expected a floating-point tensor (N, C, H, W), got {got}")
+    if len(x) == 0:
+        raise ValueError("x: expected at least one image, got none")
+    low, high = x.min().item(), x.max().item()
+    if not (low >= 0 and high <= 1):  # false for NaN too
+        raise ValueError(f"x: expected finite values in [0, 1], got {low:g} to {high:g}")
+    with frozen(model):
+        logits = predict(model, x[:1])
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"model: expected logits (N, K) with K >= 2, got shape {tuple(logits.shape)} for one image")
+    return logits.shape[1]
+
+
+def check_eps(eps: float | Tensor, x: Tensor, limit: float = 1.0) -> Tensor:
+    """The budget as (N,) in the images' dtype and device. Raises ValueError unless finite and in [0, limit]."""
+    if isinstance(eps, Tensor) and (eps.ndim > 1 or (eps.ndim == 1 and len(eps) != len(x))):
+        raise ValueError(f"eps: expected a number or shape ({len(x)},), got shape {tuple(eps.shape)}")
+    budget = torch.as_tensor(eps).to(device=x.device, dtype=x.dtype)
+    good = (budget >= 0) & (budget <= limit) & budget.isfinite()
+    if not good.all():
+        span = "of 0 or more" if limit == torch.inf else f"in [0, {limit:g}]"
+        raise ValueError(f"eps: expected finite budgets {span}, got {budget[~good].flatten()[0].item():g}")
+    return budget.expand(len(x)).clone()
+
+
+def _check_labels(name: str, labels: Tensor, x: Tensor, classes: int) -> None:
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != x.shape[:1]:
+        got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(f"{name}: expected an int64 tensor of shape ({len(x)},), got {got}")
+    if labels.device != x.device:
+        raise ValueError(f"{name}: expected device {x.device}, as x, got {labels.device}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"{name}: expected classes from 0 to {classes - 1}, got {labels.min().item()} to {labels.max().item()}"
+        )
+
+
+def default_streams(streams: Streams | None, x: Tensor) -> Streams:
+    """The given streams, or those of seed 0 and the images' positions. Raises ValueError if their number is wrong."""
+    if streams is None:
+        return Streams.of(0, torch.arange(len(x), device=x.device))
+    if len(streams.key) != len(x):
+        raise ValueError(f"streams: expected {len(x)} of them, one an image, got {len(streams.key)}")
+    return Streams(streams.key.to(x.device))

@@ -1,0 +1,190 @@
+"""The greedy Jacobian attack on few features: shortlist by the Jacobian, apply the best real gain, prune.
+
+After Papernot et al. 2016, arXiv 1511.07528 (JSMA). Departures: one feature a step and not a pair; the Jacobian only
+proposes, each proposal is really tried and the best is taken; a feature goes to whichever end helps; in the end every
+change that is not needed is put back. Optimal for binary linear models; greedy otherwise (MATHEMATICS sections 1, 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine import BATCH, AttackResult, Progress, check, finish, frozen, gradient_step, predict
+from core.attacks.geometry import distances, shortest_prefix
+from core.attacks.losses import Goal
+
+
+def jacobian_sparse(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    y_target: Int[Tensor, " n"] | None = None,
+    max_features: int = 60,
+    candidates: int = 16,
+    prune: bool = True,
+    batch: int = BATCH,
+    on_progress: Progress | None = None,
+) -> AttackResult:
+    """Fool by changing as few features as greed finds; a feature is one colour of one pixel.
+
+    Each step takes the gradient of the margin (to the currently best other class, or of the target), shortlists the
+    features by |J_j| u_j (u_j is the room to the end, 0 or 1, that lowers the margin), tries each of them in one
+    batch, and applies the one that leaves the lowest margin, even if that is no gain. Then pruning: while some change
+    can be put back without losing the success, put back the one whose loss leaves the image most fooled.
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 true classes.
+        y_target: (N,) int64; given, the attack goes towards these classes.
+        max_features: give up after so many changes, at least 1.
+        candidates: features really tried each step, at least 1.
+        prune: put back what is not needed.
+        batch: images attacked side by side, and images in one forward pass.
+        on_progress: called each step with images done, all, share of `success`.
+
+    Returns:
+        Images fooled before come back unchanged; a failed image holds all its changes. `trace` with M = max_features
+        (or the number of features, if that is less): `order` (N, M) int64, the features in the order of their change,
+        counted through (C, H, W), -1 after the last; `value` (N, M), what each became (0 or 1), NaN after the last;
+        `margin` (N, M + 1), before and after each change, positive until fooled, NaN after the last; `kept` (N, M)
+        bool, the changes left by pruning; `linear_estimate` (N,) int64, the shortest prefix according to the Jacobian
+        at x alone, -1 if it says impossible; `greedy_count` (N,) int64, changes before pruning.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    for name, value in (("max_features", max_features), ("candidates", candidates), ("batch", batch)):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+    check(model, x, y, y_target=y_target)
+    search = _Search.start(model, x, Goal.of(y, y_target), min(max_features, x[0].numel()), candidates, batch)
+
+    def report(done: int) -> None:
+        if on_progress:
+            on_progress(done, len(x), success=search.fooled[:done].float().mean().item() if done else 0.0)
+
+    with frozen(model):
+        for begin in range(0, len(x), batch):
+            rows = torch.arange(begin, min(begin + batch, len(x)), device=x.device)
+            active = search.look(rows)
+            for step in range(search.trace["order"].shape[1]):
+                if not len(active):
+                    break
+                active = search.change(active, step)
+                report(begin + len(rows) - len(active))
+            if prune:
+                search.prune(rows[search.fooled[rows]])
+            report(begin + len(rows))
+        search.trace["l0"] = distances(search.x_adv, x)["l0"]
+        return finish(
+            model, x, search.x_adv, search.goal, search.fooled, search.forwards, search.backwards, search.trace, batch
+        )
+
+
+@dataclass
+class _Search:
+    """The images as they are now, what is known of them, and the passes spent; rows are indices into the batch."""
+
+    model: nn.Module
+    x: Tensor
+    x_adv: Tensor
+    goal: Goal
+    candidates: int
+    batch: int
+    fooled: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    trace: dict[str, Tensor]
+
+    @classmethod
+    def start(cls, model: nn.Module, x: Tensor, goal: Goal, most: int, candidates: int, batch: int) -> _Search:
+        """Nothing changed yet."""
+        count = torch.zeros_like(goal.label)
+        nothing = torch.full((len(x), most + 1), torch.nan, dtype=x.dtype, device=x.device)
+        trace = {
+            "order": torch.full((len(x), most), -1, dtype=torch.int64, device=x.device),
+            "value": nothing[:, 1:].clone(),
+            "margin": nothing,
+            "kept": torch.zeros(len(x), most, dtype=torch.bool, device=x.device),
+            "linear_estimate": count.clone(),
+            "greedy_count": count.clone(),
+        }
+        fooled = torch.zeros_like(count, dtype=torch.bool)
+        tried = min(candidates, x[0].numel())
+        return cls(model, x, x.clone(), goal, tried, batch, fooled, count.clone(), count.clone(), trace)
+
+    def look(self, rows: Tensor) -> Tensor:
+        """Read the margins at the start; returns the rows that are not fooled yet."""
+        logits = predict(self.model, self.x[rows], self.batch)
+        goal = self.goal.take(rows)
+        self.forwards[rows] += 1
+        self.trace["margin"][rows, 0] = goal.margin(logits)
+        self.fooled[rows] = goal.reached(logits)
+        return rows[~self.fooled[rows]]
+
+    def change(self, rows: Tensor, step: int) -> Tensor:
+        """Change one more feature of each of these rows; returns those that are still not fooled and can go on."""
+        goal = self.goal.take(rows)
+        logits, slope = gradient_step(self.model, self.x_adv[rows], goal, "margin")
+        self.forwards[rows] += 1
+        self.backwards[rows] += 1
+        now = self.x_adv[rows].flatten(1)
+        slope = slope.flatten(1)
+        # to 0 where the margin rises with the feature, else to 1; a feature is changed once
+        gain = slope.abs() * torch.where(slope > 0, now, 1 - now)
+        if step == 0:
+            self.trace["linear_estimate"][rows] = shortest_prefix(gain, goal.margin(logits))[0]
+        done = self.trace["order"][rows, :step]
+        gain, feature = gain.scatter(1, done, -1).topk(self.candidates, dim=1)
+        end = (slope.gather(1, feature) <= 0).to(now.dtype)
+
+        trials = now[:, None].repeat(1, self.candidates, 1)
+        trials.scatter_(2, feature[:, :, None], end[:, :, None])
+        found = predict(self.model, trials.view(-1, *self.x.shape[1:]), self.batch)
+        self.forwards[rows] += self.candidates
+        many = Goal(goal.label.repeat_interleave(self.candidates), goal.targeted)
+        after = many.margin(found).view(len(rows), -1)
+        allowed = (gain > 0) & ~after.isnan()
+        after, best = torch.where(allowed, after, torch.inf).min(1)
+        able = allowed.any(1)  # else no feature has any effect, and the row gives up
+        every = torch.arange(len(rows), device=rows.device)
+        reached = many.reached(found).view(len(rows), -1)[every, best]
+
+        rows, every, best = rows[able], every[able], best[able]
+        self.x_adv[rows] = trials[every, best].view(-1, *self.x.shape[1:])
+        self.trace["order"][rows, step] = feature[every, best]
+        self.trace["value"][rows, step] = end[every, best]
+        self.trace["margin"][rows, step + 1] = after[able]
+        self.trace["kept"][rows, step] = True
+        self.trace["greedy_count"][rows] = step + 1
+        self.fooled[rows] = reached[able]
+        return rows[~self.fooled[rows]]
+
+    def prune(self, rows: Tensor) -> None:
+        """Put back changes, one a round, while the image stays fooled without them."""
+        while len(rows):
+            image, place = self.trace["kept"][rows].nonzero(as_tuple=True)  # one trial for each change still there
+            feature = self.trace["order"][rows][image, place][:, None]
+            before = self.x[rows].flatten(1)[image].gather(1, feature)
+            trials = self.x_adv[rows].flatten(1)[image].scatter(1, feature, before)
+            logits = predict(self.model, trials.view(-1, *self.x.shape[1:]), self.batch) if len(image) else None
+            if logits is None:
+                return
+            goal = self.goal.take(rows[image])
+            self.forwards.index_add_(0, rows[image], torch.ones_like(image))
+            value = torch.where(goal.reached(logits), goal.margin(logits), torch.inf)
+            margins = torch.full(self.trace["kept"][rows].shape, torch.inf, dtype=value.dtype, device=value.device)
+            margins[image, place] = value
+            lowest, place = margins.min(1)
+            more = lowest < torch.inf
+            rows, place = rows[more], place[more]
+            feature = self.trace["order"][rows, place][:, None]
+            original = self.x[rows].flatten(1).gather(1, feature)
+            self.x_adv[rows] = self.x_adv[rows].flatten(1).scatter(1, feature, original).view(-1, *self.x.shape[1:])
+            self.trace["kept"][rows, place] = False
