@@ -55,6 +55,16 @@ def both(eps: float) -> str:
     return f"{eps:.4g} ({grey_levels(eps)})"
 
 
+def seed(key: str, options: Sequence[Any]) -> None:
+    """Let an address name an option by its plain name (`?train_network=mlp`), beside the text that a widget shows."""
+    if key in st.session_state or key not in st.query_params:
+        return
+    by_name = {str(option): option for option in options}
+    named = [by_name[text] for text in st.query_params.get_all(key) if text in by_name]
+    if named:
+        st.session_state[key] = named[0]
+
+
 def field(
     page: str,
     spec: type[specs.Spec],
@@ -157,6 +167,7 @@ def eps(
 ) -> float:
     """A slider for ε in [0, high]; its value is written in both units, also while a form waits to be submitted."""
     options = [round(k * step, 6) for k in range(round(high / step) + 1)]
+    seed(f"{page}_{name}", options)
     return float(
         st.select_slider(
             label,
@@ -207,6 +218,7 @@ def a_class(
         return extra[option] if option in extra else class_text(option, class_names)
 
     start = options.index(default) if default in options else 0
+    seed(f"{page}_{name}", options)
     return st.selectbox(label, options, index=start, format_func=text, key=f"{page}_{name}", **KEEP)
 
 
@@ -240,6 +252,7 @@ def _in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> d
 
 def _choice(options: list[Any], start: Any, common: dict[str, Any]) -> Any:
     """All options visible where they are few and short, else a list."""
+    seed(common["key"], options)
     if len(options) <= 4 and sum(len(say(option)) for option in options) <= 32:
         return st.segmented_control(options=options, default=start, format_func=say, required=True, **common)
     return st.selectbox(options=options, index=options.index(start), format_func=say, **common)

@@ -15,9 +15,6 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-GAP = 2
-"""Transparent pixels between tiles, at native resolution."""
-
 _BLUE, _WHITE, _RED = np.array([33, 102, 172]), np.array([247, 247, 247]), np.array([178, 24, 43])
 
 
@@ -48,7 +45,12 @@ def difference(delta: np.ndarray, gain: float) -> np.ndarray:
     return np.rint(colour).astype(np.uint8)
 
 
-def mosaic(tiles: Sequence[Sequence[np.ndarray | None]], gap: int = GAP) -> np.ndarray:
+def gap_for(width: int) -> int:
+    """Transparent pixels between tiles of this native width."""
+    return max(1, width // 14)
+
+
+def mosaic(tiles: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:
     """Rows of tiles → one (H, W, 4) uint8 picture; gaps and tiles that are None are transparent.
 
     A tile is an image (C, H, W) in [0, 1], or an (H, W, 3) uint8 picture such as `difference` makes; all of one size.
@@ -61,7 +63,7 @@ def mosaic(tiles: Sequence[Sequence[np.ndarray | None]], gap: int = GAP) -> np.n
     if len(sizes) != 1:
         raise ValueError(f"tiles: expected tiles of one size, got {sorted(sizes) or 'none'}")
     height, width = sizes.pop()
-    columns = max(len(row) for row in drawn)
+    gap, columns = gap_for(width), max(len(row) for row in drawn)
     picture = np.zeros((len(drawn) * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
     for r, row in enumerate(drawn):
         for c, tile in enumerate(row):
@@ -115,14 +117,15 @@ def show(
     """
     picture = mosaic(tiles)
     count = max(len(row) for row in tiles)
-    native = (picture.shape[1] + GAP) // count - GAP
+    native = next(_drawn(t).shape[1] for row in tiles for t in row if t is not None)
     scale = max(1, round(tile / native))
+    gap = f"{100 * gap_for(native) / picture.shape[1]:.3f}%"
     strips = (
         [mosaic([row], GAP) if any(t is not None for t in row) else None for row in tiles] if captions else [picture]
     )
     parts = []
     if columns:
-        parts.append("<div></div>" * bool(rows) + _labels(columns, count, "600"))
+        parts.append("<div></div>" * bool(rows) + _labels(columns, count, gap, "600"))
     for r, strip in enumerate(strips):
         if rows and captions:
             parts.append(_row_label(rows[r]))
@@ -130,7 +133,7 @@ def show(
             parts.append('<div style="display:grid;grid-auto-rows:1fr">' + "".join(map(_row_label, rows)) + "</div>")
         parts.append(_image(strip, alt if r == 0 else "", scale) if strip is not None else "<div></div>")
         if captions:
-            parts.append("<div></div>" * bool(rows) + _labels(captions[r], count, "400"))
+            parts.append("<div></div>" * bool(rows) + _labels(captions[r], count, gap, "400"))
     template = f"{'max-content ' if rows else ''}minmax(0,{picture.shape[1] * scale}px)"
     st.html(
         f'<figure style="margin:0;overflow-x:auto"><div style="display:grid;grid-template-columns:{template};'
@@ -166,11 +169,11 @@ def _image(picture: np.ndarray, alt: str, scale: int) -> str:
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" style="{style}">'
 
 
-def _labels(texts: Sequence[str], count: int, weight: str) -> str:
+def _labels(texts: Sequence[str], count: int, gap: str, weight: str) -> str:
     cells = "".join(
         f'<div style="text-align:center;overflow:hidden;overflow-wrap:anywhere">{_lines(text)}</div>' for text in texts
     )
-    style = f"display:grid;grid-template-columns:repeat({count},minmax(0,1fr));font-weight:{weight}"
+    style = f"display:grid;grid-template-columns:repeat({count},minmax(0,1fr));column-gap:{gap};font-weight:{weight}"
     return f'<div style="{style}">{cells}</div>'
 
 

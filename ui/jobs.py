@@ -7,7 +7,6 @@ from collections.abc import Callable
 import streamlit as st
 
 from core import jobs, specs, store
-from ui import controls
 
 POLL = 0.5
 """Seconds between two looks at a live job."""
@@ -106,18 +105,13 @@ def cards(job_ids: tuple[str, ...]) -> None:
         if not job.live:
             st.rerun()
         with st.container(border=True, key=f"sidebar_job_{job.id}", gap="xsmall"):
-            text, button = st.columns([4, 1], vertical_alignment="center", wrap=False)
-            text.markdown(f"**{describe(job.task)}**")
-            if button.button(
-                "Cancel",
-                icon=":material/close:",
-                icon_position="left",
-                key=f"sidebar_cancel_{job.id}",
-                help="Cancel this job",
-                type="tertiary",
-            ):
+            text, button = st.columns([5, 3], vertical_alignment="center", wrap=False, gap="xsmall")
+            what, on = describe(job.task)
+            text.markdown(f"**{what}**")
+            if button.button("Cancel", key=f"sidebar_cancel_{job.id}", type="tertiary", width="stretch"):
                 jobs.cancel(job.id, store.default_root())
-            st.progress(fraction(job), text=progress_text(job))
+            st.caption(on)
+            st.progress(fraction(job), text=f":small[{progress_text(job)}]")
 
 
 def live_ids() -> tuple[str, ...]:
@@ -145,15 +139,15 @@ def progress_text(job: jobs.Job) -> str:
     return " · ".join(parts)
 
 
-def describe(task: specs.Task) -> str:
-    """A task in few words, for cards."""
+def describe(task: specs.Task) -> tuple[str, str]:
+    """A task in few words: what, and on what."""
     if isinstance(task, specs.TrainSpec):
-        return f"Train {controls.say(task.network)} on {controls.say(task.data.dataset)}"
+        return f"Train {task.network}", task.data.slug()
     if isinstance(task, specs.AttackSpec):
-        return f"{task.attack.title} on {task.model}"
+        return task.attack.title, task.model
     if isinstance(task, specs.SweepSpec):
-        return f"Sweep: {task.attack.title} on {task.model}"
-    return f"Compare {len(task.models)} models"
+        return f"Sweep, {task.attack.title}", task.model
+    return "Compare", f"{len(task.models)} models"
 
 
 def duration(seconds: float) -> str:

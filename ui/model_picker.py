@@ -127,4 +127,5 @@ def _key(page: str, name: str, ids: list[str]) -> str:
     key = f"{page}_{name}"
     if key in st.session_state and st.session_state[key] not in ids:
         del st.session_state[key]
+    controls.seed(key, ids)
     return key

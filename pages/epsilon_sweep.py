@@ -1,0 +1,12 @@
+"""Epsilon sweep."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui import guard, model_picker
+
+guard.ensure_router()
+
+st.title("Epsilon sweep")
+model_picker.pick("epsilon_sweep")

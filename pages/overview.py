@@ -1,0 +1,12 @@
+"""Overview."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui import guard, model_picker
+
+guard.ensure_router()
+
+st.title("Overview")
+model_picker.pick("overview")
