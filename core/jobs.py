@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -33,10 +35,8 @@ from typing import Any
 
 import filelock
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from core import events, running, store
+from core import events, files, running, store
 from core.events import ENDED
 from core.progress import Cancelled
 from core.running import run
@@ -52,10 +52,14 @@ __all__ = ["ENDED", "Cancelled", "Job", "cancel", "forget", "jobs", "read", "run
 
 START_GRACE = 30.0  # seconds that a worker may take, on a busy machine, to start Python and take its lock
 KILL_AFTER = 5.0  # seconds from asking a worker to stop until it is made to
+KEPT = 300  # ended jobs
 LOG_TAIL = 4000  # bytes
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_children: dict[Path, subprocess.Popen[bytes]] = {}  # workers that this process started
+_WINDOWS_FLAGS = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) | getattr(
+    subprocess, "CREATE_NEW_PROCESS_GROUP", 0
+)
+_children: dict[Path, subprocess.Popen[bytes]] = {}  # living workers that this process started
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class Job:
 
     state: "starting", "waiting" (for the device), "loading" (PyTorch), "running"; or ended: "done", "failed",
     "cancelled", "dead". seconds: at work, the queue left out. eta: seconds to go, None while unknown. metrics: the
-    newest of each name. history: a dictionary for each event that has metrics. message: one plain sentence.
-    artifacts: folders relative to the store.
+    newest of each name, NaN where a runner said so. history: for each event with metrics, these and its time, done,
+    total and phase. message: one plain sentence. artifacts: folders relative to the store.
     """
 
     id: str
@@ -92,10 +96,12 @@ class Job:
     def snapshot(self) -> dict[str, np.ndarray] | None:
         """What there was to see when the worker last showed something, or None."""
         try:
-            data = (self.folder / events.SNAPSHOT).read_bytes()
-            return {name: array.copy() for name, array in safetensors.numpy.load(data).items()}
-        except (OSError, safetensors.SafetensorError):
+            return files.decode_arrays((self.folder / events.SNAPSHOT).read_bytes())
+        except (OSError, ValueError):
             return None
+
+
+_ended: dict[Path, tuple[object, Job]] = {}  # what ended jobs were, and the files it was read from: they stay so
 
 
 # ---------------------------------------------------------------- asking
@@ -105,13 +111,15 @@ def submit(task: Task, root: Path | None = None) -> Job:
     """Start a job for `task` in a process of its own.
 
     A live job with the same task is returned instead; when all that it would make is in the store, a job that is done.
-    Raises ValueError when the task names a model that is not in the store.
+    The oldest ended jobs are forgotten beyond a few hundred. Raises ValueError when the task names a model that is not
+    in the store.
     """
     root = _root(root)
     task = store.resolve(task, root)
     (root / ".locks").mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root / ".locks" / "submit.lock"):
-        same = [job for job in jobs(root) if job.task == task]
+        everything = jobs(root)
+        same = [job for job in everything if job.task == task]
         for job in same:
             if job.live:
                 return job
@@ -121,6 +129,8 @@ def submit(task: Task, root: Path | None = None) -> Job:
         for job in same:
             if found is not None and job.state == "done" and job.artifacts == names:
                 return job
+        for job in [job for job in everything if not job.live][KEPT:]:
+            forget(job.id, root)
         folder = _new_folder(task, root)
         for note in notes:
             events.append(folder, {"message": note})
@@ -165,12 +175,13 @@ def cancel(job_id: str, root: Path | None = None) -> Job:
 def forget(job_id: str, root: Path | None = None) -> None:
     """Remove the folder of an ended job; what it made stays in the store. Raises ValueError on a live one."""
     folder = _folder(job_id, root)
-    state = "none"
-    with contextlib.suppress(ValueError, OSError):  # a broken folder is no live job
+    state = "live" if _is_held(folder) else "broken" if folder.is_dir() else "there is none"
+    with contextlib.suppress(ValueError, OSError):
         state = _read(folder).state
-    if not folder.is_dir() or _is_held(folder) or state not in (*ENDED, "none"):
+    if state not in (*ENDED, "broken"):
         raise ValueError(f"job_id: expected the id of an ended job, got {job_id!r} ({state})")
     events.forget(folder)
+    _ended.pop(folder, None)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -192,35 +203,51 @@ def _new_folder(task: Task, root: Path) -> Path:
     folder = root / ".jobs" / f"{now:%Y%m%d-%H%M%S}-{task.slug()}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     body = {**dump_task(task), "created": now.timestamp()}
-    temporary = folder / f"{events.SPEC}.new"
-    temporary.write_text(json.dumps(body), encoding="utf-8")
-    temporary.replace(folder / events.SPEC)
+    files.replace_file(folder / events.SPEC, json.dumps(body).encode())
     return folder
 
 
 def _read(folder: Path) -> Job:
     # The lock before the events: a worker that ends in between has written how before it let go.
     held = _is_held(folder)
-    body = json.loads((folder / events.SPEC).read_bytes())
+    signature = tuple((stat.st_mtime_ns, stat.st_size) for stat in _stats(folder))
+    if folder in _ended and _ended[folder][0] == signature:
+        return _ended[folder][1]
+    log = events.read(folder)
+    job = _as_told(folder, held, log)
+    if job.live:
+        _kill_if_overdue(folder)
+    elif any(event.get("state") in ENDED for event in log):
+        _ended[folder] = (signature, job)
+    else:  # it was killed, perhaps in mid-write
+        store.remove_stale(folder.parents[1])
+    return job
+
+
+def _stats(folder: Path) -> list[os.stat_result]:
+    paths = [folder / events.SPEC, folder / events.EVENTS]
+    return [path.stat() for path in paths if path.exists()]
+
+
+def _as_told(folder: Path, held: bool, log: list[dict[str, Any]]) -> Job:
+    """The job as its files tell it now; ValueError or OSError when they are no job's."""
+    body = files.read_json(folder / events.SPEC)
     try:
         task, created = load_task(body), float(body["created"])
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder.name}: {events.SPEC} is not a job's") from error
-    log = events.read(folder)
     state = _state(folder, held, created, log)
-    if held and state not in ENDED:
-        _kill_if_overdue(folder)
     last: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
     history = []
     for event in log:
         last |= event
         if event.get("metrics"):
-            metrics |= event["metrics"]
-            moment = {name: event.get(name) for name in ("time", "done", "total", "phase")}
-            history.append({**moment, **event["metrics"]})
-    end = time.time() if state not in ENDED else last.get("time", created)
-    start = next((event["time"] for event in log if event.get("state") == "loading"), end)
+            numbers = {name: math.nan if value is None else value for name, value in event["metrics"].items()}
+            metrics |= numbers
+            history.append({**{name: event.get(name) for name in ("time", "done", "total", "phase")}, **numbers})
+    now = time.time() if state not in ENDED else last.get("time", created)
+    begun = next((event["time"] for event in log if event.get("state") == "loading"), now)
     eta = last.get("eta") if state == "running" else None
     return Job(
         id=folder.name,
@@ -231,8 +258,8 @@ def _read(folder: Path) -> Job:
         done=last.get("done", 0),
         total=last.get("total", 0),
         phase=last.get("phase", ""),
-        seconds=max(0.0, end - start),
-        eta=max(0.0, eta - (end - last["time"])) if eta is not None else None,
+        seconds=max(0.0, now - begun),
+        eta=max(0.0, eta - (now - last["time"])) if eta is not None else None,
         metrics=metrics,
         history=history,
         message=last.get("message") or _MESSAGES.get(state, ""),
@@ -251,13 +278,9 @@ _MESSAGES = {
 
 
 def _state(folder: Path, held: bool, created: float, log: list[dict[str, Any]]) -> str:
-    state = next((event["state"] for event in reversed(log) if "state" in event), "starting")
-    if state in ENDED:
-        return str(state)
-    if held:
-        return str(state)
-    if state == "starting" and _may_still_start(folder, created):
-        return "starting"
+    state = next((str(event["state"]) for event in reversed(log) if "state" in event), "starting")
+    if held or state in ENDED or (state == "starting" and _may_still_start(folder, created)):
+        return state
     return "cancelled" if (folder / events.CANCEL).exists() else "dead"
 
 
@@ -280,20 +303,29 @@ def _command(folder: Path) -> list[str]:
 def _spawn(folder: Path) -> None:
     project = str(Path(__file__).resolve().parents[1])
     paths = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
-    priority = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0)
-    with (folder / events.LOG).open("ab") as log:
-        process = subprocess.Popen(
-            _command(folder),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"},
-            start_new_session=True,
-            creationflags=priority,
-        )
+    try:
+        with (folder / events.LOG).open("ab") as log:
+            process = subprocess.Popen(
+                _command(folder),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"},
+                start_new_session=True,  # a group of its own: signals for the server pass it by
+                creationflags=_WINDOWS_FLAGS,
+            )
+    except OSError as error:
+        events.append(folder, {"state": "failed", "message": f"No process could be started: {error}"})
+        return
     _children[folder] = process
-    # Waiting in a thread takes the dead child off the process table at once, whether anybody looks or not.
-    threading.Thread(target=process.wait, name=f"reap {folder.name}", daemon=True).start()
+    threading.Thread(target=_reap, args=(folder, process), name=f"reap {folder.name}", daemon=True).start()
+    events.append(folder, {"pid": process.pid, "host": platform.node()})
+
+
+def _reap(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    # A thread, so that a dead child leaves the process table at once, whether anybody looks or not.
+    process.wait()
+    _children.pop(folder, None)
 
 
 def _is_held(folder: Path) -> bool:
@@ -320,26 +352,29 @@ def _is_held(folder: Path) -> bool:
 
 def _may_still_start(folder: Path, created: float) -> bool:
     """Whether a worker that has not been heard of may yet take its lock."""
-    child = _children.get(folder)
-    if child is not None:
-        return child.poll() is None
+    pid = _pid(folder)
+    if pid is not None and os.name == "posix":  # elsewhere signal 0 is not harmless
+        with contextlib.suppress(PermissionError):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return False
     return time.time() - created < START_GRACE
 
 
 def _pid(folder: Path) -> int | None:
-    return next((event["pid"] for event in reversed(events.read(folder)) if "pid" in event), None)
+    """The worker's number, if it is one of this machine: a store may be shared by several."""
+    event = next((event for event in reversed(events.read(folder)) if "pid" in event), {})
+    return event["pid"] if event.get("host") == platform.node() else None
 
 
 def _signal(folder: Path, number: int) -> None:
-    """Signal the worker and all its children. Its number is used only while it lives, for numbers are given again."""
-    pid = _pid(folder) if _is_held(folder) else None
-    child = _children.get(folder)
-    if pid is None and child is not None and child.poll() is None:
-        pid = child.pid
-    if pid is None:
+    """Signal the worker and all its children, if it lives: numbers of dead processes are given to others."""
+    pid = _pid(folder)
+    if pid is None or not (_is_held(folder) or folder in _children):
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
+        if os.name == "posix":
             os.killpg(pid, number)
         else:
             os.kill(pid, number)

@@ -13,14 +13,11 @@ imports torch.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import io
 import json
 import os
 import platform
 import re
-import secrets
 import shutil
 import threading
 import time
@@ -35,9 +32,8 @@ from typing import Any, TypeVar
 import filelock
 import numpy as np
 import pandas as pd
-import safetensors.numpy
 
-from core import __version__
+from core import __version__, files
 from core.specs import FORMAT, TASKS, AttackSpec, CompareSpec, SweepSpec, Task, TrainSpec, dump_task, load_task
 
 CARD = "card.json"
@@ -49,6 +45,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _NAME = re.compile(r"[a-z0-9_]{1,60}")
 _POLL = 0.1  # seconds between two looks at a lock that another process holds
 _held = threading.local()  # names of the artifacts whose lock this thread holds
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # other errors say nothing about the artifact
 _T = TypeVar("_T")
 
 
@@ -92,25 +89,21 @@ class Artifact:
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of `<name>.safetensors`, writable. Raises ValueError (no such file) or DamagedArtifact."""
-        return self._file(f"{name}.safetensors", _load_arrays)
+        return self._file(f"{name}.safetensors", files.decode_arrays)
 
     def table(self, name: str) -> pd.DataFrame:
         """The table of `<name>.parquet`. Raises ValueError (no such file) or DamagedArtifact."""
-        return self._file(f"{name}.parquet", lambda data: pd.read_parquet(io.BytesIO(data)))
+        return self._file(f"{name}.parquet", files.decode_table)
 
     def _file(self, filename: str, parse: Callable[[bytes], _T]) -> _T:
         if filename not in self.card["files"]:
             raise ValueError(f"{self.id}: expected one of {', '.join(self.card['files'])}, got {filename!r}")
 
-        def read() -> _T:
+        def read() -> bytes:
             # The card on disk, not the one in memory: the artifact may have been set aside and made again since.
-            data = _checked_bytes(self.folder, filename, _read_card(self.folder)["files"].get(filename, ""))
-            try:
-                return parse(data)
-            except Exception as error:
-                raise _Damage(f"{filename} cannot be read ({error})") from error
+            return _checked_bytes(self.folder, filename, _read_card(self.folder)["files"].get(filename, ""))
 
-        return _or_set_aside(self.folder, self.root, read)
+        return parse(_or_set_aside(self.folder, self.root, read))
 
 
 # ---------------------------------------------------------------- where things are
@@ -153,7 +146,7 @@ def resolve(spec: Task, root: Path) -> Task:
 def find(spec: Task, root: Path) -> Artifact | None:
     """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact."""
     folder = locate(spec, root)
-    if not folder.is_dir():
+    if not folder.exists():
         return None
     return _or_set_aside(folder, Path(root), lambda: _verified(folder))
 
@@ -166,7 +159,7 @@ def open_model(model_id: str, root: Path) -> Artifact:
     root = Path(root)
     _checked_id(model_id, "model")
     folder = root / model_id
-    if (folder / CARD).is_file() and _is_ours(folder):
+    if (folder / CARD).is_file() and _may_be_model(folder):
         return _or_set_aside(folder, root, lambda: Artifact(folder, _read_card(folder)))
     saved = models(root)
     matches = [model for model in saved if model.id.startswith(model_id)]
@@ -191,22 +184,19 @@ def _list(folder: Path, *tasks: str) -> list[Artifact]:
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
-            if not _ID.fullmatch(entry.name) or entry.name == SET_ASIDE:
-                continue
-            try:
+            with contextlib.suppress(_Damage, OSError):
                 card = _read_card(Path(entry.path))
-            except _Damage:
-                continue
-            if card["task"] in tasks:
-                found.append(Artifact(Path(entry.path), card))
+                if card["task"] in tasks:
+                    found.append(Artifact(Path(entry.path), card))
     return sorted(found, key=lambda artifact: (artifact.card["created"], artifact.id), reverse=True)
 
 
-def _is_ours(folder: Path) -> bool:
-    # A readable card of another format belongs to another version of this program: not damaged, not for us.
+def _may_be_model(folder: Path) -> bool:
+    # A readable card of another format or task belongs to another version or place: not damaged, but no model of ours.
     try:
-        return json.loads((folder / CARD).read_bytes()).get("format", FORMAT) == FORMAT
-    except (OSError, ValueError, AttributeError):
+        card = files.read_json(folder / CARD)
+        return bool(card["format"] == FORMAT and card["task"] == "train")
+    except (ValueError, KeyError, TypeError):
         return True
 
 
@@ -220,47 +210,45 @@ def _verified(folder: Path) -> Artifact:
 def _checked_bytes(folder: Path, filename: str, expected: str) -> bytes:
     try:
         data = (folder / filename).read_bytes()
-    except OSError as error:
-        raise _Damage(f"{filename} cannot be read ({error.strerror})") from error
-    if hashlib.sha256(data).hexdigest() != expected:
+    except _MISSING as error:
+        raise _Damage(f"{filename} is missing") from error
+    if _hash(data) != expected:
         raise _Damage(f"{filename} ({len(data)} bytes) does not match the SHA-256 in its card")
     return data
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
     try:
-        card = json.loads((folder / CARD).read_bytes(), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise _Damage(f"{CARD} cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
+        card = files.read_json(folder / CARD)
+    except _MISSING as error:
+        raise _Damage(f"{CARD} is missing") from error
+    except ValueError as error:
         raise _Damage(f"{CARD} is not JSON ({error})") from error
-    missing = [name for name in WRITTEN_BY_STORE if not isinstance(card, dict) or name not in card]
-    if missing:
-        raise _Damage(f"{CARD} lacks {', '.join(missing)}")
-    if card["format"] != FORMAT or card["task"] not in TASKS:
+    lacks = [name for name in WRITTEN_BY_STORE if not isinstance(card, dict) or name not in card]
+    if lacks:
+        raise _Damage(f"{CARD} lacks {', '.join(lacks)}")
+    if card["format"] != FORMAT or card["task"] not in list(TASKS):
         raise _Damage(f"{CARD} is of format {card['format']!r}, task {card['task']!r}; this version reads {FORMAT}")
     if card["sha256"] != _card_hash(card):
         raise _Damage(f"{CARD} was changed after it was written")
     # The raw JSON, not the spec it would load as: a later version may add fields with defaults, and that is no damage.
     body = {"format": FORMAT, "spec": TASKS[card["task"]].__name__, **card["spec"]}
-    key = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    key = _json_hash(body)
     if key != card["key"] or not folder.name.endswith(f"-{key[:10]}"):
         raise _Damage(f"the spec in {CARD} is not the one that the folder is named after")
     return card
 
 
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
-
-
 def _card_hash(card: dict[str, Any]) -> str:
-    body = {name: value for name, value in card.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return _json_hash({name: value for name, value in card.items() if name != "sha256"})
 
 
-def _load_arrays(data: bytes) -> dict[str, np.ndarray]:
-    # Copies: safetensors gives views of `data`, and torch.from_numpy warns of arrays that cannot be written to.
-    return {name: array.copy() for name, array in safetensors.numpy.load(data).items()}
+def _json_hash(body: dict[str, Any]) -> str:
+    return _hash(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 # ---------------------------------------------------------------- damage
@@ -290,9 +278,8 @@ def _or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
 
 
 def _set_aside(folder: Path, root: Path, reason: str) -> Path:
-    aside = root / SET_ASIDE
-    aside.mkdir(parents=True, exist_ok=True)
-    stem = where = aside / f"{folder.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    stem = where = root / SET_ASIDE / f"{folder.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    where.parent.mkdir(exist_ok=True)
     number = 1
     while where.exists():
         number += 1
@@ -348,8 +335,15 @@ def _hold(
         held.release()
 
 
+def remove_stale(root: Path) -> None:
+    """Remove what killed writers left half written; what a living one writes stays."""
+    for folder in (Path(root) / ".tmp").glob("*.*"):
+        with contextlib.suppress(filelock.Timeout), _hold(folder.name.rpartition(".")[0], Path(root), timeout=0.0):
+            pass  # taking the lock has removed it
+
+
 def _remove_stale(name: str, root: Path) -> None:
-    # Left by a writer that was killed. Only the holder of the artifact's lock writes it, so nobody is in there now.
+    # Only the holder of the artifact's lock writes it, so whoever wrote these is dead.
     for folder in (root / ".tmp").glob(f"{name}.*"):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -375,8 +369,8 @@ def write(
     """
     root = Path(root)
     folder = locate(spec, root)
-    files = _encode(arrays or {}, tables or {})
-    body = _strict(card, "card")
+    data = _encode(arrays or {}, tables or {})
+    body = files.strict(card, "card")
     taken = [name for name in WRITTEN_BY_STORE if name in body]
     if taken:
         raise ValueError(f"card: expected the runner's own fields, got {', '.join(taken)}, which the store writes")
@@ -386,97 +380,29 @@ def write(
         "key": spec.key(),
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "versions": versions(),
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "files": {filename: _hash(content) for filename, content in data.items()},
     }
     body["sha256"] = _card_hash(body)
-    files[CARD] = json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    data[CARD] = json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()
     with lock(spec, root):
         with contextlib.suppress(DamagedArtifact):
             there = find(spec, root)
             if there is not None:
                 return there
-        if isinstance(spec, AttackSpec | SweepSpec) and not (root / spec.model / CARD).is_file():
-            raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not in the store")
-        _put_folder(folder, root, files)
+        if isinstance(spec, AttackSpec | SweepSpec):
+            if not (root / spec.model / CARD).is_file():
+                raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
+            folder.parent.mkdir(exist_ok=True)
+        files.write_folder(folder, data, root / ".tmp")
     return Artifact(folder, body)
 
 
-def _put_folder(folder: Path, root: Path, files: dict[str, bytes]) -> None:
-    temporary = root / ".tmp" / f"{folder.name}.{secrets.token_hex(4)}"
-    try:
-        temporary.mkdir(parents=True)
-        for name, data in files.items():
-            with (temporary / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync_folder(temporary)
-        folder.parent.mkdir(exist_ok=True)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened, and its entries are written through
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def _encode(arrays: dict[str, dict[str, np.ndarray]], tables: dict[str, pd.DataFrame]) -> dict[str, bytes]:
-    files = {}
     for name in [*arrays, *tables]:
         if not _NAME.fullmatch(name):
             raise ValueError(f"name: expected lower-case letters, digits and '_', got {name!r}")
-    for name, group in arrays.items():
-        files[f"{name}.safetensors"] = encode_arrays(group)
-    for name, table in tables.items():
-        buffer = io.BytesIO()
-        table.to_parquet(buffer, index=False)
-        files[f"{name}.parquet"] = buffer.getvalue()
-    return files
-
-
-def encode_arrays(arrays: dict[str, np.ndarray]) -> bytes:
-    """Arrays of numbers or truth values as the bytes of a safetensors file. Raises ValueError on any other dtype."""
-    plain = {}
-    for name, value in arrays.items():
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-            raise ValueError(f"{name}: expected an array of numbers or truth values, got dtype {array.dtype}")
-        # safetensors writes the memory as it lies, so a transposed or strided view has to be laid out first.
-        plain[name] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
-    return safetensors.numpy.save(plain)
-
-
-def _strict(value: Any, where: str) -> Any:
-    """`value` as plain JSON data: no NaN, no numpy. Raises ValueError naming the place of what cannot be said."""
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, dict):
-        return {_strict_name(name, where): _strict(item, f"{where}.{name}") for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item, f"{where}[{place}]") for place, item in enumerate(value)]
-    raise ValueError(f"{where}: expected numbers, text, lists and dictionaries, got {type(value).__name__}")
-
-
-def _strict_name(name: Any, where: str) -> str:
-    if not isinstance(name, str):
-        raise ValueError(f"{where}: expected names that are text, got {name!r}")
-    return name
+    encoded = {f"{name}.safetensors": files.encode_arrays(group) for name, group in arrays.items()}
+    return encoded | {f"{name}.parquet": files.encode_table(table) for name, table in tables.items()}
 
 
 @cache

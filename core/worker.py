@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
-import json
 import math
 import os
+import platform
 import signal
 import sys
 import threading
@@ -20,35 +21,48 @@ from typing import Any
 import filelock
 import numpy as np
 
-from core import events, running, store
+from core import events, files, running, store
 from core.progress import Cancelled
 from core.specs import Task, load_task
 
 EVENT_INTERVAL = 1 / 3  # seconds between two progress events
 SNAPSHOT_INTERVAL = 0.5
+PACE_WINDOW = 30.0  # seconds that the time to go is estimated from
+PACE_POINT = 0.5  # seconds between two points of that estimate
 LOOK_INTERVAL = 0.1  # seconds between two looks at the cancel flag, or at a lock that another holds
 LOCK_TIMEOUT = 10.0  # a reader may hold a worker's lock for the moment in which it looks whether it is held
 NICENESS = 5
 
 
 class Reporter:
-    """Writes a job's events: at most three a second, but for those of an epoch, a new phase or a new state."""
+    """Writes a job's events: at most three of progress a second, but for those of an epoch, which are all written.
+
+    Progress that comes too soon waits, its metrics kept, until its time has come or newer progress takes its place: a
+    long silence never hides what was said before it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.stopped = False
-        self._looked = self._written = self._shown = -math.inf
+        self.stopped = False  # whether it is to stop
+        self.over = False  # whether there is nothing left to stop
+        self._pace = Pace()
+        self._looked = self._shown = self._written = -math.inf
         self._phase = ""
-        self._since: tuple[float, int, int] | None = None  # when, at what `done` and of what `total` the timing began
+        self._waiting: dict[str, Any] | None = None
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()  # the timer writes from its own thread
 
     def state(self, name: str, **more: Any) -> None:
-        """Write that a new state begins."""
-        self._write({"state": name, **more})
+        """Write that a new state begins, after all progress before it."""
+        with self._lock:
+            self._write_waiting()
+            self._append({"state": name, **more})
 
     def note(self, message: str) -> None:
         """Write a sentence for people, into the log as well."""
         print(message, file=sys.stderr)  # noqa: T201  # a worker's standard error is its log
-        self._write({"message": message})
+        with self._lock:
+            self._append({"message": message})
 
     def check(self) -> None:
         """Raise Cancelled after a signal or when the cancel flag is up; the flag is looked at ten times a second."""
@@ -68,32 +82,70 @@ class Reporter:
         snapshot: dict[str, np.ndarray] | None = None,
         **metrics: Any,
     ) -> None:
-        """Report progress (see `progress.Progress`)."""
+        """Report progress (see `progress.Progress`). Raises ValueError on a metric that is no number."""
         self.check()
         now = time.monotonic()
-        new_phase = phase is not None and phase != self._phase
-        if new_phase or self._since is None or done < self._since[1] or total != self._since[2]:
-            self._since = (now, done, total)
-        if new_phase or "epoch" in metrics or now - self._written >= EVENT_INTERVAL:
-            self._phase, self._written = phase or self._phase, now
-            event: dict[str, Any] = {"done": int(done), "total": int(total), "phase": self._phase}
-            event["eta"] = _eta(now, done, self._since)
-            if metrics:
-                event["metrics"] = {name: _plain(name, value) for name, value in metrics.items()}
-            self._write(event)
+        with self._lock:
+            self._phase = self._phase if phase is None else phase
+            before = (self._waiting or {}).get("metrics", {})
+            self._waiting = {
+                "time": time.time(),
+                "done": int(done),
+                "total": int(total),
+                "phase": self._phase,
+                "eta": self._pace.eta(now, done, total),
+                "metrics": before | {name: _number(name, value) for name, value in metrics.items()},
+            }
+            if "epoch" in metrics or now - self._written >= EVENT_INTERVAL:
+                self._write_waiting()
+            elif self._timer is None:
+                self._timer = threading.Timer(EVENT_INTERVAL - (now - self._written), self._late)
+                self._timer.daemon = True
+                self._timer.start()
         if snapshot is not None and now - self._shown >= SNAPSHOT_INTERVAL:
             self._shown = now
-            self._show(store.encode_arrays(snapshot))
+            data = files.encode_arrays(snapshot)
+            with contextlib.suppress(OSError):  # only a view: neither a full disk nor a reader on Windows ends the run
+                files.replace_file(self.folder / events.SNAPSHOT, data)
 
-    def _show(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # only a view: neither a full disk nor a reader on Windows ends the run
-            temporary = self.folder / f"{events.SNAPSHOT}.new"
-            temporary.write_bytes(data)
-            temporary.replace(self.folder / events.SNAPSHOT)
+    def _late(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._write_waiting()
 
-    def _write(self, event: dict[str, Any]) -> None:
+    def _write_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting is not None:
+            self._append(self._waiting)
+            self._waiting = None
+            self._written = time.monotonic()
+
+    def _append(self, event: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # the run itself meets the full disk, where it can be said
             events.append(self.folder, event)
+
+
+class Pace:
+    """How long there is to go, from the pace of the last half minute or, when steps are longer, of the last step."""
+
+    def __init__(self) -> None:
+        self._total: int | None = None
+        self._points: collections.deque[tuple[float, int]] = collections.deque()
+
+    def eta(self, now: float, done: int, total: int) -> float | None:
+        """Seconds to go, None before there is a pace. `now` in seconds; less done or another total is a new start."""
+        points = self._points
+        if total != self._total or (points and done < points[-1][1]):
+            self._total = total
+            points.clear()
+        if not points or (done > points[-1][1] and now - points[-1][0] >= PACE_POINT):
+            points.append((now, done))
+        while len(points) > 2 and now - points[1][0] >= PACE_WINDOW:
+            points.popleft()
+        begun, first = points[0]
+        return round((total - done) * (now - begun) / (done - first), 2) if done > first and now > begun else None
 
 
 def work(folder: Path) -> int:
@@ -109,7 +161,7 @@ def work(folder: Path) -> int:
         if any(event.get("state") in events.ENDED for event in events.read(folder)):
             return 0
         report = Reporter(folder)
-        report.state("waiting", pid=os.getpid())
+        report.state("waiting", pid=os.getpid(), host=platform.node())
         if hasattr(os, "nice"):  # not on Windows, where the process is started with a low priority
             os.nice(NICENESS)
         with _signals(report):
@@ -124,11 +176,12 @@ def _ending(folder: Path, report: Reporter) -> dict[str, Any]:
     """Work, and say how it ended."""
     try:
         try:
-            task = load_task(json.loads((folder / events.SPEC).read_bytes()))
-            made = _work(task, folder.parents[1], report)
+            made = _work(load_task(files.read_json(folder / events.SPEC)), folder.parents[1], report)
+            report.over = True
         except Cancelled:
             raise
         except Exception as error:
+            report.over = True
             traceback.print_exc()
             return {"name": "failed", "message": _sentence(error)}
     except Cancelled:
@@ -187,10 +240,9 @@ def _signals(report: Reporter) -> Iterator[None]:
     before = [signal.getsignal(number) for number in numbers]
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        report.stopped = True
-        raise Cancelled
+        if not (report.stopped or report.over):
+            report.stopped = True
+            raise Cancelled
 
     try:
         for number in numbers:
@@ -201,17 +253,12 @@ def _signals(report: Reporter) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _eta(now: float, done: int, since: tuple[float, int, int]) -> float | None:
-    """Seconds to go at the mean pace since the timing began, None before there is a pace."""
-    begun, first, total = since
-    return round((total - done) * (now - begun) / (done - first), 2) if done > first else None
-
-
-def _plain(name: str, value: Any) -> float | str | None:
-    plain = value.item() if hasattr(value, "item") else value  # a number of numpy's or torch's
-    if not isinstance(plain, int | float | str):
-        raise ValueError(f"{name}: expected a number or text, got {plain!r}")
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+def _number(name: str, value: Any) -> float | None:
+    """A finite number as it is, any other as None (JSON has no NaN), whether it is Python's, numpy's or torch's."""
+    number = value.item() if hasattr(value, "item") else value
+    if not isinstance(number, int | float):
+        raise ValueError(f"{name}: expected a number, got {number!r}")
+    return number if math.isfinite(number) else None
 
 
 def _sentence(error: Exception) -> str:

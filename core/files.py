@@ -1,0 +1,138 @@
+"""Data as bytes and folders on disk: safetensors, Parquet and strict JSON, written so that a crash leaves no half.
+
+No pickle is read or written here, whatever is given. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import math
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors
+import safetensors.numpy
+
+
+def encode_arrays(arrays: dict[str, np.ndarray]) -> bytes:
+    """Arrays of numbers or truth values as the bytes of a safetensors file. Raises ValueError on any other dtype."""
+    plain = {}
+    for name, value in arrays.items():
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise ValueError(f"{name}: expected an array of numbers or truth values, got dtype {array.dtype}")
+        # safetensors writes the memory as it lies, so a transposed or strided view has to be laid out first.
+        plain[name] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    return safetensors.numpy.save(plain)
+
+
+def decode_arrays(data: bytes) -> dict[str, np.ndarray]:
+    """The inverse of `encode_arrays`, writable. Raises ValueError on anything but a whole safetensors file."""
+    try:
+        # Copies: these are views of `data`, and torch.from_numpy warns of arrays that cannot be written to.
+        return {name: array.copy() for name, array in safetensors.numpy.load(data).items()}
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"data: expected a safetensors file, got {len(data)} bytes that are none ({error})") from error
+
+
+def encode_table(table: pd.DataFrame) -> bytes:
+    """A table as the bytes of a Parquet file, without its index. Raises ValueError on columns that it cannot hold."""
+    buffer = io.BytesIO()
+    try:
+        table.to_parquet(buffer, index=False)
+    except (ValueError, TypeError) as error:  # pyarrow's own errors are one of the two, too
+        raise ValueError(f"table: expected columns of numbers, truth values or text ({error})") from error
+    return buffer.getvalue()
+
+
+def decode_table(data: bytes) -> pd.DataFrame:
+    """The inverse of `encode_table`. Raises ValueError or OSError on anything but a whole Parquet file."""
+    return pd.read_parquet(io.BytesIO(data))
+
+
+def strict(value: Any, where: str) -> Any:
+    """`value` as plain JSON data: numpy becomes plain, NaN and infinity become None.
+
+    Raises ValueError naming the place, which begins with `where`, of what JSON cannot say.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [strict(item, f"{where}[{place}]") for place, item in enumerate(value)]
+    if isinstance(value, dict):
+        for name in value:
+            if not isinstance(name, str):
+                raise ValueError(f"{where}: expected names that are text, got {name!r}")
+        return {name: strict(item, f"{where}.{name}") for name, item in value.items()}
+    raise ValueError(f"{where}: expected numbers, text, lists and dictionaries, got {type(value).__name__}")
+
+
+def read_json(path: Path) -> Any:
+    """What a strict JSON file says. Raises OSError, or ValueError on what is no JSON (NaN is none)."""
+    try:
+        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def write_folder(folder: Path, files: dict[str, bytes], temporary: Path) -> None:
+    """Create `folder` with `files` in it, whole or not at all: written under `temporary`, synced, then renamed.
+
+    Raises FileExistsError or another OSError, a full disk among them, and nothing is left; a kill at any moment leaves
+    at most a folder in `temporary` whose name begins with `folder`'s.
+    """
+    half = temporary / f"{folder.name}.{secrets.token_hex(4)}"
+    try:
+        half.mkdir(parents=True)
+        for name, data in files.items():
+            with (half / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(half)
+        half.rename(folder)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+    _sync_folder(folder.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a file in the place of another, in one step for every reader. Raises OSError; the other stays then."""
+    half = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        half.write_bytes(data)
+        half.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            half.unlink()
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened, and its entries are written through
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call
+            raise
+    finally:
+        os.close(descriptor)
