@@ -1,0 +1,312 @@
+"""Artifact or table → plotly figure: pure functions with one look that works on light and dark paper.
+
+Backgrounds are transparent and text takes the colour of the page. Nothing here imports torch or Streamlit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+PALETTE = ("#3b6fb6", "#d1622b", "#2f8f6b", "#8a5fb0", "#b8912b", "#b8436d", "#5b7a8c")
+"""Colours of series, in order; they repeat. Told apart on white and on near-black."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+"""Line styles that a second, independent distinction takes, so that colour is never alone."""
+DIVERGING = ((0.0, "#2166ac"), (0.5, "#f7f7f7"), (1.0, "#b2182b"))
+"""Signed values: blue is negative, near-white is none, red is positive."""
+_GRID = "rgba(128,140,160,0.22)"
+
+
+def colour(place: int) -> str:
+    """The colour of the series at this place."""
+    return PALETTE[place % len(PALETTE)]
+
+
+def faint(hexadecimal: str, alpha: float = 0.16) -> str:
+    """The same colour, nearly transparent, for bands."""
+    red, green, blue = (int(hexadecimal[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def styled(figure: go.Figure, *, height: int = 320, **layout: Any) -> go.Figure:
+    """Give a figure the common look, in place; `layout` is passed on to plotly. Returns it."""
+    settings: dict[str, Any] = {
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": {"text": ""}},
+        "hovermode": "closest",
+        "barmode": "overlay",
+    }
+    figure.update_layout(**{**settings, **layout})
+    figure.update_xaxes(gridcolor=_GRID, zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor=_GRID, zeroline=False, automargin=True)
+    return figure
+
+
+def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> go.Figure:
+    """Loss and accuracy by epoch, training dashed and validation solid.
+
+    Args:
+        history: rows with epoch, loss, train_accuracy, validation_loss, validation_accuracy; others are left out.
+        best_epoch: the epoch whose weights were kept, marked by a ring.
+    """
+    rows = [row for row in history if "epoch" in row and "validation_accuracy" in row]
+    figure = make_subplots(rows=1, cols=2, subplot_titles=("Loss", "Accuracy"), horizontal_spacing=0.1)
+    epochs = [row["epoch"] for row in rows]
+    for column, (train, validation) in enumerate(
+        (("loss", "validation_loss"), ("train_accuracy", "validation_accuracy")), start=1
+    ):
+        for name, key, place in (("training", train, 1), ("validation", validation, 0)):
+            figure.add_scatter(
+                x=epochs,
+                y=[row.get(key) for row in rows],
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                mode="lines+markers",
+                line={"color": colour(place), "dash": "dash" if place else "solid", "width": 2},
+                marker={"size": 5},
+                hovertemplate="epoch %{x}: %{y:.4f}<extra>" + name + "</extra>",
+                row=1,
+                col=column,
+            )
+    kept = next((row for row in rows if row["epoch"] == best_epoch), None)
+    if kept is not None:
+        figure.add_scatter(
+            x=[kept["epoch"]],
+            y=[kept["validation_accuracy"]],
+            name="kept",
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 14, "color": colour(0), "line": {"width": 2}},
+            hovertemplate="epoch %{x} is kept<extra></extra>",
+            row=1,
+            col=2,
+        )
+    figure.update_xaxes(title_text="epoch", dtick=1 if len(rows) <= 12 else None)
+    figure.update_yaxes(tickformat=".1%", col=2)
+    return styled(figure, height=300, legend={"orientation": "h", "yanchor": "top", "y": -0.25, "x": 0})
+
+
+def running_loss(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """The loss of the batches reported while a training runs, in the order that they came."""
+    values = [row["loss"] for row in history if row.get("loss") is not None]
+    figure = go.Figure(
+        go.Scatter(
+            y=values, mode="lines", line={"color": colour(1), "width": 1.5}, hovertemplate="%{y:.4f}<extra></extra>"
+        )
+    )
+    figure.update_xaxes(title_text="report", showticklabels=False)
+    figure.update_yaxes(title_text="loss", type="log" if values and min(values) > 0 else "linear")
+    return styled(figure, height=220, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+
+
+def accuracy_by_epoch(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
+    """Validation accuracy by epoch of several models; the first is drawn boldly."""
+    figure = go.Figure()
+    for place, (name, history) in enumerate(histories.items()):
+        figure.add_scatter(
+            x=[row["epoch"] for row in history],
+            y=[row["validation_accuracy"] for row in history],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour(place), "width": 3 if place == 0 else 1.5, "dash": DASHES[min(place, 1)]},
+            marker={"size": 5},
+            hovertemplate="epoch %{x}: %{y:.2%}<extra>" + name + "</extra>",
+        )
+    figure.update_xaxes(title_text="epoch")
+    figure.update_yaxes(title_text="validation accuracy", tickformat=".1%")
+    return styled(figure, legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}, margin={"t": 12})
+
+
+def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go.Figure:
+    """Confusion matrix, a row a true class; colour is the share of the row, with the errors made visible.
+
+    Args:
+        y, pred: true and predicted classes (n,), numbers below the number of names.
+    """
+    k = len(class_names)
+    counts = np.zeros((k, k), np.int64)
+    np.add.at(counts, (np.asarray(y), np.asarray(pred)), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    labels = [f"{name} " for name in class_names]  # a trailing space keeps plotly from reading digits as numbers
+    figure = go.Figure(
+        go.Heatmap(
+            # the root lifts the few errors of a good model off the ground
+            z=np.sqrt(share),
+            x=labels,
+            y=labels,
+            customdata=np.dstack((counts, share)),
+            text=np.where(counts > 0, counts.astype(str), ""),
+            texttemplate="%{text}",
+            colorscale=[[0, "rgba(59,111,182,0.04)"], [0.35, "rgba(209,98,43,0.75)"], [1, "#2b5ea7"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            xgap=1,
+            ygap=1,
+            hovertemplate="true %{y}read as %{x}: %{customdata[0]:d} images, %{customdata[1]:.1%} of the class<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title_text="read as", type="category", showgrid=False)
+    figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
+    return styled(figure, height=max(260, min(560, 120 + 34 * k)), margin={"t": 8})
+
+
+def score_histogram(
+    scores: np.ndarray, y: np.ndarray, class_names: Sequence[str], threshold: float, bins: int = 60
+) -> go.Figure:
+    """Histogram of the raw scores N(x) of two classes, with the threshold τ as a line.
+
+    Args:
+        scores: N(x) (n,).
+        y: true classes (n,), 0 or 1.
+    """
+    edges = np.linspace(float(np.min(scores)), float(np.max(scores)) + 1e-9, bins + 1)
+    figure = go.Figure()
+    for label, name in enumerate(class_names[:2]):
+        counts, _ = np.histogram(scores[y == label], edges)
+        figure.add_bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=counts,
+            width=np.diff(edges),
+            name=f"true {name}",
+            marker={"color": colour(label), "opacity": 0.65, "pattern": {"shape": ("", "/")[label]}},
+            hovertemplate="N(x) ≈ %{x:.3g}: %{y} images<extra>true " + name + "</extra>",
+        )
+    figure.add_vline(
+        x=threshold, line={"color": colour(4), "width": 2, "dash": "dash"}, annotation_text=f"τ = {threshold:.3g}"
+    )
+    figure.update_xaxes(title_text=f"score N(x): below τ it is read as {class_names[0]}, above as {class_names[1]}")
+    figure.update_yaxes(title_text="test images")
+    return styled(figure, bargap=0)
+
+
+def against_eps(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    value: str = "accuracy",
+    band: tuple[str, str] | None = ("low", "high"),
+    chance: float | None = None,
+    marked: float | None = None,
+    title: str | None = None,
+) -> go.Figure:
+    """A metric against ε, one curve a name, with its interval as a band.
+
+    Args:
+        curves: name → rows with `eps`, the metric, and the band's two ends (as in a sweep's card).
+        value: the metric drawn.
+        band: the interval's two columns, or None.
+        chance: accuracy of guessing, drawn as a dotted line.
+        marked: an ε marked by a vertical line, where a slider stands.
+        title: of the vertical axis, if not the metric's name.
+
+    Every point carries (curve, ε) as customdata, for selections.
+    """
+    figure = go.Figure()
+    for place, (name, rows) in enumerate(curves.items()):
+        eps = [row["eps"] for row in rows]
+        if band is not None:
+            low, high = ([row[end] for row in rows] for end in band)
+            figure.add_scatter(
+                x=[*eps, *reversed(eps)],
+                y=[*high, *reversed(low)],
+                fill="toself",
+                fillcolor=faint(colour(place)),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=name,
+                mode="lines",
+            )
+        figure.add_scatter(
+            x=eps,
+            y=[row[value] for row in rows],
+            name=name,
+            legendgroup=name,
+            mode="lines+markers",
+            line={"color": colour(place), "width": 2, "dash": DASHES[(place // len(PALETTE)) % len(DASHES)]},
+            marker={"size": 7, "symbol": place % 8},
+            customdata=[[name, e] for e in eps],
+            hovertemplate="ε = %{x:.4g} (%{text}/255): %{y:.2%}<extra>" + name + "</extra>",
+            text=[f"{255 * e:.4g}" for e in eps],
+        )
+    if chance is not None:
+        figure.add_hline(y=chance, line={"color": "gray", "width": 1, "dash": "dot"}, annotation_text="chance")
+    if marked is not None:
+        figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"})
+    figure.update_xaxes(title_text="ε, in units of a pixel's range [0, 1]", rangemode="tozero")
+    figure.update_yaxes(title_text=title or value.replace("_", " "), tickformat=".0%", range=[-0.02, 1.02])
+    return styled(figure, height=400)
+
+
+def signed_heatmap(
+    values: np.ndarray, *, limit: float | None = None, name: str = "∂N/∂x", ticks: bool = False, height: int = 380
+) -> go.Figure:
+    """A signed image (H, W), such as a Jacobian: blue negative, red positive, each pixel's value on hover.
+
+    Args:
+        limit: the value of full colour; by default the largest magnitude.
+        name: what the values are.
+        ticks: whether pixel numbers are written along the sides.
+    """
+    limit = limit or float(np.max(np.abs(values))) or 1.0
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            zmin=-limit,
+            zmax=limit,
+            colorscale=[list(stop) for stop in DIVERGING],
+            colorbar={"thickness": 12, "outlinewidth": 0, "tickformat": ".2g"},
+            hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra>" + name + "</extra>",
+        )
+    )
+    figure.update_xaxes(showgrid=False, showticklabels=ticks, constrain="domain")
+    figure.update_yaxes(showgrid=False, showticklabels=ticks, autorange="reversed", scaleanchor="x", constrain="domain")
+    return styled(figure, height=height, margin={"t": 8})
+
+
+def traces(
+    series: Mapping[str, Sequence[float] | np.ndarray],
+    *,
+    x: Sequence[float] | None = None,
+    x_title: str = "step",
+    y_title: str = "",
+    level: float | None = None,
+    level_name: str = "",
+    marked: float | None = None,
+    log: bool = False,
+    height: int = 300,
+) -> go.Figure:
+    """Several series over the steps of a run, such as distance and confidence by round.
+
+    Args:
+        series: name → values, one a step.
+        x: the steps' positions, if not 0, 1, 2, ….
+        level: a horizontal line, such as a threshold, named `level_name`.
+        marked: a step marked by a vertical line, where a slider stands.
+        log: logarithmic vertical axis.
+    """
+    figure = go.Figure()
+    for place, (name, values) in enumerate(series.items()):
+        figure.add_scatter(
+            x=list(range(len(values))) if x is None else list(x),
+            y=np.asarray(values, dtype=float),
+            name=name,
+            mode="lines+markers" if len(values) <= 40 else "lines",
+            marker={"size": 5},
+            line={"color": colour(place), "width": 2, "dash": DASHES[(place // len(PALETTE)) % len(DASHES)]},
+            hovertemplate="%{x}: %{y:.4g}<extra>" + name + "</extra>",
+        )
+    if level is not None:
+        figure.add_hline(y=level, line={"color": "gray", "width": 1, "dash": "dot"}, annotation_text=level_name)
+    if marked is not None:
+        figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"})
+    figure.update_xaxes(title_text=x_title)
+    figure.update_yaxes(title_text=y_title, type="log" if log else "linear")
+    return styled(figure, height=height)
