@@ -364,8 +364,8 @@ def _may_still_start(folder: Path, created: float) -> bool:
 
 def _pid(folder: Path) -> int | None:
     """The worker's number, if it is one of this machine: a store may be shared by several."""
-    event = next((event for event in reversed(events.read(folder)) if "pid" in event), {})
-    return event["pid"] if event.get("host") == platform.node() else None
+    told = [event for event in events.read(folder) if "pid" in event]
+    return int(told[-1]["pid"]) if told and told[-1].get("host") == platform.node() else None
 
 
 def _signal(folder: Path, number: int) -> None:
