@@ -9,10 +9,17 @@ import streamlit as st
 
 from ui import guard, routes, sidebar, warm
 
-routes.configure()
-page = st.navigation(routes.sections())
-st.set_page_config(page_title=f"{page.title} · Adversarial Lab")
-warm.later()
-sidebar.show()
-with guard.routed():
-    page.run()
+
+def main() -> None:
+    """Draw the page that the address names, with the sidebar beside it."""
+    routes.configure()
+    page = st.navigation(routes.sections())
+    st.set_page_config(page_title=f"{page.title} · Adversarial Lab")
+    warm.later()
+    sidebar.show()
+    with guard.routed():
+        page.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -128,7 +128,9 @@ def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go
     """Confusion matrix, a row a true class; colour is the share of the row, with the errors made visible.
 
     Args:
-        y, pred: true and predicted classes (n,), numbers below the number of names.
+        y: true classes (n,), numbers below the number of names.
+        pred: predicted classes (n,).
+        class_names: names by number.
     """
     k = len(class_names)
     counts = np.zeros((k, k), np.int64)
@@ -150,7 +152,9 @@ def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go
             showscale=False,
             xgap=1,
             ygap=1,
-            hovertemplate="true %{y}read as %{x}: %{customdata[0]:d} images, %{customdata[1]:.1%} of the class<extra></extra>",
+            hovertemplate=(
+                "true %{y}read as %{x}: %{customdata[0]:d} images, %{customdata[1]:.1%} of the class<extra></extra>"
+            ),
         )
     )
     figure.update_xaxes(title_text="read as", type="category", showgrid=False)
@@ -166,6 +170,9 @@ def score_histogram(
     Args:
         scores: N(x) (n,).
         y: true classes (n,), 0 or 1.
+        class_names: of class 0 and class 1.
+        threshold: τ, in the units of the score.
+        bins: bars from the smallest to the largest score.
     """
     edges = np.linspace(float(np.min(scores)), float(np.max(scores)) + 1e-9, bins + 1)
     figure = go.Figure()
@@ -251,9 +258,11 @@ def signed_heatmap(
     """A signed image (H, W), such as a Jacobian: blue negative, red positive, each pixel's value on hover.
 
     Args:
+        values: (H, W).
         limit: the value of full colour; by default the largest magnitude.
         name: what the values are.
         ticks: whether pixel numbers are written along the sides.
+        height: in CSS pixels.
     """
     limit = limit or float(np.max(np.abs(values))) or 1.0
     figure = go.Figure(
@@ -288,9 +297,13 @@ def traces(
     Args:
         series: name → values, one a step.
         x: the steps' positions, if not 0, 1, 2, ….
-        level: a horizontal line, such as a threshold, named `level_name`.
+        x_title: of the horizontal axis.
+        y_title: of the vertical axis.
+        level: a horizontal line, such as a threshold.
+        level_name: what that line is.
         marked: a step marked by a vertical line, where a slider stands.
         log: logarithmic vertical axis.
+        height: in CSS pixels.
     """
     figure = go.Figure()
     for place, (name, values) in enumerate(series.items()):

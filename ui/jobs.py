@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import streamlit as st
@@ -25,7 +26,11 @@ _SAY = {
 
 def start(task: specs.Task) -> None:
     """Submit the task (one already running, or already answered, is not run again) and draw the page anew."""
-    jobs.submit(task, store.default_root())
+    try:
+        jobs.submit(task, store.default_root())
+    except (ValueError, OSError) as error:
+        st.error(f"The job could not be started: {error}", icon=":material/error:")
+        return
     st.rerun()
 
 
@@ -69,7 +74,7 @@ def _watch(page: str, job_id: str, live: Callable[[jobs.Job], None] | None) -> N
             if st.button("Cancel", icon=":material/stop_circle:", key=f"{page}_cancel_{job.id}", width="stretch"):
                 jobs.cancel(job.id, store.default_root())
         if job.metrics:
-            st.caption(" · ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in job.metrics.items()))
+            st.caption(metrics_text(job))
         if live is not None and job.state == "running":
             live(job)
 
@@ -79,10 +84,7 @@ def ended(page: str, job: jobs.Job) -> None:
     if job.state == "cancelled":
         st.info(f"Cancelled after {duration(job.seconds)}; nothing was saved.", icon=":material/cancel:")
     elif job.state == "dead":
-        st.error(
-            f"The job died after {duration(job.seconds)} without a word: it was killed, or the machine went down.",
-            icon=":material/error:",
-        )
+        st.error(f"The job died after {duration(job.seconds)}. {job.message}", icon=":material/error:")
     else:
         st.error(f"The job failed. {job.message}", icon=":material/error:")
     if job.log_tail:
@@ -122,6 +124,16 @@ def live_ids() -> tuple[str, ...]:
 def fraction(job: jobs.Job) -> float:
     """Share of the work done, in [0, 1]."""
     return min(1.0, max(0.0, job.done / job.total)) if job.total else 0.0
+
+
+def metrics_text(job: jobs.Job) -> str:
+    """The newest of each metric, such as `loss 0.213 · train accuracy 0.934`; undefined ones are left out."""
+    numbers = {
+        name.replace("_", " "): value
+        for name, value in job.metrics.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+    return " · ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
 def progress_text(job: jobs.Job) -> str:
