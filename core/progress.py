@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ class Cancelled(Exception):
     """Raised by `on_progress` when the run is to stop; the store is left as it was."""
 
 
+@runtime_checkable  # so that the tests can check annotations while they run
 class Progress(Protocol):
     """What a run calls as it goes. Whatever it raises (`Cancelled`, usually) stops the run."""
 

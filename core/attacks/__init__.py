@@ -21,12 +21,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core import specs
-from core.attacks.engine import AttackResult, Progress, Streams
+from core.attacks.engine import AttackResult, Streams
 from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
 from core.attacks.generator import generator_attack
 from core.attacks.jacobian import jacobian, jacobian_dense
 from core.attacks.pgd import pgd
 from core.attacks.sparse import jacobian_sparse
+from core.progress import Progress
 
 METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.Fgsm: fgsm,
@@ -86,7 +87,6 @@ def run_method(
 __all__ = [
     "METHODS",
     "AttackResult",
-    "Progress",
     "Streams",
     "fgsm",
     "fgsm_direction",

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,13 +18,6 @@ from core.attacks.losses import Goal, Loss
 
 BATCH = 256
 """Images in one forward pass, unless an attack is told otherwise."""
-
-
-class Progress(Protocol):
-    """Called now and then with the work done and the whole; may raise to stop the attack."""
-
-    def __call__(self, done: int, total: int, **metrics: object) -> None:
-        """`metrics` are numbers, or `phase` (text) and `snapshot` (name to NumPy array)."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import BATCH, AttackResult, Progress, check, finish, frozen, gradients, predict
+from core.attacks.engine import BATCH, AttackResult, check, finish, frozen, gradients, predict
 from core.attacks.geometry import linf_bounds, per_image
 from core.attacks.losses import Goal
+from core.progress import Progress
 
 
 def fgsm_direction(

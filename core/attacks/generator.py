@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Progress, Streams, check, default_streams, finish, frozen
+from core.attacks.engine import AttackResult, Streams, check, default_streams, finish, frozen
 from core.attacks.losses import Goal, cross_entropy, squared_error
+from core.progress import Progress
 
 HIDDEN = 256
 """Width of the deep generator's hidden layer."""

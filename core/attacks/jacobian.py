@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Progress, check, check_images, finish, frozen, input_gradient, predict
+from core.attacks.engine import AttackResult, check, check_images, finish, frozen, input_gradient, predict
 from core.attacks.fgsm import fgsm_step
 from core.attacks.geometry import water_level
 from core.attacks.losses import Goal
+from core.progress import Progress
 
 JACOBIAN_BATCH = 128
 """Images in one pass; each has K gradients alive at once."""

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from core.attacks.engine import (
     AttackResult,
-    Progress,
     Streams,
     check,
     default_streams,
@@ -29,6 +28,7 @@ from core.attacks.engine import (
 )
 from core.attacks.geometry import into_ball, linf_bounds, per_image, project_l2_box
 from core.attacks.losses import LOSSES, Goal, Loss
+from core.progress import Progress
 
 NORMS = ("linf", "l2")
 PGD_BATCH = 128
@@ -80,9 +80,9 @@ def pgd(
     Raises:
         ValueError: bad input, naming the argument.
     """
-    for name, value in (("steps", steps), ("restarts", restarts), ("batch", batch)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
+    for name, count in (("steps", steps), ("restarts", restarts), ("batch", batch)):
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1, got {count}")
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     if loss not in LOSSES:

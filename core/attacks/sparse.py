@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import BATCH, AttackResult, Progress, check, finish, frozen, gradient_step, predict
+from core.attacks.engine import BATCH, AttackResult, check, finish, frozen, gradient_step, predict
 from core.attacks.geometry import distances, shortest_prefix
 from core.attacks.losses import Goal
+from core.progress import Progress
 
 
 def jacobian_sparse(

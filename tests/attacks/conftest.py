@@ -1,0 +1,154 @@
+"""Tiny models and images that every attack test shares; shapes in annotations are checked while these tests run."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+import torch
+from beartype import BeartypeConf, FrozenDict, beartype
+from jaxtyping import install_import_hook
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+NAMES: tuple[Any, ...] = (
+    Literal["ce", "margin"],
+    Literal["linf", "l2"],
+    Literal["random", "image"],
+    Literal["mse", "ce", "margin"],
+    Literal["linear", "deep"],
+    Literal["all", "score"],
+)
+"""Lists of names are not checked here: a wrong one must reach the code, whose ValueError is itself under test."""
+
+checker = types.ModuleType("shape_checker")  # the hook wants a name that it can import
+checker.check = beartype(  # type: ignore[attr-defined]
+    conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict(dict.fromkeys(NAMES, str)))
+)
+sys.modules[checker.__name__] = checker
+with install_import_hook("core.attacks", "shape_checker.check"):
+    import core.attacks
+    from core.attacks import AttackResult
+
+DIGITS = load_digits()
+
+Attack = Callable[..., AttackResult]
+TARGET_ONLY = ("generator",)
+"""Attacks that only work towards a target."""
+
+
+def _pgd(norm: str) -> Attack:
+    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
+        eps = options.pop("eps", 0.2 if norm == "linf" else 1.2)
+        return core.attacks.pgd(model, x, y, eps=eps, norm=norm, steps=8, relative_step=0.3, restarts=2, **options)
+
+    return attack
+
+
+def _fgsm(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
+    options.pop("streams", None)
+    return core.attacks.fgsm(model, x, y, eps=options.pop("eps", 0.2), **options)
+
+
+def _generator(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
+    return core.attacks.generator_attack(model, x, y, rounds=60, loss="ce", shared_adam=True, **options)
+
+
+def _sparse(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
+    options.pop("streams", None)
+    return core.attacks.jacobian_sparse(model, x, y, max_features=12, candidates=6, **options)
+
+
+def _dense(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
+    options.pop("streams", None)
+    return core.attacks.jacobian_dense(model, x, y, **options)
+
+
+ATTACKS: dict[str, Attack] = {
+    "fgsm": _fgsm,
+    "pgd-linf": _pgd("linf"),
+    "pgd-l2": _pgd("l2"),
+    "generator": _generator,
+    "sparse": _sparse,
+    "dense": _dense,
+}
+"""Every attack with small settings; `eps` may be given to the first three, `streams` to all (some ignore it)."""
+
+
+@pytest.fixture(params=ATTACKS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each attack's name in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def attack(name: str) -> Attack:
+    """The attack of that name."""
+    return ATTACKS[name]
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Tensor, Tensor]:
+    """All 1797 digits: (N, 1, 8, 8) float32 in [0, 1], and classes."""
+    return torch.tensor(DIGITS.images / 16, dtype=torch.float32)[:, None], torch.tensor(DIGITS.target)
+
+
+@pytest.fixture(scope="session")
+def net(digits: tuple[Tensor, Tensor]) -> nn.Module:
+    """A small convolutional network with batch norm and dropout, trained on the first 1400 digits, in train mode."""
+    x, y = digits
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            *(nn.Conv2d(1, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2)),
+            *(nn.Linear(108, 32), nn.ReLU(), nn.Linear(32, 10)),
+        )
+        optimiser = torch.optim.Adam(model.parameters(), 0.01)
+        for step in range(120):
+            rows = slice(step % 7 * 200, step % 7 * 200 + 200)
+            loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return model.train()
+
+
+@pytest.fixture
+def few(digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """40 images that the network was not trained on."""
+    return digits[0][1400:1440], digits[1][1400:1440]
+
+
+@pytest.fixture
+def targets(name: str, few: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    """`y_target` for the attacks that need one, else nothing."""
+    return {"y_target": (few[1] + 1) % 10} if name in TARGET_ONLY else {}
+
+
+@pytest.fixture
+def scalar_linear() -> Callable[[Tensor, float], nn.Module]:
+    """Make a linear scalar network N(x) = w·x with threshold tau, as logits (0, N - tau)."""
+    return Scalar
+
+
+class Scalar(nn.Module):
+    """The linear scalar network w·x - tau, in the dtype of w."""
+
+    scalar = True
+
+    def __init__(self, weight: Tensor, threshold: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.register_buffer("threshold", torch.tensor(threshold, dtype=weight.dtype))
+
+    def score(self, x: Tensor) -> Tensor:
+        """N(x)."""
+        return x.flatten(1) @ self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (0, N - tau)."""
+        score = self.score(x) - self.threshold
+        return torch.stack([torch.zeros_like(score), score], 1)

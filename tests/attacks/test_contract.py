@@ -1,0 +1,251 @@
+"""What every attack promises: box and ball, batch invariance, an untouched model, honest failure."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import core.attacks
+from core import specs
+from core.attacks import AttackResult
+from core.attacks.engine import Streams
+from core.attacks.geometry import distances
+
+Attack = Callable[..., AttackResult]
+Batch = tuple[Tensor, Tensor]
+Extra = dict[str, Tensor]
+BUDGETED = {"fgsm": "linf", "pgd-linf": "linf", "pgd-l2": "l2"}
+"""Attacks with a budget, and its norm."""
+ONE_STEP = ("fgsm", "dense")
+"""Attacks that trust one gradient, and often miss."""
+
+
+def test_attack_fools_and_stays_in_the_box(attack: Attack, net: nn.Module, few: Batch, targets: Extra) -> None:
+    """Most images are fooled; every stored image is valid; success is what a fresh forward pass says."""
+    x, y = few
+    result = attack(net, x, y, **targets)
+    assert result.success.float().mean() > 0.4
+    assert ((result.x_adv >= 0) & (result.x_adv <= 1)).all()
+    assert result.x_adv.dtype == x.dtype
+    found = copy.deepcopy(net).eval()(result.x_adv).argmax(1)
+    fooled = found == targets["y_target"] if targets else found != y
+    assert torch.equal(result.success, fooled)
+    for key, value in distances(result.x_adv, x).items():
+        assert torch.equal(result.distance[key], value)
+    assert (result.forwards >= 1).all()
+    assert result.backwards.max() >= 1
+
+
+def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.Module, few: Batch) -> None:
+    """Targeted success means that the target is predicted; an image that shows it already comes back unchanged."""
+    x, y = few
+    options = {"eps": 0.4} if BUDGETED.get(name) == "linf" else {"eps": 3.0} if name in BUDGETED else {}
+    clean = copy.deepcopy(net).eval()(x).argmax(1)
+    y_target = torch.where(torch.arange(len(y)) < 5, clean, (y + 3) % 10)
+    result = attack(net, x, y, y_target=y_target, **options)
+    found = copy.deepcopy(net).eval()(result.x_adv).argmax(1)
+    assert torch.equal(result.success, found == y_target)
+    assert result.success[5:].float().mean() > (0.1 if name in ONE_STEP else 0.9)
+    if name != "generator":  # which is literal: it draws the image anew even so
+        assert result.success[:5].all()
+        assert torch.equal(result.x_adv[:5], x[:5])
+
+
+def test_attack_of_a_slice_equals_the_slice_of_the_attack(
+    attack: Attack, net: nn.Module, few: Batch, targets: Extra
+) -> None:
+    """Neighbours in the batch change nothing beyond rounding; random starts belong to the image."""
+    x, y = few
+    rows = torch.tensor([30, 3, 17, 8])
+    streams = Streams.of(5, torch.arange(len(x)))
+    whole = attack(net, x, y, streams=streams, **targets)
+    part = attack(net, x[rows], y[rows], streams=streams.take(rows), **{k: v[rows] for k, v in targets.items()})
+    assert torch.equal(whole.success[rows], part.success)
+    torch.testing.assert_close(whole.x_adv[rows], part.x_adv, rtol=0, atol=2e-3)
+    assert torch.equal(whole.backwards[rows], part.backwards)
+
+
+def test_attack_leaves_the_model_untouched(attack: Attack, net: nn.Module, few: Batch, targets: Extra) -> None:
+    """Weights, buffers, modes, requires_grad and .grad are bit for bit what they were; so is the images' tensor."""
+    model = copy.deepcopy(net).train()
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    model[6].weight.grad = torch.full_like(model[6].weight, 0.5)
+    before = copy.deepcopy(model)
+    before[6].weight.grad = model[6].weight.grad.clone()  # a deep copy has no gradients
+    x, y = few
+    kept = x.clone()
+    attack(model, x, y, **targets)
+    assert torch.equal(x, kept)
+    for (key, value), (_, old) in zip(model.state_dict().items(), before.state_dict().items(), strict=True):
+        assert torch.equal(value, old), key
+    for (key, now), (_, old) in zip(model.named_parameters(), before.named_parameters(), strict=True):
+        assert now.requires_grad == old.requires_grad, key
+        assert (now.grad is None) == (old.grad is None), key
+        assert now.grad is None or torch.equal(now.grad, old.grad), key
+    assert [m.training for m in model.modules()] == [m.training for m in before.modules()]
+
+
+def test_attack_that_is_cancelled_leaves_the_model_untouched(
+    attack: Attack, net: nn.Module, few: Batch, targets: Extra
+) -> None:
+    """What on_progress raises comes through, after the model was put back."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int, **metrics: object) -> None:
+        assert 0 <= done <= total
+        raise Stop
+
+    with pytest.raises(Stop):
+        attack(net, *few, on_progress=stop, **targets)
+    assert net.training
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_attack_leaves_misclassified_images_alone(attack: Attack, name: str, net: nn.Module, few: Batch) -> None:
+    """An image that is wrong already is a success of distance 0 (untargeted)."""
+    if name == "generator":
+        pytest.skip("only towards a target")
+    x = few[0]
+    wrong = (copy.deepcopy(net).eval()(x).argmax(1) + 1) % 10
+    result = attack(net, x, wrong)
+    assert result.success.all()
+    assert torch.equal(result.x_adv, x)
+
+
+@pytest.mark.parametrize("eps", [0.02, 0.1, 0.3])
+def test_attack_stays_in_the_ball_to_the_last_bit(
+    name: str, attack: Attack, net: nn.Module, few: Batch, eps: float
+) -> None:
+    """Distances never exceed the float32 budget; after an 8-bit round trip linf is within half a level of it."""
+    if name not in BUDGETED:
+        pytest.skip("takes no budget")
+    x, y = few
+    norm = BUDGETED[name]
+    result = attack(net, x, y, eps=eps)
+    assert (result.distance[norm] <= torch.tensor(eps)).all()
+    assert result.distance[norm].max() > 0.9 * eps
+    if norm == "linf":
+        assert ((result.x_adv - x).abs() <= torch.tensor(eps)).all()
+        exported = (result.x_adv * 255).round().to(torch.uint8).float() / 255
+        assert (exported - x).abs().max() <= eps + 0.5 / 255 + 1e-6
+
+
+def test_attack_with_zero_budget_returns_the_image(name: str, attack: Attack, net: nn.Module, few: Batch) -> None:
+    """Exactly, and only those that were wrong before count as successes."""
+    if name not in BUDGETED:
+        pytest.skip("takes no budget")
+    x, y = few
+    result = attack(net, x, y, eps=0.0)
+    assert torch.equal(result.x_adv, x)
+    assert torch.equal(result.success, copy.deepcopy(net).eval()(x).argmax(1) != y)
+
+
+def test_attack_takes_a_budget_an_image(name: str, attack: Attack, net: nn.Module, few: Batch) -> None:
+    """The same budget for each equals the scalar one; different budgets hold each for its image."""
+    if name not in BUDGETED:
+        pytest.skip("takes no budget")
+    x, y = few
+    scalar, spread = attack(net, x, y, eps=0.1), attack(net, x, y, eps=torch.full((len(x),), 0.1))
+    assert torch.equal(scalar.x_adv, spread.x_adv)
+    ladder = torch.linspace(0, 0.3, len(x))
+    mixed = attack(net, x, y, eps=ladder)
+    assert (mixed.distance[BUDGETED[name]] <= ladder).all()
+    assert torch.equal(mixed.x_adv[0], x[0])
+
+
+class Broken(nn.Module):
+    """Models on which gradients say nothing, or logits are extreme."""
+
+    def __init__(self, kind: str, net: nn.Module) -> None:
+        super().__init__()
+        self.kind, self.net = kind, copy.deepcopy(net)
+        if kind == "nan":
+            self.net[6].weight.data.fill_(torch.nan)
+        if kind == "dead":
+            self.net[6].bias.data.fill_(-1e3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits that go wrong in the way of `kind`."""
+        if self.kind == "constant":
+            return torch.eye(10)[3].expand(len(x), 10)
+        if self.kind == "saturated":
+            return self.net(x) * 1e4
+        return self.net(x)
+
+
+@pytest.mark.parametrize("kind", ["constant", "dead", "nan"])
+def test_attack_fails_honestly(attack: Attack, net: nn.Module, few: Batch, targets: Extra, kind: str) -> None:
+    """No crash, nothing fooled that was not wrong before, and the images stay valid."""
+    x, y = few
+    model = Broken(kind, net).eval()
+    clean = model(x)
+    y = torch.full_like(y, 3) if kind != "dead" else clean.argmax(1)
+    targets = {key: (y + 1) % 10 for key in targets}
+    result = attack(model, x, y, **targets)
+    assert not result.success.any()
+    assert ((result.x_adv >= 0) & (result.x_adv <= 1)).all()
+
+
+def test_attack_fools_a_saturated_model(attack: Attack, net: nn.Module, few: Batch, targets: Extra, name: str) -> None:
+    """Logits times 10,000 change no class, so they must not stop an attack."""
+    if name == "generator":
+        pytest.skip("its literal losses saturate: that is one of its lessons")
+    x, y = few
+    plain, hot = attack(net, x, y, **targets), attack(Broken("saturated", net), x, y, **targets)
+    assert hot.success.sum() >= 0.8 * plain.success.sum()
+
+
+def test_attack_keeps_float64(attack: Attack, net: nn.Module, few: Batch, targets: Extra) -> None:
+    """Images and distances come back in the dtype they came in."""
+    x, y = few[0][:8].double(), few[1][:8]
+    result = attack(copy.deepcopy(net).double(), x, y, **{key: value[:8] for key, value in targets.items()})
+    assert result.x_adv.dtype == torch.float64
+    assert result.distance["l2"].dtype == torch.float64
+
+
+def test_attack_works_on_a_scalar_network(
+    attack: Attack, name: str, digits: Batch, targets: Extra, scalar_linear: Callable[[Tensor, float], nn.Module]
+) -> None:
+    """Two logits (0, N - tau): images of both classes change sides."""
+    x, y = digits
+    x, y = x[(y == 4) | (y == 9)][:40], (y[(y == 4) | (y == 9)][:40] == 9).long()
+    mean = x[y == 1].mean(0) - x[y == 0].mean(0)
+    model = scalar_linear(mean.flatten(), 0.0)
+    model.threshold += model.score(x).median()
+    budget = {"eps": 2.0 if name == "pgd-l2" else 0.5} if name in BUDGETED else {}
+    result = attack(model, x, y, **budget, **{key: 1 - y for key in targets})
+    for label in (0, 1):
+        assert result.success[y == label].float().mean() > 0.8
+    assert torch.equal(model(result.x_adv).argmax(1) != y, result.success)
+
+
+@pytest.mark.parametrize("method", specs.METHODS)
+def test_run_method_is_the_attack_of_the_spec(method: str, net: nn.Module, few: Batch) -> None:
+    """Each spec's fields are its attack's arguments, and the result is the direct call's."""
+    x, y = few[0][:10], few[1][:10]
+    spec = specs.METHODS[method](**({"rounds": 20} if method == "generator" else {}))
+    budget = {"eps": 0.1} if spec.needs_eps else {}
+    target = {"y_target": (y + 1) % 10} if spec.needs_target else {}
+    found = core.attacks.run_method(net, x, y, spec, **budget, **target)
+    options = {key: value for key, value in spec.model_dump().items() if key != "name"}
+    direct = core.attacks.METHODS[type(spec)](net, x, y, **budget, **target, **options)
+    assert torch.equal(found.x_adv, direct.x_adv)
+
+
+def test_run_method_says_what_is_missing_or_too_much(net: nn.Module, few: Batch) -> None:
+    """A budget or target that the method needs, or a budget that it does not take."""
+    with pytest.raises(ValueError, match="eps: fgsm needs a budget"):
+        core.attacks.run_method(net, *few, specs.Fgsm())
+    with pytest.raises(ValueError, match="eps: jacobian_sparse finds its own size"):
+        core.attacks.run_method(net, *few, specs.JacobianSparse(), eps=0.1)
+    with pytest.raises(ValueError, match="y_target: generator needs a target class"):
+        core.attacks.run_method(net, *few, specs.GeneratorMethod())
+    with pytest.raises(ValueError, match="method: expected one of fgsm, pgd"):
+        core.attacks.run_method(net, *few, specs.Method())
