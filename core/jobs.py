@@ -157,8 +157,8 @@ def read(job_id: str, root: Path | None = None) -> Job:
     folder = _folder(job_id, root)
     try:
         return _read(folder)
-    except OSError as error:
-        raise ValueError(f"job_id: expected the id of a job, got {job_id!r} ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"job_id: expected the id of a job, got {job_id!r} ({error})") from error
 
 
 def cancel(job_id: str, root: Path | None = None) -> Job:
