@@ -387,7 +387,7 @@ class AttackSpec(Spec):
     attack: MethodField = Field(title="Attack", description="Method and its settings.")
     eps: Eps | None = Field(None, title="ε", description="Budget in [0, 1]; only for methods that need one.")
     indices: tuple[int, ...] | None = Field(
-        None, title="Images", description="Indices into the test set; if not given, the first n that qualify."
+        None, title="Images", description="Test images, by their `index` in tables; else the first n that qualify."
     )
     n: int = Field(100, ge=1, le=100_000, title="Images (n)", description="How many, when no indices are given.")
     source: int | None = Field(None, ge=0, title="Of class", description="Only images of this class.")

@@ -120,9 +120,7 @@ def show(
     native = next(_drawn(t).shape[1] for row in tiles for t in row if t is not None)
     scale = max(1, round(tile / native))
     gap = f"{100 * gap_for(native) / picture.shape[1]:.3f}%"
-    strips = (
-        [mosaic([row], GAP) if any(t is not None for t in row) else None for row in tiles] if captions else [picture]
-    )
+    strips = [mosaic([row]) if any(t is not None for t in row) else None for row in tiles] if captions else [picture]
     parts = []
     if columns:
         parts.append("<div></div>" * bool(rows) + _labels(columns, count, gap, "600"))

@@ -104,9 +104,11 @@ def select_images(spec: AttackSpec, model: nn.Module, data: Dataset) -> Split:
         if isinstance(value, int) and value >= len(names):
             raise ValueError(f"{field}: expected a class from 0 to {len(names) - 1}, got {value}")
     if spec.indices is not None:
-        if max(spec.indices) >= len(data.test):
-            raise ValueError(f"indices: the test set has 0 to {len(data.test) - 1}, got {max(spec.indices)}")
-        return data.test.take(torch.tensor(spec.indices))
+        place = {int(index): row for row, index in enumerate(data.test.index)}
+        unknown = [index for index in spec.indices if index not in place]
+        if unknown:
+            raise ValueError(f"indices: expected numbers of test images, as in a table's `index`, got {unknown[0]}")
+        return data.test.take(torch.tensor([place[index] for index in spec.indices]))
     ordered = first_of_test(data, len(data.test))
     wanted = torch.ones(len(ordered), dtype=torch.bool)
     if spec.source is not None:
