@@ -1,12 +1,157 @@
-"""Train."""
+"""Train: data, network and recipe → a saved model, its curves, its confusion matrix, and the way on to the attacks."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from ui import guard, model_picker
+from core import data_folder, figures, jobs, specs
+from ui import controls, guard, model_views, sources, warm
+from ui import jobs as job_panel
+
+PAGE = "train"
+OPTIMISER = ("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "init", "seed")
+
+
+def apply_preset() -> None:
+    """Put the preset's settings into the form's widgets."""
+    defaults = {name: specs.TrainSpec.model_fields[name].default for name in OPTIMISER if name != "seed"}
+    for name, value in {**defaults, **specs.PRESETS[st.session_state[f"{PAGE}_preset"]]}.items():
+        st.session_state[f"{PAGE}_{name}"] = value
+
+
+def choose_data() -> dict | None:
+    """Data set and classes; what a DataSpec takes."""
+    names = [*specs.DATASETS, "folder"]
+    left, right = st.columns([1, 2])
+    with left:
+        dataset = controls.field(PAGE, specs.DataSpec, "dataset", options=names)
+    if dataset == "folder":
+        with right:
+            folder = controls.field(PAGE, specs.DataSpec, "folder")
+        size, grey, classes = st.columns(3, vertical_alignment="bottom")
+        with size:
+            image_size = controls.field(PAGE, specs.DataSpec, "image_size")
+        with grey:
+            is_grey = controls.field(PAGE, specs.DataSpec, "grey")
+        with classes:
+            text = st.text_input(
+                "Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **controls.KEEP
+            )
+        chosen = tuple(text.replace(",", " ").split()) or None
+        return {"dataset": dataset, "folder": folder, "image_size": image_size, "grey": is_grey, "classes": chosen}
+    info = specs.DATASETS[dataset]
+    with right:
+        key = f"{PAGE}_{dataset}_classes"
+        numbers = list(range(len(info.class_names)))
+        controls.seed(key, numbers, lambda number: controls.class_text(number, info.class_names), many=True)
+        classes = st.multiselect(
+            "Classes",
+            numbers,
+            format_func=lambda number: controls.class_text(number, info.class_names),
+            placeholder="all classes",
+            help="Keep only these, renumbered in this order. Two of them (4, 9) also allow a network with one score.",
+            key=key,
+            **controls.KEEP,
+        )
+    if not sources.present(dataset):
+        megabytes = data_folder.download_size(dataset) / 1e6
+        st.warning(
+            f"{info.title} is not on this machine: training downloads it first ({megabytes:.0f} MB), if it can.",
+            icon=":material/cloud_download:",
+        )
+        with st.expander("Where it was looked for, and other ways"):
+            st.write(data_folder.missing_message(dataset))
+    return {"dataset": dataset, "classes": tuple(classes) or None}
+
+
+@st.fragment(run_every=1.0)
+def facts_later(spec: specs.TrainSpec) -> None:
+    """Wait for torch, which is being imported in the background, then draw the facts once."""
+    if warm.torch_ready():
+        st.rerun()
+    st.caption("Layers and expected time follow in a moment: PyTorch is being loaded.")
+
+
+def facts(spec: specs.TrainSpec) -> None:
+    """Layer table and expected time of a training that has not been run."""
+    seconds = sources.expected_seconds(spec)
+    layers = sources.layers_of(spec)
+    parts = []
+    if layers:
+        parts.append(f"{sum(layer.parameters for layer in layers):,} parameters")
+    if seconds is not None:
+        parts.append(f"about {job_panel.duration(seconds)} on this machine's {'GPU' if sources.on_gpu() else 'CPU'}")
+    st.caption(" · ".join(parts) or "How long this takes is known once the folder is read.")
+    if layers:
+        with st.expander(f"Layers of {controls.say(spec.network)}", icon=":material/layers:"):
+            model_views.layer_table([vars(layer) for layer in layers])
+
+
+def live(job: jobs.Job) -> None:
+    """Curves while it trains."""
+    if any("validation_accuracy" in row for row in job.history):
+        st.plotly_chart(
+            figures.training_curves(job.history),
+            key=f"{PAGE}_live_curves",
+            alt="Loss and accuracy by epoch so far",
+            config={"displaylogo": False},
+        )
+    else:
+        st.plotly_chart(
+            figures.running_loss(job.history),
+            key=f"{PAGE}_live_loss",
+            alt="Loss of the batches so far",
+            config={"displaylogo": False},
+        )
+
 
 guard.ensure_router()
 
 st.title("Train")
-model_picker.pick("train")
+st.write("Train a classifier, see how well it reads, and keep it: what was trained once is loaded the next time.")
+
+with st.container(border=True):
+    data = choose_data()
+    left, middle, right = st.columns([2, 1, 2], vertical_alignment="bottom")
+    with left:
+        network = controls.field(PAGE, specs.TrainSpec, "network")
+    two = data["dataset"] == "folder" or len(data["classes"] or ()) == 2
+    with middle:
+        scalar = controls.field(PAGE, specs.TrainSpec, "scalar", disabled=not two) and two
+    with right:
+        presets = list(specs.PRESETS)
+        controls.seed(f"{PAGE}_preset", presets, specs.PRESET_TITLES.__getitem__)
+        st.selectbox(
+            "Preset",
+            presets,
+            format_func=lambda name: specs.PRESET_TITLES[name],
+            help="Fills in the settings below, which may then be changed.",
+            key=f"{PAGE}_preset",
+            on_change=apply_preset,
+            **controls.KEEP,
+        )
+    with st.form(f"{PAGE}_form", border=False):
+        settings = controls.fields(PAGE, specs.TrainSpec, OPTIMISER, columns=3)
+        asked = st.form_submit_button("Train", type="primary", icon=":material/play_arrow:")
+
+    data_spec = controls.build(specs.DataSpec, **data)
+    spec = None
+    if data_spec is not None:
+        spec = controls.build(specs.TrainSpec, data=data_spec, network=network, scalar=scalar, **settings)
+    if spec is not None and sources.artifact(spec) is None and job_panel.of(spec) is None:
+        if warm.torch_ready():
+            facts(spec)
+        else:
+            facts_later(spec)
+
+if asked and spec is not None:
+    st.session_state.pop(f"{PAGE}_saved", None)
+    job_panel.start(spec)
+
+model = sources.artifact(spec) if spec is not None else None
+if spec is not None and model is None:
+    job_panel.panel(PAGE, spec, live=live)
+
+chosen = model_views.saved_models(PAGE, current=model)
+if chosen is not None:
+    model_views.report(PAGE, chosen)

@@ -6,6 +6,7 @@ settings, values survive page switches, and a bad value in an address falls back
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -13,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import streamlit as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from streamlit.errors import StreamlitAPIException
 
 from core import specs
 
@@ -28,6 +30,8 @@ CHOICES: dict[str, str] = {
     **{name: method.title for name, method in specs.METHODS.items()},
     "standard": "Standard",
     "one_cycle": "one-cycle",
+    "default": "PyTorch's",
+    "gaussian": "Gaussian",
     "sgd": "SGD",
     "adam": "Adam",
     "linf": "ℓ∞",
@@ -55,14 +59,22 @@ def both(eps: float) -> str:
     return f"{eps:.4g} ({grey_levels(eps)})"
 
 
-def seed(key: str, options: Sequence[Any]) -> None:
-    """Let an address name an option by its plain name (`?train_network=mlp`), beside the text that a widget shows."""
+def seed(key: str, options: Sequence[Any], text: Callable[[Any], str] = str, *, many: bool = False) -> None:
+    """Let an address name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
+
+    Streamlit itself knows options in an address by the `text` that the widget shows; so the address is rewritten.
+    With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
+    """
     if key in st.session_state or key not in st.query_params:
         return
     by_name = {str(option): option for option in options}
-    named = [by_name[text] for text in st.query_params.get_all(key) if text in by_name]
-    if named:
-        st.session_state[key] = named[0]
+    given = st.query_params.get_all(key)
+    named = [by_name[name] for name in given if name in by_name]
+    if not named or [text(option) for option in named] == given:
+        return
+    st.session_state[key] = named if many else named[0]
+    with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
+        st.query_params[key] = [text(option) for option in named] if many else text(named[0])
 
 
 def field(
@@ -167,7 +179,7 @@ def eps(
 ) -> float:
     """A slider for ε in [0, high]; its value is written in both units, also while a form waits to be submitted."""
     options = [round(k * step, 6) for k in range(round(high / step) + 1)]
-    seed(f"{page}_{name}", options)
+    seed(f"{page}_{name}", options, both)
     return float(
         st.select_slider(
             label,
@@ -218,7 +230,7 @@ def a_class(
         return extra[option] if option in extra else class_text(option, class_names)
 
     start = options.index(default) if default in options else 0
-    seed(f"{page}_{name}", options)
+    seed(f"{page}_{name}", options, text)
     return st.selectbox(label, options, index=start, format_func=text, key=f"{page}_{name}", **KEEP)
 
 
@@ -252,16 +264,16 @@ def _in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> d
 
 def _choice(options: list[Any], start: Any, common: dict[str, Any]) -> Any:
     """All options visible where they are few and short, else a list."""
-    seed(common["key"], options)
+    seed(common["key"], options, say)
     if len(options) <= 4 and sum(len(say(option)) for option in options) <= 32:
         return st.segmented_control(options=options, default=start, format_func=say, required=True, **common)
     return st.selectbox(options=options, index=options.index(start), format_func=say, **common)
 
 
 def _real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float | None:
-    """A slider where a hundredth of the range is fine enough for the default, else a number."""
+    """A slider where the range is short and a hundredth of it fine enough for the default, else a number."""
     low, high = _bounds(info)
-    if start is not None and low is not None and high is not None:
+    if start is not None and low is not None and high is not None and high - low <= 3:
         step = (high - low) / 100
         if start >= step and abs(start / step - round(start / step)) < 1e-6:
             return float(

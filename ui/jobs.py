@@ -75,7 +75,7 @@ def _watch(page: str, job_id: str, live: Callable[[jobs.Job], None] | None) -> N
                 jobs.cancel(job.id, store.default_root())
         if job.metrics:
             st.caption(metrics_text(job))
-        if live is not None and job.state == "running":
+        if live is not None and job.state == "running" and job.history:
             live(job)
 
 
@@ -107,11 +107,13 @@ def cards(job_ids: tuple[str, ...]) -> None:
         if not job.live:
             st.rerun()
         with st.container(border=True, key=f"sidebar_job_{job.id}", gap="xsmall"):
-            text, button = st.columns([5, 3], vertical_alignment="center", wrap=False, gap="xsmall")
             what, on = describe(job.task)
-            text.markdown(f"**{what}**")
-            if button.button("Cancel", key=f"sidebar_cancel_{job.id}", type="tertiary", width="stretch"):
-                jobs.cancel(job.id, store.default_root())
+            with st.container(
+                horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="xsmall"
+            ):
+                st.markdown(f"**{what}**", width="content")
+                if st.button("Cancel", key=f"sidebar_cancel_{job.id}", type="tertiary"):
+                    jobs.cancel(job.id, store.default_root())
             st.caption(on)
             st.progress(fraction(job), text=f":small[{progress_text(job)}]")
 

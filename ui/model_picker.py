@@ -58,7 +58,7 @@ def pick(
         ids,
         index=ids.index(default) if default in ids else 0,
         format_func=lambda model_id: label(by_id[model_id]),
-        key=_key(page, name, ids),
+        key=_key(page, name, by_id),
         **controls.KEEP,
     )
     return by_id[chosen]
@@ -82,6 +82,7 @@ def pick_many(
     key = f"{page}_{name}"
     if key in st.session_state:  # a model that is gone must not be an error
         st.session_state[key] = [model_id for model_id in st.session_state[key] if model_id in by_id]
+    controls.seed(key, list(by_id), lambda model_id: label(by_id[model_id]), many=True)
     chosen = st.multiselect(
         text,
         list(by_id),
@@ -122,10 +123,10 @@ def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None) -> list[stor
     ]
 
 
-def _key(page: str, name: str, ids: list[str]) -> str:
+def _key(page: str, name: str, by_id: dict[str, store.Artifact]) -> str:
     """The widget's key; a remembered model that is gone is forgotten first."""
     key = f"{page}_{name}"
-    if key in st.session_state and st.session_state[key] not in ids:
+    if key in st.session_state and st.session_state[key] not in by_id:
         del st.session_state[key]
-    controls.seed(key, ids)
+    controls.seed(key, list(by_id), lambda model_id: label(by_id[model_id]))
     return key

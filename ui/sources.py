@@ -76,9 +76,35 @@ def saved_model(model_id: str, root: Path, threshold: float = 0.0) -> SavedModel
     return models.load_model(model_id, root, threshold=threshold)
 
 
-@st.cache_data(max_entries=32, show_spinner="Counting parameters …")
-def layers(network: str, shape: tuple[int, int, int], classes: int, scalar: bool) -> list[Layer]:
-    """The layer table of an untrained network."""
+def layers_of(spec: specs.TrainSpec) -> list[Layer]:
+    """The layer table of a network before it is trained; empty for a folder, whose classes are not known yet."""
+    if spec.data.dataset not in specs.DATASETS:
+        return []
+    return _layers(spec.network, specs.DATASETS[spec.data.dataset].shape, len(class_names(spec.data)), spec.scalar)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _layers(network: str, shape: tuple[int, int, int], classes: int, scalar: bool) -> list[Layer]:
     from core import networks
 
     return networks.layer_table(networks.build(network, shape, classes, scalar=scalar), shape)
+
+
+def on_gpu() -> bool:
+    """Whether jobs run on a GPU; imports torch."""
+    from core import running
+
+    return running.default_device() == "cuda"
+
+
+def expected_seconds(spec: specs.TrainSpec) -> float | None:
+    """Seconds that a training takes on this machine, by a short calibration; None for a folder."""
+    one = _seconds_an_epoch(spec.model_copy(update={"epochs": 1, "seed": 0}))
+    return None if one is None else one * spec.epochs
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _seconds_an_epoch(spec: specs.TrainSpec) -> float | None:
+    from core import training
+
+    return training.estimate_seconds(spec, device="cuda" if on_gpu() else "cpu")
