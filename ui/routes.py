@@ -8,6 +8,7 @@ from typing import NamedTuple
 import streamlit as st
 
 PROJECT = Path(__file__).resolve().parent.parent
+ICON = PROJECT / "ui" / "assets" / "icon.png"
 
 
 class Route(NamedTuple):
@@ -47,7 +48,7 @@ def configure() -> None:
     The browser takes a page's own material icon for its tab's icon, and fetches that from another host, unless an icon
     was set before.
     """
-    st.set_page_config(page_icon=str(PROJECT / "ui" / "assets" / "icon.png"), layout="wide")
+    st.set_page_config(page_icon=str(ICON), layout="wide")
 
 
 def page(name: str) -> st.Page:

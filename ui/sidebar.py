@@ -8,11 +8,12 @@ import shutil
 import streamlit as st
 
 from core import data_folder, specs
-from ui import jobs, warm
+from ui import jobs, routes, warm
 
 
 def show() -> None:
     """Draw the sidebar below the navigation."""
+    st.logo(str(routes.ICON), size="large")
     with st.sidebar:
         live = jobs.live_ids()
         if live:
