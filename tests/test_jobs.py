@@ -472,7 +472,7 @@ def test_the_oldest_ended_jobs_are_forgotten(tmp_path: Path, runner: Runner, mon
 # ---------------------------------------------------------------- jobs as processes
 
 
-def wait_for(true: Callable[[], Any], seconds: float = 10.0) -> Any:
+def wait_for(true: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Whatever `true` gives, as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -482,7 +482,7 @@ def wait_for(true: Callable[[], Any], seconds: float = 10.0) -> Any:
     raise AssertionError(f"not true after {seconds} s")
 
 
-def until(job: jobs.Job, state: str, root: Path, seconds: float = 10.0) -> jobs.Job:
+def until(job: jobs.Job, state: str, root: Path, seconds: float = 30.0) -> jobs.Job:
     """The job as soon as it is in `state`."""
 
     def look() -> jobs.Job | None:
@@ -521,15 +521,17 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
 def test_a_job_runs_to_its_end(tmp_path: Path, toys: Callable[..., jobs.Job]) -> None:
     """Through its states, with progress, log and environment; asked again, the same job answers."""
-    job = toys(seconds=0.7)
+    job = toys(seconds=0.7, misdeed="hold")
     assert job.state == "starting"
     assert job.live
     seen = until(job, "running", tmp_path)
     seen = wait_for(lambda: (now := jobs.read(job.id, tmp_path)).eta is not None and now)
-    assert 0 < seen.done <= seen.total == 35
-    assert 0 < seen.eta < 5
+    assert 0 < seen.done <= 17
+    assert seen.total == 35
+    assert seen.eta > 0
     assert seen.phase == "toying"
     assert set(seen.snapshot()) == {"x"}
+    (tmp_path / "release").touch()
     job = until(job, "done", tmp_path)
     assert job.artifacts == [MODEL.artifact_name()]
     assert (job.done, job.total) == (35, 35)
@@ -575,7 +577,7 @@ def test_two_askers_share_a_job_and_the_next_waits_for_the_device(
     tmp_path: Path, toys: Callable[..., jobs.Job]
 ) -> None:
     """One at a time computes; the other waits its turn, before torch is loaded."""
-    first = toys(seconds=1.0)
+    first = toys(misdeed="hold")
     until(first, "running", tmp_path)
     assert toys().id == first.id
     other = TrainSpec(seed=7)
@@ -583,6 +585,7 @@ def test_two_askers_share_a_job_and_the_next_waits_for_the_device(
     assert jobs.read(first.id, tmp_path).state == "running"
     assert (second.seconds, second.eta) == (0.0, None)
     assert len(runs(tmp_path)) == 1
+    (tmp_path / "release").touch()
     until(second, "done", tmp_path)
     assert jobs.read(first.id, tmp_path).state == "done"
     assert [loaded for _, _, loaded in runs(tmp_path)] == ["False", "False"]
@@ -608,7 +611,7 @@ def test_cancel_ends_the_whole_group_and_leaves_the_store_clean(tmp_path: Path, 
     start = time.monotonic()
     jobs.cancel(job.id, tmp_path)
     job = until(job, "cancelled", tmp_path)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 3  # measured: 0.2 on a quiet machine
     assert "cancelled" in job.message
     wait_for(lambda: not _lives(child))
     assert remains(tmp_path) == []
@@ -686,7 +689,7 @@ def test_a_killed_job_is_dead_at_once(tmp_path: Path, toys: Callable[..., jobs.J
     os.kill(pid, signal.SIGKILL)
     start = time.monotonic()
     job = until(job, "dead", tmp_path)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 2
     assert "a word on standard output" in job.log_tail
     assert "killed, or out of memory" in job.message
     wait_for(lambda: not Path(f"/proc/{pid}").exists())

@@ -33,6 +33,9 @@ def run(spec: Task, root: Path, *, device: str, on_progress: Progress) -> store.
     for step in range(1, steps + 1):
         time.sleep(0.02)
         on_progress(step, steps, phase="toying", snapshot={"x": np.full(3, step)}, loss=1 / step)
+        while misdeed == "hold" and step == steps // 2 and not (root / "release").exists():
+            time.sleep(0.02)
+            on_progress(step, steps)
     if misdeed == "raise":
         raise RuntimeError("the toy is broken")
     if misdeed == "deaf":
