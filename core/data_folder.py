@@ -46,5 +46,6 @@ def missing_message(dataset: str, root: Path | None = None) -> str:
         f"{DATASETS[dataset].title} is not here: looked for {_MARKS[dataset][0]} in {root.resolve()}. "
         "Ways to mend it: connect to the internet and ask again, and it is downloaded there "
         f"({download_size(dataset) / 1e6:.0f} MB); or set ADVERSARIAL_LAB_DATA to a folder that holds it in "
-        f"torchvision's layout; or copy {_MARKS[dataset][0].split('/')[0]}/ into that folder; or use the embedded data set 'digits'."
+        f"torchvision's layout; or copy {_MARKS[dataset][0].split('/')[0]}/ into that folder; "
+        "or use the embedded data set 'digits'."
     )

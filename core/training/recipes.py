@@ -23,5 +23,5 @@ def batch_loss(recipe: Recipe) -> BatchLoss:
 
 
 def _standard(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    logits = model(x)
+    logits = model(x).float()
     return F.cross_entropy(logits, y), logits

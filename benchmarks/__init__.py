@@ -1,0 +1,1 @@
+"""Side by side with peers, in one run; never part of the tests."""

@@ -1,0 +1,46 @@
+"""What every test shares: a store of its own, one torch thread a worker, real data only where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from core import data_folder, jobs, specs, store
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With several workers, one thread each: more would fight over the cores."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in jobs' processes
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, and say why."""
+    if item.get_closest_marker("real_data") and not data_folder.is_present("mnist"):
+        pytest.skip(f"no MNIST in {data_folder.data_root()}; ADVERSARIAL_LAB_DATA names another folder")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def store_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store; no test ever touches the real one."""
+    root = tmp_path / "store"
+    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with three models of `digits`: linear, mlp, and a scalar 4-against-9 network. Copy it before writing."""
+    root = tmp_path_factory.mktemp("trained")
+    for fields in ({"network": "linear"}, {"network": "mlp"}, {"network": "mlp", "scalar": True}):
+        classes = (4, 9) if "scalar" in fields else None
+        jobs.run(specs.TrainSpec(data=specs.DataSpec(classes=classes), epochs=15, **fields), root)
+    assert len(store.models(root)) == 3
+    return root

@@ -1,0 +1,112 @@
+"""Attack tables: which images are attacked, what is stored, what counts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import jobs, store
+from core.specs import AttackSpec
+
+
+@pytest.fixture
+def root(trained_store: Path, tmp_path: Path) -> Path:
+    """A copy of the trained store."""
+    return Path(shutil.copytree(trained_store, tmp_path / "copy"))
+
+
+def ran(root: Path, **fields: object) -> store.Artifact:
+    """Attack the mlp with FGSM unless told otherwise."""
+    base = {"model": "digits-mlp", "attack": "fgsm", "n": 20}
+    if fields.get("attack", "fgsm") in ("fgsm", "pgd"):
+        base["eps"] = 0.2
+    made = jobs.run(AttackSpec(**{**base, **fields}), root)  # type: ignore[arg-type]
+    assert isinstance(made, store.Artifact)
+    return made
+
+
+def test_only_right_images_are_attacked(root: Path) -> None:
+    """Without indices: the first n that the model gets right, in the fixed order."""
+    table = ran(root, n=50).table("images")
+    assert len(table) == 50
+    assert (table["pred_clean"] == table["y"]).all()
+    assert table["index"].tolist()[:20] == ran(root, n=20).table("images")["index"].tolist()
+
+
+def test_source_and_target_narrow_the_choice(root: Path) -> None:
+    """Only images of the source class; none of the target class."""
+    fours = ran(root, source=4, target=9).table("images")
+    assert (fours["y"] == 4).all()
+    assert (fours["target"] == 9).all()
+    assert (ran(root, target=3).table("images")["y"] != 3).all()
+
+
+def test_all_targets_give_a_row_each(root: Path) -> None:
+    """Images × classes rows; those whose target is the true class are shown but not counted."""
+    first, second = store.open_model("digits-mlp", root).table("test")["index"].tolist()[:2]
+    generator = {"name": "generator", "rounds": 60, "loss": "ce"}
+    made = ran(root, attack=generator, indices=(first, second), target="all")
+    table = made.table("images")
+    assert table["target"].tolist() == [*range(10), *range(10)]
+    assert table["index"].tolist() == [first] * 10 + [second] * 10
+    assert made.card["metrics"]["n"] == int((table["target"] != table["y"]).sum())
+    images = made.arrays("images")
+    assert images["x_adv"].shape == images["x"].shape == (20, 1, 8, 8)
+
+
+def test_stored_numbers_agree(root: Path) -> None:
+    """Distances, predictions and rate in the table follow from the stored images and probabilities."""
+    made = ran(root, attack="pgd", n=40)
+    table, images = made.table("images"), made.arrays("images")
+    delta = (images["x_adv"] - images["x"]).reshape(40, -1).astype(np.float64)
+    assert np.allclose(table["linf"], np.abs(delta).max(axis=1))
+    assert np.allclose(table["l2"], np.sqrt((delta**2).sum(axis=1)))
+    assert table["pred"].tolist() == images["probabilities"].argmax(axis=1).tolist()
+    assert (table["success"] == (table["pred"] != table["y"])).all()
+    metrics = made.card["metrics"]
+    assert metrics["success_rate"] == pytest.approx(float(table["success"].mean()))
+    assert metrics["low"] <= metrics["success_rate"] <= metrics["high"]
+    assert metrics["median_l2"] == pytest.approx(float(table.loc[table["success"], "l2"].median()))
+
+
+def test_image_attacked_alone_is_the_image_of_the_batch(root: Path) -> None:
+    """Random streams are keyed by image index: one image alone gives what it gave among others."""
+    many = ran(root, attack={"name": "pgd", "steps": 7}, eps=0.15, n=12)
+    alone_index = int(many.table("images")["index"][4])
+    alone = ran(root, attack={"name": "pgd", "steps": 7}, eps=0.15, indices=(alone_index,))
+    assert np.allclose(alone.arrays("images")["x_adv"][0], many.arrays("images")["x_adv"][4], atol=1e-5)
+
+
+def test_bad_choices_are_refused(root: Path) -> None:
+    """Indices, sources and targets that do not exist; a model that does not exist."""
+    with pytest.raises(ValueError, match=r"indices: expected numbers of test images, .* got 1797"):
+        ran(root, indices=(1797,))
+    with pytest.raises(ValueError, match="source: expected a class from 0 to 9, got 11"):
+        ran(root, source=11)
+    with pytest.raises(ValueError, match="target: expected a class from 0 to 9, got 10"):
+        ran(root, target=10)
+    with pytest.raises(ValueError, match=r"model: .*nothing-like-it"):
+        ran(root, model="nothing-like-it")
+
+
+def test_no_image_that_qualifies_is_said(root: Path) -> None:
+    """A scalar network that calls everything a nine has no right four to attack."""
+    with pytest.raises(ValueError, match="at least one correctly classified image"):
+        ran(root, model="digits-4v9", attack="jacobian_dense", source=0, threshold=-1e5)
+
+
+def test_sparse_attack_explains_itself(root: Path) -> None:
+    """The trace rebuilds the result: applying the kept changes to the image gives the stored one."""
+    made = ran(root, model="digits-4v9", attack="jacobian_sparse", n=8)
+    images = made.arrays("images")
+    for row in range(8):
+        image = images["x"][row].reshape(-1).copy()
+        for feature, value, kept in zip(
+            images["trace_order"][row], images["trace_value"][row], images["trace_kept"][row], strict=True
+        ):
+            if feature >= 0 and kept:
+                image[int(feature)] = value
+        assert np.array_equal(image, images["x_adv"][row].reshape(-1))

@@ -1,0 +1,114 @@
+"""Sweeps over ε: rows, per-image table and gallery agree, and mean what they say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import jobs, store
+from core.evaluation import sweep
+from core.specs import SweepSpec
+
+EPS = (0.0, 0.05, 0.1, 0.2, 0.5)
+
+
+@pytest.fixture
+def root(trained_store: Path, tmp_path: Path) -> Path:
+    """A copy of the trained store."""
+    return Path(shutil.copytree(trained_store, tmp_path / "copy"))
+
+
+def ran(root: Path, **fields: object) -> store.Artifact:
+    """Run a sweep of the mlp over 120 images."""
+    spec = SweepSpec(**{"model": "digits-mlp", "n": 120, "eps": EPS, **fields})  # type: ignore[arg-type]
+    made = jobs.run(spec, root)
+    assert isinstance(made, store.Artifact)
+    return made
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", {"name": "pgd", "norm": "l2"}, "jacobian_dense"])
+def test_sweep_rows_are_the_table_s(root: Path, attack: object) -> None:
+    """Accuracy at 0 is clean accuracy; each row is the mean of its images; accuracy falls; distances stay in budget."""
+    made = ran(root, attack=attack)
+    table, rows = made.table("images"), made.card["rows"]
+    assert [row["eps"] for row in rows] == list(EPS)
+    for row in rows:
+        part = table[table["eps"] == row["eps"]]
+        assert len(part) == row["n"] == 120
+        assert row["accuracy"] == pytest.approx(float((part["pred"] == part["y"]).mean()))
+        assert row["confidence"] == pytest.approx(float(part["confidence"].mean()), abs=1e-6)
+        norm = "l2" if isinstance(attack, dict) else "linf"
+        assert float(part[norm].max()) <= row["eps"] + 1e-6
+    saved = store.open_model("digits-mlp", root).table("test").set_index("index")
+    clean = table[table["eps"] == 0].set_index("index")
+    assert (clean["pred"] == saved.loc[clean.index, "pred"]).all()
+    accuracies = [row["accuracy"] for row in rows]
+    assert accuracies[-1] < accuracies[0]
+    if attack != "fgsm":
+        assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_many_steps_are_stronger_than_one(root: Path) -> None:
+    """PGD leaves no more images than FGSM at any ε."""
+    single, many = (ran(root, attack=attack).card["rows"] for attack in ("fgsm", "pgd"))
+    assert all(b["accuracy"] <= a["accuracy"] + 1e-9 for a, b in zip(single, many, strict=True))
+    assert many[-1]["accuracy"] < 0.1
+
+
+def test_fgsm_without_clipping_leaves_the_box(root: Path) -> None:
+    """The literal formula moves every pixel by ε; the clipped one stays inside [0, 1]."""
+    literal = ran(root, attack={"name": "fgsm", "clip": False}).arrays("gallery")
+    clipped = ran(root, attack="fgsm").arrays("gallery")
+    assert literal["x_adv"].max() > 1
+    assert clipped["x_adv"].max() <= 1
+    assert clipped["x_adv"].min() >= 0
+
+
+def test_gallery_shows_one_right_image_a_class(root: Path) -> None:
+    """Each class once, correctly classified, at every ε; at 0 the image itself."""
+    made = ran(root)
+    gallery, table = made.arrays("gallery"), made.table("images")
+    assert sorted(gallery["y"].tolist()) == gallery["y"].tolist() == list(dict.fromkeys(gallery["y"].tolist()))
+    assert gallery["x_adv"].shape == (len(EPS), *gallery["x"].shape)
+    assert np.array_equal(gallery["x_adv"][0], gallery["x"])
+    clean = table[table["eps"] == 0].set_index("index").loc[gallery["index"]]
+    assert (clean["pred"] == clean["y"]).all()
+
+
+def test_targeted_sweep_counts_the_target_only(root: Path) -> None:
+    """A success is the target class; images of it are left out of the rate."""
+    made = ran(root, attack="pgd", target=3)
+    table, last = made.table("images"), made.card["rows"][-1]
+    part = table[table["eps"] == EPS[-1]]
+    assert (part["success"] == (part["pred"] == 3)).all()
+    clean = table[table["eps"] == 0]
+    counted = ((clean["pred"] == clean["y"]) & (clean["y"] != 3)).to_numpy()
+    assert last["success_rate"] == pytest.approx(float(part["success"].to_numpy()[counted].mean()))
+    with pytest.raises(ValueError, match="target: expected a class from 0 to 9, got 12"):
+        ran(root, target=12)
+
+
+def test_threshold_moves_a_scalar_network(root: Path) -> None:
+    """With τ far below every score all is class 1; another model refuses a threshold."""
+    low = ran(root, model="digits-4v9", n=30, threshold=-1e5).table("images")
+    assert (low[low["eps"] == 0]["pred"] == 1).all()
+    with pytest.raises(ValueError, match="only a scalar network"):
+        ran(root, threshold=1.0)
+
+
+def test_progress_covers_the_whole_ladder(root: Path) -> None:
+    """Progress rises from ε to ε and never passes its total; what it raises stops the sweep."""
+    seen: list[float] = []
+
+    def on_progress(done: int, total: int, **metrics: object) -> None:
+        seen.append(done / total)
+
+    model = store.open_model("digits-mlp", root).id
+    spec = SweepSpec(model=model, attack={"name": "pgd", "steps": 5}, n=40, eps=EPS)
+    sweep.run(spec, root, device="cpu", on_progress=on_progress)
+    assert seen
+    assert max(seen) <= 1
+    assert seen[-1] > 0.7

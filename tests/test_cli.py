@@ -1,0 +1,101 @@
+"""The command line: made from the specs, JSON on request, plain words when refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.__main__ import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+def call(capsys: Capture, *arguments: str) -> Any:
+    """Run a command with --json and return what it printed."""
+    status = main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    return json.loads(out)
+
+
+def test_train_sweep_attack_compare_and_list(capsys: Capture, store_root: Path) -> None:
+    """The whole way from nothing to a table; asking twice finds what is there."""
+    made = call(capsys, "train", "--network", "linear", "--epochs", "5")
+    assert made["cached"] is False
+    assert made["test_accuracy"] > 0.8
+    again = call(capsys, "train", "--network", "linear", "--epochs", "5")
+    assert again == {**made, "cached": True}
+    model = made["model"]
+    assert (store_root / model / "card.json").is_file()
+
+    rows = call(capsys, "sweep", "--model", model, "--attack", "fgsm", "--eps", "0", "0.05", "0.1", "--n", "50")
+    assert [row["eps"] for row in rows] == [0, 0.05, 0.1]
+    five = ("accuracy", "error", "confidence", "confidence_correct", "confidence_wrong", "n")
+    assert all(name in row for row in rows for name in five)
+
+    attacked = call(capsys, "attack", "--model", model, "--attack", "pgd", "--steps", "5", "--eps", "0.2", "--n", "10")
+    assert attacked["n"] == 10
+    assert 0 <= attacked["success_rate"] <= 1
+
+    table = call(
+        capsys, "compare", "--models", model, "--attacks", "fgsm", "pgd:steps=3", "--eps", "0", "0.1", "--n", "30"
+    )
+    assert {row["attack"] for row in table} == {"fgsm", "pgd(steps=3)"}
+    assert [row["model"] for row in call(capsys, "models")] == [model]
+
+
+def test_tables_for_people(capsys: Capture) -> None:
+    """Without --json: the model's id and a Markdown table; with no models, what to do."""
+    assert main(["models"]) == 0
+    assert "train one" in capsys.readouterr().out
+    assert main(["train", "--network", "linear", "--epochs", "2"]) == 0
+    model = capsys.readouterr().out.split()[1]
+    assert main(["compare", "--models", model, "--n", "20", "--eps", "0"]) == 0
+    assert f"| {model} |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "--dataset", "imagenet"], "data.dataset: expected 'digits', 'mnist'"),
+        (["train", "--network", "vgg"], "network: expected 'linear', 'mlp', 'cnn' or 'lenet', got 'vgg'"),
+        (["sweep", "--model", "x", "--attack", "bogus"], "expected one of fgsm, pgd, generator"),
+        (["sweep", "--model", "x", "--eps", "1.5"], "eps.0: expected less than or equal to 1, got '1.5'"),
+        (["sweep", "--model", "x", "--eps", "nan"], "eps.0: expected a finite number"),
+        (["sweep", "--model", "none"], "model: expected the id of a saved model"),
+        (["attack", "--model", "x", "--attack", "fgsm"], "needs a budget"),
+        (["attack", "--model", "../x", "--attack", "jacobian_sparse"], "model: expected an id of letters"),
+        (["compare", "--models", "x", "--attacks", "magic"], "attacks: expected one of fgsm"),
+        (["compare", "--models", "x", "--attacks", "pgd:legs=4"], "legs"),
+        (["train", "--dataset", "folder", "--folder", "/nowhere/at/all"], "existing folder of images"),
+    ],
+)
+def test_bad_requests_are_refused_in_plain_words(capsys: Capture, arguments: list[str], expected: str) -> None:
+    """Exit status 1 or 2, one plain line on standard error, nothing on standard output, no traceback."""
+    assert main(arguments) in (1, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_flags_are_the_specs_fields(capsys: Capture) -> None:
+    """--help of a command lists its fields; a method's settings become flags with it."""
+    with pytest.raises(SystemExit):
+        main(["attack", "--attack", "pgd", "--help"])
+    text = capsys.readouterr().out
+    for flag in ("--model", "--eps", "--indices", "--restarts", "--relative-step", "--no-random-start"):
+        assert flag in text
+
+
+def test_undefined_metrics_are_null(capsys: Capture) -> None:
+    """JSON has no NaN: a confidence over no images is null."""
+    model = call(capsys, "train", "--network", "linear", "--epochs", "30")["model"]
+    rows = call(capsys, "sweep", "--model", model, "--attack", "pgd", "--eps", "1", "--n", "20")
+    assert rows[0]["accuracy"] == 0
+    assert rows[0]["confidence_correct"] is None
+    assert not any(isinstance(value, float) and math.isnan(value) for value in rows[0].values())

@@ -1,0 +1,124 @@
+"""Specs: what can be asked for, and how a bad request is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from core import specs
+from core.specs import AttackSpec, CompareSpec, DataSpec, SweepSpec, TrainSpec, explain
+
+EXAMPLES: list[specs.Task] = [
+    TrainSpec(data=DataSpec(dataset="mnist", classes=(4, 9)), network="mlp", scalar=True),
+    AttackSpec(model="m", attack="generator", target="all", indices=(3, 1)),
+    SweepSpec(model="m", attack={"name": "pgd", "norm": "l2"}, eps=(0.1, 0)),
+    CompareSpec(models=("a", "b"), attacks=("fgsm", {"name": "pgd", "steps": 5})),
+]
+
+
+@pytest.mark.parametrize("spec", EXAMPLES, ids=lambda spec: type(spec).__name__)
+def test_task_survives_json(spec: specs.Task) -> None:
+    """A task written as JSON and read again is the same, with the same key."""
+    again = specs.load_task(json.loads(json.dumps(specs.dump_task(spec))))
+    assert again == spec
+    assert again.key() == spec.key()
+
+
+def test_key_depends_on_every_field() -> None:
+    """Another seed, data set or network is another artifact; equal specs share one."""
+    keys = {
+        TrainSpec(**fields).key()
+        for fields in ({}, {"seed": 1}, {"network": "mlp"}, {"data": {"dataset": "mnist"}}, {"lr": 0.2})
+    }
+    assert len(keys) == 5
+    assert TrainSpec(seed=1).key() == TrainSpec(seed=1).key()
+
+
+def test_key_is_pinned() -> None:
+    """Keys of saved artifacts must not move by accident: a change here orphans every user's store."""
+    assert TrainSpec(data=DataSpec(dataset="mnist")).artifact_name() == "mnist-lenet-standard-ef26041bb7"
+
+
+def test_slug_is_readable() -> None:
+    """Folder names tell data, network and recipe."""
+    assert EXAMPLES[0].slug() == "mnist-4v9-mlp-scalar-standard"
+    assert TrainSpec(data={"dataset": "folder", "folder": "/x/My Cats!"}).slug() == "folder-my-cats-lenet-standard"
+
+
+REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
+    (SweepSpec, {"model": "m", "eps": [1.5]}, "eps.0", "less than or equal to 1"),
+    (SweepSpec, {"model": "m", "eps": [-0.1]}, "eps.0", "greater than or equal to 0"),
+    (SweepSpec, {"model": "m", "eps": [float("nan")]}, "eps.0", "finite"),
+    (SweepSpec, {"model": "m", "eps": []}, "eps", "at least one"),
+    (SweepSpec, {"model": "m", "attack": "generator"}, "attack", "expected one of fgsm, pgd, jacobian_dense"),
+    (SweepSpec, {"model": "m", "attack": "bogus"}, "attack", "expected one of fgsm"),
+    (SweepSpec, {"model": "m", "n": 0}, "n", "greater than or equal to 1"),
+    (SweepSpec, {"model": ""}, "model", "at least 1 character"),
+    (SweepSpec, {}, "model", "required"),
+    (CompareSpec, {"models": []}, "models", "at least 1 item"),
+    (AttackSpec, {"model": "m", "attack": "fgsm"}, "spec", "needs a budget"),
+    (AttackSpec, {"model": "m", "attack": "fgsm", "eps": 0.1, "indices": []}, "indices", "at least one image"),
+    (AttackSpec, {"model": "m", "attack": "fgsm", "eps": 0.1, "indices": [2, 2]}, "indices", "different"),
+    (AttackSpec, {"model": "m", "attack": "fgsm", "eps": 0.1, "target": -2}, "target", "0 or more"),
+    (AttackSpec, {"model": "m", "attack": "generator"}, "spec", "needs a class"),
+    (AttackSpec, {"model": "m", "attack": "jacobian_sparse", "eps": 0.1}, "spec", "takes no budget"),
+    (DataSpec, {"dataset": "imagenet"}, "dataset", "'digits', 'mnist', 'fashion_mnist', 'cifar10' or 'folder'"),
+    (DataSpec, {"classes": [4, 10]}, "spec", "classes 0 to 9"),
+    (DataSpec, {"classes": [4]}, "classes", "two different classes"),
+    (DataSpec, {"dataset": "folder"}, "spec", "'folder' must be given"),
+    (TrainSpec, {"network": "resnet"}, "network", "'linear', 'mlp', 'cnn' or 'lenet'"),
+    (TrainSpec, {"recipe": "magic"}, "recipe", "'standard'"),
+    (TrainSpec, {"scalar": True}, "spec", "two classes"),
+    (TrainSpec, {"epochs": 0}, "epochs", "greater than or equal to 1"),
+    (TrainSpec, {"colour": "red"}, "colour", "not permitted"),
+]
+
+
+@pytest.mark.parametrize(("spec", "fields", "where", "expected"), REFUSED)
+def test_bad_request_names_field_expected_and_got(
+    spec: type[specs.Spec], fields: dict[str, Any], where: str, expected: str
+) -> None:
+    """A refusal says which field, what was expected and what came."""
+    with pytest.raises(ValidationError) as caught:
+        spec(**fields)
+    text = explain(caught.value)
+    assert text.startswith(where)
+    assert expected in text
+    assert ", got " in text
+
+
+def test_specs_are_frozen() -> None:
+    """A spec cannot be changed after its key was taken."""
+    with pytest.raises(ValidationError):
+        TrainSpec().seed = 3  # type: ignore[misc]
+
+
+def test_every_setting_has_a_label_and_help() -> None:
+    """Forms, command line and docs are drawn from the fields: none may be silent."""
+    classes = [*specs.METHODS.values(), DataSpec, TrainSpec, AttackSpec, SweepSpec, CompareSpec]
+    silent = [
+        f"{cls.__name__}.{name}"
+        for cls in classes
+        for name, info in cls.model_fields.items()
+        if name not in ("name", "data") and not (info.title and info.description)
+    ]
+    assert silent == []
+
+
+def test_every_method_says_what_it_is() -> None:
+    """Each attack names itself, its norms and its paper."""
+    for method in specs.METHODS.values():
+        assert method.title
+        assert method.help
+        assert method.paper
+        assert method.norms
+
+
+@pytest.mark.parametrize("name", specs.PRESETS)
+def test_presets_are_valid(name: str) -> None:
+    """Every preset is a TrainSpec and has a title."""
+    TrainSpec(**specs.PRESETS[name])
+    assert specs.PRESET_TITLES[name]

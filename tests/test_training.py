@@ -1,0 +1,141 @@
+"""Training: learns, is reproducible, keeps the best epoch, can be cancelled, and says when it diverges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.data import load
+from core.networks import logits_of
+from core.progress import Cancelled
+from core.specs import PRESETS, DataSpec, TrainSpec
+from core.training import estimate_seconds, run, train
+from core.training.loop import learning_rate
+
+SHORT = TrainSpec(network="mlp", epochs=4)
+
+
+def weights(spec: TrainSpec) -> torch.Tensor:
+    """All parameters after training, in one row."""
+    model = train(spec, load(spec.data)).model
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp", "cnn", "lenet"])
+def test_every_network_learns_digits(network: str) -> None:
+    """More than nine in ten of the test split, and the better the longer."""
+    spec = TrainSpec(network=network, epochs=25)
+    trained = train(spec, load(spec.data))
+    test = load(spec.data).test
+    assert (logits_of(trained.model, test.x).argmax(dim=1) == test.y).float().mean() > 0.92
+    assert trained.history[-1]["loss"] < trained.history[0]["loss"]
+    assert not trained.model.training
+
+
+def test_same_seed_gives_the_same_weights() -> None:
+    """Bit for bit, whatever the global random state; another seed gives others, and the global state is untouched."""
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = weights(SHORT)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert torch.equal(first, weights(SHORT))
+    assert not torch.equal(first, weights(SHORT.model_copy(update={"seed": 1})))
+
+
+def test_best_epoch_is_kept() -> None:
+    """The weights returned are those of the epoch with the highest validation accuracy."""
+    spec = TrainSpec(network="mlp", epochs=12, schedule="constant", lr=0.1, batch_size=16)
+    data = load(spec.data)
+    trained = train(spec, data)
+    accuracies = [row["validation_accuracy"] for row in trained.history]
+    assert accuracies[trained.best_epoch - 1] == max(accuracies)
+    measured = (logits_of(trained.model, data.validation.x).argmax(dim=1) == data.validation.y).float().mean()
+    assert float(measured) == pytest.approx(max(accuracies))
+
+
+def test_progress_reports_every_epoch_and_may_stop_the_run() -> None:
+    """One report an epoch with its history row; an exception raised there passes through at once."""
+    seen: list[dict[str, Any]] = []
+
+    def on_progress(done: int, total: int, **metrics: Any) -> None:
+        assert 0 <= done <= total
+        seen.append(metrics)
+
+    trained = train(SHORT, load(SHORT.data), on_progress=on_progress)
+    epochs = [row for row in seen if "epoch" in row]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4]
+    assert all(row.items() <= told.items() for row, told in zip(trained.history, epochs, strict=True))
+
+    def cancel(done: int, total: int, **metrics: Any) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(SHORT, load(SHORT.data), on_progress=cancel)
+
+
+def test_divergence_is_said_not_saved() -> None:
+    """A loss that is no longer finite stops the run and names the learning rate."""
+    spec = TrainSpec(network="mlp", lr=10, momentum=0.99, schedule="constant", epochs=30)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        train(spec, load(spec.data))
+
+
+def test_learning_rate_follows_its_schedule() -> None:
+    """One-cycle starts low, peaks at a quarter, ends near zero; constant is constant."""
+    rates = [learning_rate(TrainSpec(lr=1.0), progress) for progress in (0, 0.1, 0.25, 0.6, 1)]
+    assert rates[0] == pytest.approx(1 / 25)
+    assert rates[2] == pytest.approx(1.0)
+    assert rates[4] == pytest.approx(1e-3)
+    assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4]
+    assert {learning_rate(TrainSpec(lr=0.3, schedule="constant"), p) for p in (0, 0.5, 1)} == {0.3}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_train(preset: str) -> None:
+    """Every preset runs; one epoch of each, on digits."""
+    spec = TrainSpec(**{**PRESETS[preset], "epochs": 1, "network": "cnn"})
+    assert len(train(spec, load(spec.data)).history) == 1
+
+
+def test_scalar_network_tells_four_from_nine(tmp_path: Path) -> None:
+    """One raw score; the test table carries it, and the prediction is score above threshold."""
+    spec = TrainSpec(data=DataSpec(classes=(4, 9)), network="mlp", scalar=True, epochs=25)
+    outcome = run(spec, tmp_path, device="cpu")
+    table = outcome.tables["test"]
+    assert outcome.card["metrics"]["test_accuracy"] > 0.92
+    assert np.array_equal(table["pred"] == 1, table["score"] > 0)
+
+
+def test_outcome_has_all_that_pages_show(tmp_path: Path) -> None:
+    """Card, weights and test table agree with each other."""
+    outcome = run(SHORT, tmp_path, device="cpu")
+    card, table = outcome.card, outcome.tables["test"]
+    assert card["metrics"]["test_accuracy"] == pytest.approx(float((table["pred"] == table["y"]).mean()))
+    assert card["metrics"]["test_low"] < card["metrics"]["test_accuracy"] < card["metrics"]["test_high"]
+    assert ((table["margin"] > 0) == (table["pred"] == table["y"])).all()
+    assert len(card["history"]) == SHORT.epochs
+    assert card["network"]["parameters"] == sum(layer["parameters"] for layer in card["network"]["layers"])
+    assert len(card["data"]["fingerprint"]) == 64
+    assert all(isinstance(value, np.ndarray) for value in outcome.arrays["weights"].values())
+
+
+def test_estimate_is_positive_and_none_for_folders() -> None:
+    """An estimate grows with the epochs; for a folder nothing is known before it is read."""
+    short = estimate_seconds(SHORT)
+    assert short is not None
+    assert short > 0
+    assert estimate_seconds(TrainSpec(data=DataSpec(dataset="folder", folder="x"))) is None
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_fast_recipe_reaches_99_percent_on_mnist(tmp_path: Path) -> None:
+    """LeNet, three epochs, real MNIST: at least 99.0 % of the test set."""
+    outcome = run(TrainSpec(data=DataSpec(dataset="mnist")), tmp_path, device="cpu")
+    assert outcome.card["metrics"]["test_n"] == 10_000
+    assert outcome.card["metrics"]["test_accuracy"] >= 0.99
