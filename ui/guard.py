@@ -6,6 +6,7 @@ server: the first visit to `/train` after a start would run `pages/train.py` alo
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,9 +28,9 @@ def routed() -> Iterator[None]:
 
 
 def ensure_router() -> None:
-    """First line of every page: if the router did not run, make it run and show the page that was asked for."""
+    """First line of every page: if the router did not run, run it; it shows the page that was asked for."""
     if st.session_state.get(_ROUTED):
         return
-    routes.configure()
-    st.navigation(routes.sections())  # ends the older kind, for the whole server
-    st.rerun()
+    # within this run, and not by a rerun: that would lose the click that led here
+    runpy.run_path(str(routes.PROJECT / "dashboard.py"), run_name="__main__")
+    st.stop()

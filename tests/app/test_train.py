@@ -1,0 +1,219 @@
+"""The training page: settings, every state of a job, the report of a model, and the ways on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from core import jobs, specs
+from ui import routes
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
+
+    from tests.app.conftest import Lab
+
+DEFAULT = specs.TrainSpec()
+
+
+def texts(app: AppTest) -> str:
+    """Everything that the page says in words."""
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "code")
+    return "\n".join(str(element.value) for kind in kinds for element in app.get(kind))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("starting", "Starting"),
+        ("waiting", "Waiting for the device"),
+        ("loading", "Loading PyTorch"),
+        ("running", "300 of 900"),
+    ],
+)
+def test_live_job_is_shown_with_its_state_and_a_way_to_cancel(lab: Lab, state: str, said: str) -> None:
+    """A job of the page's own settings is found again without any memory of having started it."""
+    job = lab.job(DEFAULT, state)
+    app = lab.open("train")
+    assert any(said in str(bar.text) for bar in app.main.get("progress"))
+    assert app.button(key=f"train_cancel_{job}")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("failed", "The job failed. No space left."),
+        ("cancelled", "Cancelled after"),
+        ("dead", "The job died after"),
+    ],
+)
+def test_ended_job_says_how_and_offers_to_retry(lab: Lab, state: str, said: str) -> None:
+    """One plain sentence, the end of the log, a button that runs it again and one that dismisses it."""
+    job = lab.job(DEFAULT, state, message="No space left." if state == "failed" else "", log="last line of the log")
+    app = lab.open("train")
+    assert said in texts(app)
+    assert "last line of the log" in texts(app)
+    assert app.button(key=f"train_retry_{job}")
+    app.button(key=f"train_dismiss_{job}").click().run()
+    assert said not in texts(app)
+    assert not jobs.jobs(lab.root)
+
+
+def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:
+    """A page that reads while a worker writes shows what is whole."""
+    lab.job(DEFAULT, "running", torn=True)
+    assert any("300 of 900" in str(bar.text) for bar in lab.open("train").main.get("progress"))
+
+
+def test_train_button_submits_the_settings(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for is what the widgets say."""
+    asked: list[specs.Task] = []
+    monkeypatch.setattr(jobs, "submit", lambda task, root=None: asked.append(task))
+    app = lab.open("train")
+    app.number_input(key="train_epochs").set_value(5)
+    app.number_input(key="train_seed").set_value(3)
+    app.form_submit_button[0].click().run()
+    assert asked == [specs.TrainSpec(epochs=5, seed=3)]
+
+
+def test_a_submission_that_is_refused_is_said_plainly(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, say: one sentence, and the page stays."""
+
+    def refuse(task: specs.Task, root: Any = None) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(jobs, "submit", refuse)
+    app = lab.open("train")
+    app.form_submit_button[0].click().run()
+    assert "could not be started: No space left on device" in app.error[0].value
+
+
+def test_preset_fills_in_the_settings(lab: Lab) -> None:
+    """The literal settings of exercise set 3, and back."""
+    app = lab.open("train")
+    app.selectbox(key="train_preset").select("set3").run()
+    assert app.number_input(key="train_epochs").value == 30
+    assert app.number_input(key="train_lr").value == 0.001
+    app.selectbox(key="train_preset").select("fast").run()
+    assert app.number_input(key="train_epochs").value == specs.TrainSpec().epochs
+
+
+def test_refused_settings_are_one_sentence_and_nothing_is_lost(lab: Lab) -> None:
+    """One class alone cannot be told from anything: said with the field's name, widgets as they were."""
+    app = lab.open("train")
+    app.multiselect(key="train_digits_classes").select(4).run()
+    app.number_input(key="train_epochs").set_value(7)
+    app.form_submit_button[0].click().run()
+    assert "expected at least two different classes" in app.error[0].value
+    assert app.number_input(key="train_epochs").value == 7
+    assert app.multiselect(key="train_digits_classes").value == [4]
+
+
+def test_bad_values_in_the_address_fall_back_to_the_default(lab: Lab) -> None:
+    """Neither a word where a number belongs nor an unknown network is an error."""
+    app = lab.open("train", train_epochs="many", train_network="resnet9000")
+    assert app.number_input(key="train_epochs").value == DEFAULT.epochs
+    assert app.selectbox(key="train_network").value == DEFAULT.network
+
+
+def test_address_may_use_plain_names(lab: Lab) -> None:
+    """`?train_network=mlp` is understood, as is `?train_epochs=4`."""
+    app = lab.open("train", train_network="mlp", train_epochs="4")
+    assert app.selectbox(key="train_network").value == "mlp"
+    assert app.number_input(key="train_epochs").value == 4
+
+
+def test_settings_survive_a_page_switch(lab: Lab) -> None:
+    """Away and back: the form is as it was left."""
+    app = lab.open("train")
+    app.number_input(key="train_epochs").set_value(9)
+    app.selectbox(key="train_network").select("cnn")
+    app.form_submit_button[0].click()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "submit", lambda task, root=None: None)
+        app.run()
+    app.switch_page("pages/overview.py").run()
+    app.switch_page("pages/train.py").run()
+    assert app.number_input(key="train_epochs").value == 9
+    assert app.selectbox(key="train_network").value == "cnn"
+
+
+def test_model_that_exists_is_reported_and_not_trained(lab: Lab) -> None:
+    """Accuracy with its interval, curves, confusion, provenance, and buttons that lead on."""
+    model = lab.model(accuracy=0.9, network="lenet")
+    app = lab.open("train")
+    assert [metric.value for metric in app.metric][:2] == ["90.00%", "88.0% – 92.0%"]
+    assert len(app.get("plotly_chart")) == 2
+    assert f"model {model.id}" in texts(app)
+    for name in ("generator_attack", "sparse_attack", "epsilon_sweep", "model_comparison"):
+        assert app.button(key=f"train_to_{name}")
+
+
+def test_earlier_models_on_the_same_data_are_compared(lab: Lab) -> None:
+    """The newest against the best of the others."""
+    lab.model(accuracy=0.8, network="linear")
+    lab.model(accuracy=0.9, network="lenet")
+    app = lab.open("train")
+    assert "10.00% above the best of the others" in texts(app)
+    assert len(app.get("plotly_chart")) == 3
+
+
+def test_attack_button_opens_the_page_with_the_model(lab: Lab) -> None:
+    """The older of two models is asked for; the attack page has it chosen."""
+    wanted = lab.model(accuracy=0.9, network="lenet")
+    lab.model(accuracy=0.8, network="linear")
+    app = lab.open("train")
+    app.button(key="train_to_generator_attack").click().run()
+    assert not app.exception
+    assert app.title[0].value == "Generator attack"
+    assert app.selectbox(key="generator_attack_model").value == wanted.id
+
+
+def test_scalar_network_has_a_histogram_and_a_threshold(lab: Lab) -> None:
+    """Moving τ above every score turns every image into class 0."""
+    lab.model(accuracy=1.0, scalar=True, network="lenet", data={"dataset": "digits", "classes": (4, 9)})
+    app = lab.open("train", train_scalar="true", train_digits_classes=["4", "9"])
+    assert len(app.get("plotly_chart")) == 3
+    slider = app.slider(key="train_threshold")
+    before = next(m.value for m in app.metric if m.label == "Accuracy at this τ")
+    assert before == "100.00%"
+    slider.set_value(slider.max).run()
+    missed = next(m.value for m in app.metric if m.label == "9 read as 4").split(" of ")
+    assert missed[0] == missed[1]
+
+
+def test_one_score_needs_two_classes(lab: Lab) -> None:
+    """The switch is closed until two classes are chosen."""
+    app = lab.open("train")
+    assert app.toggle(key="train_scalar").disabled
+    app.multiselect(key="train_digits_classes").select(4).select(9).run()
+    assert not app.toggle(key="train_scalar").disabled
+
+
+def test_missing_data_set_says_so_and_how_to_mend_it(lab: Lab) -> None:
+    """MNIST is not in the test's data folder."""
+    app = lab.open("train", train_dataset="mnist")
+    assert "MNIST is not on this machine" in app.warning[0].value
+    assert "ADVERSARIAL_LAB_DATA" in texts(app)
+
+
+def test_damaged_model_is_set_aside_and_said(lab: Lab) -> None:
+    """A weights file cut short is never loaded; the page says what happened and offers to train."""
+    model = lab.model(network="lenet")
+    weights = model.folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    app = lab.open("train")
+    assert "set aside" in app.warning[0].value
+    assert app.form_submit_button[0].label == "Train"
+
+
+def test_folder_of_images_asks_for_the_folder(lab: Lab) -> None:
+    """Without a folder the settings are refused in words; nothing is read."""
+    app = lab.open("train", train_dataset="folder")
+    assert "'folder' must be given" in app.error[0].value
+
+
+def test_routes_name_files_that_exist() -> None:
+    """A page's address is its file's name."""
+    assert all((routes.PROJECT / "pages" / f"{name}.py").is_file() for name in routes.ROUTES)
