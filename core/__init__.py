@@ -1,16 +1,22 @@
 """Adversarial Lab: train image classifiers, attack them, defend them, measure what is left.
 
-The parts, from the bottom up (a module may import only from those above it in this list):
+The parts, from the bottom up (a test checks that a part imports only from those above it in this list):
 
     specs          what can be asked: frozen, validated, hashable descriptions
-    data           data sets as uint8 tensors in memory
+    progress       how a long run tells where it is, and how it is told to stop
+    files          writing and locking files so that nothing is ever half there
+    data_folder    where image data lies, and what to say when it does not
     store          artifacts on disk, under keys made from their specs
+    events         what a job has told so far
+    data           data sets as uint8 tensors in memory
     networks       architectures; whatever normalisation a model needs is its first layer
+    models         a saved model, back in memory
     attacks        one file a family; geometry, losses and the engine below them
-    training       one loop; a recipe is how a batch's loss is made
     evaluation     metrics, sweeps over eps, attack tables, model comparison
-    figures        artifact -> plotly figure
-    jobs           run a spec here or in a process of its own
+    training       one loop; a recipe is how a batch's loss is made
+    figures        tables -> plotly figures
+    running        run a spec in this process: find its artifact, or make it
+    jobs, worker   run a spec in a process of its own
     __main__       the command line, made from the same specs as the forms
 """
 
