@@ -1,12 +1,305 @@
-"""Generator attack."""
+"""Generator attack: five samples × every target, each drawn by a one-input network trained in turns."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
 import streamlit as st
 
-from ui import guard, model_picker
+from core import specs, store
+from ui import controls, downloads, gallery, generator_views, guard, jobs, model_picker, provenance, samples, sources
+
+PAGE = "generator_attack"
+SAY = {
+    "init": {"random": "random weights", "image": "at the image"},
+    "loss": {"mse": "squared error (literal)", "ce": "cross-entropy", "margin": "logit margin"},
+    "generator": {"linear": "linear: 1 → pixels", "deep": "deep: 1 → 256 → pixels"},
+}
+CONFIDENCES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
+
+
+def explain() -> None:
+    """The method in formulas, and what its settings were seen to do."""
+    with st.expander("How it works, and what to expect of the settings", icon=":material/school:"):
+        left, right = st.columns(2)
+        with left:
+            st.markdown(
+                "**The generator.** A network with a single input neuron that is always 1 has only one output: an "
+                "image, made of its weights. Seen as a function of the weights $w$, it draws"
+            )
+            st.latex(r"x = f(w) = \sigma(w) \in [0,1]^{C \times H \times W}")
+            st.markdown(
+                "*linear*: one weight a pixel. *deep*: $\\sigma(W_2\\,\\mathrm{relu}(w_1 + b_1) + b_2)$ with 256 "
+                "hidden neurons. The sigmoid σ keeps every pixel a valid grey level. The classifier $C$ is frozen: "
+                "only $w$ is trained, with Adam, one generator $f_{ij}$ for each sample $x_i$ and class $j$."
+            )
+        with right:
+            st.markdown("**A round: two kinds of step, in turns.** First $a$ steps to the sample,")
+            st.latex(r"\min_w \; \tfrac{1}{d}\,\lVert f(w) - x_i \rVert^2 ,")
+            st.markdown("then $b$ steps to the class, through $C$ (squared error to the one-hot, the literal reading):")
+            st.latex(r"\min_w \; \tfrac{1}{K}\,\lVert \mathrm{softmax}\,C(f(w)) - e_j \rVert^2 .")
+            st.markdown(
+                "The two pull in different directions; where they balance lies an image that looks like the sample and "
+                "is read as $j$. Of all iterates read as $j$, the one nearest to the sample is kept."
+            )
+        st.markdown(
+            "**What was measured** (5 digits × 9 wrong targets on one MNIST network, 200 rounds, learning rate 0.05; "
+            "yours will differ):\n\n"
+            "| Start | Class loss | Adam states | Success | Median ℓ2 | Why |\n|---|---|---|---|---|---|\n"
+            "| random | squared error | separate | 100 % | 4.35 | the start is no digit: the class can win first |\n"
+            "| random | squared error | shared | 100 % | 3.51 | one state weighs both gradients alike |\n"
+            "| random | cross-entropy | separate | 100 % | 4.34 | separate states rescale each gradient anyway |\n"
+            "| at the image | squared error | separate | 4.4 % | – | saturated: at p ≈ 0.9999 its gradient is 10⁻⁵ |\n"
+            "| at the image | cross-entropy | separate | 0 % | – | steps to the sample undo those to the class |\n"
+            "| at the image | cross-entropy | shared | 100 % | 4.93 | shared, the larger gradient decides |\n\n"
+            "More class steps (*b* above *a*) make success surer and the images less like the sample. The attack has "
+            "no budget: judge it by success *and* distance."
+        )
+
+
+def draw_settings() -> dict[str, Any]:
+    """The exercise's controls; what the method's spec takes."""
+
+    def setting(name: str, **more: Any) -> Any:
+        return controls.field(PAGE, specs.GeneratorMethod, name, key=f"generator_{name}", **more)
+
+    values: dict[str, Any] = {}
+    for names in (
+        ("rounds", "image_steps", "class_steps"),
+        ("lr", "init", "loss"),
+        ("generator", "shared_adam", "stop_confidence"),
+    ):
+        for column, name in zip(st.columns(3, vertical_alignment="bottom"), names, strict=True):
+            with column:
+                values[name] = choice(name) if name in SAY else setting(name)
+    return values
+
+
+def choice(name: str) -> str:
+    """A list for a setting whose options need more words than its spec's names."""
+    info, key = specs.GeneratorMethod.model_fields[name], f"{PAGE}_generator_{name}"
+    options = list(SAY[name])
+    controls.seed(key, options)
+    return st.selectbox(
+        info.title or name,
+        options,
+        index=options.index(info.default),
+        format_func=SAY[name].get,
+        help=info.description,
+        key=key,
+        **controls.KEEP,
+    )
+
+
+def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFrame, list] | None:
+    """Choose classes and one test image of each; returns the rows of the test table and the places for the pictures."""
+    names = model.card["class_names"]
+    left, right = st.columns([3, 2])
+    with left:
+        numbers = list(range(len(names)))
+        key = f"{PAGE}_classes"
+        st.session_state[key] = [k for k in st.session_state[key] if k in numbers] if key in st.session_state else None
+        if not st.session_state[key]:
+            del st.session_state[key]
+        controls.seed(key, numbers, many=True)
+        chosen = st.multiselect(
+            "Your favourite classes, one sample each",
+            numbers,
+            default=numbers[:5],
+            format_func=lambda k: controls.class_text(k, names),
+            help="The exercise asks for five digits. Each sample is drawn once for every target class.",
+            key=key,
+            **controls.KEEP,
+        )
+    with right:
+        controls.seed(f"{PAGE}_confidence", CONFIDENCES)
+        confidence = st.select_slider(
+            "Least confidence of the samples",
+            CONFIDENCES,
+            value=0.99,
+            format_func=lambda value: f"{value:.2%}".replace(".00%", "%"),
+            help="Only test images that the model reads correctly, and at least this confidently, are offered.",
+            key=f"{PAGE}_confidence",
+            **controls.KEEP,
+        )
+    if not chosen:
+        st.info("Choose at least one class.", icon=":material/info:")
+        return None
+    found = {k: samples.candidates(tests, k, confidence=confidence) for k in chosen}
+    for k in [k for k in chosen if not len(found[k])]:
+        st.warning(
+            f"No test image of class {controls.class_text(k, names)} is read correctly with a confidence of "
+            f"{confidence:.2%}; it is left out. Lower the least confidence.",
+            icon=":material/warning:",
+        )
+    chosen = [k for k in chosen if len(found[k])]
+    if not chosen:
+        return None
+    picked, slots = [], []
+    with st.grid(5, min_column_width=120):
+        for k in chosen:
+            with st.container(gap="xsmall"):
+                slots.append(st.empty())
+                place = samples.place(
+                    f"{PAGE}_sample_{k}",
+                    len(found[k]),
+                    label=f"Sample of {controls.class_text(k, names)}",
+                    help=f"+ takes another sample; {len(found[k]):,} test images qualify.",
+                )
+                row = found[k].iloc[place]
+                st.caption(f"#{row['index']:.0f} · {row['confidence']:.2%}")
+                picked.append(row)
+    return pd.DataFrame(picked), slots
+
+
+def draw_samples(slots: Sequence, images: Sequence, rows: pd.DataFrame, names: Sequence[str]) -> None:
+    """Put the pictures of the samples into their places."""
+    for slot, image, label in zip(slots, images, rows["y"], strict=True):
+        with slot.container():
+            gallery.show([[image]], alt=f"The chosen sample of {names[int(label)]}", tile=96)
+
+
+def show(result: store.Artifact, model: store.Artifact, spec: specs.AttackSpec) -> None:
+    """Everything that is known of a finished attack."""
+    pairs = generator_views.Pairs.of(result)
+    table, names, line = pairs.table, pairs.names, provenance.of(result, model)
+    counted = generator_views.counted(table)
+    generator_views.verdict(int(table[counted]["success"].sum()), int(counted.sum()))
+    generator_views.metrics(result.card, spec.attack.rounds)
+
+    controls.seed(f"{PAGE}_view", ("image", "change"))
+    kind = st.segmented_control(
+        "The grid shows",
+        ("image", "change"),
+        default="image",
+        format_func={"image": "Images", "change": "Changes"}.get,
+        required=True,
+        key=f"{PAGE}_view",
+        **controls.KEEP,
+    )
+    picture = generator_views.grid(pairs, kind)
+    provenance.show(line)
+    with st.container(horizontal=True):
+        downloads.picture(PAGE, picture, name=f"grid_{kind}", provenance=line, label="Grid as PNG")
+        downloads.arrays(PAGE, pairs.arrays, name="generator_attack", provenance=line, label="All arrays as NPZ")
+
+    st.subheader("One pair", anchor=False)
+    left, right = st.columns(2)
+    with left:
+        options = list(range(len(pairs.samples)))
+        controls.seed(f"{PAGE}_shown_sample", options)
+        sample = st.selectbox(
+            "Sample",
+            options,
+            format_func=lambda s: "{} · #{}".format(
+                names[table["y"].iloc[pairs.samples[s]]], table["index"].iloc[pairs.samples[s]]
+            ),
+            key=f"{PAGE}_shown_sample",
+            **controls.KEEP,
+        )
+    with right:
+        controls.seed(f"{PAGE}_shown_target", pairs.targets)
+        own = int(table["y"].iloc[pairs.samples[sample]])
+        other = next((k for k, target in enumerate(pairs.targets) if target != own), 0)
+        target = st.selectbox(
+            "Target",
+            pairs.targets,
+            index=other,
+            format_func=lambda k: controls.class_text(k, names),
+            key=f"{PAGE}_shown_target",
+            **controls.KEEP,
+        )
+    generator_views.pair(pairs, sample, target)
+    generator_views.rounds(pairs, sample, target, PAGE)
+
+    left, right = st.columns([3, 2])
+    with left:
+        st.subheader("Distances of every pair", anchor=False)
+        frame = generator_views.distances(pairs)
+        st.dataframe(
+            frame,
+            hide_index=True,
+            height=330,
+            column_config={
+                "P(target)": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
+                **{name: st.column_config.NumberColumn(format="%.3g") for name in ("ℓ1", "ℓ2", "ℓ∞")},
+            },
+            alt="Distances and outcome of every pair",
+        )
+        downloads.table(PAGE, frame, name="generator_pairs", provenance=line)
+    with right:
+        st.subheader("Success by class", anchor=False)
+        st.plotly_chart(
+            generator_views.matrix(pairs),
+            key=f"{PAGE}_matrix",
+            alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
+            config=generator_views.CONFIG,
+        )
+        st.caption("Darker: the image had to move further. Rows are true classes, columns are targets.")
+
 
 guard.ensure_router()
 
 st.title("Generator attack")
-model_picker.pick("generator_attack")
+st.write(
+    "A network whose only input is the constant 1 learns to draw an image that looks like your sample and is read as "
+    "another class."
+)
+with st.container(border=True):
+    many = [m for m in sources.models() if len(m.card["class_names"]) > 2]
+    model = model_picker.pick(PAGE, text="Model to fool", default=many[0].id if many else None)
+    if model is None:
+        st.stop()
+    tests = samples.table(model)
+    picked = None if tests is None else pick_samples(model, tests)
+if picked is None:
+    st.stop()
+rows, slots = picked
+names = model.card["class_names"]
+
+with st.form(f"{PAGE}_form"):
+    left, right = st.columns([2, 1])
+    with left:
+        target = controls.a_class(
+            PAGE, names, name="target", label="Target class", extra={"all": "every class, one after the other"}
+        )
+    with right:
+        seed = controls.field(PAGE, specs.AttackSpec, "seed")
+    settings = draw_settings()
+    asked = st.form_submit_button("Run the attack", type="primary", icon=":material/play_arrow:")
+explain()
+
+spec = controls.build(
+    specs.AttackSpec,
+    model=model.id,
+    attack={"name": "generator", **settings},
+    indices=tuple(int(index) for index in rows["index"]),
+    target=target,
+    seed=seed,
+)
+if spec is None:
+    st.stop()
+result = sources.artifact(spec)
+if asked and result is None:
+    jobs.start(spec)
+if result is not None:
+    arrays = generator_views.Pairs.of(result)
+    draw_samples(slots, [arrays.arrays["x"][row] for row in arrays.samples], rows, names)
+    show(result, model, spec)
+    st.stop()
+images = samples.images(model, spec.indices)
+if images is None:
+    st.stop()
+draw_samples(slots, images, rows, names)
+targets = list(range(len(names))) if target == "all" else [target]
+labels = [int(label) for label in rows["y"]]
+job = jobs.panel(PAGE, spec, live=lambda job: generator_views.live(job, images, targets, labels, names))
+if job is None:
+    pairs = len(rows) * len(targets)
+    st.info(
+        f"{len(rows)} samples × {len(targets)} targets = {pairs} generators, not trained yet with these settings. "
+        "“Run the attack” trains them all side by side; on MNIST that takes a few seconds.",
+        icon=":material/draw:",
+    )
