@@ -472,6 +472,7 @@ class CompareSpec(Spec):
     attacks: tuple[MethodField, ...] = Field((Fgsm(),), min_length=1, title="Attacks", description="Methods.")
     eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets in [0, 1].")
     n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
     seed: int = _SEED
 
     _ladder = field_validator("eps")(_eps_ladder)
@@ -484,7 +485,7 @@ class CompareSpec(Spec):
     def sweeps(self) -> list[SweepSpec]:
         """The cells: one sweep for each model and attack."""
         return [
-            SweepSpec(model=model, attack=attack, eps=self.eps, n=self.n, seed=self.seed)
+            SweepSpec(model=model, attack=attack, eps=self.eps, n=self.n, target=self.target, seed=self.seed)
             for model in self.models
             for attack in self.attacks
         ]

@@ -39,6 +39,7 @@ class Comparison:
         eps = ", ".join(f"{value:g}" for value in self.spec.eps)
         return (
             f"Adversarial Lab: {len(self.spec.models)} models, attacks {attacks}, ε in [0, 1]: {eps}, "
+            f"{'' if self.spec.target is None else f'towards class {self.spec.target}, '}"
             f"first n = {self.spec.n} test images (fixed order), seed {self.spec.seed}, "
             "intervals Clopper–Pearson 95 %"
         )
