@@ -56,7 +56,8 @@ def explain(error: ValidationError) -> str:
         what = re.sub(r"^Input should be", "expected", what)
         if item["type"] == "finite_number":
             what = "expected a finite number"
-        lines.append(f"{where}: {what}, got {got}")
+        # a check of the whole spec names its field, and what came, itself
+        lines.append(what if where == "spec" and ", got " in what else f"{where}: {what}, got {got}")
     return "\n".join(lines)
 
 
@@ -314,7 +315,7 @@ class GeneratorMethod(Method):
     rounds: int = Field(200, ge=1, le=20_000, title="Rounds", description="Alternations between image and class.")
     image_steps: int = Field(1, ge=1, le=100, title="Image steps (a)", description="Steps to the sample, a round.")
     class_steps: int = Field(1, ge=1, le=100, title="Class steps (b)", description="Steps to the one-hot, a round.")
-    lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="Adam's.")
+    lr: float = Field(0.05, gt=0, le=10, title="Learning rate", description="Adam's.")
     init: Literal["random", "image"] = Field("random", title="Initialisation", description="w random, or x = f(w).")
     loss: Literal["mse", "ce", "margin"] = Field(
         "mse", title="Class loss", description="Squared error to the one-hot (literal), cross-entropy, or margin."
@@ -374,7 +375,17 @@ def _method_from_name(value: Any) -> Any:
 
 
 MethodField = Annotated[AnyMethod, BeforeValidator(_method_from_name)]
-Eps = Annotated[float, Field(ge=0, le=1)]
+Eps = Annotated[float, Field(ge=0)]
+MAX_EPS: dict[str, float] = {"linf": 1.0, "l2": 100.0}
+"""Largest budget by norm: a pixel's whole range for linf; for l2 more than the diagonal of any image here."""
+
+
+def _within_range(eps: tuple[float, ...], method: Method) -> None:
+    norm = getattr(method, "norm", method.norms[0])
+    if eps and max(eps) > MAX_EPS[norm]:
+        raise ValueError(f"eps: expected at most {MAX_EPS[norm]:g} for {method.slug()} in {norm}, got {max(eps):g}")
+
+
 _MODEL = Field(min_length=1, title="Model", description="Id of a saved model (see `models`).")
 _SEED = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Random streams are keyed by this and the image index.")
 _THRESHOLD = Field(0.0, ge=-1e6, le=1e6, title="Threshold τ", description="Scalar networks: class 1 above it.")
@@ -385,7 +396,7 @@ class AttackSpec(Spec):
 
     model: str = _MODEL
     attack: MethodField = Field(title="Attack", description="Method and its settings.")
-    eps: Eps | None = Field(None, title="ε", description="Budget in [0, 1]; only for methods that need one.")
+    eps: Eps | None = Field(None, title="ε", description="Budget; in [0, 1] for linf. Only for methods that need one.")
     indices: tuple[int, ...] | None = Field(
         None, title="Images", description="Test images, by their `index` in tables; else the first n that qualify."
     )
@@ -418,11 +429,13 @@ class AttackSpec(Spec):
     @model_validator(mode="after")
     def _fits_the_method(self) -> Self:
         if self.attack.needs_eps and self.eps is None:
-            raise ValueError(f"eps: {self.attack.name} needs a budget in [0, 1]")
+            raise ValueError(f"eps: {self.attack.name} needs a budget")
         if not self.attack.needs_eps and self.eps is not None:
             raise ValueError(f"eps: {self.attack.name} finds its own size and takes no budget")
         if self.attack.needs_target and self.target == "any":
             raise ValueError(f"target: {self.attack.name} needs a class or 'all'")
+        if self.eps is not None:
+            _within_range((self.eps,), self.attack)
         return self
 
     def slug(self) -> str:
@@ -451,7 +464,7 @@ class SweepSpec(Spec):
 
     model: str = _MODEL
     attack: MethodField = Field(default_factory=Fgsm, title="Attack", description="Method and its settings.")
-    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets in [0, 1].")
+    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf.")
     n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
     target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
     threshold: float = _THRESHOLD
@@ -459,6 +472,11 @@ class SweepSpec(Spec):
 
     _ladder = field_validator("eps")(_eps_ladder)
     _method = field_validator("attack")(_sweepable)
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        _within_range(self.eps, self.attack)
+        return self
 
     def slug(self) -> str:
         """Such as `sweep-fgsm`."""
@@ -470,7 +488,7 @@ class CompareSpec(Spec):
 
     models: tuple[str, ...] = Field(min_length=1, title="Models", description="Ids of saved models.")
     attacks: tuple[MethodField, ...] = Field((Fgsm(),), min_length=1, title="Attacks", description="Methods.")
-    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets in [0, 1].")
+    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf.")
     n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
     target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
     seed: int = _SEED
@@ -481,6 +499,12 @@ class CompareSpec(Spec):
     @classmethod
     def _methods(cls, value: tuple[Method, ...]) -> tuple[Method, ...]:
         return tuple(_sweepable(method) for method in value)
+
+    @model_validator(mode="after")
+    def _fits_every_method(self) -> Self:
+        for method in self.attacks:
+            _within_range(self.eps, method)
+        return self
 
     def sweeps(self) -> list[SweepSpec]:
         """The cells: one sweep for each model and attack."""

@@ -64,7 +64,7 @@ def test_tables_for_people(capsys: Capture) -> None:
         (["train", "--dataset", "imagenet"], "data.dataset: expected 'digits', 'mnist'"),
         (["train", "--network", "vgg"], "network: expected 'linear', 'mlp', 'cnn' or 'lenet', got 'vgg'"),
         (["sweep", "--model", "x", "--attack", "bogus"], "expected one of fgsm, pgd, generator"),
-        (["sweep", "--model", "x", "--eps", "1.5"], "eps.0: expected less than or equal to 1, got '1.5'"),
+        (["sweep", "--model", "x", "--eps", "1.5"], "eps: expected at most 1 for fgsm in linf, got 1.5"),
         (["sweep", "--model", "x", "--eps", "nan"], "eps.0: expected a finite number"),
         (["sweep", "--model", "none"], "model: expected the id of a saved model"),
         (["attack", "--model", "x", "--attack", "fgsm"], "needs a budget"),

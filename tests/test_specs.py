@@ -49,7 +49,10 @@ def test_slug_is_readable() -> None:
 
 
 REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
-    (SweepSpec, {"model": "m", "eps": [1.5]}, "eps.0", "less than or equal to 1"),
+    (SweepSpec, {"model": "m", "eps": [1.5]}, "eps", "expected at most 1 for fgsm in linf, got 1.5"),
+    (SweepSpec, {"model": "m", "eps": [101], "attack": {"name": "pgd", "norm": "l2"}}, "eps", "at most 100 for pgd"),
+    (AttackSpec, {"model": "m", "attack": "pgd", "eps": 1.5}, "eps", "expected at most 1 for pgd in linf, got 1.5"),
+    (CompareSpec, {"models": ["m"], "eps": [2]}, "eps", "expected at most 1 for fgsm in linf, got 2"),
     (SweepSpec, {"model": "m", "eps": [-0.1]}, "eps.0", "greater than or equal to 0"),
     (SweepSpec, {"model": "m", "eps": [float("nan")]}, "eps.0", "finite"),
     (SweepSpec, {"model": "m", "eps": []}, "eps", "at least one"),
@@ -66,7 +69,7 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
     (AttackSpec, {"model": "m", "attack": "generator"}, "spec", "needs a class"),
     (AttackSpec, {"model": "m", "attack": "jacobian_sparse", "eps": 0.1}, "spec", "takes no budget"),
     (DataSpec, {"dataset": "imagenet"}, "dataset", "'digits', 'mnist', 'fashion_mnist', 'cifar10' or 'folder'"),
-    (DataSpec, {"classes": [4, 10]}, "spec", "classes 0 to 9"),
+    (DataSpec, {"classes": [4, 10]}, "classes", "classes 0 to 9"),
     (DataSpec, {"classes": [4]}, "classes", "two different classes"),
     (DataSpec, {"dataset": "folder"}, "spec", "'folder' must be given"),
     (TrainSpec, {"network": "resnet"}, "network", "'linear', 'mlp', 'cnn' or 'lenet'"),
@@ -88,6 +91,11 @@ def test_bad_request_names_field_expected_and_got(
     assert text.startswith(where)
     assert expected in text
     assert ", got " in text
+
+
+def test_l2_budgets_may_exceed_one() -> None:
+    """In l2 a budget of 2 is ordinary on MNIST."""
+    assert SweepSpec(model="m", attack={"name": "pgd", "norm": "l2"}, eps=(2,)).eps == (2.0,)
 
 
 def test_specs_are_frozen() -> None:
