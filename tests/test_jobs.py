@@ -52,6 +52,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     toy = Runner()
     monkeypatch.setattr(running, "runner_for", lambda task: toy)
     monkeypatch.setattr(running, "default_device", lambda: "cpu")
+    monkeypatch.setattr(worker, "NICENESS", 0)  # a worker's body in this process must not slow the other tests down
     return toy
 
 
@@ -686,6 +687,8 @@ def test_a_killed_job_is_dead_at_once(tmp_path: Path, toys: Callable[..., jobs.J
     job = until(toys(seconds=60), "running", tmp_path)
     pid = int(wait_for(lambda: runs(tmp_path))[0][0])
     wait_for(lambda: "a word" in jobs.read(job.id, tmp_path).log_tail)
+    assert os.getpgid(pid) == os.getsid(pid) == pid  # signals for the server pass it by
+    assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
     os.kill(pid, signal.SIGKILL)
     start = time.monotonic()
     job = until(job, "dead", tmp_path)

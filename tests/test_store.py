@@ -334,6 +334,24 @@ def test_damage_is_left_alone_while_another_makes_it(tmp_path: Path, held: Calla
     assert made.folder.exists()
 
 
+def test_damage_is_looked_at_again_alone(tmp_path: Path, held: Callable[..., None]) -> None:
+    """What a reader saw while another set it aside and made it anew is no damage: the new one stays."""
+    made = put(tmp_path)
+    weights = (made.folder / "weights.safetensors").read_bytes()
+    _cut(made.folder / "weights.safetensors")
+    let_go = held(MODEL, tmp_path)
+
+    def mend() -> None:
+        (made.folder / "weights.safetensors").write_bytes(weights)
+        let_go()
+
+    timer = threading.Timer(0.3, mend)
+    timer.start()
+    assert store.find(MODEL, tmp_path) == made
+    timer.join()
+    assert not (tmp_path / "set_aside").exists()
+
+
 def test_damage_that_cannot_be_moved_is_still_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a read-only disk: the message says that it lies where it was."""
     made = put(tmp_path)
@@ -591,12 +609,12 @@ def test_thousands_of_results_are_listed_at_once(tmp_path: Path, monkeypatch: py
 
 
 @pytest.fixture
-def held() -> Iterator[Callable[[TrainSpec, Path], None]]:
-    """Hold an artifact's lock in another thread until the test ends."""
+def held() -> Iterator[Callable[[TrainSpec, Path], Callable[[], None]]]:
+    """Hold an artifact's lock in another thread, until what is returned is called or the test ends."""
     release = threading.Event()
     threads = []
 
-    def hold(spec: TrainSpec, root: Path) -> None:
+    def hold(spec: TrainSpec, root: Path) -> Callable[[], None]:
         taken = threading.Event()
 
         def body() -> None:
@@ -607,6 +625,7 @@ def held() -> Iterator[Callable[[TrainSpec, Path], None]]:
         threads.append(threading.Thread(target=body))
         threads[-1].start()
         assert taken.wait(5)
+        return release.set
 
     yield hold
     release.set()
