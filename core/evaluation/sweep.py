@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from core import store
 from core.attacks import run_method
 from core.attacks.engine import Streams
-from core.attacks.fgsm import fgsm_direction
+from core.attacks.fgsm import fgsm_direction, fgsm_step
 from core.attacks.geometry import distances
 from core.data import first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson, five_metrics
@@ -154,8 +154,8 @@ def _fgsm_ladder(
 ) -> Iterator[tuple[float, Tensor]]:
     direction = fgsm_direction(model, images.x, images.y, images.y_target)
     for done, eps in enumerate(budgets, start=1):
-        x_adv = images.x + eps * direction
-        yield eps, x_adv.clamp_(0, 1) if method.clip else x_adv
+        budget = torch.full((len(images.x),), eps, dtype=images.x.dtype, device=images.x.device)
+        yield eps, fgsm_step(images.x, direction, budget, clip=method.clip)
         if on_progress:
             on_progress(done, len(budgets), phase=f"FGSM, ε = {eps:g}")
 
