@@ -1,0 +1,151 @@
+"""PGD: optimal on linear models, never weaker than FGSM, honest counts, refilled batches, restarts."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.attacks import fgsm, pgd
+from core.attacks.engine import Streams
+from core.attacks.losses import Goal
+
+Batch = tuple[Tensor, Tensor]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pgd_reaches_the_optimum_of_a_linear_model(
+    scalar_linear: Callable[[Tensor, float], nn.Module], norm: str
+) -> None:
+    """With box: linf min(eps, u_j); l2 min(s |w_j|, u_j) (MATHEMATICS section 1), found to a fraction of a percent."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, generator=generator, dtype=torch.float64)
+    x = torch.rand(20, 1, 2, 4, generator=generator, dtype=torch.float64)
+    model = scalar_linear(weight, 100.0)  # out of reach: every image withstands and keeps its best iterate
+    y = torch.zeros(20, dtype=torch.int64)
+    eps = torch.linspace(0.1, 0.9, 20, dtype=torch.float64)
+    result = pgd(model, x, y, eps=eps, norm=norm, steps=100, relative_step=0.5)
+    size = weight.abs()[None]
+    room = torch.where(weight > 0, 1 - x.flatten(1), x.flatten(1))
+    if norm == "linf":
+        best = torch.minimum(eps[:, None], room)
+    else:
+        grid = torch.linspace(0, 1e3, 2_000_001, dtype=torch.float64)
+        low, high = torch.zeros(20, dtype=torch.float64), torch.full((20,), grid[-1].item(), dtype=torch.float64)
+        for _ in range(100):  # bisection for s
+            middle = (low + high) / 2
+            over = torch.minimum(middle[:, None] * size, room).norm(dim=1) > eps
+            low, high = torch.where(over, low, middle), torch.where(over, middle, high)
+        best = torch.minimum(low[:, None] * size, room)
+    gain = model.score(result.x_adv) - model.score(x)
+    most = (best * size).sum(1)
+    assert (gain <= most + 1e-9).all()
+    assert (gain >= 0.999 * most).all()
+
+
+@pytest.mark.parametrize("loss", ["ce", "margin"])
+def test_pgd_is_stronger_than_fgsm(net: nn.Module, digits: Batch, loss: Any) -> None:
+    """Over 200 images it fools at least as many, and every success is inside the ball."""
+    x, y = digits[0][1400:1600], digits[1][1400:1600]
+    strong = pgd(net, x, y, eps=0.2, loss=loss, steps=15, relative_step=0.3)
+    assert strong.success.sum() >= fgsm(net, x, y, eps=0.2).success.sum()
+    assert (strong.distance["linf"] <= 0.2).all()
+
+
+def test_pgd_counts_every_pass(net: nn.Module, few: Batch) -> None:
+    """A survivor costs one look, (steps + 1) passes and `steps` gradients a start; the wrong ones cost one look."""
+    x, y = few
+    steps, restarts = 5, 3
+    result = pgd(net, x, y, eps=0.08, steps=steps, restarts=restarts, batch=1)
+    right = copy.deepcopy(net).eval()(x).argmax(1) == y
+    stood = ~result.success
+    assert stood.any()
+    assert (result.forwards[stood] == 1 + restarts * (steps + 1)).all()
+    assert (result.backwards[stood] == restarts * steps).all()
+    assert (result.forwards[~right] == 2).all()  # the look and the verification
+    assert (result.backwards[~right] == 0).all()
+    quick = result.success & right
+    assert (result.forwards[quick] < 1 + restarts * (steps + 1)).all()
+
+
+def test_pgd_refills_its_batch(net: nn.Module, few: Batch) -> None:
+    """Batches stay full while images wait, whatever was fooled, and the result does not depend on their size."""
+    x, y = few
+    sizes: list[int] = []
+    handle = net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
+    small = pgd(net, x, y, eps=0.2, steps=8, batch=7)
+    handle.remove()
+    whole = pgd(net, x, y, eps=0.2, steps=8)
+    assert torch.equal(small.success, whole.success)
+    torch.testing.assert_close(small.x_adv, whole.x_adv, rtol=0, atol=1e-3)
+    # the look at the class count and at the clean images, full steps, then a shrinking rest, then the verification
+    steps = sizes[2 : -math.ceil(int(small.success.sum()) / 4)]
+    first_short = next(place for place, size in enumerate(steps) if size < 7)
+    assert first_short > 10
+    assert steps[first_short:] == sorted(steps[first_short:], reverse=True)
+
+
+def test_pgd_restarts_only_help(net: nn.Module, digits: Batch) -> None:
+    """What one start fools stays exactly as it was; more starts fool more, on images where one is not enough."""
+    x, y = digits[0][1400:1600], digits[1][1400:1600]
+    one = pgd(net, x, y, eps=0.12, steps=3, relative_step=0.5, restarts=1)
+    many = pgd(net, x, y, eps=0.12, steps=3, relative_step=0.5, restarts=8)
+    torch.testing.assert_close(many.x_adv[one.success], one.x_adv[one.success], rtol=0, atol=1e-6)
+    assert (many.success >= one.success).all()
+    assert many.success.sum() > one.success.sum()
+    assert (many.trace["margin"] <= one.trace["margin"] + 1e-4).all()
+
+
+def test_pgd_keeps_the_best_iterate_of_those_that_stand(net: nn.Module, few: Batch) -> None:
+    """The stored margin is the stored image's, and never above the clean one."""
+    x, y = few
+    result = pgd(net, x, y, eps=0.05, steps=6, relative_step=1.5)  # steps so large that later iterates can be worse
+    model = copy.deepcopy(net).eval()
+    goal = Goal.of(y, None)
+    torch.testing.assert_close(goal.margin(model(result.x_adv)).detach(), result.trace["margin"], rtol=1e-4, atol=1e-4)
+    assert (result.trace["margin"] <= goal.margin(model(x)).detach() + 1e-5).all()
+
+
+def test_pgd_random_start_belongs_to_the_image(net: nn.Module, few: Batch) -> None:
+    """Seeds differ, images of one batch differ, and without a random start no seed matters."""
+    x, y = few[0][:1].expand(4, -1, -1, -1).clone(), few[1][:1].expand(4).clone()
+
+    def found(seed: int, random_start: bool) -> Tensor:
+        streams = Streams.of(seed, torch.arange(4))
+        options: dict[str, Any] = {"steps": 1, "relative_step": 0.01, "random_start": random_start}
+        return pgd(net, x, y, eps=0.01, streams=streams, **options).x_adv
+
+    assert not torch.equal(found(0, True), found(1, True))
+    assert not torch.equal(found(0, True)[0], found(0, True)[1])
+    assert torch.equal(found(0, False), found(1, False))
+    assert torch.equal(found(0, True), found(0, True))
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "steps": ({"steps": 0}, "steps: expected at least 1, got 0"),
+    "restarts": ({"restarts": 0}, "restarts: expected at least 1, got 0"),
+    "norm": ({"norm": "l7"}, "norm: expected one of linf, l2, got 'l7'"),
+    "loss": ({"loss": "hinge"}, "loss: expected one of ce, margin, got 'hinge'"),
+    "relative_step": ({"relative_step": math.nan}, "relative_step: expected a positive number, got nan"),
+    "eps": ({"eps": 2.0}, r"eps: expected finite budgets in \[0, 1\], got 2"),
+    "streams": ({"streams": Streams.of(0, torch.arange(3))}, "streams: expected 40 of them, one an image, got 3"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_pgd_refuses_bad_settings(net: nn.Module, few: Batch, case: str) -> None:
+    """The error names the argument, what was expected and what came."""
+    change, message = BAD[case]
+    with pytest.raises(ValueError, match=f"^{message}"):
+        pgd(net, *few, **({"eps": 0.1} | change))
+
+
+def test_pgd_takes_l2_budgets_above_one(net: nn.Module, few: Batch) -> None:
+    """An l2 distance may well be larger than a pixel's range."""
+    result = pgd(net, *few, eps=3.0, norm="l2", steps=10)
+    assert result.success.all()
