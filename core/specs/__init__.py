@@ -1,0 +1,91 @@
+"""The vocabulary: everything that can be asked for, as frozen, validated, hashable descriptions.
+
+A spec is a pydantic model. Its field metadata (title, description, bounds) draws the form, the command line and the
+error messages: one truth. `Spec.key()` names the artifact that running the spec leaves behind. Nothing here imports
+torch, so that pages and the command line can draw their controls at once.
+
+    base        what every spec is
+    data        data sets
+    training    networks, recipes, optimisers
+    methods     attack methods
+    tasks       what can be run: train, attack, sweep, compare
+"""
+
+from core.specs.base import FORMAT, Spec, explain
+from core.specs.data import DATASETS, DatasetInfo, DatasetName, DataSpec
+from core.specs.methods import (
+    METHODS,
+    AnyMethod,
+    Fgsm,
+    GeneratorMethod,
+    JacobianDense,
+    JacobianSparse,
+    Method,
+    MethodField,
+    Norm,
+    Pgd,
+)
+from core.specs.tasks import (
+    DEFAULT_EPS,
+    MAX_EPS,
+    SWEEPABLE,
+    TASKS,
+    AttackSpec,
+    CompareSpec,
+    Eps,
+    SweepSpec,
+    Task,
+    dump_task,
+    load_task,
+    task_name,
+)
+from core.specs.training import (
+    NETWORKS,
+    PRESET_TITLES,
+    PRESETS,
+    RECIPES,
+    NetworkName,
+    Recipe,
+    StandardRecipe,
+    TrainSpec,
+)
+
+__all__ = [
+    "DATASETS",
+    "DEFAULT_EPS",
+    "FORMAT",
+    "MAX_EPS",
+    "METHODS",
+    "NETWORKS",
+    "PRESETS",
+    "PRESET_TITLES",
+    "RECIPES",
+    "SWEEPABLE",
+    "TASKS",
+    "AnyMethod",
+    "AttackSpec",
+    "CompareSpec",
+    "DataSpec",
+    "DatasetInfo",
+    "DatasetName",
+    "Eps",
+    "Fgsm",
+    "GeneratorMethod",
+    "JacobianDense",
+    "JacobianSparse",
+    "Method",
+    "MethodField",
+    "NetworkName",
+    "Norm",
+    "Pgd",
+    "Recipe",
+    "Spec",
+    "StandardRecipe",
+    "SweepSpec",
+    "Task",
+    "TrainSpec",
+    "dump_task",
+    "explain",
+    "load_task",
+    "task_name",
+]

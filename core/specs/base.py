@@ -1,0 +1,52 @@
+"""What every spec is: frozen, validated, hashable, JSON both ways; and how a refusal is put in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+FORMAT = 1
+"""Version of the artifact format; part of every key."""
+
+
+class Spec(BaseModel):
+    """Base of every description: frozen, no unknown fields, no NaN or infinity, JSON both ways."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def canonical(self) -> str:
+        """The spec as JSON with sorted keys: equal specs give equal text on every machine."""
+        body = {"format": FORMAT, "spec": type(self).__name__, **self.model_dump(mode="json")}
+        return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def slug(self) -> str:
+        """A readable name, for folders; not unique without the key."""
+        raise NotImplementedError(f"{type(self).__name__} names no artifact")
+
+    def artifact_name(self) -> str:
+        """Folder name of the artifact: slug and the first ten hexadecimal digits of the key."""
+        return f"{self.slug()}-{self.key()[:10]}"
+
+
+def explain(error: ValidationError) -> str:
+    """One line per refused field: its name, what was expected, what came."""
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "spec"
+        got = "nothing" if item["type"] == "missing" else repr(item["input"])
+        if len(got) > 120:
+            got = got[:117] + "..."
+        what = item["msg"].removeprefix("Value error, ")
+        what = re.sub(r"^Input should be", "expected", what)
+        if item["type"] == "finite_number":
+            what = "expected a finite number"
+        # a check of the whole spec names its field, and what came, itself
+        lines.append(what if where == "spec" and ", got " in what else f"{where}: {what}, got {got}")
+    return "\n".join(lines)

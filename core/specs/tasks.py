@@ -1,0 +1,179 @@
+"""Tasks: what can be run, by a page, the command line or a job."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from core.specs.base import Spec
+from core.specs.methods import METHODS, Fgsm, Method, MethodField
+from core.specs.training import TrainSpec
+
+DEFAULT_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+"""The budgets of exercise set 5, in units of a pixel's range [0, 1]."""
+
+Eps = Annotated[float, Field(ge=0)]
+MAX_EPS: dict[str, float] = {"linf": 1.0, "l2": 100.0}
+"""Largest budget by norm: a pixel's whole range for linf; for l2 more than the diagonal of any image here."""
+
+
+def _within_range(eps: tuple[float, ...], method: Method) -> None:
+    norm = getattr(method, "norm", method.norms[0])
+    if eps and max(eps) > MAX_EPS[norm]:
+        raise ValueError(f"eps: expected at most {MAX_EPS[norm]:g} for {method.slug()} in {norm}, got {max(eps):g}")
+
+
+_MODEL = Field(min_length=1, title="Model", description="Id of a saved model (see `models`).")
+_SEED = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Random streams are keyed by this and the image index.")
+_THRESHOLD = Field(0.0, ge=-1e6, le=1e6, title="Threshold τ", description="Scalar networks: class 1 above it.")
+
+
+class AttackSpec(Spec):
+    """Attack chosen images of one model and keep every image made."""
+
+    model: str = _MODEL
+    attack: MethodField = Field(title="Attack", description="Method and its settings.")
+    eps: Eps | None = Field(None, title="ε", description="Budget; in [0, 1] for linf. Only for methods that need one.")
+    indices: tuple[int, ...] | None = Field(
+        None, title="Images", description="Test images, by their `index` in tables; else the first n that qualify."
+    )
+    n: int = Field(100, ge=1, le=100_000, title="Images (n)", description="How many, when no indices are given.")
+    source: int | None = Field(None, ge=0, title="Of class", description="Only images of this class.")
+    target: Literal["any", "all"] | int = Field(
+        "any",
+        title="Target class",
+        description="A class, 'all' (every class, one after the other), or 'any' wrong one.",
+    )
+    threshold: float = _THRESHOLD
+    seed: int = _SEED
+
+    @field_validator("indices")
+    @classmethod
+    def _some_indices(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and not value:
+            raise ValueError("expected at least one image")
+        if value is not None and (min(value) < 0 or len(set(value)) != len(value)):
+            raise ValueError("expected different indices of 0 or more")
+        return value
+
+    @field_validator("target")
+    @classmethod
+    def _target_not_negative(cls, value: str | int) -> str | int:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("expected a class number of 0 or more, 'any' or 'all'")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        if self.attack.needs_eps and self.eps is None:
+            raise ValueError(f"eps: {self.attack.name} needs a budget")
+        if not self.attack.needs_eps and self.eps is not None:
+            raise ValueError(f"eps: {self.attack.name} finds its own size and takes no budget")
+        if self.attack.needs_target and self.target == "any":
+            raise ValueError(f"target: {self.attack.name} needs a class or 'all'")
+        if self.eps is not None:
+            _within_range((self.eps,), self.attack)
+        return self
+
+    def slug(self) -> str:
+        """Such as `attack-fgsm`."""
+        return f"attack-{self.attack.name}"
+
+
+SWEEPABLE = tuple(name for name, cls in METHODS.items() if cls.needs_eps or name == "jacobian_dense")
+"""Methods that give a curve over ε: those with a budget, and the formula, whose ε* is compared with it."""
+
+
+def _eps_ladder(value: tuple[float, ...]) -> tuple[float, ...]:
+    if not value:
+        raise ValueError("expected at least one ε")
+    return tuple(sorted(set(value)))
+
+
+def _sweepable(method: Method) -> Method:
+    if method.slug() not in SWEEPABLE:
+        raise ValueError(f"expected one of {', '.join(SWEEPABLE)} for a curve over ε")
+    return method
+
+
+class SweepSpec(Spec):
+    """Accuracy and confidence of one model against ε, per image."""
+
+    model: str = _MODEL
+    attack: MethodField = Field(default_factory=Fgsm, title="Attack", description="Method and its settings.")
+    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf.")
+    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
+    threshold: float = _THRESHOLD
+    seed: int = _SEED
+
+    _ladder = field_validator("eps")(_eps_ladder)
+    _method = field_validator("attack")(_sweepable)
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        _within_range(self.eps, self.attack)
+        return self
+
+    def slug(self) -> str:
+        """Such as `sweep-fgsm`."""
+        return f"sweep-{self.attack.name}"
+
+
+class CompareSpec(Spec):
+    """Several models under several attacks over ε: one sweep a cell."""
+
+    models: tuple[str, ...] = Field(min_length=1, title="Models", description="Ids of saved models.")
+    attacks: tuple[MethodField, ...] = Field((Fgsm(),), min_length=1, title="Attacks", description="Methods.")
+    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf.")
+    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
+    seed: int = _SEED
+
+    _ladder = field_validator("eps")(_eps_ladder)
+
+    @field_validator("attacks")
+    @classmethod
+    def _methods(cls, value: tuple[Method, ...]) -> tuple[Method, ...]:
+        return tuple(_sweepable(method) for method in value)
+
+    @model_validator(mode="after")
+    def _fits_every_method(self) -> Self:
+        for method in self.attacks:
+            _within_range(self.eps, method)
+        return self
+
+    def sweeps(self) -> list[SweepSpec]:
+        """The cells: one sweep for each model and attack."""
+        return [
+            SweepSpec(model=model, attack=attack, eps=self.eps, n=self.n, target=self.target, seed=self.seed)
+            for model in self.models
+            for attack in self.attacks
+        ]
+
+    def slug(self) -> str:
+        """Always `compare`."""
+        return "compare"
+
+
+Task = TrainSpec | AttackSpec | SweepSpec | CompareSpec
+TASKS: dict[str, type[Task]] = {"train": TrainSpec, "attack": AttackSpec, "sweep": SweepSpec, "compare": CompareSpec}
+"""What can be run, by the name of its command."""
+
+
+def task_name(spec: Spec) -> str:
+    """The command that runs `spec`."""
+    return next(name for name, cls in TASKS.items() if isinstance(spec, cls))
+
+
+def dump_task(spec: Task) -> dict[str, Any]:
+    """`{"task": name, "spec": {...}}`, ready for JSON."""
+    return {"task": task_name(spec), "spec": spec.model_dump(mode="json")}
+
+
+def load_task(body: dict[str, Any]) -> Task:
+    """The inverse of `dump_task`. Raises ValueError on an unknown task or a refused field."""
+    if body.get("task") not in TASKS:
+        raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {body.get('task')!r}")
+    return TASKS[body["task"]].model_validate(body["spec"])

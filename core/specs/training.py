@@ -1,0 +1,97 @@
+"""Networks, recipes and their settings: what can be trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from core.specs.base import Spec
+from core.specs.data import DataSpec
+
+NETWORKS: dict[str, str] = {
+    "linear": "Linear (logistic regression)",
+    "mlp": "Dense network, 256-128",
+    "cnn": "CNN 10-20-50 with dropout",
+    "lenet": "LeNet 20-50-500",
+}
+NetworkName = Literal["linear", "mlp", "cnn", "lenet"]
+
+
+class StandardRecipe(Spec):
+    """Clean images, cross-entropy."""
+
+    name: Literal["standard"] = "standard"
+
+
+Recipe = StandardRecipe
+RECIPES: dict[str, type[StandardRecipe]] = {"standard": StandardRecipe}
+
+
+def _recipe_from_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class TrainSpec(Spec):
+    """A trained model: data, network, recipe and optimiser. The defaults are the fast preset."""
+
+    data: DataSpec = Field(default_factory=DataSpec)
+    network: NetworkName = Field("lenet", title="Network", description="Architecture; it adapts to the image size.")
+    scalar: bool = Field(
+        False, title="One raw score", description="N(x) against a threshold instead of one logit a class; two classes."
+    )
+    recipe: Annotated[Recipe, BeforeValidator(_recipe_from_name)] = Field(
+        default_factory=StandardRecipe, title="Recipe", description="How a batch's loss is made."
+    )
+    epochs: int = Field(3, ge=1, le=1000, title="Epochs", description="Passes over the training images.")
+    batch_size: int = Field(128, ge=1, le=10_000, title="Batch size", description="Images a step.")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", title="Optimiser", description="SGD with momentum, or Adam.")
+    lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="The peak, when the schedule is one_cycle.")
+    momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="SGD only.")
+    weight_decay: float = Field(5e-4, ge=0, le=1, title="Weight decay", description="L2 penalty on every parameter.")
+    schedule: Literal["constant", "one_cycle"] = Field(
+        "one_cycle", title="Schedule", description="Learning rate over time."
+    )
+    init: Literal["default", "gaussian"] = Field(
+        "default", title="Initial weights", description="PyTorch's own, or N(0, 0.01²) with zero biases (set 3)."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same machine: same weights.")
+
+    @model_validator(mode="after")
+    def _scalar_needs_two_classes(self) -> Self:
+        if self.scalar and (self.data.classes is None or len(self.data.classes) != 2) and self.data.dataset != "folder":
+            raise ValueError("scalar: expected a data set of two classes (choose two with 'classes')")
+        return self
+
+    def slug(self) -> str:
+        """Such as `mnist-lenet-standard`."""
+        return f"{self.data.slug()}-{self.network}{'-scalar' if self.scalar else ''}-{self.recipe.name}"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {},
+    "set3": {
+        "epochs": 30,
+        "batch_size": 100,
+        "optimizer": "sgd",
+        "lr": 0.001,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "schedule": "constant",
+        "init": "gaussian",
+    },
+    "set5": {
+        "epochs": 10,
+        "batch_size": 1000,
+        "optimizer": "adam",
+        "lr": 0.001,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+    },
+}
+"""Settings by name: `fast` is this project's (the defaults); `set3` and `set5` are the exercises' literal ones."""
+PRESET_TITLES = {
+    "fast": "Fast (one-cycle SGD, 3 epochs)",
+    "set3": "Exercise set 3, literal (SGD 0.001, 30 epochs)",
+    "set5": "Exercise set 5, literal (Adam 0.001, batch 1000, 10 epochs)",
+}
