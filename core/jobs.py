@@ -200,7 +200,7 @@ def _folder(job_id: str, root: Path | None) -> Path:
 
 def _new_folder(task: Task, root: Path) -> Path:
     now = datetime.now()
-    folder = root / ".jobs" / f"{now:%Y%m%d-%H%M%S}-{task.slug()}-{secrets.token_hex(2)}"
+    folder = root / ".jobs" / f"{now:%Y%m%d-%H%M%S}-{task.slug()[:80]}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     body = {**dump_task(task), "created": now.timestamp()}
     files.replace_file(folder / events.SPEC, json.dumps(body).encode())
@@ -208,34 +208,42 @@ def _new_folder(task: Task, root: Path) -> Path:
 
 
 def _read(folder: Path) -> Job:
-    # The lock before the events: a worker that ends in between has written how before it let go.
-    held = _is_held(folder)
-    signature = tuple((stat.st_mtime_ns, stat.st_size) for stat in _stats(folder))
+    stats = [path.stat() for path in (folder / events.SPEC, folder / events.EVENTS) if path.exists()]
+    signature = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
     if folder in _ended and _ended[folder][0] == signature:
         return _ended[folder][1]
-    log = events.read(folder)
-    job = _as_told(folder, held, log)
+    held, log = _look(folder)
+    try:
+        job = _as_told(folder, held, log)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder.name}: its files are not a job's ({error!r})") from error
     if job.live:
         _kill_if_overdue(folder)
-    elif any(event.get("state") in ENDED for event in log):
+    elif _last_state(log) in ENDED:
         _ended[folder] = (signature, job)
     else:  # it was killed, perhaps in mid-write
         store.remove_stale(folder.parents[1])
     return job
 
 
-def _stats(folder: Path) -> list[os.stat_result]:
-    paths = [folder / events.SPEC, folder / events.EVENTS]
-    return [path.stat() for path in paths if path.exists()]
+def _look(folder: Path) -> tuple[bool, list[dict[str, Any]]]:
+    """Whether a worker lives, and the events: as of one moment, though they are looked at one after the other."""
+    # The lock first: a worker that ends in between has written how before it let go.
+    held, log = _is_held(folder), events.read(folder)
+    if not held and _last_state(log) not in (*ENDED, None):
+        # No worker, and yet a worker's word: it died, or it took its lock in between. Now that is decided.
+        held, log = _is_held(folder), events.read(folder)
+    return held, log
+
+
+def _last_state(log: list[dict[str, Any]]) -> str | None:
+    return next((str(event["state"]) for event in reversed(log) if "state" in event), None)
 
 
 def _as_told(folder: Path, held: bool, log: list[dict[str, Any]]) -> Job:
-    """The job as its files tell it now; ValueError or OSError when they are no job's."""
+    """The job as its files tell it. Raises ValueError, OSError, AttributeError, KeyError, TypeError on broken ones."""
     body = files.read_json(folder / events.SPEC)
-    try:
-        task, created = load_task(body), float(body["created"])
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder.name}: {events.SPEC} is not a job's") from error
+    task, created = load_task(body), float(body["created"])
     state = _state(folder, held, created, log)
     last: dict[str, Any] = {}
     metrics: dict[str, float] = {}
@@ -278,7 +286,7 @@ _MESSAGES = {
 
 
 def _state(folder: Path, held: bool, created: float, log: list[dict[str, Any]]) -> str:
-    state = next((str(event["state"]) for event in reversed(log) if "state" in event), "starting")
+    state = _last_state(log) or "starting"
     if held or state in ENDED or (state == "starting" and _may_still_start(folder, created)):
         return state
     return "cancelled" if (folder / events.CANCEL).exists() else "dead"

@@ -399,6 +399,26 @@ def test_a_new_job_is_starting_until_its_time_is_up(tmp_path: Path) -> None:
         assert jobs.read("abroad", tmp_path).state == "starting"
 
 
+def test_a_worker_that_comes_between_two_looks_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its lock after the reader looked at it, and speaks before the reader reads: alive, not dead."""
+    fake(tmp_path, "one", START[0], age=1)
+    looks = iter([False, True])
+    monkeypatch.setattr(jobs, "_is_held", lambda folder: next(looks))
+    assert jobs.read("one", tmp_path).state == "waiting"
+
+
+def test_a_worker_that_ends_between_two_looks_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lets its lock go before the reader looks, and its last word comes before the reader reads: done, not dead."""
+    folder = fake(tmp_path, "one", *START)
+
+    def look(_: Path) -> bool:
+        events.append(folder, {"state": "done", "artifacts": []})
+        return False
+
+    monkeypatch.setattr(jobs, "_is_held", look)
+    assert jobs.read("one", tmp_path).state == "done"
+
+
 def test_jobs_are_listed_newest_first_and_broken_ones_left_out(tmp_path: Path) -> None:
     """A folder of another version, or torn, must not take the list away."""
     assert jobs.jobs(tmp_path) == []
@@ -416,8 +436,9 @@ def test_jobs_are_listed_newest_first_and_broken_ones_left_out(tmp_path: Path) -
         (folder / name / "spec.json").write_text(text)
     (folder / "empty").mkdir()
     (folder / "file").write_text("")
+    fake(tmp_path, "strange", {"metrics": "good", "state": "running", "eta": "soon"})
     assert [job.id for job in jobs.jobs(tmp_path)] == ["b", "c", "a"]
-    for name in ("torn", "empty", "nowhere", "undated"):
+    for name in ("torn", "empty", "nowhere", "undated", "strange"):
         with pytest.raises(ValueError, match=f"job_id: expected the id of a job, got '{name}'"):
             jobs.read(name, tmp_path)
     jobs.forget("torn", tmp_path)

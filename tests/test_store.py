@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 from core import files, store
-from core.specs import AttackSpec, CompareSpec, Fgsm, SweepSpec, TrainSpec
+from core.specs import AttackSpec, CompareSpec, DataSpec, Fgsm, SweepSpec, TrainSpec
 
 MODEL = TrainSpec(epochs=1)
 WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 2], dtype=np.int64)}
@@ -539,6 +539,14 @@ def test_default_root_is_the_environments_or_beside_the_package(monkeypatch: pyt
     assert store.default_root() == Path("elsewhere")
     monkeypatch.delenv("ADVERSARIAL_LAB_STORE")
     assert store.default_root() == Path(store.__file__).parents[1] / "saved_models"
+
+
+def test_long_names_are_cut(tmp_path: Path) -> None:
+    """An image folder's name becomes part of the id; a file system takes 255 characters."""
+    spec = TrainSpec(data=DataSpec(dataset="folder", folder="/pictures/" + "long" * 60, classes=tuple(range(200))))
+    made = put(tmp_path, spec)
+    assert len(made.id) < 100
+    assert store.open_model(made.id, tmp_path) == store.find(spec, tmp_path) == made
 
 
 # ---------------------------------------------------------------- lists
