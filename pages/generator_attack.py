@@ -9,7 +9,19 @@ import pandas as pd
 import streamlit as st
 
 from core import specs, store
-from ui import controls, downloads, gallery, generator_views, guard, jobs, model_picker, provenance, samples, sources
+from ui import (
+    controls,
+    downloads,
+    gallery,
+    generator_views,
+    guard,
+    jobs,
+    lessons,
+    model_picker,
+    provenance,
+    samples,
+    sources,
+)
 
 PAGE = "generator_attack"
 SAY = {
@@ -18,45 +30,6 @@ SAY = {
     "generator": {"linear": "linear: 1 → pixels", "deep": "deep: 1 → 256 → pixels"},
 }
 CONFIDENCES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
-
-
-def explain() -> None:
-    """The method in formulas, and what its settings were seen to do."""
-    with st.expander("How it works, and what to expect of the settings", icon=":material/school:"):
-        left, right = st.columns(2)
-        with left:
-            st.markdown(
-                "**The generator.** A network with a single input neuron that is always 1 has only one output: an "
-                "image, made of its weights. Seen as a function of the weights $w$, it draws"
-            )
-            st.latex(r"x = f(w) = \sigma(w) \in [0,1]^{C \times H \times W}")
-            st.markdown(
-                "*linear*: one weight a pixel. *deep*: $\\sigma(W_2\\,\\mathrm{relu}(w_1 + b_1) + b_2)$ with 256 "
-                "hidden neurons. The sigmoid σ keeps every pixel a valid grey level. The classifier $C$ is frozen: "
-                "only $w$ is trained, with Adam, one generator $f_{ij}$ for each sample $x_i$ and class $j$."
-            )
-        with right:
-            st.markdown("**A round: two kinds of step, in turns.** First $a$ steps to the sample,")
-            st.latex(r"\min_w \; \tfrac{1}{d}\,\lVert f(w) - x_i \rVert^2 ,")
-            st.markdown("then $b$ steps to the class, through $C$ (squared error to the one-hot, the literal reading):")
-            st.latex(r"\min_w \; \tfrac{1}{K}\,\lVert \mathrm{softmax}\,C(f(w)) - e_j \rVert^2 .")
-            st.markdown(
-                "The two pull in different directions; where they balance lies an image that looks like the sample and "
-                "is read as $j$. Of all iterates read as $j$, the one nearest to the sample is kept."
-            )
-        st.markdown(
-            "**What was measured** (5 digits × 9 wrong targets on one MNIST network, 200 rounds, learning rate 0.05; "
-            "yours will differ):\n\n"
-            "| Start | Class loss | Adam states | Success | Median ℓ2 | Why |\n|---|---|---|---|---|---|\n"
-            "| random | squared error | separate | 100 % | 4.35 | the start is no digit: the class can win first |\n"
-            "| random | squared error | shared | 100 % | 3.51 | one state weighs both gradients alike |\n"
-            "| random | cross-entropy | separate | 100 % | 4.34 | separate states rescale each gradient anyway |\n"
-            "| at the image | squared error | separate | 4.4 % | – | saturated: at p ≈ 0.9999 its gradient is 10⁻⁵ |\n"
-            "| at the image | cross-entropy | separate | 0 % | – | steps to the sample undo those to the class |\n"
-            "| at the image | cross-entropy | shared | 100 % | 4.93 | shared, the larger gradient decides |\n\n"
-            "More class steps (*b* above *a*) make success surer and the images less like the sample. The attack has "
-            "no budget: judge it by success *and* distance."
-        )
 
 
 def draw_settings() -> dict[str, Any]:
@@ -269,7 +242,7 @@ with st.form(f"{PAGE}_form"):
         seed = controls.field(PAGE, specs.AttackSpec, "seed")
     settings = draw_settings()
     asked = st.form_submit_button("Run the attack", type="primary", icon=":material/play_arrow:")
-explain()
+lessons.generator()
 
 spec = controls.build(
     specs.AttackSpec,

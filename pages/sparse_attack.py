@@ -1,12 +1,218 @@
-"""Jacobian and sparse attack."""
+"""Jacobian and sparse attack: the derivative as a picture, all pixels a little, few pixels wholly, and how few."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
 import streamlit as st
 
-from ui import guard, model_picker
+from core import figures, specs, store
+from ui import controls, gallery, guard, lessons, model_picker, samples, sources, sparse_parts, sparse_views
+
+PAGE = "sparse_attack"
+BUDGETS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 100, 200)
+
+
+def default_model() -> str | None:
+    """The exercise's: a network with one raw score, on MNIST if there is one."""
+    scalar = [m for m in sources.models() if sources.model_spec(m).scalar]
+    mnist = [m for m in scalar if sources.model_spec(m).data.dataset == "mnist"]
+    return (mnist or scalar)[0].id if scalar else None
+
+
+def pick_threshold(tests: pd.DataFrame, names: list[str]) -> float:
+    """The slider for τ of a scalar network."""
+    low, high = math.floor(tests["score"].min()), math.ceil(tests["score"].max())
+    key = f"{PAGE}_threshold"
+    if isinstance(st.session_state.get(key), int | float):
+        st.session_state[key] = float(min(max(low, st.session_state[key]), high))
+    return st.slider(
+        "Threshold τ",
+        min_value=float(min(low, 0)),
+        max_value=float(max(high, 0)),
+        value=0.0,
+        step=0.1,
+        help=f"An image is read as {names[1]} when its score N(x) is above τ. The network was trained for τ = 0.",
+        key=key,
+        **controls.KEEP,
+    )
+
+
+def pick_image(model: store.Artifact) -> sparse_views.Case | None:
+    """Choose one correctly classified test image; draws the choice and what is known of it before PyTorch is there."""
+    names, scalar = list(model.card["class_names"]), sources.model_spec(model).scalar
+    tests = samples.table(model)
+    if tests is None:
+        return None
+    threshold = pick_threshold(tests, names) if scalar else 0.0
+    first, second, third = st.columns([1, 2, 1], vertical_alignment="bottom")
+    with first:
+        start = names.index("4") if "4" in names else 0
+        label = controls.a_class(PAGE, names, name="source", label="True class", default=start)
+    with second:
+        orders = list(samples.ORDERS)
+        controls.seed(f"{PAGE}_order", orders)
+        order = st.selectbox(
+            "Order of the images",
+            orders,
+            format_func=samples.ORDERS.get,
+            help="The margin says how far an image is from being read as another class.",
+            key=f"{PAGE}_order",
+            **controls.KEEP,
+        )
+    found = samples.candidates(tests, label, threshold=threshold, order=order)
+    if not len(found):
+        st.warning(
+            f"No test image of class {controls.class_text(label, names)} is read correctly with these settings.",
+            icon=":material/warning:",
+        )
+        return None
+    with third:
+        place = samples.place(
+            f"{PAGE}_image",
+            len(found),
+            label="Image",
+            help=f"+ takes the next of {len(found):,} test images of this class that the model reads correctly.",
+        )
+    row = found.iloc[place]
+    index = int(row["index"])
+    parts = [f"Test image **#{index}**, number {place + 1} of {len(found):,} read correctly as {names[label]}"]
+    if scalar:
+        parts.append(f"score N(x) = **{row['score']:.4g}**")
+    st.markdown(" · ".join([*parts, f"margin {row['margin']:.4g}", f"confidence {row['confidence']:.2%}"]))
+    if samples.images(model, [index]) is None:
+        return None
+    looked = sparse_views.look(model.id, model.root, index)
+    logits = looked["logits"] - [0, threshold] if scalar else looked["logits"]
+    return sparse_views.Case(model, index, label, None, threshold, scalar, looked["x"], logits, looked["jacobian"])
+
+
+def draw_jacobian(case: sparse_views.Case) -> None:
+    """Image, signed Jacobian, and the scores or probabilities."""
+    names = case.names
+    left, middle, right = st.columns([3, 5, 5])
+    with middle:
+        if case.scalar:
+            values, name = case.jacobian[1], "∂N/∂x"
+        else:
+            options: list[Any] = ["margin", *range(len(names))]
+            controls.seed(f"{PAGE}_output", options)
+            output = st.selectbox(
+                "Derivative of",
+                options,
+                format_func=lambda k: (
+                    "own logit − runner-up's" if k == "margin" else f"logit of {controls.class_text(k, names)}"
+                ),
+                help="Which output is differentiated with respect to each pixel.",
+                key=f"{PAGE}_output",
+                **controls.KEEP,
+            )
+            rivals = np.where(np.arange(len(names)) == case.label, -np.inf, case.logits)
+            margin = case.slope(int(rivals.argmax()))
+            values, name = (margin, "∂margin/∂x") if output == "margin" else (case.jacobian[output], f"∂z{output}/∂x")
+        st.markdown(f"**Jacobian {name}**")
+        st.plotly_chart(
+            figures.signed_heatmap(sparse_views.flat(values), name=name, height=300),
+            key=f"{PAGE}_jacobian",
+            config=sparse_views.CONFIG,
+            alt=f"Heatmap of {name}: red pixels raise the output when brighter, blue ones lower it",
+        )
+    with left:
+        st.markdown(f"**The image, a {names[case.label]}**")
+        gallery.show([[case.x]], alt=f"Test image {case.index}, a {names[case.label]}", tile=196)
+        rise = f"N, towards {names[1]}" if case.scalar else "the output"
+        st.caption(
+            f"Red: a brighter pixel raises {rise}; blue: it lowers it. ‖J‖₁ = {np.abs(values).sum():.4g}, "
+            f"largest |J| = {np.abs(values).max():.4g}."
+        )
+    with right:
+        if case.scalar:
+            tests = case.model.table("test")
+            st.markdown("**Scores of the test set**")
+            figure = figures.score_histogram(tests["score"].to_numpy(), tests["y"].to_numpy(), names, case.threshold)
+            figure.add_vline(
+                x=case.threshold + float(case.logits[1]),
+                line={"color": figures.colour(5), "width": 2},
+                annotation_text="x",
+                annotation_position="top left",
+            )
+            figure.update_xaxes(title_text=f"N(x): below τ read as {names[0]}, above as {names[1]}")
+            accuracy = ((tests["score"] > case.threshold) == (tests["y"] == 1)).mean()
+            st.plotly_chart(
+                figure.update_layout(height=300),
+                key=f"{PAGE}_scores",
+                config=sparse_views.CONFIG,
+                alt="Histogram of the test set's scores with the threshold and this image",
+            )
+            st.caption(f"Accuracy at this τ: {accuracy:.2%} of {len(tests):,} test images.")
+        else:
+            st.markdown("**Probabilities**")
+            gallery.probabilities(
+                sparse_views.softmax(case.logits),
+                names,
+                alt="Probabilities of the classes",
+                marked=case.label,
+                width=300,
+            )
+
+
+def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]:
+    """The form: target, the sparse attack's settings, the formula's factor."""
+    names = case.names
+    with st.form(f"{PAGE}_form"):
+        first, second, third = st.columns(3, vertical_alignment="bottom")
+        target: int | str = "any"
+        with first:
+            options: list[Any] = ["any", *(k for k in range(len(names)) if k != case.label)]
+            key = f"{PAGE}_target"
+            if st.session_state.get(key, "any") not in options:
+                del st.session_state[key]
+            controls.seed(key, options)
+            target = st.selectbox(
+                "Target class",
+                options,
+                format_func=lambda k: "any wrong class" if k == "any" else controls.class_text(k, names),
+                help="What the image shall be read as.",
+                key=key,
+                **controls.KEEP,
+            )
+        with second:
+            budget = controls.field(
+                PAGE, specs.JacobianSparse, "max_features", label="Pixel budget", options=BUDGETS, default=60
+            )
+        with third:
+            factor = controls.field(PAGE, specs.JacobianDense, "factor", label="Overshoot of ε*")
+        first, second, third = st.columns(3, vertical_alignment="bottom")
+        with first:
+            shortlist = controls.field(PAGE, specs.JacobianSparse, "candidates")
+        with second:
+            prune = controls.field(PAGE, specs.JacobianSparse, "prune")
+        with third:
+            st.form_submit_button("Attack this image", type="primary", icon=":material/play_arrow:", width="stretch")
+    sparse = {"name": "jacobian_sparse", "max_features": budget, "candidates": shortlist, "prune": prune}
+    return target, sparse, factor
+
 
 guard.ensure_router()
 
 st.title("Jacobian and sparse attack")
-model_picker.pick("sparse_attack")
+st.write(
+    "The derivative of the output with respect to each pixel says where an image is weak: see it, then fool the model "
+    "by changing all pixels a little, or a few wholly."
+)
+with st.container(border=True):
+    model = model_picker.pick(PAGE, default=default_model())
+    if model is None:
+        st.stop()
+    case = pick_image(model)
+if case is None:
+    st.stop()
+draw_jacobian(case)
+target, sparse, factor = settings(case)
+case = replace(case, target=None if target == "any" else int(target))
+lessons.sparse()
+sparse_parts.show(case, target, sparse, factor)

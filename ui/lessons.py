@@ -1,0 +1,71 @@
+"""What a student should know beside an attack: its idea, its formulas, and what its settings were seen to do."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_GENERATOR = r"""
+**The generator.** A network with a single input neuron that is always 1 has only one output: an image, made of its
+weights. Seen as a function of the weights $w$, it draws
+"""
+_GENERATOR_KINDS = r"""
+*linear*: one weight a pixel. *deep*: $\sigma(W_2\,\mathrm{relu}(w_1 + b_1) + b_2)$ with 256 hidden neurons. The sigmoid
+σ keeps every pixel a valid grey level. The classifier $C$ is frozen: only $w$ is trained, with Adam, one generator
+$f_{ij}$ for each sample $x_i$ and class $j$.
+"""
+_BALANCE = """
+The two pull in different directions; where they balance lies an image that looks like the sample and is read as *j*. Of
+all iterates that are read as *j*, the one nearest to the sample is kept.
+"""
+_ABLATION = """
+**What was measured** (5 digits × 9 wrong targets on one MNIST network, 200 rounds, learning rate 0.05; yours will differ):
+
+| Start | Class loss | Adam states | Success | Median ℓ2 | Why |
+|---|---|---|---|---|---|
+| random | squared error | separate | 100 % | 4.35 | the start is no digit: the class can win first |
+| random | squared error | shared | 100 % | 3.51 | one state weighs both gradients by their size |
+| random | cross-entropy | separate | 100 % | 4.34 | separate states rescale each gradient anyway |
+| at the image | squared error | separate | 4.4 % | – | saturated: at p ≈ 0.9999 the gradient is 10⁻⁵ |
+| at the image | cross-entropy | separate | 0 % | – | steps to the sample undo those to the class |
+| at the image | cross-entropy | shared | 100 % | 4.93 | shared, the larger gradient decides |
+
+More class steps (*b* above *a*) make success surer and the images less like the sample. The attack has no budget: judge
+it by success *and* distance.
+"""
+_SPARSE = r"""
+**One pixel moves the score by at most about $|J_j|\,u_j$**, where $u_j$ is its room: the way to 0 or to 1, whichever
+helps. To cross a gap of $g$ one needs, to first order, the shortest list of the largest gains whose sum exceeds $g$: *the
+linear estimate*. It is exact for a linear N (exchange any pixel of the list for another: the sum can only fall).
+Without the box a single pixel would always do, changed far enough: how sparse only means something on valid images.
+
+**Greedy.** N is curved, so the Jacobian is taken anew after each change; it proposes a shortlist, and the change that
+really helps most is made. **Pruned.** In the end every change that is not needed is put back. Both are upper bounds: an
+image might be fooled with fewer, and nothing here claims to be the fewest.
+
+**Few or small?** A network with hundreds of inputs adds up hundreds of tiny steps: ε·‖J‖₁ grows with the number of
+pixels, so each pixel needs only a little, and the eye takes it for noise. Few pixels, in turn, must change wholly, and
+are seen. The two attacks are the ends of one trade.
+"""
+
+
+def generator() -> None:
+    """The generator attack, folded."""
+    with st.expander("How it works, and what to expect of the settings", icon=":material/school:"):
+        left, right = st.columns(2)
+        with left:
+            st.markdown(_GENERATOR)
+            st.latex(r"x = f(w) = \sigma(w) \in [0,1]^{C \times H \times W}")
+            st.markdown(_GENERATOR_KINDS)
+        with right:
+            st.markdown("**A round is two kinds of step, in turns.** First *a* steps to the sample,")
+            st.latex(r"\min_w \; \tfrac{1}{d}\,\lVert f(w) - x_i \rVert^2 ,")
+            st.markdown("then *b* steps to the class, through $C$ (here the squared error to the one-hot):")
+            st.latex(r"\min_w \; \tfrac{1}{K}\,\lVert \mathrm{softmax}\,C(f(w)) - e_j \rVert^2 .")
+            st.markdown(_BALANCE)
+        st.markdown(_ABLATION)
+
+
+def sparse() -> None:
+    """How sparse a perturbation can be, and why, folded."""
+    with st.expander("How sparse can it be, and why? The words on this page", icon=":material/school:"):
+        st.markdown(_SPARSE)
