@@ -31,7 +31,7 @@ class Spec(BaseModel):
         raise NotImplementedError(f"{type(self).__name__} names no artifact")
 
     def artifact_name(self) -> str:
-        """Folder name of the artifact: slug, cut to what a folder can be called, and ten hexadecimal digits of the key."""
+        """Folder name of the artifact: slug, cut to a folder name's length, and ten hexadecimal digits of the key."""
         return f"{self.slug()[:80]}-{self.key()[:10]}"
 
 
