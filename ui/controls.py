@@ -235,9 +235,9 @@ def a_class(
 
 
 def class_text(number: int, class_names: Sequence[str]) -> str:
-    """A class as people read it: its name, and its number where the name is not the number."""
+    """A class as people read it: its name, and its number where the name is a word."""
     name = class_names[number]
-    return name if name == str(number) else f"{number} · {name}"
+    return name if name.isdigit() else f"{number} · {name}"
 
 
 def build(spec: type[S], **values: Any) -> S | None:

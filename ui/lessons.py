@@ -18,7 +18,7 @@ The two pull in different directions; where they balance lies an image that look
 all iterates that are read as *j*, the one nearest to the sample is kept.
 """
 _ABLATION = """
-**What was measured** (5 digits × 9 wrong targets on one MNIST network, 200 rounds, learning rate 0.05; yours will differ):
+**What was measured** (5 digits × 9 wrong targets on one MNIST network, 200 rounds, rate 0.05; yours will differ):
 
 | Start | Class loss | Adam states | Success | Median ℓ2 | Why |
 |---|---|---|---|---|---|
@@ -34,8 +34,8 @@ it by success *and* distance.
 """
 _SPARSE = r"""
 **One pixel moves the score by at most about $|J_j|\,u_j$**, where $u_j$ is its room: the way to 0 or to 1, whichever
-helps. To cross a gap of $g$ one needs, to first order, the shortest list of the largest gains whose sum exceeds $g$: *the
-linear estimate*. It is exact for a linear N (exchange any pixel of the list for another: the sum can only fall).
+helps. To cross a gap of $g$ one needs, to first order, the shortest list of the largest gains whose sum exceeds $g$:
+the *linear estimate*. It is exact for a linear N (exchange any pixel of the list for another: the sum can only fall).
 Without the box a single pixel would always do, changed far enough: how sparse only means something on valid images.
 
 **Greedy.** N is curved, so the Jacobian is taken anew after each change; it proposes a shortlist, and the change that
