@@ -66,8 +66,11 @@ def choice(name: str) -> str:
     )
 
 
-def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFrame, list] | None:
-    """Choose classes and one test image of each; returns the rows of the test table and the places for the pictures."""
+def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFrame, list, float] | None:
+    """Choose classes and one test image of each.
+
+    Returns the rows of the test table, the places for their pictures, and the least confidence; None: nothing chosen.
+    """
     names = model.card["class_names"]
     left, right = st.columns([3, 2])
     with left:
@@ -124,7 +127,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
                 row = found[k].iloc[place]
                 st.caption(f"#{row['index']:.0f} · {row['confidence']:.2%}")
                 picked.append(row)
-    return pd.DataFrame(picked), slots
+    return pd.DataFrame(picked), slots, confidence
 
 
 def draw_samples(slots: Sequence, images: Sequence, rows: pd.DataFrame, names: Sequence[str]) -> None:
@@ -187,30 +190,68 @@ def show(result: store.Artifact, model: store.Artifact, spec: specs.AttackSpec) 
     generator_views.pair(pairs, sample, target)
     generator_views.rounds(pairs, sample, target, PAGE)
 
-    left, right = st.columns([3, 2])
-    with left:
-        st.subheader("Distances of every pair", anchor=False)
-        frame = generator_views.distances(pairs)
-        st.dataframe(
-            frame,
-            hide_index=True,
-            height=330,
-            column_config={
-                "P(target)": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
-                **{name: st.column_config.NumberColumn(format="%.3g") for name in ("ℓ1", "ℓ2", "ℓ∞")},
-            },
-            alt="Distances and outcome of every pair",
+    st.subheader("Distances of every pair", anchor=False)
+    frame = generator_views.distances(pairs)
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height=min(330, 38 + 35 * len(frame)),
+        column_config={
+            "P(target)": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
+            **{name: st.column_config.NumberColumn(format="%.3g") for name in ("ℓ1", "ℓ2", "ℓ∞")},
+        },
+        alt="Distances and outcome of every pair",
+    )
+    downloads.table(PAGE, frame, name="generator_pairs", provenance=line)
+
+
+def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, confidence: float) -> None:
+    """Success by true class and target: of the samples above, or of several images of every class."""
+    st.subheader("Success by class", anchor=False)
+    names = model.card["class_names"]
+    with st.form(f"{PAGE}_matrix_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        each = st.number_input(
+            "Images of every class",
+            min_value=0,
+            max_value=20,
+            value=0,
+            step=1,
+            help="0: the samples above. More: the first so many of each class that are read this confidently, each "
+            "drawn towards every class, with the settings above.",
+            key=f"{PAGE}_each",
+            **controls.KEEP,
         )
-        downloads.table(PAGE, frame, name="generator_pairs", provenance=line)
-    with right:
-        st.subheader("Success by class", anchor=False)
-        st.plotly_chart(
-            generator_views.matrix(pairs),
-            key=f"{PAGE}_matrix",
-            alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
-            config=generator_views.CONFIG,
+        asked = st.form_submit_button("Show the matrix", icon=":material/grid_view:")
+    if each:
+        found = pd.concat([samples.candidates(tests, k, confidence=confidence).head(each) for k in range(len(names))])
+        spec = spec.model_copy(update={"indices": tuple(int(i) for i in found["index"]), "target": "all"})
+    result = sources.artifact(spec)
+    if result is None:
+        if asked and each:
+            jobs.start(spec)
+        if jobs.panel(PAGE, spec) is None:
+            count = len(spec.indices or ()) * len(names)
+            st.info(f"{count} generators, not trained yet: “Show the matrix” trains them.", icon=":material/draw:")
+        return
+    pairs = generator_views.Pairs.of(result)
+    st.plotly_chart(
+        generator_views.matrix(pairs),
+        key=f"{PAGE}_matrix",
+        alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
+        config=generator_views.CONFIG,
+    )
+    found = result.card["metrics"]
+    rate = f"{found['success_rate']:.1%} of {found['n']} pairs fooled" if found["n"] else "no pair to count"
+    st.caption(
+        f"{rate}. In a cell: outcome and median ℓ2; darker means that the image had to move further. Rows are true "
+        "classes, columns targets."
+    )
+    line = provenance.of(result, model)
+    if each:
+        provenance.show(line)
+        downloads.table(
+            PAGE, generator_views.distances(pairs), name="generator_matrix", provenance=line, formats=("csv",)
         )
-        st.caption("Darker: the image had to move further. Rows are true classes, columns are targets.")
 
 
 guard.ensure_router()
@@ -229,7 +270,7 @@ with st.container(border=True):
     picked = None if tests is None else pick_samples(model, tests)
 if picked is None:
     st.stop()
-rows, slots = picked
+rows, slots, confidence = picked
 names = model.card["class_names"]
 
 with st.form(f"{PAGE}_form"):
@@ -261,6 +302,7 @@ if result is not None:
     arrays = generator_views.Pairs.of(result)
     draw_samples(slots, [arrays.arrays["x"][row] for row in arrays.samples], rows, names)
     show(result, model, spec)
+    matrix(model, spec, tests, confidence)
     st.stop()
 images = samples.images(model, spec.indices)
 if images is None:

@@ -184,7 +184,11 @@ def rounds(pairs: Pairs, sample: int, target: int, page: str) -> None:
                 y=values[shown, pairs.row(sample, other)],
                 name=name,
                 mode="lines",
-                line={"width": 3.5 if other == target else 1.2, "color": figures.colour(pairs.targets.index(other))},
+                line={
+                    "width": 3.5 if other == target else 1.2,
+                    "color": figures.colour(place := pairs.targets.index(other)),
+                    "dash": figures.DASHES[place // len(figures.PALETTE) % len(figures.DASHES)],
+                },
                 opacity=1.0 if other == target else 0.55,
                 hovertemplate=f"round %{{x}}: %{{y:{'.1%' if percent else '.4g'}}}<extra>{name}</extra>",
             )
@@ -209,10 +213,12 @@ def matrix(pairs: Pairs) -> go.Figure:
             if not len(cell):
                 continue
             won = cell[cell["success"]]
-            text[a][b] = f"{len(won)}/{len(cell)}"
+            single = len(cell) == 1
+            text[a][b] = f"{len(won)}/{len(cell)}" if not single else ("✓" if len(won) else "✗")
             hover[a][b] = f"{len(won)} of {len(cell)} fooled"
             if len(won):
                 colour[a, b] = won["l2"].median()
+                text[a][b] += f" {won['l2'].median():.1f}"
                 hover[a][b] += f", median ℓ2 {won['l2'].median():.3g}, ℓ∞ {won['linf'].median():.3g}"
     figure = go.Figure(
         go.Heatmap(
@@ -232,7 +238,7 @@ def matrix(pairs: Pairs) -> go.Figure:
     )
     figure.update_xaxes(title_text="target class", type="category", showgrid=False)
     figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
-    return figures.styled(figure, height=110 + 34 * len(sources), margin={"t": 8})
+    return figures.styled(figure, height=110 + 36 * len(sources), margin={"t": 8})
 
 
 def distances(pairs: Pairs) -> pd.DataFrame:

@@ -71,11 +71,14 @@ def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
         "with the margin to the nearest class (or to the target) in the place of N."
     )
     gap = r"|\tau - N(x)|" if case.scalar else r"\mathrm{margin}(x)"
-    st.latex(
-        rf"\delta = \pm\,\varepsilon^{{*}}\,\mathrm{{sign}}(J),\qquad "
-        rf"\varepsilon^{{*}} = \frac{{{gap}}}{{\lVert J \rVert_1}}\qquad\text{{(in the box: }}"
-        rf"\textstyle\sum_j |J_j|\min(\varepsilon^{{*}},u_j) = {gap}\text{{)}}"
-    )
+    left, right = st.columns(2)
+    with left:
+        st.latex(
+            rf"\delta = \pm\,\varepsilon^{{*}}\,\mathrm{{sign}}(J),\quad "
+            rf"\varepsilon^{{*}} = {gap} \,/\, \lVert J \rVert_1"
+        )
+    with right:
+        st.latex(rf"\text{{in the box: }}\textstyle\sum_j |J_j|\min(\varepsilon^{{*}},u_j) = {gap}")
     st.caption(
         "In the box, a pixel has only its room uⱼ to move: a black one cannot get darker. So a larger ε* is needed, "
         "and only then is the result a valid image."
