@@ -1,0 +1,49 @@
+"""Attack methods and their settings; each class says to pages, command line and docs what the method is.
+
+base        what every method says of itself
+gradient    following the gradient inside a budget: FGSM, PGD
+generator   exercise set 1
+jacobian    read off the Jacobian: sparse, dense
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, get_args
+
+from pydantic import BeforeValidator, Field
+
+from core.specs.methods.base import Method, Norm
+from core.specs.methods.generator import GeneratorMethod
+from core.specs.methods.gradient import Fgsm, Pgd
+from core.specs.methods.jacobian import JacobianDense, JacobianSparse
+
+AnyMethod = Annotated[
+    Fgsm | Pgd | GeneratorMethod | JacobianSparse | JacobianDense,
+    Field(discriminator="name"),
+]
+METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cls in get_args(get_args(AnyMethod)[0])}
+"""Every attack method by its registry name."""
+
+
+def _method_from_name(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in METHODS:
+            raise ValueError(f"expected one of {', '.join(METHODS)}")
+        return {"name": value}
+    return value
+
+
+MethodField = Annotated[AnyMethod, BeforeValidator(_method_from_name)]
+
+__all__ = [
+    "METHODS",
+    "AnyMethod",
+    "Fgsm",
+    "GeneratorMethod",
+    "JacobianDense",
+    "JacobianSparse",
+    "Method",
+    "MethodField",
+    "Norm",
+    "Pgd",
+]

@@ -1,0 +1,26 @@
+"""What every attack method says of itself."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from core.specs.base import Spec
+
+Norm = Literal["linf", "l2", "l1", "l0"]
+
+
+class Method(Spec):
+    """Base of the attack methods. The class variables describe the method to pages, command line and docs."""
+
+    title: ClassVar[str]
+    help: ClassVar[str]
+    paper: ClassVar[str]
+    norms: ClassVar[tuple[Norm, ...]]
+    needs_eps: ClassVar[bool] = False
+    """Whether the attack works inside a given budget; if not, it looks for its own smallest perturbation."""
+    needs_target: ClassVar[bool] = False
+    """Whether the attack only makes sense towards a given class."""
+
+    def slug(self) -> str:
+        """The method's registry name."""
+        return str(self.name)  # type: ignore[attr-defined]  # every concrete method has a Literal field `name`

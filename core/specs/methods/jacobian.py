@@ -1,0 +1,36 @@
+"""Attacks that read their change off the Jacobian."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from core.specs.methods.base import Method, Norm
+
+
+class JacobianSparse(Method):
+    """Settings of the greedy Jacobian attack on few pixels."""
+
+    title: ClassVar[str] = "Jacobian, sparse"
+    help: ClassVar[str] = "Change the pixel with the best real gain among those the Jacobian proposes; then prune."
+    paper: ClassVar[str] = "After Papernot et al. 2016, arXiv 1511.07528, with real gains and pruning"
+    norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    name: Literal["jacobian_sparse"] = "jacobian_sparse"
+    max_features: int = Field(60, ge=1, le=3072, title="Largest count", description="Give up beyond so many changes.")
+    candidates: int = Field(16, ge=1, le=256, title="Shortlist", description="Changes really tried, each step.")
+    prune: bool = Field(True, title="Prune", description="Put back every change that is not needed.")
+
+
+class JacobianDense(Method):
+    """Settings of the dense formula ε* = |τ − N(x)| / ‖J‖₁."""
+
+    title: ClassVar[str] = "Jacobian, dense formula"
+    help: ClassVar[str] = "The same tiny change ±ε* on every pixel, ε* = |τ − N(x)| / ‖J‖₁ (Hölder's equality)."
+    paper: ClassVar[str] = "Exercise set 2; linear case of Goodfellow et al. 2015, arXiv 1412.6572"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    name: Literal["jacobian_dense"] = "jacobian_dense"
+    boxed: bool = Field(True, title="Respect [0, 1]", description="Solve for ε* with the room each pixel has.")
+    factor: float = Field(
+        1.1, ge=1, le=3, title="Overshoot", description="Multiply ε* by this; a curved N needs a little."
+    )
