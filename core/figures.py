@@ -125,7 +125,7 @@ def accuracy_by_epoch(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> g
 
 
 def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go.Figure:
-    """Confusion matrix, a row a true class; colour is the share of the row, with the errors made visible.
+    """Confusion matrix, a row a true class; blue is the share read correctly, orange the errors.
 
     Args:
         y: true classes (n,), numbers below the number of names.
@@ -136,18 +136,18 @@ def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go
     counts = np.zeros((k, k), np.int64)
     np.add.at(counts, (np.asarray(y), np.asarray(pred)), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    right = np.eye(k, dtype=bool)
+    # errors have a scale of their own (below zero, orange): on one scale with the diagonal a good model's would vanish
+    worst = max(float(share[~right].max()), 1e-12)
     labels = [f"{name} " for name in class_names]  # a trailing space keeps plotly from reading digits as numbers
     figure = go.Figure(
         go.Heatmap(
-            # the root lifts the few errors of a good model off the ground
-            z=np.sqrt(share),
+            z=np.where(right, share, -share / worst),
             x=labels,
             y=labels,
             customdata=np.dstack((counts, share)),
-            text=np.where(counts > 0, counts.astype(str), ""),
-            texttemplate="%{text}",
-            colorscale=[[0, "rgba(59,111,182,0.04)"], [0.35, "rgba(209,98,43,0.75)"], [1, "#2b5ea7"]],
-            zmin=0,
+            colorscale=[[0, "rgba(209,98,43,0.85)"], [0.5, "rgba(128,140,160,0.06)"], [1, "#2b5ea7"]],
+            zmin=-1,
             zmax=1,
             showscale=False,
             xgap=1,
@@ -156,6 +156,18 @@ def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go
                 "true %{y}read as %{x}: %{customdata[0]:d} images, %{customdata[1]:.1%} of the class<extra></extra>"
             ),
         )
+    )
+    strong = right | (share > 0.6 * worst)
+    rows, columns = np.nonzero(counts)
+    figure.add_scatter(
+        x=[labels[c] for c in columns],
+        y=[labels[r] for r in rows],
+        text=[str(counts[r, c]) for r, c in zip(rows, columns, strict=True)],
+        mode="text",
+        # pale cells show the paper, which may be white or near-black
+        textfont={"color": ["#ffffff" if s else "#7b8796" for s in strong[rows, columns]], "size": 12},
+        hoverinfo="skip",
+        showlegend=False,
     )
     figure.update_xaxes(title_text="read as", type="category", showgrid=False)
     figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
@@ -202,6 +214,9 @@ def against_eps(
     chance: float | None = None,
     marked: float | None = None,
     title: str | None = None,
+    looks: Mapping[str, tuple[int, int]] | None = None,
+    legend: bool = True,
+    height: int = 400,
 ) -> go.Figure:
     """A metric against ε, one curve a name, with its interval as a band.
 
@@ -212,11 +227,15 @@ def against_eps(
         chance: accuracy of guessing, drawn as a dotted line.
         marked: an ε marked by a vertical line, where a slider stands.
         title: of the vertical axis, if not the metric's name.
+        looks: name → places of its colour and its dash, where these mean something (a model, an attack).
+        legend: whether the curves are named beside the figure.
+        height: in CSS pixels.
 
     Every point carries (curve, ε) as customdata, for selections.
     """
     figure = go.Figure()
     for place, (name, rows) in enumerate(curves.items()):
+        hue, dash = looks[name] if looks else (place, place // len(PALETTE))
         eps = [row["eps"] for row in rows]
         if band is not None:
             low, high = ([row[end] for row in rows] for end in band)
@@ -224,7 +243,7 @@ def against_eps(
                 x=[*eps, *reversed(eps)],
                 y=[*high, *reversed(low)],
                 fill="toself",
-                fillcolor=faint(colour(place)),
+                fillcolor=faint(colour(hue)),
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
@@ -237,7 +256,7 @@ def against_eps(
             name=name,
             legendgroup=name,
             mode="lines+markers",
-            line={"color": colour(place), "width": 2, "dash": DASHES[(place // len(PALETTE)) % len(DASHES)]},
+            line={"color": colour(hue), "width": 2, "dash": DASHES[dash % len(DASHES)]},
             marker={"size": 7, "symbol": place % 8},
             customdata=[[name, e] for e in eps],
             hovertemplate="ε = %{x:.4g} (%{text}/255): %{y:.2%}<extra>" + name + "</extra>",
@@ -249,7 +268,7 @@ def against_eps(
         figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"})
     figure.update_xaxes(title_text="ε, in units of a pixel's range [0, 1]", rangemode="tozero")
     figure.update_yaxes(title_text=title or value.replace("_", " "), tickformat=".0%", range=[-0.02, 1.02])
-    return styled(figure, height=400)
+    return styled(figure, height=height, showlegend=legend)
 
 
 def signed_heatmap(

@@ -73,12 +73,15 @@ def pick_many(
     datasets: tuple[str, ...] | None = None,
     start: int = 3,
 ) -> list[store.Artifact]:
-    """Draw the choice of several saved models, the newest `start` at first; empty when none fits or is chosen."""
+    """Draw the choice of several saved models; at first the newest and others of its data, `start` in all.
+
+    Returns an empty list when none fits or is chosen, which the page has then said.
+    """
     fitting = _fitting(scalar, datasets)
     if not fitting:
         empty(page, scalar=scalar)
         return []
-    by_id = {model.id: model for model in fitting}
+    by_id, data = {model.id: model for model in fitting}, sources.model_spec(fitting[0]).data
     key = f"{page}_{name}"
     if key in st.session_state:  # a model that is gone must not be an error
         st.session_state[key] = [model_id for model_id in st.session_state[key] if model_id in by_id]
@@ -86,7 +89,7 @@ def pick_many(
     chosen = st.multiselect(
         text,
         list(by_id),
-        default=list(by_id)[:start],
+        default=[model.id for model in fitting if sources.model_spec(model).data == data][:start],
         format_func=lambda model_id: label(by_id[model_id]),
         key=key,
         **controls.KEEP,

@@ -1,0 +1,208 @@
+"""The choice of models × attacks × ε on the two measuring pages, and the way to run what has not been run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from core import jobs, specs, store
+from ui import controls, model_picker, sources
+from ui import jobs as job_panel
+from ui.sweep_views import KINDS, TITLES, Curve, attack_text, curve_name, kind_of, short_names
+
+
+def choose(page: str) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
+    """Draw the choice of models, attacks, ladder of ε, n and target; None when it cannot be run (which was said)."""
+    _first_view(page)
+    with st.container(border=True):
+        models = model_picker.pick_many(page, start=1)
+        if not models:
+            return None
+        key = f"{page}_attacks"
+        controls.seed(key, list(KINDS), TITLES.__getitem__, many=True)
+        kinds = st.pills(
+            "Attacks",
+            list(KINDS),
+            selection_mode="multi",
+            default=["fgsm"],
+            format_func=TITLES.__getitem__,
+            help="FGSM: one step along the sign of the gradient. PGD: many small steps, projected back into the ball. "
+            "Dense formula: the smallest equal change of all pixels that the Jacobian predicts to be enough.",
+            key=key,
+            **controls.KEEP,
+        )
+        ladder, count, towards = st.columns([3, 1, 1.4])
+        with ladder:
+            eps = controls.eps_ladder(page)
+        with count:
+            n = controls.field(page, specs.CompareSpec, "n")
+        with towards:
+            target = _target(page, models)
+        with st.expander("Settings of the attacks", icon=":material/tune:"):
+            settings, seed = _settings(page, kinds)
+    if not kinds:
+        st.info("Choose at least one attack.", icon=":material/info:")
+        return None
+    if eps is None:
+        return None
+    attacks = [{**KINDS[kind], **settings[KINDS[kind]["name"]]} for kind in KINDS if kind in kinds]
+    spec = controls.build(
+        specs.CompareSpec,
+        models=[model.id for model in models],
+        attacks=attacks,
+        eps=eps,
+        n=n,
+        target=None if target == "any" else target,
+        seed=seed,
+    )
+    return None if spec is None else (spec, models)
+
+
+def _target(page: str, models: Sequence[store.Artifact]) -> int | str:
+    names = min((model.card["class_names"] for model in models), key=len)
+    if st.session_state.get(f"{page}_target", "any") not in ("any", *range(len(names))):
+        st.session_state[f"{page}_target"] = "any"  # the models chosen now have fewer classes
+    return controls.a_class(page, names, name="target", label="Target class", extra={"any": "any wrong class"})
+
+
+def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]], int]:
+    """The settings of each method (defaults of those not chosen), and the seed."""
+    settings: dict[str, dict[str, Any]] = {kind["name"]: {} for kind in KINDS.values()}
+    wanted = {KINDS[kind]["name"] for kind in kinds}
+    if "fgsm" in wanted:
+        st.markdown("**FGSM**")
+        settings["fgsm"] = controls.method_settings(page, "fgsm")
+        st.caption(
+            "On: x' = clip(x + ε·sign ∇ₓJ, 0, 1), an image again. Off: the exercise's literal x + ε·sign ∇ₓJ, whose "
+            "pixels leave [0, 1]; it is no image any more, and usually fools the model more often."
+        )
+    if "pgd" in wanted:
+        st.markdown("**PGD**")
+        settings["pgd"] = controls.method_settings(page, "pgd", skip=("norm",))
+    if "jacobian_dense" in wanted:
+        st.markdown("**Dense formula**")
+        settings["jacobian_dense"] = controls.method_settings(page, "jacobian_dense")
+    with st.columns(3)[0]:
+        seed = controls.field(page, specs.CompareSpec, "seed")
+    return settings, seed
+
+
+def _first_view(page: str) -> None:
+    """On a first visit without settings in the address, start from what has been run: a page that shows something."""
+    seen = f"_{page}_seen"
+    if seen in st.session_state:
+        return
+    st.session_state[seen] = True
+    if any(str(key).startswith(f"{page}_") for key in (*st.session_state, *st.query_params)):
+        return
+    done = [
+        (result.card["created"], model, result.spec())
+        for model in sources.models()
+        for result in store.results(model.id, store.default_root())
+        if result.card["task"] == "sweep"
+    ]
+    done = [(when, model, spec) for when, model, spec in done if spec.threshold == 0]
+    if not done:
+        return
+    _, first, newest = max(done, key=lambda item: item[0])
+    data = sources.model_spec(first).data
+    together = [
+        (model, spec)
+        for _, model, spec in sorted(done, key=lambda item: item[0], reverse=True)
+        if sources.model_spec(model).data == data
+        and (spec.eps, spec.n, spec.seed, spec.target) == (newest.eps, newest.n, newest.seed, newest.target)
+    ]
+    settings: dict[str, dict[str, Any]] = {}
+    for _, spec in together:
+        fields = spec.attack.model_dump(exclude={"name", "norm"})
+        settings.setdefault(spec.attack.slug(), fields)
+    fitting = [
+        (m, s) for m, s in together if settings[s.attack.slug()] == s.attack.model_dump(exclude={"name", "norm"})
+    ]
+    values: dict[str, Any] = {
+        "models": list(dict.fromkeys(model.id for model, _ in fitting))[:4],
+        "attacks": [kind for kind in KINDS if kind in {kind_of(spec.attack) for _, spec in fitting}],
+        "eps": " ".join(repr(eps).removesuffix(".0") for eps in newest.eps),
+        "n": newest.n,
+        "seed": newest.seed,
+        "target": "any" if newest.target is None else newest.target,
+        **{f"{method}_{name}": value for method, fields in settings.items() for name, value in fields.items()},
+    }
+    for name, value in values.items():
+        st.session_state[f"{page}_{name}"] = value
+
+
+def run_missing(
+    page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], missing: Sequence[specs.SweepSpec]
+) -> None:
+    """List the sweeps that have not been run, with one button that runs them all, or watch the job that does."""
+    if not missing:
+        return
+    names, root = short_names(models), store.default_root()
+
+    def appear(job: jobs.Job) -> None:
+        if any(store.locate(sweep, root).exists() for sweep in missing):
+            st.rerun()  # each curve is drawn as soon as it is there
+
+    job = job_panel.panel(page, spec, live=appear)
+    if job is not None and job.live:
+        return
+    everything = len(missing) == len(spec.sweeps())
+    listed = [curve_name(names, sweep) for sweep in missing]
+    with st.container(border=True):
+        st.markdown(
+            "**Not run yet with these settings**"
+            if everything
+            else f"**{len(missing)} of {len(spec.sweeps())} not run yet**"
+        )
+        st.caption(", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "") + ".")
+        text = (
+            f"Run {attack_text(missing[0].attack)} on {names[missing[0].model]}"
+            if len(missing) == 1
+            else f"Run these {len(missing)} sweeps"
+        )
+        if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_run"):
+            job_panel.start(spec)
+
+
+def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> float:
+    """The slider over the ladder's values; what was chosen moves to the nearest one when the ladder changes."""
+    key, options = f"{page}_at", [float(value) for value in ladder]
+    if st.session_state.get(key, options[0]) not in options:
+        st.session_state[key] = min(options, key=lambda option: abs(option - st.session_state[key]))
+    start = min(options, key=lambda option: abs(option - default))
+    if len(options) == 1:
+        st.caption(f"ε = {controls.both(start)}")
+        return start
+    controls.seed(key, options, controls.both)
+    return float(
+        st.select_slider(
+            "Look at ε",
+            options,
+            value=start,
+            format_func=controls.both,
+            key=key,
+            help="The budgets that were run, in units of a pixel's range [0, 1] and in grey levels. "
+            "Moving it looks results up; nothing is computed.",
+            **controls.KEEP,
+        )
+    )
+
+
+def pick_curve(page: str, curves: Sequence[Curve]) -> Curve:
+    """Draw the choice of one curve where there are several."""
+    by_name = {curve.name: curve for curve in curves}
+    if len(by_name) == 1:
+        return curves[0]
+    key = f"{page}_curve"
+    if st.session_state.get(key) not in by_name:
+        st.session_state.pop(key, None)
+    return by_name[st.selectbox("Images of", list(by_name), key=key, **controls.KEEP)]
+
+
+def only(key: str, options: Sequence[Any]) -> None:
+    """Forget, of a widget of several choices, what can no longer be chosen."""
+    if key in st.session_state:
+        st.session_state[key] = [option for option in st.session_state[key] if option in options]

@@ -1,0 +1,106 @@
+"""What a sweep's curve says in words: where accuracy falls to chance, and signs that an attack is weak."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from core import specs, store
+from ui import sources
+from ui.sweep_views import Curve, kind_of, norm_of
+
+
+def chance_of(models: Sequence[store.Artifact]) -> float | None:
+    """Accuracy of guessing; None where the models do not have the same number of classes."""
+    counts = {len(model.card["class_names"]) for model in models}
+    return 1 / counts.pop() if len(counts) == 1 else None
+
+
+def crossing(rows: Sequence[dict[str, Any]], chance: float) -> str:
+    """Where accuracy falls to chance, in words."""
+    below = next((k for k, row in enumerate(rows) if row["accuracy"] <= chance), None)
+    if below is None:
+        last = rows[-1]
+        return f"stays above chance up to ε = {last['eps']:g} ({last['accuracy']:.1%} there)"
+    if below == 0:
+        return f"is at chance or below from ε = {rows[0]['eps']:g} on"
+    before, after = rows[below - 1], rows[below]
+    share = (before["accuracy"] - chance) / (before["accuracy"] - after["accuracy"])
+    about = before["eps"] + share * (after["eps"] - before["eps"])
+    return (
+        f"falls to chance between ε = {before['eps']:g} ({before['accuracy']:.1%}) and "
+        f"{after['eps']:g} ({after['accuracy']:.1%}), at about {about:.3g}"
+    )
+
+
+def doubts(curves: Sequence[Curve], chance: float | None) -> list[str]:
+    """Signs that an attack is weak, so that its accuracy is not the model's robustness.
+
+    The signs are those of Athalye, Carlini and Wagner 2018 (arXiv 1802.00420, section 3.1).
+    """
+    found = []
+    for curve in curves:
+        pairs = list(itertools.pairwise(curve.rows))
+        before, after = max(pairs, key=lambda pair: pair[1]["accuracy"] - pair[0]["accuracy"], default=(None, None))
+        if before is not None and after["accuracy"] > before["accuracy"]:
+            missed = round((after["accuracy"] - before["accuracy"]) * after["n"])
+            found.append(
+                f"**{curve.name}** rises from {before['accuracy']:.1%} at ε = {before['eps']:g} to "
+                f"{after['accuracy']:.1%} at {after['eps']:g}. The larger ball holds the smaller one, so at least "
+                f"{missed} images that could be fooled were missed: too long a single step overshoots."
+            )
+    many = {curve.sweep.model: curve for curve in curves if kind_of(curve.sweep.attack) == "pgd_linf"}
+    for one in curves:
+        strong = many.get(one.sweep.model)
+        if not isinstance(one.sweep.attack, specs.Fgsm) or not one.sweep.attack.clip or strong is None:
+            continue
+        lower = [row for row in one.rows if row["accuracy"] < strong.at(row["eps"])["accuracy"]]
+        if lower:
+            row = max(lower, key=lambda row: strong.at(row["eps"])["accuracy"] - row["accuracy"])
+            found.append(
+                f"**{one.name}** is below **{strong.name}** at ε = {row['eps']:g} ({row['accuracy']:.1%} against "
+                f"{strong.at(row['eps'])['accuracy']:.1%}): one step beats many, so the many steps are too few, too "
+                "small, or the gradients are masked."
+            )
+    if chance is not None and all(curve.sweep.target is None for curve in curves):
+        found += [text for text in (_above_chance(curve, chance) for curve in curves) if text]
+    return found
+
+
+def _above_chance(curve: Curve, chance: float) -> str | None:
+    last = curve.rows[-1]
+    if last["low"] <= chance or norm_of(curve.sweep.attack) != "linf" or last["eps"] < 0.25:
+        return None
+    start = f"**{curve.name}** leaves {last['accuracy']:.1%} at ε = {last['eps']:g}, above chance ({chance:.0%}). "
+    if last["eps"] >= 0.5:
+        return start + (
+            "At ε ≥ 0.5 every image can be made the same plain grey, so no model can do better than chance: the attack "
+            "is weak, not the model strong."
+        )
+    if kind_of(curve.sweep.attack) == "pgd_linf":
+        return (
+            start + "More steps and restarts, and a longer ladder, tell whether the model or the attack is the reason."
+        )
+    return start + "It is a single step, and a weak attack: run PGD ℓ∞ before taking this for robustness."
+
+
+def remarks(models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
+    """What must be known to read the curves rightly: mixed data, the meaning of ε in ℓ2, weak attacks."""
+    if len({str(sources.model_spec(model).data) for model in models}) > 1:
+        st.warning("These models read different data: their curves are not comparable.", icon=":material/warning:")
+    if any(norm_of(curve.sweep.attack) == "l2" for curve in curves):
+        pixels = int(np.prod(models[0].card["shape"]))
+        st.caption(
+            "PGD ℓ2: its ε is the length √Σδ² of the whole change, not a change of each pixel. An ℓ∞ change of ε may "
+            f"be as long as ε·√{pixels} = {pixels**0.5:.3g}·ε in ℓ2, so at the same ε it is a far smaller budget: do "
+            "not compare the two heights."
+        )
+    notes = doubts(curves, chance_of(models))
+    if notes:
+        with st.expander(f"Reasons to doubt ({len(notes)})", icon=":material/help:", expanded=len(notes) <= 2):
+            st.markdown("\n".join(f"- {note}" for note in notes))
+            st.caption("Signs after Athalye, Carlini and Wagner 2018, arXiv 1802.00420, section 3.1.")

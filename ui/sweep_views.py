@@ -1,0 +1,247 @@
+"""What the two measuring pages share: finished sweeps as curves, their names, and the tables made of them.
+
+Everything is read from the store, without torch; an ε is looked up, never computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core import specs, store
+from ui import controls, downloads, provenance, sources
+
+KINDS: dict[str, dict[str, str]] = {
+    "fgsm": {"name": "fgsm"},
+    "pgd_linf": {"name": "pgd", "norm": "linf"},
+    "pgd_l2": {"name": "pgd", "norm": "l2"},
+    "jacobian_dense": {"name": "jacobian_dense"},
+}
+"""The attacks on offer: a method, and its norm where it has several."""
+TITLES = {"fgsm": "FGSM", "pgd_linf": "PGD ℓ∞", "pgd_l2": "PGD ℓ2", "jacobian_dense": "Dense formula"}
+METRICS = {
+    "accuracy": ("Correct", "Share of the n images that are read correctly."),
+    "interval": ("95 % interval", "Exact interval of that share (Clopper–Pearson)."),
+    "error": ("Error", "1 − correct."),
+    "confidence": ("Confidence", "Mean of the largest softmax probability, over all n images."),
+    "confidence_correct": ("… when correct", "The same over the images that are read correctly."),
+    "confidence_wrong": ("… when wrong", "The same over the images that are misread."),
+    "calibration_gap": ("Calibration gap", "Confidence − correct: above 0, the model is surer than it is right."),
+    "success_rate": (
+        "Attack success",
+        "Of the images that were read correctly before: the share that is not any more (or is read as the target).",
+    ),
+}
+"""Column of a sweep's rows → its title and what it means: the five metrics of exercise set 3, and more."""
+CONFIG: dict[str, Any] = {"displaylogo": False}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A finished sweep: its name on the page, its model, what was asked, and what came out."""
+
+    name: str
+    model: store.Artifact
+    sweep: specs.SweepSpec
+    result: store.Artifact
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each ε, rising: n, the five metrics, intervals, success rate; an undefined metric is None."""
+        return list(self.result.card["rows"])
+
+    def at(self, eps: float) -> dict[str, Any]:
+        """The row of this ε."""
+        return next(row for row in self.rows if row["eps"] == eps)
+
+    def images(self) -> pd.DataFrame:
+        """The table of every image at every ε; shared by all visitors, never to be changed."""
+        return _table(self.result, self.result.card["sha256"], "images")
+
+    def gallery(self) -> dict[str, np.ndarray]:
+        """The kept pictures: index (k,), y (k,), x (k, C, H, W), x_adv (E, k, C, H, W), eps (E,); shared, as above."""
+        return _arrays(self.result, self.result.card["sha256"], "gallery")
+
+    def tests(self) -> pd.DataFrame:
+        """What the model says of the whole test set, unchanged; a row an image, by index."""
+        return _table(self.model, self.model.card["sha256"], "test").set_index("index")
+
+    def provenance(self) -> str:
+        """Where the curve comes from, in a line."""
+        towards = None if self.sweep.target is None else f"towards class {self.sweep.target}"
+        rest = (attack_text(self.sweep.attack), towards, f"result {self.result.id}")
+        return provenance.line(
+            model=self.model,
+            attack=" ".join(part for part in rest[:2] if part),
+            norm=norm_of(self.sweep.attack),
+            eps=self.sweep.eps,
+            seed=self.sweep.seed,
+            n=self.rows[0]["n"],
+            more=rest[2],
+        )
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _table(_artifact: store.Artifact, sha256: str, name: str) -> pd.DataFrame:
+    return _artifact.table(name)
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _arrays(_artifact: store.Artifact, sha256: str, name: str) -> dict[str, np.ndarray]:
+    return _artifact.arrays(name)
+
+
+# ---------------------------------------------------------------- names
+
+
+def norm_of(method: specs.Method) -> specs.Norm:
+    """The norm in which the attack's ε is measured."""
+    return getattr(method, "norm", None) or method.norms[0]
+
+
+def attack_text(method: specs.Method) -> str:
+    """An attack as people read it, with the settings that are not its defaults: `PGD ℓ2, steps 100`."""
+    kind = kind_of(method)
+    changed = method.model_dump(exclude_defaults=True, exclude={"name", "norm"})
+    words = [
+        {"clip": "unclipped", "boxed": "unboxed", "random_start": "no random start"}[name]
+        if value is False
+        else f"{name.replace('_', ' ')} {controls.say(value)}"
+        for name, value in changed.items()
+    ]
+    return ", ".join([TITLES[kind], *words])
+
+
+def kind_of(method: specs.Method) -> str:
+    """Which of `KINDS` a method is."""
+    return next(
+        kind
+        for kind, fields in KINDS.items()
+        if fields["name"] == method.slug() and fields.get("norm", norm_of(method)) == norm_of(method)
+    )
+
+
+def short_names(models: Sequence[store.Artifact]) -> dict[str, str]:
+    """Model id → the shortest text that tells the models apart."""
+    found: dict[str, str] = {}
+    for parts in (("network",), ("network", "recipe"), ("data", "network"), ("data", "network", "recipe")):
+        found = {model.id: _named(model, parts) for model in models}
+        if len(set(found.values())) == len(models):
+            return found
+    doubled = [text for text in found.values() if list(found.values()).count(text) > 1]
+    return {
+        model_id: f"{text} {model_id.rsplit('-', 1)[-1][:6]}" if text in doubled else text
+        for model_id, text in found.items()
+    }
+
+
+def _named(model: store.Artifact, parts: Sequence[str]) -> str:
+    spec = sources.model_spec(model)
+    network = controls.say(spec.network).split(" ")[0].rstrip(",") if spec.network != "mlp" else "Dense"
+    words = {
+        "data": sources.data_title(spec.data),
+        "network": network + (" N" if spec.scalar else ""),
+        "recipe": controls.say(spec.recipe.name).lower(),
+    }
+    return " ".join(words[part] for part in parts)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read(spec: specs.CompareSpec, models: Sequence[store.Artifact]) -> tuple[list[Curve], list[specs.SweepSpec]]:
+    """The finished curves, and the sweeps that have not been run."""
+    names, by_id = short_names(models), {model.id: model for model in models}
+    curves, missing = [], []
+    for sweep in spec.sweeps():
+        result = sources.artifact(sweep)
+        if result is None:
+            missing.append(sweep)
+        else:
+            curves.append(Curve(curve_name(names, sweep), by_id[sweep.model], sweep, result))
+    return curves, missing
+
+
+def curve_name(names: dict[str, str], sweep: specs.SweepSpec) -> str:
+    """Such as `LeNet · FGSM`."""
+    return f"{names[sweep.model]} · {attack_text(sweep.attack)}"
+
+
+def readings(
+    curve: Curve, places: Sequence[int], eps: float
+) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """(class, confidence) of the kept pictures at these places: unchanged, and at this ε."""
+    index = curve.gallery()["index"][list(places)]
+    now = curve.images()
+    now = now[now["eps"] == eps].set_index("index")
+    return _pairs(curve.tests().loc[index]), _pairs(now.loc[index])
+
+
+def _pairs(table: pd.DataFrame) -> list[tuple[int, float]]:
+    return [(int(pred), float(sure)) for pred, sure in zip(table["pred"], table["confidence"], strict=True)]
+
+
+def looks(curves: Sequence[Curve]) -> dict[str, tuple[int, int]]:
+    """Curve → its colour (the model) and its dash (the attack); with one model, the attack takes the colour."""
+    models = list(dict.fromkeys(curve.sweep.model for curve in curves))
+    attacks = list(dict.fromkeys(attack_text(curve.sweep.attack) for curve in curves))
+    found = {}
+    for curve in curves:
+        attack = attacks.index(attack_text(curve.sweep.attack))
+        found[curve.name] = (models.index(curve.sweep.model) if len(models) > 1 else attack, attack)
+    return found
+
+
+def named(curve: Curve) -> dict[str, Any]:
+    """The columns that say which curve a row of a table belongs to."""
+    return {
+        "model": curve.sweep.model,
+        "attack": attack_text(curve.sweep.attack),
+        "target": "any" if curve.sweep.target is None else curve.sweep.target,
+        "seed": curve.sweep.seed,
+    }
+
+
+def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: str) -> None:
+    """Draw the five metrics with interval, calibration gap and success rate, a row each; `first` names the rows."""
+    shown = frame[[*first, *METRICS]].astype({name: float for name in METRICS if name != "interval"})
+    st.dataframe(
+        shown,
+        hide_index=True,
+        placeholder="–",
+        key=key,
+        alt=alt,
+        column_config={
+            **{name: st.column_config.Column(name.capitalize(), pinned=name == first[0]) for name in first},
+            **{
+                name: st.column_config.Column(title, help=text)
+                if name == "interval"
+                else st.column_config.NumberColumn(title, help=text, format="percent")
+                for name, (title, text) in METRICS.items()
+            },
+        },
+    )
+
+
+def every_image(page: str, curves: Sequence[Curve], lines: str) -> None:
+    """A button that downloads every image of every curve at every ε, a row each; made when it is pressed."""
+
+    def text() -> str:
+        tables = [curve.images().assign(**named(curve)) for curve in curves]
+        return downloads.text(pd.concat(tables, ignore_index=True), "csv", lines)
+
+    st.download_button(
+        "Every image (CSV)",
+        text,
+        file_name=f"{page}_images.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        help="A row for each curve, ε and image: class, prediction, confidence, success, size of the change.",
+        key=f"{page}_download_images_csv",
+        on_click="ignore",
+    )
