@@ -56,7 +56,7 @@ with st.grid(5, min_column_width=140):
 if sources.models():
     chosen = model_views.saved_models(PAGE, current=None)
     if chosen is not None:
-        model_views.report(PAGE, chosen)
+        model_views.report(PAGE, chosen, current=False)
 else:
     st.subheader("Saved models", anchor=False)
     st.write("None yet, and the attacks need one. The embedded digits make one in seconds, without a download.")

@@ -138,20 +138,23 @@ with st.container(border=True):
     spec = None
     if data_spec is not None:
         spec = controls.build(specs.TrainSpec, data=data_spec, network=network, scalar=scalar, **settings)
-    if spec is not None and sources.artifact(spec) is None and job_panel.of(spec) is None:
+
+    model = sources.artifact(spec) if spec is not None else None
+    if model is not None:
+        st.caption("A model with these settings is saved: its report is below, and there is nothing to train.")
+    elif spec is not None and job_panel.of(spec) is None:
         if warm.torch_ready():
             facts(spec)
         else:
             facts_later(spec)
 
-if asked and spec is not None:
+if asked and spec is not None and model is None:
     st.session_state.pop(f"{PAGE}_saved", None)
     job_panel.start(spec)
 
-model = sources.artifact(spec) if spec is not None else None
 if spec is not None and model is None:
     job_panel.panel(PAGE, spec, live=live)
 
 chosen = model_views.saved_models(PAGE, current=model)
 if chosen is not None:
-    model_views.report(PAGE, chosen)
+    model_views.report(PAGE, chosen, current=chosen == model)

@@ -60,18 +60,20 @@ def both(eps: float) -> str:
 
 
 def seed(key: str, options: Sequence[Any], text: Callable[[Any], str] = str, *, many: bool = False) -> None:
-    """Let an address name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
+    """Let a link name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
 
-    Streamlit itself knows options in an address by the `text` that the widget shows; so the address is rewritten.
-    With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
+    Streamlit itself knows options in an address by the `text` that the widget shows, so the address is rewritten where
+    it may be. With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
     """
-    if key in st.session_state or key not in st.query_params:
-        return
     by_name = {str(option): option for option in options}
     given = st.query_params.get_all(key)
     named = [by_name[name] for name in given if name in by_name]
     if not named or [text(option) for option in named] == given:
+        st.session_state.pop(f"{key}_followed", None)
         return
+    if st.session_state.get(f"{key}_followed") == given:
+        return  # the same address as at the last run: something else may have been chosen since
+    st.session_state[f"{key}_followed"] = given
     st.session_state[key] = named if many else named[0]
     with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
         st.query_params[key] = [text(option) for option in named] if many else text(named[0])

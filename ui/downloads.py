@@ -20,13 +20,28 @@ _TYPES = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
 
 
 def table(
-    page: str, frame: pd.DataFrame, *, name: str, provenance: str, formats: Sequence[str] = ("csv", "md", "tex")
+    page: str,
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    provenance: str,
+    formats: Sequence[str] = ("csv", "md", "tex"),
+    label: str = "",
 ) -> None:
-    """Buttons that download a table; `name` is the file's name without ending, `formats` of csv, md and tex."""
+    """Buttons that download a table.
+
+    Args:
+        page: url path of the page.
+        frame: the table; its index is left out.
+        name: the file's name, without ending.
+        provenance: written into every file.
+        formats: some of csv, md and tex.
+        label: written before the format on the buttons, where it is not clear which table is meant.
+    """
     with st.container(horizontal=True):
         for ending in formats:
             st.download_button(
-                _TITLES[ending],
+                f"{label} ({_TITLES[ending]})" if label else _TITLES[ending],
                 text(frame, ending, provenance),
                 file_name=f"{name}.{ending}",
                 mime=_TYPES[ending],

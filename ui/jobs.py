@@ -129,11 +129,11 @@ def fraction(job: jobs.Job) -> float:
 
 
 def metrics_text(job: jobs.Job) -> str:
-    """The newest of each metric, such as `loss 0.213 · train accuracy 0.934`; undefined ones are left out."""
+    """The newest of each metric, such as `loss 0.213 · train accuracy 0.934`; undefined and dull ones are left out."""
     numbers = {
         name.replace("_", " "): value
         for name, value in job.metrics.items()
-        if isinstance(value, int | float) and math.isfinite(value)
+        if name not in ("lr", "seconds") and isinstance(value, int | float) and math.isfinite(value)
     }
     return " · ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 

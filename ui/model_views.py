@@ -8,15 +8,20 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import figures, store
+from core import figures, specs, store
 from ui import controls, downloads, model_picker, provenance, routes, sources
 from ui import jobs as job_panel
 
 CONFIG = {"displaylogo": False}
 """Settings of every plotly chart."""
 
-ATTACKS = ("generator_attack", "sparse_attack", "epsilon_sweep", "model_comparison")
-"""Pages that take a model further, in the order of the exercises."""
+ATTACKS = {
+    "generator_attack": "model",
+    "sparse_attack": "model",
+    "epsilon_sweep": "models",
+    "model_comparison": "models",
+}
+"""Pages that take a model further, in the order of the exercises, and their widget that names it."""
 
 
 def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
@@ -42,6 +47,12 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
         )
     return pd.DataFrame(rows)
 
+
+SETTINGS = (
+    *("network", "scalar", "epochs", "batch_size", "optimizer", "lr", "momentum"),
+    *("weight_decay", "schedule", "init", "seed"),
+)
+"""Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 
 COLUMNS: dict[str, Any] = {
     "Test accuracy": st.column_config.NumberColumn(format="percent", help="Share of the test set read correctly"),
@@ -94,8 +105,28 @@ def layer_table(layers: Sequence[Mapping[str, Any]]) -> None:
     st.dataframe(rows, hide_index=True, column_config=columns, height=38 + 35 * len(rows), alt="Layers of the network")
 
 
-def report(page: str, model: store.Artifact) -> None:
-    """Draw what is known of one saved model: figures, curves, confusion, scores, earlier models, ways on."""
+def open_settings(page: str, spec: specs.TrainSpec) -> None:
+    """Open the training page, from another page or from itself, with the settings of a model."""
+    data = spec.data
+    state: dict[str, Any] = {f"train_{name}": getattr(spec, name) for name in SETTINGS}
+    state["train_dataset"] = data.dataset
+    if data.dataset == "folder":
+        state |= {f"train_{name}": getattr(data, name) for name in ("folder", "image_size", "grey")}
+        state["train_class_numbers"] = " ".join(map(str, data.classes or ()))
+    else:
+        state[f"train_{data.dataset}_classes"] = list(data.classes or ())
+    st.session_state.pop("train_saved", None)
+    if page == "train":
+        st.session_state.update(state)
+    else:
+        routes.go("train", **state)
+
+
+def report(page: str, model: store.Artifact, *, current: bool) -> None:
+    """Draw what is known of one saved model: figures, curves, confusion, scores, earlier models, ways on.
+
+    `current` says that the page's own settings are this model's.
+    """
     card, spec = model.card, sources.model_spec(model)
     st.subheader(model_picker.label(model), anchor=False)
     _figures(card)
@@ -127,15 +158,30 @@ def report(page: str, model: store.Artifact) -> None:
     if spec.scalar and "score" in tests:
         scores(page, model, tests)
     line = provenance.of(model)
-    provenance.show(line)
+    provenance.show(line, here=current)
     st.markdown("**Attack this model**")
     with st.container(horizontal=True):
-        for name in ATTACKS:
+        for name, widget in ATTACKS.items():
             route = routes.ROUTES[name]
-            if st.button(route.title, icon=route.icon, key=f"{page}_to_{name}", help=route.help):
-                routes.go(name, **{f"{name}_model": model.id, f"{name}_models": [model.id]})
+            st.page_link(
+                routes.page(name),
+                label=route.title,
+                icon=route.icon,
+                query_params={f"{name}_{widget}": model.id},
+            )
     with st.container(horizontal=True):
-        downloads.table(page, tests, name="test_predictions", provenance=line, formats=("csv",))
+        downloads.table(
+            page, tests, name="test_predictions", provenance=line, formats=("csv",), label="Test predictions"
+        )
+        if not current:
+            st.button(
+                "Its settings",
+                icon=":material/tune:",
+                key=f"{page}_settings_of",
+                help="Open the training page with the settings of this model",
+                on_click=open_settings,
+                args=(page, spec),
+            )
     with st.expander("Layers", icon=":material/layers:"):
         layer_table(card["network"]["layers"])
 

@@ -80,6 +80,6 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
     )
 
 
-def show(text: str) -> None:
-    """Write the line under a figure; the page's address, which holds its settings, reproduces it."""
-    st.caption(f"{text} · this page's address reproduces it")
+def show(text: str, *, here: bool = True) -> None:
+    """Write the line under a figure, and (`here`) that the page's address, which holds its settings, reproduces it."""
+    st.caption(f"{text} · this page's address reproduces it" if here else text)

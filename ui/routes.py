@@ -86,7 +86,12 @@ def sections() -> dict[str, list[st.Page]]:
 
 
 def go(name: str, **state: object) -> None:
-    """Open the page `name` with these widget values (keys as the page's widgets have them)."""
+    """Open the page `name` with these widget values (keys as the page's widgets have them).
+
+    Give it to a button as `on_click`: a widget of the page on show cannot be set once it is drawn.
+    """
     for key, value in state.items():
         st.session_state[key] = value
-    st.switch_page(page(name))
+    # never empty: without parameters of its own, a switch fails where the page left has widgets bound to the address
+    address = {key: list(map(str, value)) if isinstance(value, list) else str(value) for key, value in state.items()}
+    st.switch_page(page(name), query_params=address or {"from": "link"})

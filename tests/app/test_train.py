@@ -146,8 +146,8 @@ def test_model_that_exists_is_reported_and_not_trained(lab: Lab) -> None:
     assert [metric.value for metric in app.metric][:2] == ["90.00%", "88.0% – 92.0%"]
     assert len(app.get("plotly_chart")) == 2
     assert f"model {model.id}" in texts(app)
-    for name in ("generator_attack", "sparse_attack", "epsilon_sweep", "model_comparison"):
-        assert app.button(key=f"train_to_{name}")
+    ways_on = [link.value for link in app.get("page_link")]
+    assert ways_on == ["Generator attack", "Jacobian and sparse", "Epsilon sweep", "Model comparison"]
 
 
 def test_earlier_models_on_the_same_data_are_compared(lab: Lab) -> None:
@@ -159,15 +159,31 @@ def test_earlier_models_on_the_same_data_are_compared(lab: Lab) -> None:
     assert len(app.get("plotly_chart")) == 3
 
 
-def test_attack_button_opens_the_page_with_the_model(lab: Lab) -> None:
-    """The older of two models is asked for; the attack page has it chosen."""
+def test_link_to_an_attack_page_chooses_the_model(lab: Lab) -> None:
+    """A link names the model by its id; another choice made afterwards is kept; the link followed again wins again."""
     wanted = lab.model(accuracy=0.9, network="lenet")
-    lab.model(accuracy=0.8, network="linear")
-    app = lab.open("train")
-    app.button(key="train_to_generator_attack").click().run()
-    assert not app.exception
-    assert app.title[0].value == "Generator attack"
+    newer = lab.model(accuracy=0.8, network="linear")
+    app = lab.open("generator_attack", generator_attack_model=wanted.id)
     assert app.selectbox(key="generator_attack_model").value == wanted.id
+    app.selectbox(key="generator_attack_model").select(newer.id).run()
+    assert app.selectbox(key="generator_attack_model").value == newer.id
+    app.query_params["generator_attack_model"] = wanted.id
+    app.run()
+    assert app.selectbox(key="generator_attack_model").value == wanted.id
+
+
+def test_settings_of_another_model_are_opened(lab: Lab) -> None:
+    """From the overview, one click brings the training page with that model's settings."""
+    lab.model(network="mlp", epochs=4, data={"dataset": "digits", "classes": (4, 9)}, scalar=True)
+    app = lab.open("overview")
+    app.session_state["overview_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.run()
+    app.button(key="overview_settings_of").click().run()
+    assert not app.exception
+    assert app.title[0].value == "Train"
+    assert (app.number_input(key="train_epochs").value, app.selectbox(key="train_network").value) == (4, "mlp")
+    assert app.multiselect(key="train_digits_classes").value == [4, 9]
+    assert app.toggle(key="train_scalar").value
 
 
 def test_scalar_network_has_a_histogram_and_a_threshold(lab: Lab) -> None:
