@@ -1,0 +1,79 @@
+"""Figures: what they draw is what they were given, on transparent paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from core import figures
+
+HISTORY = [
+    {"epoch": k, "loss": 1 / k, "train_accuracy": 0.9, "validation_loss": 1.2 / k, "validation_accuracy": 1 - 0.5 / k}
+    for k in (1, 2, 3)
+]
+ROWS = [{"eps": e, "accuracy": 1 - e, "low": 0.9 - e, "high": 1.0 - e / 2, "confidence": 0.9} for e in (0.0, 0.1, 0.2)]
+
+
+def every_figure() -> dict[str, go.Figure]:
+    """One of each kind."""
+    rng = np.random.default_rng(0)
+    return {
+        "training_curves": figures.training_curves(HISTORY, best_epoch=3),
+        "running_loss": figures.running_loss([{"loss": 2.0}, {"phase": "x"}, {"loss": 1.0}]),
+        "accuracy_by_epoch": figures.accuracy_by_epoch({"this": HISTORY, "other": HISTORY[:2]}),
+        "confusion": figures.confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]),
+        "score_histogram": figures.score_histogram(rng.normal(size=50), np.arange(50) % 2, ["4", "9"], 0.1),
+        "against_eps": figures.against_eps({"a": ROWS, "b": ROWS}, chance=0.1, marked=0.1),
+        "signed_heatmap": figures.signed_heatmap(rng.normal(size=(8, 8))),
+        "traces": figures.traces({"distance": [1.0, 0.5]}, level=0.2, level_name="goal", marked=1),
+    }
+
+
+@pytest.mark.parametrize("name", list(every_figure()))
+def test_paper_is_transparent_and_figure_is_json(name: str) -> None:
+    """So that it is legible on light and dark; and it can be sent to a browser."""
+    figure = every_figure()[name]
+    assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)"
+    assert figure.data
+    assert figure.to_json()
+
+
+def test_confusion_counts_rows_by_true_class() -> None:
+    """Two images of class 1, one of them read as 0."""
+    heat = figures.confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]).data[0]
+    assert heat.customdata[..., 0].tolist() == [[1, 0], [1, 1]]
+    assert heat.z[1][0] == -1  # the worst error has full colour
+    assert heat.z[1][1] == 0.5
+
+
+def test_confusion_without_errors_has_no_error_colour() -> None:
+    """Nothing is divided by zero."""
+    heat = figures.confusion(np.array([0, 1]), np.array([0, 1]), ["4", "9"]).data[0]
+    assert np.asarray(heat.z).tolist() == [[1, 0], [0, 1]]
+
+
+def test_band_lies_around_its_curve() -> None:
+    """Down along the upper ends and back along the lower ones."""
+    band, curve = figures.against_eps({"a": ROWS}).data
+    assert list(band.x) == [0.0, 0.1, 0.2, 0.2, 0.1, 0.0]
+    assert band.y[0] == ROWS[0]["high"]
+    assert band.y[-1] == ROWS[0]["low"]
+    assert [list(point) for point in curve.customdata] == [["a", 0.0], ["a", 0.1], ["a", 0.2]]
+
+
+def test_undefined_values_leave_a_gap() -> None:
+    """`confidence when wrong` is undefined where nothing is wrong."""
+    rows = [{"eps": 0.0, "confidence_wrong": None}, {"eps": 0.1, "confidence_wrong": 0.7}]
+    assert list(figures.against_eps({"a": rows}, value="confidence_wrong", band=None).data[0].y) == [None, 0.7]
+
+
+def test_heatmap_of_nothing_has_a_scale() -> None:
+    """A Jacobian that vanishes is drawn, not divided by."""
+    assert figures.signed_heatmap(np.zeros((4, 4))).data[0].zmax == 1.0
+
+
+def test_curves_leave_out_events_within_an_epoch() -> None:
+    """Live histories mix batch losses with the rows of epochs."""
+    figure = figures.training_curves([{"loss": 3.0}, *HISTORY])
+    assert list(figure.data[0].x) == [1, 2, 3]
