@@ -47,7 +47,8 @@ def lookup(curves: Sequence[Curve], chance: float | None) -> None:
     with left:
         overlay(curves, eps, metric, metrics[metric], chance)
     with right:
-        curve = sweep_choice.pick_curve(PAGE, curves)
+        by_name = {curve.name: curve for curve in curves}
+        curve = by_name[sweep_choice.one_of(PAGE, "curve", "Images of", list(by_name))]
         columns = pictures(curve, eps)
     says(curves, chance)
     st.subheader(f"The five metrics at ε = {controls.both(eps)}", anchor=False)

@@ -1,12 +1,109 @@
-"""Robust model comparison."""
+"""Model comparison: models × attacks × ε as tables, two models on the same images, and the exports."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
 import streamlit as st
 
-from ui import guard, model_picker
+from core import specs, store
+from core.evaluation import comparison
+from ui import comparison_views, controls, downloads, guard, provenance, routes, sweep_choice, sweep_notes, sweep_views
+from ui.sweep_views import Curve
+
+PAGE = "model_comparison"
+
+
+@st.fragment
+def lookup(spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
+    """The slider and everything under it; moving it draws only this anew, from what is in memory."""
+    eps = sweep_choice.eps_slider(PAGE, spec.eps)
+    comparison_views.models_table(PAGE, spec, models, curves, eps)
+    st.caption(
+        f"A click on a column's head sorts. Accuracy under attack at ε = {controls.both(eps)}, on the first n test "
+        "images; intervals are exact (Clopper–Pearson). The small curves run from 0 to 100 %."
+    )
+    if not curves:
+        return
+    st.subheader(f"Clean against adversarial, ε = {controls.both(eps)}", anchor=False)
+    comparison_views.set_three(PAGE, models, curves, eps)
+    st.subheader("Two models on the same images", anchor=False)
+    side_by_side(models, curves, eps)
+
+
+def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:
+    """Choose A, B and an attack; count who reads what, test the difference, show some of the images."""
+    by_attack: dict[str, dict[str, Curve]] = {}
+    for curve in curves:
+        by_attack.setdefault(sweep_views.attack_text(curve.sweep.attack), {})[curve.sweep.model] = curve
+    attacks = [attack for attack, cells in by_attack.items() if len(cells) >= 2]
+    if not attacks:
+        st.info("Choose and run two models under the same attack to see them side by side.", icon=":material/info:")
+        return
+    names = sweep_views.short_names(models)
+    left, middle, right = st.columns(3)
+    with left:
+        attack = sweep_choice.one_of(PAGE, "pair_attack", "Attack", attacks)
+    ids = list(by_attack[attack])
+    with middle:
+        a = sweep_choice.one_of(PAGE, "a", "Model A", ids, names.__getitem__)
+    with right:
+        b = sweep_choice.one_of(PAGE, "b", "Model B", [other for other in ids if other != a], names.__getitem__)
+    pair = [by_attack[attack][a], by_attack[attack][b]]
+    if len({curve.result.card["data"]["fingerprint"] for curve in pair}) > 1:
+        st.warning("A and B were attacked on different images.", icon=":material/warning:")
+        return
+    counts = comparison_views.outcomes(pair[0], pair[1], eps)
+    with st.grid(4, min_column_width=130):
+        for text, count in zip(comparison_views.OUTCOMES, counts, strict=True):
+            st.metric(
+                text.capitalize(), f"{count:,}", help=f"{count / max(1, sum(counts)):.1%} of {sum(counts):,} images"
+            )
+    st.markdown(comparison_views.verdict([names[a], names[b]], counts, eps))
+    st.caption("Each model is shown the images that the attack made against that model, from the same originals.")
+    line = f"A: {pair[0].provenance()}\nB: {pair[1].provenance()}"
+    picture = comparison_views.examples(pair, [names[a], names[b]], eps)
+    with st.container(horizontal=True):
+        if picture is not None:
+            downloads.picture(PAGE, picture, name="side_by_side", provenance=f"{line}\nε {controls.both(eps)}")
+        counted = pd.DataFrame(
+            {
+                "images": list(comparison_views.OUTCOMES),
+                "count": counts,
+                "share": [c / max(1, sum(counts)) for c in counts],
+            }
+        )
+        downloads.table(
+            PAGE, counted, name="side_by_side", provenance=f"{line}\nε {controls.both(eps)}", formats=("csv",)
+        )
+
 
 guard.ensure_router()
 
-st.title("Robust model comparison")
-model_picker.pick("model_comparison")
+st.title("Model comparison")
+st.write("The same attacks, images and budgets on several models: what is left of each, as a table to take away.")
+
+choice = sweep_choice.choose(PAGE, start=4)
+if choice is None:
+    st.stop()
+spec, models = choice
+curves, missing = sweep_views.read(spec, models)
+sweep_choice.run_missing(PAGE, spec, models, missing)
+made = comparison.compare(spec, store.default_root())
+for text in made.warnings:
+    st.warning(text, icon=":material/warning:")
+lookup(spec, models, curves)
+if not curves:
+    st.stop()
+
+sweep_notes.remarks(models, curves)
+
+st.subheader("Take away", anchor=False)
+st.caption("Every cell that has been run, at every ε: five metrics, n, intervals, calibration gap, success rate.")
+comparison_views.exports(PAGE, made)
+if st.button(
+    "Open these curves in the epsilon sweep", icon=":material/show_chart:", key=f"{PAGE}_open", type="tertiary"
+):
+    routes.go("epsilon_sweep", **sweep_choice.handed_over(PAGE, "epsilon_sweep"))
+provenance.show(made.provenance())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -10,14 +10,14 @@ import streamlit as st
 from core import jobs, specs, store
 from ui import controls, model_picker, sources
 from ui import jobs as job_panel
-from ui.sweep_views import KINDS, TITLES, Curve, attack_text, curve_name, kind_of, short_names
+from ui.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, short_names
 
 
-def choose(page: str) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
+def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
     """Draw the choice of models, attacks, ladder of ε, n and target; None when it cannot be run (which was said)."""
     _first_view(page)
     with st.container(border=True):
-        models = model_picker.pick_many(page, start=1)
+        models = model_picker.pick_many(page, start=start)
         if not models:
             return None
         key = f"{page}_attacks"
@@ -191,18 +191,25 @@ def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> floa
     )
 
 
-def pick_curve(page: str, curves: Sequence[Curve]) -> Curve:
-    """Draw the choice of one curve where there are several."""
-    by_name = {curve.name: curve for curve in curves}
-    if len(by_name) == 1:
-        return curves[0]
-    key = f"{page}_curve"
-    if st.session_state.get(key) not in by_name:
+def one_of(page: str, name: str, text: str, options: Sequence[str], words: Callable[[str], str] = str) -> str:
+    """Draw a choice among options that may change; one that is gone is forgotten."""
+    key = f"{page}_{name}"
+    if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
-    return by_name[st.selectbox("Images of", list(by_name), key=key, **controls.KEEP)]
+    controls.seed(key, list(options), words)
+    return str(st.selectbox(text, list(options), format_func=words, key=key, **controls.KEEP))
 
 
 def only(key: str, options: Sequence[Any]) -> None:
     """Forget, of a widget of several choices, what can no longer be chosen."""
     if key in st.session_state:
         st.session_state[key] = [option for option in st.session_state[key] if option in options]
+
+
+def handed_over(page: str, other: str) -> dict[str, Any]:
+    """The settings of this page's choice as the state of the same widgets of another page, for `routes.go`."""
+    methods = {str(kind["name"]) for kind in KINDS.values()}
+    names = ["models", "attacks", "eps", "n", "seed", "target", "at"]
+    names += [f"{method}_{name}" for method in methods for name in specs.METHODS[method].model_fields if name != "name"]
+    held = {name: st.session_state.get(f"{page}_{name}") for name in names}
+    return {f"{other}_{name}": value for name, value in held.items() if value is not None}

@@ -31,10 +31,10 @@ METRICS = {
     "confidence": ("Confidence", "Mean of the largest softmax probability, over all n images."),
     "confidence_correct": ("… when correct", "The same over the images that are read correctly."),
     "confidence_wrong": ("… when wrong", "The same over the images that are misread."),
-    "calibration_gap": ("Calibration gap", "Confidence − correct: above 0, the model is surer than it is right."),
+    "calibration_gap": ("Gap", "Calibration gap, confidence − correct: above 0, the model is surer than it is right."),
     "success_rate": (
-        "Attack success",
-        "Of the images that were read correctly before: the share that is not any more (or is read as the target).",
+        "Success",
+        "Of the images read correctly before: the share that is not any more, or is read as the target.",
     ),
 }
 """Column of a sweep's rows → its title and what it means: the five metrics of exercise set 3, and more."""
@@ -78,7 +78,7 @@ class Curve:
         return provenance.line(
             model=self.model,
             attack=" ".join(part for part in rest[:2] if part),
-            norm=norm_of(self.sweep.attack),
+            norm=None if self.sweep.attack.slug() == "pgd" else norm_of(self.sweep.attack),  # PGD's text has it
             eps=self.sweep.eps,
             seed=self.sweep.seed,
             n=self.rows[0]["n"],
@@ -217,7 +217,10 @@ def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: st
         key=key,
         alt=alt,
         column_config={
-            **{name: st.column_config.Column(name.capitalize(), pinned=name == first[0]) for name in first},
+            **{
+                name: st.column_config.Column(name if len(name) == 1 else name.capitalize(), pinned=name == first[0])
+                for name in first
+            },
             **{
                 name: st.column_config.Column(title, help=text)
                 if name == "interval"
