@@ -16,7 +16,7 @@ def test_line_leaves_out_what_is_not_known() -> None:
     assert provenance.line(model="m", norm="linf", eps=0.1, seed=3, n=1000) == (
         "model m · ℓ∞ · ε 0.1 (25.5/255) · seed 3 · n = 1,000"
     )
-    assert provenance.line(eps=(0.0, 0.3)) == "ε 0 (0/255) to 0.3 (76.5/255)"
+    assert provenance.line(eps=(0.0, 0.3)) == "ε 0 to 0.3 (0/255 to 76.5/255)"
 
 
 def test_line_of_a_result_names_model_data_attack_and_size(lab: Lab) -> None:
