@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import streamlit as st
@@ -81,15 +82,20 @@ def _watch(page: str, job_id: str, live: Callable[[jobs.Job], None] | None) -> N
 
 def ended(page: str, job: jobs.Job) -> None:
     """Say how a job ended that left no artifact: one plain sentence, the log folded, a way to retry or dismiss."""
+    more = ""
     if job.state == "cancelled":
         st.info(f"Cancelled after {duration(job.seconds)}; nothing was saved.", icon=":material/cancel:")
     elif job.state == "dead":
         st.error(f"The job died after {duration(job.seconds)}. {job.message}", icon=":material/error:")
     else:
-        st.error(f"The job failed. {job.message}", icon=":material/error:")
-    if job.log_tail:
-        with st.expander("The end of its log", icon=":material/description:"):
-            st.code(job.log_tail, language=None)
+        said, more = _first_sentence(job.message)
+        st.error(f"The job failed. {said}", icon=":material/error:")
+    if job.log_tail or more:
+        with st.expander("Details and the end of its log", icon=":material/description:"):
+            if more:
+                st.write(more)
+            if job.log_tail:
+                st.code(job.log_tail, language=None)
     with st.container(horizontal=True):
         if st.button("Run it again", icon=":material/refresh:", key=f"{page}_retry_{job.id}"):
             jobs.forget(job.id, store.default_root())
@@ -97,6 +103,15 @@ def ended(page: str, job: jobs.Job) -> None:
         if st.button("Dismiss", icon=":material/close:", key=f"{page}_dismiss_{job.id}", type="tertiary"):
             jobs.forget(job.id, store.default_root())
             st.rerun()
+
+
+def _first_sentence(message: str) -> tuple[str, str]:
+    """A long message as its first sentence and the rest; the name of the exception before it is left out."""
+    message = re.sub(r"^[A-Za-z_.]+(?:Error|Missing|Artifact): ", "", message)
+    if len(message) <= 160 or ". " not in message:
+        return message, ""
+    first, _, rest = message.partition(". ")
+    return f"{first}.", rest
 
 
 @st.fragment(run_every=1.0)

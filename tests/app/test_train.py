@@ -60,6 +60,14 @@ def test_ended_job_says_how_and_offers_to_retry(lab: Lab, state: str, said: str)
     assert not jobs.jobs(lab.root)
 
 
+def test_long_message_is_one_sentence_with_the_rest_folded(lab: Lab) -> None:
+    """What went wrong first; how to mend it inside."""
+    lab.job(DEFAULT, "failed", message=f"DataMissing: MNIST is not here. Ways to mend it: {'many ' * 40}")
+    app = lab.open("train")
+    assert app.error[0].value == "The job failed. MNIST is not here."
+    assert "Ways to mend it" in app.expander[0].markdown[0].value
+
+
 def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:
     """A page that reads while a worker writes shows what is whole."""
     lab.job(DEFAULT, "running", torn=True)
