@@ -124,7 +124,17 @@ class Streams:
 @torch.no_grad()
 def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -> Float[Tensor, "n k"]:
     """Logits in chunks of `batch` images. The model is used as it is: freeze it first."""
-    return torch.cat([model(chunk) for chunk in x.split(batch)])
+    return torch.cat([model(fast_layout(chunk)) for chunk in x.split(batch)])
+
+
+def fast_layout(x: Tensor) -> Tensor:
+    """The same images, channels last on a CPU: there a convolution and its gradient take two thirds of the time."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
+def leaf_of(x: Tensor) -> Tensor:
+    """A copy of the images that gradients can be taken with respect to."""
+    return fast_layout(x.detach().clone()).requires_grad_()
 
 
 def gradients(
@@ -142,7 +152,7 @@ def gradients(
 
 def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor]:
     """One batch: detached logits, and the loss's gradient with NaN and infinity (no direction at all) set to 0."""
-    leaf = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+    leaf = leaf_of(x)
     logits = model(leaf)
     return logits.detach(), input_gradient(goal.loss(logits, loss).sum(), leaf)
 
@@ -152,7 +162,7 @@ def input_gradient(value: Tensor, leaf: Tensor, retain_graph: bool = False) -> T
     if not value.requires_grad:  # a constant model
         return torch.zeros_like(leaf)
     (gradient,) = torch.autograd.grad(value, leaf, retain_graph=retain_graph, allow_unused=True)
-    return torch.zeros_like(leaf) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
+    return torch.zeros_like(leaf) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0).contiguous()
 
 
 def finish(

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, default_streams, finish, frozen
+from core.attacks.engine import AttackResult, Streams, check, default_streams, fast_layout, finish, frozen
 from core.attacks.losses import Goal, cross_entropy, squared_error
 from core.progress import Progress
 
@@ -112,14 +112,14 @@ def generator_attack(
                     to_image.step(weights, error)
                 for _ in range(class_steps):
                     images = _draw(weights, x[rows])
-                    logits = model(images)
+                    logits = model(fast_layout(images))
                     state.see(rows, images.detach(), logits.detach(), x[rows], target)
                     state.forwards[rows] += 1
                     state.backwards[rows] += 1
                     to_class.step(weights, _class_loss(logits, target, loss))
                 with torch.no_grad():
                     images = _draw(weights, x[rows])
-                    logits = model(images)
+                    logits = model(fast_layout(images))
                 state.forwards[rows] += 1
                 distance = state.see(rows, images, logits, x[rows], target)
                 confidence = logits.softmax(1).gather(1, target.label[:, None])[:, 0]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, check, check_images, finish, frozen, input_gradient, predict
+from core.attacks.engine import AttackResult, check, check_images, finish, frozen, input_gradient, leaf_of, predict
 from core.attacks.fgsm import fgsm_step
 from core.attacks.geometry import water_level
 from core.attacks.losses import Goal
@@ -60,7 +60,7 @@ def jacobian(
     parts = []
     with frozen(model):
         for start in range(0, len(x), batch):
-            leaf = x[start : start + batch].clone().requires_grad_()
+            leaf = leaf_of(x[start : start + batch])
             logits = model(leaf)
             if isinstance(output, str) and output == "all":
                 parts.append(_all_rows(logits, leaf))
@@ -129,7 +129,7 @@ def jacobian_dense(
         for start in range(0, len(x), batch):
             rows = slice(start, start + batch)
             part = goal.take(rows)
-            leaf = x[rows].clone().requires_grad_()
+            leaf = leaf_of(x[rows])
             logits = model(leaf)
             gaps, slopes, toward = _conditions(logits, leaf, part)
             backwards[rows] = slopes.shape[1]

@@ -34,7 +34,8 @@ NORMS = ("linf", "l2")
 PGD_BATCH = 128
 """Images under attack at once: measured best on two cores for LeNet (cache), and small enough to refill often."""
 LAST_STEP = 0.1
-"""The last step as a share of the first."""
+"""The last step as a share of the first. On LeNet (MNIST, 40 steps, eps .12) first steps of .1, .5 and 1 times eps left
+49.8, 47.2 and 47 % standing, a constant step of .1 left 47.6 %; in l2 (eps 1.5) 58.6, 53.4 and 53.0 %."""
 
 
 def pgd(
@@ -45,7 +46,7 @@ def pgd(
     eps: float | Tensor,
     norm: Literal["linf", "l2"] = "linf",
     steps: int = 40,
-    relative_step: float = 0.1,
+    relative_step: float = 1.0,
     restarts: int = 1,
     random_start: bool = True,
     loss: Loss = "ce",

@@ -34,7 +34,9 @@ class Pgd(Method):
     name: Literal["pgd"] = "pgd"
     norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(40, ge=1, le=10_000, title="Steps", description="Gradient steps a restart.")
-    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="First step as a share of ε.")
+    relative_step: float = Field(
+        1.0, gt=0, le=2, title="Step / ε", description="First step as a share of ε; it falls to a tenth of that."
+    )
     restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random starts, on images not yet fooled.")
     random_start: bool = Field(True, title="Random start", description="Start at a random point of the ball.")
     loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
