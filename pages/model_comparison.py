@@ -58,7 +58,9 @@ def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps:
     with st.grid(4, min_column_width=130):
         for text, count in zip(comparison_views.OUTCOMES, counts, strict=True):
             st.metric(
-                text.capitalize(), f"{count:,}", help=f"{count / max(1, sum(counts)):.1%} of {sum(counts):,} images"
+                text[0].upper() + text[1:],
+                f"{count:,}",
+                help=f"{count / max(1, sum(counts)):.1%} of {sum(counts):,} images",
             )
     st.markdown(comparison_views.verdict([names[a], names[b]], counts, eps))
     st.caption("Each model is shown the images that the attack made against that model, from the same originals.")

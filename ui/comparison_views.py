@@ -40,18 +40,16 @@ def models_table(
         card = comparison.model_row(model)
         row = {
             "Model": names[model.id],
-            "Parameters": card["parameters"],
-            "Test accuracy": card["test_accuracy"],
-            "95 % interval": f"{card['test_low']:.1%} – {card['test_high']:.1%}",
-            "Training (s)": card["seconds"],
+            "Test": card["test_accuracy"],
+            "Test, interval": _interval(card["test_low"], card["test_high"]),
         }
         for attack in attacks:
             curve = by_cell.get((model.id, attack))
             at = curve.at(eps) if curve else {}
             row[attack] = at.get("accuracy")
-            row[f"{attack}, interval"] = f"{at['low']:.1%} – {at['high']:.1%}" if at else None
+            row[f"{attack}, interval"] = _interval(at["low"], at["high"]) if at else None
             row[f"{attack}, curve"] = [line["accuracy"] for line in curve.rows] if curve else None
-        rows.append({**row, "Id": model.id})
+        rows.append({**row, "Parameters": card["parameters"], "Training": card["seconds"], "Id": model.id})
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -60,26 +58,30 @@ def models_table(
         alt=f"Models with their accuracy under each attack at ε = {eps:g}",
         column_config={
             "Model": st.column_config.TextColumn(pinned=True),
-            "Parameters": st.column_config.NumberColumn(format="localized"),
-            "Test accuracy": st.column_config.NumberColumn(
-                format="percent", help="Of the whole test set, unchanged, measured when the model was trained."
+            "Test": st.column_config.NumberColumn(
+                format="percent", help="Accuracy on the whole test set, unchanged, when the model was trained."
             ),
-            "Training (s)": st.column_config.NumberColumn(format="%.1f"),
+            "Parameters": st.column_config.NumberColumn(format="localized"),
+            "Training": st.column_config.NumberColumn(format="%.0f s", help="Time that training took."),
             **{
                 attack: st.column_config.NumberColumn(
                     f"{attack} at {eps:g}", format="percent", help="Share of the n images still read correctly."
                 )
                 for attack in attacks
             },
-            **{f"{attack}, interval": st.column_config.TextColumn("95 % interval") for attack in attacks},
+            **{f"{which}, interval": st.column_config.TextColumn("95 %") for which in ("Test", *attacks)},
             **{
                 f"{attack}, curve": st.column_config.LineChartColumn(
-                    f"{attack}, ε {min(spec.eps):g}–{max(spec.eps):g}", y_min=0, y_max=1, width="small"
+                    f"ε {min(spec.eps):g}–{max(spec.eps):g}", y_min=0, y_max=1, width="small"
                 )
                 for attack in attacks
             },
         },
     )
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
 def set_three(page: str, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:
