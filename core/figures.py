@@ -139,14 +139,16 @@ def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go
     right = np.eye(k, dtype=bool)
     # errors have a scale of their own (below zero, orange): on one scale with the diagonal a good model's would vanish
     worst = max(float(share[~right].max()), 1e-12)
+    z = np.where(counts > 0, np.where(right, share, -share / worst), np.nan)
     labels = [f"{name} " for name in class_names]  # a trailing space keeps plotly from reading digits as numbers
     figure = go.Figure(
         go.Heatmap(
-            z=np.where(right, share, -share / worst),
+            z=z,
             x=labels,
             y=labels,
             customdata=np.dstack((counts, share)),
-            colorscale=[[0, "rgba(209,98,43,0.85)"], [0.5, "rgba(128,140,160,0.06)"], [1, "#2b5ea7"]],
+            # opaque, so that dark or white figures are legible on them whatever the paper; empty cells show it
+            colorscale=[[0, "#d1622b"], [0.4999, "#faeae1"], [0.5001, "#dbe5f4"], [1, "#2b5ea7"]],
             zmin=-1,
             zmax=1,
             showscale=False,
@@ -157,15 +159,13 @@ def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go
             ),
         )
     )
-    strong = right | (share > 0.6 * worst)
     rows, columns = np.nonzero(counts)
     figure.add_scatter(
         x=[labels[c] for c in columns],
         y=[labels[r] for r in rows],
         text=[str(counts[r, c]) for r, c in zip(rows, columns, strict=True)],
         mode="text",
-        # pale cells show the paper, which may be white or near-black
-        textfont={"color": ["#ffffff" if s else "#7b8796" for s in strong[rows, columns]], "size": 12},
+        textfont={"color": ["#ffffff" if value > 0.7 else "#1b2430" for value in np.abs(z[rows, columns])], "size": 12},
         hoverinfo="skip",
         showlegend=False,
     )

@@ -50,7 +50,8 @@ def test_confusion_counts_rows_by_true_class() -> None:
 def test_confusion_without_errors_has_no_error_colour() -> None:
     """Nothing is divided by zero."""
     heat = figures.confusion(np.array([0, 1]), np.array([0, 1]), ["4", "9"]).data[0]
-    assert np.asarray(heat.z).tolist() == [[1, 0], [0, 1]]
+    assert np.diag(np.asarray(heat.z)).tolist() == [1, 1]
+    assert np.isnan(np.asarray(heat.z)[0, 1])  # an empty cell shows the paper
 
 
 def test_band_lies_around_its_curve() -> None:

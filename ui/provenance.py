@@ -61,7 +61,7 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
     if isinstance(spec, specs.TrainSpec):
         metrics = artifact.card.get("metrics", {})
         recipe = (
-            f"{controls.say(spec.network)}, {controls.say(spec.recipe.name).lower()} training, {spec.epochs} epochs"
+            f"{controls.say(spec.network)}, {controls.say(spec.recipe.name).lower()} training, {spec.epochs} epoch{'s' * (spec.epochs > 1)}"
         )
         n = metrics.get("test_n")
         return line(model=artifact, more=f"{recipe} · {created}" if created else recipe, seed=spec.seed, n=n)
