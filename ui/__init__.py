@@ -9,6 +9,7 @@
 - `downloads`   CSV, Markdown, LaTeX, PNG and NPZ with their provenance inside
 - `provenance`  the line that says where a figure comes from
 - `sources`     cached access to the store, the data and the networks
+- `model_views` the table of saved models, the report of one
 - `sidebar`     device, data folder, running jobs
 - `warm`        imports torch in the background
 """

@@ -60,9 +60,8 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
     more = " · ".join(part for part in (f"result {artifact.id}", f"made {created}" if created else "") if part)
     if isinstance(spec, specs.TrainSpec):
         metrics = artifact.card.get("metrics", {})
-        recipe = (
-            f"{controls.say(spec.network)}, {controls.say(spec.recipe.name).lower()} training, {spec.epochs} epoch{'s' * (spec.epochs > 1)}"
-        )
+        epochs = f"{spec.epochs} epoch{'s' if spec.epochs > 1 else ''}"
+        recipe = f"{controls.say(spec.network)}, {controls.say(spec.recipe.name).lower()} training, {epochs}"
         n = metrics.get("test_n")
         return line(model=artifact, more=f"{recipe} · {created}" if created else recipe, seed=spec.seed, n=n)
     method: Any = getattr(spec, "attack", None)
