@@ -1,0 +1,104 @@
+"""A served dashboard with an empty store, and a real browser to look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+PROJECT = Path(__file__).resolve().parents[2]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, or the one that CHROMIUM names, or Playwright's own; skips where there is none."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as play:
+        try:
+            made = play.chromium.launch(executable_path=found, args=FLAGS)
+        except Error as error:
+            pytest.skip(
+                f"no browser to be had ({str(error).splitlines()[0]}); install chromium, or name one in CHROMIUM"
+            )
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Address of a freshly started dashboard with an empty store and no data folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "ADVERSARIAL_LAB_STORE": str(tmp_path / "store"),
+        "ADVERSARIAL_LAB_DATA": str(tmp_path / "data"),
+    }
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.headless", "true"]
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--server.port", str(port), "--server.address", "127.0.0.1"],
+            cwd=PROJECT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_for(address, process)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert process.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise AssertionError("the server did not answer within a minute")
+
+
+@pytest.fixture
+def page(browser: Browser, server: str) -> Iterator[Page]:
+    """A page of that dashboard; afterwards: no console error, no request to another host."""
+    errors: list[str] = []
+    context = browser.new_context(base_url=server, accept_downloads=True, viewport={"width": 1280, "height": 1000})
+    made = context.new_page()
+    made.set_default_timeout(60_000)
+    made.on("console", lambda message: errors.append(message.text) if _is_error(message.type, message.text) else None)
+    home = urlparse(server).netloc
+    foreign: list[str] = []
+    made.on("request", lambda request: foreign.append(request.url) if _is_foreign(request.url, home) else None)
+    yield made
+    context.close()
+    assert foreign == []
+    assert errors == []
+
+
+def _is_error(kind: str, text: str) -> bool:
+    # Streamlit asks for its own health under the page's path first: that 404 is no fault
+    return kind == "error" and "Failed to load resource" not in text
+
+
+def _is_foreign(url: str, home: str) -> bool:
+    parts = urlparse(url)
+    return parts.scheme.startswith(("http", "ws")) and parts.netloc != home

@@ -1,0 +1,78 @@
+"""The dashboard as a person uses it, in a real browser, from an empty store."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=60_000)
+
+TITLES = {
+    "overview": "Adversarial Lab",
+    "train": "Train",
+    "generator_attack": "Generator attack",
+    "sparse_attack": "Jacobian and sparse attack",
+    "epsilon_sweep": "Epsilon sweep",
+    "model_comparison": "Model comparison",
+}
+
+
+def shown(page: Page, path: str) -> None:
+    """The page under this address is there whole: its title, the router's sidebar, no exception."""
+    expect(page.get_by_role("heading", name=TITLES[path], exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="Epsilon sweep").first).to_be_visible()
+    assert page.get_by_test_id("stException").count() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TITLES)
+def test_cold_deep_link(page: Page, path: str) -> None:
+    """The first address asked of a fresh server may be any page (INTERFACE trap 1)."""
+    page.goto(f"/{path}")
+    shown(page, path)
+
+
+@pytest.mark.slow
+def test_train_on_digits_and_export_a_table(page: Page, tmp_path: Path) -> None:
+    """From nothing: train in the browser, visit every page, run a comparison, take its table away."""
+    page.goto("/train")
+    shown(page, "train")
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_text(re.compile("A model with these settings is saved"))).to_be_visible()
+
+    for path in ("generator_attack", "sparse_attack", "epsilon_sweep", "overview"):
+        page.goto(f"/{path}")
+        shown(page, path)
+
+    page.goto("/model_comparison?model_comparison_n=100")
+    shown(page, "model_comparison")
+    page.get_by_role("button", name=re.compile("^Run")).first.click()
+    button = page.get_by_role("button", name="Markdown", exact=True)
+    expect(button).to_be_visible()
+    with page.expect_download() as caught:
+        button.click()
+    text = Path(caught.value.path()).read_text(encoding="utf-8")
+    assert text.count("| digits-lenet-standard-") >= 2
+    assert "Clopper" in text
+    assert "seed 0" in text
+
+
+@pytest.mark.slow
+def test_job_outlives_page_and_browser(page: Page, server: str) -> None:
+    """A running training is in the sidebar of every page, survives a reload, and is cancelled from there."""
+    page.goto("/train?train_epochs=1000")
+    page.get_by_role("button", name="Train", exact=True).click()
+    sidebar = page.get_by_test_id("stSidebar")
+    expect(sidebar.get_by_role("button", name="Cancel")).to_be_visible()
+    page.get_by_role("link", name="Epsilon sweep").first.click()
+    expect(sidebar.get_by_role("button", name="Cancel")).to_be_visible()
+    page.reload()
+    expect(sidebar.get_by_role("button", name="Cancel")).to_be_visible()
+    sidebar.get_by_role("button", name="Cancel").click()
+    expect(sidebar.get_by_role("button", name="Cancel")).to_have_count(0)
+    page.goto("/train?train_epochs=1000")
+    expect(page.get_by_text(re.compile("ancelled")).first).to_be_visible()
