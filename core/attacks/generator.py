@@ -89,7 +89,7 @@ def generator_attack(
     check(model, x, y, y_target=y_target)
     streams = default_streams(streams, x).fork(y_target)
     goal = Goal(y_target, targeted=True)
-    counted = y_target != y if bool((y_target != y).any()) else torch.ones_like(y, dtype=torch.bool)
+    counted = y_target != y
 
     weights_a_row = x[0].numel() * (1 if generator == "linear" else HIDDEN + 1)
     chunk = max(1, min(batch, MEMORY // (weights_a_row * x.element_size())))
@@ -123,20 +123,22 @@ def generator_attack(
                 state.forwards[rows] += 1
                 distance = state.see(rows, images, logits, x[rows], target)
                 confidence = logits.softmax(1).gather(1, target.label[:, None])[:, 0]
-                # rows that end here keep these values to the last round
-                l2_trace[turn:, rows], confidence_trace[turn:, rows] = distance, confidence
-                if on_progress and (turn + 1) % report_every == 0:
+                l2_trace[turn, rows], confidence_trace[turn, rows] = distance, confidence
+                if on_progress and ((turn + 1) % report_every == 0 or turn + 1 == rounds):
+                    begun = slice(0, begin + chunk)
                     on_progress(
                         begin // chunk * rounds + turn + 1,
                         rounds * math.ceil(len(x) / chunk),
                         snapshot={"x_adv": state.x_adv.cpu().numpy().copy()},
-                        l2=l2_trace[turn, : begin + chunk].mean().item(),
-                        success=state.success[counted].float().mean().item(),
+                        l2=l2_trace[turn, begun].mean().item(),
+                        success=_share(state.success[begun][counted[begun]]),
                     )
                 if stop_confidence is not None:
                     stop = target.reached(logits) & (confidence >= stop_confidence)
                     if stop.any():
                         state.x_adv[rows[stop]] = images[stop]
+                        l2_trace[turn:, rows[stop]] = distance[stop]
+                        confidence_trace[turn:, rows[stop]] = confidence[stop]
                         keep = ~stop
                         rows, weights = rows[keep], [weight.detach()[keep].requires_grad_() for weight in weights]
                         to_class = to_class.take(keep)
@@ -145,6 +147,10 @@ def generator_attack(
                             break
         trace = {"l2": l2_trace, "confidence": confidence_trace}
         return finish(model, x, state.x_adv, goal, state.success, state.forwards, state.backwards, trace)
+
+
+def _share(chosen: Tensor) -> float:
+    return chosen.float().mean().item() if len(chosen) else 0.0
 
 
 class _Best:
@@ -192,13 +198,13 @@ class Adam:
 
     def step(self, weights: list[Tensor], loss: Tensor) -> None:
         """One step down the gradient of each row's loss, in place; a gradient that is not finite counts as 0."""
-        gradients = torch.autograd.grad(loss.sum(), weights, allow_unused=True) if loss.requires_grad else weights
+        constant = not loss.requires_grad  # a constant model
+        gradients = [None] * len(weights) if constant else torch.autograd.grad(loss.sum(), weights, allow_unused=True)
         self.count += 1
         one, two = self.betas
         with torch.no_grad():
             for weight, found, m, v in zip(weights, gradients, self.first, self.second, strict=True):
-                none = found is None or not loss.requires_grad
-                gradient = torch.zeros_like(weight) if none else found.nan_to_num(0.0, 0.0, 0.0)
+                gradient = torch.zeros_like(weight) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
                 m.lerp_(gradient, 1 - one)
                 v.mul_(two).addcmul_(gradient, gradient, value=1 - two)
                 scale = (v.sqrt() / math.sqrt(1 - two**self.count)).add_(1e-8)

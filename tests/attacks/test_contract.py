@@ -167,7 +167,7 @@ class Broken(nn.Module):
         super().__init__()
         self.kind, self.net = kind, copy.deepcopy(net)
         if kind == "nan":
-            self.net[6].weight.data.fill_(torch.nan)
+            self.net[8].weight.data.fill_(torch.nan)  # after the last ReLU, which would hide it from gradients
         if kind == "dead":
             self.net[6].bias.data.fill_(-1e3)
 

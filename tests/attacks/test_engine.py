@@ -121,6 +121,9 @@ def test_finish_does_not_believe_a_claim_that_hangs_on_the_batch() -> None:
     result = engine.finish(LayoutBound(), x, x.clone(), Goal.of(y, None), claimed, count, count, batch=100)
     assert result.success.tolist() == [False, False, True, False, False, False]
     assert result.forwards.tolist() == [2, 2, 2, 1, 1, 1]
+    everyone = torch.ones(6, dtype=torch.bool)
+    result = engine.finish(LayoutBound(), x, x.clone(), Goal.of(y, None), everyone, count, count, batch=4)
+    assert result.success.nonzero()[:, 0].tolist() == [2, 5]  # reversed, in chunks of 3 and not of 4
 
 
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
