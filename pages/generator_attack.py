@@ -32,6 +32,21 @@ SAY = {
 CONFIDENCES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
 
 
+def default_model() -> str | None:
+    """The newest model of many classes that reads most images rightly, else the newest of many classes."""
+    many = [m for m in sources.models() if len(m.card["class_names"]) > 2]
+    good = [m for m in many if m.card["metrics"]["test_accuracy"] > 0.8]
+    return (good or many)[0].id if many else None
+
+
+def usual_confidence(tests: pd.DataFrame, classes: Sequence[int]) -> float:
+    """The highest confidence on offer, up to 99 %, at which each of these classes has a sample."""
+    right = tests[tests["y"] == tests["pred"]]
+    best = [right.loc[right["y"] == k, "confidence"].max() for k in classes]
+    reached = min((value for value in best if value == value), default=0.0)  # a class never read rightly has NaN
+    return max(value for value in CONFIDENCES if value <= min(reached, 0.99))
+
+
 def draw_settings() -> dict[str, Any]:
     """The exercise's controls; what the method's spec takes."""
 
@@ -94,7 +109,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
         confidence = st.select_slider(
             "Least confidence of the samples",
             CONFIDENCES,
-            value=0.99,
+            value=usual_confidence(tests, chosen or numbers),
             format_func=lambda value: f"{value:.2%}".replace(".00%", "%"),
             help="Only test images that the model reads correctly, and at least this confidently, are offered.",
             key=f"{PAGE}_confidence",
@@ -262,8 +277,7 @@ st.write(
     "another class."
 )
 with st.container(border=True):
-    many = [m for m in sources.models() if len(m.card["class_names"]) > 2]
-    model = model_picker.pick(PAGE, text="Model to fool", default=many[0].id if many else None)
+    model = model_picker.pick(PAGE, text="Model to fool", default=default_model())
     if model is None:
         st.stop()
     tests = samples.table(model)
