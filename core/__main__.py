@@ -22,7 +22,6 @@ from tabulate import tabulate
 from core import store
 from core.data_folder import DataMissing
 from core.specs import (
-    DATASETS,
     METHODS,
     PRESETS,
     RECIPES,
@@ -34,6 +33,7 @@ from core.specs import (
     SweepSpec,
     TrainSpec,
     explain,
+    preset,
 )
 
 _SUMMARIES = {
@@ -162,11 +162,8 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
 
 def _train_spec(options: dict[str, Any]) -> TrainSpec:
     data = {name: options.pop(name) for name in DataSpec.model_fields if name in options}
-    preset = options.pop("preset", "fast")
-    dataset = data.get("dataset", "digits")
-    if preset == "fast" and dataset in DATASETS:
-        options.setdefault("epochs", DATASETS[dataset].fast_epochs)
-    return TrainSpec.model_validate({**PRESETS[preset], **options, "data": data})
+    settings = preset(options.pop("preset", "fast"), data.get("dataset", "digits"))
+    return TrainSpec.model_validate({**settings, **options, "data": data})
 
 
 def _method(text: str) -> dict[str, Any]:

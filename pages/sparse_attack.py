@@ -52,7 +52,7 @@ def pick_image(model: store.Artifact) -> sparse_views.Case | None:
     first, second, third = st.columns([1, 2, 1], vertical_alignment="bottom")
     with first:
         start = names.index("4") if "4" in names else 0
-        label = controls.a_class(PAGE, names, name="source", label="True class", default=start)
+        label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
     with second:
         orders = list(samples.ORDERS)
         controls.seed(f"{PAGE}_order", orders)
@@ -172,7 +172,7 @@ def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]
             if st.session_state.get(key, "any") not in options:
                 del st.session_state[key]
             controls.seed(key, options)
-            target = st.selectbox(
+            target = st.select_slider(
                 "Target class",
                 options,
                 format_func=lambda k: "any wrong class" if k == "any" else controls.class_text(k, names),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from core import data_folder, figures, jobs, specs
@@ -12,11 +14,28 @@ PAGE = "train"
 OPTIMISER = ("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "init", "seed")
 
 
+def start_data() -> str:
+    """The data set that the page starts with: MNIST where it is, else the embedded digits."""
+    return "mnist" if sources.present("mnist") else "digits"
+
+
+def chosen_preset() -> dict[str, Any]:
+    """Settings of the preset that is chosen, for the data set that is chosen."""
+    name = st.session_state.get(f"{PAGE}_preset", "fast")
+    return specs.preset(name, st.session_state.get(f"{PAGE}_dataset", start_data()))
+
+
 def apply_preset() -> None:
     """Put the preset's settings into the form's widgets."""
     defaults = {name: specs.TrainSpec.model_fields[name].default for name in OPTIMISER if name != "seed"}
-    for name, value in {**defaults, **specs.PRESETS[st.session_state[f"{PAGE}_preset"]]}.items():
+    for name, value in {**defaults, **chosen_preset()}.items():
         st.session_state[f"{PAGE}_{name}"] = value
+
+
+def apply_epochs() -> None:
+    """Another data set needs another number of epochs."""
+    if "epochs" in chosen_preset():
+        st.session_state[f"{PAGE}_epochs"] = chosen_preset()["epochs"]
 
 
 def choose_data() -> dict | None:
@@ -24,7 +43,9 @@ def choose_data() -> dict | None:
     names = [*specs.DATASETS, "folder"]
     left, right = st.columns([1, 2])
     with left:
-        dataset = controls.field(PAGE, specs.DataSpec, "dataset", options=names)
+        dataset = controls.field(
+            PAGE, specs.DataSpec, "dataset", options=names, default=start_data(), on_change=apply_epochs
+        )
     if dataset == "folder":
         with right:
             folder = controls.field(PAGE, specs.DataSpec, "folder")
@@ -131,7 +152,7 @@ with st.container(border=True):
             **controls.KEEP,
         )
     with st.form(f"{PAGE}_form", border=False):
-        settings = controls.fields(PAGE, specs.TrainSpec, OPTIMISER, columns=3)
+        settings = controls.fields(PAGE, specs.TrainSpec, OPTIMISER, defaults=chosen_preset())
         asked = st.form_submit_button("Train", type="primary", icon=":material/play_arrow:")
 
     data_spec = controls.build(specs.DataSpec, **data)

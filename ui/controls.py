@@ -20,6 +20,8 @@ from core import specs
 
 S = TypeVar("S", bound=specs.Spec)
 
+SLIDER_CLASSES = 13
+"""Most choices that a slider over classes has."""
 KEEP: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 """What every widget that belongs to a page's settings is given."""
 
@@ -138,10 +140,16 @@ def field(
 
 
 def fields(
-    page: str, spec: type[specs.Spec], names: Iterable[str], *, columns: int = 3, **kwargs: Any
+    page: str,
+    spec: type[specs.Spec],
+    names: Iterable[str],
+    *,
+    columns: int = 3,
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Draw several fields in columns, row by row; returns name → value. `kwargs` go to `field`."""
-    return _in_columns(list(names), columns, lambda name: field(page, spec, name, **kwargs))
+    """Draw several fields in columns, row by row; returns name → value. `defaults` replace the fields' own."""
+    start = defaults or {}
+    return _in_columns(list(names), columns, lambda name: field(page, spec, name, default=start.get(name)))
 
 
 def method(
@@ -223,8 +231,12 @@ def a_class(
     label: str,
     extra: Mapping[str, str] | None = None,
     default: Any = None,
+    slider: bool = True,
 ) -> Any:
-    """A selectbox for a class; `extra` puts choices such as `{"any": "any wrong class"}` before the classes."""
+    """A slider over the classes; `extra` puts choices such as `{"any": "any wrong class"}` before them.
+
+    A selectbox instead where there are too many classes to slide over, or where `slider` is off.
+    """
     extra = dict(extra or {})
     options: list[Any] = [*extra, *range(len(class_names))]
 
@@ -232,8 +244,11 @@ def a_class(
         return extra[option] if option in extra else class_text(option, class_names)
 
     start = options.index(default) if default in options else 0
-    seed(f"{page}_{name}", options, text)
-    return st.selectbox(label, options, index=start, format_func=text, key=f"{page}_{name}", **KEEP)
+    key = f"{page}_{name}"
+    seed(key, options, text)
+    if slider and len(options) <= SLIDER_CLASSES:
+        return st.select_slider(label, options, value=options[start], format_func=text, key=key, **KEEP)
+    return st.selectbox(label, options, index=start, format_func=text, key=key, **KEEP)
 
 
 def class_text(number: int, class_names: Sequence[str]) -> str:

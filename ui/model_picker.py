@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from core import specs, store
 from ui import controls, jobs, sources
 
-FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", epochs=10)
+FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", **specs.preset("fast", "digits"))
 """The model that one button trains where there is none: the embedded digits, a few seconds."""
 FIRST_SCALAR = FIRST.model_copy(update={"data": specs.DataSpec(dataset="digits", classes=(4, 9)), "scalar": True})
 """The same for pages that need one raw score: N tells 4 from 9."""
@@ -82,18 +85,17 @@ def pick_many(
         empty(page, scalar=scalar)
         return []
     by_id, data = {model.id: model for model in fitting}, sources.model_spec(fitting[0]).data
-    key = f"{page}_{name}"
+    key, labels = f"{page}_{name}", {model.id: label(model) for model in fitting}
     if key in st.session_state:  # a model that is gone must not be an error
         st.session_state[key] = [model_id for model_id in st.session_state[key] if model_id in by_id]
-    controls.seed(key, list(by_id), lambda model_id: label(by_id[model_id]), many=True)
-    chosen = st.multiselect(
-        text,
-        list(by_id),
-        default=[model.id for model in fitting if sources.model_spec(model).data == data][:start],
-        format_func=lambda model_id: label(by_id[model_id]),
-        key=key,
-        **controls.KEEP,
-    )
+    controls.seed(key, list(by_id), labels.__getitem__, many=True)
+    known = {*labels, *labels.values()}
+    if key not in st.session_state and not known.intersection(st.query_params.get_all(key)):
+        # as a choice, not as the widget's default: it stands in the address, also when newer models come
+        st.session_state[key] = [model.id for model in fitting if sources.model_spec(model).data == data][:start]
+        with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
+            st.query_params[key] = [labels[model_id] for model_id in st.session_state[key]]
+    chosen = st.multiselect(text, list(by_id), format_func=labels.__getitem__, key=key, **controls.KEEP)
     if not chosen:
         st.caption("Choose at least one model.")
     return [by_id[model_id] for model_id in chosen]

@@ -48,6 +48,7 @@ from core.specs.training import (
     Recipe,
     StandardRecipe,
     TrainSpec,
+    preset,
 )
 
 __all__ = [
@@ -87,5 +88,6 @@ __all__ = [
     "dump_task",
     "explain",
     "load_task",
+    "preset",
     "task_name",
 ]

@@ -43,7 +43,8 @@ class Lab:
         self, *, accuracy: float = 0.9, weights: dict[str, np.ndarray] | None = None, **fields: Any
     ) -> store.Artifact:
         """Plant a model on `digits`: random weights unless given, a card and a test table with this accuracy."""
-        spec = specs.TrainSpec(**{"data": {"dataset": "digits"}, "network": "linear", **fields})
+        fast = specs.preset("fast", "digits")  # what the training page starts with
+        spec = specs.TrainSpec(**{"data": {"dataset": "digits"}, "network": "linear", **fast, **fields})
         names = specs.DATASETS[spec.data.dataset].class_names
         names = names if spec.data.classes is None else tuple(names[c] for c in spec.data.classes)
         shape = specs.DATASETS[spec.data.dataset].shape

@@ -160,11 +160,11 @@ def test_target_is_part_of_what_is_run(lab: Lab, monkeypatch: pytest.MonkeyPatch
     model = lab.model()
     plant(lab, model, target=3)
     app = lab.open("epsilon_sweep")
-    assert app.selectbox(key="epsilon_sweep_target").value == 3
+    assert app.select_slider(key="epsilon_sweep_target").value == 3
     assert app.session_state["epsilon_sweep_metric"] == "success_rate"
     assert "towards class 3" in texts(app)
     submitted = asked(monkeypatch)
-    app.selectbox(key="epsilon_sweep_target").set_value(4).run()
+    app.select_slider(key="epsilon_sweep_target").set_value(4).run()
     app.button(key="epsilon_sweep_run").click().run()
     assert submitted == [specs.CompareSpec(models=(model.id,), eps=LADDER, n=100, target=4)]
 

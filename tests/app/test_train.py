@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.app.conftest import Lab
 
-DEFAULT = specs.TrainSpec()
+DEFAULT = specs.TrainSpec(**specs.preset("fast", "digits"))
 
 
 def texts(app: AppTest) -> str:
@@ -104,7 +104,7 @@ def test_preset_fills_in_the_settings(lab: Lab) -> None:
     assert app.number_input(key="train_epochs").value == 30
     assert app.number_input(key="train_lr").value == 0.001
     app.selectbox(key="train_preset").select("fast").run()
-    assert app.number_input(key="train_epochs").value == specs.TrainSpec().epochs
+    assert app.number_input(key="train_epochs").value == specs.DATASETS["digits"].fast_epochs
 
 
 def test_refused_settings_are_one_sentence_and_nothing_is_lost(lab: Lab) -> None:
@@ -123,6 +123,8 @@ def test_bad_values_in_the_address_fall_back_to_the_default(lab: Lab) -> None:
     app = lab.open("train", train_epochs="many", train_network="resnet9000")
     assert app.number_input(key="train_epochs").value == DEFAULT.epochs
     assert app.selectbox(key="train_network").value == DEFAULT.network
+    app.selectbox(key="train_dataset").select("mnist").run()
+    assert app.number_input(key="train_epochs").value == specs.DATASETS["mnist"].fast_epochs
 
 
 def test_address_may_use_plain_names(lab: Lab) -> None:
