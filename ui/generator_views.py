@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,9 +64,9 @@ def verdict(won: int, of: int, what: str = "pairs") -> None:
         st.error(f"Failed: none of the {of} {what} ends up read as its target.", icon=":material/cancel:")
 
 
-def metrics(card: dict[str, Any], rounds: int) -> None:
-    """The summary figures of an attack."""
-    found = card["metrics"]
+def metrics(result: store.Artifact) -> None:
+    """The summary figures of a finished attack."""
+    found, settings = result.card["metrics"], result.card["spec"]["attack"]
     with st.grid(5, min_column_width=150):
         st.metric(
             "Success rate",
@@ -83,7 +82,7 @@ def metrics(card: dict[str, Any], rounds: int) -> None:
         st.metric(
             "Median ℓ∞", _number(found["median_linf"], ".3g"), help="Largest change of one pixel, of the successes."
         )
-        st.metric("Time", f"{found['seconds']:.1f} s", help=f"{rounds} rounds on {card['device']}.")
+        st.metric("Time", f"{found['seconds']:.1f} s", help=f"{settings['rounds']} rounds on {result.card['device']}.")
 
 
 def grid(pairs: Pairs, kind: str) -> np.ndarray:
