@@ -18,6 +18,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 """Line styles that a second, independent distinction takes, so that colour is never alone."""
 DIVERGING = ((0.0, "#2166ac"), (0.5, "#f7f7f7"), (1.0, "#b2182b"))
 """Signed values: blue is negative, near-white is none, red is positive."""
+_MARKED = "marked"
 _GRID = "rgba(128,140,160,0.22)"
 
 
@@ -225,7 +226,7 @@ def against_eps(
         value: the metric drawn.
         band: the interval's two columns, or None.
         chance: accuracy of guessing, drawn as a dotted line.
-        marked: an ε marked by a vertical line, where a slider stands.
+        marked: an ε marked by a vertical line, where a slider stands; `mark` moves it.
         title: of the vertical axis, if not the metric's name.
         looks: name → places of its colour and its dash, where these mean something (a model, an attack).
         legend: whether the curves are named beside the figure.
@@ -265,10 +266,15 @@ def against_eps(
     if chance is not None:
         figure.add_hline(y=chance, line={"color": "gray", "width": 1, "dash": "dot"}, annotation_text="chance")
     if marked is not None:
-        figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"})
+        figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"}, name=_MARKED)
     figure.update_xaxes(title_text="ε, in units of a pixel's range [0, 1]", rangemode="tozero")
     figure.update_yaxes(title_text=title or value.replace("_", " "), tickformat=".0%", range=[-0.02, 1.02])
     return styled(figure, height=height, showlegend=legend)
+
+
+def mark(figure: go.Figure, x: float) -> go.Figure:
+    """Move the vertical line of a figure that was made with `marked`, in place: far cheaper than making it again."""
+    return figure.update_shapes({"x0": x, "x1": x}, selector={"name": _MARKED})
 
 
 def signed_heatmap(

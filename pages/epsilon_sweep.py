@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from core import figures
@@ -22,8 +23,11 @@ CONFIDENCES = {
 
 
 @st.fragment
-def lookup(curves: Sequence[Curve], chance: float | None) -> None:
-    """The slider and everything under it; moving it draws only this anew, from what is in memory."""
+def lookup(curves: Sequence[Curve], chance: float | None, charts: dict[str, go.Figure]) -> None:
+    """The slider and everything under it; moving it draws only this anew, from what is in memory.
+
+    `charts` keeps the figures that have been drawn: a moved slider only moves a line in them.
+    """
     targeted = curves[0].sweep.target is not None
     slider, what = st.columns([3, 1.3], vertical_alignment="bottom")
     with slider:
@@ -45,7 +49,7 @@ def lookup(curves: Sequence[Curve], chance: float | None) -> None:
         )
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        overlay(curves, eps, metric, metrics[metric], chance)
+        overlay(curves, eps, metric, metrics[metric], chance, charts)
     with right:
         by_name = {curve.name: curve for curve in curves}
         curve = by_name[sweep_choice.one_of(PAGE, "curve", "Images of", list(by_name))]
@@ -54,31 +58,38 @@ def lookup(curves: Sequence[Curve], chance: float | None) -> None:
     st.subheader(f"The five metrics at ε = {controls.both(eps)}", anchor=False)
     figures_at(curves, eps)
     st.subheader("Confidence", anchor=False)
-    confidence(curves, eps)
+    confidence(curves, eps, charts)
     if columns:
         st.subheader("The same images at every ε", anchor=False)
         every_eps(curve, columns)
 
 
-def overlay(curves: Sequence[Curve], eps: float, metric: str, title: str, chance: float | None) -> None:
+def overlay(
+    curves: Sequence[Curve],
+    eps: float,
+    metric: str,
+    title: str,
+    chance: float | None,
+    charts: dict[str, go.Figure],
+) -> None:
     """The curves with their intervals, chance, and the slider's ε."""
     success = metric == "success_rate"
-    with st.container(key=f"{PAGE}_overlay"):
-        st.plotly_chart(
-            figures.against_eps(
-                {curve.name: curve.rows for curve in curves},
-                value=metric,
-                band=("success_low", "success_high") if success else ("low", "high"),
-                chance=None if success else chance,
-                marked=eps,
-                title=title.lower(),
-                looks=sweep_views.looks(curves),
-            ),
-            key=f"{PAGE}_curves",
-            alt=f"{title} against ε: "
-            + "; ".join(f"{c.name} {c.at(eps)[metric] or 0:.1%} at ε = {eps:g}" for c in curves),
-            config=CONFIG,
+    if metric not in charts:
+        charts[metric] = figures.against_eps(
+            {curve.name: curve.rows for curve in curves},
+            value=metric,
+            band=("success_low", "success_high") if success else ("low", "high"),
+            chance=None if success else chance,
+            marked=eps,
+            title=title.lower(),
+            looks=sweep_views.looks(curves),
         )
+    st.plotly_chart(
+        figures.mark(charts[metric], eps),
+        key=f"{PAGE}_curves",
+        alt=f"{title} against ε: " + "; ".join(f"{c.name} {c.at(eps)[metric] or 0:.1%} at ε = {eps:g}" for c in curves),
+        config=CONFIG,
+    )
     st.caption("Bands: exact 95 % intervals (Clopper–Pearson) for the n images. Dashed: the slider's ε.")
 
 
@@ -97,23 +108,24 @@ def figures_at(curves: Sequence[Curve], eps: float) -> None:
     sweep_views.metric_table(frame, first=("curve", "n"), key=f"{PAGE}_metrics", alt=f"Five metrics at ε = {eps:g}")
 
 
-def confidence(curves: Sequence[Curve], eps: float) -> None:
+def confidence(curves: Sequence[Curve], eps: float, charts: dict[str, go.Figure]) -> None:
     """Mean confidence, and the same when correct and when wrong, against ε."""
-    rows = {curve.name: curve.rows for curve in curves}
     for column, (value, text) in zip(st.columns(3), CONFIDENCES.items(), strict=True):
+        if value not in charts:
+            charts[value] = figures.against_eps(
+                {curve.name: curve.rows for curve in curves},
+                value=value,
+                band=None,
+                marked=eps,
+                title="mean confidence",
+                looks=sweep_views.looks(curves),
+                legend=False,
+                height=230,
+            ).update_layout(margin={"t": 8})
         with column:
             st.markdown(f"**{text[0].upper()}{text[1:]}**")
             st.plotly_chart(
-                figures.against_eps(
-                    rows,
-                    value=value,
-                    band=None,
-                    marked=eps,
-                    title="mean confidence",
-                    looks=sweep_views.looks(curves),
-                    legend=False,
-                    height=230,
-                ).update_layout(margin={"t": 8}),
+                figures.mark(charts[value], eps),
                 key=f"{PAGE}_{value}",
                 alt=f"Mean confidence ({text}) against ε",
                 config={**CONFIG, "displayModeBar": False},
@@ -205,7 +217,7 @@ sweep_choice.run_missing(PAGE, spec, models, missing)
 if not curves:
     st.stop()
 
-lookup(curves, sweep_notes.chance_of([curve.model for curve in curves]))
+lookup(curves, sweep_notes.chance_of([curve.model for curve in curves]), {})
 
 st.subheader("Take away", anchor=False)
 lines = "\n".join(curve.provenance() for curve in curves)

@@ -16,6 +16,7 @@ from ui.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, shor
 def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
     """Draw the choice of models, attacks, ladder of ε, n and target; None when it cannot be run (which was said)."""
     _first_view(page)
+    _pin(page)
     with st.container(border=True):
         models = model_picker.pick_many(page, start=start)
         if not models:
@@ -28,18 +29,16 @@ def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.
             selection_mode="multi",
             default=["fgsm"],
             format_func=TITLES.__getitem__,
-            help="FGSM: one step along the sign of the gradient. PGD: many small steps, projected back into the ball. "
-            "Dense formula: the smallest equal change of all pixels that the Jacobian predicts to be enough.",
+            help="\n\n".join(f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.SWEEPABLE) if cls),
             key=key,
             **controls.KEEP,
         )
-        ladder, count, towards = st.columns([3, 1, 1.4])
+        ladder, count = st.columns([3, 1])
         with ladder:
             eps = controls.eps_ladder(page)
         with count:
             n = controls.field(page, specs.CompareSpec, "n")
-        with towards:
-            target = _target(page, models)
+        target = _target(page, models)
         with st.expander("Settings of the attacks", icon=":material/tune:"):
             settings, seed = _settings(page, kinds)
     if not kinds:
@@ -71,19 +70,17 @@ def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]
     """The settings of each method (defaults of those not chosen), and the seed."""
     settings: dict[str, dict[str, Any]] = {kind["name"]: {} for kind in KINDS.values()}
     wanted = {KINDS[kind]["name"] for kind in kinds}
-    if "fgsm" in wanted:
-        st.markdown("**FGSM**")
-        settings["fgsm"] = controls.method_settings(page, "fgsm")
-        st.caption(
-            "On: x' = clip(x + ε·sign ∇ₓJ, 0, 1), an image again. Off: the exercise's literal x + ε·sign ∇ₓJ, whose "
-            "pixels leave [0, 1]; it is no image any more, and usually fools the model more often."
-        )
-    if "pgd" in wanted:
-        st.markdown("**PGD**")
-        settings["pgd"] = controls.method_settings(page, "pgd", skip=("norm",))
-    if "jacobian_dense" in wanted:
-        st.markdown("**Dense formula**")
-        settings["jacobian_dense"] = controls.method_settings(page, "jacobian_dense")
+    for name in settings:
+        if name not in wanted or len(specs.METHODS[name].model_fields) == 1:
+            continue
+        st.markdown(f"**{specs.METHODS[name].title}**", help=specs.METHODS[name].help)
+        settings[name] = controls.method_settings(page, name, skip=("norm",))
+        if name == "fgsm":
+            st.caption(
+                "Clipped: x' = clip(x + ε·sign ∇ₓJ, 0, 1), an image again. Not clipped: the exercise's literal "
+                "x + ε·sign ∇ₓJ, whose pixels leave [0, 1]; it is no image any more, and usually fools the model more "
+                "often."
+            )
     with st.columns(3)[0]:
         seed = controls.field(page, specs.CompareSpec, "seed")
     return settings, seed
@@ -103,7 +100,7 @@ def _first_view(page: str) -> None:
         for result in store.results(model.id, store.default_root())
         if result.card["task"] == "sweep"
     ]
-    done = [(when, model, spec) for when, model, spec in done if spec.threshold == 0]
+    done = [(when, model, spec) for when, model, spec in done if spec.threshold == 0 and kind_of(spec.attack) in KINDS]
     if not done:
         return
     _, first, newest = max(done, key=lambda item: item[0])
@@ -132,6 +129,30 @@ def _first_view(page: str) -> None:
     }
     for name, value in values.items():
         st.session_state[f"{page}_{name}"] = value
+    st.rerun()  # `_pin` can then write them into the address
+
+
+def _pin(page: str) -> None:
+    """Write into the address what was set by other means than a click: by the first view, or by another page.
+
+    Streamlit does so for a widget that was known before this run and is set by code in this run.
+    """
+    for name in _names():
+        key = f"{page}_{name}"
+        if key in st.session_state:
+            st.session_state[key] = st.session_state[key]
+
+
+def _names() -> list[str]:
+    """Second halves of the keys of all widgets that belong to the choice, the slider among them."""
+    methods = {str(kind["name"]): specs.METHODS[str(kind["name"])] for kind in KINDS.values()}
+    settings = [
+        f"{method}_{name}"
+        for method, cls in methods.items()
+        for name in cls.model_fields
+        if name not in ("name", "norm")
+    ]
+    return ["models", "attacks", "eps", "n", "seed", "target", "at", *settings]
 
 
 def run_missing(
@@ -208,8 +229,5 @@ def only(key: str, options: Sequence[Any]) -> None:
 
 def handed_over(page: str, other: str) -> dict[str, Any]:
     """The settings of this page's choice as the state of the same widgets of another page, for `routes.go`."""
-    methods = {str(kind["name"]) for kind in KINDS.values()}
-    names = ["models", "attacks", "eps", "n", "seed", "target", "at"]
-    names += [f"{method}_{name}" for method in methods for name in specs.METHODS[method].model_fields if name != "name"]
-    held = {name: st.session_state.get(f"{page}_{name}") for name in names}
+    held = {name: st.session_state.get(f"{page}_{name}") for name in _names()}
     return {f"{other}_{name}": value for name, value in held.items() if value is not None}

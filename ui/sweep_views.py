@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,23 @@ import streamlit as st
 from core import specs, store
 from ui import controls, downloads, provenance, sources
 
-KINDS: dict[str, dict[str, str]] = {
-    "fgsm": {"name": "fgsm"},
-    "pgd_linf": {"name": "pgd", "norm": "linf"},
-    "pgd_l2": {"name": "pgd", "norm": "l2"},
-    "jacobian_dense": {"name": "jacobian_dense"},
-}
+
+def _kinds() -> dict[str, tuple[str, dict[str, str]]]:
+    """Each method that gives a curve over ε, once for each of its norms: kind → title, fields of the spec."""
+    found = {}
+    for name in specs.SWEEPABLE:
+        cls = specs.METHODS[name]
+        norms = get_args(cls.model_fields["norm"].annotation) if "norm" in cls.model_fields else ()
+        for norm in norms:
+            found[f"{name}_{norm}"] = (f"{cls.title} {controls.say(norm)}", {"name": name, "norm": norm})
+        if not norms:
+            found[name] = (cls.title, {"name": name})
+    return found
+
+
+KINDS = {kind: fields for kind, (_, fields) in _kinds().items()}
 """The attacks on offer: a method, and its norm where it has several."""
-TITLES = {"fgsm": "FGSM", "pgd_linf": "PGD ℓ∞", "pgd_l2": "PGD ℓ2", "jacobian_dense": "Dense formula"}
+TITLES = {kind: title for kind, (title, _) in _kinds().items()} | {"jacobian_dense": "Dense formula"}
 METRICS = {
     "accuracy": ("Correct", "Share of the n images that are read correctly."),
     "interval": ("95 % interval", "Exact interval of that share (Clopper–Pearson)."),
@@ -68,8 +77,12 @@ class Curve:
         return _arrays(self.result, self.result.card["sha256"], "gallery")
 
     def tests(self) -> pd.DataFrame:
-        """What the model says of the whole test set, unchanged; a row an image, by index."""
-        return _table(self.model, self.model.card["sha256"], "test").set_index("index")
+        """What the model says of the whole test set, unchanged, by index; shared, as above."""
+        return _tests(self.model, self.model.card["sha256"])
+
+    def kept(self) -> list[list[tuple[int, float]]]:
+        """(class, confidence) of each kept picture: first unchanged, then at each ε; shared, as above."""
+        return _kept(self, self.result.card["sha256"])
 
     def provenance(self) -> str:
         """Where the curve comes from, in a line."""
@@ -92,6 +105,22 @@ def _table(_artifact: store.Artifact, sha256: str, name: str) -> pd.DataFrame:
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
+def _tests(_model: store.Artifact, sha256: str) -> pd.DataFrame:
+    return _model.table("test").set_index("index")
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _kept(_curve: Curve, sha256: str) -> list[list[tuple[int, float]]]:
+    index, images = _curve.gallery()["index"], _curve.images()
+    at = [images[images["eps"] == eps].set_index("index") for eps in _curve.sweep.eps]
+    return [_pairs(table.loc[index]) for table in (_curve.tests(), *at)]
+
+
+def _pairs(table: pd.DataFrame) -> list[tuple[int, float]]:
+    return [(int(pred), float(sure)) for pred, sure in zip(table["pred"], table["confidence"], strict=True)]
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
 def _arrays(_artifact: store.Artifact, sha256: str, name: str) -> dict[str, np.ndarray]:
     return _artifact.arrays(name)
 
@@ -106,24 +135,20 @@ def norm_of(method: specs.Method) -> specs.Norm:
 
 def attack_text(method: specs.Method) -> str:
     """An attack as people read it, with the settings that are not its defaults: `PGD ℓ2, steps 100`."""
-    kind = kind_of(method)
     changed = method.model_dump(exclude_defaults=True, exclude={"name", "norm"})
     words = [
-        {"clip": "unclipped", "boxed": "unboxed", "random_start": "no random start"}[name]
+        {"clip": "unclipped", "boxed": "unboxed"}.get(name, f"no {name.replace('_', ' ')}")
         if value is False
         else f"{name.replace('_', ' ')} {controls.say(value)}"
         for name, value in changed.items()
     ]
-    return ", ".join([TITLES[kind], *words])
+    return ", ".join([TITLES[kind_of(method)], *words])
 
 
 def kind_of(method: specs.Method) -> str:
     """Which of `KINDS` a method is."""
-    return next(
-        kind
-        for kind, fields in KINDS.items()
-        if fields["name"] == method.slug() and fields.get("norm", norm_of(method)) == norm_of(method)
-    )
+    norm = getattr(method, "norm", None)
+    return method.slug() if norm is None else f"{method.slug()}_{norm}"
 
 
 def short_names(models: Sequence[store.Artifact]) -> dict[str, str]:
@@ -176,14 +201,8 @@ def readings(
     curve: Curve, places: Sequence[int], eps: float
 ) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """(class, confidence) of the kept pictures at these places: unchanged, and at this ε."""
-    index = curve.gallery()["index"][list(places)]
-    now = curve.images()
-    now = now[now["eps"] == eps].set_index("index")
-    return _pairs(curve.tests().loc[index]), _pairs(now.loc[index])
-
-
-def _pairs(table: pd.DataFrame) -> list[tuple[int, float]]:
-    return [(int(pred), float(sure)) for pred, sure in zip(table["pred"], table["confidence"], strict=True)]
+    kept, step = curve.kept(), 1 + curve.sweep.eps.index(eps)
+    return [kept[0][place] for place in places], [kept[step][place] for place in places]
 
 
 def looks(curves: Sequence[Curve]) -> dict[str, tuple[int, int]]:
