@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from core import jobs, specs, store
 from ui import controls, model_picker, sources
@@ -129,18 +131,19 @@ def _first_view(page: str) -> None:
     }
     for name, value in values.items():
         st.session_state[f"{page}_{name}"] = value
-    st.rerun()  # `_pin` can then write them into the address
 
 
 def _pin(page: str) -> None:
-    """Write into the address what was set by other means than a click: by the first view, or by another page.
-
-    Streamlit does so for a widget that was known before this run and is set by code in this run.
-    """
+    """Write into the address what was set by other means than a click: by the first view, or by another page."""
     for name in _names():
         key = f"{page}_{name}"
-        if key in st.session_state:
-            st.session_state[key] = st.session_state[key]
+        if key not in st.session_state:
+            continue
+        value = st.session_state[key]
+        with contextlib.suppress(StreamlitAPIException):  # once the widget is bound, the next line is enough
+            words = [str(item) for item in value] if isinstance(value, list) else str(value)
+            st.query_params[key] = str(value).lower() if isinstance(value, bool) else words
+        st.session_state[key] = value
 
 
 def _names() -> list[str]:

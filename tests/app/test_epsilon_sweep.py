@@ -90,6 +90,8 @@ def test_first_view_starts_from_what_was_run(lab: Lab) -> None:
     assert app.session_state["epsilon_sweep_attacks"] == ["fgsm", "pgd_linf"]
     assert app.number_input(key="epsilon_sweep_pgd_steps").value == 7
     assert app.number_input(key="epsilon_sweep_n").value == 100
+    assert set(app.query_params["epsilon_sweep_attacks"]) == {"FGSM", "PGD ℓ∞"}, "the address reproduces the view"
+    assert len(app.query_params["epsilon_sweep_models"]) == 2
     said = texts(app)
     assert "1 of 4 not run yet" in said
     assert "Linear · PGD ℓ∞, steps 7." in said
