@@ -8,6 +8,13 @@
     generator    exercise set 1's generators, trained in turns
     jacobian     derivatives of logits and scores; the dense formula
     sparse       few features, greedily, then pruned
+    smallest     what the attacks on the smallest perturbation share: best so far, bisection
+    deepfool     to the linearised boundary, exactly, inside the box; l2 and linf
+    carlini_wagner   squared distance plus margin, searched trade-off; l2
+    ddn          direction and norm apart, along the boundary; l2
+    fmn          a ball that follows the boundary; linf, l2, l1, l0
+    sigma_zero   a smooth count of features; l0
+    pruning      fewer features of an image that fools
 
 Every attack is a function `attack(model, x, y, *, ..., y_target=None, on_progress=None) -> AttackResult`; `run_method`
 calls the one that a spec describes.
@@ -21,11 +28,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core import specs
+from core.attacks.carlini_wagner import carlini_wagner
+from core.attacks.ddn import ddn
+from core.attacks.deepfool import deepfool
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
+from core.attacks.fmn import fmn
 from core.attacks.generator import generator_attack
 from core.attacks.jacobian import jacobian, jacobian_dense
 from core.attacks.pgd import pgd
+from core.attacks.sigma_zero import sigma_zero
 from core.attacks.sparse import jacobian_sparse
 from core.progress import Progress
 
@@ -35,6 +47,11 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.GeneratorMethod: generator_attack,
     specs.JacobianSparse: jacobian_sparse,
     specs.JacobianDense: jacobian_dense,
+    specs.DeepFool: deepfool,
+    specs.CarliniWagner: carlini_wagner,
+    specs.Ddn: ddn,
+    specs.Fmn: fmn,
+    specs.SigmaZero: sigma_zero,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
 
@@ -88,13 +105,18 @@ __all__ = [
     "METHODS",
     "AttackResult",
     "Streams",
+    "carlini_wagner",
+    "ddn",
+    "deepfool",
     "fgsm",
     "fgsm_direction",
     "fgsm_step",
+    "fmn",
     "generator_attack",
     "jacobian",
     "jacobian_dense",
     "jacobian_sparse",
     "pgd",
     "run_method",
+    "sigma_zero",
 ]

@@ -39,6 +39,14 @@ def distances(x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> d
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
+def norm_of(delta: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:
+    """Length of each perturbation in its own dtype: quick, for use inside a loop; `distances` has the last word."""
+    flat = delta.flatten(1)
+    if norm == "l0":
+        return (flat != 0).sum(1).to(delta.dtype)
+    return torch.linalg.vector_norm(flat, {"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
+
+
 def linf_bounds(
     x: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"], *, boxed: bool = True
 ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
@@ -171,6 +179,21 @@ def project_l1_box(
     moved = torch.minimum((size - threshold.clamp(min=0)).clamp(min=0), room)
     moved = torch.where(inside[:, None], torch.minimum(size, room), moved)
     return (delta.sign().flatten(1) * moved).view_as(delta)
+
+
+def project_l0_box(
+    delta: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"]
+) -> Float[Tensor, "n c h w"]:
+    """Nearest perturbation in the box with at most floor(eps) features: those whose loss would cost the most stay.
+
+    Dropping feature j costs delta_j^2, keeping it only (delta_j - c_j)^2, c_j being delta_j cut to the box.
+    """
+    cut = project_box(delta, x).flatten(1)
+    full = delta.flatten(1)
+    order = (full.square() - (full - cut).square()).argsort(dim=1, descending=True, stable=True)
+    rank = torch.arange(full.shape[1], device=x.device).expand_as(order)
+    kept = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, rank < eps.floor()[:, None])
+    return torch.where(kept, cut, 0).view_as(delta)
 
 
 def water_level(

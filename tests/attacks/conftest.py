@@ -17,6 +17,8 @@ from torch import Tensor, nn
 NAMES: tuple[Any, ...] = (
     Literal["ce", "margin"],
     Literal["linf", "l2"],
+    Literal["l2", "linf"],
+    Literal["linf", "l2", "l1", "l0"],
     Literal["random", "image"],
     Literal["mse", "ce", "margin"],
     Literal["linear", "deep"],
@@ -67,6 +69,14 @@ def _dense(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackR
     return core.attacks.jacobian_dense(model, x, y, **options)
 
 
+def _smallest(name: str, **settings: object) -> Attack:
+    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
+        options.pop("streams", None)
+        return getattr(core.attacks, name)(model, x, y, **settings, **options)
+
+    return attack
+
+
 ATTACKS: dict[str, Attack] = {
     "fgsm": _fgsm,
     "pgd-linf": _pgd("linf"),
@@ -74,6 +84,12 @@ ATTACKS: dict[str, Attack] = {
     "generator": _generator,
     "sparse": _sparse,
     "dense": _dense,
+    "deepfool-l2": _smallest("deepfool"),
+    "deepfool-linf": _smallest("deepfool", norm="linf"),
+    "carlini_wagner": _smallest("carlini_wagner", searches=3, steps=20, lr=0.1),
+    "ddn": _smallest("ddn", steps=30),
+    **{f"fmn-{norm}": _smallest("fmn", norm=norm, steps=30) for norm in ("linf", "l2", "l1", "l0")},
+    "sigma_zero": _smallest("sigma_zero", steps=40),
 }
 """Every attack with small settings; `eps` may be given to the first three, `streams` to all (some ignore it)."""
 

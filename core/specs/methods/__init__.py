@@ -4,6 +4,7 @@ base        what every method says of itself
 gradient    following the gradient inside a budget: FGSM, PGD
 generator   exercise set 1
 jacobian    read off the Jacobian: sparse, dense
+smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from core.specs.methods.base import Method, Norm
 from core.specs.methods.generator import GeneratorMethod
 from core.specs.methods.gradient import Fgsm, Pgd
 from core.specs.methods.jacobian import JacobianDense, JacobianSparse
+from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, SigmaZero
 
 AnyMethod = Annotated[
-    Fgsm | Pgd | GeneratorMethod | JacobianSparse | JacobianDense,
+    Fgsm | Pgd | GeneratorMethod | JacobianSparse | JacobianDense | DeepFool | CarliniWagner | Ddn | Fmn | SigmaZero,
     Field(discriminator="name"),
 ]
 METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cls in get_args(get_args(AnyMethod)[0])}
@@ -38,7 +40,11 @@ MethodField = Annotated[AnyMethod, BeforeValidator(_method_from_name)]
 __all__ = [
     "METHODS",
     "AnyMethod",
+    "CarliniWagner",
+    "Ddn",
+    "DeepFool",
     "Fgsm",
+    "Fmn",
     "GeneratorMethod",
     "JacobianDense",
     "JacobianSparse",
@@ -46,4 +52,5 @@ __all__ = [
     "MethodField",
     "Norm",
     "Pgd",
+    "SigmaZero",
 ]

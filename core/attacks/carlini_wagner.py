@@ -1,0 +1,93 @@
+"""Carlini and Wagner's l2 attack, without its frozen pixels.
+
+Source: Carlini and Wagner 2017, arXiv 1608.04644, section VI. Departures: the box is kept by projection and not by
+x = tanh(w), which has no slope at exactly 0 and 1, where most pixels of MNIST are; the margin is divided by the length
+of its gradient at the image, so that it is a distance and the trade-off c needs no tuning to the logits' scale; the
+search for c starts at twice what a linear model needs.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine import AttackResult, check, frozen
+from core.attacks.geometry import norm_of, per_image, project_box
+from core.attacks.losses import Goal
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine
+from core.progress import Progress
+
+BETA1, BETA2 = 0.9, 0.999
+"""Adam's decay of its two running means."""
+GROWTH = 4.0
+"""Factor on c while no c has fooled the image yet."""
+
+
+def carlini_wagner(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    searches: int = 5,
+    steps: int = 100,
+    lr: float = 0.1,
+    y_target: Int[Tensor, " n"] | None = None,
+    batch: int = SMALLEST_BATCH,
+    on_progress: Progress | None = None,
+) -> AttackResult:
+    """Find a small l2 perturbation: descend on ||delta||^2 + c max(margin, 0), with a c for each image by bisection.
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 true classes.
+        searches: values of c tried for each image, at least 1.
+        steps: Adam steps for each c, at least 1.
+        lr: Adam's first learning rate, as a share of the distance that a linear model would have (but at most of 1);
+            falls by a cosine to a hundredth.
+        y_target: (N,) int64; given, the attack goes towards these classes.
+        batch: images under attack at once.
+        on_progress: called each step with images done, all, share of `success`.
+
+    Returns:
+        The smallest fooling iterate of all; images fooled before, and those that withstand, come back unchanged.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    check_counts(searches=searches, steps=steps, batch=batch)
+    check_positive(lr=lr)
+    check(model, x, y, y_target=y_target)
+    rates = cosine(lr, lr / 100, steps)
+    tiny = torch.finfo(x.dtype).tiny
+    with frozen(model):
+        best = Smallest.start(model, x, Goal.of(y, y_target), "l2", batch, on_progress)
+        for rows in best.chunks():
+            image = x[rows]
+            _, slope, value = best.step(rows, image, "margin")
+            length = norm_of(slope, "l2")
+            scale = torch.where(length > 0, 1 / length.clamp(min=tiny), 0).nan_to_num(0.0, 0.0, 0.0)
+            # on a linear model c fools exactly when it is above twice the distance
+            trade = (4 * value * scale).nan_to_num(1.0).clamp(1e-3, 1e6)
+            # Adam's steps have the size of its rate whatever the gradient: small where the boundary is near
+            near = per_image((value * scale).nan_to_num(1.0).clamp(1e-3, 1), image)
+            low, high = torch.zeros_like(trade), torch.full_like(trade, torch.inf)
+            for search in range(searches):
+                delta, mean, square = (torch.zeros_like(image) for _ in range(3))
+                hit = torch.zeros_like(rows, dtype=torch.bool)
+                for k in range(steps):
+                    fooled, slope, _ = best.step(rows, (image + delta).clamp(0, 1), "margin")
+                    hit |= fooled
+                    weight = torch.where(fooled, 0, trade * scale)
+                    descent = 2 * delta + per_image(weight, slope) * slope
+                    mean = BETA1 * mean + (1 - BETA1) * descent
+                    square = BETA2 * square + (1 - BETA2) * descent.square()
+                    spread = (square / (1 - BETA2 ** (k + 1))).sqrt() + 1e-8
+                    move = rates[k] * near * (mean / (1 - BETA1 ** (k + 1))) / spread
+                    delta = project_box(delta - move, image)
+                    best.report(rows, (search * steps + k) / (searches * steps))
+                hit |= best.look(rows, (image + delta).clamp(0, 1))
+                low, high = torch.where(hit, low, trade), torch.where(hit, trade, high)
+                trade = torch.where(high < torch.inf, (low + high) / 2, trade * GROWTH)
+        return best.result()

@@ -1,0 +1,125 @@
+"""DeepFool: step to the boundary that a linear model would have, until it is crossed.
+
+Source: Moosavi-Dezfooli, Fawzi, Frossard 2016, arXiv 1511.04599, algorithm 2. Departures: each step is the exact
+solution for the linearised model *inside the box* [0, 1] (MATHEMATICS sections 1 and 2), so a linear model takes one
+step and gets its optimum, up to the overshoot; it can be targeted; fooled images leave the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine import AttackResult, check, frozen, input_gradient
+from core.attacks.geometry import norm_of, water_level
+from core.attacks.losses import Goal
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts
+from core.progress import Progress
+
+NORMS = ("l2", "linf")
+
+
+def deepfool(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    norm: Literal["l2", "linf"] = "l2",
+    steps: int = 50,
+    overshoot: float = 0.02,
+    candidates: int = 10,
+    y_target: Int[Tensor, " n"] | None = None,
+    batch: int = SMALLEST_BATCH,
+    on_progress: Progress | None = None,
+) -> AttackResult:
+    """Find a small perturbation quickly: a few steps, each to the nearest linearised boundary.
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 true classes.
+        norm: what is to be small.
+        steps: at most so many, at least 1.
+        overshoot: the total change is multiplied by 1 plus this, to cross the boundary and not only reach it.
+        candidates: how many of the strongest other classes are looked at, each for one backward pass a step.
+        y_target: (N,) int64; given, the steps go to the boundary between the target and its strongest rival.
+        batch: images under attack at once.
+        on_progress: called each step with images done, all, share of `success`.
+
+    Returns:
+        The first fooling iterate; images fooled before, and those that withstand, come back unchanged.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    check_counts(steps=steps, candidates=candidates, batch=batch)
+    if norm not in NORMS:
+        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    if not 0 <= overshoot < 1:
+        raise ValueError(f"overshoot: expected a number in [0, 1), got {overshoot}")
+    check(model, x, y, y_target=y_target)
+    with frozen(model):
+        best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
+        for chunk in best.chunks():
+            rows, total = chunk, torch.zeros_like(x[chunk])
+            for _ in range(steps):
+                point = (x[rows] + (1 + overshoot) * total).clamp(0, 1)
+                leaf = point.requires_grad_()
+                logits = model(leaf)
+                needs = _needs(logits, best.goal.take(rows), candidates)
+                point = point.detach()
+                nearest, move = torch.full_like(needs[0].detach(), torch.inf), torch.zeros_like(point)
+                for need in needs:
+                    slope = input_gradient(need.sum(), leaf, retain_graph=True)
+                    step, size = boxed_step(slope, need.detach(), point, norm)
+                    nearer = size < nearest
+                    move[nearer], nearest[nearer] = step[nearer], size[nearer]
+                best.backwards[rows] += len(needs)
+                fooled = best.offer(rows, point, logits.detach())
+                # no boundary in reach, by first order: this image gives up
+                stay = ~fooled & nearest.isfinite() & move.flatten(1).any(1)
+                rows, total = rows[stay], (total + move)[stay]
+                best.report(chunk, 1 - len(rows) / len(chunk))
+                if not len(rows):
+                    break
+            if len(rows):
+                best.look(rows, (x[rows] + (1 + overshoot) * total).clamp(0, 1))
+        return best.result()
+
+
+def _needs(logits: Tensor, goal: Goal, candidates: int) -> list[Tensor]:
+    """What each boundary needs, (n,) each and differentiable: logit gaps that fall to 0 on it."""
+    own = logits.gather(1, goal.label[:, None])
+    others = logits.scatter(1, goal.label[:, None], -torch.inf)
+    if goal.targeted:
+        return [others.max(1).values - own[:, 0]]
+    strongest = others.topk(min(candidates, logits.shape[1] - 1), dim=1).values
+    return list((own - strongest).unbind(1))
+
+
+def boxed_step(slope: Tensor, need: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+    """The smallest change inside the box that lowers a linear function by `need` (MATHEMATICS section 1).
+
+    linf moves every feature by min(eps, u_j); l2 by min(level |w_j|, u_j), which is the same water level with weights
+    w_j^2 and room u_j / |w_j|.
+
+    Returns:
+        step: like `slope` (n, C, H, W). size: (n,) its length; inf where the box has no such change.
+    """
+    weight = slope.flatten(1).abs()
+    room = torch.where(slope > 0, point, 1 - point).flatten(1)
+    if norm == "linf":
+        level = water_level(weight, room, need)
+        size = torch.minimum(level[:, None], room)
+    else:  # scaled to a largest weight of 1, so that no square underflows
+        weight = weight / weight.amax(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+        need = need / norm_of(slope, "linf").clamp(min=torch.finfo(weight.dtype).tiny)
+        ratio = torch.where(weight > 0, room / weight.clamp(min=torch.finfo(weight.dtype).tiny), 0)
+        level = water_level(weight.square(), ratio, need)
+        size = torch.minimum(level.clamp(max=torch.finfo(level.dtype).max)[:, None] * weight, room)
+    size = torch.where(weight > 0, size, 0)
+    step = -slope.sign() * size.view_as(slope)
+    return step, torch.where(level < torch.inf, norm_of(step, norm), torch.inf)

@@ -1,0 +1,158 @@
+"""What the attacks that look for the smallest perturbation share: the best image so far, its cost, bisection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from core.attacks.engine import AttackResult, finish, gradient_step, predict
+from core.attacks.geometry import norm_of, per_image, project_l1, project_l2, project_linf
+from core.attacks.losses import Goal, Loss
+from core.progress import Progress
+
+SMALLEST_BATCH = 128
+"""Images under attack at once, as in PGD: more do not fit a core's cache."""
+
+
+@dataclass
+class Smallest:
+    """The smallest fooling image found for each row, and the passes spent; changed in place. Use it while frozen.
+
+    Attributes:
+        model: the frozen model.
+        x: (N, C, H, W) the images.
+        goal: what counts as fooled.
+        norm: what is to be small.
+        x_adv: (N, C, H, W) the smallest fooling image offered so far, else `x`.
+        size: (N,) its distance, inf where nothing has fooled yet.
+        forwards: (N,) int64 passes.
+        backwards: (N,) int64 passes.
+        batch: images at once.
+        on_progress: called by `report`.
+        done: images that are finished.
+    """
+
+    model: nn.Module
+    x: Tensor
+    goal: Goal
+    norm: str
+    x_adv: Tensor
+    size: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    batch: int
+    on_progress: Progress | None
+    done: int = 0
+
+    @classmethod
+    def start(
+        cls, model: nn.Module, x: Tensor, goal: Goal, norm: str, batch: int, on_progress: Progress | None
+    ) -> Smallest:
+        """One forward pass: images that fool already have distance 0."""
+        fooled = goal.reached(predict(model, x, batch))
+        size = torch.where(fooled, 0.0, torch.inf).to(x.dtype)
+        ones, zeros = torch.ones_like(goal.label), torch.zeros_like(goal.label)
+        return cls(model, x, goal, norm, x.clone(), size, ones, zeros, batch, on_progress, int(fooled.sum()))
+
+    def chunks(self) -> Iterator[Tensor]:
+        """The images that did not fool at the start, `batch` of them at a time; each chunk is done after its turn."""
+        for rows in (self.size > 0).nonzero()[:, 0].split(self.batch):
+            if not len(rows):  # an empty tensor splits into one empty part
+                break
+            yield rows
+            self.done += len(rows)
+            self.report(rows[:0], 0.0)
+
+    def step(self, rows: Tensor, point: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+        """One forward and one backward pass of `point`, which is kept where it fools and is smaller.
+
+        Returns:
+            fooled: (n,) bool. gradient: (n, C, H, W) of the loss. value: (n,) the loss, which is to be lowered.
+        """
+        part = self.goal.take(rows)
+        logits, gradient = gradient_step(self.model, point, part, loss)
+        self.backwards[rows] += 1
+        return self.offer(rows, point, logits), gradient, part.loss(logits, loss)
+
+    def look(self, rows: Tensor, point: Tensor) -> Tensor:
+        """One forward pass of `point`, which is kept where it fools and is smaller; returns fooled (n,) bool."""
+        return self.offer(rows, point, predict(self.model, point, self.batch)) if len(rows) else rows.bool()
+
+    def margin(self, rows: Tensor, point: Tensor) -> Tensor:
+        """One forward pass of `point`, which is kept where it fools and is smaller; returns its margin (n,)."""
+        logits = predict(self.model, point, self.batch)
+        self.offer(rows, point, logits)
+        return self.goal.take(rows).margin(logits)
+
+    def offer(self, rows: Tensor, point: Tensor, logits: Tensor) -> Tensor:
+        """Count a forward pass of `point`; keep it where it fools and is smaller; returns fooled (n,) bool."""
+        self.forwards[rows] += 1
+        fooled = self.goal.take(rows).reached(logits)
+        size = norm_of(point - self.x[rows], self.norm)
+        better = fooled & (size < self.size[rows])
+        self.x_adv[rows[better]], self.size[rows[better]] = point[better], size[better]
+        return fooled
+
+    def bisect(self, rows: Tensor, rounds: int) -> None:
+        """Shrink what was found towards `x`, one forward pass a round: the nearest point of ever smaller balls.
+
+        Images that have nothing to shrink are left out. Assumes that the fooling part of the way is in one piece;
+        where it is not, the result still fools but may not be the smallest on the way.
+        """
+        rows = rows[(self.size[rows] > 0) & (self.size[rows] < torch.inf)]
+        if not len(rows):
+            return
+        project = {"linf": project_linf, "l2": project_l2, "l1": project_l1}[self.norm]
+        x, delta, size = self.x[rows], self.x_adv[rows] - self.x[rows], self.size[rows]
+        low, high = torch.zeros_like(size), torch.ones_like(size)
+        for _ in range(rounds):
+            middle = (low + high) / 2
+            fooled = self.look(rows, (x + project(delta, middle * size)).clamp(0, 1))
+            low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
+
+    def report(self, rows: Tensor, share: float) -> None:
+        """Tell the progress when `share` of the work on the chunk `rows` is done."""
+        if self.on_progress:
+            fooled = (self.size < torch.inf).float().mean().item()
+            self.on_progress(self.done + int(share * len(rows)), len(self.x), success=fooled)
+
+    def result(self, trace: dict[str, Tensor] | None = None) -> AttackResult:
+        """Verified. A failed image is unchanged."""
+        found = self.size < torch.inf
+        if not len(found) or not self.done:  # nothing was reported yet
+            self.report(found[:0], 0.0)
+        return finish(
+            self.model, self.x, self.x_adv, self.goal, found, self.forwards, self.backwards, trace, self.batch
+        )
+
+
+def cosine(first: float, last: float, steps: int) -> list[float]:
+    """`steps` numbers that fall from `first` to `last` by half a cosine."""
+    turns = [math.cos(math.pi * k / max(1, steps - 1)) for k in range(steps)]
+    return [last + (first - last) * (1 + turn) / 2 for turn in turns]
+
+
+def unit(gradient: Tensor) -> Tensor:
+    """Each gradient divided by its l2 norm; 0 stays 0."""
+    length = norm_of(gradient, "l2")
+    return gradient * per_image(
+        torch.where(length > 0, 1 / length.clamp(min=torch.finfo(length.dtype).tiny), 0), gradient
+    )
+
+
+def check_counts(**counts: int) -> None:
+    """Raises ValueError for a count below 1, by its name."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1, got {count}")
+
+
+def check_positive(**values: float) -> None:
+    """Raises ValueError for a value that is not positive and finite, by its name."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}: expected a positive number, got {value}")

@@ -1,0 +1,82 @@
+"""Attacks that look for the smallest perturbation."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from core.specs.methods.base import Method, Norm
+
+
+class DeepFool(Method):
+    """Settings of DeepFool."""
+
+    title: ClassVar[str] = "DeepFool"
+    help: ClassVar[str] = (
+        "Step to the nearest boundary of the linearised model, inside the box; a few steps are enough."
+    )
+    paper: ClassVar[str] = "Moosavi-Dezfooli, Fawzi, Frossard 2016, arXiv 1511.04599"
+    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
+    name: Literal["deepfool"] = "deepfool"
+    norm: Literal["l2", "linf"] = Field("l2", title="Norm", description="What is to be small.")
+    steps: int = Field(50, ge=1, le=1000, title="Steps", description="At most so many.")
+    overshoot: float = Field(0.02, ge=0, lt=1, title="Overshoot", description="The change is lengthened by this share.")
+    candidates: int = Field(10, ge=1, le=1000, title="Classes", description="Strongest other classes looked at.")
+
+
+class CarliniWagner(Method):
+    """Settings of Carlini and Wagner's l2 attack."""
+
+    title: ClassVar[str] = "Carlini-Wagner"
+    help: ClassVar[str] = "Descend on the squared distance plus c times the margin; c is searched for each image."
+    paper: ClassVar[str] = "Carlini and Wagner 2017, arXiv 1608.04644, section VI"
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    name: Literal["carlini_wagner"] = "carlini_wagner"
+    searches: int = Field(5, ge=1, le=20, title="Searches", description="Values of c tried for each image.")
+    steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Steps for each c.")
+    lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="Adam's first, as a share of the distance.")
+
+
+class Ddn(Method):
+    """Settings of DDN."""
+
+    title: ClassVar[str] = "DDN"
+    help: ClassVar[str] = "Walk along the boundary: the direction follows the gradient, the radius the last verdict."
+    paper: ClassVar[str] = "Rony et al. 2019, arXiv 1811.09600"
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    name: Literal["ddn"] = "ddn"
+    steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
+    gamma: float = Field(0.05, gt=0, lt=1, title="Radius change γ", description="The radius's first change a step.")
+
+
+class Fmn(Method):
+    """Settings of FMN."""
+
+    title: ClassVar[str] = "FMN"
+    help: ClassVar[str] = "A gradient step, then the nearest point of a ball whose radius follows the boundary."
+    paper: ClassVar[str] = "Pintor, Roli, Brendel, Biggio 2021, arXiv 2102.12827"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
+    name: Literal["fmn"] = "fmn"
+    norm: Literal["linf", "l2", "l1", "l0"] = Field("l2", title="Norm", description="What is to be small.")
+    steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
+    step_size: float = Field(
+        1.0, gt=0, le=100, title="Step size", description="First step (ℓ2; ℓ∞: share of the ball)."
+    )
+    gamma: float = Field(0.05, gt=0, lt=1, title="Radius change γ", description="The ball's first change a step.")
+    loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
+
+
+class SigmaZero(Method):
+    """Settings of σ-zero."""
+
+    title: ClassVar[str] = "σ-zero"
+    help: ClassVar[str] = "Descend on a smooth count of the changed features, then put back what is not needed."
+    paper: ClassVar[str] = "Cinà et al. 2024, arXiv 2402.01879"
+    norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    name: Literal["sigma_zero"] = "sigma_zero"
+    steps: int = Field(200, ge=1, le=10_000, title="Steps", description="Gradient steps.")
+    lr: float = Field(1.0, gt=0, le=10, title="Learning rate", description="Adam's first.")
+    sigma: float = Field(1e-3, gt=0, le=1, title="Sharpness σ", description="How sharply 0 is told from not 0.")
+    threshold: float = Field(0.3, gt=0, lt=1, title="Threshold", description="Smaller changes are put back each step.")
+    prune_calls: int = Field(50, ge=0, le=10_000, title="Pruning", description="The most passes spent on pruning.")
