@@ -31,6 +31,11 @@ SAY = {
 CONFIDENCES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
 
 
+def percent(value: float) -> str:
+    """Such as `99%` and `99.9%`."""
+    return f"{100 * value:g}%"
+
+
 def default_model() -> str | None:
     """The newest model of many classes that reads most images rightly, else the newest of many classes."""
     many = [m for m in sources.models() if len(m.card["class_names"]) > 2]
@@ -68,12 +73,13 @@ def choice(name: str) -> str:
     """A list for a setting whose options need more words than its spec's names."""
     info, key = specs.GeneratorMethod.model_fields[name], f"{PAGE}_generator_{name}"
     options = list(SAY[name])
-    controls.seed(key, options)
+    text = SAY[name].__getitem__
+    controls.seed(key, options, text)
     return st.selectbox(
         info.title or name,
         options,
         index=options.index(info.default),
-        format_func=SAY[name].get,
+        format_func=text,
         help=info.description,
         key=key,
         **controls.KEEP,
@@ -90,26 +96,29 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
     with left:
         numbers = list(range(len(names)))
         key = f"{PAGE}_classes"
-        st.session_state[key] = [k for k in st.session_state[key] if k in numbers] if key in st.session_state else None
-        if not st.session_state[key]:
-            del st.session_state[key]
-        controls.seed(key, numbers, many=True)
+        if key in st.session_state:  # another model may have fewer classes
+            st.session_state[key] = [k for k in st.session_state[key] if k in numbers]
+
+        def text(k: int) -> str:
+            return controls.class_text(k, names)
+
+        controls.seed(key, numbers, text, many=True)
         chosen = st.multiselect(
             "Your favourite classes, one sample each",
             numbers,
             default=numbers[:5],
-            format_func=lambda k: controls.class_text(k, names),
+            format_func=text,
             help="The exercise asks for five digits. Each sample is drawn once for every target class.",
             key=key,
             **controls.KEEP,
         )
     with right:
-        controls.seed(f"{PAGE}_confidence", CONFIDENCES)
+        controls.seed(f"{PAGE}_confidence", CONFIDENCES, percent)
         confidence = st.select_slider(
             "Least confidence of the samples",
             CONFIDENCES,
             value=usual_confidence(tests, chosen or numbers),
-            format_func=lambda value: f"{value:.2%}".replace(".00%", "%"),
+            format_func=percent,
             help="Only test images that the model reads correctly, and at least this confidently, are offered.",
             key=f"{PAGE}_confidence",
             **controls.KEEP,
@@ -135,7 +144,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
                 place = samples.place(
                     f"{PAGE}_sample_{k}",
                     len(found[k]),
-                    label=f"Sample of {controls.class_text(k, names)}",
+                    label=f"{names[k]}, sample",
                     help=f"+ takes another sample; {len(found[k]):,} test images qualify.",
                 )
                 row = found[k].iloc[place]

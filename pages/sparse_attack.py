@@ -55,7 +55,7 @@ def pick_image(model: store.Artifact) -> sparse_views.Case | None:
         label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
     with second:
         orders = list(samples.ORDERS)
-        controls.seed(f"{PAGE}_order", orders)
+        controls.seed(f"{PAGE}_order", orders, samples.ORDERS.__getitem__)
         order = st.selectbox(
             "Order of the images",
             orders,
@@ -100,13 +100,15 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             values, name = case.jacobian[1], "∂N/∂x"
         else:
             options: list[Any] = ["margin", *range(len(names))]
-            controls.seed(f"{PAGE}_output", options)
+
+            def text(k: Any) -> str:
+                return "own logit − runner-up's" if k == "margin" else f"logit of {controls.class_text(k, names)}"
+
+            controls.seed(f"{PAGE}_output", options, text)
             output = st.selectbox(
                 "Derivative of",
                 options,
-                format_func=lambda k: (
-                    "own logit − runner-up's" if k == "margin" else f"logit of {controls.class_text(k, names)}"
-                ),
+                format_func=text,
                 help="Which output is differentiated with respect to each pixel.",
                 key=f"{PAGE}_output",
                 **controls.KEEP,
@@ -171,11 +173,15 @@ def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]
             key = f"{PAGE}_target"
             if st.session_state.get(key, "any") not in options:
                 del st.session_state[key]
-            controls.seed(key, options)
+
+            def text(k: Any) -> str:
+                return "any wrong class" if k == "any" else controls.class_text(k, names)
+
+            controls.seed(key, options, text)
             target = st.select_slider(
                 "Target class",
                 options,
-                format_func=lambda k: "any wrong class" if k == "any" else controls.class_text(k, names),
+                format_func=text,
                 help="What the image shall be read as.",
                 key=key,
                 **controls.KEEP,

@@ -70,7 +70,9 @@ def seed(key: str, options: Sequence[Any], text: Callable[[Any], str] = str, *, 
     by_name = {str(option): option for option in options}
     given = st.query_params.get_all(key)
     named = [by_name[name] for name in given if name in by_name]
-    if not named or [text(option) for option in named] == given:
+    shown = {text(option) for option in options}
+    # what the widget shows comes first: among the classes 1 and 7, "1" is the first and not number 1
+    if not named or shown.issuperset(given):
         st.session_state.pop(f"{key}_followed", None)
         return
     if st.session_state.get(f"{key}_followed") == given:
@@ -300,7 +302,7 @@ def _real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float
         value=None if start is None else float(start),
         min_value=None if low is None else float(low),
         max_value=None if high is None else float(high),
-        step=10 ** _magnitude(start if start else 0.1),
+        step=10.0 ** _magnitude(start if start else 0.1),
         format="%.6g",
         placeholder="none" if start is None else None,
         **common,

@@ -19,12 +19,13 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
     generator_views.verdict(int(table[counted]["success"].sum()), int(counted.sum()))
     generator_views.metrics(result)
 
-    controls.seed(f"{PAGE}_view", ("image", "change"))
+    views = {"image": "Images", "change": "Changes"}
+    controls.seed(f"{PAGE}_view", list(views), views.__getitem__)
     kind = st.segmented_control(
         "The grid shows",
-        ("image", "change"),
+        list(views),
         default="image",
-        format_func={"image": "Images", "change": "Changes"}.get,
+        format_func=views.get,
         required=True,
         key=f"{PAGE}_view",
         **controls.KEEP,
@@ -39,25 +40,32 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
     left, right = st.columns(2)
     with left:
         options = list(range(len(pairs.samples)))
-        controls.seed(f"{PAGE}_shown_sample", options)
+
+        def text(s: int) -> str:
+            first = table.iloc[pairs.samples[s]]
+            return f"{names[first['y']]} · #{first['index']}"
+
+        controls.seed(f"{PAGE}_shown_sample", options, text)
         sample = st.selectbox(
             "Sample",
             options,
-            format_func=lambda s: "{} · #{}".format(
-                names[table["y"].iloc[pairs.samples[s]]], table["index"].iloc[pairs.samples[s]]
-            ),
+            format_func=text,
             key=f"{PAGE}_shown_sample",
             **controls.KEEP,
         )
     with right:
-        controls.seed(f"{PAGE}_shown_target", pairs.targets)
+
+        def class_text(k: int) -> str:
+            return controls.class_text(k, names)
+
+        controls.seed(f"{PAGE}_shown_target", pairs.targets, class_text)
         own = int(table["y"].iloc[pairs.samples[sample]])
         other = next((k for k, target in enumerate(pairs.targets) if target != own), 0)
         target = st.selectbox(
             "Target",
             pairs.targets,
             index=other,
-            format_func=lambda k: controls.class_text(k, names),
+            format_func=class_text,
             key=f"{PAGE}_shown_target",
             **controls.KEEP,
         )

@@ -335,7 +335,7 @@ def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float)
 def quiz(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
     """Two pictures, one of them changed: which? The answers are counted in this session."""
     ways = {"dense": "all pixels a little", "sparse": "a few pixels"}
-    controls.seed(f"{PAGE}_quiz_way", list(ways))
+    controls.seed(f"{PAGE}_quiz_way", list(ways), ways.__getitem__)
     way = st.segmented_control(
         "How it was changed",
         list(ways),
