@@ -10,8 +10,8 @@ import numpy as np
 import streamlit as st
 
 from core import specs, store
-from ui import sources
-from ui.sweep_views import Curve, kind_of, norm_of
+from ui import controls, sources
+from ui.sweep_views import Curve, norm_of
 
 
 def chance_of(models: Sequence[store.Artifact]) -> float | None:
@@ -53,10 +53,8 @@ def doubts(curves: Sequence[Curve], chance: float | None) -> list[str]:
                 f"{after['accuracy']:.1%} at {after['eps']:g}. The larger ball holds the smaller one, so at least "
                 f"{missed} images that could be fooled were missed: too long a single step overshoots."
             )
-    many = {curve.sweep.model: curve for curve in curves if kind_of(curve.sweep.attack) == "pgd_linf"}
-    for one in curves:
-        strong = many.get(one.sweep.model)
-        if not isinstance(one.sweep.attack, specs.Fgsm) or not one.sweep.attack.clip or strong is None:
+    for one, strong in itertools.product(curves, curves):
+        if one.sweep.model != strong.sweep.model or not _same_ball(one.sweep.attack, strong.sweep.attack):
             continue
         lower = [row for row in one.rows if row["accuracy"] < strong.at(row["eps"])["accuracy"]]
         if lower:
@@ -69,6 +67,12 @@ def doubts(curves: Sequence[Curve], chance: float | None) -> list[str]:
     if chance is not None and all(curve.sweep.target is None for curve in curves):
         found += [text for text in (_above_chance(curve, chance) for curve in curves) if text]
     return found
+
+
+def _same_ball(one: specs.Method, strong: specs.Method) -> bool:
+    """Whether `one` is a single step, and `strong` many steps, inside the same ℓ∞ ball and the box [0, 1]."""
+    single = isinstance(one, specs.Fgsm) and one.clip
+    return single and norm_of(strong) == "linf" and getattr(strong, "steps", 1) > 1
 
 
 def _above_chance(curve: Curve, chance: float) -> str | None:
@@ -92,12 +96,19 @@ def remarks(models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
     """What must be known to read the curves rightly: mixed data, the meaning of ε in ℓ2, weak attacks."""
     if len({str(sources.model_spec(model).data) for model in models}) > 1:
         st.warning("These models read different data: their curves are not comparable.", icon=":material/warning:")
-    if any(norm_of(curve.sweep.attack) == "l2" for curve in curves):
-        pixels = int(np.prod(models[0].card["shape"]))
+    pixels = int(np.prod(models[0].card["shape"]))
+    lengths = {"l2": ("√Σδ²", f"√{pixels} = {pixels**0.5:.3g}"), "l1": ("Σ|δ|", f"{pixels}")}
+    for norm in sorted({norm_of(curve.sweep.attack) for curve in curves} & lengths.keys()):
+        length, most = lengths[norm]
         st.caption(
-            "PGD ℓ2: its ε is the length √Σδ² of the whole change, not a change of each pixel. An ℓ∞ change of ε may "
-            f"be as long as ε·√{pixels} = {pixels**0.5:.3g}·ε in ℓ2, so at the same ε it is a far smaller budget: do "
-            "not compare the two heights."
+            f"In {controls.say(norm)}, ε is the length {length} of the whole change, not a change of each pixel. An ℓ∞ "
+            f"change of ε may be as long as ε times {most}, so the same ε is a far smaller budget here: do not compare "
+            "the heights of curves of different norms."
+        )
+    if any(getattr(curve.sweep.attack, "clip", True) is False for curve in curves):
+        st.caption(
+            "Unclipped FGSM leaves [0, 1]: what it makes are no images (they are shown clipped), so its curve says "
+            "nothing of attacks that must make images."
         )
     notes = doubts(curves, chance_of(models))
     if notes:
