@@ -137,8 +137,6 @@ def jacobian_dense(
                 [_level(g, s, x[rows], boxed) for g, s in zip(gaps.T, slopes.unbind(1), strict=True)], 1
             )
             eps_star, which = levels.min(1)
-            already = part.reached(logits)
-            eps_star = torch.where(already, 0, eps_star)
             every = torch.arange(len(which), device=x.device)
             gap, slope = gaps[every, which], slopes[every, which]
             # where no size is enough: every pixel to its limit, inside the box only

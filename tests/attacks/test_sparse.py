@@ -104,6 +104,20 @@ def test_sparse_gives_up_at_its_limit(net: nn.Module, few: Batch) -> None:
     assert all_of_them.trace["order"].shape == (40, 64)
 
 
+def test_sparse_changes_a_feature_once() -> None:
+    """Even where the Jacobian would take it back: the next change is another feature."""
+
+    class Tent(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = x.flatten(1).T
+            rise = first + 3.3 * first**2 - 4.2 * first**3  # slope 1 at 0, slope -5 at 1
+            return torch.stack([torch.ones_like(first), rise + 0.95 * second], 1)
+
+    result = jacobian_sparse(Tent(), torch.zeros(1, 1, 1, 2), torch.tensor([0]), candidates=1)
+    assert result.trace["order"].tolist() == [[0, 1]]
+    assert result.success.all()
+
+
 def test_sparse_counts_colour_features_and_pixels() -> None:
     """A feature is one colour of one pixel: two of them may share a pixel."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).double()
