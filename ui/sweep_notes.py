@@ -85,11 +85,9 @@ def _above_chance(curve: Curve, chance: float) -> str | None:
             "At ε ≥ 0.5 every image can be made the same plain grey, so no model can do better than chance: the attack "
             "is weak, not the model strong."
         )
-    if kind_of(curve.sweep.attack) == "pgd_linf":
-        return (
-            start + "More steps and restarts, and a longer ladder, tell whether the model or the attack is the reason."
-        )
-    return start + "It is a single step, and a weak attack: run PGD ℓ∞ before taking this for robustness."
+    if getattr(curve.sweep.attack, "steps", 1) == 1:
+        return start + "It is a single step, and a weak attack: run PGD ℓ∞ before taking this for robustness."
+    return start + "More steps and restarts, and a longer ladder, tell whether the model or the attack is the reason."
 
 
 def remarks(models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
