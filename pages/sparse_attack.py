@@ -11,9 +11,21 @@ import pandas as pd
 import streamlit as st
 
 from core import figures, specs, store
-from ui import controls, gallery, guard, lessons, model_picker, samples, sources, sparse_parts, sparse_views
+from ui import (
+    controls,
+    gallery,
+    guard,
+    lessons,
+    model_picker,
+    samples,
+    sources,
+    sparse_many,
+    sparse_parts,
+    sparse_views,
+)
 
 PAGE = "sparse_attack"
+PARTS = ("All pixels a little", "A few pixels", "How sparse can it be?", "Can one tell?")
 BUDGETS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 100, 200)
 
 
@@ -203,6 +215,25 @@ def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]
     return target, sparse, factor
 
 
+def show_parts(case: sparse_views.Case, target: int | str, sparse: dict[str, Any], factor: float) -> None:
+    """Draw the part that is chosen; the others cost nothing."""
+    tabs = st.tabs(PARTS, key=f"{PAGE}_part", on_change="rerun", bind="query-params")
+    common = {"model": case.model.id, "target": target, "threshold": case.threshold}
+    one = {**common, "indices": (case.index,)}
+    with tabs[0]:
+        if tabs[0].open:
+            sparse_parts.dense(case, one, factor)
+    with tabs[1]:
+        if tabs[1].open:
+            sparse_parts.few(case, controls.build(specs.AttackSpec, attack=sparse, **one))
+    with tabs[2]:
+        if tabs[2].open:
+            sparse_many.many(case, {**common, "source": case.label}, sparse, factor)
+    with tabs[3]:
+        if tabs[3].open:
+            sparse_many.quiz(case, {**common, "source": case.label, "n": sparse_many.QUIZ_IMAGES}, sparse, factor)
+
+
 guard.ensure_router()
 
 st.title("Jacobian and sparse attack")
@@ -221,4 +252,4 @@ draw_jacobian(case)
 target, sparse, factor = settings(case)
 case = replace(case, target=None if target == "any" else int(target))
 lessons.sparse()
-sparse_parts.show(case, target, sparse, factor)
+show_parts(case, target, sparse, factor)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core import running, specs, store
-from ui import samples, sparse_parts, sparse_views
+from ui import samples, sparse_views
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.app.conftest import Lab
 
 PAGE = "sparse_attack"
+PARTS = ("All pixels a little", "A few pixels", "How sparse can it be?", "Can one tell?")
 SCALAR = specs.TrainSpec(data=specs.DataSpec(classes=(4, 9)), network="mlp", scalar=True, epochs=15)
 MANY = specs.TrainSpec(network="linear", epochs=3)
 
@@ -53,7 +54,7 @@ def test_scalar_network_shows_a_first_result_at_once(lab: Lab) -> None:
     assert app.slider(key=f"{PAGE}_threshold").value == 0
 
 
-@pytest.mark.parametrize("part", sparse_parts.PARTS)
+@pytest.mark.parametrize("part", PARTS)
 def test_every_part_draws(lab: Lab, part: str) -> None:
     """Each part draws for a scalar network; what needs a click says so."""
     trained(lab, SCALAR)
