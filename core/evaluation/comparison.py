@@ -33,6 +33,11 @@ class Comparison:
     missing: list[SweepSpec]
     warnings: list[str]
 
+    def _counted(self) -> str:
+        """The n of the rows, which is below the n asked for where the test set has fewer images."""
+        counted = sorted({int(n) for n in self.table["n"]}) if len(self.table) else [self.spec.n]
+        return " and ".join(str(n) for n in counted)
+
     def provenance(self) -> str:
         """One line that says where the figures come from."""
         attacks = "; ".join(method_line(sweep) for sweep in self.spec.sweeps()[: len(self.spec.attacks)])
@@ -40,7 +45,7 @@ class Comparison:
         return (
             f"Adversarial Lab: {len(self.spec.models)} models, attacks {attacks}, ε in [0, 1]: {eps}, "
             f"{'' if self.spec.target is None else f'towards class {self.spec.target}, '}"
-            f"first n = {self.spec.n} test images (fixed order), seed {self.spec.seed}, "
+            f"first n = {self._counted()} test images (fixed order), seed {self.spec.seed}, "
             "intervals Clopper–Pearson 95 %"
         )
 
