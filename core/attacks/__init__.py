@@ -4,12 +4,16 @@
     losses       what an attack minimises, and what counts as fooled
     engine       input checks, frozen models, random streams an image, verified results
     fgsm         one signed step
-    pgd          many projected steps, linf and l2, with an active set
+    steps        random points of a ball, steps inside ball and box
+    pgd          many projected steps, linf, l2 and l1, with an active set
+    iterative    PGD's relatives: R+FGSM, BIM, MI-FGSM
+    apgd         steps that adapt, losses CE, margin and DLR, one class after the other; linf, l2, l1
+    square       random search by squares, without gradients; linf, l2
     generator    exercise set 1's generators, trained in turns
     jacobian     derivatives of logits and scores; the dense formula
     sparse       few features, greedily, then pruned
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
-    deepfool     to the linearised boundary, exactly, inside the box; l2 and linf
+    deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1, l0
     carlini_wagner   squared distance plus margin, searched trade-off; l2
     ddn          direction and norm apart, along the boundary; l2
     fmn          a ball that follows the boundary; linf, l2, l1, l0
@@ -28,6 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core import specs
+from core.attacks.apgd import apgd
 from core.attacks.carlini_wagner import carlini_wagner
 from core.attacks.ddn import ddn
 from core.attacks.deepfool import deepfool
@@ -35,10 +40,12 @@ from core.attacks.engine import AttackResult, Streams
 from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
 from core.attacks.fmn import fmn
 from core.attacks.generator import generator_attack
+from core.attacks.iterative import bim, mifgsm, rfgsm
 from core.attacks.jacobian import jacobian, jacobian_dense
 from core.attacks.pgd import pgd
 from core.attacks.sigma_zero import sigma_zero
 from core.attacks.sparse import jacobian_sparse
+from core.attacks.square import square
 from core.progress import Progress
 
 METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
@@ -52,10 +59,15 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.Ddn: ddn,
     specs.Fmn: fmn,
     specs.SigmaZero: sigma_zero,
+    specs.Rfgsm: rfgsm,
+    specs.Bim: bim,
+    specs.MiFgsm: mifgsm,
+    specs.Apgd: apgd,
+    specs.Square: square,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
 
-RANDOM = (specs.Pgd, specs.GeneratorMethod)
+RANDOM = (specs.Pgd, specs.GeneratorMethod, specs.Rfgsm, specs.Apgd, specs.Square)
 """Methods that draw random numbers."""
 
 
@@ -105,6 +117,8 @@ __all__ = [
     "METHODS",
     "AttackResult",
     "Streams",
+    "apgd",
+    "bim",
     "carlini_wagner",
     "ddn",
     "deepfool",
@@ -116,7 +130,10 @@ __all__ = [
     "jacobian",
     "jacobian_dense",
     "jacobian_sparse",
+    "mifgsm",
     "pgd",
+    "rfgsm",
     "run_method",
     "sigma_zero",
+    "square",
 ]

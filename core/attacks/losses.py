@@ -1,4 +1,4 @@
-"""What an attack minimises: margins, the cross-entropy's direction without its underflow, squared error on softmax.
+"""What an attack minimises: margins, the cross-entropy's direction without its underflow, DLR, squared error.
 
 A `Goal` says what counts as fooled and turns logits (N, K) into one number an image that the attack minimises. All
 work for K = 2, so also for a scalar network N written as logits (0, N - tau).
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Loss = Literal["ce", "margin"]
-LOSSES: tuple[Loss, ...] = ("ce", "margin")
+Loss = Literal["ce", "margin", "dlr"]
+LOSSES: tuple[Loss, ...] = ("ce", "margin", "dlr")
 
 
 def predicted(logits: Float[Tensor, "n k"]) -> Int[Tensor, " n"]:
@@ -63,6 +63,18 @@ def cross_entropy(logits: Float[Tensor, "n k"], label: Int[Tensor, " n"]) -> Flo
     return F.cross_entropy(logits, label, reduction="none")
 
 
+def spread(logits: Float[Tensor, "n k"], targeted: bool) -> Float[Tensor, " n"]:
+    """The scale of the logits in DLR: largest minus third largest; targeted, minus the mean of third and fourth.
+
+    With it a loss does not change when logits are shifted or scaled. Source: Croce and Hein 2020, arXiv 2003.01690,
+    equations 6 and 7. Their targeted numerator is true logit minus target's; `Goal.margin` has the best other one for
+    the true one: the same until another class takes the lead, and after that still the way to the target.
+    """
+    top = logits.topk(4 if targeted else 3, dim=1).values
+    rest = (top[:, 2] + top[:, 3]) / 2 if targeted else top[:, 2]
+    return (top[:, 0] - rest).clamp(min=1e-12)
+
+
 @dataclass(frozen=True)
 class Goal:
     """Away from the true class, or to a target class.
@@ -95,10 +107,16 @@ class Goal:
         return -value if self.targeted else value
 
     def loss(self, logits: Float[Tensor, "n k"], kind: Loss = "ce") -> Float[Tensor, " n"]:
-        """To be minimised: the margin, or `ce`, the direction of the cross-entropy (see `soft_margin`)."""
+        """To be minimised: the margin, `ce` (the cross-entropy's direction, see `soft_margin`), or `dlr`.
+
+        `dlr` is the margin over the spread of the largest logits (see `spread`), which needs 3 classes, towards a
+        target 4; with fewer it is the margin.
+        """
         if kind not in LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {kind!r}")
-        if kind == "margin":
+        if kind == "dlr" and logits.shape[1] >= (4 if self.targeted else 3):
+            return self.margin(logits) / spread(logits, self.targeted)
+        if kind != "ce":
             return self.margin(logits)
         value = soft_margin(logits, self.label)
         return -value if self.targeted else value

@@ -89,6 +89,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
                     "success": fooled.numpy(),
                     "linf": size["linf"].cpu().numpy(),
                     "l2": size["l2"].cpu().numpy(),
+                    "l1": size["l1"].cpu().numpy(),
                 }
             )
         )

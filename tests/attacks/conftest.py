@@ -15,9 +15,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 NAMES: tuple[Any, ...] = (
-    Literal["ce", "margin"],
+    Literal["ce", "margin", "dlr"],
     Literal["linf", "l2"],
-    Literal["l2", "linf"],
+    Literal["linf", "l2", "l1"],
     Literal["linf", "l2", "l1", "l0"],
     Literal["random", "image"],
     Literal["mse", "ce", "margin"],
@@ -42,10 +42,20 @@ TARGET_ONLY = ("generator",)
 """Attacks that only work towards a target."""
 
 
+USUAL_EPS = {"linf": 0.2, "l2": 1.2, "l1": 5.0}
+"""Budgets that fool many digits."""
+
+
 def _pgd(norm: str) -> Attack:
-    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
-        eps = options.pop("eps", 0.2 if norm == "linf" else 1.2)
-        return core.attacks.pgd(model, x, y, eps=eps, norm=norm, steps=8, relative_step=0.3, restarts=2, **options)
+    return _budgeted("pgd", norm=norm, steps=8, relative_step=0.3, restarts=2)
+
+
+def _budgeted(name: str, random: bool = True, **settings: Any) -> Attack:
+    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
+        if not random:
+            options.pop("streams", None)
+        eps = options.pop("eps", USUAL_EPS[settings.get("norm", "linf")])
+        return getattr(core.attacks, name)(model, x, y, eps=eps, **settings, **options)
 
     return attack
 
@@ -81,17 +91,25 @@ ATTACKS: dict[str, Attack] = {
     "fgsm": _fgsm,
     "pgd-linf": _pgd("linf"),
     "pgd-l2": _pgd("l2"),
+    "pgd-l1": _pgd("l1"),
+    "rfgsm": _budgeted("rfgsm", restarts=2),
+    "bim": _budgeted("bim", random=False, steps=8),
+    "mifgsm": _budgeted("mifgsm", random=False, steps=8, relative_step=0.2),
+    "apgd-linf": _budgeted("apgd", steps=10, loss="margin", restarts=2),
+    "apgd-l2": _budgeted("apgd", steps=12, norm="l2", loss="dlr", odi_steps=2),
+    "apgd-l1": _budgeted("apgd", steps=12, norm="l1"),
+    "square-linf": _budgeted("square", queries=150),
+    "square-l2": _budgeted("square", norm="l2", queries=150),
     "generator": _generator,
     "sparse": _sparse,
     "dense": _dense,
-    "deepfool-l2": _smallest("deepfool"),
-    "deepfool-linf": _smallest("deepfool", norm="linf"),
+    **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1", "l0")},
     "carlini_wagner": _smallest("carlini_wagner", searches=3, steps=20, lr=0.1),
     "ddn": _smallest("ddn", steps=30),
     **{f"fmn-{norm}": _smallest("fmn", norm=norm, steps=30) for norm in ("linf", "l2", "l1", "l0")},
     "sigma_zero": _smallest("sigma_zero", steps=40),
 }
-"""Every attack with small settings; `eps` may be given to the first three, `streams` to all (some ignore it)."""
+"""Every attack with small settings; `eps` may be given to those with a budget, `streams` to all (some ignore it)."""
 
 
 @pytest.fixture(params=ATTACKS)
@@ -148,6 +166,31 @@ def targets(name: str, few: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
 def scalar_linear() -> Callable[[Tensor, float], nn.Module]:
     """Make a linear scalar network N(x) = w·x with threshold tau, as logits (0, N - tau)."""
     return Scalar
+
+
+@pytest.fixture
+def linear_optimum() -> Callable[..., Tensor]:
+    """The largest |changes| that w·x allows in ball and box (MATHEMATICS section 1)."""
+    return _linear_optimum
+
+
+def _linear_optimum(weight: Tensor, x: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """|delta| (N, d) that raises w·x most: linf min(eps, u_j), l2 min(s |w_j|, u_j), l1 the fractional knapsack."""
+    size = weight.abs()[None].expand(len(x), -1)
+    room = torch.where(weight > 0, 1 - x.flatten(1), x.flatten(1))
+    if norm == "linf":
+        return torch.minimum(eps[:, None], room)
+    if norm == "l1":
+        order = size.argsort(1, descending=True)
+        before = room.gather(1, order).cumsum(1) - room.gather(1, order)
+        spent = torch.minimum((eps[:, None] - before).clamp(min=0), room.gather(1, order))
+        return torch.zeros_like(room).scatter(1, order, spent)
+    low, high = torch.zeros_like(eps), torch.full_like(eps, 1e3)
+    for _ in range(100):  # bisection for s
+        middle = (low + high) / 2
+        over = torch.minimum(middle[:, None] * size, room).norm(dim=1) > eps
+        low, high = torch.where(over, low, middle), torch.where(over, middle, high)
+    return torch.minimum(low[:, None] * size, room)
 
 
 class Scalar(nn.Module):

@@ -18,13 +18,23 @@ from core.attacks.geometry import distances
 Attack = Callable[..., AttackResult]
 Batch = tuple[Tensor, Tensor]
 Extra = dict[str, Tensor]
-BUDGETED = {"fgsm": "linf", "pgd-linf": "linf", "pgd-l2": "l2"}
+BUDGETED = {
+    **dict.fromkeys(("fgsm", "pgd-linf", "rfgsm", "bim", "mifgsm", "apgd-linf", "square-linf"), "linf"),
+    **dict.fromkeys(("pgd-l2", "apgd-l2", "square-l2"), "l2"),
+    **dict.fromkeys(("pgd-l1", "apgd-l1"), "l1"),
+}
 """Attacks with a budget, and its norm."""
-ONE_STEP = ("fgsm", "dense")
+LARGE_EPS = {"linf": 0.4, "l2": 3.0, "l1": 16.0}
+"""Budgets with which nearly every image reaches any class."""
+ONE_STEP = ("fgsm", "rfgsm", "dense")
 """Attacks that trust one gradient, and often miss."""
+NO_GRADIENT = ("square-linf", "square-l2")
+"""Attacks that take none."""
 
 
-def test_attack_fools_and_stays_in_the_box(attack: Attack, net: nn.Module, few: Batch, targets: Extra) -> None:
+def test_attack_fools_and_stays_in_the_box(
+    attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra
+) -> None:
     """Most images are fooled; every stored image is valid; success is what a fresh forward pass says."""
     x, y = few
     result = attack(net, x, y, **targets)
@@ -37,13 +47,13 @@ def test_attack_fools_and_stays_in_the_box(attack: Attack, net: nn.Module, few: 
     for key, value in distances(result.x_adv, x).items():
         assert torch.equal(result.distance[key], value)
     assert (result.forwards >= 1).all()
-    assert result.backwards.max() >= 1
+    assert (result.backwards.max() == 0) == (name in NO_GRADIENT)
 
 
 def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.Module, few: Batch) -> None:
     """Targeted success means that the target is predicted; an image that shows it already comes back unchanged."""
     x, y = few
-    options = {"eps": 0.4} if BUDGETED.get(name) == "linf" else {"eps": 3.0} if name in BUDGETED else {}
+    options = {"eps": LARGE_EPS[BUDGETED[name]]} if name in BUDGETED else {}
     clean = copy.deepcopy(net).eval()(x).argmax(1)
     y_target = torch.where(torch.arange(len(y)) < 5, clean, (y + 3) % 10)
     result = attack(net, x, y, y_target=y_target, **options)
@@ -130,7 +140,7 @@ def test_attack_stays_in_the_ball_to_the_last_bit(
     norm = BUDGETED[name]
     result = attack(net, x, y, eps=eps)
     assert (result.distance[norm] <= torch.tensor(eps)).all()
-    assert result.distance[norm].max() > 0.9 * eps
+    assert result.distance[norm].max() > 0.7 * eps  # small steps stop where they fool
     if norm == "linf":
         assert ((result.x_adv - x).abs() <= torch.tensor(eps)).all()
         exported = (result.x_adv * 255).round().to(torch.uint8).float() / 255
@@ -219,7 +229,7 @@ def test_attack_works_on_a_scalar_network(
     mean = x[y == 1].mean(0) - x[y == 0].mean(0)
     model = scalar_linear(mean.flatten(), 0.0)
     model.threshold += model.score(x).median()
-    budget = {"eps": 2.5 if name == "pgd-l2" else 0.5} if name in BUDGETED else {}
+    budget = {"eps": {"linf": 0.9, "l2": 4.0, "l1": 16.0}[BUDGETED[name]]} if name in BUDGETED else {}
     result = attack(model, x, y, **budget, **{key: 1 - y for key in targets})
     for label in (0, 1):
         assert result.success[y == label].float().mean() > 0.8

@@ -80,5 +80,31 @@ def test_goal_loss_falls_towards_the_goal(kind: losses.Loss, targeted: bool) -> 
 
 def test_goal_loss_refuses_an_unknown_name() -> None:
     """The error lists what there is."""
-    with pytest.raises(ValueError, match="loss: expected one of ce, margin, got 'dlr'"):
-        losses.Goal.of(torch.tensor([0]), None).loss(torch.zeros(1, 2), "dlr")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="loss: expected one of ce, margin, dlr, got 'hinge'"):
+        losses.Goal.of(torch.tensor([0]), None).loss(torch.zeros(1, 2), "hinge")  # type: ignore[arg-type]
+
+
+def test_dlr_is_the_papers() -> None:
+    """By hand: margin over largest minus third; targeted over largest minus the mean of third and fourth."""
+    logits = torch.tensor([[5.0, 1.0, 3.0, 0.0, -4.0]])
+    away = losses.Goal.of(torch.tensor([0]), None).loss(logits, "dlr")
+    assert away.item() == pytest.approx((5 - 3) / (5 - 1))
+    towards = losses.Goal.of(torch.tensor([0]), torch.tensor([3])).loss(logits, "dlr")
+    assert towards.item() == pytest.approx((5 - 0) / (5 - 0.5))
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_dlr_ignores_shift_and_scale(targeted: bool) -> None:
+    """Adding to all logits, or multiplying them, changes nothing; equal logits give no infinity."""
+    logits = torch.randn(20, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    goal = losses.Goal(torch.arange(20) % 6, targeted)
+    torch.testing.assert_close(goal.loss(1e4 * logits + 7, "dlr"), goal.loss(logits, "dlr"))
+    assert goal.loss(torch.ones_like(logits), "dlr").tolist() == [0.0] * 20
+
+
+@pytest.mark.parametrize(("classes", "targeted"), [(2, False), (2, True), (3, True)])
+def test_dlr_is_the_margin_where_classes_are_too_few(classes: int, targeted: bool) -> None:
+    """It needs a third logit, towards a target a fourth."""
+    logits = torch.randn(8, classes, generator=torch.Generator().manual_seed(0))
+    goal = losses.Goal(torch.arange(8) % classes, targeted)
+    assert torch.equal(goal.loss(logits, "dlr"), goal.margin(logits))

@@ -29,7 +29,20 @@ def ran(root: Path, **fields: object) -> store.Artifact:
     return made
 
 
-@pytest.mark.parametrize("attack", ["fgsm", "pgd", {"name": "pgd", "norm": "l2"}, "jacobian_dense"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "fgsm",
+        "pgd",
+        {"name": "pgd", "norm": "l2"},
+        {"name": "apgd", "norm": "l1", "steps": 5},
+        {"name": "square", "queries": 30},
+        "rfgsm",
+        "bim",
+        "mifgsm",
+        "jacobian_dense",
+    ],
+)
 def test_sweep_rows_are_the_table_s(root: Path, attack: object) -> None:
     """Accuracy at 0 is clean accuracy; each row is the mean of its images; accuracy falls; distances stay in budget."""
     made = ran(root, attack=attack)
@@ -40,7 +53,7 @@ def test_sweep_rows_are_the_table_s(root: Path, attack: object) -> None:
         assert len(part) == row["n"] == 120
         assert row["accuracy"] == pytest.approx(float((part["pred"] == part["y"]).mean()))
         assert row["confidence"] == pytest.approx(float(part["confidence"].mean()), abs=1e-6)
-        norm = "l2" if isinstance(attack, dict) else "linf"
+        norm = attack.get("norm", "linf") if isinstance(attack, dict) else "linf"
         assert float(part[norm].max()) <= row["eps"] + 1e-6
     saved = store.open_model("digits-mlp", root).table("test").set_index("index")
     clean = table[table["eps"] == 0].set_index("index")

@@ -1,7 +1,8 @@
 """Attack methods and their settings; each class says to pages, command line and docs what the method is.
 
 base        what every method says of itself
-gradient    following the gradient inside a budget: FGSM, PGD
+gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, PGD, APGD
+blackbox    asking for answers only, inside a budget: Square
 generator   exercise set 1
 jacobian    read off the Jacobian: sparse, dense
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero
@@ -14,13 +15,28 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field
 
 from core.specs.methods.base import Method, Norm
+from core.specs.methods.blackbox import Square
 from core.specs.methods.generator import GeneratorMethod
-from core.specs.methods.gradient import Fgsm, Pgd
+from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import JacobianDense, JacobianSparse
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, SigmaZero
 
 AnyMethod = Annotated[
-    Fgsm | Pgd | GeneratorMethod | JacobianSparse | JacobianDense | DeepFool | CarliniWagner | Ddn | Fmn | SigmaZero,
+    Fgsm
+    | Pgd
+    | GeneratorMethod
+    | JacobianSparse
+    | JacobianDense
+    | DeepFool
+    | CarliniWagner
+    | Ddn
+    | Fmn
+    | SigmaZero
+    | Rfgsm
+    | Bim
+    | MiFgsm
+    | Apgd
+    | Square,
     Field(discriminator="name"),
 ]
 METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cls in get_args(get_args(AnyMethod)[0])}
@@ -40,6 +56,8 @@ MethodField = Annotated[AnyMethod, BeforeValidator(_method_from_name)]
 __all__ = [
     "METHODS",
     "AnyMethod",
+    "Apgd",
+    "Bim",
     "CarliniWagner",
     "Ddn",
     "DeepFool",
@@ -50,7 +68,10 @@ __all__ = [
     "JacobianSparse",
     "Method",
     "MethodField",
+    "MiFgsm",
     "Norm",
     "Pgd",
+    "Rfgsm",
     "SigmaZero",
+    "Square",
 ]

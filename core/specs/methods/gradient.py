@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.specs.methods.base import Method, Norm
+
+_LOSSES = "Cross-entropy, the logit margin, or DLR (the margin, freed of the logits' scale)."
 
 
 class Fgsm(Method):
@@ -29,14 +31,84 @@ class Pgd(Method):
     title: ClassVar[str] = "PGD"
     help: ClassVar[str] = "Many small gradient steps, each projected back into the ε-ball; fooled images are dropped."
     paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     needs_eps: ClassVar[bool] = True
     name: Literal["pgd"] = "pgd"
-    norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Shape of the ball.")
+    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(40, ge=1, le=10_000, title="Steps", description="Gradient steps a restart.")
     relative_step: float = Field(
         1.0, gt=0, le=2, title="Step / ε", description="First step as a share of ε; it falls to a tenth of that."
     )
     restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random starts, on images not yet fooled.")
     random_start: bool = Field(True, title="Random start", description="Start at a random point of the ball.")
-    loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
+    loss: Literal["ce", "margin", "dlr"] = Field("ce", title="Loss", description=_LOSSES)
+
+
+class Rfgsm(Method):
+    """Settings of R+FGSM."""
+
+    title: ClassVar[str] = "R+FGSM"
+    help: ClassVar[str] = "A random step up or down on every feature, then FGSM with the rest of ε."
+    paper: ClassVar[str] = "Tramèr et al. 2018, arXiv 1705.07204"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    needs_eps: ClassVar[bool] = True
+    name: Literal["rfgsm"] = "rfgsm"
+    offset: float = Field(0.5, ge=0, lt=1, title="Random share", description="The random step as a share of ε.")
+    restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random steps, on images not yet fooled.")
+
+
+class Bim(Method):
+    """Settings of the basic iterative method."""
+
+    title: ClassVar[str] = "BIM"
+    help: ClassVar[str] = "FGSM's step repeated with a constant length from the image itself; nothing is random."
+    paper: ClassVar[str] = "Kurakin, Goodfellow, Bengio 2017, arXiv 1607.02533"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    needs_eps: ClassVar[bool] = True
+    name: Literal["bim"] = "bim"
+    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
+    steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
+    relative_step: float = Field(0.25, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
+
+
+class MiFgsm(Method):
+    """Settings of MI-FGSM."""
+
+    title: ClassVar[str] = "MI-FGSM"
+    help: ClassVar[str] = "BIM with momentum: steps along a running sum of gradients, which transfer better to others."
+    paper: ClassVar[str] = "Dong et al. 2018, arXiv 1710.06081"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    needs_eps: ClassVar[bool] = True
+    name: Literal["mifgsm"] = "mifgsm"
+    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
+    steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
+    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
+    momentum: float = Field(1.0, ge=0, le=10, title="Momentum", description="Share of the running sum that is kept.")
+
+
+class Apgd(Method):
+    """Settings of APGD."""
+
+    title: ClassVar[str] = "APGD"
+    help: ClassVar[str] = "PGD with momentum that halves its step, and goes back to the best point, where it stalls."
+    paper: ClassVar[str] = "Croce and Hein 2020, arXiv 2003.01690; ℓ1: 2021, arXiv 2103.01208"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    needs_eps: ClassVar[bool] = True
+    name: Literal["apgd"] = "apgd"
+    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
+    loss: Literal["ce", "margin", "dlr"] = Field("ce", title="Loss", description=_LOSSES)
+    steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps a start.")
+    restarts: int = Field(1, ge=0, le=1000, title="Restarts", description="Starts away from the true class.")
+    targets: int = Field(
+        0, ge=0, le=1000, title="Classes tried", description="Then a start towards each of so many nearest classes."
+    )
+    odi_steps: int = Field(
+        0, ge=0, le=100, title="Diversifying steps", description="Each start first walks along random logits (ODI)."
+    )
+    random_start: bool = Field(True, title="Random start", description="Start at a random point of the ball.")
+
+    @model_validator(mode="after")
+    def _some_start(self) -> Self:
+        if self.restarts + self.targets < 1:
+            raise ValueError("restarts: expected at least 1 where no classes are tried, got 0")
+        return self

@@ -1,0 +1,78 @@
+"""Random points of a ball, and steps along a gradient inside ball and box: what the attacks with a budget walk by."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.attacks.engine import Streams
+from core.attacks.geometry import linf_bounds, per_image, project_l1_box, project_l2_box
+
+Ball = Literal["linf", "l2", "l1"]
+BALLS: tuple[Ball, ...] = ("linf", "l2", "l1")
+
+
+def eps_limit(norm: str) -> float:
+    """The largest budget with a meaning: a pixel's whole range in linf, none in the other norms."""
+    return 1.0 if norm == "linf" else torch.inf
+
+
+def nearest(
+    point: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"], norm: str
+) -> Float[Tensor, "n c h w"]:
+    """The nearest image of ball and box; in linf inside to the last bit, in l2 and l1 up to rounding (`into_ball`)."""
+    if norm == "linf":
+        low, high = linf_bounds(x, eps)
+        return point.clamp(low, high)
+    project = project_l2_box if norm == "l2" else project_l1_box
+    return (x + project(point - x, x, eps)).clamp(0, 1)
+
+
+def random_point(streams: Streams, x: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """A random image of ball and box, by the image's own stream.
+
+    Uniform in the linf or l2 ball and then moved into the box; in l1 the projection of normal noise onto both, which
+    changes few features, as the attacks in l1 do (a uniform point of a large l1 ball changes all of them, by nothing).
+    """
+    shape = tuple(x.shape[1:])
+    if norm == "linf":
+        return nearest(x + per_image(eps, x) * streams.uniform(-1, 1, shape, x.dtype), x, eps, norm)
+    noise = streams.normal(shape, x.dtype)
+    if norm == "l2":
+        length = torch.linalg.vector_norm(noise.flatten(1), dim=1)
+        radius = eps * streams.uniform(0, 1, (), x.dtype) ** (1 / x[0].numel())
+        noise = noise * per_image(radius / length, x)
+    return nearest(x + noise, x, eps, norm)
+
+
+def step_against(
+    point: Float[Tensor, "n c h w"],
+    gradient: Float[Tensor, "n c h w"],
+    length: Float[Tensor, " n"],
+    norm: str,
+    features: Float[Tensor, " n"] | None = None,
+) -> Float[Tensor, "n c h w"]:
+    """A step of this length in this norm against the gradient; neither ball nor box are looked at.
+
+    linf moves every feature by `length`, l2 along the gradient; l1 moves the `features` (N,) steepest ones (rounded
+    down, at least one) of those that the box does not block, by equal parts of `length`. Where the gradient is 0, the
+    image stays.
+    """
+    if norm == "linf":
+        return point - per_image(length, point) * gradient.sign()
+    if norm == "l2":
+        size = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+        factor = torch.where(size > 0, length / size.clamp(min=torch.finfo(point.dtype).tiny), 0)
+        return point - per_image(factor, point) * gradient
+    if features is None:
+        raise ValueError("features: expected a number an image in l1, got None")
+    blocked = ((point <= 0) & (gradient > 0)) | ((point >= 1) & (gradient < 0))
+    size = torch.where(blocked, 0, gradient.abs()).flatten(1)
+    count = features.floor().long().clamp(1, size.shape[1])
+    least = size.sort(dim=1, descending=True).values.gather(1, count[:, None] - 1)
+    chosen = ((size >= least) & (size > 0)).to(point.dtype).view_as(point) * gradient.sign()
+    share = length / chosen.abs().flatten(1).sum(1).clamp(min=1)
+    return point - per_image(share, point) * chosen

@@ -1,0 +1,149 @@
+"""Square: sees through hidden gradients, spends what it says, squares of the image's own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.attacks import pgd, square
+from core.attacks.engine import Streams
+from core.attacks.square import _bump, _inside, side_lengths
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Quantised(nn.Module):
+    """The network behind a rounding of its input: the gradient is zero everywhere."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the image rounded to eighths."""
+        return self.net((x * 8).round() / 8)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.3), ("l2", 2.0)])
+def test_square_finds_what_a_model_hides_from_gradients(net: nn.Module, few: Batch, norm: Any, eps: float) -> None:
+    """With PGD the quantised model looks robust; a search without gradients shows that it is not."""
+    x, y = few
+    model = Quantised(net).eval()
+    hidden = pgd(model, x, y, eps=eps, norm=norm, steps=20, random_start=False)
+    found = square(model, x, y, eps=eps, norm=norm, queries=300)
+    assert hidden.success.float().mean() < 0.2
+    assert found.success.float().mean() > 0.7
+    assert torch.equal(model(found.x_adv).argmax(1) != y, found.success)
+
+
+def test_square_counts_its_queries(net: nn.Module, few: Batch) -> None:
+    """A survivor costs the look and every query; the fooled stop early; the wrong ones cost a look and a check."""
+    x, y = few
+    result = square(net, x, y, eps=0.1, queries=40, batch=7)
+    right = copy.deepcopy(net).eval()(x).argmax(1) == y
+    stood = ~result.success
+    assert stood.any()
+    assert (result.forwards[stood] == 1 + 40).all()
+    assert (result.forwards[result.success & right] <= 1 + 40 + 1).all()
+    assert (result.forwards[~right] == 2).all()
+    assert (result.backwards == 0).all()
+
+
+def test_square_takes_no_gradient(few: Batch) -> None:
+    """A model that cannot be differentiated at all is attacked all the same."""
+
+    class Blind(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                bright = x.flatten(1).mean(1)
+                return torch.stack([torch.full_like(bright, 0.35), bright], 1)
+
+    x = few[0]
+    y = Blind()(x).argmax(1)
+    assert square(Blind(), x, y, eps=0.3, queries=200).success.float().mean() > 0.9
+
+
+def test_square_more_queries_only_help(net: nn.Module, few: Batch) -> None:
+    """The image that is kept is the best one seen, and never worse than the clean one."""
+    x, y = few
+    model = copy.deepcopy(net).eval()
+    logits = model(x).detach()
+    clean = logits.gather(1, y[:, None])[:, 0] - logits.scatter(1, y[:, None], -torch.inf).max(1).values
+    few_queries, many = (square(net, x, y, eps=0.1, queries=n) for n in (5, 300))
+    assert many.success.sum() > few_queries.success.sum()
+    for result in (few_queries, many):
+        assert (result.trace["margin"] <= clean + 1e-5).all()
+
+
+def test_square_linf_moves_every_feature_it_touches_to_the_limit(net: nn.Module, few: Batch) -> None:
+    """Stripes and squares at x ± eps, cut to the box."""
+    x, y = few
+    result = square(net, x, y, eps=0.1, queries=30)
+    moved = (result.x_adv - x).abs()
+    ends = (result.x_adv == 0) | (result.x_adv == 1)
+    assert ((moved - 0.1).abs() < 1e-6).logical_or(moved == 0).logical_or(ends).all()
+
+
+def test_square_squares_belong_to_the_image(net: nn.Module, few: Batch) -> None:
+    """Images of one batch get different squares, seeds differ, and the same seed repeats."""
+    x, y = few[0][:1].expand(4, -1, -1, -1).clone(), few[1][:1].expand(4).clone()
+
+    def found(seed: int) -> Tensor:
+        return square(net, x, y, eps=0.03, queries=10, streams=Streams.of(seed, torch.arange(4))).x_adv
+
+    assert not torch.equal(found(0)[0], found(0)[1])
+    assert not torch.equal(found(0), found(1))
+    assert torch.equal(found(0), found(0))
+
+
+def test_side_lengths_shrink_to_one() -> None:
+    """From the share of the area to single pixels, never growing; a tiny image keeps a side of one."""
+    sides = side_lengths(1000, 0.8, 28)
+    assert sides[0] == round(0.8**0.5 * 28)
+    assert sides == sorted(sides, reverse=True)
+    assert sides[-1] == 1
+    assert side_lengths(3, 0.1, 1) == [1, 1, 1]
+
+
+def test_bump_is_two_hills_of_opposite_sign() -> None:
+    """Upper half positive, lower half negative, the highest value in the middle of each hill."""
+    side = torch.tensor([7])
+    _, down, right = _inside(torch.tensor([[0, 0]]), side, (7, 7))
+    bump = _bump(down.expand(1, 7, 7), right.expand(1, 7, 7), side)[0]
+    assert (bump[:3] > 0).all()
+    assert (bump[3:] < 0).all()
+    assert bump.argmax() == 1 * 7 + 3
+    assert bump.argmin() == 5 * 7 + 3
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("shape", [(3, 5, 9), (1, 2, 2), (1, 1, 1)])
+def test_square_takes_any_shape(norm: Any, shape: tuple[int, int, int]) -> None:
+    """Colour, oblong and tiny images."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(6, *shape, generator=generator)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 3))
+    y = model(x).argmax(1)
+    result = square(model, x, y, eps=0.4, norm=norm, queries=60)
+    assert (result.distance[norm] <= 0.4).all()
+    assert ((result.x_adv >= 0) & (result.x_adv <= 1)).all()
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "queries": ({"queries": 0}, "queries: expected at least 1, got 0"),
+    "area": ({"area": 0.0}, "area: expected a share above 0 and at most 1, got 0.0"),
+    "norm": ({"norm": "l1"}, "norm: expected one of linf, l2, got 'l1'"),
+    "eps": ({"eps": 2.0}, r"eps: expected finite budgets in \[0, 1\], got 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_square_refuses_bad_settings(net: nn.Module, few: Batch, case: str) -> None:
+    """The error names the argument, what was expected and what came."""
+    change, message = BAD[case]
+    with pytest.raises(ValueError, match=f"^{message}"):
+        square(net, *few, **({"eps": 0.1} | change))
