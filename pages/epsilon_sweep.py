@@ -23,10 +23,17 @@ CONFIDENCES = {
 
 
 @st.fragment
-def lookup(curves: Sequence[Curve], chance: float | None, charts: dict[str, go.Figure]) -> None:
-    """The slider and everything under it; moving it draws only this anew, from what is in memory.
+def lookup(
+    curves: Sequence[Curve], chance: float | None, shown: Curve, places: Sequence[int], charts: dict[str, go.Figure]
+) -> None:
+    """The slider and what hangs on it; moving it draws only this anew, from what is in memory.
 
-    `charts` keeps the figures that have been drawn: a moved slider only moves a line in them.
+    Args:
+        curves: the finished sweeps.
+        chance: accuracy of guessing.
+        shown: the curve whose images are shown.
+        places: which of its kept images.
+        charts: keeps the figures that were drawn: a moved slider only moves a line in them.
     """
     targeted = curves[0].sweep.target is not None
     slider, what = st.columns([3, 1.3], vertical_alignment="bottom")
@@ -51,17 +58,12 @@ def lookup(curves: Sequence[Curve], chance: float | None, charts: dict[str, go.F
     with left:
         overlay(curves, eps, metric, metrics[metric], chance, charts)
     with right:
-        by_name = {curve.name: curve for curve in curves}
-        curve = by_name[sweep_choice.one_of(PAGE, "curve", "Images of", list(by_name))]
-        columns = pictures(curve, eps)
-    says(curves, chance)
+        if places:
+            pictures(shown, places, eps)
+        else:
+            st.caption("Choose at least one image.")
     st.subheader(f"The five metrics at ε = {controls.both(eps)}", anchor=False)
     figures_at(curves, eps)
-    st.subheader("Confidence", anchor=False)
-    confidence(curves, eps, charts)
-    if columns:
-        st.subheader("The same images at every ε", anchor=False)
-        every_eps(curve, columns)
 
 
 def overlay(
@@ -108,24 +110,22 @@ def figures_at(curves: Sequence[Curve], eps: float) -> None:
     sweep_views.metric_table(frame, first=("curve", "n"), key=f"{PAGE}_metrics", alt=f"Five metrics at ε = {eps:g}")
 
 
-def confidence(curves: Sequence[Curve], eps: float, charts: dict[str, go.Figure]) -> None:
+def confidence(curves: Sequence[Curve]) -> None:
     """Mean confidence, and the same when correct and when wrong, against ε."""
     for column, (value, text) in zip(st.columns(3), CONFIDENCES.items(), strict=True):
-        if value not in charts:
-            charts[value] = figures.against_eps(
-                {curve.name: curve.rows for curve in curves},
-                value=value,
-                band=None,
-                marked=eps,
-                title="mean confidence",
-                looks=sweep_views.looks(curves),
-                legend=False,
-                height=230,
-            ).update_layout(margin={"t": 8})
+        figure = figures.against_eps(
+            {curve.name: curve.rows for curve in curves},
+            value=value,
+            band=None,
+            title="mean confidence",
+            looks=sweep_views.looks(curves),
+            legend=False,
+            height=230,
+        )
         with column:
             st.markdown(f"**{text[0].upper()}{text[1:]}**")
             st.plotly_chart(
-                figures.mark(charts[value], eps),
+                figure.update_layout(margin={"t": 8}),
                 key=f"{PAGE}_{value}",
                 alt=f"Mean confidence ({text}) against ε",
                 config={**CONFIG, "displayModeBar": False},
@@ -136,15 +136,18 @@ def confidence(curves: Sequence[Curve], eps: float, charts: dict[str, go.Figure]
     )
 
 
-def pictures(curve: Curve, eps: float) -> list[int]:
-    """Original, change and result of the chosen digits at one ε; returns the places of these digits."""
-    kept = curve.gallery()
+def choose_images(curves: Sequence[Curve]) -> tuple[Curve, list[int]]:
+    """The curve whose images are shown, and the places of the chosen ones among those that it keeps."""
+    left, right = st.columns([1, 2])
+    with left:
+        by_name = {curve.name: curve for curve in curves}
+        curve = by_name[sweep_choice.one_of(PAGE, "curve", "Images of", list(by_name))]
     names = curve.model.card["class_names"]
     key = f"{PAGE}_shown"
-    options = [int(label) for label in kept["y"]]
+    options = [int(label) for label in curve.gallery()["y"]]
     sweep_choice.only(key, options)
     controls.seed(key, options, names.__getitem__, many=True)
-    chosen = st.pills(
+    chosen = right.pills(
         "Images",
         options,
         selection_mode="multi",
@@ -155,10 +158,12 @@ def pictures(curve: Curve, eps: float) -> list[int]:
         wrap=True,
         **controls.KEEP,
     )
-    if not chosen:
-        st.caption("Choose at least one image.")
-        return []
-    columns = [options.index(label) for label in options if label in chosen]
+    return curve, [options.index(label) for label in options if label in chosen]
+
+
+def pictures(curve: Curve, places: Sequence[int], eps: float) -> None:
+    """Original, change and result of the chosen images at one ε."""
+    kept, names, columns = curve.gallery(), curve.model.card["class_names"], list(places)
     step = list(curve.sweep.eps).index(eps)
     x, changed = kept["x"][columns], kept["x_adv"][step][columns]
     gain = gallery.gain_for(list(changed - x))
@@ -182,7 +187,6 @@ def pictures(curve: Curve, eps: float) -> list[int]:
     downloads.picture(
         PAGE, picture, name="images", provenance=f"{curve.provenance()} · shown at ε {controls.both(eps)}"
     )
-    return columns
 
 
 def every_eps(curve: Curve, columns: Sequence[int]) -> None:
@@ -217,7 +221,16 @@ sweep_choice.run_missing(PAGE, spec, models, missing)
 if not curves:
     st.stop()
 
-lookup(curves, sweep_notes.chance_of([curve.model for curve in curves]), {})
+chance = sweep_notes.chance_of([curve.model for curve in curves])
+curve, places = choose_images(curves)
+lookup(curves, chance, curve, places, {})
+st.subheader("What the curves say", anchor=False)
+says(curves, chance)
+st.subheader("Confidence", anchor=False)
+confidence(curves)
+if places:
+    st.subheader("The same images at every ε", anchor=False)
+    every_eps(curve, places)
 
 st.subheader("Take away", anchor=False)
 lines = "\n".join(curve.provenance() for curve in curves)
