@@ -13,12 +13,13 @@
     jacobian     derivatives of logits and scores; the dense formula
     sparse       few features, greedily, then pruned
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
-    deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1, l0
+    deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2
     ddn          direction and norm apart, along the boundary; l2
     fmn          a ball that follows the boundary; linf, l2, l1, l0
     sigma_zero   a smooth count of features; l0
     pruning      fewer features of an image that fools
+    minimum      the best of several within a budget of passes; linf, l2, l1, l0
 
 Every attack is a function `attack(model, x, y, *, ..., y_target=None, on_progress=None) -> AttackResult`; `run_method`
 calls the one that a spec describes.
@@ -42,6 +43,7 @@ from core.attacks.fmn import fmn
 from core.attacks.generator import generator_attack
 from core.attacks.iterative import bim, mifgsm, rfgsm
 from core.attacks.jacobian import jacobian, jacobian_dense
+from core.attacks.minimum import minimum
 from core.attacks.pgd import pgd
 from core.attacks.sigma_zero import sigma_zero
 from core.attacks.sparse import jacobian_sparse
@@ -59,6 +61,7 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.Ddn: ddn,
     specs.Fmn: fmn,
     specs.SigmaZero: sigma_zero,
+    specs.Minimum: minimum,
     specs.Rfgsm: rfgsm,
     specs.Bim: bim,
     specs.MiFgsm: mifgsm,
@@ -131,6 +134,7 @@ __all__ = [
     "jacobian_dense",
     "jacobian_sparse",
     "mifgsm",
+    "minimum",
     "pgd",
     "rfgsm",
     "run_method",

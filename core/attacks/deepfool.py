@@ -2,7 +2,8 @@
 
 Source: Moosavi-Dezfooli, Fawzi, Frossard 2016, arXiv 1511.04599, algorithm 2. Departures: each step is the exact
 solution for the linearised model *inside the box* [0, 1] (MATHEMATICS sections 1 and 2), so a linear model takes one
-step and gets its optimum, up to the overshoot; it can be targeted; fooled images leave the batch.
+step and gets its optimum, up to the overshoot; so there are a version for l1 too; it can be targeted; fooled
+images leave the batch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from core.attacks.losses import Goal
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts
 from core.progress import Progress
 
-NORMS = ("l2", "linf")
+NORMS = ("linf", "l2", "l1")
 
 
 def deepfool(
@@ -27,7 +28,7 @@ def deepfool(
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
     *,
-    norm: Literal["l2", "linf"] = "l2",
+    norm: Literal["linf", "l2", "l1"] = "l2",
     steps: int = 50,
     overshoot: float = 0.02,
     candidates: int = 10,
@@ -103,23 +104,31 @@ def _needs(logits: Tensor, goal: Goal, candidates: int) -> list[Tensor]:
 def boxed_step(slope: Tensor, need: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:
     """The smallest change inside the box that lowers a linear function by `need` (MATHEMATICS section 1).
 
-    linf moves every feature by min(eps, u_j); l2 by min(level |w_j|, u_j), which is the same water level with weights
-    w_j^2 and room u_j / |w_j|.
+    With w the slope and u_j the room against it: linf moves every feature by min(eps, u_j); l2 by min(level |w_j|,
+    u_j), the same water level with weights w_j^2 and room u_j / |w_j|; l1 fills features in the order of |w_j|.
 
     Returns:
         step: like `slope` (n, C, H, W). size: (n,) its length; inf where the box has no such change.
     """
     weight = slope.flatten(1).abs()
     room = torch.where(slope > 0, point, 1 - point).flatten(1)
+    tiny = torch.finfo(weight.dtype).tiny
     if norm == "linf":
         level = water_level(weight, room, need)
-        size = torch.minimum(level[:, None], room)
-    else:  # scaled to a largest weight of 1, so that no square underflows
-        weight = weight / weight.amax(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
-        need = need / norm_of(slope, "linf").clamp(min=torch.finfo(weight.dtype).tiny)
-        ratio = torch.where(weight > 0, room / weight.clamp(min=torch.finfo(weight.dtype).tiny), 0)
-        level = water_level(weight.square(), ratio, need)
+        size, able = torch.minimum(level[:, None], room), level < torch.inf
+    elif norm == "l2":  # scaled to a largest weight of 1, so that no square underflows
+        largest = weight.amax(1).clamp(min=tiny)
+        weight = weight / largest[:, None]
+        level = water_level(weight.square(), torch.where(weight > 0, room / weight.clamp(min=tiny), 0), need / largest)
+        able = level < torch.inf
         size = torch.minimum(level.clamp(max=torch.finfo(level.dtype).max)[:, None] * weight, room)
+    else:
+        ordered, order = weight.sort(dim=1, descending=True, stable=True)
+        limits = room.gather(1, order)
+        gain = ordered * limits
+        before = gain.cumsum(1) - gain
+        filled = torch.minimum((need[:, None] - before).clamp(min=0) / ordered.clamp(min=tiny), limits)
+        size, able = torch.zeros_like(room).scatter(1, order, filled), gain.sum(1) >= need
     size = torch.where(weight > 0, size, 0)
     step = -slope.sign() * size.view_as(slope)
-    return step, torch.where(level < torch.inf, norm_of(step, norm), torch.inf)
+    return step, torch.where(able, norm_of(step, norm), torch.inf)

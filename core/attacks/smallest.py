@@ -17,6 +17,9 @@ from core.progress import Progress
 SMALLEST_BATCH = 128
 """Images under attack at once, as in PGD: more do not fit a core's cache."""
 
+FIRST_CUT = 1 / 128
+"""The first cut of the bisection, as a share of the distance."""
+
 
 @dataclass
 class Smallest:
@@ -109,10 +112,13 @@ class Smallest:
         project = {"linf": project_linf, "l2": project_l2, "l1": project_l1}[self.norm]
         x, delta, size = self.x[rows], self.x_adv[rows] - self.x[rows], self.size[rows]
         low, high = torch.zeros_like(size), torch.ones_like(size)
+        width, between = torch.full_like(size, FIRST_CUT), torch.zeros_like(size, dtype=torch.bool)
         for _ in range(rounds):
-            middle = (low + high) / 2
+            # most images are nearly there: small cuts first, growing until one fails, then halves
+            middle = torch.where(between, (low + high) / 2, (high - width).clamp(min=0))
             fooled = self.look(rows, (x + project(delta, middle * size)).clamp(0, 1))
             low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
+            between, width = between | ~fooled, width * 4
 
     def report(self, rows: Tensor, share: float) -> None:
         """Tell the progress when `share` of the work on the chunk `rows` is done."""

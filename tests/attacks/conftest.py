@@ -103,11 +103,12 @@ ATTACKS: dict[str, Attack] = {
     "generator": _generator,
     "sparse": _sparse,
     "dense": _dense,
-    **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1", "l0")},
+    **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},
     "carlini_wagner": _smallest("carlini_wagner", searches=3, steps=20, lr=0.1),
     "ddn": _smallest("ddn", steps=30),
     **{f"fmn-{norm}": _smallest("fmn", norm=norm, steps=30) for norm in ("linf", "l2", "l1", "l0")},
     "sigma_zero": _smallest("sigma_zero", steps=40),
+    **{f"minimum-{norm}": _smallest("minimum", norm=norm, budget=130) for norm in ("linf", "l2", "l1", "l0")},
 }
 """Every attack with small settings; `eps` may be given to those with a budget, `streams` to all (some ignore it)."""
 

@@ -5,7 +5,7 @@ gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, 
 blackbox    asking for answers only, inside a budget: Square
 generator   exercise set 1
 jacobian    read off the Jacobian: sparse, dense
-smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero
+smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.specs.methods.blackbox import Square
 from core.specs.methods.generator import GeneratorMethod
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import JacobianDense, JacobianSparse
-from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, SigmaZero
+from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, Minimum, SigmaZero
 
 AnyMethod = Annotated[
     Fgsm
@@ -32,6 +32,7 @@ AnyMethod = Annotated[
     | Ddn
     | Fmn
     | SigmaZero
+    | Minimum
     | Rfgsm
     | Bim
     | MiFgsm
@@ -69,6 +70,7 @@ __all__ = [
     "Method",
     "MethodField",
     "MiFgsm",
+    "Minimum",
     "Norm",
     "Pgd",
     "Rfgsm",

@@ -17,9 +17,9 @@ class DeepFool(Method):
         "Step to the nearest boundary of the linearised model, inside the box; a few steps are enough."
     )
     paper: ClassVar[str] = "Moosavi-Dezfooli, Fawzi, Frossard 2016, arXiv 1511.04599"
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     name: Literal["deepfool"] = "deepfool"
-    norm: Literal["l2", "linf"] = Field("l2", title="Norm", description="What is to be small.")
+    norm: Literal["linf", "l2", "l1"] = Field("l2", title="Norm", description="What is to be small.")
     steps: int = Field(50, ge=1, le=1000, title="Steps", description="At most so many.")
     overshoot: float = Field(0.02, ge=0, lt=1, title="Overshoot", description="The change is lengthened by this share.")
     candidates: int = Field(10, ge=1, le=1000, title="Classes", description="Strongest other classes looked at.")
@@ -80,3 +80,15 @@ class SigmaZero(Method):
     sigma: float = Field(1e-3, gt=0, le=1, title="Sharpness σ", description="How sharply 0 is told from not 0.")
     threshold: float = Field(0.3, gt=0, lt=1, title="Threshold", description="Smaller changes are put back each step.")
     prune_calls: int = Field(50, ge=0, le=10_000, title="Pruning", description="The most passes spent on pruning.")
+
+
+class Minimum(Method):
+    """Settings of the combination that looks for the smallest perturbation."""
+
+    title: ClassVar[str] = "Smallest perturbation"
+    help: ClassVar[str] = "Complementary attacks within a budget of passes, the best of each image, then bisection."
+    paper: ClassVar[str] = "Combines DeepFool, DDN, FMN, σ-zero and the greedy Jacobian attack"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
+    name: Literal["minimum"] = "minimum"
+    norm: Literal["linf", "l2", "l1", "l0"] = Field("l2", title="Norm", description="What is to be small.")
+    budget: int = Field(1000, ge=50, le=1_000_000, title="Passes", description="The most passes spent on each image.")

@@ -1,0 +1,202 @@
+"""The smallest perturbation in any norm: complementary attacks within a budget of passes, the best of each image.
+
+First the exact step of the linearised model, then the attack that was measured best for the norm, towards any wrong
+class; then the same towards each of the strongest other classes, since a walk along the boundary rarely changes class
+(towards a given target: with another loss instead). In the end bisection towards the image; in l0, pruning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.ddn import ddn
+from core.attacks.deepfool import deepfool
+from core.attacks.engine import AttackResult, check, frozen, predict
+from core.attacks.fmn import PROJECT, fmn
+from core.attacks.losses import Goal
+from core.attacks.pruning import prune
+from core.attacks.sigma_zero import sigma_zero
+from core.attacks.smallest import SMALLEST_BATCH, Smallest
+from core.attacks.sparse import jacobian_sparse
+from core.progress import Progress
+
+LEAST_BUDGET = 50
+"""Below this no combination makes sense."""
+FINISH = 10
+"""Passes for the bisection at the end."""
+PRUNE_SHARE = 0.05
+"""In l0: share of the budget for the pruning at the end, at least `FINISH` passes."""
+MOST_CLASSES = 4
+"""Other classes that get a walk of their own."""
+SHORT, LONG = 30, 80
+"""Steps of a walk: at least so many for one class, and the first walk's until the others have their share."""
+FEW, MANY = 4, 8
+"""Features really tried at each step of the greedy attack, for small and for large budgets."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One attack of the combination.
+
+    Attributes:
+        attack: the function.
+        settings: its arguments.
+        rank: towards the strongest other class (0), the second (1), ...; None: towards no class of its own.
+        passes: the most forward and backward passes that it can spend on one image.
+    """
+
+    attack: Callable[..., AttackResult]
+    settings: dict[str, Any]
+    rank: int | None
+    passes: int
+
+
+def minimum(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    norm: Literal["linf", "l2", "l1", "l0"] = "l2",
+    budget: int = 1000,
+    y_target: Int[Tensor, " n"] | None = None,
+    batch: int = SMALLEST_BATCH,
+    on_progress: Progress | None = None,
+) -> AttackResult:
+    """Find the smallest perturbation that a budget of passes allows. Nothing is drawn at random.
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 true classes.
+        norm: what is to be small; l0 counts features.
+        budget: the most forward and backward passes to spend on each image, at least 50; `plan` says on what.
+        y_target: (N,) int64; given, the attack goes towards these classes.
+        batch: images under attack at once.
+        on_progress: called with images done, all, share of `success`.
+
+    Returns:
+        The smallest fooling image found; images fooled before, and those that withstand, come back unchanged.
+        `forwards + backwards <= budget`. `trace`: `part` (N,) int64, the part of `plan` that found it, -1: none.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    if norm not in PROJECT:
+        raise ValueError(f"norm: expected one of {', '.join(PROJECT)}, got {norm!r}")
+    for name, value, least in (("budget", budget, LEAST_BUDGET), ("batch", batch, 1)):
+        if value < least:
+            raise ValueError(f"{name}: expected at least {least}, got {value}")
+    check(model, x, y, y_target=y_target)
+    goal = Goal.of(y, y_target)
+    with frozen(model):
+        logits = predict(model, x, batch)
+        ranking = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+        parts = plan(norm, budget, logits.shape[1], goal.targeted)
+        size = torch.where(goal.reached(logits), 0.0, torch.inf).to(x.dtype)
+        ones, zeros = torch.ones_like(y), torch.zeros_like(y)
+        best = Smallest(model, x, goal, norm, x.clone(), size, ones, zeros, batch, None)
+        origin = torch.full_like(y, -1)
+        for number, part in enumerate(parts):
+            rows = (best.size > (1 if norm == "l0" else 0)).nonzero()[:, 0]  # one feature is as few as can be
+            if not len(rows):
+                break
+            aim = goal.label if goal.targeted else None if part.rank is None else ranking[:, part.rank]
+            result = part.attack(
+                model,
+                x[rows],
+                y[rows],
+                y_target=None if aim is None else aim[rows],
+                batch=batch,
+                on_progress=_share(best, number, len(parts), on_progress),
+                **part.settings,
+            )
+            best.forwards[rows] += result.forwards
+            best.backwards[rows] += result.backwards
+            found = torch.where(result.success, result.distance[norm].to(x.dtype), torch.inf)
+            better = found < best.size[rows]
+            best.x_adv[rows[better]], best.size[rows[better]] = result.x_adv[better], found[better]
+            origin[rows[better]] = number
+        every = torch.arange(len(x), device=x.device)
+        if norm == "l0":
+            prune(best, every, _finish(norm, budget))
+        else:
+            best.bisect(every, FINISH)
+        best.on_progress = on_progress
+        best.done = len(x)
+        best.report(every[:0], 0.0)
+        return best.result({"part": origin})
+
+
+def _share(best: Smallest, number: int, parts: int, on_progress: Progress | None) -> Progress | None:
+    """The progress of part `number`, told as progress of the whole."""
+    if on_progress is None:
+        return None
+
+    def report(done: int, total: int, **metrics: Any) -> None:
+        success = (best.size < torch.inf).float().mean().item()
+        on_progress(int((number + done / total) / parts * len(best.x)), len(best.x), success=success)
+
+    return report
+
+
+def plan(norm: str, budget: int, classes: int, targeted: bool) -> list[Part]:
+    """What `minimum` runs, in this order; all parts and the finish together stay within the budget."""
+    left = budget - _finish(norm, budget) - 2  # the first look and the verification
+    if norm == "l0":
+        return _plan_l0(left, classes, targeted)
+    parts = []
+    looked = 1 if targeted else min(classes - 1, 9)
+    if 2 * (1 + looked) + 3 <= left // 6:
+        settings = {"norm": norm, "steps": 2, "candidates": looked, "overshoot": 1e-3}
+        parts.append(Part(deepfool, settings, None, 2 * (1 + looked) + 3))
+        left -= parts[-1].passes
+    # the first walk has at least LONG steps, then 40 % of what is left; the others share the rest
+    first = min((left - 3) // 2, max(LONG, int(left * 0.4) // 2))
+    parts.append(_walk(norm, first, None, "ce"))
+    left -= parts[-1].passes
+    others = 1 if targeted else min(classes - 1, MOST_CLASSES)
+    others = min(others, left // (2 * SHORT + 3))
+    for rank in range(others):
+        steps = (left // others - 3) // 2
+        parts.append(_walk(norm, steps, None if targeted else rank, "margin" if targeted else "ce"))
+    return parts
+
+
+def _walk(norm: str, steps: int, rank: int | None, loss: str) -> Part:
+    """The walk along the boundary that is best for the norm: DDN in l2 (FMN for another loss), else FMN."""
+    if norm == "l2" and loss == "ce":
+        return Part(ddn, {"steps": steps}, rank, 2 * steps + 3)
+    return Part(fmn, {"norm": norm, "steps": steps, "loss": loss}, rank, 2 * steps + 3)
+
+
+def _plan_l0(left: int, classes: int, targeted: bool) -> list[Part]:
+    """Sigma-zero for a quarter of the passes, greed, then greed for each of the strongest other classes."""
+    steps = (left // (4 if left > 100 else 1) - 3) // 2
+    parts = [Part(sigma_zero, {"steps": steps, "prune_calls": 0}, None, 2 * steps + 3)]
+    left -= parts[-1].passes
+    candidates = FEW if left < 400 else MANY
+    price = 2 + candidates  # passes for each feature that the greedy attack changes
+    others = 0 if targeted else min(classes - 1, MOST_CLASSES)
+    first = max(25, int(left * 0.4) // price) if others else left
+    first = min(first, (left - 2) // price)
+    if first < 1:
+        return parts
+    parts.append(_greedy(first, candidates, None))
+    left -= parts[-1].passes
+    others = min(others, left // (8 * price + 2))
+    return parts + [_greedy((left // others - 2) // price, candidates, rank) for rank in range(others)]
+
+
+def _greedy(features: int, candidates: int, rank: int | None) -> Part:
+    settings = {"max_features": features, "candidates": candidates, "prune": False}
+    return Part(jacobian_sparse, settings, rank, features * (2 + candidates) + 2)
+
+
+def _finish(norm: str, budget: int) -> int:
+    return max(FINISH, int(budget * PRUNE_SHARE)) if norm == "l0" else FINISH

@@ -1,0 +1,108 @@
+"""The combination: never worse than its parts, never over its budget, exact where the theory says exact."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.attacks import minimum
+from core.attacks.minimum import plan
+from tests.attacks.test_smallest import linear_case
+
+Batch = tuple[Tensor, Tensor]
+NORMS = ("linf", "l2", "l1", "l0")
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_minimum_is_never_worse_than_its_parts(norm: str, targeted: bool, net: nn.Module, few: Batch) -> None:
+    """Each part run alone, as the plan has it, finds nothing smaller on any image."""
+    x, y = few
+    y_target = (y + 3) % 10 if targeted else None
+    result = minimum(net, x, y, norm=norm, budget=400, y_target=y_target)
+    logits = copy.deepcopy(net).eval()(x).detach()
+    ranking = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+    parts = plan(norm, 400, 10, targeted)
+    assert len(parts) > 1
+    for part in parts:
+        aim = y_target if part.rank is None else ranking[:, part.rank]
+        alone = part.attack(net, x, y, y_target=aim, batch=128, **part.settings)
+        assert not (alone.success & ~result.success).any()
+        assert (result.distance[norm] <= alone.distance[norm] * (1 + 1e-6))[alone.success].all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("budget", [50, 120, 777])
+def test_minimum_keeps_to_its_budget(norm: str, budget: int, net: nn.Module, few: Batch) -> None:
+    """Passes counted by the model itself, and those that the result tells, stay within it."""
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.forwards, self.backwards = copy.deepcopy(net), 0, 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.forwards += len(x)
+            logits = self.net(x)
+            if logits.requires_grad:
+                logits.register_hook(self.count)
+            return logits
+
+        def count(self, gradient: Tensor) -> None:
+            self.backwards += int((gradient != 0).any(1).sum())
+
+    x, y = few[0][:10], few[1][:10]
+    model = Counting()
+    result = minimum(model, x, y, norm=norm, budget=budget)
+    assert (result.forwards + result.backwards).max() <= budget
+    checks = 1 + len(plan(norm, budget, 10, False))  # each call looks at one image first, to check the model's shape
+    assert model.forwards == result.forwards.sum() + checks
+    assert model.backwards <= result.backwards.sum()
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_minimum_is_the_optimum_of_a_linear_model(norm: str, classes: int) -> None:
+    """Within 0.2 % of the exact distance, with the box in the way."""
+    model, x, y, exact = linear_case(classes)
+    result = minimum(model, x, y, norm=norm)
+    possible = exact[norm].isfinite()
+    assert torch.equal(result.success, possible)
+    ratio = (result.distance[norm] / exact[norm])[possible]
+    assert ratio.min() >= 1 - 1e-9
+    assert ratio.max() <= 1.002
+
+
+def test_minimum_tells_which_part_found_it(net: nn.Module, few: Batch) -> None:
+    """`part` is -1 for images that were wrong before and failures, else a place in the plan."""
+    x, y = few
+    wrong = copy.deepcopy(net).eval()(x).argmax(1) != y
+    result = minimum(net, x, y, norm="l2", budget=200)
+    part = result.trace["part"]
+    assert torch.equal(part == -1, wrong | ~result.success)
+    assert part.max() < len(plan("l2", 200, 10, False))
+
+
+def test_minimum_reports_to_the_end(net: nn.Module, few: Batch) -> None:
+    """Progress only rises, and ends with all images."""
+    seen: list[int] = []
+
+    def report(done: int, total: int, **metrics: Any) -> None:
+        assert total == len(few[0])
+        assert 0 <= metrics["success"] <= 1
+        seen.append(done)
+
+    minimum(net, *few, norm="linf", budget=150, on_progress=report)
+    assert seen == sorted(seen)
+    assert seen[-1] == len(few[0])
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"norm": "l3"}, "norm"), ({"budget": 49}, "budget")])
+def test_minimum_refuses_bad_settings(net: nn.Module, few: Batch, settings: dict[str, Any], message: str) -> None:
+    """By the argument's name."""
+    with pytest.raises(ValueError, match=f"{message}: expected"):
+        minimum(net, *few, **settings)
