@@ -6,6 +6,10 @@ Departures: fooled images leave the batch at once, each image has a step counter
 last point is not taken; a restart from the best point begins without momentum; l1 steps leave out the features that
 the box blocks, and the l1 attack has no phases of larger budgets. Iterates are compared by the loss, but the image
 that is kept is that of the lowest margin.
+
+On LeNet (MNIST, linf, eps .1, 300 images) PGD leaves 73.3 % standing with 31 gradients an image; APGD with 100 steps
+73.3 (cross-entropy), 73.7 (margin), 74.3 % (DLR) with 75; five starts of 22 steps 72.7 % with 82; towards every class
+(9 starts of 100 steps, DLR) 72.0 % with 655.
 """
 
 from __future__ import annotations
@@ -116,7 +120,7 @@ def apgd(
     budget = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
-    rule = _L1Rule.of(steps) if norm == "l1" else _Rule.of(steps)
+    rule = _L1Rule.of(steps) if norm == "l1" else _Rule.of(steps, x.device)
 
     with frozen(model):
         clean = predict(model, x, max(batch, 256))
@@ -296,13 +300,13 @@ class _Rule:
     span: Tensor
 
     @classmethod
-    def of(cls, steps: int) -> _Rule:
+    def of(cls, steps: int, device: torch.device | None = None) -> _Rule:
         """The checkpoints of so many steps."""
         marks = checkpoints(steps)
         span = torch.zeros(steps + 1, dtype=torch.int64)
         for before, at in pairwise(marks):
             span[at] = at - before
-        return cls(span)
+        return cls(span.to(device))
 
     def look(self, on: _Active, value: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
         """Take in the loss and gradient at each point; adapt steps; returns the gradient to go by, with `on` changed.
@@ -314,7 +318,7 @@ class _Rule:
         _remember(on, value, gradient, first, later)
         on.share = torch.where(first, 2, on.share)
         on.checked = torch.where(first, value, on.checked)
-        span = self.span.to(on.step.device)[on.step.clamp(min=0)]
+        span = self.span[on.step.clamp(min=0)]
         due = later & (span > 0)
         reduce = due & ((on.falls < RHO * span) | (~on.halved & (on.best_value >= on.checked)))
         on.share = torch.where(reduce, on.share / 2, on.share)

@@ -25,6 +25,12 @@ def _within_range(eps: tuple[float, ...], method: Method) -> None:
         raise ValueError(f"eps: expected at most {MAX_EPS[norm]:g} for {method.slug()} in {norm}, got {max(eps):g}")
 
 
+def _one_kind_of_target(method: Method, target: str | int | None) -> None:
+    tried = getattr(method, "targets", 0)
+    if tried and target not in ("any", None):
+        raise ValueError(f"attack.targets: expected 0 towards a target class, got {tried}")
+
+
 _MODEL = Field(min_length=1, title="Model", description="Id of a saved model (see `models`).")
 _SEED = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Random streams are keyed by this and the image index.")
 _THRESHOLD = Field(0.0, ge=-1e6, le=1e6, title="Threshold τ", description="Scalar networks: class 1 above it.")
@@ -75,6 +81,7 @@ class AttackSpec(Spec):
             raise ValueError(f"target: {self.attack.name} needs a class or 'all'")
         if self.eps is not None:
             _within_range((self.eps,), self.attack)
+        _one_kind_of_target(self.attack, self.target)
         return self
 
     def slug(self) -> str:
@@ -115,6 +122,7 @@ class SweepSpec(Spec):
     @model_validator(mode="after")
     def _fits_the_method(self) -> Self:
         _within_range(self.eps, self.attack)
+        _one_kind_of_target(self.attack, self.target)
         return self
 
     def slug(self) -> str:
@@ -143,6 +151,7 @@ class CompareSpec(Spec):
     def _fits_every_method(self) -> Self:
         for method in self.attacks:
             _within_range(self.eps, method)
+            _one_kind_of_target(method, self.target)
         return self
 
     def sweeps(self) -> list[SweepSpec]:
