@@ -87,7 +87,7 @@ def square(
         ended = len(x) - len(waiting)
         rows, query = (torch.zeros(0, dtype=torch.int64, device=x.device) for _ in range(2))
         # the search's own point and margin; the image that is kept may be the clean one
-        point, lowest = x[:0], best[:0]
+        point, low, high, lowest = x[:0], x[:0], x[:0], best[:0]
 
         while waiting or len(rows):
             if waiting and len(rows) < batch:
@@ -96,10 +96,15 @@ def square(
                 rows, query = torch.cat([rows, new]), torch.cat([query, torch.zeros_like(new)])
                 point = torch.cat([point, x[new]])
                 lowest = torch.cat([lowest, torch.full_like(best[new], torch.inf)])
+                if norm == "linf":  # bounds are kept: finding them costs as much as a query
+                    new_low, new_high = linf_bounds(x[new], budget[new])
+                    low, high = torch.cat([low, new_low]), torch.cat([high, new_high])
 
             own, first = streams.take(rows).fork(query), query == 0
-            propose = _linf_proposal if norm == "linf" else _l2_proposal
-            trial = propose(own, point, x[rows], budget[rows], sides[query], first)
+            if norm == "linf":
+                trial = _linf_proposal(own, point, low, high, sides[query], first)
+            else:
+                trial = _l2_proposal(own, point, x[rows], budget[rows], sides[query], first)
             logits = predict(model, trial, batch)
             forwards[rows] += 1
             part = goal.take(rows)
@@ -116,6 +121,8 @@ def square(
             ended += int((~stay).sum())
             if not stay.all():
                 rows, query, point, lowest = rows[stay], query[stay], point[stay], lowest[stay]
+                if norm == "linf":
+                    low, high = low[stay], high[stay]
             if on_progress:
                 on_progress(ended, len(x), success=fooled.float().mean().item())
 
@@ -149,20 +156,21 @@ def _signs(streams: Streams, shape: tuple[int, ...], number: int, dtype: torch.d
     return 1 - 2 * (streams.fork(number).uniform(0, 1, shape) < 0.5).to(dtype)
 
 
-def _linf_proposal(streams: Streams, point: Tensor, x: Tensor, eps: Tensor, side: Tensor, first: Tensor) -> Tensor:
+def _linf_proposal(streams: Streams, point: Tensor, low: Tensor, high: Tensor, side: Tensor, first: Tensor) -> Tensor:
     """A square at x ± eps, a sign a channel; at the first query vertical stripes, a sign a column and channel."""
-    channels, height, width = x.shape[1:]
-    low, high = linf_bounds(x, eps)
+    channels, height, width = point.shape[1:]
     mask, _, _ = _inside(_corner(streams, side, (height, width), 1), side, (height, width))
     trial = point
     for attempt in range(4):  # a square may be there already: draw its signs again, a few times
-        signs = _signs(streams, (channels, 1, 1), 2 + attempt, x.dtype)
         again = (trial == point).flatten(1).all(1)
+        if not again.any():
+            break
+        signs = _signs(streams, (channels, 1, 1), 2 + attempt, point.dtype)
         fresh = torch.where(mask[:, None], torch.where(signs > 0, high, low), point)
-        trial = torch.where(per_image(again, x), fresh, trial)
+        trial = torch.where(per_image(again, point), fresh, trial)
     if first.any():
-        stripes = torch.where(_signs(streams, (channels, 1, width), 0, x.dtype) > 0, high, low)
-        trial = torch.where(per_image(first, x), stripes, trial)
+        stripes = torch.where(_signs(streams, (channels, 1, width), 0, point.dtype) > 0, high, low)
+        trial = torch.where(per_image(first, point), stripes, trial)
     return trial
 
 

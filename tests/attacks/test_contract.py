@@ -236,11 +236,15 @@ def test_attack_works_on_a_scalar_network(
     assert torch.equal(model(result.x_adv).argmax(1) != y, result.success)
 
 
+SHORT = {"generator": {"rounds": 20}, "square": {"queries": 50}}
+"""Settings of methods that take long by default."""
+
+
 @pytest.mark.parametrize("method", specs.METHODS)
 def test_run_method_is_the_attack_of_the_spec(method: str, net: nn.Module, few: Batch) -> None:
     """Each spec's fields are its attack's arguments, and the result is the direct call's."""
     x, y = few[0][:10], few[1][:10]
-    spec = specs.METHODS[method](**({"rounds": 20} if method == "generator" else {}))
+    spec = specs.METHODS[method](**SHORT.get(method, {}))
     budget = {"eps": 0.1} if spec.needs_eps else {}
     target = {"y_target": (y + 1) % 10} if spec.needs_target else {}
     found = core.attacks.run_method(net, x, y, spec, **budget, **target)
