@@ -1,7 +1,8 @@
 """Sigma-zero: few features by descent on a smooth count of them; then exact pruning.
 
 Source: Cinà, Villani, Pintor, Schönherr, Biggio, Pelillo 2024, arXiv 2402.01879, algorithm 1. Departures: the smooth
-count's gradient is in closed form, so that one backward pass serves; pruning at the end, by real forward passes.
+count's gradient is in closed form, so that one backward pass serves; the loss is the log-odds, which was measured
+better than the margin; pruning at the end, by real forward passes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
-from core.attacks.losses import Goal
+from core.attacks.losses import LOSSES, Goal, Loss
 from core.attacks.pruning import prune
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine
 from core.progress import Progress
@@ -31,14 +32,15 @@ def sigma_zero(
     sigma: float = 1e-3,
     threshold: float = 0.3,
     prune_calls: int = 50,
+    loss: Loss = "ce",
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a perturbation of few features; a feature is one colour of one pixel.
 
-    Each step descends on the margin (while it is positive) plus the mean of d^2 / (d^2 + sigma), a smooth count of
-    the changed features, with the gradient scaled to a largest entry of 1; then changes below a threshold are put
+    Each step descends on the loss (while the image is not fooled) plus the mean of d^2 / (d^2 + sigma), a smooth count
+    of the changed features, with the gradient scaled to a largest entry of 1; then changes below a threshold are put
     back, and the threshold rises where the image is fooled and falls where it is not.
 
     Args:
@@ -50,6 +52,7 @@ def sigma_zero(
         sigma: how sharply the smooth count tells 0 from not 0.
         threshold: the first one, in (0, 1).
         prune_calls: the most passes an image that pruning may spend; below 4 it is left out.
+        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
         on_progress: called each step with images done, all, share of `success`.
@@ -65,6 +68,8 @@ def sigma_zero(
     check_positive(lr=lr, sigma=sigma)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold: expected a number in (0, 1), got {threshold}")
+    if loss not in LOSSES:
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     if prune_calls < 0:
         raise ValueError(f"prune_calls: expected 0 or more, got {prune_calls}")
     check(model, x, y, y_target=y_target)
@@ -77,8 +82,8 @@ def sigma_zero(
             delta, mean, square = (torch.zeros_like(image) for _ in range(3))
             level = torch.full_like(image[:, 0, 0, 0], threshold)
             for k in range(steps):
-                fooled, slope, value = best.step(rows, (image + delta).clamp(0, 1), "margin")
-                slope = torch.where(per_image(value > 0, slope), slope, 0)
+                fooled, slope, _ = best.step(rows, (image + delta).clamp(0, 1), loss)
+                slope = torch.where(per_image(fooled, slope), 0, slope)
                 energy = delta.square()
                 slope = slope + 2 * sigma * delta / (energy + sigma).square() / image[0].numel()
                 largest = norm_of(slope, "linf").clamp(min=torch.finfo(x.dtype).tiny)

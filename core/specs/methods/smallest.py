@@ -80,6 +80,7 @@ class SigmaZero(Method):
     sigma: float = Field(1e-3, gt=0, le=1, title="Sharpness σ", description="How sharply 0 is told from not 0.")
     threshold: float = Field(0.3, gt=0, lt=1, title="Threshold", description="Smaller changes are put back each step.")
     prune_calls: int = Field(50, ge=0, le=10_000, title="Pruning", description="The most passes spent on pruning.")
+    loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
 
 
 class Minimum(Method):
