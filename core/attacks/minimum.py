@@ -122,14 +122,14 @@ def minimum(
             better = found < best.size[rows]
             best.x_adv[rows[better]], best.size[rows[better]] = result.x_adv[better], found[better]
             origin[rows[better]] = number
-        every = torch.arange(len(x), device=x.device)
-        if norm == "l0":
-            prune(best, every, _finish(norm, budget))
-        else:
-            best.bisect(every, FINISH)
+        for rows in torch.arange(len(x), device=x.device).split(batch):
+            if norm == "l0":
+                prune(best, rows, _finish(norm, budget))
+            else:
+                best.bisect(rows, FINISH)
         best.on_progress = on_progress
         best.done = len(x)
-        best.report(every[:0], 0.0)
+        best.report(rows[:0], 0.0)
         return best.result({"part": origin})
 
 

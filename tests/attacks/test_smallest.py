@@ -225,3 +225,19 @@ def test_pruning_only_helps_and_keeps_to_its_calls(net: nn.Module, few: Batch) -
         assert (pruned.distance["l0"] <= plain.distance["l0"]).all()
         spent = pruned.forwards + pruned.backwards - plain.forwards - plain.backwards
         assert spent.max() <= calls
+
+
+@pytest.mark.parametrize("name", ["carlini_wagner", "ddn", "deepfool", "fmn", "minimum", "sigma_zero"])
+def test_smallest_does_not_hang_on_the_size_of_the_batch(name: str, net: nn.Module, few: Batch) -> None:
+    """40 images in chunks of 7 or all at once: the same images at the same cost, and progress that only rises."""
+    settings = {"minimum": {"budget": 120}, "carlini_wagner": {"steps": 10}}.get(name, {"steps": 20})
+    seen: list[int] = []
+    whole = getattr(core.attacks, name)(net, *few, **settings)
+    parts = getattr(core.attacks, name)(
+        net, *few, batch=7, on_progress=lambda done, total, **metrics: seen.append(done), **settings
+    )
+    assert torch.equal(whole.success, parts.success)
+    assert torch.equal(whole.forwards + whole.backwards, parts.forwards + parts.backwards)
+    torch.testing.assert_close(whole.x_adv, parts.x_adv, rtol=0, atol=2e-3)
+    assert seen == sorted(seen)
+    assert seen[-1] == len(few[0])
