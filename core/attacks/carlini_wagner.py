@@ -1,9 +1,10 @@
 """Carlini and Wagner's l2 attack, without its frozen pixels.
 
 Source: Carlini and Wagner 2017, arXiv 1608.04644, section VI. Departures: the box is kept by projection and not by
-x = tanh(w), which has no slope at exactly 0 and 1, where most pixels of MNIST are; the margin is divided by the length
-of its gradient at the image, so that it is a distance and the trade-off c needs no tuning to the logits' scale; the
-search for c starts at twice what a linear model needs.
+x = tanh(w), which has no slope at exactly 0 and 1, where most pixels of MNIST are; the loss is divided by the length of
+the margin's gradient at the image, so that it is about a distance and c needs no tuning to the logits' scale; the
+search for c starts at twice what a linear model needs; the loss is the log-odds, which was measured better than the
+margin, and counts only while the image is not fooled.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
-from core.attacks.losses import Goal
+from core.attacks.losses import LOSSES, Goal, Loss
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine
 from core.progress import Progress
 
@@ -32,11 +33,12 @@ def carlini_wagner(
     searches: int = 5,
     steps: int = 100,
     lr: float = 0.1,
+    loss: Loss = "ce",
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Find a small l2 perturbation: descend on ||delta||^2 + c max(margin, 0), with a c for each image by bisection.
+    """Find a small l2 perturbation: descend on ||delta||^2 + c loss, with a c for each image by bisection.
 
     Args:
         model: pixels to logits; left untouched.
@@ -46,6 +48,7 @@ def carlini_wagner(
         steps: Adam steps for each c, at least 1.
         lr: Adam's first learning rate, as a share of the distance that a linear model would have (but at most of 1);
             falls by a cosine to a hundredth.
+        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
         on_progress: called each step with images done, all, share of `success`.
@@ -58,6 +61,8 @@ def carlini_wagner(
     """
     check_counts(searches=searches, steps=steps, batch=batch)
     check_positive(lr=lr)
+    if loss not in LOSSES:
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     check(model, x, y, y_target=y_target)
     rates = cosine(lr, lr / 100, steps)
     tiny = torch.finfo(x.dtype).tiny
@@ -77,7 +82,7 @@ def carlini_wagner(
                 delta, mean, square = (torch.zeros_like(image) for _ in range(3))
                 hit = torch.zeros_like(rows, dtype=torch.bool)
                 for k in range(steps):
-                    fooled, slope, _ = best.step(rows, (image + delta).clamp(0, 1), "margin")
+                    fooled, slope, _ = best.step(rows, (image + delta).clamp(0, 1), loss)
                     hit |= fooled
                     weight = torch.where(fooled, 0, trade * scale)
                     descent = 2 * delta + per_image(weight, slope) * slope

@@ -29,13 +29,14 @@ class CarliniWagner(Method):
     """Settings of Carlini and Wagner's l2 attack."""
 
     title: ClassVar[str] = "Carlini-Wagner"
-    help: ClassVar[str] = "Descend on the squared distance plus c times the margin; c is searched for each image."
+    help: ClassVar[str] = "Descend on the squared distance plus c times the loss; c is searched for each image."
     paper: ClassVar[str] = "Carlini and Wagner 2017, arXiv 1608.04644, section VI"
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
     name: Literal["carlini_wagner"] = "carlini_wagner"
     searches: int = Field(5, ge=1, le=20, title="Searches", description="Values of c tried for each image.")
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Steps for each c.")
     lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="Adam's first, as a share of the distance.")
+    loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
 
 
 class Ddn(Method):
