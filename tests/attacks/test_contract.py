@@ -129,13 +129,12 @@ def test_attack_leaves_misclassified_images_alone(attack: Attack, name: str, net
     assert torch.equal(result.x_adv, x)
 
 
+@pytest.mark.parametrize("name", BUDGETED, indirect=True)
 @pytest.mark.parametrize("eps", [0.02, 0.1, 0.3])
 def test_attack_stays_in_the_ball_to_the_last_bit(
     name: str, attack: Attack, net: nn.Module, few: Batch, eps: float
 ) -> None:
     """Distances never exceed the float32 budget; after an 8-bit round trip linf is within half a level of it."""
-    if name not in BUDGETED:
-        pytest.skip("takes no budget")
     x, y = few
     norm = BUDGETED[name]
     result = attack(net, x, y, eps=eps)
@@ -147,20 +146,18 @@ def test_attack_stays_in_the_ball_to_the_last_bit(
         assert (exported - x).abs().max() <= eps + 0.5 / 255 + 1e-6
 
 
+@pytest.mark.parametrize("name", BUDGETED, indirect=True)
 def test_attack_with_zero_budget_returns_the_image(name: str, attack: Attack, net: nn.Module, few: Batch) -> None:
     """Exactly, and only those that were wrong before count as successes."""
-    if name not in BUDGETED:
-        pytest.skip("takes no budget")
     x, y = few
     result = attack(net, x, y, eps=0.0)
     assert torch.equal(result.x_adv, x)
     assert torch.equal(result.success, copy.deepcopy(net).eval()(x).argmax(1) != y)
 
 
+@pytest.mark.parametrize("name", BUDGETED, indirect=True)
 def test_attack_takes_a_budget_an_image(name: str, attack: Attack, net: nn.Module, few: Batch) -> None:
     """The same budget for each equals the scalar one; different budgets hold each for its image."""
-    if name not in BUDGETED:
-        pytest.skip("takes no budget")
     x, y = few
     scalar, spread = attack(net, x, y, eps=0.1), attack(net, x, y, eps=torch.full((len(x),), 0.1))
     assert torch.equal(scalar.x_adv, spread.x_adv)
