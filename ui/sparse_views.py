@@ -180,7 +180,9 @@ def dense_curve(case: Case, toward: int, levels: dict[str, float], applied: floa
     )
     figure.update_xaxes(title_text="ε, change of every pixel, in [0, 1]", rangemode="tozero")
     figure.update_yaxes(title_text=case.quantity)
-    return figures.styled(figure, height=360, margin={"t": 8}, legend={"orientation": "h", "y": -0.22, "x": 0})
+    return figures.styled(
+        figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0}
+    )
 
 
 @dataclass(frozen=True)

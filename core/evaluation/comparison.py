@@ -43,7 +43,7 @@ class Comparison:
         attacks = "; ".join(method_line(sweep) for sweep in self.spec.sweeps()[: len(self.spec.attacks)])
         eps = ", ".join(f"{value:g}" for value in self.spec.eps)
         return (
-            f"Adversarial Lab: {len(self.spec.models)} models, attacks {attacks}, ε in [0, 1]: {eps}, "
+            f"Adversarial Lab: models {len(self.spec.models)}, attacks {attacks}, ε in [0, 1]: {eps}, "
             f"{'' if self.spec.target is None else f'towards class {self.spec.target}, '}"
             f"first n = {self._counted()} test images (fixed order), seed {self.spec.seed}, "
             "intervals Clopper–Pearson 95 %"
