@@ -27,7 +27,7 @@ from torchvision import datasets, transforms
 from core.data import Split, load
 from core.data_folder import data_root
 from core.specs import DataSpec, TrainSpec
-from core.training.loop import batches, make_optimizer, mixed_precision, new_model
+from core.training.loop import batches, make_optimizer, mixed_precision, new_model, train_step
 from core.training.recipes import batch_loss
 
 
@@ -54,11 +54,7 @@ def train_ours(split: Split, spec: TrainSpec, model: nn.Module) -> None:
     optimizer, loss_of = make_optimizer(spec, model), batch_loss(spec.recipe)
     model.train()
     for x, y in batches(split, spec.batch_size, torch.Generator().manual_seed(0), "cpu"):
-        with mixed_precision("cpu"):
-            loss, _ = loss_of(model, x, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        train_step(model, optimizer, loss_of, mixed_precision("cpu"), x, y)
 
 
 def naive_batches(x: Tensor, y: Tensor, size: int) -> Iterable[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,12 +152,9 @@ def _read(spec: DataSpec, root: Path, on_progress: Progress | None) -> tuple[str
     if spec.dataset == "digits":
         train, test = _read_digits()
     else:
-        # torchvision takes 2.5 s to import; the embedded set does not need it
-        from torchvision import datasets
-
-        reader = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}
+        reader = _torchvision_reader(spec.dataset)
         try:
-            parts = [reader[spec.dataset](root, train=train) for train in (True, False)]
+            parts = [reader(root, train=train) for train in (True, False)]
         except (RuntimeError, OSError) as error:
             raise DataMissing(f"{info.title} in {root} cannot be read: {error}") from error
         if spec.dataset == "cifar10":
@@ -164,6 +162,13 @@ def _read(spec: DataSpec, root: Path, on_progress: Progress | None) -> tuple[str
         else:
             train, test = (_split(part.data[:, None], part.targets) for part in parts)
     return info.title, info.class_names, train, test
+
+
+def _torchvision_reader(dataset: str) -> Any:
+    """Torchvision's class for a data set; its import takes 2.5 s, which the embedded set does not need."""
+    from torchvision import datasets
+
+    return {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[dataset]
 
 
 def _read_digits() -> tuple[Split, Split]:
@@ -180,9 +185,7 @@ def _read_digits() -> tuple[Split, Split]:
 
 def _download(dataset: str, root: Path, on_progress: Progress | None) -> None:
     """Let torchvision download into `root`, reporting bytes; raises DataMissing if it cannot."""
-    from torchvision import datasets
-
-    reader = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[dataset]
+    reader = _torchvision_reader(dataset)
     failure: list[BaseException] = []
 
     def fetch() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from core import store
+from core.attacks.losses import margin
 from core.data import Dataset, load
 from core.evaluation.metrics import five_metrics
 from core.networks import ScalarScore, layer_table, logits_of, parameter_count
@@ -74,9 +75,7 @@ def test_table(model: torch.nn.Module, data: Dataset) -> dict:
     logits = logits_of(model, data.test.x).cpu()
     y = data.test.y
     confidence, pred = F.softmax(logits, dim=1).max(dim=1)
-    true = logits.gather(1, y[:, None])[:, 0]
-    other = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)
-    table = {"index": data.test.index, "y": y, "pred": pred, "confidence": confidence, "margin": true - other}
+    table = {"index": data.test.index, "y": y, "pred": pred, "confidence": confidence, "margin": margin(logits, y)}
     if isinstance(model, ScalarScore):
         table["score"] = logits[:, 1] + model.threshold.cpu()
     return {name: column.numpy() for name, column in table.items()}

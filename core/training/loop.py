@@ -17,7 +17,7 @@ from core.data import Dataset, Split, to_float
 from core.networks import build, centre_of, logits_of
 from core.progress import Progress
 from core.specs import DATASETS, TrainSpec
-from core.training.recipes import batch_loss
+from core.training.recipes import BatchLoss, batch_loss
 
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch
 
@@ -103,6 +103,23 @@ def mixed_precision(device: str) -> torch.autocast:
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=native)
 
 
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_of: BatchLoss,
+    precision: torch.autocast,
+    x: Tensor,
+    y: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One step down a batch's loss; returns the loss and the logits of the clean images."""
+    with precision:
+        loss, logits = loss_of(model, x, y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss, logits
+
+
 class _Loop:
     """State of one training run."""
 
@@ -165,11 +182,7 @@ class _Loop:
         lr = self.spec.lr
         for x, y in batches(self.train_split, self.spec.batch_size, self.generator, self.device):
             lr = self._set_lr()
-            with self.precision:
-                loss, logits = self.loss(self.model, x, y)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            loss, logits = train_step(self.model, self.optimizer, self.loss, self.precision, x, y)
             total_loss += loss.detach() * len(y)
             correct += (logits.detach().argmax(dim=1) == y).sum()
             self.step += 1
@@ -238,11 +251,7 @@ def estimate_seconds(spec: TrainSpec, *, device: str = "cpu") -> float | None:
     times = []
     for _ in range(6):
         start = time.perf_counter()
-        with mixed_precision(device):
-            loss, _logits = loss_of(model, x, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        loss, _logits = train_step(model, optimizer, loss_of, mixed_precision(device), x, y)
         loss.item()  # waits for the device
         times.append(time.perf_counter() - start)
     train_size = 0.9 * info.train_size * len(classes) / len(info.class_names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,6 @@ import pytest
 
 from core import jobs, store
 from core.specs import AttackSpec
-
-
-@pytest.fixture
-def root(trained_store: Path, tmp_path: Path) -> Path:
-    """A copy of the trained store."""
-    return Path(shutil.copytree(trained_store, tmp_path / "copy"))
 
 
 def ran(root: Path, **fields: object) -> store.Artifact:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -12,13 +11,6 @@ import pytest
 from core import jobs, store
 from core.evaluation.comparison import compare, to_csv, to_latex, to_markdown
 from core.specs import CompareSpec, SweepSpec, TrainSpec
-
-
-@pytest.fixture
-def root(trained_store: Path, tmp_path: Path) -> Path:
-    """A copy of the trained store."""
-    return Path(shutil.copytree(trained_store, tmp_path / "copy"))
-
 
 SPEC = CompareSpec(
     models=("digits-linear", "digits-mlp"), attacks=("fgsm", {"name": "pgd", "steps": 5}), eps=(0, 0.1), n=60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,6 @@ from core.evaluation import sweep
 from core.specs import SweepSpec
 
 EPS = (0.0, 0.05, 0.1, 0.2, 0.5)
-
-
-@pytest.fixture
-def root(trained_store: Path, tmp_path: Path) -> Path:
-    """A copy of the trained store."""
-    return Path(shutil.copytree(trained_store, tmp_path / "copy"))
 
 
 def ran(root: Path, **fields: object) -> store.Artifact:
