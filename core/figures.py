@@ -122,7 +122,7 @@ def accuracy_by_epoch(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> g
         )
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="validation accuracy", tickformat=".1%")
-    return styled(figure, legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}, margin={"t": 12})
+    return styled(figure, legend={"orientation": "h", "yanchor": "top", "y": -0.35, "x": 0}, margin={"t": 12})
 
 
 def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go.Figure:
