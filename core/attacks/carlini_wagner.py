@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within
 from core.progress import Progress
 
 BETA1, BETA2 = 0.9, 0.999
 """Adam's decay of its two running means."""
+FEWEST = 20
+"""Steps for each c below which a budget leaves out values of c first."""
 GROWTH = 4.0
 """Factor on c while no c has fooled the image yet."""
 
@@ -34,6 +36,7 @@ def carlini_wagner(
     steps: int = 100,
     lr: float = 0.1,
     loss: Loss = "ce",
+    budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
     on_progress: Progress | None = None,
@@ -49,6 +52,7 @@ def carlini_wagner(
         lr: Adam's first learning rate, as a share of the distance that a linear model would have (but at most of 1);
             falls by a cosine to a hundredth.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
+        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
         on_progress: called each step with images done, all, share of `success`.
@@ -64,6 +68,9 @@ def carlini_wagner(
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     check(model, x, y, y_target=y_target)
+    if budget is not None:
+        searches = max(1, min(searches, (budget - 4) // (2 * min(steps, FEWEST) + 1)))
+    steps = steps_within(budget, steps, 2 * searches, 4 + searches)
     rates = cosine(lr, lr / 100, steps)
     tiny = torch.finfo(x.dtype).tiny
     with frozen(model):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import Goal
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, cosine, unit
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, cosine, steps_within, unit
 from core.progress import Progress
 
 
@@ -26,6 +26,7 @@ def ddn(
     *,
     steps: int = 100,
     gamma: float = 0.05,
+    budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
     on_progress: Progress | None = None,
@@ -38,6 +39,7 @@ def ddn(
         y: (N,) int64 true classes.
         steps: gradient steps, at least 1.
         gamma: the radius's first relative change a step, in (0, 1).
+        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
         on_progress: called each step with images done, all, share of `success`.
@@ -52,6 +54,7 @@ def ddn(
     if not 0 < gamma < 1:
         raise ValueError(f"gamma: expected a number in (0, 1), got {gamma}")
     check(model, x, y, y_target=y_target)
+    steps = steps_within(budget, steps)
     lengths, gammas = cosine(1.0, 0.01, steps), cosine(gamma, gamma / 50, steps)
     tiny = torch.finfo(x.dtype).tiny
     with frozen(model):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen, input_gradient
 from core.attacks.geometry import norm_of, water_level
 from core.attacks.losses import Goal
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, steps_within
 from core.progress import Progress
 
 NORMS = ("linf", "l2", "l1")
@@ -32,6 +32,7 @@ def deepfool(
     steps: int = 50,
     overshoot: float = 0.02,
     candidates: int = 10,
+    budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
     on_progress: Progress | None = None,
@@ -46,6 +47,7 @@ def deepfool(
         steps: at most so many, at least 1.
         overshoot: the total change is multiplied by 1 plus this, to cross the boundary and not only reach it.
         candidates: how many of the strongest other classes are looked at, each for one backward pass a step.
+        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the steps go to the boundary between the target and its strongest rival.
         batch: images under attack at once.
         on_progress: called each step with images done, all, share of `success`.
@@ -64,6 +66,10 @@ def deepfool(
     check(model, x, y, y_target=y_target)
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
+        candidates = 1 if best.goal.targeted else min(candidates, best.logits.shape[1] - 1)
+        if budget is not None:
+            candidates = max(1, min(candidates, budget - 4))
+        steps = steps_within(budget, steps, 1 + candidates)
         for chunk in best.chunks():
             rows, total = chunk, torch.zeros_like(x[chunk])
             for _ in range(steps):
@@ -97,7 +103,7 @@ def _needs(logits: Tensor, goal: Goal, candidates: int) -> list[Tensor]:
     others = logits.scatter(1, goal.label[:, None], -torch.inf)
     if goal.targeted:
         return [others.max(1).values - own[:, 0]]
-    strongest = others.topk(min(candidates, logits.shape[1] - 1), dim=1).values
+    strongest = others.topk(candidates, dim=1).values
     return list((own - strongest).unbind(1))
 
 

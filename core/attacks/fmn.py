@@ -24,7 +24,7 @@ from core.attacks.geometry import (
     project_linf_box,
 )
 from core.attacks.losses import LOSSES, Goal, Loss
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, unit
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within, unit
 from core.progress import Progress
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf", "l0": "linf"}
@@ -44,6 +44,7 @@ def fmn(
     step_size: float = 1.0,
     gamma: float = 0.05,
     loss: Loss = "ce",
+    budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
     on_progress: Progress | None = None,
@@ -63,6 +64,7 @@ def fmn(
         step_size: the first step's l2 length (linf: as a share of the ball); falls by a cosine to a hundredth.
         gamma: the ball's first relative change a step, in (0, 1); falls by a cosine to a fiftieth.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
+        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
         on_progress: called each step with images done, all, share of `success`.
@@ -82,6 +84,7 @@ def fmn(
     if not 0 < gamma < 1:
         raise ValueError(f"gamma: expected a number in (0, 1), got {gamma}")
     check(model, x, y, y_target=y_target)
+    steps = steps_within(budget, steps)
     lengths, gammas = cosine(step_size, step_size / 100, steps), cosine(gamma, gamma / 50, steps)
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from core.attacks.ddn import ddn
 from core.attacks.deepfool import deepfool
-from core.attacks.engine import AttackResult, check, frozen, predict
+from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.fmn import PROJECT, fmn
 from core.attacks.losses import Goal
 from core.attacks.pruning import prune
@@ -95,12 +95,9 @@ def minimum(
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
     with frozen(model):
-        logits = predict(model, x, batch)
-        ranking = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
-        parts = plan(norm, budget, logits.shape[1], goal.targeted)
-        size = torch.where(goal.reached(logits), 0.0, torch.inf).to(x.dtype)
-        ones, zeros = torch.ones_like(y), torch.zeros_like(y)
-        best = Smallest(model, x, goal, norm, x.clone(), size, ones, zeros, batch, None)
+        best = Smallest.start(model, x, goal, norm, batch, None)
+        ranking = best.logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+        parts = plan(norm, budget, best.logits.shape[1], goal.targeted)
         origin = torch.full_like(y, -1)
         for number, part in enumerate(parts):
             rows = (best.size > (1 if norm == "l0" else 0)).nonzero()[:, 0]  # one feature is as few as can be

@@ -74,7 +74,7 @@ def _fewer(best: Smallest, rows: Tensor, calls: int) -> int:
         return 0
     image = best.x[rows]
     _, slope, _ = best.step(rows, best.x_adv[rows], "margin")
-    end = (slope < 0).to(image.dtype)
+    end = torch.where(slope == 0, image, (slope < 0).to(image.dtype))
     order = (slope * (image - end)).flatten(1).argsort(dim=1, stable=True)  # the most promising come last
     low, high = torch.zeros_like(rows), best.size[rows].long()
     spent = 2

@@ -15,7 +15,7 @@ from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
 from core.attacks.pruning import prune
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within
 from core.progress import Progress
 
 BETA1, BETA2 = 0.9, 0.999
@@ -33,6 +33,7 @@ def sigma_zero(
     threshold: float = 0.3,
     prune_calls: int = 50,
     loss: Loss = "ce",
+    budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
     on_progress: Progress | None = None,
@@ -53,6 +54,7 @@ def sigma_zero(
         threshold: the first one, in (0, 1).
         prune_calls: the most passes an image that pruning may spend; below 4 it is left out.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
+        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
         on_progress: called each step with images done, all, share of `success`.
@@ -73,6 +75,9 @@ def sigma_zero(
     if prune_calls < 0:
         raise ValueError(f"prune_calls: expected 0 or more, got {prune_calls}")
     check(model, x, y, y_target=y_target)
+    if budget is not None:  # pruning has at most a quarter
+        prune_calls = min(prune_calls, max(0, budget - 3) // 4)
+    steps = steps_within(budget, steps, other=3 + prune_calls)
     rates = cosine(lr, lr / 10, steps)
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, y_target), "l0", batch, on_progress)

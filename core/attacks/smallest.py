@@ -29,6 +29,7 @@ class Smallest:
         model: the frozen model.
         x: (N, C, H, W) the images.
         goal: what counts as fooled.
+        logits: (N, K) of the images.
         norm: what is to be small.
         x_adv: (N, C, H, W) the smallest fooling image offered so far, else `x`.
         size: (N,) its distance, inf where nothing has fooled yet.
@@ -42,6 +43,7 @@ class Smallest:
     model: nn.Module
     x: Tensor
     goal: Goal
+    logits: Tensor
     norm: str
     x_adv: Tensor
     size: Tensor
@@ -56,10 +58,11 @@ class Smallest:
         cls, model: nn.Module, x: Tensor, goal: Goal, norm: str, batch: int, on_progress: Progress | None
     ) -> Smallest:
         """One forward pass: images that fool already have distance 0."""
-        fooled = goal.reached(predict(model, x, batch))
+        logits = predict(model, x, batch)
+        fooled = goal.reached(logits)
         size = torch.where(fooled, 0.0, torch.inf).to(x.dtype)
         ones, zeros = torch.ones_like(goal.label), torch.zeros_like(goal.label)
-        return cls(model, x, goal, norm, x.clone(), size, ones, zeros, batch, on_progress, int(fooled.sum()))
+        return cls(model, x, goal, logits, norm, x.clone(), size, ones, zeros, batch, on_progress, int(fooled.sum()))
 
     def chunks(self) -> Iterator[Tensor]:
         """The images that did not fool at the start, `batch` of them at a time; each chunk is done after its turn."""
@@ -148,6 +151,21 @@ def unit(gradient: Tensor) -> Tensor:
     return gradient * per_image(
         torch.where(length > 0, 1 / length.clamp(min=torch.finfo(length.dtype).tiny), 0), gradient
     )
+
+
+def steps_within(budget: int | None, steps: int, price: int = 2, other: int = 3) -> int:
+    """How many of `steps`, at `price` passes each, a budget pays for when `other` passes are spent besides.
+
+    The usual other passes are the first look, the last iterate's and the verification.
+
+    Raises:
+        ValueError: not even one step.
+    """
+    if budget is None:
+        return steps
+    if budget < price + other:
+        raise ValueError(f"budget: expected at least {price + other}, got {budget}")
+    return min(steps, (budget - other) // price)
 
 
 def check_counts(**counts: int) -> None:

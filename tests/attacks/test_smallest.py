@@ -241,3 +241,29 @@ def test_smallest_does_not_hang_on_the_size_of_the_batch(name: str, net: nn.Modu
     torch.testing.assert_close(whole.x_adv, parts.x_adv, rtol=0, atol=2e-3)
     assert seen == sorted(seen)
     assert seen[-1] == len(few[0])
+
+
+BUDGETS = [
+    *[(name, settings) for name, settings, _ in LP],
+    ("carlini_wagner", {"searches": 3, "steps": 10}),
+    ("fmn", {"norm": "l0"}),
+    ("sigma_zero", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), BUDGETS)
+def test_smallest_keeps_to_its_budget(name: str, settings: dict[str, object], net: nn.Module, few: Batch) -> None:
+    """No image ever costs more passes; nearly all are spent; a budget above the need changes nothing."""
+    attack = getattr(core.attacks, name)
+    free = attack(net, *few, **settings)
+    need = int((free.forwards + free.backwards).max())
+    same = attack(net, *few, budget=1000, **settings)
+    assert need > 1000 or torch.equal(same.x_adv, free.x_adv)
+    for budget in (7, 30, 100):
+        result = attack(net, *few, budget=budget, **settings)
+        spent = (result.forwards + result.backwards).max()
+        assert spent <= budget
+        assert spent >= min(need, 0.75 * budget - 3)
+    assert result.success.float().mean() > 0.9
+    with pytest.raises(ValueError, match=r"budget: expected at least \d, got 3"):
+        attack(net, *few, budget=3, **settings)
