@@ -3,6 +3,7 @@
     geometry     distances, exact projections onto balls and the box, the exact solvers of linear models
     losses       what an attack minimises, and what counts as fooled
     engine       input checks, frozen models, random streams an image, verified results
+    masks        models that let an attack change some pixels only
     fgsm         one signed step
     steps        random points of a ball, steps inside ball and box
     pgd          many projected steps, linf, l2 and l1, with an active set
@@ -43,6 +44,7 @@ from core.attacks.fmn import fmn
 from core.attacks.generator import generator_attack
 from core.attacks.iterative import bim, mifgsm, rfgsm
 from core.attacks.jacobian import jacobian, jacobian_dense
+from core.attacks.masks import Masked
 from core.attacks.minimum import minimum
 from core.attacks.pgd import pgd
 from core.attacks.sigma_zero import sigma_zero
@@ -119,6 +121,7 @@ def run_method(
 __all__ = [
     "METHODS",
     "AttackResult",
+    "Masked",
     "Streams",
     "apgd",
     "bim",

@@ -27,6 +27,7 @@ from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
+    confine,
     default_streams,
     finish,
     frozen,
@@ -143,7 +144,8 @@ def apgd(
                 own, moved = streams.take(new).fork(begins), (begins > 0) | random_start
                 point = x[new]
                 if moved.any():
-                    point = torch.where(per_image(moved, x), random_point(own, point, budget[new], norm), point)
+                    drawn = confine(model, random_point(own, point, budget[new], norm), point)
+                    point = torch.where(per_image(moved, x), drawn, point)
                 along = own.uniform(-1, 1, (clean.shape[1],), x.dtype)
                 limits = linf_bounds(x[new], budget[new]) if norm == "linf" else (point[:, :0], point[:, :0])
                 fresh = _Active.begin(new, plan[new, begins], along, point, limits, -odi_steps)

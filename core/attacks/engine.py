@@ -121,6 +121,16 @@ class Streams:
         return (radius * (second.double() * 2**-52 * torch.pi).cos()).to(self.key.device, dtype)
 
 
+def confine(model: nn.Module, point: Tensor, x: Tensor) -> Tensor:
+    """`point` where the model's mask lets an attack change the image, `x` elsewhere; `point` if it has no mask.
+
+    A mask is part of the model (see `masks.Masked`), whose gradient is 0 outside it. What does not come from a
+    gradient (random starts, proposals, drawn images) must pass through here.
+    """
+    mask = getattr(model, "mask", None)
+    return torch.where(mask, point, x) if isinstance(mask, Tensor) else point
+
+
 @torch.no_grad()
 def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -> Float[Tensor, "n k"]:
     """Logits in chunks of `batch` images. The model is used as it is: freeze it first."""

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, default_streams, fast_layout, finish, frozen
+from core.attacks.engine import AttackResult, Streams, check, confine, default_streams, fast_layout, finish, frozen
 from core.attacks.losses import Goal, cross_entropy, squared_error
 from core.progress import Progress
 
@@ -107,18 +107,18 @@ def generator_attack(
             for turn in range(rounds):
                 target = goal.take(rows)
                 for _ in range(image_steps):
-                    images = _draw(weights, x[rows])
+                    images = confine(model, _draw(weights, x[rows]), x[rows])
                     error = (images - x[rows]).square().flatten(1).mean(1)
                     to_image.step(weights, error)
                 for _ in range(class_steps):
-                    images = _draw(weights, x[rows])
+                    images = confine(model, _draw(weights, x[rows]), x[rows])
                     logits = model(fast_layout(images))
                     state.see(rows, images.detach(), logits.detach(), x[rows], target)
                     state.forwards[rows] += 1
                     state.backwards[rows] += 1
                     to_class.step(weights, _class_loss(logits, target, loss))
                 with torch.no_grad():
-                    images = _draw(weights, x[rows])
+                    images = confine(model, _draw(weights, x[rows]), x[rows])
                     logits = model(fast_layout(images))
                 state.forwards[rows] += 1
                 distance = state.see(rows, images, logits, x[rows], target)

@@ -23,6 +23,7 @@ from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
+    confine,
     default_streams,
     finish,
     frozen,
@@ -169,6 +170,7 @@ def walk(
                 new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
                 begins = restart_of[new]
                 first = _first_point(how, streams.take(new).fork(begins), x[new], budget[new], norm, begins)
+                first = confine(model, first, x[new])
                 rows, start = torch.cat([rows, new]), torch.cat([start, begins])
                 step = torch.cat([step, torch.zeros_like(new)])
                 point = torch.cat([point, first])

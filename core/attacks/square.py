@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, default_streams, finish, frozen, predict
+from core.attacks.engine import AttackResult, Streams, check, confine, default_streams, finish, frozen, predict
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import Goal
 from core.attacks.pgd import PGD_BATCH
@@ -105,6 +105,7 @@ def square(
                 trial = _linf_proposal(own, point, low, high, sides[query], first)
             else:
                 trial = _l2_proposal(own, point, x[rows], budget[rows], sides[query], first)
+            trial = confine(model, trial, x[rows])
             logits = predict(model, trial, batch)
             forwards[rows] += 1
             part = goal.take(rows)

@@ -14,6 +14,7 @@ from core import specs
 from core.attacks import AttackResult
 from core.attacks.engine import Streams
 from core.attacks.geometry import distances
+from core.attacks.masks import Masked
 
 Attack = Callable[..., AttackResult]
 Batch = tuple[Tensor, Tensor]
@@ -231,6 +232,41 @@ def test_attack_works_on_a_scalar_network(
     for label in (0, 1):
         assert result.success[y == label].float().mean() > 0.8
     assert torch.equal(model(result.x_adv).argmax(1) != y, result.success)
+
+
+def test_attack_confined_to_a_mask_changes_nothing_outside(
+    attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra
+) -> None:
+    """Bit for bit, whatever the attack draws; inside a mask of three quarters of the image it still fools some."""
+    x, y = few
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[:, 2:, :6] = mask[:, :2, 2:] = True
+    options = {"eps": LARGE_EPS[BUDGETED[name]]} if name in BUDGETED else {}
+    result = attack(Masked(net, mask), x, y, **targets, **options)
+    outside = ~mask.expand_as(x)
+    assert torch.equal(result.x_adv[outside], x[outside])
+    assert (result.success & ~fooling(net, x, y, targets)).sum() >= (2 if name in ONE_STEP else 8)
+    assert torch.equal(result.success, fooling(net, result.x_adv, y, targets))
+
+
+def fooling(net: nn.Module, x_adv: Tensor, y: Tensor, targets: Extra) -> Tensor:
+    """Which images fool the plain network."""
+    found = copy.deepcopy(net).eval()(x_adv).argmax(1)
+    return found == targets["y_target"] if targets else found != y
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_attack_that_fails_inside_a_mask_changes_nothing_outside(
+    attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, seed: int
+) -> None:
+    """A mask of six pixels is too little for most images: failed attempts keep to it too."""
+    x, y = few[0][:12], few[1][:12]
+    mask = torch.zeros(64, dtype=torch.bool)
+    mask[torch.randperm(64, generator=torch.Generator().manual_seed(seed))[:6]] = True
+    mask = mask.view(1, 8, 8)
+    result = attack(Masked(net, mask), x, y, **{key: value[:12] for key, value in targets.items()})
+    outside = ~mask.expand_as(x)
+    assert torch.equal(result.x_adv[outside], x[outside])
 
 
 SHORT = {"generator": {"rounds": 20}, "square": {"queries": 50}}
