@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
@@ -86,8 +86,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         if name == "train":
             command.add_argument("--preset", choices=list(PRESETS), help="settings by name; other flags change them")
             _add_fields(command, DataSpec)
-            command.add_argument("--recipe", choices=list(RECIPES), help="how a batch's loss is made")
             _add_fields(command, TrainSpec, leave_out=("data", "recipe"))
+            _add_choice(command, "recipe", RECIPES, "standard", arguments)
         elif name != "models":
             _add_fields(command, TASKS[name], leave_out=("attack", "attacks"))
             _add_attack_flags(command, name, arguments)
@@ -95,17 +95,28 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_attack_flags(command: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> None:
-    names = ", ".join(METHODS)
     if name == "compare":
-        command.add_argument("--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {names}")
+        command.add_argument(
+            "--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {', '.join(METHODS)}"
+        )
         return
-    command.add_argument("--attack", help=f"one of {names}; its settings become flags (--attack pgd --help)")
-    # which settings there are depends on the method: look for it before the flags are made
+    _add_choice(command, "attack", METHODS, "fgsm", arguments)
+
+
+def _add_choice(
+    command: argparse.ArgumentParser, name: str, choices: Mapping[str, Any], default: str, arguments: Sequence[str]
+) -> None:
+    """A flag that names one of several specs, and the fields of the one that is named."""
+    example = list(choices)[-1]
+    command.add_argument(
+        f"--{name}", help=f"one of {', '.join(choices)}; its settings become flags (--{name} {example} --help)"
+    )
+    # which settings there are depends on the one chosen: look for it before the flags are made
     finder = argparse.ArgumentParser(add_help=False)
-    finder.add_argument("--attack", default="fgsm")
-    method = METHODS.get(finder.parse_known_args(list(arguments))[0].attack)
-    if method:
-        _add_fields(command.add_argument_group(method.title, method.help), method, leave_out=("name",))
+    finder.add_argument(f"--{name}", default=default)
+    chosen = choices.get(vars(finder.parse_known_args(list(arguments))[0])[name])
+    if chosen:
+        _add_fields(command.add_argument_group(chosen.title, chosen.help), chosen, leave_out=("name",))
 
 
 def _add_fields(command: Any, spec: type[Spec], leave_out: tuple[str, ...] = ()) -> None:
@@ -149,11 +160,7 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
         options["attacks"] = [_method(text) for text in options.get("attacks", ["fgsm"])]
         _compare(CompareSpec.model_validate(options), as_json)
     else:
-        name = options.pop("attack", "fgsm")
-        if name not in METHODS:
-            raise ValueError(f"attack: expected one of {', '.join(METHODS)}, got {name!r}")
-        settings = {field: options.pop(field) for field in METHODS[name].model_fields if field in options}
-        options["attack"] = {"name": name, **settings}
+        options["attack"] = _chosen(options, "attack", METHODS, "fgsm")
         if command == "attack":
             _attack(AttackSpec.model_validate(options), as_json)
         else:
@@ -162,8 +169,18 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
 
 def _train_spec(options: dict[str, Any]) -> TrainSpec:
     data = {name: options.pop(name) for name in DataSpec.model_fields if name in options}
+    recipe = _chosen(options, "recipe", RECIPES, "standard")
     settings = preset(options.pop("preset", "fast"), data.get("dataset", "digits"))
-    return TrainSpec.model_validate({**settings, **options, "data": data})
+    return TrainSpec.model_validate({**settings, **options, "data": data, "recipe": recipe})
+
+
+def _chosen(options: dict[str, Any], name: str, choices: Mapping[str, type[Spec]], default: str) -> dict[str, Any]:
+    """Take a choice and its settings out of the flags: `{"name": …, setting: value, …}`."""
+    chosen = options.pop(name, default)
+    if chosen not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {chosen!r}")
+    settings = {field: options.pop(field) for field in choices[chosen].model_fields if field in options}
+    return {"name": chosen, **settings}
 
 
 def _method(text: str) -> dict[str, Any]:

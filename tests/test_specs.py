@@ -93,7 +93,7 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
     (DataSpec, {"classes": [4]}, "classes", "two different classes"),
     (DataSpec, {"dataset": "folder"}, "spec", "'folder' must be given"),
     (TrainSpec, {"network": "resnet"}, "network", "'linear', 'mlp', 'cnn' or 'lenet'"),
-    (TrainSpec, {"recipe": "magic"}, "recipe", "'standard'"),
+    (TrainSpec, {"recipe": "magic"}, "recipe", "one of standard"),
     (TrainSpec, {"scalar": True}, "spec", "two classes"),
     (TrainSpec, {"epochs": 0}, "epochs", "greater than or equal to 1"),
     (TrainSpec, {"colour": "red"}, "colour", "not permitted"),
@@ -126,7 +126,15 @@ def test_specs_are_frozen() -> None:
 
 def test_every_setting_has_a_label_and_help() -> None:
     """Forms, command line and docs are drawn from the fields: none may be silent."""
-    classes = [*specs.METHODS.values(), DataSpec, TrainSpec, AttackSpec, SweepSpec, CompareSpec]
+    classes = [
+        *specs.METHODS.values(),
+        *specs.RECIPES.values(),
+        DataSpec,
+        TrainSpec,
+        AttackSpec,
+        SweepSpec,
+        CompareSpec,
+    ]
     silent = [
         f"{cls.__name__}.{name}"
         for cls in classes

@@ -30,7 +30,7 @@ CHOICES: dict[str, str] = {
     "folder": "Folder of images",
     **specs.NETWORKS,
     **{name: method.title for name, method in specs.METHODS.items()},
-    "standard": "Standard",
+    **{name: recipe.title for name, recipe in specs.RECIPES.items() if name not in specs.METHODS},
     "one_cycle": "one-cycle",
     "default": "PyTorch's",
     "gaussian": "Gaussian",

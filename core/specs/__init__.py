@@ -6,7 +6,8 @@ torch, so that pages and the command line can draw their controls at once.
 
     base        what every spec is
     data        data sets
-    training    networks, recipes, optimisers
+    recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free
+    training    networks, optimisers, presets
     methods     attack methods
     tasks       what can be run: train, attack, sweep, compare
 """
@@ -36,6 +37,17 @@ from core.specs.methods import (
     SigmaZero,
     Square,
 )
+from core.specs.recipes import (
+    RECIPES,
+    FgsmMixRecipe,
+    FgsmRecipe,
+    FreeRecipe,
+    PgdRecipe,
+    Recipe,
+    RecipeBase,
+    StandardRecipe,
+    TradesRecipe,
+)
 from core.specs.tasks import (
     DEFAULT_EPS,
     MAX_EPS,
@@ -54,10 +66,7 @@ from core.specs.training import (
     NETWORKS,
     PRESET_TITLES,
     PRESETS,
-    RECIPES,
     NetworkName,
-    Recipe,
-    StandardRecipe,
     TrainSpec,
     preset,
 )
@@ -87,7 +96,10 @@ __all__ = [
     "DeepFool",
     "Eps",
     "Fgsm",
+    "FgsmMixRecipe",
+    "FgsmRecipe",
     "Fmn",
+    "FreeRecipe",
     "GeneratorMethod",
     "JacobianDense",
     "JacobianSparse",
@@ -98,7 +110,9 @@ __all__ = [
     "NetworkName",
     "Norm",
     "Pgd",
+    "PgdRecipe",
     "Recipe",
+    "RecipeBase",
     "Rfgsm",
     "SigmaZero",
     "Spec",
@@ -106,6 +120,7 @@ __all__ = [
     "StandardRecipe",
     "SweepSpec",
     "Task",
+    "TradesRecipe",
     "TrainSpec",
     "dump_task",
     "explain",

@@ -1,13 +1,14 @@
-"""Networks, recipes and their settings: what can be trained."""
+"""Networks and the settings of their training."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from core.specs.base import Spec
 from core.specs.data import DATASETS, DataSpec
+from core.specs.recipes import Recipe, StandardRecipe
 
 NETWORKS: dict[str, str] = {
     "linear": "Linear (logistic regression)",
@@ -18,20 +19,6 @@ NETWORKS: dict[str, str] = {
 NetworkName = Literal["linear", "mlp", "cnn", "lenet"]
 
 
-class StandardRecipe(Spec):
-    """Clean images, cross-entropy."""
-
-    name: Literal["standard"] = "standard"
-
-
-Recipe = StandardRecipe
-RECIPES: dict[str, type[StandardRecipe]] = {"standard": StandardRecipe}
-
-
-def _recipe_from_name(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 class TrainSpec(Spec):
     """A trained model: data, network, recipe and optimiser. The defaults are the fast preset."""
 
@@ -40,9 +27,7 @@ class TrainSpec(Spec):
     scalar: bool = Field(
         False, title="One raw score", description="N(x) against a threshold instead of one logit a class; two classes."
     )
-    recipe: Annotated[Recipe, BeforeValidator(_recipe_from_name)] = Field(
-        default_factory=StandardRecipe, title="Recipe", description="How a batch's loss is made."
-    )
+    recipe: Recipe = Field(default_factory=StandardRecipe, title="Recipe", description="How a batch's loss is made.")
     epochs: int = Field(3, ge=1, le=1000, title="Epochs", description="Passes over the training images.")
     batch_size: int = Field(128, ge=1, le=10_000, title="Batch size", description="Images a step.")
     optimizer: Literal["sgd", "adam"] = Field("sgd", title="Optimiser", description="SGD with momentum, or Adam.")

@@ -1,4 +1,7 @@
-"""The training loop: images in memory, one recipe, validation metrics each epoch, the best weights kept."""
+"""The training loop: images in memory, one recipe, validation metrics each epoch, the best weights kept.
+
+Recipes with a budget are watched for catastrophic overfitting (Wong, Rice, Kolter 2020, arXiv 2001.03994).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.attacks import Streams, fgsm, pgd
 from core.data import Dataset, Split, to_float
 from core.networks import build, centre_of, logits_of
 from core.progress import Progress
@@ -20,6 +24,11 @@ from core.specs import DATASETS, TrainSpec
 from core.training.recipes import BatchLoss, batch_loss
 
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch
+WATCHED = 512
+"""Validation images on which the robust accuracy is measured after each epoch, by PGD of `WATCH_STEPS` steps."""
+WATCH_STEPS = 10
+FALL, GAP = 0.2, 0.15
+"""Catastrophic overfitting: PGD's accuracy falls by so much below its best, or lies so far below one step's."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,11 @@ def train(spec: TrainSpec, data: Dataset, *, device: str = "cpu", on_progress: P
             epoch with the row of its history; what it raises stops the training.
 
     Returns:
-        The model with the weights of the epoch whose validation accuracy was highest (of equals, the lower validation
-        loss), reproducible from the seed on one machine with one number of threads.
+        The model with the weights of the best epoch: the highest validation accuracy, under attack where the recipe
+        has a budget (of equals, the lower validation loss); an epoch in which it overfitted to its own attack never
+        is. Reproducible from the seed on one machine with one number of threads. A row of the history has, for a recipe
+        with a budget, `robust_accuracy` and `fgsm_accuracy` (on `WATCHED` validation images) and `overfitted`: then
+        the weights went back to the best epoch's, and the recipe takes twice the steps from there on.
 
     Raises:
         ValueError: a scalar network for a data set of other than two classes.
@@ -82,11 +94,13 @@ def make_optimizer(spec: TrainSpec, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
-def batches(split: Split, batch_size: int, generator: torch.Generator, device: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over a split in random order: x (B, C, H, W) float32 in [0, 1], channels last, and y (B,)."""
+def batches(
+    split: Split, batch_size: int, generator: torch.Generator, device: str
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One pass in random order: x (B, C, H, W) float32 in [0, 1], channels last, y (B,), positions in the split (B,)."""
     for rows in torch.randperm(len(split), generator=generator).split(batch_size):
         rows = rows.to(split.x.device)
-        yield to_float(split.x[rows]).contiguous(memory_format=torch.channels_last), split.y[rows]
+        yield to_float(split.x[rows]).contiguous(memory_format=torch.channels_last), split.y[rows], rows
 
 
 def mixed_precision(device: str) -> torch.autocast:
@@ -100,7 +114,8 @@ def mixed_precision(device: str) -> torch.autocast:
     else:  # PyTorch has no public question for this
         asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         native = any(getattr(torch.cpu, question, bool)() for question in asked)
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=native)
+    # no cache: weights that were cast while gradients were off (TRADES) would be used again without a gradient
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=native, cache_enabled=False)
 
 
 def train_step(
@@ -110,10 +125,12 @@ def train_step(
     precision: torch.autocast,
     x: Tensor,
     y: Tensor,
+    rows: Tensor,
+    progress: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """One step down a batch's loss; returns the loss and the logits of the clean images."""
+    """One step down a batch's loss; returns the loss and the logits that it was made from (see `BatchLoss`)."""
     with precision:
-        loss, logits = loss_of(model, x, y)
+        loss, logits = loss_of(model, x, y, rows=rows, progress=progress)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -130,17 +147,18 @@ class _Loop:
         self.train_split = _on(data.train, device)
         self.validation = _on(data.validation, device)
         self.loss = batch_loss(spec.recipe)
+        self.eps = getattr(spec.recipe, "eps", 0.0)
         self.optimizer = make_optimizer(spec, model)
         self.precision = mixed_precision(device)
         self.generator = torch.Generator().manual_seed(spec.seed)
-        self.total_steps = spec.epochs * math.ceil(len(self.train_split) / spec.batch_size)
+        self.total_steps = spec.epochs * math.ceil(len(self.train_split) / spec.batch_size) * self.loss.replays
         self.total_images = spec.epochs * len(self.train_split)
         self.seen, self.step = 0, 0
         self.reported = 0.0
 
     def run(self) -> Trained:
         history: list[dict[str, float]] = []
-        best: tuple[float, float] = (-1.0, 0.0)
+        best: tuple[float, ...] = (-1.0,)
         best_state: dict[str, Tensor] = {}
         best_epoch = 0
         start = time.perf_counter()
@@ -150,21 +168,29 @@ class _Loop:
             loss, accuracy, lr = self._epoch()
             training_seconds += time.perf_counter() - epoch_start
             validation_loss, validation_accuracy = _measure(self.model, self.validation)
-            history.append(
-                {
-                    "epoch": epoch,
-                    "loss": loss,
-                    "train_accuracy": accuracy,
-                    "validation_loss": validation_loss,
-                    "validation_accuracy": validation_accuracy,
-                    "lr": lr,
-                    "seconds": time.perf_counter() - epoch_start,
-                }
-            )
-            if (validation_accuracy, -validation_loss) > best:
-                best, best_epoch = (validation_accuracy, -validation_loss), epoch
+            row = {
+                "epoch": epoch,
+                "loss": loss,
+                "train_accuracy": accuracy,
+                "validation_loss": validation_loss,
+                "validation_accuracy": validation_accuracy,
+                "lr": lr,
+            }
+            overfitted = False
+            if self.eps:
+                row |= self._watch()
+                overfitted = row["robust_accuracy"] < max(best[0] - FALL, row["fgsm_accuracy"] - GAP)
+                row["overfitted"] = float(overfitted)
+            row["seconds"] = time.perf_counter() - epoch_start
+            history.append(row)
+            rank = (row.get("robust_accuracy", validation_accuracy), validation_accuracy, -validation_loss)
+            if overfitted and best_state:
+                self.model.load_state_dict(best_state)
+                self.loss.strengthen()
+            elif rank > best:
+                best, best_epoch = rank, epoch
                 best_state = {name: value.clone() for name, value in self.model.state_dict().items()}
-            self._report(**history[-1])
+            self._report(**row)
         self.model.load_state_dict(best_state)
         return Trained(
             model=self.model.eval(),
@@ -174,18 +200,32 @@ class _Loop:
             images_per_second=self.seen / training_seconds,
         )
 
+    def _watch(self) -> dict[str, float]:
+        """Accuracy under many steps and under one, on the same validation images every epoch."""
+        part = Split(*(values[:WATCHED] for values in (self.validation.x, self.validation.y, self.validation.index)))
+        x, streams = to_float(part.x), Streams.of(self.spec.seed, torch.arange(len(part), device=part.y.device))
+        many = pgd(self.model, x, part.y, eps=self.eps, steps=WATCH_STEPS, relative_step=0.25, streams=streams)
+        one = fgsm(self.model, x, part.y, eps=self.eps)
+        return {
+            "robust_accuracy": 1 - many.success.float().mean().item(),
+            "fgsm_accuracy": 1 - one.success.float().mean().item(),
+        }
+
     def _epoch(self) -> tuple[float, float, float]:
         """One pass; returns mean loss, accuracy on the fly, and the last learning rate."""
         self.model.train()
+        self.loss.begin_epoch(self.model, self.train_split)
         total_loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         lr = self.spec.lr
-        for x, y in batches(self.train_split, self.spec.batch_size, self.generator, self.device):
-            lr = self._set_lr()
-            loss, logits = train_step(self.model, self.optimizer, self.loss, self.precision, x, y)
+        for x, y, rows in batches(self.train_split, self.spec.batch_size, self.generator, self.device):
+            for _ in range(self.loss.replays):
+                lr = self._set_lr()
+                done = self.step / self.total_steps
+                loss, logits = train_step(self.model, self.optimizer, self.loss, self.precision, x, y, rows, done)
+                self.step += 1
             total_loss += loss.detach() * len(y)
             correct += (logits.detach().argmax(dim=1) == y).sum()
-            self.step += 1
             self.seen += len(y)
             if time.perf_counter() - self.reported > _REPORT_EVERY:
                 self._report(loss=self._finite(loss))
@@ -247,11 +287,12 @@ def estimate_seconds(spec: TrainSpec, *, device: str = "cpu") -> float | None:
     model = model.to(device).to(memory_format=torch.channels_last).train()
     optimizer, loss_of = make_optimizer(spec, model), batch_loss(spec.recipe)
     x = torch.rand(spec.batch_size, *info.shape, device=device).contiguous(memory_format=torch.channels_last)
-    y = torch.randint(len(classes), (spec.batch_size,), device=device)
+    y, rows = torch.randint(len(classes), (spec.batch_size,), device=device), torch.arange(spec.batch_size)
     times = []
     for _ in range(6):
         start = time.perf_counter()
-        loss, _logits = train_step(model, optimizer, loss_of, mixed_precision(device), x, y)
+        for _ in range(loss_of.replays):
+            loss, _logits = train_step(model, optimizer, loss_of, mixed_precision(device), x, y, rows)
         loss.item()  # waits for the device
         times.append(time.perf_counter() - start)
     train_size = 0.9 * info.train_size * len(classes) / len(info.class_names)

@@ -1,27 +1,210 @@
-"""A recipe is how a batch's loss is made; everything else of training is the same loop."""
+"""A recipe is how a batch's loss is made; everything else of training is the same loop.
+
+Every class here is the working half of the spec of the same name in `core.specs.recipes`, which holds its settings and
+sources.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
-
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.specs import Recipe
+from core import specs
+from core.data import Split, to_float
+from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, loss_of, pgd_images
+
+EPOCH_BATCH = 500
+"""Images at once where all of them are moved at the start of an epoch."""
 
 
-class BatchLoss(Protocol):
-    """`batch_loss(model, x, y) -> (loss, logits)`: the scalar to descend, and the logits of the clean images."""
+class BatchLoss:
+    """The standard recipe, and base of the others."""
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of x (N, C, H, W) in [0, 1] with labels y (N,)."""
+    replays = 1
+    """Steps in a row on the same batch."""
+
+    def begin_epoch(self, model: nn.Module, train: Split) -> None:
+        """Called before an epoch's first batch."""
+
+    def strengthen(self) -> None:
+        """Called when the network has overfitted to the recipe's attack: make it harder, where that can be done."""
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """The loss to descend, and the logits that count for the accuracy on the fly.
+
+        Args:
+            model: in train mode.
+            x: (B, C, H, W) in [0, 1].
+            y: (B,) classes.
+            rows: (B,) positions in the training split.
+            progress: share of the training that is done, from 0 to 1.
+
+        Returns:
+            The scalar loss, and logits (B, K) of what was trained on: the clean images where the recipe looks at them.
+        """
+        logits = model(x).float()
+        return F.cross_entropy(logits, y), logits
 
 
-def batch_loss(recipe: Recipe) -> BatchLoss:
+class FgsmMix(BatchLoss):
+    """Mean of the clean loss and the loss of the images that one step of FGSM makes."""
+
+    def __init__(self, spec: specs.FgsmMixRecipe) -> None:
+        self.spec = spec
+        self.moved: Tensor | None = None
+
+    def begin_epoch(self, model: nn.Module, train: Split) -> None:
+        """Literal set 3: move every training image against the network as it is now; kept as float16."""
+        if self.spec.remade == "batch":
+            return
+        parts = []
+        for rows in torch.arange(len(train)).split(EPOCH_BATCH):
+            x, y = to_float(train.x[rows]), train.y[rows]
+            parts.append(self._step(x, self._ascent(model, x, y)).half())
+        self.moved = torch.cat(parts)
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `BatchLoss`; the logits are the clean images'."""
+        if self.moved is not None:
+            moved = self.moved[rows].float()
+            logits = model(x).float()
+        elif _same_in_both_modes(model):  # the clean forward pass gives the step's gradient as well
+            leaf = x.detach().requires_grad_()
+            logits = model(leaf).float()
+            (gradient,) = torch.autograd.grad(loss_of(y)(logits), leaf, retain_graph=True)
+            moved = self._step(x, gradient.sign())
+        else:
+            moved = self._step(x, self._ascent(model, x, y))
+            logits = model(x).float()
+        attacked = model(moved.contiguous(memory_format=torch.channels_last)).float()
+        return (F.cross_entropy(logits, y) + F.cross_entropy(attacked, y)) / 2, logits
+
+    def _ascent(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with evaluating(model):
+            return ascent_sign(model, x, loss_of(y))
+
+    def _step(self, x: Tensor, sign: Tensor) -> Tensor:
+        moved = x + self.spec.eps * sign
+        return moved.clamp(0, 1) if self.spec.clip else moved
+
+
+class Fgsm(BatchLoss):
+    """Loss of images moved by one step; by two and more, once the network has overfitted to one."""
+
+    def __init__(self, spec: specs.FgsmRecipe) -> None:
+        self.spec, self.steps = spec, 1
+
+    def strengthen(self) -> None:
+        """Twice the steps, from a random start."""
+        self.steps *= 2
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `BatchLoss`."""
+        eps = _ramp(self.spec.eps, self.spec.warmup, progress)
+        if self.steps == 1:
+            moved = fgsm_images(model, x, y, eps, self.spec.start)
+        else:
+            step = 1.25 / self.steps
+            moved = pgd_images(model, x, eps, steps=self.steps, relative_step=step, objective=loss_of(y))
+        return super().__call__(model, moved, y, rows=rows, progress=progress)
+
+
+class Pgd(BatchLoss):
+    """Loss of images moved by several steps from a random point of the ball."""
+
+    def __init__(self, spec: specs.PgdRecipe) -> None:
+        self.spec = spec
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `BatchLoss`."""
+        spec, eps = self.spec, _ramp(self.spec.eps, self.spec.warmup, progress)
+        moved = pgd_images(model, x, eps, steps=spec.steps, relative_step=spec.relative_step, objective=loss_of(y))
+        return super().__call__(model, moved, y, rows=rows, progress=progress)
+
+
+class Trades(BatchLoss):
+    """Clean cross-entropy plus beta times the divergence between the answers to an image and to the moved image."""
+
+    def __init__(self, spec: specs.TradesRecipe) -> None:
+        self.spec = spec
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `BatchLoss`; the logits are the clean images'."""
+        spec, eps = self.spec, _ramp(self.spec.eps, self.spec.warmup, progress)
+        with evaluating(model), torch.no_grad():
+            clean = model(x).float().log_softmax(1)
+
+        def divergence(logits: Tensor) -> Tensor:
+            return F.kl_div(logits.float().log_softmax(1), clean, reduction="sum", log_target=True)
+
+        # at the image itself the divergence has no slope: start a hair beside it (the paper's own choice)
+        start = x + 1e-3 * torch.randn_like(x)
+        moved = pgd_images(
+            model,
+            x,
+            eps,
+            steps=spec.steps,
+            relative_step=spec.relative_step,
+            objective=divergence,
+            start=start,
+        )
+        logits, attacked = model(torch.cat([x, moved])).float().chunk(2)
+        apart = F.kl_div(attacked.log_softmax(1), logits.log_softmax(1), reduction="batchmean", log_target=True)
+        return F.cross_entropy(logits, y) + spec.beta * apart, logits
+
+
+class Free(BatchLoss):
+    """The batch `replays` times: each backward pass steps the weights (in the loop) and the images (here)."""
+
+    def __init__(self, spec: specs.FreeRecipe) -> None:
+        self.spec, self.replays = spec, spec.replays
+        self.delta: Tensor | None = None
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `BatchLoss`. The change made to one batch is where the next one's starts (arXiv 1904.12843)."""
+        eps = self.spec.eps
+        if self.delta is None or len(self.delta) != len(x):
+            self.delta = torch.zeros_like(x)
+        elif self.delta.grad is not None:
+            self.delta = (self.delta.detach() + eps * self.delta.grad.sign()).clamp(-eps, eps)
+        moved = in_ball(x + self.delta, x, eps)
+        self.delta = (moved - x).detach().requires_grad_()
+        return super().__call__(model, x + self.delta, y, rows=rows, progress=progress)
+
+
+MADE_BY: dict[type[specs.RecipeBase], type[BatchLoss]] = {
+    specs.FgsmMixRecipe: FgsmMix,
+    specs.FgsmRecipe: Fgsm,
+    specs.PgdRecipe: Pgd,
+    specs.TradesRecipe: Trades,
+    specs.FreeRecipe: Free,
+}
+
+
+def batch_loss(recipe: specs.RecipeBase) -> BatchLoss:
     """The loss that a recipe asks for."""
-    return {"standard": _standard}[recipe.name]
+    return BatchLoss() if isinstance(recipe, specs.StandardRecipe) else MADE_BY[type(recipe)](recipe)  # type: ignore[call-arg]
 
 
-def _standard(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    logits = model(x).float()
-    return F.cross_entropy(logits, y), logits
+def _ramp(eps: float, warmup: float, progress: float) -> float:
+    """Budget at this point of the training: rising linearly over the first `warmup` of it."""
+    return eps * min(1.0, progress / warmup) if warmup > 0 else eps
+
+
+def _same_in_both_modes(model: nn.Module) -> bool:
+    """Whether train mode computes what eval mode does: no dropout, no batch statistics."""
+    other = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+    return not any(isinstance(module, other) for module in model.modules())

@@ -1,0 +1,128 @@
+"""Recipes: how a batch's loss is made while training; each class says to page, command line and docs what it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BeforeValidator, Field
+
+from core.specs.base import Spec
+
+
+def _eps(default: float) -> Any:
+    return Field(default, gt=0, le=1, title="ε", description="Largest change of a pixel while training, in [0, 1].")
+
+
+def _warmup() -> Any:
+    text = "Share of the training in which ε rises from 0; 0: full at once."
+    return Field(0.0, ge=0, le=1, title="ε warm-up", description=text)
+
+
+def _steps() -> Any:
+    return Field(10, ge=1, le=1000, title="Attack steps", description="Gradient steps for each batch.")
+
+
+def _relative_step() -> Any:
+    return Field(0.25, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
+
+
+class RecipeBase(Spec):
+    """Base of the recipes. The class variables describe the recipe to page, command line and docs."""
+
+    title: ClassVar[str]
+    help: ClassVar[str]
+    paper: ClassVar[str] = ""
+
+
+class StandardRecipe(RecipeBase):
+    """Clean images, cross-entropy."""
+
+    title: ClassVar[str] = "Standard"
+    help: ClassVar[str] = "Clean images only."
+    name: Literal["standard"] = "standard"
+
+
+class FgsmMixRecipe(RecipeBase):
+    """Settings of exercise set 3's adversarial training."""
+
+    title: ClassVar[str] = "FGSM mix"
+    help: ClassVar[str] = "Each image twice: clean, and moved by FGSM against the network as it is now."
+    paper: ClassVar[str] = "Exercise set 3; Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572"
+    name: Literal["fgsm_mix"] = "fgsm_mix"
+    eps: float = _eps(0.25)
+    clip: bool = Field(
+        True, title="Clip to [0, 1]", description="Off: the exercise's literal formula, which leaves valid images."
+    )
+    remade: Literal["batch", "epoch"] = Field(
+        "batch", title="Remade", description="The moved images: for each batch, or once an epoch (literal)."
+    )
+
+
+class FgsmRecipe(RecipeBase):
+    """Settings of single-step adversarial training."""
+
+    title: ClassVar[str] = "FGSM"
+    help: ClassVar[str] = "Moved images only, by one step: cheap; a random start keeps it from overfitting that step."
+    paper: ClassVar[str] = "Wong, Rice, Kolter 2020, arXiv 2001.03994; N-FGSM: de Jorge et al. 2022, arXiv 2202.01181"
+    name: Literal["fgsm"] = "fgsm"
+    eps: float = _eps(0.3)
+    start: Literal["noise", "ball", "image"] = Field(
+        "noise",
+        title="Start",
+        description="Noise within 2ε, then a step of ε, unprojected (N-FGSM); a point of the ball, then 1.25ε; image.",
+    )
+    warmup: float = _warmup()
+
+
+class PgdRecipe(RecipeBase):
+    """Settings of PGD adversarial training."""
+
+    title: ClassVar[str] = "PGD"
+    help: ClassVar[str] = "Moved images only, by several steps from a random start: the standard of robust training."
+    paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
+    name: Literal["pgd"] = "pgd"
+    eps: float = _eps(0.3)
+    steps: int = _steps()
+    relative_step: float = _relative_step()
+    warmup: float = _warmup()
+
+
+class TradesRecipe(RecipeBase):
+    """Settings of TRADES."""
+
+    title: ClassVar[str] = "TRADES"
+    help: ClassVar[str] = "Clean loss plus β times how far the answer moves between image and moved image."
+    paper: ClassVar[str] = "Zhang et al. 2019, arXiv 1901.08573"
+    name: Literal["trades"] = "trades"
+    eps: float = _eps(0.3)
+    steps: int = _steps()
+    relative_step: float = _relative_step()
+    beta: float = Field(1.0, ge=0, le=100, title="β", description="Weight of robustness; the paper's 1 and 6.")
+    warmup: float = _warmup()
+
+
+class FreeRecipe(RecipeBase):
+    """Settings of free adversarial training."""
+
+    title: ClassVar[str] = "Free"
+    help: ClassVar[str] = "Each batch several times in a row: one backward pass moves both the weights and the images."
+    paper: ClassVar[str] = "Shafahi et al. 2019, arXiv 1904.12843"
+    name: Literal["free"] = "free"
+    eps: float = _eps(0.3)
+    replays: int = Field(4, ge=1, le=50, title="Replays", description="Times in a row that each batch is used.")
+
+
+AnyRecipe = StandardRecipe | FgsmMixRecipe | FgsmRecipe | PgdRecipe | TradesRecipe | FreeRecipe
+RECIPES: dict[str, type[RecipeBase]] = {cls.model_fields["name"].default: cls for cls in get_args(AnyRecipe)}
+"""Every recipe by its name."""
+
+
+def _from_name(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in RECIPES:
+            raise ValueError(f"expected one of {', '.join(RECIPES)}")
+        return {"name": value}
+    return value
+
+
+Recipe = Annotated[Annotated[AnyRecipe, Field(discriminator="name")], BeforeValidator(_from_name)]

@@ -1,0 +1,84 @@
+"""Moved images for a training batch: gradient steps on a random start, without counts, verdicts or an active set.
+
+An attack inside training wants the highest loss of every image at the least cost; `core.attacks` wants the first image
+that fools, verified. They share the losses and the steps. Images are made in eval mode, so that running statistics and
+dropout see the training batches only; the weights' gradients are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BatchObjective = Callable[[Tensor], Tensor]
+"""Logits (B, K) of the moved images to the scalar that is to rise."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside, and afterwards the mode that the model was in."""
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
+def ascent_sign(model: nn.Module, point: Tensor, objective: BatchObjective) -> Tensor:
+    """Sign of the objective's gradient with respect to the images, by one pass forward and one back."""
+    leaf = point.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(model(leaf)), leaf)
+    return gradient.sign()
+
+
+def in_ball(point: Tensor, x: Tensor, eps: float) -> Tensor:
+    """The nearest image of the linf ball and the box, up to rounding, which is of no account while training."""
+    return torch.clamp(torch.minimum(torch.maximum(point, x - eps), x + eps), 0, 1)
+
+
+def loss_of(y: Int[Tensor, " b"]) -> BatchObjective:
+    """Cross-entropy, summed over the batch so that an image's gradient does not hang on the others."""
+    return lambda logits: F.cross_entropy(logits.float(), y, reduction="sum")
+
+
+def fgsm_images(
+    model: nn.Module, x: Float[Tensor, "b c h w"], y: Int[Tensor, " b"], eps: float, start: str
+) -> Float[Tensor, "b c h w"]:
+    """One step. Args as in `specs.FgsmRecipe`: from the image; from a point of the ball, 1.25 eps; or N-FGSM.
+
+    N-FGSM (arXiv 2202.01181, algorithm 1): noise within 2 eps, a step of eps, no projection around `x`.
+    """
+    if start == "image":
+        point, length = x, eps
+    else:
+        reach = 2 * eps if start == "noise" else eps
+        point = (x + reach * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+        length = eps if start == "noise" else 1.25 * eps
+    with evaluating(model):
+        moved = point + length * ascent_sign(model, point, loss_of(y))
+    return moved.clamp(0, 1) if start == "noise" else in_ball(moved, x, eps)
+
+
+def pgd_images(
+    model: nn.Module,
+    x: Float[Tensor, "b c h w"],
+    eps: float,
+    *,
+    steps: int,
+    relative_step: float,
+    objective: BatchObjective,
+    start: Tensor | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """Several steps of `relative_step` times eps, from `start` or from a random point of the ball."""
+    point = x + eps * (2 * torch.rand_like(x) - 1) if start is None else start
+    point = point.clamp(0, 1)
+    with evaluating(model):
+        for _ in range(steps):
+            point = in_ball(point + relative_step * eps * ascent_sign(model, point, objective), x, eps)
+    return point
