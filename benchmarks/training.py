@@ -53,8 +53,8 @@ def train_ours(split: Split, spec: TrainSpec, model: nn.Module) -> None:
     """The project's own batches, optimiser and loss, without validation or reports."""
     optimizer, loss_of = make_optimizer(spec, model), batch_loss(spec.recipe)
     model.train()
-    for x, y in batches(split, spec.batch_size, torch.Generator().manual_seed(0), "cpu"):
-        train_step(model, optimizer, loss_of, mixed_precision("cpu"), x, y)
+    for x, y, rows in batches(split, spec.batch_size, torch.Generator().manual_seed(0), "cpu"):
+        train_step(model, optimizer, loss_of, mixed_precision("cpu"), x, y, rows)
 
 
 def naive_batches(x: Tensor, y: Tensor, size: int) -> Iterable[tuple[Tensor, Tensor]]:

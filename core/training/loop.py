@@ -97,7 +97,7 @@ def make_optimizer(spec: TrainSpec, model: nn.Module) -> torch.optim.Optimizer:
 def batches(
     split: Split, batch_size: int, generator: torch.Generator, device: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One pass in random order: x (B, C, H, W) float32 in [0, 1], channels last, y (B,), positions in the split (B,)."""
+    """One pass in random order: x (B, C, H, W) float32 in [0, 1], channels last; y (B,); positions in it (B,)."""
     for rows in torch.randperm(len(split), generator=generator).split(batch_size):
         rows = rows.to(split.x.device)
         yield to_float(split.x[rows]).contiguous(memory_format=torch.channels_last), split.y[rows], rows
