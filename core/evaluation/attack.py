@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import store
-from core.attacks import run_method
+from core import mask_shapes, store
+from core.attacks import Masked, run_method
 from core.attacks.engine import Streams
 from core.data import Dataset, Split, first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson
@@ -31,6 +31,7 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
 
     Returns:
         Outcome: arrays `images` (x, x_adv, probabilities before and after, and the method's traces, a row each),
+        with a mask also `mask` (the pixels that could change, (H, W) bool; their number and share on the card),
         table `images` (a row for each image and target) and the summary `metrics`. A success counts only when a
         forward pass of the stored image, in another batch layout, confirms it; rows whose target is the true class,
         and images that were wrong before, are shown but left out of the success rate.
@@ -47,9 +48,12 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
     x, y = to_float(batch.x).to(device), batch.y.to(device)
     y_target = None if spec.target == "any" else target.to(device)
 
+    mask = None if spec.mask is None else mask_shapes.draw(spec.mask, *x.shape[2:])
+    model = saved.model if mask is None else Masked(saved.model, torch.from_numpy(mask).to(device))
+
     start = time.perf_counter()
     result = run_method(
-        saved.model,
+        model,
         x,
         y,
         spec.attack,
@@ -90,7 +94,11 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         "data": {"title": data.title, "fingerprint": data.fingerprint},
         "device": device,
     }
-    return store.Outcome(card=card, arrays={"images": arrays}, tables={"images": table})
+    stored = {"images": arrays}
+    if mask is not None:
+        stored["mask"] = {"mask": mask}
+        card["mask"] = {"pixels": int(mask.sum()), "share": float(mask.mean())}
+    return store.Outcome(card=card, arrays=stored, tables={"images": table})
 
 
 def select_images(spec: AttackSpec, model: nn.Module, data: Dataset) -> Split:

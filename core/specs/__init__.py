@@ -9,11 +9,13 @@ torch, so that pages and the command line can draw their controls at once.
     recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free
     training    networks, optimisers, presets
     methods     attack methods
+    masks       the pixels that an attack may change
     tasks       what can be run: train, attack, sweep, compare
 """
 
 from core.specs.base import FORMAT, Spec, explain
 from core.specs.data import DATASETS, DatasetInfo, DatasetName, DataSpec
+from core.specs.masks import SHAPES, AnyMask, Cells, Eyeglasses, MaskField, Patch
 from core.specs.methods import (
     METHODS,
     AnyMethod,
@@ -81,13 +83,16 @@ __all__ = [
     "PRESETS",
     "PRESET_TITLES",
     "RECIPES",
+    "SHAPES",
     "SWEEPABLE",
     "TASKS",
+    "AnyMask",
     "AnyMethod",
     "Apgd",
     "AttackSpec",
     "Bim",
     "CarliniWagner",
+    "Cells",
     "CompareSpec",
     "DataSpec",
     "DatasetInfo",
@@ -95,6 +100,7 @@ __all__ = [
     "Ddn",
     "DeepFool",
     "Eps",
+    "Eyeglasses",
     "Fgsm",
     "FgsmMixRecipe",
     "FgsmRecipe",
@@ -103,12 +109,14 @@ __all__ = [
     "GeneratorMethod",
     "JacobianDense",
     "JacobianSparse",
+    "MaskField",
     "Method",
     "MethodField",
     "MiFgsm",
     "Minimum",
     "NetworkName",
     "Norm",
+    "Patch",
     "Pgd",
     "PgdRecipe",
     "Recipe",

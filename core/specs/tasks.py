@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from core.specs.base import Spec
+from core.specs.masks import MaskField
 from core.specs.methods import METHODS, Fgsm, Method, MethodField
 from core.specs.training import TrainSpec
 
@@ -51,6 +52,11 @@ class AttackSpec(Spec):
         "any",
         title="Target class",
         description="A class, 'all' (every class, one after the other), or 'any' wrong one.",
+    )
+    mask: MaskField = Field(
+        None,
+        title="Mask",
+        description="Pixels that may change: none (all may), eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5.",
     )
     threshold: float = _THRESHOLD
     seed: int = _SEED

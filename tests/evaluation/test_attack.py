@@ -103,3 +103,14 @@ def test_sparse_attack_explains_itself(root: Path) -> None:
             if feature >= 0 and kept:
                 image[int(feature)] = value
         assert np.array_equal(image, images["x_adv"][row].reshape(-1))
+
+
+def test_mask_confines_what_is_stored(root: Path) -> None:
+    """Nothing changes outside the stored mask; the card counts its pixels; a free attack is another artifact."""
+    made = ran(root, attack="pgd", mask="patch:size=0.6")
+    images, mask = made.arrays("images"), made.arrays("mask")["mask"].astype(bool)
+    changed = (images["x_adv"] != images["x"]).any(axis=(0, 1))
+    assert changed.any()
+    assert not (changed & ~mask).any()
+    assert made.card["mask"] == {"pixels": 25, "share": 25 / 64}
+    assert made.id != ran(root, attack="pgd").id
