@@ -11,6 +11,7 @@
     apgd         steps that adapt, losses CE, margin and DLR, one class after the other; linf, l2, l1
     square       random search by squares, without gradients; linf, l2
     generator    exercise set 1's generators, trained in turns
+    generator_strong   the same two steps, each where it is needed; l2
     jacobian     derivatives of logits and scores; the dense formula
     sparse       few features, greedily, then pruned
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
@@ -42,6 +43,7 @@ from core.attacks.engine import AttackResult, Streams
 from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
 from core.attacks.fmn import fmn
 from core.attacks.generator import generator_attack
+from core.attacks.generator_strong import generator_strong
 from core.attacks.iterative import bim, mifgsm, rfgsm
 from core.attacks.jacobian import jacobian, jacobian_dense
 from core.attacks.masks import Masked
@@ -56,6 +58,7 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.Fgsm: fgsm,
     specs.Pgd: pgd,
     specs.GeneratorMethod: generator_attack,
+    specs.GeneratorStrong: generator_strong,
     specs.JacobianSparse: jacobian_sparse,
     specs.JacobianDense: jacobian_dense,
     specs.DeepFool: deepfool,
@@ -133,6 +136,7 @@ __all__ = [
     "fgsm_step",
     "fmn",
     "generator_attack",
+    "generator_strong",
     "jacobian",
     "jacobian_dense",
     "jacobian_sparse",

@@ -46,6 +46,7 @@ def generator_attack(
     shared_adam: bool = False,
     generator: Literal["linear", "deep"] = "linear",
     stop_confidence: float | None = None,
+    budget: int | None = None,
     streams: Streams | None = None,
     batch: int = 512,
     on_progress: Progress | None = None,
@@ -70,6 +71,8 @@ def generator_attack(
         shared_adam: one Adam state for both kinds of step, or one each.
         generator: `linear` or `deep`.
         stop_confidence: a row whose target is predicted with this probability after a round is finished.
+        budget: the most forward and backward passes to spend on each row, at least 4 (2 + 2 times `class_steps`);
+            fewer rounds then.
         streams: random streams an image; the target class is mixed in. Default: seed 0 and positions.
         batch: rows in one forward pass.
         on_progress: called about a hundred times, with `snapshot={"x_adv": ...}`, mean `l2`, and `success`, the share
@@ -87,6 +90,7 @@ def generator_attack(
     if y_target is None:
         raise ValueError("y_target: the generator attack needs a target class for each image, got None")
     check(model, x, y, y_target=y_target)
+    rounds = _within(budget, rounds, class_steps)
     streams = default_streams(streams, x).fork(y_target)
     goal = Goal(y_target, targeted=True)
     counted = y_target != y
@@ -147,6 +151,16 @@ def generator_attack(
                             break
         trace = {"l2": l2_trace, "confidence": confidence_trace}
         return finish(model, x, state.x_adv, goal, state.success, state.forwards, state.backwards, trace)
+
+
+def _within(budget: int | None, rounds: int, class_steps: int) -> int:
+    """Rounds that the budget has room for, beside the verification."""
+    least = 2 * class_steps + 2
+    if budget is None:
+        return rounds
+    if budget < least:
+        raise ValueError(f"budget: expected at least {least}, got {budget}")
+    return min(rounds, (budget - 1) // (least - 1))
 
 
 def _share(chosen: Tensor) -> float:

@@ -101,6 +101,7 @@ ATTACKS: dict[str, Attack] = {
     "square-linf": _budgeted("square", queries=150),
     "square-l2": _budgeted("square", norm="l2", queries=150),
     "generator": _generator,
+    "generator_strong": _smallest("generator_strong", rounds=30),
     "sparse": _sparse,
     "dense": _dense,
     **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},

@@ -3,7 +3,7 @@
 base        what every method says of itself
 gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, PGD, APGD
 blackbox    asking for answers only, inside a budget: Square
-generator   exercise set 1
+generator   exercise set 1, literal and strong
 jacobian    read off the Jacobian: sparse, dense
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
 """
@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from core.specs.methods.base import Method, Norm
 from core.specs.methods.blackbox import Square
-from core.specs.methods.generator import GeneratorMethod
+from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import JacobianDense, JacobianSparse
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, Minimum, SigmaZero
@@ -25,6 +25,7 @@ AnyMethod = Annotated[
     Fgsm
     | Pgd
     | GeneratorMethod
+    | GeneratorStrong
     | JacobianSparse
     | JacobianDense
     | DeepFool
@@ -65,6 +66,7 @@ __all__ = [
     "Fgsm",
     "Fmn",
     "GeneratorMethod",
+    "GeneratorStrong",
     "JacobianDense",
     "JacobianSparse",
     "Method",

@@ -33,3 +33,18 @@ class GeneratorMethod(Method):
     stop_confidence: float | None = Field(
         None, gt=0, lt=1, title="Stop at confidence", description="A pair that reaches it is finished; empty: never."
     )
+
+
+class GeneratorStrong(Method):
+    """Settings of the generator attack as a penalty method."""
+
+    title: ClassVar[str] = "Generator (strong)"
+    help: ClassVar[str] = "The same two steps, each where it is needed: fooled, to the image; not fooled, to the class."
+    paper: ClassVar[str] = "The switching subgradient method, Polyak 1967; as DDN, Rony et al. 2019, arXiv 1811.09600"
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    name: Literal["generator_strong"] = "generator_strong"
+    rounds: int = Field(100, ge=1, le=20_000, title="Rounds", description="Steps, each to the image or to the class.")
+    step_size: float = Field(
+        0.5, gt=0, le=10, title="First step", description="As a share of the distance; it falls to a hundredth of it."
+    )
+    loss: Literal["ce", "margin"] = Field("margin", title="Class loss", description="Cross-entropy, or logit margin.")
