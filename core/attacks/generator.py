@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine import AttackResult, Streams, check, confine, default_streams, fast_layout, finish, frozen
 from core.attacks.losses import Goal, cross_entropy, squared_error
+from core.attacks.smallest import steps_within
 from core.progress import Progress
 
 HIDDEN = 256
@@ -90,7 +91,7 @@ def generator_attack(
     if y_target is None:
         raise ValueError("y_target: the generator attack needs a target class for each image, got None")
     check(model, x, y, y_target=y_target)
-    rounds = _within(budget, rounds, class_steps)
+    rounds = steps_within(budget, rounds, 2 * class_steps + 1, 1)
     streams = default_streams(streams, x).fork(y_target)
     goal = Goal(y_target, targeted=True)
     counted = y_target != y
@@ -151,16 +152,6 @@ def generator_attack(
                             break
         trace = {"l2": l2_trace, "confidence": confidence_trace}
         return finish(model, x, state.x_adv, goal, state.success, state.forwards, state.backwards, trace)
-
-
-def _within(budget: int | None, rounds: int, class_steps: int) -> int:
-    """Rounds that the budget has room for, beside the verification."""
-    least = 2 * class_steps + 2
-    if budget is None:
-        return rounds
-    if budget < least:
-        raise ValueError(f"budget: expected at least {least}, got {budget}")
-    return min(rounds, (budget - 1) // (least - 1))
 
 
 def _share(chosen: Tensor) -> float:

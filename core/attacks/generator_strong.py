@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen, gradient_step, predict
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, unit
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within, unit
 from core.progress import Progress
 
 LAST_STEP = 0.01
 """The last step as a share of the first."""
-CUTS = 10
-"""Rounds of the bisection at the end, fewer in a small budget."""
+CUTS, CUT_SHARE = 10, 12
+"""Rounds of the bisection at the end; in a small budget one for so many passes."""
 LEAST_BUDGET = 5
 """The first look, one round, the look at what it made, the verification."""
 GROWTH = 1.05
@@ -71,21 +71,18 @@ def generator_strong(
     check_positive(step_size=step_size)
     if loss not in ("ce", "margin"):
         raise ValueError(f"loss: expected one of ce, margin, got {loss!r}")
-    rounds, cuts = _within(budget, rounds)
+    cuts = CUTS if budget is None else min(CUTS, max(0, budget - LEAST_BUDGET) // CUT_SHARE)
+    rounds = steps_within(budget, rounds, other=3 + cuts)
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
     counted = y_target != y if y_target is not None else torch.ones_like(y, dtype=torch.bool)
     lengths = cosine(step_size, LAST_STEP * step_size, rounds)
 
     with frozen(model):
-        logits = predict(model, x, batch)
-        fooled = goal.reached(logits)
-        size = torch.where(fooled, 0.0, torch.inf).to(x.dtype)
-        ones, zeros = torch.ones_like(y), torch.zeros_like(y)
-        best = Smallest(model, x, goal, "l2", x.clone(), size, ones, zeros, batch, None)
+        best = Smallest.start(model, x, goal, "l2", batch, None)
         l2 = torch.zeros(rounds, len(x), dtype=x.dtype, device=x.device)
-        confidence = _confidence(logits, goal).repeat(rounds, 1)
-        chunks = (~fooled).nonzero()[:, 0].split(batch) if not fooled.all() else ()
+        confidence = _confidence(best.logits, goal).repeat(rounds, 1)
+        chunks = list(best.chunks())
         total = rounds * max(1, len(chunks))
         for number, rows in enumerate(chunks):
             image, part = x[rows], goal.take(rows)
@@ -111,16 +108,6 @@ def generator_strong(
         if on_progress and not len(chunks):
             _tell(on_progress, total, total, best, l2[0], counted)
         return best.result({"l2": l2, "confidence": confidence})
-
-
-def _within(budget: int | None, rounds: int) -> tuple[int, int]:
-    """Rounds, and cuts at the end, that the budget has room for."""
-    if budget is None:
-        return rounds, CUTS
-    if budget < LEAST_BUDGET:
-        raise ValueError(f"budget: expected at least {LEAST_BUDGET}, got {budget}")
-    cuts = min(CUTS, (budget - LEAST_BUDGET) // 12)
-    return min(rounds, (budget - 3 - cuts) // 2), cuts
 
 
 def _first_order(value: Tensor, gradient: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 NAMES: tuple[Any, ...] = (
+    Literal["ce", "margin"],
     Literal["ce", "margin", "dlr"],
     Literal["linf", "l2"],
     Literal["linf", "l2", "l1"],

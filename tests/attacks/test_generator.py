@@ -190,3 +190,16 @@ def test_generator_refuses_bad_settings(net: nn.Module, few: Batch, case: str) -
     change, message = BAD[case]
     with pytest.raises(ValueError, match=f"^{message}"):
         generator_attack(net, *few, y_target=few[1], **change)
+
+
+@pytest.mark.parametrize("class_steps", [1, 3])
+def test_generator_keeps_to_its_budget(net: nn.Module, pairs: tuple[Tensor, Tensor, Tensor], class_steps: int) -> None:
+    """Fewer rounds, each whole; a budget that pays for no round is refused."""
+    x, y, target = pairs
+    least = 2 * class_steps + 2
+    for budget in (least, 30, 64):
+        made = generator_attack(net, x, y, y_target=target, class_steps=class_steps, budget=budget)
+        assert (made.forwards + made.backwards).max() <= budget
+        assert len(made.trace["l2"]) == (budget - 1) // (least - 1)
+    with pytest.raises(ValueError, match=f"budget: expected at least {least}, got {least - 1}"):
+        generator_attack(net, x, y, y_target=target, class_steps=class_steps, budget=least - 1)
