@@ -89,7 +89,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             _add_fields(command, TrainSpec, leave_out=("data", "recipe"))
             _add_choice(command, "recipe", RECIPES, "standard", arguments)
         elif name != "models":
-            _add_fields(command, TASKS[name], leave_out=("attack", "attacks"))
+            method = None if name == "compare" else _chosen("attack", METHODS, "fgsm", arguments)
+            own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
+            _add_fields(command, TASKS[name], leave_out=("attack", "attacks", *own))
             _add_attack_flags(command, name, arguments)
     return parser
 
@@ -111,12 +113,16 @@ def _add_choice(
     command.add_argument(
         f"--{name}", help=f"one of {', '.join(choices)}; its settings become flags (--{name} {example} --help)"
     )
-    # which settings there are depends on the one chosen: look for it before the flags are made
-    finder = argparse.ArgumentParser(add_help=False)
-    finder.add_argument(f"--{name}", default=default)
-    chosen = choices.get(vars(finder.parse_known_args(list(arguments))[0])[name])
+    chosen = _chosen(name, choices, default, arguments)
     if chosen:
         _add_fields(command.add_argument_group(chosen.title, chosen.help), chosen, leave_out=("name",))
+
+
+def _chosen(name: str, choices: Mapping[str, Any], default: str, arguments: Sequence[str]) -> Any:
+    """The spec that a flag names: which settings there are depends on it, so it is looked for before flags are made."""
+    finder = argparse.ArgumentParser(add_help=False)
+    finder.add_argument(f"--{name}", default=default)
+    return choices.get(vars(finder.parse_known_args(list(arguments))[0])[name])
 
 
 def _add_fields(command: Any, spec: type[Spec], leave_out: tuple[str, ...] = ()) -> None:
@@ -257,6 +263,8 @@ def _attack(spec: AttackSpec, as_json: bool) -> None:
             "attack": spec.attack.slug(),
             "eps": spec.eps,
             "target": spec.target,
+            "budget": spec.budget,
+            "eight_bit": spec.eight_bit,
             "seed": spec.seed,
             **artifact.card["metrics"],
             "result": str(artifact.folder),

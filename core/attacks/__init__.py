@@ -4,6 +4,7 @@
     losses       what an attack minimises, and what counts as fooled
     engine       input checks, frozen models, random streams an image, verified results
     masks        models that let an attack change some pixels only
+    eight_bit    images that survive being saved in 8 bits a feature
     fgsm         one signed step
     steps        random points of a ball, steps inside ball and box
     pgd          many projected steps, linf, l2 and l1, with an active set
@@ -39,6 +40,7 @@ from core.attacks.apgd import apgd
 from core.attacks.carlini_wagner import carlini_wagner
 from core.attacks.ddn import ddn
 from core.attacks.deepfool import deepfool
+from core.attacks.eight_bit import PASSES, in_eight_bits
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
 from core.attacks.fmn import fmn
@@ -88,6 +90,8 @@ def run_method(
     eps: float | Tensor | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
+    budget: int | None = None,
+    eight_bit: bool = False,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Run the attack that `method` describes.
@@ -97,13 +101,17 @@ def run_method(
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
         method: one of `METHODS`.
-        eps: budget, one or (N,); exactly for the methods that need one.
+        eps: size of the ball, one or (N,); exactly for the methods that need one.
         y_target: (N,) int64 targets; None for any other class.
         streams: random streams an image, for the methods that draw; default seed 0 and the positions in `x`.
+        budget: the most forward and backward passes to spend on each image, the verification included; None: no
+            limit, or the method's own. Not for methods of fixed cost.
+        eight_bit: round each image to 8 bits a feature, inside the ball, and verify it again (see `in_eight_bits`);
+            3 passes of the budget are kept for this.
         on_progress: see the method.
 
     Raises:
-        ValueError: a budget or a target is missing or not wanted; bad input as the method says.
+        ValueError: `eps`, a target or a budget is missing or not wanted; bad input as the method says.
     """
     if type(method) not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(specs.METHODS)}, got {method!r}")
@@ -118,7 +126,18 @@ def run_method(
         settings["eps"] = eps
     if isinstance(method, RANDOM):
         settings["streams"] = streams
-    return METHODS[type(method)](model, x, y, y_target=y_target, on_progress=on_progress, **settings)
+    if budget is not None:
+        if method.fixed_cost:
+            raise ValueError(f"budget: {method.slug()} has a fixed cost and takes none, got {budget}")
+        if eight_bit and budget <= PASSES:
+            raise ValueError(f"budget: expected more than {PASSES} for images in 8 bits, got {budget}")
+        left = budget - PASSES if eight_bit else budget
+        settings["budget"] = min(left, settings.get("budget", left))
+    result = METHODS[type(method)](model, x, y, y_target=y_target, on_progress=on_progress, **settings)
+    if not eight_bit:
+        return result
+    norm = getattr(method, "norm", method.norms[0])
+    return in_eight_bits(model, x, y, result, norm=norm, eps=eps, y_target=y_target)
 
 
 __all__ = [
@@ -137,6 +156,7 @@ __all__ = [
     "fmn",
     "generator_attack",
     "generator_strong",
+    "in_eight_bits",
     "jacobian",
     "jacobian_dense",
     "jacobian_sparse",

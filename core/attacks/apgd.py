@@ -38,7 +38,7 @@ from core.attacks.engine import (
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import LOSSES, Goal, Loss
 from core.attacks.pgd import PGD_BATCH
-from core.attacks.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against
+from core.attacks.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against, within_budget
 from core.progress import Progress
 
 MOMENTUM = 0.75
@@ -68,6 +68,7 @@ def apgd(
     random_start: bool = True,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
+    budget: int | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -77,7 +78,7 @@ def apgd(
         model: pixels to logits; left untouched. An image's logits must not depend on its neighbours in the batch.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
-        eps: budget, one for all or (N,); in [0, 1] for linf, 0 or more for l2 and l1.
+        eps: size of the ball, one for all or (N,); in [0, 1] for linf, 0 or more for l2 and l1.
         norm: shape of the ball.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin` or `dlr`. With fewer than 3
             classes (towards a target 4), `dlr` is the margin.
@@ -90,6 +91,8 @@ def apgd(
         random_start: the first start at a random point of the ball; later starts always are.
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
+        budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. Starts that do
+            not fit are left out; if not even one fits, its steps are fewer, and the step rule knows how many.
         batch: images under attack at once.
         on_progress: called with done and total images, and the share fooled so far.
 
@@ -118,7 +121,11 @@ def apgd(
         raise ValueError(f"norm: expected one of {', '.join(BALLS)}, got {norm!r}")
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
-    budget = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    total, starts = within_budget(odi_steps + steps, restarts + targets, budget)
+    odi_steps = odi_steps * total // (odi_steps + steps)
+    steps, restarts = total - odi_steps, min(restarts, starts)
+    targets = min(targets, starts - restarts)
+    radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
     rule = _L1Rule.of(steps) if norm == "l1" else _Rule.of(steps, x.device)
@@ -131,7 +138,7 @@ def apgd(
         plan = torch.cat([torch.full((len(x), restarts), -1, device=x.device), others[:, :targets]], 1)
         x_adv = x.clone()
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
-        waiting = deque((~fooled & (budget > 0)).nonzero()[:, 0].tolist())
+        waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
         ended = len(x) - len(waiting)
         start_of = torch.zeros_like(y)
         on: _Active | None = None
@@ -144,10 +151,10 @@ def apgd(
                 own, moved = streams.take(new).fork(begins), (begins > 0) | random_start
                 point = x[new]
                 if moved.any():
-                    drawn = confine(model, random_point(own, point, budget[new], norm), point)
+                    drawn = confine(model, random_point(own, point, radius[new], norm), point)
                     point = torch.where(per_image(moved, x), drawn, point)
                 along = own.uniform(-1, 1, (clean.shape[1],), x.dtype)
-                limits = linf_bounds(x[new], budget[new]) if norm == "linf" else (point[:, :0], point[:, :0])
+                limits = linf_bounds(x[new], radius[new]) if norm == "linf" else (point[:, :0], point[:, :0])
                 fresh = _Active.begin(new, plan[new, begins], along, point, limits, -odi_steps)
                 on = fresh if on is None else on.join(fresh)
             assert on is not None
@@ -180,19 +187,19 @@ def apgd(
             rows = on.rows
             if len(rows):
                 gradient = rule.look(on, value, gradient, x[rows])
-                length = budget[rows] * torch.where(on.step < 0, 1, on.share)
-                moved_to = on.into(step_against(on.point, gradient, length, norm, on.features), x, budget, norm)
+                length = radius[rows] * torch.where(on.step < 0, 1, on.share)
+                moved_to = on.into(step_against(on.point, gradient, length, norm, on.features), x, radius, norm)
                 if norm != "l1":
                     new_part = per_image(torch.where(on.step > 0, MOMENTUM, 1).to(x.dtype), x)
                     mixed = on.point + new_part * (moved_to - on.point) + (1 - new_part) * (on.point - on.previous)
-                    moved_to = on.into(mixed, x, budget, norm)
+                    moved_to = on.into(mixed, x, radius, norm)
                 on.previous, on.point = on.point, moved_to
                 on.step = on.step + 1
             if on_progress:
                 on_progress(ended, len(x), success=fooled.float().mean().item())
 
         if norm != "linf":
-            x_adv = into_ball(x_adv, x, budget, norm)
+            x_adv = into_ball(x_adv, x, radius, norm)
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)
 
 

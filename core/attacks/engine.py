@@ -230,6 +230,12 @@ def check(
     return check_eps(0.0 if eps is None else eps, x, eps_limit)
 
 
+def check_budget(budget: int | None, least: int) -> None:
+    """Refuse a budget of passes that is too small for anything useful."""
+    if budget is not None and budget < least:
+        raise ValueError(f"budget: expected at least {least}, got {budget}")
+
+
 def check_images(model: nn.Module, x: Tensor) -> int:
     """Refuse what is no batch of images (see `check`); returns the model's number of classes."""
     if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ def bim(
     steps: int = 10,
     relative_step: float = 0.25,
     y_target: Int[Tensor, " n"] | None = None,
+    budget: int | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -31,8 +34,10 @@ def bim(
 
     Source: Kurakin, Goodfellow, Bengio 2017, arXiv 1607.02533. Departure: a fooled image stops.
     """
-    how = Walk(_constant(steps, relative_step), "image")
-    return walk(model, x, y, how, eps=eps, norm=norm, y_target=y_target, batch=batch, on_progress=on_progress)
+    how = Walk(steps, _constant(steps, relative_step), "image")
+    return walk(
+        model, x, y, how, eps=eps, norm=norm, y_target=y_target, budget=budget, batch=batch, on_progress=on_progress
+    )
 
 
 def mifgsm(
@@ -46,6 +51,7 @@ def mifgsm(
     relative_step: float = 0.1,
     momentum: float = 1.0,
     y_target: Int[Tensor, " n"] | None = None,
+    budget: int | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -60,8 +66,10 @@ def mifgsm(
     """
     if not 0 <= momentum <= 10:
         raise ValueError(f"momentum: expected a number from 0 to 10, got {momentum}")
-    how = Walk(_constant(steps, relative_step), "image", momentum=momentum)
-    return walk(model, x, y, how, eps=eps, norm=norm, y_target=y_target, batch=batch, on_progress=on_progress)
+    how = Walk(steps, _constant(steps, relative_step), "image", momentum=momentum)
+    return walk(
+        model, x, y, how, eps=eps, norm=norm, y_target=y_target, budget=budget, batch=batch, on_progress=on_progress
+    )
 
 
 def rfgsm(
@@ -74,6 +82,7 @@ def rfgsm(
     restarts: int = 1,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
+    budget: int | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -86,7 +95,7 @@ def rfgsm(
     """
     if not 0 <= offset < 1:
         raise ValueError(f"offset: expected a number of 0 or more and below 1, got {offset}")
-    how = Walk([1 - offset], "signs", offset=offset)
+    how = Walk(1, lambda count: [1 - offset] * count, "signs", offset=offset)
     return walk(
         model,
         x,
@@ -96,13 +105,15 @@ def rfgsm(
         restarts=restarts,
         y_target=y_target,
         streams=streams,
+        budget=budget,
         batch=batch,
         on_progress=on_progress,
     )
 
 
-def _constant(steps: int, length: float) -> list[float]:
+def _constant(steps: int, length: float) -> Callable[[int], list[float]]:
+    """Steps of one length; where a budget leaves fewer than `steps`, longer ones that lead as far, up to eps each."""
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, got {steps}")
     check_step("relative_step", length)
-    return [length] * steps
+    return lambda count: [max(length, min(1.0, length * steps / count))] * count

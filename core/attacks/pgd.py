@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +33,7 @@ from core.attacks.engine import (
 )
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import LOSSES, Goal, Loss
-from core.attacks.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against
+from core.attacks.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against, within_budget
 from core.progress import Progress
 
 PGD_BATCH = 128
@@ -47,14 +48,16 @@ class Walk:
     """How a start begins and how it steps.
 
     Attributes:
-        lengths: each step as a share of eps.
+        steps: gradient steps a start.
+        schedule: for a number of steps, each step as a share of eps.
         start: of the first start; `image`, `ball` (a random point of it) or `signs` (every feature at a distance of
             `offset` times eps, up or down at random; linf). Later starts are `ball` where this one is `image`.
         offset: see `start`.
         momentum: None steps along the gradient; else along momentum * (its last value) + gradient / ||gradient||_1.
     """
 
-    lengths: list[float]
+    steps: int
+    schedule: Callable[[int], list[float]]
     start: Literal["image", "ball", "signs"] = "ball"
     offset: float = 0.0
     momentum: float | None = None
@@ -74,6 +77,7 @@ def pgd(
     loss: Loss = "ce",
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
+    budget: int | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -83,7 +87,7 @@ def pgd(
         model: pixels to logits; left untouched. An image's logits must not depend on its neighbours in the batch.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
-        eps: budget, one for all or (N,); in [0, 1] for linf, 0 or more for l2 and l1.
+        eps: size of the ball, one for all or (N,); in [0, 1] for linf, 0 or more for l2 and l1.
         norm: shape of the ball.
         steps: gradient steps a start, at least 1.
         relative_step: first step as a share of eps; the steps fall by a cosine to a tenth of it.
@@ -92,6 +96,8 @@ def pgd(
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin` or `dlr` (see `losses`).
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
+        budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. A smaller one
+            than a start needs shortens its schedule.
         batch: images under attack at once.
         on_progress: called with done and total images, and the share fooled so far.
 
@@ -110,13 +116,14 @@ def pgd(
         model,
         x,
         y,
-        Walk(_cosine(steps, relative_step), "ball" if random_start else "image"),
+        Walk(steps, lambda count: _cosine(count, relative_step), "ball" if random_start else "image"),
         eps=eps,
         norm=norm,
         restarts=restarts,
         loss=loss,
         y_target=y_target,
         streams=streams,
+        budget=budget,
         batch=batch,
         on_progress=on_progress,
     )
@@ -134,6 +141,7 @@ def walk(
     loss: Loss = "ce",
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
+    budget: int | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -145,11 +153,11 @@ def walk(
         raise ValueError(f"norm: expected one of {', '.join(BALLS)}, got {norm!r}")
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
-    budget = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    steps, restarts = within_budget(how.steps, restarts, budget)
+    radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
-    steps = len(how.lengths)
-    lengths = torch.tensor(how.lengths, dtype=x.dtype, device=x.device)
+    lengths = torch.tensor(how.schedule(steps), dtype=x.dtype, device=x.device)
     direction = "l2" if norm == "l1" else norm  # in l1 the projection picks the features, by its threshold
 
     with frozen(model):
@@ -157,7 +165,7 @@ def walk(
         fooled, best = goal.reached(clean), goal.margin(clean)
         x_adv = x.clone()
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
-        waiting = deque((~fooled & (budget > 0)).nonzero()[:, 0].tolist())
+        waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
         ended = len(x) - len(waiting)
         # the active set: image, which start, which step, current iterate, its limits and its momentum
         rows, start, step = (torch.zeros(0, dtype=torch.int64, device=x.device) for _ in range(3))
@@ -169,13 +177,13 @@ def walk(
                 free = min(len(waiting), batch - len(rows))
                 new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
                 begins = restart_of[new]
-                first = _first_point(how, streams.take(new).fork(begins), x[new], budget[new], norm, begins)
+                first = _first_point(how, streams.take(new).fork(begins), x[new], radius[new], norm, begins)
                 first = confine(model, first, x[new])
                 rows, start = torch.cat([rows, new]), torch.cat([start, begins])
                 step = torch.cat([step, torch.zeros_like(new)])
                 point = torch.cat([point, first])
                 if norm == "linf":
-                    new_low, new_high = linf_bounds(x[new], budget[new])
+                    new_low, new_high = linf_bounds(x[new], radius[new])
                     low, high = torch.cat([low, new_low]), torch.cat([high, new_high])
                 if how.momentum is not None:
                     velocity = torch.cat([velocity, torch.zeros_like(first)])
@@ -206,18 +214,18 @@ def walk(
                 size = gradient.abs().flatten(1).sum(1).clamp(min=torch.finfo(x.dtype).tiny)
                 velocity = how.momentum * velocity[stay] + gradient / per_image(size, x)
                 gradient = velocity
-            length = budget[rows] * lengths[step]
+            length = radius[rows] * lengths[step]
             if norm == "linf":  # bounds are kept: finding them costs more than the step
                 low, high = low[stay], high[stay]
                 point = torch.clamp(step_against(point, gradient, length, direction), low, high)
             else:
-                point = nearest(step_against(point, gradient, length, direction), x[rows], budget[rows], norm)
+                point = nearest(step_against(point, gradient, length, direction), x[rows], radius[rows], norm)
             step = step + 1
             if on_progress:
                 on_progress(ended, len(x), success=fooled.float().mean().item())
 
         if norm != "linf":
-            x_adv = into_ball(x_adv, x, budget, norm)
+            x_adv = into_ball(x_adv, x, radius, norm)
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)
 
 

@@ -15,7 +15,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, confine, default_streams, finish, frozen, predict
+from core.attacks.engine import (
+    AttackResult,
+    Streams,
+    check,
+    check_budget,
+    confine,
+    default_streams,
+    finish,
+    frozen,
+    predict,
+)
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import Goal
 from core.attacks.pgd import PGD_BATCH
@@ -40,6 +50,7 @@ def square(
     area: float = 0.8,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
+    budget: int | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -49,12 +60,13 @@ def square(
         model: pixels to logits; left untouched, and never differentiated.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
-        eps: budget, one for all or (N,); in [0, 1] for linf, 0 or more for l2.
+        eps: size of the ball, one for all or (N,); in [0, 1] for linf, 0 or more for l2.
         norm: shape of the ball.
         queries: forward passes of the search for an image that stands, at least 1; the first is its random start.
         area: share of the image that the first squares cover, in (0, 1].
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
+        budget: the most forward passes to spend on each image, at least 3: it cuts `queries`; None: no limit.
         batch: images under attack at once.
         on_progress: called with done and total images, and the share fooled so far.
 
@@ -73,7 +85,10 @@ def square(
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     if not 0 < area <= 1:
         raise ValueError(f"area: expected a share above 0 and at most 1, got {area}")
-    budget = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    check_budget(budget, 3)
+    if budget is not None:
+        queries = min(queries, budget - 2)  # the look at the image itself, the verification
+    radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
     sides = torch.tensor(side_lengths(queries, area, min(x.shape[2:])), device=x.device)
@@ -83,7 +98,7 @@ def square(
         fooled, best = goal.reached(clean), goal.margin(clean)
         x_adv = x.clone()
         forwards = torch.ones_like(y)
-        waiting = deque((~fooled & (budget > 0)).nonzero()[:, 0].tolist())
+        waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
         ended = len(x) - len(waiting)
         rows, query = (torch.zeros(0, dtype=torch.int64, device=x.device) for _ in range(2))
         # the search's own point and margin; the image that is kept may be the clean one
@@ -97,14 +112,14 @@ def square(
                 point = torch.cat([point, x[new]])
                 lowest = torch.cat([lowest, torch.full_like(best[new], torch.inf)])
                 if norm == "linf":  # bounds are kept: finding them costs as much as a query
-                    new_low, new_high = linf_bounds(x[new], budget[new])
+                    new_low, new_high = linf_bounds(x[new], radius[new])
                     low, high = torch.cat([low, new_low]), torch.cat([high, new_high])
 
             own, first = streams.take(rows).fork(query), query == 0
             if norm == "linf":
                 trial = _linf_proposal(own, point, low, high, sides[query], first)
             else:
-                trial = _l2_proposal(own, point, x[rows], budget[rows], sides[query], first)
+                trial = _l2_proposal(own, point, x[rows], radius[rows], sides[query], first)
             trial = confine(model, trial, x[rows])
             logits = predict(model, trial, batch)
             forwards[rows] += 1
@@ -128,7 +143,7 @@ def square(
                 on_progress(ended, len(x), success=fooled.float().mean().item())
 
         if norm == "l2":
-            x_adv = into_ball(x_adv, x, budget, "l2")
+            x_adv = into_ball(x_adv, x, radius, "l2")
         return finish(model, x, x_adv, goal, fooled, forwards, torch.zeros_like(y), {"margin": best}, batch)
 
 

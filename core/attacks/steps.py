@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.attacks.engine import Streams
+from core.attacks.engine import Streams, check_budget
 from core.attacks.geometry import linf_bounds, per_image, project_l1_box, project_l2_box
 
 Ball = Literal["linf", "l2", "l1"]
@@ -18,6 +18,19 @@ BALLS: tuple[Ball, ...] = ("linf", "l2", "l1")
 def eps_limit(norm: str) -> float:
     """The largest budget with a meaning: a pixel's whole range in linf, none in the other norms."""
     return 1.0 if norm == "linf" else torch.inf
+
+
+def within_budget(steps: int, starts: int, budget: int | None) -> tuple[int, int]:
+    """Steps a start, and starts, that a budget of passes pays for: as many as fit, else one shorter start.
+
+    A start costs two passes a step and a last look; the look at the image itself and the verification come on top.
+    Raises ValueError for a budget below 5.
+    """
+    check_budget(budget, 5)
+    if budget is None:
+        return steps, starts
+    steps = min(steps, (budget - 3) // 2)
+    return steps, min(starts, (budget - 2) // (2 * steps + 1))
 
 
 def nearest(

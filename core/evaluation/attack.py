@@ -60,6 +60,8 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         eps=spec.eps,
         y_target=y_target,
         streams=Streams.of(spec.seed, batch.index.to(device)),
+        budget=spec.budget,
+        eight_bit=spec.eight_bit,
         on_progress=on_progress,
     )
     seconds = time.perf_counter() - start

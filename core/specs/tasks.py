@@ -58,6 +58,16 @@ class AttackSpec(Spec):
         title="Mask",
         description="Pixels that may change: none (all may), eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5.",
     )
+    budget: int | None = Field(
+        None,
+        ge=1,
+        le=10_000_000,
+        title="Passes",
+        description="The most forward and backward passes to spend on each image. Empty: no limit.",
+    )
+    eight_bit: bool = Field(
+        False, title="8 bits", description="Every image made survives being saved with 8 bits a feature."
+    )
     threshold: float = _THRESHOLD
     seed: int = _SEED
 
@@ -85,6 +95,8 @@ class AttackSpec(Spec):
             raise ValueError(f"eps: {self.attack.name} finds its own size and takes no budget")
         if self.attack.needs_target and self.target == "any":
             raise ValueError(f"target: {self.attack.name} needs a class or 'all'")
+        if self.attack.fixed_cost and self.budget is not None:
+            raise ValueError(f"budget: {self.attack.name} has a fixed cost and takes none, got {self.budget}")
         if self.eps is not None:
             _within_range((self.eps,), self.attack)
         _one_kind_of_target(self.attack, self.target)

@@ -21,6 +21,9 @@ class Method(Spec):
     needs_target: ClassVar[bool] = False
     """Whether the attack only makes sense towards a given class."""
 
+    fixed_cost: ClassVar[bool] = False
+    """Whether the attack always costs the same few passes, so that no budget of passes can be set."""
+
     def slug(self) -> str:
         """The method's registry name."""
         return str(self.name)  # type: ignore[attr-defined]  # every concrete method has a Literal field `name`

@@ -19,6 +19,7 @@ class Fgsm(Method):
     paper: ClassVar[str] = "Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     needs_eps: ClassVar[bool] = True
+    fixed_cost: ClassVar[bool] = True
     name: Literal["fgsm"] = "fgsm"
     clip: bool = Field(
         True, title="Clip to [0, 1]", description="Off: the exercise's literal formula, which leaves valid images."

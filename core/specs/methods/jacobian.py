@@ -29,6 +29,7 @@ class JacobianDense(Method):
     help: ClassVar[str] = "The same tiny change ±ε* on every pixel, ε* = |τ − N(x)| / ‖J‖₁ (Hölder's equality)."
     paper: ClassVar[str] = "Exercise set 2; linear case of Goodfellow et al. 2015, arXiv 1412.6572"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    fixed_cost: ClassVar[bool] = True
     name: Literal["jacobian_dense"] = "jacobian_dense"
     boxed: bool = Field(True, title="Respect [0, 1]", description="Solve for ε* with the room each pixel has.")
     factor: float = Field(

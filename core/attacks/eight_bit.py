@@ -1,0 +1,103 @@
+"""Images that survive being saved in 8 bits a feature: every value k / 255, inside ball and box, verified again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine import AttackResult, confine, frozen, predict
+from core.attacks.geometry import distances, per_image
+from core.attacks.losses import Goal
+
+PASSES = 3
+"""The most forward passes that `in_eight_bits` spends on an image: rounded towards `x`, to the nearest level, away."""
+
+
+def levels(values: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """The nearest 8-bit levels k / 255 at or below, and at or above, values in [0, 1].
+
+    A level is what a byte k becomes when it is divided by 255 in the values' dtype; such values come back as they are.
+    """
+    # a tensor and not a number: CUDA multiplies by a number's reciprocal, which is off in the last bit
+    top = torch.tensor(255, dtype=values.dtype, device=values.device)
+    guess = (values * top).round()
+    level = guess / top
+    low = torch.where(level > values, (guess - 1) / top, level)
+    high = torch.where(level < values, (guess + 1) / top, level)
+    return low, high
+
+
+def rounded(
+    x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], way: str = "towards"
+) -> Float[Tensor, "n c h w"]:
+    """Each feature on an 8-bit level: one of the two around its value (the same one where it is on a level).
+
+    `towards`: the one on the side of `x`, so that where `x` itself has 8 bits no feature moves further from it, and
+    none that was unchanged moves: balls of every norm keep the image, to the last bit. Where `x` is between levels and
+    that level lies beyond it, the one that is nearer to `x`. `nearest`: the nearest. `away`: the one further from `x`.
+    """
+    low, high = levels(x_adv.clamp(0, 1))
+    if way == "nearest":
+        return torch.where((x_adv - low).abs() <= (high - x_adv).abs(), low, high)
+    below, above = (low - x).abs(), (high - x).abs()
+    return torch.where((below <= above) == (way == "towards"), low, high)
+
+
+def in_eight_bits(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    result: AttackResult,
+    *,
+    norm: str,
+    eps: float | Tensor | None = None,
+    y_target: Int[Tensor, " n"] | None = None,
+) -> AttackResult:
+    """The attack's images in 8 bits, each verdict that of the rounded image.
+
+    Every image is rounded towards `x`. A success that is lost by this is tried again on the nearest levels, and then
+    on those further from `x`, where the ball has room.
+
+    Args:
+        model: as attacked; left untouched.
+        x: (N, C, H, W) the images.
+        y: (N,) int64 true classes.
+        result: what the attack made of them.
+        norm: the ball's, if there is `eps`.
+        eps: the ball, one or (N,); None where there is none.
+        y_target: as in the attack.
+
+    Returns:
+        Every value of `x_adv` is k / 255 in the images' dtype, so that writing it as a byte and reading it again
+        changes no bit; `success`, `distance` and `forwards` (at most 3 more) are the rounded images'. Where `x` has 8
+        bits itself, the ball always holds. Where it has not, an image for which no rounding is in the ball comes back
+        as `x`, and counts as a success only if `x` fools. `trace` tells of the attack before rounding.
+    """
+    goal = Goal.of(y, y_target)
+    limit = None if eps is None else torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x))
+
+    def inside(images: Tensor, rows: Tensor) -> Bool[Tensor, " n"]:
+        if limit is None:
+            return torch.ones_like(rows, dtype=torch.bool)
+        return distances(images, x[rows])[norm] <= limit[rows]
+
+    forwards = result.forwards.clone()
+    with frozen(model):
+        every = torch.arange(len(x), device=x.device)
+        x_adv = confine(model, rounded(result.x_adv, x), x)
+        x_adv = torch.where(per_image(inside(x_adv, every), x), x_adv, x)
+        success = goal.reached(predict(model, x_adv.flip(0)).flip(0))
+        forwards += 1
+        for way in ("nearest", "away"):
+            rows = (result.success & ~success).nonzero()[:, 0]
+            trial = confine(model, rounded(result.x_adv[rows], x[rows], way), x[rows])
+            allowed = inside(trial, rows)
+            rows, trial = rows[allowed], trial[allowed]
+            if len(rows):
+                fooled = goal.take(rows).reached(predict(model, trial.flip(0)).flip(0))
+                forwards[rows] += 1
+                x_adv[rows[fooled]], success[rows[fooled]] = trial[fooled], True
+    return replace(result, x_adv=x_adv, success=success, distance=distances(x_adv, x), forwards=forwards)
