@@ -89,7 +89,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             _add_fields(command, TrainSpec, leave_out=("data", "recipe"))
             _add_choice(command, "recipe", RECIPES, "standard", arguments)
         elif name != "models":
-            method = None if name == "compare" else _chosen("attack", METHODS, "fgsm", arguments)
+            method = None if name == "compare" else _named("attack", METHODS, "fgsm", arguments)
             own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
             _add_fields(command, TASKS[name], leave_out=("attack", "attacks", *own))
             _add_attack_flags(command, name, arguments)
@@ -113,12 +113,12 @@ def _add_choice(
     command.add_argument(
         f"--{name}", help=f"one of {', '.join(choices)}; its settings become flags (--{name} {example} --help)"
     )
-    chosen = _chosen(name, choices, default, arguments)
+    chosen = _named(name, choices, default, arguments)
     if chosen:
         _add_fields(command.add_argument_group(chosen.title, chosen.help), chosen, leave_out=("name",))
 
 
-def _chosen(name: str, choices: Mapping[str, Any], default: str, arguments: Sequence[str]) -> Any:
+def _named(name: str, choices: Mapping[str, Any], default: str, arguments: Sequence[str]) -> Any:
     """The spec that a flag names: which settings there are depends on it, so it is looked for before flags are made."""
     finder = argparse.ArgumentParser(add_help=False)
     finder.add_argument(f"--{name}", default=default)

@@ -69,6 +69,11 @@ def test_tables_for_people(capsys: Capture) -> None:
         (["sweep", "--model", "none"], "model: expected the id of a saved model"),
         (["attack", "--model", "x", "--attack", "fgsm"], "needs a budget"),
         (["attack", "--model", "../x", "--attack", "jacobian_sparse"], "model: expected an id of letters"),
+        (
+            ["attack", "--model", "x", "--attack", "fgsm", "--eps", "0.1", "--budget", "9"],
+            "budget: fgsm has a fixed cost and takes none, got 9",
+        ),
+        (["attack", "--model", "x", "--attack", "pgd", "--eps", "0.1", "--budget", "0"], "budget: expected"),
         (["compare", "--models", "x", "--attacks", "magic"], "attacks: expected one of fgsm"),
         (["compare", "--models", "x", "--attacks", "pgd:legs=4"], "legs"),
         (["train", "--dataset", "folder", "--folder", "/nowhere/at/all"], "existing folder of images"),
@@ -90,6 +95,18 @@ def test_flags_are_the_specs_fields(capsys: Capture) -> None:
     text = capsys.readouterr().out
     for flag in ("--model", "--eps", "--indices", "--restarts", "--relative-step", "--no-random-start"):
         assert flag in text
+
+
+def test_attack_command_takes_a_budget_and_8_bits(capsys: Capture, store_root: Path) -> None:
+    """Both reach the attack and come back with the result; `minimum` has a budget of its own under the same flag."""
+    model = call(capsys, "train", "--network", "linear", "--epochs", "5")["model"]
+    options = ("--model", model, "--n", "10", "--eight-bit")
+    made = call(capsys, "attack", "--attack", "pgd", "--eps", "0.05", "--budget", "30", *options)
+    assert (made["budget"], made["eight_bit"]) == (30, True)
+    assert made["mean_forwards"] + made["mean_backwards"] <= 30
+    least = call(capsys, "attack", "--attack", "minimum", "--norm", "linf", "--budget", "70", *options)
+    assert least["mean_forwards"] + least["mean_backwards"] <= 73
+    assert least["success_rate"] == 1
 
 
 def test_undefined_metrics_are_null(capsys: Capture) -> None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import BATCH, AttackResult, check, finish, frozen, gradient_step, predict
+from core.attacks.engine import BATCH, AttackResult, check, check_budget, finish, frozen, gradient_step, predict
 from core.attacks.geometry import distances, shortest_prefix
 from core.attacks.losses import Goal
 from core.progress import Progress
@@ -28,6 +28,7 @@ def jacobian_sparse(
     max_features: int = 60,
     candidates: int = 16,
     prune: bool = True,
+    budget: int | None = None,
     batch: int = BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -46,6 +47,8 @@ def jacobian_sparse(
         max_features: give up after so many changes, at least 1.
         candidates: features really tried each step, at least 1.
         prune: put back what is not needed.
+        budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. It cuts the
+            candidates as far as 10 changes need, then the changes; pruning ends where it would go beyond.
         batch: images attacked side by side, and images in one forward pass.
         on_progress: called each step with images done, all, share of `success`.
 
@@ -63,8 +66,14 @@ def jacobian_sparse(
     for name, value in (("max_features", max_features), ("candidates", candidates), ("batch", batch)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
+    check_budget(budget, 5)
     check(model, x, y, y_target=y_target)
-    search = _Search.start(model, x, Goal.of(y, y_target), min(max_features, x[0].numel()), candidates, batch)
+    most, candidates = min(max_features, x[0].numel()), min(candidates, x[0].numel())
+    if budget is not None:
+        left = budget - 2  # the look at the image itself, the verification
+        candidates = min(candidates, max(1, left // min(most, 10) - 2))
+        most = min(most, left // (2 + candidates))
+    search = _Search.start(model, x, Goal.of(y, y_target), most, candidates, budget, batch)
 
     def report(done: int) -> None:
         if on_progress:
@@ -97,6 +106,7 @@ class _Search:
     x_adv: Tensor
     goal: Goal
     candidates: int
+    budget: int | None
     batch: int
     fooled: Tensor
     forwards: Tensor
@@ -104,7 +114,9 @@ class _Search:
     trace: dict[str, Tensor]
 
     @classmethod
-    def start(cls, model: nn.Module, x: Tensor, goal: Goal, most: int, candidates: int, batch: int) -> _Search:
+    def start(
+        cls, model: nn.Module, x: Tensor, goal: Goal, most: int, candidates: int, budget: int | None, batch: int
+    ) -> _Search:
         """Nothing changed yet."""
         count = torch.zeros_like(goal.label)
         nothing = torch.full((len(x), most + 1), torch.nan, dtype=x.dtype, device=x.device)
@@ -117,8 +129,7 @@ class _Search:
             "greedy_count": count.clone(),
         }
         fooled = torch.zeros_like(count, dtype=torch.bool)
-        tried = min(candidates, x[0].numel())
-        return cls(model, x, x.clone(), goal, tried, batch, fooled, count.clone(), count.clone(), trace)
+        return cls(model, x, x.clone(), goal, candidates, budget, batch, fooled, count.clone(), count.clone(), trace)
 
     def look(self, rows: Tensor) -> Tensor:
         """Read the margins at the start; returns the rows that are not fooled yet."""
@@ -170,6 +181,9 @@ class _Search:
     def prune(self, rows: Tensor) -> None:
         """Put back changes, one a round, while the image stays fooled without them."""
         while len(rows):
+            if self.budget is not None:
+                price = self.trace["kept"][rows].sum(1) + 1  # a trial for each change, and the verification
+                rows = rows[self.forwards[rows] + self.backwards[rows] + price <= self.budget]
             image, place = self.trace["kept"][rows].nonzero(as_tuple=True)  # one trial for each change still there
             feature = self.trace["order"][rows][image, place][:, None]
             before = self.x[rows].flatten(1)[image].gather(1, feature)

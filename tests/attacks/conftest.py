@@ -83,7 +83,7 @@ def _dense(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackR
 def _smallest(name: str, **settings: object) -> Attack:
     def attack(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
         options.pop("streams", None)
-        return getattr(core.attacks, name)(model, x, y, **settings, **options)
+        return getattr(core.attacks, name)(model, x, y, **(settings | options))
 
     return attack
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import re
 from collections.abc import Callable
 
 import pytest
@@ -25,6 +27,8 @@ BUDGETED = {
     **dict.fromkeys(("pgd-l1", "apgd-l1"), "l1"),
 }
 """Attacks with a budget, and its norm."""
+USUAL_EPS = {"linf": 0.2, "l2": 1.2, "l1": 5.0}
+"""The attacks' own budgets here, as in conftest."""
 LARGE_EPS = {"linf": 0.4, "l2": 3.0, "l1": 16.0}
 """Budgets with which nearly every image reaches any class."""
 ONE_STEP = ("fgsm", "rfgsm", "dense")
@@ -166,6 +170,64 @@ def test_attack_takes_a_budget_an_image(name: str, attack: Attack, net: nn.Modul
     mixed = attack(net, x, y, eps=ladder)
     assert (mixed.distance[BUDGETED[name]] <= ladder).all()
     assert torch.equal(mixed.x_adv[0], x[0])
+
+
+FIXED_COST = ("fgsm", "dense")
+"""Attacks that always cost the same few passes, and take no budget."""
+
+
+@pytest.mark.parametrize("budget", [5, 9, 24, 70])
+def test_attack_keeps_to_a_budget_of_passes(
+    attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, budget: int
+) -> None:
+    """No image costs more, whatever the settings; a budget too small for anything is refused, and what is is small."""
+    if name in FIXED_COST:
+        pytest.skip("of fixed cost")
+    x, y = few
+    try:
+        result = attack(net, x, y, budget=budget, **targets)
+    except TypeError as error:
+        if "unexpected keyword argument 'budget'" not in str(error):
+            raise
+        pytest.xfail("its budget is to come")
+    except ValueError as error:
+        least = re.fullmatch(rf"budget: expected at least (\d+), got {budget}", str(error))
+        if not least or not budget < int(least[1]) <= (50 if name.startswith("minimum") else 10):
+            raise
+        return
+    assert (result.forwards + result.backwards).max() <= budget
+    assert ((result.x_adv >= 0) & (result.x_adv <= 1)).all()
+    found = copy.deepcopy(net).eval()(result.x_adv).argmax(1)
+    assert torch.equal(result.success, found == targets["y_target"] if targets else found != y)
+    if name in BUDGETED:
+        assert (result.distance[BUDGETED[name]] <= torch.tensor(USUAL_EPS[BUDGETED[name]])).all()
+    if budget >= 70:
+        assert result.success.float().mean() > 0.2
+
+
+@pytest.mark.parametrize("method", specs.METHODS)
+def test_method_of_fixed_cost_takes_no_budget(method: str, net: nn.Module, few: Batch) -> None:
+    """What the spec says is what the function takes; the refusal names the method."""
+    cls = specs.METHODS[method]
+    takes = "budget" in inspect.signature(core.attacks.METHODS[cls]).parameters
+    if not cls.fixed_cost and not takes:
+        pytest.xfail("its budget is to come")
+    assert takes is not cls.fixed_cost
+    if cls.fixed_cost:
+        eps = {"eps": 0.1} if cls.needs_eps else {}
+        with pytest.raises(ValueError, match=f"budget: {method} has a fixed cost and takes none, got 9"):
+            core.attacks.run_method(net, *few, cls(), budget=9, **eps)
+
+
+def test_run_method_keeps_the_smaller_of_two_budgets(net: nn.Module, few: Batch) -> None:
+    """A method with a budget of its own never spends more than either; 8 bits are paid from the one given."""
+    for own, given in ((60, 90), (90, 60)):
+        result = core.attacks.run_method(net, *few, specs.Minimum(budget=own), budget=given)
+        assert (result.forwards + result.backwards).max() <= 60
+    result = core.attacks.run_method(net, *few, specs.Pgd(steps=20), eps=0.2, budget=20, eight_bit=True)
+    assert (result.forwards + result.backwards).max() <= 20
+    with pytest.raises(ValueError, match="budget: expected more than 3 for images in 8 bits, got 3"):
+        core.attacks.run_method(net, *few, specs.Pgd(), eps=0.1, budget=3, eight_bit=True)
 
 
 class Broken(nn.Module):

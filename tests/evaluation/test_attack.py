@@ -73,6 +73,17 @@ def test_image_attacked_alone_is_the_image_of_the_batch(root: Path) -> None:
     assert np.allclose(alone.arrays("images")["x_adv"][0], many.arrays("images")["x_adv"][4], atol=1e-5)
 
 
+def test_budget_and_8_bits_are_kept(root: Path) -> None:
+    """No row costs more than the budget; every stored value is a byte over 255; the card says what was asked."""
+    made = ran(root, attack="pgd", budget=16, eight_bit=True)
+    table, x_adv = made.table("images"), made.arrays("images")["x_adv"]
+    assert (table["forwards"] + table["backwards"]).max() <= 16
+    assert np.array_equal((x_adv * 255).round().astype(np.uint8).astype(np.float32) / np.float32(255), x_adv)
+    assert (made.card["spec"]["budget"], made.card["spec"]["eight_bit"]) == (16, True)
+    plain = ran(root, attack="pgd", budget=16)
+    assert plain.folder != made.folder
+
+
 def test_bad_choices_are_refused(root: Path) -> None:
     """Indices, sources and targets that do not exist; a model that does not exist."""
     with pytest.raises(ValueError, match=r"indices: expected numbers of test images, .* got 1797"):
