@@ -7,6 +7,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
     files          writing and locking files so that nothing is ever half there
     data_folder    where image data lies, and what to say when it does not
     store          artifacts on disk, under keys made from their specs
+    enumeration    what an enumeration of changes has proven, in words
     events         what a job has told so far
     data           data sets as uint8 tensors in memory
     networks       architectures; whatever normalisation a model needs is its first layer

@@ -15,6 +15,8 @@
     generator_strong   the same two steps, each where it is needed; l2
     jacobian     derivatives of logits and scores; the dense formula
     sparse       few features, greedily, then pruned
+    exhaustive   every change of one feature, and of two; what it proves
+    first_layer  rank-one updates where the first layer is linear
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
     deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2
@@ -42,6 +44,7 @@ from core.attacks.ddn import ddn
 from core.attacks.deepfool import deepfool
 from core.attacks.eight_bit import PASSES, in_eight_bits
 from core.attacks.engine import AttackResult, Streams
+from core.attacks.exhaustive import exhaustive
 from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
 from core.attacks.fmn import fmn
 from core.attacks.generator import generator_attack
@@ -63,6 +66,7 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.GeneratorStrong: generator_strong,
     specs.JacobianSparse: jacobian_sparse,
     specs.JacobianDense: jacobian_dense,
+    specs.Exhaustive: exhaustive,
     specs.DeepFool: deepfool,
     specs.CarliniWagner: carlini_wagner,
     specs.Ddn: ddn,
@@ -150,6 +154,7 @@ __all__ = [
     "carlini_wagner",
     "ddn",
     "deepfool",
+    "exhaustive",
     "fgsm",
     "fgsm_direction",
     "fgsm_step",

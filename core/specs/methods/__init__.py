@@ -4,6 +4,7 @@ base        what every method says of itself
 gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, PGD, APGD
 blackbox    asking for answers only, inside a budget: Square
 generator   exercise set 1, literal and strong
+enumeration trying everything: exhaustive
 jacobian    read off the Jacobian: sparse, dense
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
 """
@@ -16,6 +17,7 @@ from pydantic import BeforeValidator, Field
 
 from core.specs.methods.base import Method, Norm
 from core.specs.methods.blackbox import Square
+from core.specs.methods.enumeration import Exhaustive
 from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import JacobianDense, JacobianSparse
@@ -28,6 +30,7 @@ AnyMethod = Annotated[
     | GeneratorStrong
     | JacobianSparse
     | JacobianDense
+    | Exhaustive
     | DeepFool
     | CarliniWagner
     | Ddn
@@ -63,6 +66,7 @@ __all__ = [
     "CarliniWagner",
     "Ddn",
     "DeepFool",
+    "Exhaustive",
     "Fgsm",
     "Fmn",
     "GeneratorMethod",
