@@ -1,15 +1,16 @@
 """Attacks beside their peers from PyPI: foolbox, torchattacks, ART, adv-lib; one run, the same images, one table.
 
-    python -m benchmarks.attacks [--sections pgd smallest l0 jsma universal memory] [--images 1000] [--few 200] [--rounds 3]
+    python -m benchmarks.attacks [--sections pgd smallest l0 jsma universal memory] [--images 1000] [--few 200]
 
-Needs the environment that `benchmarks/requirements.txt` describes, and MNIST. Two LeNets are attacked: the standard fast
-preset and one trained by PGD at .3; they are trained on first use and found again. A peer that breaks is shown with its
-error. Every count and every verdict comes from the benchmark, not from the attack: images through the model, forwards and
-backwards, and a forward pass of what came back; images outside ball or box are put back into it first.
+Needs the environment that `benchmarks/requirements.txt` describes, and MNIST. Two LeNets are attacked: the standard
+fast preset and one trained by PGD at .3; they are trained on first use and found again. A peer that breaks is shown
+with its error. Every count and every verdict comes from the benchmark, not from the attack: images through the model,
+forwards and backwards, and a forward pass of what came back; images outside ball or box are put back into it first.
 
-Seconds are medians over the rounds (slow peers: one round), in turns. Distances are means and medians over the images that
-the model reads correctly, all of which count: an image that was not fooled has distance inf, so a mean of inf says that some
-withstood. Optimality is the mean over images of the smallest distance that anyone found over the attack's own.
+Seconds are medians over the rounds (slow peers: one round), in turns. Distances are means and medians over the images
+that the model reads correctly, all of which count: an image that was not fooled has distance inf, so a mean of inf says
+that some withstood. Optimality is the mean over images of the smallest distance that anyone found over the attack's
+own.
 """
 
 from __future__ import annotations
@@ -300,9 +301,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
 
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    print(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for name, spec in (("standard", STANDARD), ("robust", ROBUST)):
         if name not in options.models or options.sections == ["memory"]:
             continue

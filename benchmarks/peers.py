@@ -1,4 +1,4 @@
-"""The peers' attacks behind one signature: `attack(model, x, y) -> x_adv`. Imported lazily: any of them may be missing."""
+"""The peers' attacks behind one signature, `attack(model, x, y) -> x_adv`; imported lazily: any may be missing."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def pgd_peers(eps: float, steps: int) -> dict[str, Attack]:
 
 
 def smallest_peers(norm: str, passes: int) -> dict[str, Attack]:
-    """Attacks on the smallest norm with this many forward and backward passes an image, as near as their knobs allow."""
+    """Attacks on the smallest norm with so many forward and backward passes an image, as near as their knobs allow."""
     steps = passes // 2
     p: Any = {"l0": 0, "l1": 1, "l2": 2, "linf": float("inf")}[norm]
 
