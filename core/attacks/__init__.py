@@ -17,6 +17,7 @@
     sparse       few features, greedily, then pruned
     exhaustive   every change of one feature, and of two; what it proves
     first_layer  rank-one updates where the first layer is linear
+    jsma         pairs of features by their saliency; l0
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
     deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2
@@ -51,6 +52,7 @@ from core.attacks.generator import generator_attack
 from core.attacks.generator_strong import generator_strong
 from core.attacks.iterative import bim, mifgsm, rfgsm
 from core.attacks.jacobian import jacobian, jacobian_dense
+from core.attacks.jsma import jsma
 from core.attacks.masks import Masked
 from core.attacks.minimum import minimum
 from core.attacks.pgd import pgd
@@ -78,6 +80,7 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.MiFgsm: mifgsm,
     specs.Apgd: apgd,
     specs.Square: square,
+    specs.Jsma: jsma,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
 
@@ -165,6 +168,7 @@ __all__ = [
     "jacobian",
     "jacobian_dense",
     "jacobian_sparse",
+    "jsma",
     "mifgsm",
     "minimum",
     "pgd",

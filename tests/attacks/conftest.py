@@ -106,6 +106,7 @@ ATTACKS: dict[str, Attack] = {
     "sparse": _sparse,
     "dense": _dense,
     "exhaustive": _smallest("exhaustive", pixels=2, levels=3, pairs=150),
+    "jsma": _smallest("jsma", theta=0.5, gamma=1.0),
     **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},
     "carlini_wagner": _smallest("carlini_wagner", searches=3, steps=20, lr=0.1),
     "ddn": _smallest("ddn", steps=30),
