@@ -2,6 +2,7 @@
 
     geometry     distances, exact projections onto balls and the box, the exact solvers of linear models
     losses       what an attack minimises, and what counts as fooled
+    convolution  the input gradient of a first layer, in less time on a CPU
     engine       input checks, frozen models, random streams an image, verified results
     masks        models that let an attack change some pixels only
     eight_bit    images that survive being saved in 8 bits a feature

@@ -33,6 +33,7 @@ from core.attacks.engine import (
     frozen,
     input_gradient,
     leaf_of,
+    logits_of_leaf,
     predict,
 )
 from core.attacks.geometry import into_ball, linf_bounds, per_image
@@ -165,7 +166,7 @@ def apgd(
                 logits, gradient = predict(model, on.point, batch), torch.zeros_like(on.point)
             else:
                 leaf = leaf_of(on.point)
-                logits = model(leaf)
+                logits = logits_of_leaf(model, leaf)
                 gradient = input_gradient(_value(logits, part, on, loss)[~last].sum(), leaf)
                 logits = logits.detach()
                 backwards[on.rows[~last]] += 1

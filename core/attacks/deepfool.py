@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, check, frozen, input_gradient
+from core.attacks.engine import AttackResult, check, frozen, input_gradient, logits_of_leaf
 from core.attacks.geometry import norm_of, water_level
 from core.attacks.losses import Goal
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, steps_within
@@ -75,7 +75,7 @@ def deepfool(
             for _ in range(steps):
                 point = (x[rows] + (1 + overshoot) * total).clamp(0, 1)
                 leaf = point.requires_grad_()
-                logits = model(leaf)
+                logits = logits_of_leaf(model, leaf)
                 needs = _needs(logits, best.goal.take(rows), candidates)
                 point = point.detach()
                 nearest, move = torch.full_like(needs[0].detach(), torch.inf), torch.zeros_like(point)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from core.attacks.convolution import ThinConvolutions
 from core.attacks.geometry import distances
 from core.attacks.losses import Goal, Loss
 
@@ -163,8 +164,15 @@ def gradients(
 def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor]:
     """One batch: detached logits, and the loss's gradient with NaN and infinity (no direction at all) set to 0."""
     leaf = leaf_of(x)
-    logits = model(leaf)
+    logits = logits_of_leaf(model, leaf)
     return logits.detach(), input_gradient(goal.loss(logits, loss).sum(), leaf)
+
+
+def logits_of_leaf(model: nn.Module, leaf: Tensor) -> Tensor:
+    """A forward pass from which gradients with respect to `leaf` are to be taken. Freeze the model first."""
+    with ThinConvolutions():
+        logits: Tensor = model(leaf)
+    return logits
 
 
 def input_gradient(value: Tensor, leaf: Tensor, retain_graph: bool = False) -> Tensor:

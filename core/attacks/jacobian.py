@@ -15,7 +15,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, check, check_images, finish, frozen, input_gradient, leaf_of, predict
+from core.attacks.engine import (
+    AttackResult,
+    check,
+    check_images,
+    finish,
+    frozen,
+    input_gradient,
+    leaf_of,
+    logits_of_leaf,
+    predict,
+)
 from core.attacks.fgsm import fgsm_step
 from core.attacks.geometry import water_level
 from core.attacks.losses import Goal
@@ -61,7 +71,7 @@ def jacobian(
     with frozen(model):
         for start in range(0, len(x), batch):
             leaf = leaf_of(x[start : start + batch])
-            logits = model(leaf)
+            logits = logits_of_leaf(model, leaf)
             if isinstance(output, str) and output == "all":
                 parts.append(_all_rows(logits, leaf))
             elif isinstance(output, str):
@@ -130,7 +140,7 @@ def jacobian_dense(
             rows = slice(start, start + batch)
             part = goal.take(rows)
             leaf = leaf_of(x[rows])
-            logits = model(leaf)
+            logits = logits_of_leaf(model, leaf)
             gaps, slopes, toward = _conditions(logits, leaf, part)
             backwards[rows] = slopes.shape[1]
             levels = torch.stack(

@@ -1,0 +1,106 @@
+"""The input gradient of a thin convolution, in a fraction of the time on a CPU.
+
+A convolution of few input channels is the first layer of nearly every model that is attacked, and oneDNN's gradient
+with respect to such an input takes several times as long as the convolution itself. Here it is one matrix product and
+a shifted sum for each tap of the kernel: for LeNet on MNIST a fifth of the time, two thirds for 3×3 kernels on colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+THIN = 3
+"""Input channels up to which a convolution is thin: grey and colour images."""
+PIECE = 2**19
+"""Numbers in a piece of the tap matrix, so that it stays in a core's cache."""
+
+Pair = int | tuple[int, ...]
+
+
+class ThinConvolutions(TorchFunctionMode):
+    """While it is on, thin convolutions with frozen weights, on a CPU, remember the quicker way back to their input.
+
+    Outputs are to the last bit what they are without; gradients agree up to rounding, and have no gradients themselves.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Take the quick way if there is one."""
+        result = _thin(*args, **(kwargs or {})) if func is F.conv2d else None
+        return func(*args, **(kwargs or {})) if result is None else result
+
+
+def _thin(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: str | Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """The arguments of `conv2d`; None where it is no thin convolution of an input that alone needs a gradient."""
+    if not input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad):
+        return None
+    if input.device.type != "cpu" or input.ndim != 4 or weight.shape[1] > THIN or not torch.is_grad_enabled():
+        return None
+    if groups != 1 or isinstance(padding, str) or _pair(dilation) != (1, 1):
+        return None
+    return _ThinConvolution.apply(input, weight, bias, _pair(stride), _pair(padding))
+
+
+def _pair(value: Pair) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value) * (2 // len(value))
+
+
+class _ThinConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.size, ctx.stride, ctx.padding = x.shape[2:], stride, padding
+        return F.conv2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        return input_gradient_of(gradient, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
+
+
+def input_gradient_of(
+    gradient: Float[Tensor, "n o i j"],
+    weight: Float[Tensor, "o c a b"],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Float[Tensor, "n c h w"]:
+    """The gradient with respect to a convolution's input (N, C, *size), from that with respect to its output.
+
+    What each tap of the kernel passes back is one row of a matrix product; the rows are added up at their places.
+    """
+    out, channels, high, wide = weight.shape
+    rows, columns = gradient.shape[2:]
+    taps = weight.permute(1, 2, 3, 0).reshape(-1, out)
+    shape = (len(gradient), channels, size[0] + 2 * padding[0], size[1] + 2 * padding[1])
+    total = torch.zeros(shape, dtype=gradient.dtype, device=gradient.device)
+    piece = max(1, PIECE // (len(taps) * rows * columns))
+    for start in range(0, len(gradient), piece):
+        part = gradient[start : start + piece].permute(0, 2, 3, 1).reshape(-1, out)
+        passed = torch.mm(taps, part.t()).view(channels, high, wide, -1, rows, columns)
+        place = total[start : start + piece].transpose(0, 1)
+        for a in range(high):
+            for b in range(wide):
+                down = slice(a, a + (rows - 1) * stride[0] + 1, stride[0])
+                right = slice(b, b + (columns - 1) * stride[1] + 1, stride[1])
+                place[:, :, down, right] += passed[:, a, b]
+    return total[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
