@@ -20,6 +20,7 @@
     sparse       few features, greedily, then pruned
     exhaustive   every change of one feature, and of two; what it proves
     first_layer  rank-one updates where the first layer is linear
+    swaps        fewer features by exchanging two changes for one other
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
     deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2

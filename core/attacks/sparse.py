@@ -2,7 +2,7 @@
 
 After Papernot et al. 2016, arXiv 1511.07528 (JSMA). Departures: one feature a step and not a pair; the Jacobian only
 proposes, each proposal is really tried and the best is taken; a feature goes to whichever end helps; in the end every
-change that is not needed is put back. Optimal for binary linear models; greedy otherwise (MATHEMATICS sections 1, 5).
+change that is not needed is put back, and two are exchanged for one where that still fools. Optimal for binary linear models; greedy otherwise (MATHEMATICS sections 1, 5).
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine import BATCH, AttackResult, check, check_budget, finish, frozen, gradient_step, predict
-from core.attacks.geometry import distances, shortest_prefix
+from core.attacks.geometry import distances, norm_of, shortest_prefix
 from core.attacks.losses import Goal
+from core.attacks.smallest import Smallest
+from core.attacks.swaps import swap
 from core.progress import Progress
+
+SWAP_CALLS = 400
+"""The most passes spent on swaps for one image; they usually end sooner."""
 
 
 def jacobian_sparse(
@@ -28,6 +33,7 @@ def jacobian_sparse(
     max_features: int = 60,
     candidates: int = 16,
     prune: bool = True,
+    swaps: bool = True,
     budget: int | None = None,
     batch: int = BATCH,
     on_progress: Progress | None = None,
@@ -47,8 +53,9 @@ def jacobian_sparse(
         max_features: give up after so many changes, at least 1.
         candidates: features really tried each step, at least 1.
         prune: put back what is not needed.
+        swaps: after pruning, exchange two changes for one other while that fools (see `swaps`); none without pruning.
         budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. It cuts the
-            candidates as far as 10 changes need, then the changes; pruning ends where it would go beyond.
+            candidates as far as 10 changes need, then the changes; pruning and swaps end where they would go beyond.
         batch: images attacked side by side, and images in one forward pass.
         on_progress: called each step with images done, all, share of `success`.
 
@@ -57,7 +64,8 @@ def jacobian_sparse(
         (or the number of features, if that is less): `order` (N, M) int64, the features in the order of their change,
         counted through (C, H, W), -1 after the last; `value` (N, M), what each became (0 or 1), NaN after the last;
         `margin` (N, M + 1), before and after each change, positive until fooled, NaN after the last; `kept` (N, M)
-        bool, the changes left by pruning; `linear_estimate` (N,) int64, the shortest prefix according to the Jacobian
+        bool, the changes left by pruning, and their number `pruned_count` (N,) int64 (swaps, which come after, make
+        other changes too: the image holds them, `order` does not); `linear_estimate` (N,) int64, the shortest prefix according to the Jacobian
         at x alone, -1 if it says impossible; `greedy_count` (N,) int64, changes before pruning.
 
     Raises:
@@ -90,6 +98,9 @@ def jacobian_sparse(
                 report(begin + len(rows) - len(active))
             if prune:
                 search.prune(rows[search.fooled[rows]])
+            search.trace["pruned_count"][rows] = search.trace["kept"][rows].sum(1)
+            if prune and swaps:
+                search.swap(rows[search.fooled[rows]])
             report(begin + len(rows))
         search.trace["l0"] = distances(search.x_adv, x)["l0"]
         return finish(
@@ -127,6 +138,7 @@ class _Search:
             "kept": torch.zeros(len(x), most, dtype=torch.bool, device=x.device),
             "linear_estimate": count.clone(),
             "greedy_count": count.clone(),
+            "pruned_count": count.clone(),
         }
         fooled = torch.zeros_like(count, dtype=torch.bool)
         return cls(model, x, x.clone(), goal, candidates, budget, batch, fooled, count.clone(), count.clone(), trace)
@@ -203,3 +215,19 @@ class _Search:
             original = self.x[rows].flatten(1).gather(1, feature)
             self.x_adv[rows] = self.x_adv[rows].flatten(1).scatter(1, feature, original).view(-1, *self.x.shape[1:])
             self.trace["kept"][rows, place] = False
+
+    def swap(self, rows: Tensor) -> None:
+        """Exchange changes for fewer ones, within what is left of the budget."""
+        spent = self.forwards[rows] + self.backwards[rows] + 1  # and the verification
+        calls = torch.full_like(spent, SWAP_CALLS)
+        if self.budget is not None:
+            calls = torch.minimum(calls, self.budget - spent)
+        size = torch.full_like(self.x[:, 0, 0, 0], torch.inf)
+        size[rows] = norm_of(self.x_adv[rows] - self.x[rows], "l0")
+        swap(
+            Smallest(
+                self.model, self.x, self.goal, "l0", self.x_adv, size, self.forwards, self.backwards, self.batch, None
+            ),
+            rows,
+            calls,
+        )

@@ -20,6 +20,7 @@ class JacobianSparse(Method):
     max_features: int = Field(60, ge=1, le=3072, title="Largest count", description="Give up beyond so many changes.")
     candidates: int = Field(16, ge=1, le=256, title="Shortlist", description="Changes really tried, each step.")
     prune: bool = Field(True, title="Prune", description="Put back every change that is not needed.")
+    swaps: bool = Field(True, title="Swaps", description="Then exchange two changes for one other.")
 
 
 class JacobianDense(Method):
