@@ -2,7 +2,8 @@
 
 After Papernot et al. 2016, arXiv 1511.07528 (JSMA). Departures: one feature a step and not a pair; the Jacobian only
 proposes, each proposal is really tried and the best is taken; a feature goes to whichever end helps; in the end every
-change that is not needed is put back, and two are exchanged for one where that still fools. Optimal for binary linear models; greedy otherwise (MATHEMATICS sections 1, 5).
+change that is not needed is put back, and two are exchanged for one where that still fools. Optimal for binary linear
+models; greedy otherwise (MATHEMATICS sections 1, 5).
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def jacobian_sparse(
         counted through (C, H, W), -1 after the last; `value` (N, M), what each became (0 or 1), NaN after the last;
         `margin` (N, M + 1), before and after each change, positive until fooled, NaN after the last; `kept` (N, M)
         bool, the changes left by pruning, and their number `pruned_count` (N,) int64 (swaps, which come after, make
-        other changes too: the image holds them, `order` does not); `linear_estimate` (N,) int64, the shortest prefix according to the Jacobian
-        at x alone, -1 if it says impossible; `greedy_count` (N,) int64, changes before pruning.
+        other changes too: the image holds them, `order` does not); `linear_estimate` (N,) int64, the
+        shortest prefix according to the Jacobian at x alone, -1 if it says impossible; `greedy_count` (N,) int64,
+        changes before pruning.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -119,6 +121,7 @@ class _Search:
     candidates: int
     budget: int | None
     batch: int
+    logits: Tensor
     fooled: Tensor
     forwards: Tensor
     backwards: Tensor
@@ -141,11 +144,16 @@ class _Search:
             "pruned_count": count.clone(),
         }
         fooled = torch.zeros_like(count, dtype=torch.bool)
-        return cls(model, x, x.clone(), goal, candidates, budget, batch, fooled, count.clone(), count.clone(), trace)
+        logits = x.new_zeros(len(x), 0)  # how many classes there are the first look tells
+        passes = count.clone()
+        return cls(model, x, x.clone(), goal, candidates, budget, batch, logits, fooled, count, passes, trace)
 
     def look(self, rows: Tensor) -> Tensor:
         """Read the margins at the start; returns the rows that are not fooled yet."""
         logits = predict(self.model, self.x[rows], self.batch)
+        if not self.logits.numel():
+            self.logits = logits.new_zeros(len(self.x), logits.shape[1])
+        self.logits[rows] = logits
         goal = self.goal.take(rows)
         self.forwards[rows] += 1
         self.trace["margin"][rows, 0] = goal.margin(logits)
@@ -224,10 +232,17 @@ class _Search:
             calls = torch.minimum(calls, self.budget - spent)
         size = torch.full_like(self.x[:, 0, 0, 0], torch.inf)
         size[rows] = norm_of(self.x_adv[rows] - self.x[rows], "l0")
-        swap(
-            Smallest(
-                self.model, self.x, self.goal, "l0", self.x_adv, size, self.forwards, self.backwards, self.batch, None
-            ),
-            rows,
-            calls,
+        found = Smallest(
+            model=self.model,
+            x=self.x,
+            goal=self.goal,
+            logits=self.logits,
+            norm="l0",
+            x_adv=self.x_adv,
+            size=size,
+            forwards=self.forwards,
+            backwards=self.backwards,
+            batch=self.batch,
+            on_progress=None,
         )
+        swap(found, rows, calls)
