@@ -54,7 +54,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
     """Loss and accuracy by epoch, training dashed and validation solid.
 
     Args:
-        history: rows with epoch, loss, train_accuracy, validation_loss, validation_accuracy; others are left out.
+        history: rows with epoch, loss, train_accuracy, validation_loss, validation_accuracy; others are left out. Where
+            they have robust_accuracy and fgsm_accuracy (recipes with a budget), these are drawn as well.
         best_epoch: the epoch whose weights were kept, marked by a ring.
     """
     rows = [row for row in history if "epoch" in row and "validation_accuracy" in row]
@@ -76,6 +77,21 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
                 hovertemplate="epoch %{x}: %{y:.4f}<extra>" + name + "</extra>",
                 row=1,
                 col=column,
+            )
+    attacked = [row for row in rows if "robust_accuracy" in row]
+    for place, (name, key) in enumerate((("under PGD", "robust_accuracy"), ("under FGSM", "fgsm_accuracy")), start=2):
+        if attacked:
+            figure.add_scatter(
+                x=[row["epoch"] for row in attacked],
+                y=[row[key] for row in attacked],
+                name=name,
+                mode="lines+markers",
+                line={"color": colour(place), "dash": "solid" if place == 2 else "dot", "width": 2},
+                marker={"size": 5},
+                customdata=[row["eps"] for row in attacked],
+                hovertemplate="epoch %{x}, ε %{customdata:.3g}: %{y:.4f}<extra>" + name + "</extra>",
+                row=1,
+                col=2,
             )
     kept = next((row for row in rows if row["epoch"] == best_epoch), None)
     if kept is not None:

@@ -12,6 +12,7 @@ from core import specs, store
 from ui import (
     controls,
     gallery,
+    generator_compare,
     generator_parts,
     generator_views,
     guard,
@@ -23,6 +24,7 @@ from ui import (
 )
 
 PAGE = "generator_attack"
+MODES = {"generator": "literal, as the exercise says", "generator_strong": "strong: the nearest image"}
 SAY = {
     "init": {"random": "random weights", "image": "at the image"},
     "loss": {"mse": "squared error (literal)", "ce": "cross-entropy", "margin": "logit margin"},
@@ -51,8 +53,28 @@ def usual_confidence(tests: pd.DataFrame, classes: Sequence[int]) -> float:
     return max(value for value in CONFIDENCES if value <= min(reached, 0.99))
 
 
-def draw_settings() -> dict[str, Any]:
-    """The exercise's controls; what the method's spec takes."""
+def pick_mode() -> str:
+    """Which of the two attacks: a method's registry name."""
+    key = f"{PAGE}_mode"
+    controls.seed(key, list(MODES), MODES.__getitem__)
+    mode = st.segmented_control(
+        "Mode",
+        list(MODES),
+        default="generator",
+        format_func=MODES.get,
+        required=True,
+        help="Literal: the exercise's two steps in turns, whatever they do. Strong: the same two steps, each only "
+        "where it is needed, so that the images come much nearer to the samples.",
+        key=key,
+        **controls.KEEP,
+    )
+    return str(mode)
+
+
+def draw_settings(mode: str) -> dict[str, Any]:
+    """The exercise's controls, or the strong mode's; what the method's spec takes."""
+    if mode != "generator":
+        return controls.method_settings(PAGE, mode)
 
     def setting(name: str, **more: Any) -> Any:
         return controls.field(PAGE, specs.GeneratorMethod, name, key=f"generator_{name}", **more)
@@ -178,6 +200,7 @@ if picked is None:
 rows, slots, confidence = picked
 names = model.card["class_names"]
 
+mode = pick_mode()
 with st.form(f"{PAGE}_form"):
     left, right = st.columns([2, 1])
     with left:
@@ -185,18 +208,19 @@ with st.form(f"{PAGE}_form"):
             PAGE, names, name="target", label="Target class", extra={"all": "every class, one after the other"}
         )
     with right:
-        seed = controls.field(PAGE, specs.AttackSpec, "seed")
-    settings = draw_settings()
+        strong = mode == "generator_strong"
+        seed = controls.field(PAGE, specs.AttackSpec, "seed", disabled=strong)
+    settings = draw_settings(mode)
     asked = st.form_submit_button("Run the attack", type="primary", icon=":material/play_arrow:")
 lessons.generator()
 
 spec = controls.build(
     specs.AttackSpec,
     model=model.id,
-    attack={"name": "generator", **settings},
+    attack={"name": mode, **settings},
     indices=tuple(int(index) for index in rows["index"]),
     target=target,
-    seed=seed,
+    seed=0 if strong else seed,
 )
 if spec is None:
     st.stop()
@@ -207,6 +231,8 @@ if result is not None:
     arrays = generator_views.Pairs.of(result)
     draw_samples(slots, [arrays.arrays["x"][row] for row in arrays.samples], rows, names)
     generator_parts.show(result, model)
+    generator_compare.attacks(result, spec, model)
+    generator_compare.transfer(result, model)
     generator_parts.matrix(model, spec, tests, confidence)
     st.stop()
 images = samples.images(model, spec.indices)

@@ -110,6 +110,7 @@ def facts(spec: specs.TrainSpec) -> None:
 
 def live(job: jobs.Job) -> None:
     """Curves while it trains."""
+    model_views.overfitting(job.history)
     if any("validation_accuracy" in row for row in job.history):
         st.plotly_chart(
             figures.training_curves(job.history),
@@ -151,14 +152,18 @@ with st.container(border=True):
             on_change=apply_preset,
             **controls.KEEP,
         )
+    recipe = controls.recipe_choice(PAGE)
     with st.form(f"{PAGE}_form", border=False):
+        recipe |= controls.recipe_settings(PAGE, recipe["name"])
         settings = controls.fields(PAGE, specs.TrainSpec, OPTIMISER, defaults=chosen_preset())
         asked = st.form_submit_button("Train", type="primary", icon=":material/play_arrow:")
 
     data_spec = controls.build(specs.DataSpec, **data)
     spec = None
     if data_spec is not None:
-        spec = controls.build(specs.TrainSpec, data=data_spec, network=network, scalar=scalar, **settings)
+        spec = controls.build(
+            specs.TrainSpec, data=data_spec, network=network, scalar=scalar, recipe=recipe, **settings
+        )
 
     model = sources.artifact(spec) if spec is not None else None
     if model is not None:

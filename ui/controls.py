@@ -30,7 +30,6 @@ CHOICES: dict[str, str] = {
     "folder": "Folder of images",
     **specs.NETWORKS,
     **{name: method.title for name, method in specs.METHODS.items()},
-    **{name: recipe.title for name, recipe in specs.RECIPES.items() if name not in specs.METHODS},
     "one_cycle": "one-cycle",
     "default": "PyTorch's",
     "gaussian": "Gaussian",
@@ -152,6 +151,27 @@ def fields(
     """Draw several fields in columns, row by row; returns name → value. `defaults` replace the fields' own."""
     start = defaults or {}
     return _in_columns(list(names), columns, lambda name: field(page, spec, name, default=start.get(name)))
+
+
+def recipe_choice(page: str) -> dict[str, Any]:
+    """Draw the choice of a training recipe and what it is: `{"name": …}`. Do not call this inside a form."""
+    names = list(specs.RECIPES)
+    name = _choice(names, names[0], {"label": "Recipe", "key": f"{page}_recipe", **KEEP}, say=recipe_title)
+    cls = specs.RECIPES[name]
+    st.caption(f"{cls.help} *{cls.paper}.*" if cls.paper else cls.help)
+    return {"name": name}
+
+
+def recipe_settings(page: str, name: str) -> dict[str, Any]:
+    """Draw the settings of one recipe (keys `<page>_<recipe>_<setting>`); may be called inside a form."""
+    cls = specs.RECIPES[name]
+    wanted = [setting for setting in cls.model_fields if setting != "name"]
+    return _in_columns(wanted, 3, lambda setting: field(page, cls, setting, key=f"{name}_{setting}"))
+
+
+def recipe_title(name: object) -> str:
+    """A recipe's name as people read it; some attacks have the same name."""
+    return specs.RECIPES[str(name)].title
 
 
 def method(
@@ -281,7 +301,7 @@ def _in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> d
     return values
 
 
-def _choice(options: list[Any], start: Any, common: dict[str, Any]) -> Any:
+def _choice(options: list[Any], start: Any, common: dict[str, Any], say: Callable[[Any], str] = say) -> Any:
     """All options visible where they are few and short, else a list."""
     seed(common["key"], options, say)
     if len(options) <= 4 and sum(len(say(option)) for option in options) <= 32:

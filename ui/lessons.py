@@ -32,6 +32,15 @@ _ABLATION = """
 More class steps (*b* above *a*) make success surer and the images less like the sample. The attack has no budget: judge
 it by success *and* distance.
 """
+_STRONG = r"""
+**Strong mode.** The same two kinds of step, but each only where it is needed: an image that is read as *j* takes a step
+to the sample, one that is not takes a step to the class. Both directions are normalised, so neither loss can drown the
+other, and the steps shrink: the image settles on the boundary of class *j* where that is nearest (the switching
+subgradient method; the penalty's weight is found by itself). A clamp takes the sigmoid's place: at exact 0 and 1, most
+of MNIST's pixels, the sigmoid has no gradient. The nearest fooling image is kept and cut back by bisection. Measured on
+135 pairs of 30 MNIST digits and wrong targets: all fooled, mean ℓ2 2.27 with 203 passes a pair; DDN with as many 2.28;
+literal mode with a shared Adam state 3.20 with 601.
+"""
 _SPARSE = r"""
 **One pixel moves the score by at most about $|J_j|\,u_j$**, where $u_j$ is its room: the way to 0 or to 1, whichever
 helps. To cross a gap of $g$ one needs, to first order, the shortest list of the largest gains whose sum exceeds $g$:
@@ -63,6 +72,7 @@ def generator() -> None:
             st.latex(r"\min_w \; \tfrac{1}{K}\,\lVert \mathrm{softmax}\,C(f(w)) - e_j \rVert^2 .")
             st.markdown(_BALANCE)
         st.markdown(_ABLATION)
+        st.markdown(_STRONG)
 
 
 def sparse() -> None:

@@ -20,7 +20,7 @@ def label(model: store.Artifact) -> str:
     """Such as `MNIST · LeNet 20-50-500 · Standard · 99.1 % · 3f2a91`."""
     spec = sources.model_spec(model)
     accuracy = model.card.get("metrics", {}).get("test_accuracy")
-    parts = [sources.data_title(spec.data), controls.say(spec.network), controls.say(spec.recipe.name)]
+    parts = [sources.data_title(spec.data), controls.say(spec.network), spec.recipe.label()]
     if spec.scalar:
         parts.append("one score")
     if accuracy is not None:

@@ -33,7 +33,7 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
             {
                 "Data": sources.data_title(spec.data),
                 "Network": controls.say(spec.network) + (", one score" if spec.scalar else ""),
-                "Recipe": controls.say(spec.recipe.name),
+                "Recipe": spec.recipe.label(),
                 "Test accuracy": metrics.get("test_accuracy"),
                 "95 % from": metrics.get("test_low"),
                 "to": metrics.get("test_high"),
@@ -109,6 +109,9 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
     """Open the training page, from another page or from itself, with the settings of a model."""
     data = spec.data
     state: dict[str, Any] = {f"train_{name}": getattr(spec, name) for name in SETTINGS}
+    recipe = spec.recipe
+    state["train_recipe"] = recipe.name
+    state |= {f"train_{recipe.name}_{name}": value for name, value in recipe.model_dump(exclude={"name"}).items()}
     state["train_dataset"] = data.dataset
     if data.dataset == "folder":
         state |= {f"train_{name}": getattr(data, name) for name in ("folder", "image_size", "grey")}
@@ -120,6 +123,17 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
         st.session_state.update(state)
     else:
         routes.go("train", **state)
+
+
+def overfitting(history: Sequence[Mapping[str, Any]]) -> None:
+    """Say in which epochs a network learnt its training's single step by heart, and what was done about it."""
+    epochs = [str(int(row["epoch"])) for row in history if row.get("overfitted")]
+    if epochs:
+        st.warning(
+            f"Catastrophic overfitting in epoch {', '.join(epochs)}: the network withstood one step but not many. "
+            "It went back to its best weights and trained on with more steps.",
+            icon=":material/warning:",
+        )
 
 
 def report(page: str, model: store.Artifact, *, current: bool) -> None:
@@ -144,6 +158,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
             alt=f"Loss and accuracy over {spec.epochs} epochs",
             config=CONFIG,
         )
+        overfitting(card["history"])
         st.markdown("**Against earlier models on the same data**")
         _earlier(page, model)
     with right:

@@ -61,7 +61,8 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
     if isinstance(spec, specs.TrainSpec):
         metrics = artifact.card.get("metrics", {})
         epochs = f"{spec.epochs} epoch{'s' if spec.epochs > 1 else ''}"
-        recipe = f"{controls.say(spec.network)}, {controls.say(spec.recipe.name).lower()} training, {epochs}"
+        how = "standard" if spec.recipe.name == "standard" else spec.recipe.label()
+        recipe = f"{controls.say(spec.network)}, {how} training, {epochs}"
         n = metrics.get("test_n")
         return line(model=artifact, more=f"{recipe} · {created}" if created else recipe, seed=spec.seed, n=n)
     method: Any = getattr(spec, "attack", None)

@@ -171,7 +171,7 @@ def _named(model: store.Artifact, parts: Sequence[str]) -> str:
     words = {
         "data": sources.data_title(spec.data),
         "network": network + (" N" if spec.scalar else ""),
-        "recipe": controls.say(spec.recipe.name).lower(),
+        "recipe": spec.recipe.label(),
     }
     return " ".join(words[part] for part in parts)
 

@@ -12,8 +12,6 @@
     iterative    PGD's relatives: R+FGSM, BIM, MI-FGSM
     apgd         steps that adapt, losses CE, margin and DLR, one class after the other; linf, l2, l1
     square       random search by squares, without gradients; linf, l2
-    scenes       objects that shift, in changing light
-    physical     a pattern on glasses or a patch, averaged over scenes
     generator    exercise set 1's generators, trained in turns
     generator_strong   the same two steps, each where it is needed; l2
     jacobian     derivatives of logits and scores; the dense formula
@@ -21,6 +19,7 @@
     exhaustive   every change of one feature, and of two; what it proves
     first_layer  rank-one updates where the first layer is linear
     swaps        fewer features by exchanging two changes for one other
+    jsma         pairs of features by their saliency; l0
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
     deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2
@@ -55,10 +54,10 @@ from core.attacks.generator import generator_attack
 from core.attacks.generator_strong import generator_strong
 from core.attacks.iterative import bim, mifgsm, rfgsm
 from core.attacks.jacobian import jacobian, jacobian_dense
+from core.attacks.jsma import jsma
 from core.attacks.masks import Masked
 from core.attacks.minimum import minimum
 from core.attacks.pgd import pgd
-from core.attacks.physical import physical
 from core.attacks.sigma_zero import sigma_zero
 from core.attacks.sparse import jacobian_sparse
 from core.attacks.square import square
@@ -83,11 +82,11 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.MiFgsm: mifgsm,
     specs.Apgd: apgd,
     specs.Square: square,
-    specs.Physical: physical,
+    specs.Jsma: jsma,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
 
-RANDOM = (specs.Pgd, specs.GeneratorMethod, specs.Rfgsm, specs.Apgd, specs.Square, specs.Physical)
+RANDOM = (specs.Pgd, specs.GeneratorMethod, specs.Rfgsm, specs.Apgd, specs.Square)
 """Methods that draw random numbers."""
 
 
@@ -171,10 +170,10 @@ __all__ = [
     "jacobian",
     "jacobian_dense",
     "jacobian_sparse",
+    "jsma",
     "mifgsm",
     "minimum",
     "pgd",
-    "physical",
     "rfgsm",
     "run_method",
     "sigma_zero",

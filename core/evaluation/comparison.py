@@ -9,7 +9,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from core import store
-from core.specs import CompareSpec, SweepSpec, TrainSpec
+from core.specs import CompareSpec, Method, SweepSpec, TrainSpec
 
 METRIC_COLUMNS = ("accuracy", "error", "confidence", "confidence_correct", "confidence_wrong")
 """The five metrics of exercise set 3, in the order of its table."""
@@ -52,9 +52,14 @@ class Comparison:
 
 def method_line(sweep: SweepSpec) -> str:
     """The attack with the settings that are not its defaults, such as `pgd(norm=l2, steps=100)`."""
-    changed = sweep.attack.model_dump(exclude_defaults=True, exclude={"name"})
-    settings = ", ".join(f"{name}={value}" for name, value in changed.items())
+    settings = settings_line(sweep.attack)
     return sweep.attack.slug() + (f"({settings})" if settings else "")
+
+
+def settings_line(method: Method) -> str:
+    """A method's settings that are not its defaults, such as `norm=l2, steps=100`; may be empty."""
+    changed = method.model_dump(exclude_defaults=True, exclude={"name"})
+    return ", ".join(f"{name}={value}" for name, value in changed.items())
 
 
 def compare(spec: CompareSpec, root: Path) -> Comparison:

@@ -33,6 +33,11 @@ class RecipeBase(Spec):
     help: ClassVar[str]
     paper: ClassVar[str] = ""
 
+    def label(self) -> str:
+        """The recipe in a list of models, such as `PGD 0.3`."""
+        eps = getattr(self, "eps", None)
+        return self.title if eps is None else f"{self.title} {eps:g}"
+
 
 class StandardRecipe(RecipeBase):
     """Clean images, cross-entropy."""

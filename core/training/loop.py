@@ -21,14 +21,14 @@ from core.data import Dataset, Split, to_float
 from core.networks import build, centre_of, logits_of
 from core.progress import Progress
 from core.specs import DATASETS, TrainSpec
-from core.training.recipes import BatchLoss, batch_loss
+from core.training.recipes import BatchLoss, batch_loss, ramp
 
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch
 WATCHED = 512
 """Validation images on which the robust accuracy is measured after each epoch, by PGD of `WATCH_STEPS` steps."""
 WATCH_STEPS = 10
-FALL, GAP = 0.2, 0.15
-"""Catastrophic overfitting: PGD's accuracy falls by so much below its best, or lies so far below one step's."""
+FALL, SHARE = 0.2, 0.5
+"""Catastrophic overfitting: PGD's accuracy falls by `FALL` below its best, or below this share of one step's."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,10 @@ def train(spec: TrainSpec, data: Dataset, *, device: str = "cpu", on_progress: P
     Returns:
         The model with the weights of the best epoch: the highest validation accuracy, under attack where the recipe
         has a budget (of equals, the lower validation loss); an epoch in which it overfitted to its own attack never
-        is. Reproducible from the seed on one machine with one number of threads. A row of the history has, for a recipe
-        with a budget, `robust_accuracy` and `fgsm_accuracy` (on `WATCHED` validation images) and `overfitted`: then
-        the weights went back to the best epoch's, and the recipe takes twice the steps from there on.
+        is, nor one in which ε was still rising. Reproducible from the seed on one machine with one number of threads.
+        For a recipe with a budget a row of the history has `eps`, `robust_accuracy` and `fgsm_accuracy` at it (on
+        `WATCHED` validation images) and `overfitted`: then the weights went back to the best epoch's, and a recipe of
+        one step takes twice the steps from there on.
 
     Raises:
         ValueError: a scalar network for a data set of other than two classes.
@@ -176,10 +177,12 @@ class _Loop:
                 "validation_accuracy": validation_accuracy,
                 "lr": lr,
             }
-            overfitted = False
+            overfitted, settled = False, True
             if self.eps:
+                settled = self.eps_now() == self.eps  # while ε rises, epochs cannot be compared
                 row |= self._watch()
-                overfitted = row["robust_accuracy"] < max(best[0] - FALL, row["fgsm_accuracy"] - GAP)
+                robust = row["robust_accuracy"]
+                overfitted = settled and (robust < best[0] - FALL or robust < SHARE * row["fgsm_accuracy"])
                 row["overfitted"] = float(overfitted)
             row["seconds"] = time.perf_counter() - epoch_start
             history.append(row)
@@ -187,8 +190,8 @@ class _Loop:
             if overfitted and best_state:
                 self.model.load_state_dict(best_state)
                 self.loss.strengthen()
-            elif rank > best:
-                best, best_epoch = rank, epoch
+            elif (settled and rank > best) or not best_state:
+                best, best_epoch = rank if settled else (-1.0,), epoch
                 best_state = {name: value.clone() for name, value in self.model.state_dict().items()}
             self._report(**row)
         self.model.load_state_dict(best_state)
@@ -200,13 +203,19 @@ class _Loop:
             images_per_second=self.seen / training_seconds,
         )
 
+    def eps_now(self) -> float:
+        """The recipe's budget at this point of the training."""
+        return ramp(self.eps, getattr(self.spec.recipe, "warmup", 0.0), self.step / self.total_steps)
+
     def _watch(self) -> dict[str, float]:
         """Accuracy under many steps and under one, on the same validation images every epoch."""
         part = Split(*(values[:WATCHED] for values in (self.validation.x, self.validation.y, self.validation.index)))
         x, streams = to_float(part.x), Streams.of(self.spec.seed, torch.arange(len(part), device=part.y.device))
-        many = pgd(self.model, x, part.y, eps=self.eps, steps=WATCH_STEPS, relative_step=0.25, streams=streams)
-        one = fgsm(self.model, x, part.y, eps=self.eps)
+        eps = self.eps_now()
+        many = pgd(self.model, x, part.y, eps=eps, steps=WATCH_STEPS, relative_step=0.25, streams=streams)
+        one = fgsm(self.model, x, part.y, eps=eps)
         return {
+            "eps": eps,
             "robust_accuracy": 1 - many.success.float().mean().item(),
             "fgsm_accuracy": 1 - one.success.float().mean().item(),
         }

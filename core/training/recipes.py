@@ -107,7 +107,7 @@ class Fgsm(BatchLoss):
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
         """See `BatchLoss`."""
-        eps = _ramp(self.spec.eps, self.spec.warmup, progress)
+        eps = ramp(self.spec.eps, self.spec.warmup, progress)
         if self.steps == 1:
             moved = fgsm_images(model, x, y, eps, self.spec.start)
         else:
@@ -126,7 +126,7 @@ class Pgd(BatchLoss):
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
         """See `BatchLoss`."""
-        spec, eps = self.spec, _ramp(self.spec.eps, self.spec.warmup, progress)
+        spec, eps = self.spec, ramp(self.spec.eps, self.spec.warmup, progress)
         moved = pgd_images(model, x, eps, steps=spec.steps, relative_step=spec.relative_step, objective=loss_of(y))
         return super().__call__(model, moved, y, rows=rows, progress=progress)
 
@@ -141,7 +141,7 @@ class Trades(BatchLoss):
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
         """See `BatchLoss`; the logits are the clean images'."""
-        spec, eps = self.spec, _ramp(self.spec.eps, self.spec.warmup, progress)
+        spec, eps = self.spec, ramp(self.spec.eps, self.spec.warmup, progress)
         with evaluating(model), torch.no_grad():
             clean = model(x).float().log_softmax(1)
 
@@ -199,7 +199,7 @@ def batch_loss(recipe: specs.RecipeBase) -> BatchLoss:
     return BatchLoss() if isinstance(recipe, specs.StandardRecipe) else MADE_BY[type(recipe)](recipe)  # type: ignore[call-arg]
 
 
-def _ramp(eps: float, warmup: float, progress: float) -> float:
+def ramp(eps: float, warmup: float, progress: float) -> float:
     """Budget at this point of the training: rising linearly over the first `warmup` of it."""
     return eps * min(1.0, progress / warmup) if warmup > 0 else eps
 

@@ -40,7 +40,12 @@ class Lab:
         return self.app
 
     def model(
-        self, *, accuracy: float = 0.9, weights: dict[str, np.ndarray] | None = None, **fields: Any
+        self,
+        *,
+        accuracy: float = 0.9,
+        weights: dict[str, np.ndarray] | None = None,
+        history: list[dict[str, float]] | None = None,
+        **fields: Any,
     ) -> store.Artifact:
         """Plant a model on `digits`: random weights unless given, a card and a test table with this accuracy."""
         fast = specs.preset("fast", "digits")  # what the training page starts with
@@ -69,7 +74,7 @@ class Lab:
 
             model = networks.build(spec.network, shape, k, scalar=spec.scalar)
             weights = {name: value.numpy() for name, value in model.state_dict().items()}
-        history = [
+        history = history or [
             {
                 "epoch": epoch,
                 "loss": 1 / epoch,

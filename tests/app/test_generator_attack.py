@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from core import running, specs, store
-from ui import generator_views, samples
+from ui import generator_compare, generator_views, samples
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -121,3 +122,73 @@ def test_pairs_name_rows_by_image_and_target(lab: Lab, model: store.Artifact) ->
     shown = generator_views.matrix(pairs).data[0]
     assert [shown.text[k][k] for k in range(5)] == ["own"] * 5
     assert len(generator_views.distances(pairs)) == 50
+
+
+def test_strong_mode_has_its_own_settings(lab: Lab, model: store.Artifact) -> None:
+    """The switch changes the settings, and the button asks for the strong attack."""
+    app = lab.open(PAGE, generator_attack_confidence="50%")
+    assert f"{PAGE}_generator_shared_adam" in {toggle.key for toggle in app.toggle}
+    app = lab.open(PAGE, generator_attack_confidence="50%", generator_attack_mode="generator_strong")
+    assert not app.exception
+    assert f"{PAGE}_generator_shared_adam" not in {toggle.key for toggle in app.toggle}
+    assert app.number_input(key=f"{PAGE}_generator_strong_rounds").value == 100
+    lab.job(spec_of(model, name="generator_strong"), "failed", message="Out of memory.")
+    app.run()
+    assert "Out of memory." in text(app)
+
+
+def test_ways_side_by_side(lab: Lab, model: store.Artifact) -> None:
+    """Both modes and DDN on the same pairs, as the saved tables say; what is missing can be run."""
+    strong = running.run(spec_of(model, name="generator_strong"), lab.root, device="cpu")
+    address = {"generator_attack_confidence": "50%", "generator_attack_mode": "generator_strong"}
+    app = lab.open(PAGE, **address)
+    assert "set the distances side by side" in text(app)
+    labels = {button.label for button in app.button}
+    assert {"Run Generator (literal)", "Run DDN"} <= labels
+    running.run(spec_of(model, rounds=60, loss="ce", shared_adam=True), lab.root, device="cpu")
+    running.run(spec_of(model, name="ddn"), lab.root, device="cpu")
+    app.run()
+    assert not app.exception
+    assert isinstance(strong, store.Artifact)
+    frame = next(table.value for table in app.dataframe if "passes a pair" in table.value)
+    assert list(frame["attack"]) == ["Generator (literal)", "Generator (strong)", "DDN"]
+    assert frame["settings"][0] == "rounds=60, loss=ce, shared_adam=True"
+    found = dict(zip(frame["attack"], frame["mean ℓ2"], strict=True))
+    assert found["Generator (strong)"] < 1.02 * found["DDN"] < found["Generator (literal)"]
+    said = "\n".join(block.value for block in app.markdown)
+    assert "pairs that all of them fooled" in said
+    assert "farther with Generator (literal)" in said
+
+
+def test_images_are_tried_on_the_other_models_of_the_data(lab: Lab, model: store.Artifact) -> None:
+    """All fool their own model; a model of other classes is not asked; the shares are a fresh forward pass's."""
+    other = running.run(TRAIN.model_copy(update={"network": "mlp"}), lab.root, device="cpu")
+    lab.model(data={"dataset": "digits", "classes": (4, 9)})
+    result = running.run(spec_of(model, name="generator_strong"), lab.root, device="cpu")
+    assert isinstance(other, store.Artifact)
+    assert isinstance(result, store.Artifact)
+    assert [found.id for found in generator_compare.relatives(model)] == [other.id]
+    app = lab.open(
+        PAGE,
+        generator_attack_model=model.id,
+        generator_attack_confidence="50%",
+        generator_attack_mode="generator_strong",
+    )
+    frame = next(table.value for table in app.dataframe if "read wrongly" in table.value)
+    assert len(frame) == 2
+    assert (frame.loc[0, ["read as the target", "read wrongly", "originals"]] == 1).all()
+    from core.models import load_model
+    from core.networks import logits_of
+
+    table, arrays = result.table("images"), result.arrays("images")
+    rows = (generator_views.counted(table) & table["success"]).to_numpy()
+    logits = logits_of(load_model(other.id, lab.root).model, torch.from_numpy(arrays["x_adv"][rows]))
+    wrong = logits.argmax(1).numpy() != table["y"].to_numpy()[rows]
+    assert frame.loc[1, "read wrongly"] == pytest.approx(wrong.mean())
+
+
+def test_no_other_model_offers_to_train_one(lab: Lab, model: store.Artifact) -> None:
+    """A single saved model: the page says what is missing."""
+    running.run(spec_of(model, rounds=5), lab.root, device="cpu")
+    app = lab.open(PAGE, generator_attack_confidence="50%", generator_attack_generator_rounds="5")
+    assert "no other saved model of the same classes" in text(app)

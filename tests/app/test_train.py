@@ -196,6 +196,36 @@ def test_settings_of_another_model_are_opened(lab: Lab) -> None:
     assert app.toggle(key="train_scalar").value
 
 
+def test_recipe_shows_its_own_settings(lab: Lab) -> None:
+    """A recipe appears with its settings, and an address may name it; what it is named in lists tells its ε."""
+    app = lab.open("train")
+    assert app.selectbox(key="train_recipe").value == "standard"
+    app.selectbox(key="train_recipe").set_value("trades").run()
+    assert not app.exception
+    assert app.number_input(key="train_trades_beta").value == 1.0
+    assert specs.TradesRecipe(eps=0.2).label() == "TRADES 0.2"
+    assert lab.open("train", train_recipe="pgd").selectbox(key="train_recipe").value == "pgd"
+
+
+def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
+    """The recipe and its settings come along, and the report warns where the network overfitted to one step."""
+    recipe = {"name": "fgsm", "eps": 0.2, "start": "ball"}
+    row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9, "eps": 0.2}
+    history = [
+        {**row, "epoch": epoch, "robust_accuracy": 0.6, "fgsm_accuracy": 0.7, "overfitted": float(epoch == 2)}
+        for epoch in (1, 2)
+    ]
+    lab.model(network="mlp", recipe=recipe, history=history)
+    app = lab.open("overview")
+    app.session_state["overview_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.run()
+    app.button(key="overview_settings_of").click().run()
+    assert not app.exception
+    assert app.selectbox(key="train_recipe").value == "fgsm"
+    assert app.slider(key="train_fgsm_eps").value == 0.2
+    assert "Catastrophic overfitting in epoch 2" in texts(app)
+
+
 def test_scalar_network_has_a_histogram_and_a_threshold(lab: Lab) -> None:
     """Moving τ above every score turns every image into class 0."""
     lab.model(accuracy=1.0, scalar=True, network="lenet", data={"dataset": "digits", "classes": (4, 9)})

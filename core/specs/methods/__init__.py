@@ -6,7 +6,7 @@ blackbox    asking for answers only, inside a budget: Square
 generator   exercise set 1, literal and strong
 enumeration trying everything: exhaustive
 jacobian    read off the Jacobian: sparse, dense
-physical    patterns on objects: glasses, patches
+sparse      few pixels, as in the literature: JSMA
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
 """
 
@@ -22,8 +22,8 @@ from core.specs.methods.enumeration import Exhaustive
 from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import JacobianDense, JacobianSparse
-from core.specs.methods.physical import Physical
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, Minimum, SigmaZero
+from core.specs.methods.sparse import Jsma
 
 AnyMethod = Annotated[
     Fgsm
@@ -44,7 +44,7 @@ AnyMethod = Annotated[
     | MiFgsm
     | Apgd
     | Square
-    | Physical,
+    | Jsma,
     Field(discriminator="name"),
 ]
 METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cls in get_args(get_args(AnyMethod)[0])}
@@ -76,13 +76,13 @@ __all__ = [
     "GeneratorStrong",
     "JacobianDense",
     "JacobianSparse",
+    "Jsma",
     "Method",
     "MethodField",
     "MiFgsm",
     "Minimum",
     "Norm",
     "Pgd",
-    "Physical",
     "Rfgsm",
     "SigmaZero",
     "Square",

@@ -1,0 +1,28 @@
+"""The literature's attacks on few pixels."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from core.specs.methods.base import Method, Norm
+
+
+class Jsma(Method):
+    """Settings of JSMA."""
+
+    title: ClassVar[str] = "JSMA"
+    help: ClassVar[str] = "Change the pair of features of the largest saliency, by θ each, until the class is reached."
+    paper: ClassVar[str] = "Papernot et al. 2016, arXiv 1511.07528; untargeted: Wiyatno and Xu 2018, arXiv 1808.07945"
+    norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    name: Literal["jsma"] = "jsma"
+    theta: float = Field(1.0, ge=-1, le=1, title="Change θ", description="Of a feature, each step; below 0: darker.")
+    gamma: float = Field(0.1, gt=0, le=1, title="Share γ", description="Of the features that may change.")
+
+    @field_validator("theta")
+    @classmethod
+    def _some_change(cls, value: float) -> float:
+        if value == 0:
+            raise ValueError("expected a number from -1 to 1, not 0")
+        return value

@@ -1,0 +1,177 @@
+"""Recipes: moved images stay where they belong, networks get robust, overfitting to one step is seen and undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from core import specs
+from core.attacks import pgd
+from core.data import load, to_float
+from core.networks import build
+from core.specs import RECIPES, TrainSpec
+from core.training import train
+from core.training.crafting import fgsm_images, loss_of, pgd_images
+from core.training.loop import _Loop, mixed_precision, train_step
+from core.training.recipes import batch_loss, ramp
+
+EPS = 0.15
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fgsm_mix": {},
+    "fgsm": {},
+    "pgd": {"steps": 4, "relative_step": 0.4, "warmup": 0.3},
+    "trades": {"steps": 4, "relative_step": 0.4, "beta": 3},
+    "free": {"replays": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Some digits."""
+    split = load(specs.DataSpec()).train
+    return to_float(split.x[:64]), split.y[:64]
+
+
+@pytest.fixture(scope="module")
+def standard_robustness() -> float:
+    """What PGD leaves of a network that never saw a moved image."""
+    return robustness(TrainSpec(network="mlp", epochs=12))
+
+
+def robustness(spec: TrainSpec) -> float:
+    """Accuracy on test digits under PGD at `EPS`."""
+    data = load(spec.data)
+    x, y = to_float(data.test.x), data.test.y
+    return 1 - pgd(train(spec, data).model, x, y, eps=EPS, steps=20).success.float().mean().item()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_recipe_makes_networks_robust(name: str, standard_robustness: float) -> None:
+    """Far more digits withstand PGD than after standard training."""
+    epochs = 12 if name != "free" else 6
+    spec = TrainSpec(network="mlp", epochs=epochs, recipe={"name": name, "eps": EPS, **SETTINGS[name]})
+    assert robustness(spec) > standard_robustness + 0.15
+
+
+def test_every_recipe_is_tried_here() -> None:
+    """A new recipe needs settings above."""
+    assert set(SETTINGS) == set(RECIPES) - {"standard"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_loss_reaches_the_weights_and_only_them(name: str, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Every parameter gets a finite gradient, also in mixed precision; mode and images are as before."""
+    x, y = batch
+    before = x.clone()
+    model = build("cnn", (1, 8, 8), 10).train()
+    loss_of_batch = batch_loss(RECIPES[name]())
+    loss_of_batch.begin_epoch(model, load(specs.DataSpec()).train)
+    start = {key: value.clone() for key, value in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss, logits = train_step(model, optimizer, loss_of_batch, mixed_precision("cpu"), x, y, torch.arange(len(x)))
+    assert loss.isfinite()
+    assert logits.shape == (len(x), 10)
+    assert all(not torch.equal(value, start[key]) for key, value in model.named_parameters())
+    assert model.training
+    assert all(module.training for module in model.modules())
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("start", ["image", "ball", "noise"])
+def test_single_step_images(start: str, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """In the box; within eps, but N-FGSM's within 3 eps; their loss is higher than that of the images."""
+    x, y = batch
+    model = build("mlp", (1, 8, 8), 10)
+    moved = fgsm_images(model, x, y, EPS, start)
+    reach = 3 * EPS if start == "noise" else EPS
+    assert (moved - x).abs().max() <= reach + 1e-6
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert F.cross_entropy(model(moved), y) > F.cross_entropy(model(x), y)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_many_steps_raise_the_loss_more_than_one(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Inside the ball, PGD finds at least FGSM's loss."""
+    x, y = batch
+    model = build("cnn", (1, 8, 8), 10).eval()
+    many = pgd_images(model, x, EPS, steps=20, relative_step=0.25, objective=loss_of(y))
+    assert (many - x).abs().max() <= EPS + 1e-6
+    one = fgsm_images(model, x, y, EPS, "image")
+    assert F.cross_entropy(model(many), y) > F.cross_entropy(model(one), y)
+
+
+def test_mix_shares_the_clean_pass_without_another_result(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Where train mode computes what eval mode does, the shared forward pass gives the loss of separate ones."""
+    x, y = batch
+    torch.manual_seed(0)
+    shared = build("lenet", (1, 8, 8), 10)
+    apart = nn.Sequential(shared, nn.Dropout(0.0))  # the same function, but it has dropout
+    recipe = specs.FgsmMixRecipe(eps=EPS)
+    rows = torch.arange(len(x))
+    first, _ = batch_loss(recipe)(shared, x, y, rows=rows, progress=0.0)
+    second, _ = batch_loss(recipe)(apart, x, y, rows=rows, progress=0.0)
+    assert torch.allclose(first, second, atol=1e-6)
+
+
+def test_mix_remade_once_an_epoch_uses_the_network_of_the_start() -> None:
+    """Literal set 3: the moved images do not follow the network within the epoch."""
+    train_split = load(specs.DataSpec()).train
+    model = build("mlp", (1, 8, 8), 10)
+    mix = batch_loss(specs.FgsmMixRecipe(eps=EPS, remade="epoch", clip=False))
+    mix.begin_epoch(model, train_split)
+    first = mix.moved.clone()  # type: ignore[attr-defined]
+    x, y = to_float(train_split.x[:8]), train_split.y[:8]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    train_step(model, optimizer, mix, mixed_precision("cpu"), x, y, torch.arange(8))
+    assert torch.equal(mix.moved, first)  # type: ignore[attr-defined]
+    mix.begin_epoch(model, train_split)
+    assert not torch.equal(mix.moved, first)  # type: ignore[attr-defined]
+    assert mix.moved.min() < 0  # type: ignore[attr-defined]  # unclipped
+
+
+def test_budget_rises() -> None:
+    """Linearly over the warm-up, then it stays; no warm-up, no rise."""
+    assert [ramp(0.3, 0.5, share) for share in (0, 0.25, 0.5, 1)] == pytest.approx([0, 0.15, 0.3, 0.3])
+    assert ramp(0.3, 0.0, 0.0) == 0.3
+
+
+def test_history_tells_robust_accuracy() -> None:
+    """A row an epoch: the budget, what many steps leave, what one step leaves; PGD never above FGSM by much."""
+    recipe = {"name": "pgd", "eps": EPS, "steps": 3, "warmup": 0.5}
+    history = train(TrainSpec(network="mlp", epochs=4, recipe=recipe), load(specs.DataSpec())).history
+    assert [row["eps"] for row in history] == pytest.approx([EPS / 2, EPS, EPS, EPS])
+    assert all(0 <= row["robust_accuracy"] <= row["fgsm_accuracy"] + 0.02 for row in history)
+    assert "robust_accuracy" not in train(TrainSpec(network="mlp", epochs=1), load(specs.DataSpec())).history[0]
+
+
+def test_overfitting_to_one_step_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When PGD's accuracy collapses, the best weights come back, the epoch is marked, and more steps are taken."""
+    found = iter([(0.6, 0.7), (0.1, 0.9), (0.65, 0.7)])
+    states: list[dict[str, torch.Tensor]] = []
+    steps: list[int] = []
+
+    def watch(self: _Loop) -> dict[str, float]:
+        states.append({name: value.clone() for name, value in self.model.state_dict().items()})
+        steps.append(self.loss.steps)  # type: ignore[attr-defined]
+        robust, one = next(found)
+        return {"eps": EPS, "robust_accuracy": robust, "fgsm_accuracy": one}
+
+    monkeypatch.setattr(_Loop, "_watch", watch)
+    begun: list[dict[str, torch.Tensor]] = []
+    epoch = _Loop._epoch
+
+    def spied(self: _Loop) -> tuple[float, float, float]:
+        begun.append({name: value.clone() for name, value in self.model.state_dict().items()})
+        return epoch(self)
+
+    monkeypatch.setattr(_Loop, "_epoch", spied)
+    trained = train(TrainSpec(network="mlp", epochs=3, recipe={"name": "fgsm", "eps": EPS}), load(specs.DataSpec()))
+    assert [row["overfitted"] for row in trained.history] == [0, 1, 0]
+    assert all(torch.equal(value, states[0][name]) for name, value in begun[2].items())
+    assert steps == [1, 1, 2]
+    assert trained.best_epoch == 3
