@@ -12,6 +12,8 @@
     iterative    PGD's relatives: R+FGSM, BIM, MI-FGSM
     apgd         steps that adapt, losses CE, margin and DLR, one class after the other; linf, l2, l1
     square       random search by squares, without gradients; linf, l2
+    scenes       objects that shift, in changing light
+    physical     a pattern on glasses or a patch, averaged over scenes
     generator    exercise set 1's generators, trained in turns
     generator_strong   the same two steps, each where it is needed; l2
     jacobian     derivatives of logits and scores; the dense formula
@@ -58,6 +60,7 @@ from core.attacks.jsma import jsma
 from core.attacks.masks import Masked
 from core.attacks.minimum import minimum
 from core.attacks.pgd import pgd
+from core.attacks.physical import physical
 from core.attacks.sigma_zero import sigma_zero
 from core.attacks.sparse import jacobian_sparse
 from core.attacks.square import square
@@ -83,10 +86,11 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.Apgd: apgd,
     specs.Square: square,
     specs.Jsma: jsma,
+    specs.Physical: physical,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
 
-RANDOM = (specs.Pgd, specs.GeneratorMethod, specs.Rfgsm, specs.Apgd, specs.Square)
+RANDOM = (specs.Pgd, specs.GeneratorMethod, specs.Rfgsm, specs.Apgd, specs.Square, specs.Physical)
 """Methods that draw random numbers."""
 
 
@@ -174,6 +178,7 @@ __all__ = [
     "mifgsm",
     "minimum",
     "pgd",
+    "physical",
     "rfgsm",
     "run_method",
     "sigma_zero",

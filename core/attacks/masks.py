@@ -63,3 +63,11 @@ def checked_mask(mask: Tensor) -> Bool[Tensor, "c h w"]:
     if not mask.any():
         raise ValueError("mask: expected at least one pixel to change, got none")
     return (mask if mask.ndim == 3 else mask[None]).bool()
+
+
+def unmasked(model: nn.Module, x: Float[Tensor, "n c h w"]) -> tuple[nn.Module, Bool[Tensor, "c h w"]]:
+    """The model behind all its masks, and where they all let `x` change; everywhere, if there is none."""
+    mask = torch.ones(1, *x.shape[2:], dtype=torch.bool, device=x.device)
+    while isinstance(model, Masked):
+        mask, model = mask & model.mask, model.model
+    return model, mask

@@ -70,6 +70,10 @@ def _generator(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> Att
     return core.attacks.generator_attack(model, x, y, rounds=60, loss="ce", shared_adam=True, **options)
 
 
+def _physical(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
+    return core.attacks.physical(model, x, y, shift=0.5, steps=40, scenes=4, fresh=20, **options)
+
+
 def _sparse(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
     options.pop("streams", None)
     return core.attacks.jacobian_sparse(model, x, y, max_features=12, candidates=6, **options)
@@ -101,6 +105,7 @@ ATTACKS: dict[str, Attack] = {
     "apgd-l1": _budgeted("apgd", steps=12, norm="l1"),
     "square-linf": _budgeted("square", queries=150),
     "square-l2": _budgeted("square", norm="l2", queries=150),
+    "physical": _physical,
     "generator": _generator,
     "generator_strong": _smallest("generator_strong", rounds=30),
     "sparse": _sparse,

@@ -37,6 +37,16 @@ FEW_PIXELS = ("exhaustive",)
 """Attacks that change one pixel or two, and often miss."""
 NO_GRADIENT = ("square-linf", "square-l2", "exhaustive")
 """Attacks that take none."""
+STRICTER = ("physical",)
+"""Attacks that ask for more than that the stored image fools: that it fools in other scenes too."""
+
+
+def assert_honest(name: str, result: AttackResult, fooled: Tensor) -> None:
+    """Success is what a fresh forward pass says."""
+    if name in STRICTER:
+        assert not (result.success & ~fooled).any()
+    else:
+        assert torch.equal(result.success, fooled)
 
 
 def test_attack_fools_and_stays_in_the_box(
@@ -50,7 +60,7 @@ def test_attack_fools_and_stays_in_the_box(
     assert result.x_adv.dtype == x.dtype
     found = copy.deepcopy(net).eval()(result.x_adv).argmax(1)
     fooled = found == targets["y_target"] if targets else found != y
-    assert torch.equal(result.success, fooled)
+    assert_honest(name, result, fooled)
     for key, value in distances(result.x_adv, x).items():
         assert torch.equal(result.distance[key], value)
     assert (result.forwards >= 1).all()
@@ -65,7 +75,7 @@ def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.M
     y_target = torch.where(torch.arange(len(y)) < 5, clean, (y + 3) % 10)
     result = attack(net, x, y, y_target=y_target, **options)
     found = copy.deepcopy(net).eval()(result.x_adv).argmax(1)
-    assert torch.equal(result.success, found == y_target)
+    assert_honest(name, result, found == y_target)
     assert result.success[5:].float().mean() > (0.1 if name in ONE_STEP else 0.05 if name in FEW_PIXELS else 0.9)
     if name != "generator":  # which is literal: it draws the image anew even so
         assert result.success[:5].all()
@@ -200,7 +210,7 @@ def test_attack_keeps_to_a_budget_of_passes(
     assert (result.forwards + result.backwards).max() <= budget
     assert ((result.x_adv >= 0) & (result.x_adv <= 1)).all()
     found = copy.deepcopy(net).eval()(result.x_adv).argmax(1)
-    assert torch.equal(result.success, found == targets["y_target"] if targets else found != y)
+    assert_honest(name, result, found == targets["y_target"] if targets else found != y)
     if name in BUDGETED:
         assert (result.distance[BUDGETED[name]] <= torch.tensor(USUAL_EPS[BUDGETED[name]])).all()
     if budget >= 70:
@@ -295,7 +305,7 @@ def test_attack_works_on_a_scalar_network(
     result = attack(model, x, y, **budget, **{key: 1 - y for key in targets})
     for label in (0, 1):
         assert result.success[y == label].float().mean() > (-1 if name in FEW_PIXELS else 0.8)
-    assert torch.equal(model(result.x_adv).argmax(1) != y, result.success)
+    assert_honest(name, result, model(result.x_adv).argmax(1) != y)
 
 
 def test_attack_confined_to_a_mask_changes_nothing_outside(
@@ -310,7 +320,7 @@ def test_attack_confined_to_a_mask_changes_nothing_outside(
     outside = ~mask.expand_as(x)
     assert torch.equal(result.x_adv[outside], x[outside])
     assert (result.success & ~fooling(net, x, y, targets)).sum() >= (2 if name in ONE_STEP else 8)
-    assert torch.equal(result.success, fooling(net, result.x_adv, y, targets))
+    assert_honest(name, result, fooling(net, result.x_adv, y, targets))
 
 
 def fooling(net: nn.Module, x_adv: Tensor, y: Tensor, targets: Extra) -> Tensor:
@@ -333,7 +343,7 @@ def test_attack_that_fails_inside_a_mask_changes_nothing_outside(
     assert torch.equal(result.x_adv[outside], x[outside])
 
 
-SHORT = {"generator": {"rounds": 20}, "square": {"queries": 50}, "exhaustive": {"levels": 5}}
+SHORT = {"generator": {"rounds": 20}, "square": {"queries": 50}, "exhaustive": {"levels": 5}, "physical": {"steps": 10}}
 """Settings of methods that take long by default."""
 
 

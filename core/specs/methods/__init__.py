@@ -7,6 +7,7 @@ generator   exercise set 1, literal and strong
 enumeration trying everything: exhaustive
 jacobian    read off the Jacobian: sparse, dense
 sparse      few pixels, as in the literature: JSMA
+physical    patterns on objects: glasses, patches
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
 """
 
@@ -22,6 +23,7 @@ from core.specs.methods.enumeration import Exhaustive
 from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import JacobianDense, JacobianSparse
+from core.specs.methods.physical import Physical
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, Minimum, SigmaZero
 from core.specs.methods.sparse import Jsma
 
@@ -44,7 +46,8 @@ AnyMethod = Annotated[
     | MiFgsm
     | Apgd
     | Square
-    | Jsma,
+    | Jsma
+    | Physical,
     Field(discriminator="name"),
 ]
 METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cls in get_args(get_args(AnyMethod)[0])}
@@ -83,6 +86,7 @@ __all__ = [
     "Minimum",
     "Norm",
     "Pgd",
+    "Physical",
     "Rfgsm",
     "SigmaZero",
     "Square",
