@@ -30,9 +30,11 @@
     sigma_zero   a smooth count of features; l0
     pruning      fewer features of an image that fools
     minimum      the best of several within a budget of passes; linf, l2, l1, l0
+    universal    one perturbation for many images: UAP, gradient steps
+    universal_lp   the smallest one for a set of images, by linear programming; why there is none
 
 Every attack is a function `attack(model, x, y, *, ..., y_target=None, on_progress=None) -> AttackResult`; `run_method`
-calls the one that a spec describes.
+calls the one that a spec describes. Those for many images at once return a `Universal`.
 """
 
 from __future__ import annotations

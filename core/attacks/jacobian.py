@@ -73,7 +73,7 @@ def jacobian(
             leaf = leaf_of(x[start : start + batch])
             logits = logits_of_leaf(model, leaf)
             if isinstance(output, str) and output == "all":
-                parts.append(_all_rows(logits, leaf))
+                parts.append(class_gradients(logits, leaf))
             elif isinstance(output, str):
                 parts.append(input_gradient((logits[:, 1] - logits[:, 0]).sum(), leaf))
             else:
@@ -82,8 +82,8 @@ def jacobian(
     return torch.cat(parts)
 
 
-def _all_rows(logits: Tensor, leaf: Tensor) -> Tensor:
-    """(N, K, C, H, W): one backward pass a class through the same graph."""
+def class_gradients(logits: Tensor, leaf: Tensor) -> Tensor:
+    """Each logit's gradient, (N, K, C, H, W): one backward pass a class through the same graph."""
     classes = logits.shape[1]
     return torch.stack(
         [input_gradient(logits[:, k].sum(), leaf, retain_graph=k + 1 < classes) for k in range(classes)], 1
@@ -174,7 +174,7 @@ def _conditions(logits: Tensor, leaf: Tensor, goal: Goal) -> tuple[Tensor, Tenso
         slope = input_gradient(goal.margin(logits).sum(), leaf)
         toward = goal.label if goal.targeted else 1 - goal.label
         return goal.margin(logits).detach()[:, None], slope[:, None], toward[:, None]
-    rows = _all_rows(logits, leaf)
+    rows = class_gradients(logits, leaf)
     every = torch.arange(len(logits), device=logits.device)
     others = torch.arange(classes - 1, device=logits.device).expand(len(logits), -1)
     others = others + (others >= goal.label[:, None])  # every class but the true one
