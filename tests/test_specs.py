@@ -92,7 +92,7 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
     (DataSpec, {"classes": [4, 10]}, "classes", "classes 0 to 9"),
     (DataSpec, {"classes": [4]}, "classes", "two different classes"),
     (DataSpec, {"dataset": "folder"}, "spec", "'folder' must be given"),
-    (TrainSpec, {"network": "resnet"}, "network", "'linear', 'mlp', 'cnn' or 'lenet'"),
+    (TrainSpec, {"network": "resnet"}, "network", "'linear', 'mlp', 'cnn', 'lenet'"),
     (TrainSpec, {"recipe": "magic"}, "recipe", "one of standard"),
     (TrainSpec, {"scalar": True}, "spec", "two classes"),
     (TrainSpec, {"epochs": 0}, "epochs", "greater than or equal to 1"),

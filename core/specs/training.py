@@ -15,8 +15,11 @@ NETWORKS: dict[str, str] = {
     "mlp": "Dense network, 256-128",
     "cnn": "CNN 10-20-50 with dropout",
     "lenet": "LeNet 20-50-500",
+    "strided": "Strided CNN 16-32-100",
+    "resnet_small": "Small residual network",
+    "preactresnet18": "PreActResNet-18 (for a GPU)",
 }
-NetworkName = Literal["linear", "mlp", "cnn", "lenet"]
+NetworkName = Literal["linear", "mlp", "cnn", "lenet", "strided", "resnet_small", "preactresnet18"]
 
 
 class TrainSpec(Spec):
