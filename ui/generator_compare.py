@@ -28,8 +28,9 @@ def ways(result: store.Artifact, spec: specs.AttackSpec) -> dict[str, store.Arti
     return {name: found[name] for name in WAYS if name in found}
 
 
-def _pairs(spec: specs.AttackSpec) -> tuple[object, ...]:
-    return spec.indices, spec.target, spec.threshold, spec.source, spec.n
+def _pairs(spec: specs.AttackSpec) -> dict[str, object]:
+    """What must be the same: images, targets, mask, budget; the mode's seed may differ."""
+    return spec.model_dump(exclude={"attack", "seed"})
 
 
 def side_by_side(found: dict[str, store.Artifact]) -> tuple[pd.DataFrame, str]:

@@ -14,6 +14,8 @@
     square       random search by squares, without gradients; linf, l2
     scenes       objects that shift, in changing light
     physical     a pattern on glasses or a patch, averaged over scenes
+    simba        one direction of a basis at a time, without gradients; linf, l2
+    hop_skip_jump   the smallest perturbation by the predicted class alone; linf, l2
     generator    exercise set 1's generators, trained in turns
     generator_strong   the same two steps, each where it is needed; l2
     jacobian     derivatives of logits and scores; the dense formula
@@ -56,6 +58,7 @@ from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
 from core.attacks.fmn import fmn
 from core.attacks.generator import generator_attack
 from core.attacks.generator_strong import generator_strong
+from core.attacks.hop_skip_jump import hop_skip_jump
 from core.attacks.iterative import bim, mifgsm, rfgsm
 from core.attacks.jacobian import jacobian, jacobian_dense
 from core.attacks.jsma import jsma
@@ -64,6 +67,7 @@ from core.attacks.minimum import minimum
 from core.attacks.pgd import pgd
 from core.attacks.physical import physical
 from core.attacks.sigma_zero import sigma_zero
+from core.attacks.simba import simba
 from core.attacks.sparse import jacobian_sparse
 from core.attacks.square import square
 from core.progress import Progress
@@ -88,11 +92,22 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.Apgd: apgd,
     specs.Square: square,
     specs.Jsma: jsma,
+    specs.SimBa: simba,
+    specs.HopSkipJump: hop_skip_jump,
     specs.Physical: physical,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
 
-RANDOM = (specs.Pgd, specs.GeneratorMethod, specs.Rfgsm, specs.Apgd, specs.Square, specs.Physical)
+RANDOM = (
+    specs.Pgd,
+    specs.GeneratorMethod,
+    specs.Rfgsm,
+    specs.Apgd,
+    specs.Square,
+    specs.SimBa,
+    specs.HopSkipJump,
+    specs.Physical,
+)
 """Methods that draw random numbers."""
 
 
@@ -172,6 +187,7 @@ __all__ = [
     "fmn",
     "generator_attack",
     "generator_strong",
+    "hop_skip_jump",
     "in_eight_bits",
     "jacobian",
     "jacobian_dense",
@@ -184,5 +200,6 @@ __all__ = [
     "rfgsm",
     "run_method",
     "sigma_zero",
+    "simba",
     "square",
 ]

@@ -29,6 +29,7 @@ from core.specs.methods import (
     Fmn,
     GeneratorMethod,
     GeneratorStrong,
+    HopSkipJump,
     JacobianDense,
     JacobianSparse,
     Jsma,
@@ -41,6 +42,7 @@ from core.specs.methods import (
     Physical,
     Rfgsm,
     SigmaZero,
+    SimBa,
     Square,
 )
 from core.specs.recipes import (
@@ -113,6 +115,7 @@ __all__ = [
     "FreeRecipe",
     "GeneratorMethod",
     "GeneratorStrong",
+    "HopSkipJump",
     "JacobianDense",
     "JacobianSparse",
     "Jsma",
@@ -131,6 +134,7 @@ __all__ = [
     "RecipeBase",
     "Rfgsm",
     "SigmaZero",
+    "SimBa",
     "Spec",
     "Square",
     "StandardRecipe",

@@ -20,6 +20,7 @@ NAMES: tuple[Any, ...] = (
     Literal["linf", "l2"],
     Literal["linf", "l2", "l1"],
     Literal["linf", "l2", "l1", "l0"],
+    Literal["pixel", "dct"],
     Literal["random", "image"],
     Literal["mse", "ce", "margin"],
     Literal["linear", "deep"],
@@ -92,6 +93,18 @@ def _smallest(name: str, **settings: object) -> Attack:
     return attack
 
 
+def _hop_skip_jump(norm: str) -> Attack:
+    first = torch.tensor([(DIGITS.target == k).argmax() for k in range(10)])
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
+        if "y_target" in options:  # a digit of the target class to begin at
+            pictures = torch.tensor(DIGITS.images / 16)[first[options["y_target"]], None]
+            options["start"] = pictures.to(x)
+        return core.attacks.hop_skip_jump(model, x, y, norm=norm, queries=300, probes=20, **options)
+
+    return attack
+
+
 ATTACKS: dict[str, Attack] = {
     "fgsm": _fgsm,
     "pgd-linf": _pgd("linf"),
@@ -106,6 +119,10 @@ ATTACKS: dict[str, Attack] = {
     "square-linf": _budgeted("square", queries=150),
     "square-l2": _budgeted("square", norm="l2", queries=150),
     "physical": _physical,
+    "simba-linf": _budgeted("simba", norm="linf", queries=150),
+    "simba-l2": _budgeted("simba", norm="l2", basis="dct", queries=200),
+    "hop_skip_jump-linf": _hop_skip_jump("linf"),
+    "hop_skip_jump-l2": _hop_skip_jump("l2"),
     "generator": _generator,
     "generator_strong": _smallest("generator_strong", rounds=30),
     "sparse": _sparse,

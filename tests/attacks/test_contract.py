@@ -22,8 +22,8 @@ Attack = Callable[..., AttackResult]
 Batch = tuple[Tensor, Tensor]
 Extra = dict[str, Tensor]
 BUDGETED = {
-    **dict.fromkeys(("fgsm", "pgd-linf", "rfgsm", "bim", "mifgsm", "apgd-linf", "square-linf"), "linf"),
-    **dict.fromkeys(("pgd-l2", "apgd-l2", "square-l2"), "l2"),
+    **dict.fromkeys(("fgsm", "pgd-linf", "rfgsm", "bim", "mifgsm", "apgd-linf", "square-linf", "simba-linf"), "linf"),
+    **dict.fromkeys(("pgd-l2", "apgd-l2", "square-l2", "simba-l2"), "l2"),
     **dict.fromkeys(("pgd-l1", "apgd-l1"), "l1"),
 }
 """Attacks with a budget, and its norm."""
@@ -35,7 +35,10 @@ ONE_STEP = ("fgsm", "rfgsm", "dense")
 """Attacks that trust one gradient, and often miss."""
 FEW_PIXELS = ("exhaustive",)
 """Attacks that change one pixel or two, and often miss."""
-NO_GRADIENT = ("square-linf", "square-l2", "exhaustive")
+NO_GRADIENT = (
+    *(f"{name}-{norm}" for name in ("square", "simba", "hop_skip_jump") for norm in ("linf", "l2")),
+    "exhaustive",
+)
 """Attacks that take none."""
 STRICTER = ("physical",)
 """Attacks that ask for more than that the stored image fools: that it fools in other scenes too."""
@@ -343,7 +346,14 @@ def test_attack_that_fails_inside_a_mask_changes_nothing_outside(
     assert torch.equal(result.x_adv[outside], x[outside])
 
 
-SHORT = {"generator": {"rounds": 20}, "square": {"queries": 50}, "exhaustive": {"levels": 5}, "physical": {"steps": 10}}
+SHORT = {
+    "generator": {"rounds": 20},
+    "square": {"queries": 50},
+    "simba": {"queries": 50},
+    "hop_skip_jump": {"queries": 200},
+    "exhaustive": {"levels": 5},
+    "physical": {"steps": 10},
+}
 """Settings of methods that take long by default."""
 
 

@@ -2,7 +2,7 @@
 
 base        what every method says of itself
 gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, PGD, APGD
-blackbox    asking for answers only, inside a budget: Square
+blackbox    asking for answers only: Square, SimBA, HopSkipJump
 generator   exercise set 1, literal and strong
 enumeration trying everything: exhaustive
 jacobian    read off the Jacobian: sparse, dense
@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field
 
 from core.specs.methods.base import Method, Norm
-from core.specs.methods.blackbox import Square
+from core.specs.methods.blackbox import HopSkipJump, SimBa, Square
 from core.specs.methods.enumeration import Exhaustive
 from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
@@ -47,6 +47,8 @@ AnyMethod = Annotated[
     | Apgd
     | Square
     | Jsma
+    | SimBa
+    | HopSkipJump
     | Physical,
     Field(discriminator="name"),
 ]
@@ -77,6 +79,7 @@ __all__ = [
     "Fmn",
     "GeneratorMethod",
     "GeneratorStrong",
+    "HopSkipJump",
     "JacobianDense",
     "JacobianSparse",
     "Jsma",
@@ -89,5 +92,6 @@ __all__ = [
     "Physical",
     "Rfgsm",
     "SigmaZero",
+    "SimBa",
     "Square",
 ]
