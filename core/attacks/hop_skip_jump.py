@@ -1,8 +1,8 @@
 """HopSkipJump: the smallest perturbation by asking only which class is predicted.
 
 Source: Chen, Jordan, Wainwright 2020, arXiv 1904.02144, algorithm 2. Departures: each image has noise and a counter of
-queries of its own; starts are noise of several coarsenesses, so that more classes are met, and the nearest of them is
-taken; the nearest fooling image of all is kept, not the last; the last round's probes are as many as queries are left.
+queries of its own; starts are noise of several coarsenesses, so that more classes are met, and the one whose blend
+comes nearest is taken; the nearest fooling image of all is kept, not the last; the last round's probes are as many as queries are left.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, steps_
 from core.progress import Progress
 
 NORMS = ("linf", "l2")
-STARTS = 40
-"""Noise images tried as starts, at most, and never more than a quarter of the queries."""
+TRIES = 40
+"""Noise images tried until one fools, at most, and never more than a quarter of the queries."""
+MOST_STARTS, START_SHARE, FEW_CUTS = 16, 80, 5
+"""Noise images that are blended towards the image, by so many cuts; one for each 80 queries."""
 CELLS = (1, 2, 4, 7)
 """Pixels along a side of the squares of constant grey that the noise is made of, in turn."""
 HALVINGS = 12
@@ -133,30 +135,29 @@ class _Search:
         return fooled
 
     def begin(self, rows: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Those of the images for which a fooling image was found, and that image."""
+        """Those of the images for which a fooling image was found, and that image: of several noises the best blend."""
         image, model = self.best.x[rows], self.best.model
-        point, found = image.clone(), torch.zeros_like(rows, dtype=torch.bool)
-        for attempt in range(-1, min(STARTS, max(1, self.limit // 4))):
-            todo = (~found).nonzero()[:, 0]
+        if start is not None:
+            self.ask(rows, confine(model, start, image))
+        several = min(MOST_STARTS, self.limit // START_SHARE)
+        for attempt in range(min(TRIES, max(1, self.limit // 4))):
+            found = self.best.size[rows] < torch.inf
+            todo = (~found if start is not None or attempt >= several else torch.ones_like(found)).nonzero()[:, 0]
             if not len(todo):
                 break
-            if attempt >= 0:
-                trial = _noise(self.streams.take(rows[todo]), image[todo], attempt)
-            elif start is not None:
-                trial = start[todo]
-            else:
-                continue
-            trial = confine(model, trial, image[todo])
-            fooled = self.ask(rows[todo], trial)
-            point[todo[fooled]], found[todo[fooled]] = trial[fooled], True
-        return rows[found], point[found]
+            noise = confine(model, _noise(self.streams.take(rows[todo]), image[todo], attempt), image[todo])
+            fooled = self.ask(rows[todo], noise)
+            if attempt < several and start is None:
+                self.to_boundary(rows[todo[fooled]], noise[fooled], FEW_CUTS)
+        found = self.best.size[rows] < torch.inf
+        return rows[found], self.best.x_adv[rows[found]]
 
-    def to_boundary(self, rows: Tensor, point: Tensor) -> Tensor:
+    def to_boundary(self, rows: Tensor, point: Tensor, cuts: int | None = None) -> Tensor:
         """From fooling points towards the images: by blending in l2, into smaller and smaller boxes in linf."""
         image = self.best.x[rows]
         delta = point - image
         low, high = torch.zeros_like(delta[:, 0, 0, 0]), torch.ones_like(delta[:, 0, 0, 0])
-        for _ in range(self.cuts):
+        for _ in range(self.cuts if cuts is None else cuts):
             middle = (low + high) / 2
             fooled = self.ask(rows, self._between(image, delta, middle))
             low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
