@@ -24,6 +24,7 @@
     first_layer  rank-one updates where the first layer is linear
     swaps        fewer features by exchanging two changes for one other
     jsma         pairs of features by their saliency; l0
+    frontier     how few features against the cap on each change
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
     deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2
@@ -56,6 +57,7 @@ from core.attacks.engine import AttackResult, Streams
 from core.attacks.exhaustive import exhaustive
 from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
 from core.attacks.fmn import fmn
+from core.attacks.frontier import frontier
 from core.attacks.generator import generator_attack
 from core.attacks.generator_strong import generator_strong
 from core.attacks.hop_skip_jump import hop_skip_jump
@@ -80,6 +82,7 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.JacobianSparse: jacobian_sparse,
     specs.JacobianDense: jacobian_dense,
     specs.Exhaustive: exhaustive,
+    specs.Frontier: frontier,
     specs.DeepFool: deepfool,
     specs.CarliniWagner: carlini_wagner,
     specs.Ddn: ddn,
@@ -185,6 +188,7 @@ __all__ = [
     "fgsm_direction",
     "fgsm_step",
     "fmn",
+    "frontier",
     "generator_attack",
     "generator_strong",
     "hop_skip_jump",

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine import BATCH, AttackResult, check, check_budget, finish, frozen, gradient_step, predict
-from core.attacks.geometry import distances, norm_of, shortest_prefix
+from core.attacks.geometry import distances, linf_bounds, norm_of, shortest_prefix
 from core.attacks.losses import Goal
 from core.attacks.smallest import Smallest
 from core.attacks.swaps import swap
@@ -35,6 +35,7 @@ def jacobian_sparse(
     candidates: int = 16,
     prune: bool = True,
     swaps: bool = True,
+    cap: float = 1.0,
     budget: int | None = None,
     batch: int = BATCH,
     on_progress: Progress | None = None,
@@ -42,9 +43,9 @@ def jacobian_sparse(
     """Fool by changing as few features as greed finds; a feature is one colour of one pixel.
 
     Each step takes the gradient of the margin (to the currently best other class, or of the target), shortlists the
-    features by |J_j| u_j (u_j is the room to the end, 0 or 1, that lowers the margin), tries each of them in one
-    batch, and applies the one that leaves the lowest margin, even if that is no gain. Then pruning: while some change
-    can be put back without losing the success, put back the one whose loss leaves the image most fooled.
+    features by |J_j| u_j (u_j is the room to the end, 0, 1 or the cap, that lowers the margin), tries each of them in
+    one batch, and applies the one that leaves the lowest margin, even if that is no gain. Then pruning: while some
+    change can be put back without losing the success, put back the one whose loss leaves the image most fooled.
 
     Args:
         model: pixels to logits; left untouched.
@@ -55,6 +56,7 @@ def jacobian_sparse(
         candidates: features really tried each step, at least 1.
         prune: put back what is not needed.
         swaps: after pruning, exchange two changes for one other while that fools (see `swaps`); none without pruning.
+        cap: the most that any feature may change, in (0, 1].
         budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. It cuts the
             candidates as far as 10 changes need, then the changes; pruning and swaps end where they would go beyond.
         batch: images attacked side by side, and images in one forward pass.
@@ -63,7 +65,7 @@ def jacobian_sparse(
     Returns:
         Images fooled before come back unchanged; a failed image holds all its changes. `trace` with M = max_features
         (or the number of features, if that is less): `order` (N, M) int64, the features in the order of their change,
-        counted through (C, H, W), -1 after the last; `value` (N, M), what each became (0 or 1), NaN after the last;
+        counted through (C, H, W), -1 after the last; `value` (N, M), what each became, NaN after the last;
         `margin` (N, M + 1), before and after each change, positive until fooled, NaN after the last; `kept` (N, M)
         bool, the changes left by pruning, and their number `pruned_count` (N,) int64 (swaps, which come after, make
         other changes too: the image holds them, `order` does not); `linear_estimate` (N,) int64, the
@@ -76,6 +78,8 @@ def jacobian_sparse(
     for name, value in (("max_features", max_features), ("candidates", candidates), ("batch", batch)):
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, got {value}")
+    if not 0 < cap <= 1:
+        raise ValueError(f"cap: expected a number in (0, 1], got {cap}")
     check_budget(budget, 5)
     check(model, x, y, y_target=y_target)
     most, candidates = min(max_features, x[0].numel()), min(candidates, x[0].numel())
@@ -83,7 +87,7 @@ def jacobian_sparse(
         left = budget - 2  # the look at the image itself, the verification
         candidates = min(candidates, max(1, left // min(most, 10) - 2))
         most = min(most, left // (2 + candidates))
-    search = _Search.start(model, x, Goal.of(y, y_target), most, candidates, budget, batch)
+    search = _Search.start(model, x, Goal.of(y, y_target), most, candidates, cap, budget, batch)
 
     def report(done: int) -> None:
         if on_progress:
@@ -119,6 +123,8 @@ class _Search:
     x_adv: Tensor
     goal: Goal
     candidates: int
+    low: Tensor
+    high: Tensor
     budget: int | None
     batch: int
     logits: Tensor
@@ -129,7 +135,15 @@ class _Search:
 
     @classmethod
     def start(
-        cls, model: nn.Module, x: Tensor, goal: Goal, most: int, candidates: int, budget: int | None, batch: int
+        cls,
+        model: nn.Module,
+        x: Tensor,
+        goal: Goal,
+        most: int,
+        candidates: int,
+        cap: float,
+        budget: int | None,
+        batch: int,
     ) -> _Search:
         """Nothing changed yet."""
         count = torch.zeros_like(goal.label)
@@ -146,7 +160,10 @@ class _Search:
         fooled = torch.zeros_like(count, dtype=torch.bool)
         logits = x.new_zeros(len(x), 0)  # how many classes there are the first look tells
         passes = count.clone()
-        return cls(model, x, x.clone(), goal, candidates, budget, batch, logits, fooled, count, passes, trace)
+        low, high = linf_bounds(x, torch.full_like(x[:, 0, 0, 0], cap))
+        return cls(
+            model, x, x.clone(), goal, candidates, low, high, budget, batch, logits, fooled, count, passes, trace
+        )
 
     def look(self, rows: Tensor) -> Tensor:
         """Read the margins at the start; returns the rows that are not fooled yet."""
@@ -168,13 +185,14 @@ class _Search:
         self.backwards[rows] += 1
         now = self.x_adv[rows].flatten(1)
         slope = slope.flatten(1)
-        # to 0 where the margin rises with the feature, else to 1; a feature is changed once
-        gain = slope.abs() * torch.where(slope > 0, now, 1 - now)
+        # down where the margin rises with the feature, else up; a feature is changed once
+        ends = torch.where(slope > 0, self.low[rows].flatten(1), self.high[rows].flatten(1))
+        gain = slope * (now - ends)
         if step == 0:
             self.trace["linear_estimate"][rows] = shortest_prefix(gain, goal.margin(logits))[0]
         done = self.trace["order"][rows, :step]
         gain, feature = gain.scatter(1, done, -1).topk(self.candidates, dim=1)
-        end = (slope.gather(1, feature) <= 0).to(now.dtype)
+        end = ends.gather(1, feature)
 
         trials = now[:, None].repeat(1, self.candidates, 1)
         trials.scatter_(2, feature[:, :, None], end[:, :, None])
@@ -245,4 +263,4 @@ class _Search:
             batch=self.batch,
             on_progress=None,
         )
-        swap(found, rows, calls)
+        swap(found, rows, calls, self.low, self.high)

@@ -23,7 +23,9 @@ LEAST = 1e-5
 """A one-for-one exchange must lower the margin by this share: what is less may be rounding."""
 
 
-def swap(best: Smallest, rows: Tensor, calls: int | Tensor) -> None:
+def swap(
+    best: Smallest, rows: Tensor, calls: int | Tensor, low: Tensor | None = None, high: Tensor | None = None
+) -> None:
     """Exchange changes of the images that were fooled for fewer ones; never makes one worse.
 
     A round looks at the image without each of its changes and with each of a few new ones; what these real effects
@@ -32,9 +34,11 @@ def swap(best: Smallest, rows: Tensor, calls: int | Tensor) -> None:
     starts from there. It ends where no exchange helps.
 
     Args:
-        best: what was found, in l0; changed in place. Features that are changed are at 0 or 1, or stay as they are.
+        best: what was found, in l0; changed in place. A new change goes to the end of its feature's range.
         rows: the images.
         calls: the most forward and backward passes to spend on each image, one number or (n,); a round takes about 70.
+        low: (N, C, H, W) the lowest value of each feature; None: 0.
+        high: (N, C, H, W) the highest; None: 1.
     """
     left = torch.as_tensor(calls, device=rows.device).expand(len(rows))
     able = (best.size[rows] > 1) & (best.size[rows] < torch.inf)
@@ -47,17 +51,21 @@ def swap(best: Smallest, rows: Tensor, calls: int | Tensor) -> None:
         rows, point, left = rows[live], point[live], (left - price)[live]
         if not len(rows):
             return
-        point, better = _round(best, rows, point)
+        ends = [
+            torch.zeros_like(point) if low is None else low[rows],
+            torch.ones_like(point) if high is None else high[rows],
+        ]
+        point, better = _round(best, rows, point, *ends)
         rows, point, left = rows[better], point[better], left[better]
 
 
-def _round(best: Smallest, rows: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
+def _round(best: Smallest, rows: Tensor, point: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """One round; returns the images as they are after it, and which of them became better."""
     image, now = best.x[rows].flatten(1), point.flatten(1)
     changed = now != image
     _, slope, margin = best.step(rows, point, "margin")
     slope = slope.flatten(1)
-    end = (slope < 0).to(now.dtype)
+    end = torch.where(slope < 0, high.flatten(1), low.flatten(1))
     gain = torch.where(changed, 0, slope * (now - end))
     gain, new = gain.topk(min(ADDED, gain.shape[1]), dim=1)
     old, there = _places(changed)

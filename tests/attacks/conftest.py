@@ -127,6 +127,7 @@ ATTACKS: dict[str, Attack] = {
     "generator_strong": _smallest("generator_strong", rounds=30),
     "sparse": _sparse,
     "dense": _dense,
+    "frontier": _smallest("frontier", caps=(0.4, 1.0), candidates=4),
     "exhaustive": _smallest("exhaustive", pixels=2, levels=3, pairs=150),
     "jsma": _smallest("jsma", theta=0.5, gamma=1.0),
     **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},

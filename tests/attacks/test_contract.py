@@ -352,6 +352,7 @@ SHORT = {
     "simba": {"queries": 50},
     "hop_skip_jump": {"queries": 200},
     "exhaustive": {"levels": 5},
+    "frontier": {"caps": (0.5, 1.0)},
     "physical": {"steps": 10},
 }
 """Settings of methods that take long by default."""

@@ -5,8 +5,8 @@ gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, 
 blackbox    asking for answers only: Square, SimBA, HopSkipJump
 generator   exercise set 1, literal and strong
 enumeration trying everything: exhaustive
-jacobian    read off the Jacobian: sparse, dense
 sparse      few pixels, as in the literature: JSMA
+jacobian    read off the Jacobian: sparse, dense, count against cap
 physical    patterns on objects: glasses, patches
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
 """
@@ -22,7 +22,7 @@ from core.specs.methods.blackbox import HopSkipJump, SimBa, Square
 from core.specs.methods.enumeration import Exhaustive
 from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
-from core.specs.methods.jacobian import JacobianDense, JacobianSparse
+from core.specs.methods.jacobian import Frontier, JacobianDense, JacobianSparse
 from core.specs.methods.physical import Physical
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, Minimum, SigmaZero
 from core.specs.methods.sparse import Jsma
@@ -34,6 +34,7 @@ AnyMethod = Annotated[
     | GeneratorStrong
     | JacobianSparse
     | JacobianDense
+    | Frontier
     | Exhaustive
     | DeepFool
     | CarliniWagner
@@ -77,6 +78,7 @@ __all__ = [
     "Exhaustive",
     "Fgsm",
     "Fmn",
+    "Frontier",
     "GeneratorMethod",
     "GeneratorStrong",
     "HopSkipJump",

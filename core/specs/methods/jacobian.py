@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from core.specs.methods.base import Method, Norm
 
@@ -21,6 +21,30 @@ class JacobianSparse(Method):
     candidates: int = Field(16, ge=1, le=256, title="Shortlist", description="Changes really tried, each step.")
     prune: bool = Field(True, title="Prune", description="Put back every change that is not needed.")
     swaps: bool = Field(True, title="Swaps", description="Then exchange two changes for one other.")
+    cap: float = Field(1.0, gt=0, le=1, title="Cap ε", description="The most that any feature may change.")
+
+
+class Frontier(Method):
+    """Settings of the frontier of pixel count against the cap on each change."""
+
+    title: ClassVar[str] = "Count against cap"
+    help: ClassVar[str] = "The fewest pixels that fool, for each cap ε on the change of every one of them."
+    paper: ClassVar[str] = "Largest gains first, exact for linear models; re-linearised and greedy elsewhere"
+    norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    name: Literal["frontier"] = "frontier"
+    caps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
+        min_length=1,
+        max_length=50,
+        title="Caps ε",
+        description="The most that any feature may change, one after the other.",
+    )
+    candidates: int = Field(8, ge=0, le=256, title="Shortlist", description="Changes really tried each step; 0: none.")
+
+    @field_validator("caps")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(set(value)))
 
 
 class JacobianDense(Method):
