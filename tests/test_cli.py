@@ -104,6 +104,9 @@ def test_attack_command_takes_a_budget_and_8_bits(capsys: Capture, store_root: P
     made = call(capsys, "attack", "--attack", "pgd", "--eps", "0.05", "--budget", "30", *options)
     assert (made["budget"], made["eight_bit"]) == (30, True)
     assert made["mean_forwards"] + made["mean_backwards"] <= 30
+    few = ("--attack", "pgd", "--norm", "l0", "--model", model, "--eps", "0", "1", "2")
+    rows = call(capsys, "sweep", *few, "--n", "50")
+    assert rows[0]["accuracy"] > rows[1]["accuracy"] > rows[2]["accuracy"]
     least = call(capsys, "attack", "--attack", "minimum", "--norm", "linf", "--budget", "70", *options)
     assert least["mean_forwards"] + least["mean_backwards"] <= 73
     assert least["success_rate"] == 1

@@ -103,6 +103,11 @@ def remarks(models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
             f"change of ε may be as long as ε times {most}, so the same ε is a far smaller budget here: do not compare "
             "the heights of curves of different norms."
         )
+    if any(norm_of(curve.sweep.attack) == "l0" for curve in curves):
+        st.caption(
+            "In ℓ0, ε is the number of features that may change, by any amount: a ladder such as 0 2 5 10 20 says more "
+            "than one of small numbers, below 1 nothing may change, and its curve compares with no other norm's."
+        )
     if any(getattr(curve.sweep.attack, "clip", True) is False for curve in curves):
         st.caption(
             "Unclipped FGSM leaves [0, 1]: what it makes are no images (they are shown clipped), so its curve says "

@@ -8,8 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine import AttackResult, Streams
-from core.attacks.pgd import PGD_BATCH, Walk, check_step, walk
-from core.attacks.steps import Ball
+from core.attacks.pgd import PGD_BATCH, Walk, WalkNorm, check_step, walk
 from core.progress import Progress
 
 
@@ -19,7 +18,7 @@ def bim(
     y: Int[Tensor, " n"],
     *,
     eps: float | Tensor,
-    norm: Ball = "linf",
+    norm: WalkNorm = "linf",
     steps: int = 10,
     relative_step: float = 0.25,
     y_target: Int[Tensor, " n"] | None = None,
@@ -46,7 +45,7 @@ def mifgsm(
     y: Int[Tensor, " n"],
     *,
     eps: float | Tensor,
-    norm: Ball = "linf",
+    norm: WalkNorm = "linf",
     steps: int = 10,
     relative_step: float = 0.1,
     momentum: float = 1.0,

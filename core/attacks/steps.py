@@ -47,18 +47,38 @@ def nearest(
 def random_point(streams: Streams, x: Tensor, eps: Tensor, norm: str) -> Tensor:
     """A random image of ball and box, by the image's own stream.
 
-    Uniform in the linf or l2 ball and then moved into the box; in l1 the projection of normal noise onto both, which
-    changes few features, as the attacks in l1 do (a uniform point of a large l1 ball changes all of them, by nothing).
+    Uniform in the linf or l2 ball and then moved into the box; in l0 random features, each at an end; in l1 the
+    projection of normal noise onto both, which changes few features, as the attacks in l1 do (a uniform point of a
+    large l1 ball changes all of them, by nothing).
     """
     shape = tuple(x.shape[1:])
     if norm == "linf":
         return nearest(x + per_image(eps, x) * streams.uniform(-1, 1, shape, x.dtype), x, eps, norm)
+    if norm == "l0":
+        draw = streams.uniform(-1, 1, shape, x.dtype)
+        return fewest(draw, x, eps, min(int(eps.max()), x[0].numel()))
     noise = streams.normal(shape, x.dtype)
     if norm == "l2":
         length = torch.linalg.vector_norm(noise.flatten(1), dim=1)
         radius = eps * streams.uniform(0, 1, (), x.dtype) ** (1 / x[0].numel())
         noise = noise * per_image(radius / length, x)
     return nearest(x + noise, x, eps, norm)
+
+
+def fewest(
+    gradient: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"], most: int
+) -> Float[Tensor, "n c h w"]:
+    """The image of l0 ball and box that a linear function with this gradient is lowest at (MATHEMATICS section 1).
+
+    At most floor(eps) features, those with the best gains, go to the end, 0 or 1, that the gradient points away from;
+    a feature that gains nothing stays. `most` is the largest floor(eps), or the number of features if that is less.
+    """
+    end = (gradient < 0).to(x.dtype)
+    gain, order = (gradient * (x - end)).flatten(1).topk(most, dim=1)
+    rank = torch.arange(most, device=x.device)
+    kept = (rank < eps.floor()[:, None]) & (gain > 0)
+    chosen = torch.zeros_like(gradient.flatten(1), dtype=torch.bool).scatter(1, order, kept)
+    return torch.where(chosen.view_as(x), end, x)
 
 
 def step_against(

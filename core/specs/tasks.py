@@ -15,9 +15,9 @@ DEFAULT_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """The budgets of exercise set 5, in units of a pixel's range [0, 1]."""
 
 Eps = Annotated[float, Field(ge=0)]
-MAX_EPS: dict[str, float] = {"linf": 1.0, "l2": 100.0, "l1": 1000.0}
+MAX_EPS: dict[str, float] = {"linf": 1.0, "l2": 100.0, "l1": 1000.0, "l0": 150_528.0}
 """Largest budget by norm: a pixel's whole range for linf; for l2 more than the diagonal of any image here, for l1 more
-than any attack needs."""
+than any attack needs; for l0 every feature of the largest image here."""
 
 
 def _within_range(eps: tuple[float, ...], method: Method) -> None:
@@ -42,7 +42,9 @@ class AttackSpec(Spec):
 
     model: str = _MODEL
     attack: MethodField = Field(title="Attack", description="Method and its settings.")
-    eps: Eps | None = Field(None, title="ε", description="Budget; in [0, 1] for linf. Only for methods that need one.")
+    eps: Eps | None = Field(
+        None, title="ε", description="Budget; in [0, 1] for linf, features for l0. Only for methods that need one."
+    )
     indices: tuple[int, ...] | None = Field(
         None, title="Images", description="Test images, by their `index` in tables; else the first n that qualify."
     )
@@ -128,7 +130,7 @@ class SweepSpec(Spec):
 
     model: str = _MODEL
     attack: MethodField = Field(default_factory=Fgsm, title="Attack", description="Method and its settings.")
-    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf.")
+    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf, features for l0.")
     n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
     target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
     threshold: float = _THRESHOLD
@@ -153,7 +155,7 @@ class CompareSpec(Spec):
 
     models: tuple[str, ...] = Field(min_length=1, title="Models", description="Ids of saved models.")
     attacks: tuple[MethodField, ...] = Field((Fgsm(),), min_length=1, title="Attacks", description="Methods.")
-    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf.")
+    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf, features for l0.")
     n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
     target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
     seed: int = _SEED

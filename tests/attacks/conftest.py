@@ -44,7 +44,7 @@ TARGET_ONLY = ("generator",)
 """Attacks that only work towards a target."""
 
 
-USUAL_EPS = {"linf": 0.2, "l2": 1.2, "l1": 5.0}
+USUAL_EPS = {"linf": 0.2, "l2": 1.2, "l1": 5.0, "l0": 10}
 """Budgets that fool many digits."""
 
 
@@ -110,6 +110,7 @@ ATTACKS: dict[str, Attack] = {
     "pgd-linf": _pgd("linf"),
     "pgd-l2": _pgd("l2"),
     "pgd-l1": _pgd("l1"),
+    "pgd-l0": _pgd("l0"),
     "rfgsm": _budgeted("rfgsm", restarts=2),
     "bim": _budgeted("bim", random=False, steps=8),
     "mifgsm": _budgeted("mifgsm", random=False, steps=8, relative_step=0.2),

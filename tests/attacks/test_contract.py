@@ -25,11 +25,12 @@ BUDGETED = {
     **dict.fromkeys(("fgsm", "pgd-linf", "rfgsm", "bim", "mifgsm", "apgd-linf", "square-linf", "simba-linf"), "linf"),
     **dict.fromkeys(("pgd-l2", "apgd-l2", "square-l2", "simba-l2"), "l2"),
     **dict.fromkeys(("pgd-l1", "apgd-l1"), "l1"),
+    "pgd-l0": "l0",
 }
 """Attacks with a budget, and its norm."""
-USUAL_EPS = {"linf": 0.2, "l2": 1.2, "l1": 5.0}
+USUAL_EPS = {"linf": 0.2, "l2": 1.2, "l1": 5.0, "l0": 10}
 """The attacks' own budgets here, as in conftest."""
-LARGE_EPS = {"linf": 0.4, "l2": 3.0, "l1": 16.0}
+LARGE_EPS = {"linf": 0.4, "l2": 3.0, "l1": 16.0, "l0": 25}
 """Budgets with which nearly every image reaches any class."""
 ONE_STEP = ("fgsm", "rfgsm", "dense")
 """Attacks that trust one gradient, and often miss."""
@@ -157,6 +158,7 @@ def test_attack_stays_in_the_ball_to_the_last_bit(
     """Distances never exceed the float32 budget; after an 8-bit round trip linf is within half a level of it."""
     x, y = few
     norm = BUDGETED[name]
+    eps = 100 * eps if norm == "l0" else eps
     result = attack(net, x, y, eps=eps)
     assert (result.distance[norm] <= torch.tensor(eps)).all()
     assert result.distance[norm].max() > 0.7 * eps  # small steps stop where they fool
@@ -179,9 +181,10 @@ def test_attack_with_zero_budget_returns_the_image(name: str, attack: Attack, ne
 def test_attack_takes_a_budget_an_image(name: str, attack: Attack, net: nn.Module, few: Batch) -> None:
     """The same budget for each equals the scalar one; different budgets hold each for its image."""
     x, y = few
-    scalar, spread = attack(net, x, y, eps=0.1), attack(net, x, y, eps=torch.full((len(x),), 0.1))
+    unit = 100 if BUDGETED[name] == "l0" else 1
+    scalar, spread = (attack(net, x, y, eps=eps) for eps in (0.1 * unit, torch.full((len(x),), 0.1 * unit)))
     assert torch.equal(scalar.x_adv, spread.x_adv)
-    ladder = torch.linspace(0, 0.3, len(x))
+    ladder = torch.linspace(0, 0.3 * unit, len(x))
     mixed = attack(net, x, y, eps=ladder)
     assert (mixed.distance[BUDGETED[name]] <= ladder).all()
     assert torch.equal(mixed.x_adv[0], x[0])
@@ -304,7 +307,7 @@ def test_attack_works_on_a_scalar_network(
     mean = x[y == 1].mean(0) - x[y == 0].mean(0)
     model = scalar_linear(mean.flatten(), 0.0)
     model.threshold += model.score(x).median()
-    budget = {"eps": {"linf": 0.9, "l2": 4.0, "l1": 16.0}[BUDGETED[name]]} if name in BUDGETED else {}
+    budget = {"eps": {"linf": 0.9, "l2": 4.0, "l1": 16.0, "l0": 30}[BUDGETED[name]]} if name in BUDGETED else {}
     result = attack(model, x, y, **budget, **{key: 1 - y for key in targets})
     for label in (0, 1):
         assert result.success[y == label].float().mean() > (-1 if name in FEW_PIXELS else 0.8)

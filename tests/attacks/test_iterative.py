@@ -99,7 +99,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (bim, {"steps": 0}, "steps: expected at least 1, got 0"),
     (bim, {"relative_step": -1.0}, "relative_step: expected a positive number, got -1.0"),
     (mifgsm, {"momentum": -0.5}, "momentum: expected a number from 0 to 10, got -0.5"),
-    (mifgsm, {"norm": "l7"}, "norm: expected one of linf, l2, l1, got 'l7'"),
+    (mifgsm, {"norm": "l7"}, "norm: expected one of linf, l2, l1, l0, got 'l7'"),
     (rfgsm, {"offset": 1.0}, "offset: expected a number of 0 or more and below 1, got 1.0"),
     (rfgsm, {"restarts": 0}, "restarts: expected at least 1, got 0"),
 ]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import fgsm, pgd
+from core.attacks import fgsm, minimum, pgd
 from core.attacks.engine import Streams
 from core.attacks.losses import Goal
 
@@ -125,7 +125,7 @@ def test_pgd_random_start_belongs_to_the_image(net: nn.Module, few: Batch) -> No
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "steps": ({"steps": 0}, "steps: expected at least 1, got 0"),
     "restarts": ({"restarts": 0}, "restarts: expected at least 1, got 0"),
-    "norm": ({"norm": "l7"}, "norm: expected one of linf, l2, l1, got 'l7'"),
+    "norm": ({"norm": "l7"}, "norm: expected one of linf, l2, l1, l0, got 'l7'"),
     "loss": ({"loss": "hinge"}, "loss: expected one of ce, margin, dlr, got 'hinge'"),
     "relative_step": ({"relative_step": math.nan}, "relative_step: expected a positive number, got nan"),
     "eps": ({"eps": 2.0}, r"eps: expected finite budgets in \[0, 1\], got 2"),
@@ -145,3 +145,36 @@ def test_pgd_takes_l2_budgets_above_one(net: nn.Module, few: Batch) -> None:
     """An l2 distance may well be larger than a pixel's range."""
     result = pgd(net, *few, eps=3.0, norm="l2", steps=10)
     assert result.success.all()
+
+
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_pgd_in_l0_is_exact_on_linear_models(scalar_linear: Callable[..., nn.Module], count: int) -> None:
+    """One step from the image moves the best features to their ends: no image in the ball does better."""
+    generator = torch.Generator().manual_seed(3)
+    x, weight = torch.rand(30, 1, 6, 6, generator=generator), torch.randn(36, generator=generator)
+    model = scalar_linear(weight, -1e3)  # class 1 everywhere, out of reach, so that all of the ball is used
+    result = pgd(model, x, torch.ones(30, dtype=torch.int64), eps=count, norm="l0", steps=1, random_start=False)
+    flat = x.flatten(1)
+    best = torch.maximum(weight * flat, -weight * (1 - flat)).sort(1, descending=True).values[:, :count].sum(1)
+    torch.testing.assert_close(model.score(x) - model.score(result.x_adv), best, rtol=1e-4, atol=1e-4)
+    assert (result.distance["l0"] <= count).all()
+
+
+def test_pgd_in_l0_counts_features_rounded_down(net: nn.Module, few: Batch) -> None:
+    """3.9 features are three; less than one is none; more than there are is all; budgets differ by image."""
+    x, y = few
+    assert (pgd(net, x, y, eps=3.9, norm="l0").distance["l0"] <= 3).all()
+    assert torch.equal(pgd(net, x, y, eps=0.9, norm="l0").x_adv, x)
+    assert pgd(net, x, y, eps=1000, norm="l0").success.all()
+    ladder = torch.arange(len(x)) * 0.5
+    result = pgd(net, x, y, eps=ladder, norm="l0", restarts=2)
+    assert (result.distance["l0"] <= ladder.floor()).all()
+
+
+def test_pgd_in_l0_fools_what_long_searches_fool(net: nn.Module, digits: Batch) -> None:
+    """With 5 features it leaves hardly more standing than the best of several attacks on the smallest count."""
+    x, y = digits[0][1400:1500], digits[1][1400:1500]
+    least = minimum(net, x, y, norm="l0", budget=300)
+    few_enough = least.success & (least.distance["l0"] <= 5)
+    found = pgd(net, x, y, eps=5, norm="l0", restarts=5, steps=20)
+    assert found.success.sum() >= 0.95 * few_enough.sum()

@@ -30,15 +30,19 @@ class Pgd(Method):
     """Settings of PGD."""
 
     title: ClassVar[str] = "PGD"
-    help: ClassVar[str] = "Many small gradient steps, each projected back into the ε-ball; fooled images are dropped."
+    help: ClassVar[str] = "Many gradient steps, each projected back into the ε-ball; fooled images are dropped."
     paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     needs_eps: ClassVar[bool] = True
     name: Literal["pgd"] = "pgd"
-    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
+    norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(40, ge=1, le=10_000, title="Steps", description="Gradient steps a restart.")
     relative_step: float = Field(
-        1.0, gt=0, le=2, title="Step / ε", description="First step as a share of ε; it falls to a tenth of that."
+        1.0,
+        gt=0,
+        le=2,
+        title="Step / ε",
+        description="First step as a share of ε; it falls to a tenth of that. Not in ℓ0.",
     )
     restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random starts, on images not yet fooled.")
     random_start: bool = Field(True, title="Random start", description="Start at a random point of the ball.")
@@ -64,10 +68,10 @@ class Bim(Method):
     title: ClassVar[str] = "BIM"
     help: ClassVar[str] = "FGSM's step repeated with a constant length from the image itself; nothing is random."
     paper: ClassVar[str] = "Kurakin, Goodfellow, Bengio 2017, arXiv 1607.02533"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     needs_eps: ClassVar[bool] = True
     name: Literal["bim"] = "bim"
-    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
+    norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
     relative_step: float = Field(0.25, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
 
@@ -78,10 +82,10 @@ class MiFgsm(Method):
     title: ClassVar[str] = "MI-FGSM"
     help: ClassVar[str] = "BIM with momentum: steps along a running sum of gradients, which transfer better to others."
     paper: ClassVar[str] = "Dong et al. 2018, arXiv 1710.06081"
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     needs_eps: ClassVar[bool] = True
     name: Literal["mifgsm"] = "mifgsm"
-    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
+    norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
     relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
     momentum: float = Field(1.0, ge=0, le=10, title="Momentum", description="Share of the running sum that is kept.")
