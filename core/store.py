@@ -34,7 +34,18 @@ import numpy as np
 import pandas as pd
 
 from core import __version__, files
-from core.specs import FORMAT, TASKS, AttackSpec, CompareSpec, SweepSpec, Task, TrainSpec, dump_task, load_task
+from core.specs import (
+    FORMAT,
+    TASKS,
+    AttackSpec,
+    CompareSpec,
+    SweepSpec,
+    Task,
+    TrainSpec,
+    UniversalSpec,
+    dump_task,
+    load_task,
+)
 
 CARD = "card.json"
 SET_ASIDE = "set_aside"
@@ -133,7 +144,7 @@ def _checked_id(name: str, field_name: str) -> str:
 
 def resolve(spec: Task, root: Path) -> Task:
     """The same spec with the full ids of the models that it names. Raises ValueError on an unknown one."""
-    if isinstance(spec, AttackSpec | SweepSpec):
+    if isinstance(spec, AttackSpec | SweepSpec | UniversalSpec):
         return spec.model_copy(update={"model": open_model(spec.model, root).id})
     if isinstance(spec, CompareSpec):
         return spec.model_copy(update={"models": tuple(open_model(model, root).id for model in spec.models)})
@@ -389,7 +400,7 @@ def write(
             there = find(spec, root)
             if there is not None:
                 return there
-        if isinstance(spec, AttackSpec | SweepSpec):
+        if isinstance(spec, AttackSpec | SweepSpec | UniversalSpec):
             if not (root / spec.model / CARD).is_file():
                 raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
             folder.parent.mkdir(exist_ok=True)

@@ -176,6 +176,8 @@ def describe(task: specs.Task) -> tuple[str, str]:
         return task.attack.title, task.model
     if isinstance(task, specs.SweepSpec):
         return f"Sweep, {task.attack.title}", task.model
+    if isinstance(task, specs.UniversalSpec):
+        return task.method.title, task.model
     return "Compare", f"{len(task.models)} models"
 
 

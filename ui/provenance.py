@@ -65,7 +65,7 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
         recipe = f"{controls.say(spec.network)}, {how} training, {epochs}"
         n = metrics.get("test_n")
         return line(model=artifact, more=f"{recipe} · {created}" if created else recipe, seed=spec.seed, n=n)
-    method: Any = getattr(spec, "attack", None)
+    method: Any = getattr(spec, "attack", None) or getattr(spec, "method", None)
     settings: Any = method
     norm = getattr(settings, "norm", None) or (method.norms[0] if method is not None else None)
     return line(

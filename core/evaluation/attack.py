@@ -119,24 +119,34 @@ def select_images(spec: AttackSpec, model: nn.Module, data: Dataset) -> Split:
         if unknown:
             raise ValueError(f"indices: expected numbers of test images, as in a table's `index`, got {unknown[0]}")
         return data.test.take(torch.tensor([place[index] for index in spec.indices]))
-    ordered = first_of_test(data, len(data.test))
+    sources = None if spec.source is None else (spec.source,)
+    return first_right(model, first_of_test(data, len(data.test)), spec.n, sources, spec.target)
+
+
+def first_right(
+    model: nn.Module, ordered: Split, n: int, sources: tuple[int, ...] | None = None, target: str | int = "any"
+) -> Split:
+    """The first n images that the model reads correctly: of the source classes if any, and none of the target class.
+
+    Raises ValueError when nothing qualifies.
+    """
     wanted = torch.ones(len(ordered), dtype=torch.bool)
-    if spec.source is not None:
-        wanted &= ordered.y == spec.source
-    if isinstance(spec.target, int):
-        wanted &= ordered.y != spec.target
+    if sources is not None:
+        wanted &= torch.isin(ordered.y, torch.tensor(sources))
+    if isinstance(target, int):
+        wanted &= ordered.y != target
     ordered = ordered.take(wanted)
     # a share of the images is nearly always enough; the whole set is looked at only when it is not
-    for limit in (spec.n + spec.n // 2 + 100, len(ordered)):
+    for limit in (n + n // 2 + 100, len(ordered)):
         candidates = ordered.take(torch.arange(min(limit, len(ordered))))
         if not len(candidates):
             break
         correct = logits_of(model, candidates.x).argmax(dim=1).cpu() == candidates.y
-        if int(correct.sum()) >= spec.n or limit >= len(ordered):
+        if int(correct.sum()) >= n or limit >= len(ordered):
             break
     if not len(candidates) or not correct.any():
         raise ValueError("n: expected at least one correctly classified image to attack, there is none")
-    return candidates.take(correct.nonzero()[: spec.n, 0])
+    return candidates.take(correct.nonzero()[:n, 0])
 
 
 def _rows_and_targets(spec: AttackSpec, images: Split, classes: int) -> tuple[Tensor, Tensor]:

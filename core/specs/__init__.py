@@ -10,7 +10,7 @@ torch, so that pages and the command line can draw their controls at once.
     training    networks, optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
-    tasks       what can be run: train, attack, sweep, compare
+    tasks       what can be run: train, attack, sweep, compare, universal
 """
 
 from core.specs.base import FORMAT, Spec, explain
@@ -18,6 +18,7 @@ from core.specs.data import DATASETS, DatasetInfo, DatasetName, DataSpec
 from core.specs.masks import SHAPES, AnyMask, Cells, Eyeglasses, MaskField, Patch
 from core.specs.methods import (
     METHODS,
+    UNIVERSAL_METHODS,
     AnyMethod,
     Apgd,
     Bim,
@@ -45,6 +46,10 @@ from core.specs.methods import (
     SigmaZero,
     SimBa,
     Square,
+    Uap,
+    UniversalGradient,
+    UniversalLp,
+    UniversalMethod,
 )
 from core.specs.recipes import (
     RECIPES,
@@ -67,6 +72,7 @@ from core.specs.tasks import (
     Eps,
     SweepSpec,
     Task,
+    UniversalSpec,
     dump_task,
     load_task,
     task_name,
@@ -93,6 +99,7 @@ __all__ = [
     "SHAPES",
     "SWEEPABLE",
     "TASKS",
+    "UNIVERSAL_METHODS",
     "AnyMask",
     "AnyMethod",
     "Apgd",
@@ -144,6 +151,11 @@ __all__ = [
     "Task",
     "TradesRecipe",
     "TrainSpec",
+    "Uap",
+    "UniversalGradient",
+    "UniversalLp",
+    "UniversalMethod",
+    "UniversalSpec",
     "dump_task",
     "explain",
     "load_task",

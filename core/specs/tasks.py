@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from core.specs.base import Spec
 from core.specs.masks import MaskField
-from core.specs.methods import METHODS, Fgsm, Method, MethodField
+from core.specs.methods import METHODS, UNIVERSAL_METHODS, Fgsm, Method, MethodField, UniversalField, UniversalGradient
 from core.specs.training import TrainSpec
 
 DEFAULT_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -187,8 +187,79 @@ class CompareSpec(Spec):
         return "compare"
 
 
-Task = TrainSpec | AttackSpec | SweepSpec | CompareSpec
-TASKS: dict[str, type[Task]] = {"train": TrainSpec, "attack": AttackSpec, "sweep": SweepSpec, "compare": CompareSpec}
+class UniversalSpec(Spec):
+    """One perturbation made from training images of one model, and measured on test images that it never saw."""
+
+    model: str = _MODEL
+    method: UniversalField = Field(
+        default_factory=UniversalGradient, title="Method", description="How it is made, and its settings."
+    )
+    eps: Eps | None = Field(None, title="ε", description="Budget; in [0, 1] for linf. Not for lp, which finds it.")
+    n: int = Field(
+        title="Images (n)",
+        ge=1,
+        description="Made from the first n training images that qualify. Empty: 1,000; uap 300; lp 20.",
+    )
+    held_out: int = Field(
+        1000, ge=1, le=100_000, title="Held out", description="Measured on the first so many test images that qualify."
+    )
+    source: tuple[int, ...] | None = Field(
+        None, title="Of classes", description="Only images of these classes; empty: of all."
+    )
+    target: Literal["any"] | int = Field("any", title="Target class", description="A class, or 'any' wrong one.")
+    mask: MaskField = Field(
+        None,
+        title="Mask",
+        description="Pixels that may change: none (all may), eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5.",
+    )
+    threshold: float = _THRESHOLD
+    seed: int = _SEED
+
+    @model_validator(mode="before")
+    @classmethod
+    def _images_of_the_method(cls, body: Any) -> Any:
+        if not isinstance(body, dict) or body.get("n") is not None:
+            return body
+        method = body.get("method", "gradient")
+        name = method.get("name") if isinstance(method, dict) else getattr(method, "name", method)
+        return {**body, "n": UNIVERSAL_METHODS[name].images if name in UNIVERSAL_METHODS else 1}
+
+    @field_validator("source")
+    @classmethod
+    def _distinct_classes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or min(value) < 0 or len(set(value)) != len(value)):
+            raise ValueError("expected different classes of 0 or more")
+        return None if value is None else tuple(sorted(value))
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        if self.method.needs_eps and self.eps is None:
+            raise ValueError(f"eps: {self.method.name} needs a budget, got none")
+        if not self.method.needs_eps and self.eps is not None:
+            raise ValueError(f"eps: {self.method.name} finds its own size and takes no budget, got {self.eps:g}")
+        if self.eps is not None:
+            _within_range((self.eps,), self.method)
+        if self.n > self.method.most_images:
+            raise ValueError(f"n: expected at most {self.method.most_images} for {self.method.name}, got {self.n}")
+        if isinstance(self.target, int) and self.target < 0:
+            raise ValueError(f"target: expected a class number of 0 or more, or 'any', got {self.target}")
+        if self.source == (self.target,):
+            raise ValueError(f"target: expected another class than the images', got {self.target}")
+        return self
+
+    def slug(self) -> str:
+        """Such as `universal-gradient`."""
+        return f"universal-{self.method.name}"
+
+
+Task = TrainSpec | AttackSpec | SweepSpec | CompareSpec | UniversalSpec
+TASKS: dict[str, type[Task]] = {
+    "train": TrainSpec,
+    "attack": AttackSpec,
+    "sweep": SweepSpec,
+    "compare": CompareSpec,
+    "universal": UniversalSpec,
+}
 """What can be run, by the name of its command."""
 
 

@@ -9,6 +9,7 @@ sparse      few pixels, as in the literature: JSMA
 jacobian    read off the Jacobian: sparse, dense, count against cap
 physical    patterns on objects: glasses, patches
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
+universal   one perturbation for many images: gradient steps, UAP, linear programme; a task of their own
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ from core.specs.methods.jacobian import Frontier, JacobianDense, JacobianSparse
 from core.specs.methods.physical import Physical
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, Minimum, SigmaZero
 from core.specs.methods.sparse import Jsma
+from core.specs.methods.universal import (
+    UNIVERSAL_METHODS,
+    Uap,
+    UniversalField,
+    UniversalGradient,
+    UniversalLp,
+    UniversalMethod,
+)
 
 AnyMethod = Annotated[
     Fgsm
@@ -69,6 +78,7 @@ MethodField = Annotated[AnyMethod, BeforeValidator(_method_from_name)]
 
 __all__ = [
     "METHODS",
+    "UNIVERSAL_METHODS",
     "AnyMethod",
     "Apgd",
     "Bim",
@@ -96,4 +106,9 @@ __all__ = [
     "SigmaZero",
     "SimBa",
     "Square",
+    "Uap",
+    "UniversalField",
+    "UniversalGradient",
+    "UniversalLp",
+    "UniversalMethod",
 ]

@@ -1,0 +1,95 @@
+"""One perturbation for many images: what makes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from core.specs.methods.base import Method, Norm
+
+
+class UniversalMethod(Method):
+    """Base of the methods that make one perturbation for many images."""
+
+    images: ClassVar[int] = 1000
+    """Images that a perturbation is made from, unless told otherwise."""
+    most_images: ClassVar[int] = 100_000
+
+
+class UniversalGradient(UniversalMethod):
+    """Settings of mini-batch steps on one shared perturbation."""
+
+    title: ClassVar[str] = "Universal, gradient steps"
+    help: ClassVar[str] = "Mini-batch steps on one shared perturbation; images that are fooled add nothing."
+    paper: ClassVar[str] = "Shafahi et al. 2020, arXiv 1811.11304"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    needs_eps: ClassVar[bool] = True
+    name: Literal["gradient"] = "gradient"
+    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Of the perturbation before clipping.")
+    epochs: int = Field(10, ge=1, le=1000, title="Epochs", description="Times that each image is seen.")
+    minibatch: int = Field(64, ge=1, le=10_000, title="Mini-batch", description="Images a step.")
+    kappa: float = Field(
+        5.0, ge=0, le=1000, title="Margin κ", description="In logits: an image fooled by more than this adds nothing."
+    )
+    validation: float = Field(
+        0.2, ge=0, le=0.9, title="Validation part", description="Share of the images that only choose the best epoch."
+    )
+
+
+class Uap(UniversalMethod):
+    """Settings of the classical universal adversarial perturbation."""
+
+    title: ClassVar[str] = "UAP"
+    help: ClassVar[str] = "Image after image, what DeepFool needs at the perturbed point is added and projected."
+    paper: ClassVar[str] = "Moosavi-Dezfooli et al. 2017, arXiv 1610.08401, algorithm 1"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    needs_eps: ClassVar[bool] = True
+    images: ClassVar[int] = 300
+    name: Literal["uap"] = "uap"
+    norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Of the perturbation before clipping.")
+    epochs: int = Field(2, ge=1, le=100, title="Epochs", description="Times through the images, at most.")
+    rate: float = Field(1.0, gt=0, le=1, title="Stop at", description="Share of images fooled that ends the search.")
+    steps: int = Field(20, ge=1, le=1000, title="DeepFool steps", description="At most, for one image at one time.")
+    together: int = Field(
+        16, ge=1, le=1000, title="Together", description="Images whose DeepFool starts from the same point; 1: literal."
+    )
+
+
+class UniversalLp(UniversalMethod):
+    """Settings of the linear programme."""
+
+    title: ClassVar[str] = "Linear programme"
+    help: ClassVar[str] = (
+        "The smallest ε for a whole set of images, with a lower bound, and which images contradict each other if there "
+        "is none."
+    )
+    paper: ClassVar[str] = "Linear programming duality; the set S of exercise set 2"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    images: ClassVar[int] = 20
+    most_images: ClassVar[int] = 200
+    name: Literal["lp"] = "lp"
+    boxed: bool = Field(True, title="Valid images", description="The sums stay in [0, 1] without clipping.")
+    clipped: bool = Field(
+        True,
+        title="Try clipping",
+        description="Where no sum fools all, look for one with images clipped to [0, 1].",
+    )
+    kappa: float = Field(0.01, ge=0, le=1000, title="Margin κ", description="In logits, by which each image is fooled.")
+    rounds: int = Field(30, ge=1, le=1000, title="Programmes", description="At most, each set up where the last led.")
+
+
+AnyUniversal = Annotated[UniversalGradient | Uap | UniversalLp, Field(discriminator="name")]
+UNIVERSAL_METHODS: dict[str, type[UniversalMethod]] = {"gradient": UniversalGradient, "uap": Uap, "lp": UniversalLp}
+"""Every way to a universal perturbation by its name."""
+
+
+def _from_name(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in UNIVERSAL_METHODS:
+            raise ValueError(f"expected one of {', '.join(UNIVERSAL_METHODS)}")
+        return {"name": value}
+    return value
+
+
+UniversalField = Annotated[AnyUniversal, BeforeValidator(_from_name)]
