@@ -1,4 +1,4 @@
-"""The command line, made from the specs: `python -m core {train, models, attack, sweep, compare} --help`.
+"""The command line, made from the specs: `python -m core {train, models, attack, sweep, compare, universal} --help`.
 
 Flags are the specs' fields. Results go to standard output (`--json`: as JSON), progress and errors to standard error;
 exit status 0, or 2 for a request that is refused, or 1 for one that fails.
@@ -26,12 +26,15 @@ from core.specs import (
     PRESETS,
     RECIPES,
     TASKS,
+    UNIVERSAL_METHODS,
     AttackSpec,
     CompareSpec,
     DataSpec,
     Spec,
     SweepSpec,
+    Task,
     TrainSpec,
+    UniversalSpec,
     explain,
     preset,
 )
@@ -42,6 +45,7 @@ _SUMMARIES = {
     "attack": "attack images of a model and keep what was made",
     "sweep": "accuracy and confidence of a model against ε",
     "compare": "several models under several attacks, as one table",
+    "universal": "one perturbation for many images, measured on images that it was not made from",
 }
 
 
@@ -89,9 +93,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             _add_fields(command, TrainSpec, leave_out=("data", "recipe"))
             _add_choice(command, "recipe", RECIPES, "standard", arguments)
         elif name != "models":
-            method = None if name == "compare" else _named("attack", METHODS, "fgsm", arguments)
+            method = None if name in ("compare", "universal") else _named("attack", METHODS, "fgsm", arguments)
             own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
-            _add_fields(command, TASKS[name], leave_out=("attack", "attacks", *own))
+            _add_fields(command, TASKS[name], leave_out=("attack", "attacks", "method", *own))
             _add_attack_flags(command, name, arguments)
     return parser
 
@@ -101,8 +105,10 @@ def _add_attack_flags(command: argparse.ArgumentParser, name: str, arguments: Se
         command.add_argument(
             "--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {', '.join(METHODS)}"
         )
-        return
-    _add_choice(command, "attack", METHODS, "fgsm", arguments)
+    elif name == "universal":
+        _add_choice(command, "method", UNIVERSAL_METHODS, "gradient", arguments)
+    else:
+        _add_choice(command, "attack", METHODS, "fgsm", arguments)
 
 
 def _add_choice(
@@ -165,6 +171,9 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
     elif command == "compare":
         options["attacks"] = [_method(text) for text in options.get("attacks", ["fgsm"])]
         _compare(CompareSpec.model_validate(options), as_json)
+    elif command == "universal":
+        options["method"] = _chosen(options, "method", UNIVERSAL_METHODS, "gradient")
+        _universal(UniversalSpec.model_validate(options), as_json)
     else:
         options["attack"] = _chosen(options, "attack", METHODS, "fgsm")
         if command == "attack":
@@ -223,7 +232,7 @@ class _Line:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _artifacts(spec: TrainSpec | AttackSpec | SweepSpec | CompareSpec) -> list[store.Artifact]:
+def _artifacts(spec: Task) -> list[store.Artifact]:
     from core import jobs
 
     line = _Line()
@@ -277,6 +286,23 @@ def _sweep(spec: SweepSpec, as_json: bool) -> None:
     (artifact,) = _artifacts(spec)
     named = {"model": artifact.folder.parents[1].name, "attack": spec.attack.slug(), "seed": spec.seed}
     _show([{**named, **row} for row in artifact.card["rows"]], as_json)
+
+
+def _universal(spec: UniversalSpec, as_json: bool) -> None:
+    (artifact,) = _artifacts(spec)
+    _show(
+        {
+            "model": artifact.folder.parents[1].name,
+            "method": spec.method.slug(),
+            "eps": spec.eps,
+            "target": spec.target,
+            "seed": spec.seed,
+            **artifact.card["metrics"],
+            **artifact.card.get("lp", {}),
+            "result": str(artifact.folder),
+        },
+        as_json,
+    )
 
 
 def _compare(spec: CompareSpec, as_json: bool) -> None:

@@ -41,6 +41,12 @@ def test_train_sweep_attack_compare_and_list(capsys: Capture, store_root: Path) 
     assert attacked["n"] == 10
     assert 0 <= attacked["success_rate"] <= 1
 
+    shared = call(
+        capsys, "universal", "--model", model, "--method", "gradient", "--eps", "0.3", "--n", "60", "--held-out", "40"
+    )
+    assert shared["n"] == 40
+    assert shared["low"] <= shared["fooling_rate"] <= shared["high"]
+
     table = call(
         capsys, "compare", "--models", model, "--attacks", "fgsm", "pgd:steps=3", "--eps", "0", "0.1", "--n", "30"
     )
@@ -74,6 +80,8 @@ def test_tables_for_people(capsys: Capture) -> None:
             "budget: fgsm has a fixed cost and takes none, got 9",
         ),
         (["attack", "--model", "x", "--attack", "pgd", "--eps", "0.1", "--budget", "0"], "budget: expected"),
+        (["universal", "--model", "x", "--method", "magic"], "method: expected one of gradient, uap, lp"),
+        (["universal", "--model", "x"], "eps: gradient needs a budget"),
         (["compare", "--models", "x", "--attacks", "magic"], "attacks: expected one of fgsm"),
         (["compare", "--models", "x", "--attacks", "pgd:legs=4"], "legs"),
         (["train", "--dataset", "folder", "--folder", "/nowhere/at/all"], "existing folder of images"),

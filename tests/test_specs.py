@@ -9,13 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from core import specs
-from core.specs import AttackSpec, CompareSpec, DataSpec, SweepSpec, TrainSpec, explain
+from core.specs import AttackSpec, CompareSpec, DataSpec, SweepSpec, TrainSpec, UniversalSpec, explain
 
 EXAMPLES: list[specs.Task] = [
     TrainSpec(data=DataSpec(dataset="mnist", classes=(4, 9)), network="mlp", scalar=True),
     AttackSpec(model="m", attack="generator", target="all", indices=(3, 1)),
     SweepSpec(model="m", attack={"name": "pgd", "norm": "l2"}, eps=(0.1, 0)),
     CompareSpec(models=("a", "b"), attacks=("fgsm", {"name": "pgd", "steps": 5})),
+    UniversalSpec(model="m", method="lp", source=(9, 4)),
 ]
 
 
@@ -49,6 +50,12 @@ def test_slug_is_readable() -> None:
 
 
 REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
+    (UniversalSpec, {"model": "m"}, "eps", "gradient needs a budget, got none"),
+    (UniversalSpec, {"model": "m", "eps": 1.5}, "eps", "at most 1 for gradient in linf, got 1.5"),
+    (UniversalSpec, {"model": "m", "method": "lp", "eps": 0.1}, "eps", "takes no budget, got 0.1"),
+    (UniversalSpec, {"model": "m", "method": "lp", "n": 500}, "n", "expected at most 200 for lp, got 500"),
+    (UniversalSpec, {"model": "m", "method": "x"}, "method", "expected one of gradient, uap, lp"),
+    (UniversalSpec, {"model": "m", "method": "lp", "source": (3,), "target": 3}, "target", "another class"),
     (SweepSpec, {"model": "m", "eps": [1.5]}, "eps", "expected at most 1 for fgsm in linf, got 1.5"),
     (SweepSpec, {"model": "m", "eps": [101], "attack": {"name": "pgd", "norm": "l2"}}, "eps", "at most 100 for pgd"),
     (AttackSpec, {"model": "m", "attack": "pgd", "eps": 1.5}, "eps", "expected at most 1 for pgd in linf, got 1.5"),
@@ -158,3 +165,11 @@ def test_presets_are_valid(name: str) -> None:
     """Every preset is a TrainSpec and has a title."""
     TrainSpec(**specs.PRESETS[name])
     assert specs.PRESET_TITLES[name]
+
+
+def test_universal_images_by_method() -> None:
+    """How many images a universal perturbation is made from hangs on the method, unless told; classes are a set."""
+    for method, eps, images in (("gradient", 0.1, 1000), ("uap", 0.1, 300), ("lp", None, 20)):
+        assert UniversalSpec(model="m", method=method, eps=eps).n == images
+    assert UniversalSpec(model="m", method={"name": "lp"}, n=None) == UniversalSpec(model="m", method="lp", n=20)
+    assert UniversalSpec(model="m", method="lp", source=(9, 4)).source == (4, 9)
