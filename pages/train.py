@@ -11,7 +11,8 @@ from ui import controls, guard, model_views, sources, warm
 from ui import jobs as job_panel
 
 PAGE = "train"
-OPTIMISER = ("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "init", "seed")
+OPTIMISER = ("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "init")
+OPTIMISER += ("augment", "average", "seed")
 
 
 def start_data() -> str:

@@ -41,6 +41,8 @@ CHOICES: dict[str, str] = {
     "l0": "ℓ0",
     "ce": "cross-entropy",
     "mse": "squared error",
+    "crop_flip": "crop, flip",
+    "crop_flip_cutout": "crop, flip, cutout",
 }
 """How the names in specs are written for people; a name that is not here is shown as it is."""
 

@@ -50,7 +50,7 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
 
 SETTINGS = (
     *("network", "scalar", "epochs", "batch_size", "optimizer", "lr", "momentum"),
-    *("weight_decay", "schedule", "init", "seed"),
+    *("weight_decay", "schedule", "init", "augment", "average", "seed"),
 )
 """Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 

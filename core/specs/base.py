@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -16,10 +17,18 @@ class Spec(BaseModel):
     """Base of every description: frozen, no unknown fields, no NaN or infinity, JSON both ways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    LATER: ClassVar[tuple[str, ...]] = ()
+    """Fields that came after the first artifacts were made: left out of the key at their default, so that what was made
+    before is still found."""
+
+    def body(self) -> dict[str, Any]:
+        """The fields, ready for JSON: what cards hold and keys are made from."""
+        old = {name for name in self.LATER if getattr(self, name) == type(self).model_fields[name].get_default()}
+        return self.model_dump(mode="json", exclude=old)
 
     def canonical(self) -> str:
         """The spec as JSON with sorted keys: equal specs give equal text on every machine."""
-        body = {"format": FORMAT, "spec": type(self).__name__, **self.model_dump(mode="json")}
+        body = {"format": FORMAT, "spec": type(self).__name__, **self.body()}
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
     def key(self) -> str:

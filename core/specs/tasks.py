@@ -270,7 +270,7 @@ def task_name(spec: Spec) -> str:
 
 def dump_task(spec: Task) -> dict[str, Any]:
     """`{"task": name, "spec": {...}}`, ready for JSON."""
-    return {"task": task_name(spec), "spec": spec.model_dump(mode="json")}
+    return {"task": task_name(spec), "spec": spec.body()}
 
 
 def load_task(body: dict[str, Any]) -> Task:

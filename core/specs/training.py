@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,7 +43,21 @@ class TrainSpec(Spec):
     init: Literal["default", "gaussian"] = Field(
         "default", title="Initial weights", description="PyTorch's own, or N(0, 0.01²) with zero biases (set 3)."
     )
+    augment: Literal["none", "crop_flip", "crop_flip_cutout"] = Field(
+        "none", title="Augmentation", description="Random crops and flips of each image, and a square cut out of it."
+    )
+    average: float = Field(
+        0.0, ge=0, lt=1, title="Weight averaging", description="Decay of the running mean of the weights; 0: none."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same machine: same weights.")
+
+    LATER: ClassVar[tuple[str, ...]] = ("augment", "average")
+
+    @model_validator(mode="after")
+    def _moved_images_stay_where_they_are(self) -> Self:
+        if self.augment != "none" and getattr(self.recipe, "remade", "batch") == "epoch":
+            raise ValueError(f"augment: expected none where images are remade once an epoch, got {self.augment!r}")
+        return self
 
     @model_validator(mode="after")
     def _scalar_needs_two_classes(self) -> Self:

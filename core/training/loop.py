@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from core.attacks import Streams, fgsm, pgd
 from core.data import Dataset, Split, to_float
 from core.networks import build, centre_of, logits_of
 from core.progress import Progress
 from core.specs import DATASETS, TrainSpec
+from core.training.augmentation import augmented
 from core.training.recipes import BatchLoss, batch_loss, ramp
 
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch
@@ -150,6 +152,7 @@ class _Loop:
         self.loss = batch_loss(spec.recipe)
         self.eps = getattr(spec.recipe, "eps", 0.0)
         self.optimizer = make_optimizer(spec, model)
+        self.averaged = None if spec.average == 0 else _average(model, spec.average)
         self.precision = mixed_precision(device)
         self.generator = torch.Generator().manual_seed(spec.seed)
         self.total_steps = spec.epochs * math.ceil(len(self.train_split) / spec.batch_size) * self.loss.replays
@@ -168,7 +171,7 @@ class _Loop:
             epoch_start = time.perf_counter()
             loss, accuracy, lr = self._epoch()
             training_seconds += time.perf_counter() - epoch_start
-            validation_loss, validation_accuracy = _measure(self.model, self.validation)
+            validation_loss, validation_accuracy = _measure(self.judged, self.validation)
             row = {
                 "epoch": epoch,
                 "loss": loss,
@@ -188,11 +191,12 @@ class _Loop:
             history.append(row)
             rank = (row.get("robust_accuracy", validation_accuracy), validation_accuracy, -validation_loss)
             if overfitted and best_state:
-                self.model.load_state_dict(best_state)
+                for network in (self.model, self.judged):
+                    network.load_state_dict(best_state)
                 self.loss.strengthen()
             elif (settled and rank > best) or not best_state:
                 best, best_epoch = rank if settled else (-1.0,), epoch
-                best_state = {name: value.clone() for name, value in self.model.state_dict().items()}
+                best_state = {name: value.clone() for name, value in self.judged.state_dict().items()}
             self._report(**row)
         self.model.load_state_dict(best_state)
         return Trained(
@@ -207,13 +211,18 @@ class _Loop:
         """The recipe's budget at this point of the training."""
         return ramp(self.eps, getattr(self.spec.recipe, "warmup", 0.0), self.step / self.total_steps)
 
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is measured and kept: with averaged weights, if they are averaged."""
+        return self.model if self.averaged is None else self.averaged.module
+
     def _watch(self) -> dict[str, float]:
         """Accuracy under many steps and under one, on the same validation images every epoch."""
         part = Split(*(values[:WATCHED] for values in (self.validation.x, self.validation.y, self.validation.index)))
         x, streams = to_float(part.x), Streams.of(self.spec.seed, torch.arange(len(part), device=part.y.device))
         eps = self.eps_now()
-        many = pgd(self.model, x, part.y, eps=eps, steps=WATCH_STEPS, relative_step=0.25, streams=streams)
-        one = fgsm(self.model, x, part.y, eps=eps)
+        many = pgd(self.judged, x, part.y, eps=eps, steps=WATCH_STEPS, relative_step=0.25, streams=streams)
+        one = fgsm(self.judged, x, part.y, eps=eps)
         return {
             "eps": eps,
             "robust_accuracy": 1 - many.success.float().mean().item(),
@@ -228,11 +237,14 @@ class _Loop:
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         lr = self.spec.lr
         for x, y, rows in batches(self.train_split, self.spec.batch_size, self.generator, self.device):
+            x = augmented(x, self.spec.augment)
             for _ in range(self.loss.replays):
                 lr = self._set_lr()
                 done = self.step / self.total_steps
                 loss, logits = train_step(self.model, self.optimizer, self.loss, self.precision, x, y, rows, done)
                 self.step += 1
+                if self.averaged is not None:
+                    self.averaged.update_parameters(self.model)
             total_loss += loss.detach() * len(y)
             correct += (logits.detach().argmax(dim=1) == y).sum()
             self.seen += len(y)
@@ -259,6 +271,16 @@ class _Loop:
         self.reported = time.perf_counter()
         if self.on_progress:
             self.on_progress(self.seen, self.total_images, phase="training", **metrics)
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """The running mean of weights and buffers, w ← decay·w + (1 − decay)·new; the decay rises to its value at first."""
+
+    def mean(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        return torch.lerp(old, new, 1 - now) if old.is_floating_point() else new
+
+    return AveragedModel(model, avg_fn=mean, use_buffers=True)
 
 
 def learning_rate(spec: TrainSpec, progress: float) -> float:
