@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -72,6 +72,8 @@ class AttackSpec(Spec):
     )
     threshold: float = _THRESHOLD
     seed: int = _SEED
+
+    LATER: ClassVar[tuple[str, ...]] = ("mask", "budget", "eight_bit")
 
     @field_validator("indices")
     @classmethod
