@@ -25,6 +25,7 @@
     swaps        fewer features by exchanging two changes for one other
     jsma         pairs of features by their saliency; l0
     frontier     how few features against the cap on each change
+    sparse_rs    random search over few pixels, without gradients; l0
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
     deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2
@@ -71,6 +72,7 @@ from core.attacks.physical import physical
 from core.attacks.sigma_zero import sigma_zero
 from core.attacks.simba import simba
 from core.attacks.sparse import jacobian_sparse
+from core.attacks.sparse_rs import sparse_rs
 from core.attacks.square import square
 from core.progress import Progress
 
@@ -97,6 +99,7 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.Jsma: jsma,
     specs.SimBa: simba,
     specs.HopSkipJump: hop_skip_jump,
+    specs.SparseRs: sparse_rs,
     specs.Physical: physical,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
@@ -110,6 +113,7 @@ RANDOM = (
     specs.SimBa,
     specs.HopSkipJump,
     specs.Physical,
+    specs.SparseRs,
 )
 """Methods that draw random numbers."""
 
@@ -170,6 +174,8 @@ def run_method(
     if not eight_bit:
         return result
     norm = getattr(method, "norm", method.norms[0])
+    if getattr(method, "count", norm) == "pixels":  # its ball is of pixels, and a colour pixel has three features
+        norm = "pixels"
     return in_eight_bits(model, x, y, result, norm=norm, eps=eps, y_target=y_target)
 
 
@@ -205,5 +211,6 @@ __all__ = [
     "run_method",
     "sigma_zero",
     "simba",
+    "sparse_rs",
     "square",
 ]

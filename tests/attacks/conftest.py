@@ -25,6 +25,7 @@ NAMES: tuple[Any, ...] = (
     Literal["mse", "ce", "margin"],
     Literal["linear", "deep"],
     Literal["all", "score"],
+    Literal["pixels", "features"],
 )
 """Lists of names are not checked here: a wrong one must reach the code, whose ValueError is itself under test."""
 
@@ -52,11 +53,11 @@ def _pgd(norm: str) -> Attack:
     return _budgeted("pgd", norm=norm, steps=8, relative_step=0.3, restarts=2)
 
 
-def _budgeted(name: str, random: bool = True, **settings: Any) -> Attack:
+def _budgeted(name: str, random: bool = True, only: str = "linf", **settings: Any) -> Attack:
     def attack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
         if not random:
             options.pop("streams", None)
-        eps = options.pop("eps", USUAL_EPS[settings.get("norm", "linf")])
+        eps = options.pop("eps", USUAL_EPS[settings.get("norm", only)])
         return getattr(core.attacks, name)(model, x, y, eps=eps, **settings, **options)
 
     return attack
@@ -131,6 +132,7 @@ ATTACKS: dict[str, Attack] = {
     "frontier": _smallest("frontier", caps=(0.4, 1.0), candidates=4),
     "exhaustive": _smallest("exhaustive", pixels=2, levels=3, pairs=150),
     "jsma": _smallest("jsma", theta=0.5, gamma=1.0),
+    "sparse_rs": _budgeted("sparse_rs", only="l0", queries=200),
     **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},
     "carlini_wagner": _smallest("carlini_wagner", searches=3, steps=20, lr=0.1),
     "ddn": _smallest("ddn", steps=30),

@@ -26,6 +26,7 @@ BUDGETED = {
     **dict.fromkeys(("pgd-l2", "apgd-l2", "square-l2", "simba-l2"), "l2"),
     **dict.fromkeys(("pgd-l1", "apgd-l1"), "l1"),
     "pgd-l0": "l0",
+    "sparse_rs": "l0",
 }
 """Attacks with a budget, and its norm."""
 USUAL_EPS = {"linf": 0.2, "l2": 1.2, "l1": 5.0, "l0": 10}
@@ -39,6 +40,7 @@ FEW_PIXELS = ("exhaustive",)
 NO_GRADIENT = (
     *(f"{name}-{norm}" for name in ("square", "simba", "hop_skip_jump") for norm in ("linf", "l2")),
     "exhaustive",
+    "sparse_rs",
 )
 """Attacks that take none."""
 STRICTER = ("physical",)
@@ -356,6 +358,7 @@ SHORT = {
     "hop_skip_jump": {"queries": 200},
     "exhaustive": {"levels": 5},
     "frontier": {"caps": (0.5, 1.0)},
+    "sparse_rs": {"queries": 50},
     "physical": {"steps": 10},
 }
 """Settings of methods that take long by default."""
@@ -366,7 +369,7 @@ def test_run_method_is_the_attack_of_the_spec(method: str, net: nn.Module, few: 
     """Each spec's fields are its attack's arguments, and the result is the direct call's."""
     x, y = few[0][:10], few[1][:10]
     spec = specs.METHODS[method](**SHORT.get(method, {}))
-    budget = {"eps": 0.1} if spec.needs_eps else {}
+    budget = {"eps": 5.0 if spec.norms == ("l0",) else 0.1} if spec.needs_eps else {}
     target = {"y_target": (y + 1) % 10} if spec.needs_target else {}
     found = core.attacks.run_method(net, x, y, spec, **budget, **target)
     options = {key: value for key, value in spec.model_dump().items() if key != "name"}

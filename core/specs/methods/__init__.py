@@ -5,8 +5,8 @@ gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, 
 blackbox    asking for answers only: Square, SimBA, HopSkipJump
 generator   exercise set 1, literal and strong
 enumeration trying everything: exhaustive
-sparse      few pixels, as in the literature: JSMA
 jacobian    read off the Jacobian: sparse, dense, count against cap
+sparse      few pixels, as in the literature: JSMA, Sparse-RS
 physical    patterns on objects: glasses, patches
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
 universal   one perturbation for many images: gradient steps, UAP, linear programme; a task of their own
@@ -26,7 +26,7 @@ from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import Frontier, JacobianDense, JacobianSparse
 from core.specs.methods.physical import Physical
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, Minimum, SigmaZero
-from core.specs.methods.sparse import Jsma
+from core.specs.methods.sparse import Jsma, SparseRs
 from core.specs.methods.universal import (
     UNIVERSAL_METHODS,
     Uap,
@@ -59,7 +59,8 @@ AnyMethod = Annotated[
     | Jsma
     | SimBa
     | HopSkipJump
-    | Physical,
+    | Physical
+    | SparseRs,
     Field(discriminator="name"),
 ]
 METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cls in get_args(get_args(AnyMethod)[0])}
@@ -105,6 +106,7 @@ __all__ = [
     "Rfgsm",
     "SigmaZero",
     "SimBa",
+    "SparseRs",
     "Square",
     "Uap",
     "UniversalField",

@@ -26,3 +26,19 @@ class Jsma(Method):
         if value == 0:
             raise ValueError("expected a number from -1 to 1, not 0")
         return value
+
+
+class SparseRs(Method):
+    """Settings of Sparse-RS."""
+
+    title: ClassVar[str] = "Sparse-RS"
+    help: ClassVar[str] = "ε pixels of random colours, moved at random and kept where that helps; no gradient."
+    paper: ClassVar[str] = "Croce et al. 2022, arXiv 2006.12834"
+    norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    needs_eps: ClassVar[bool] = True
+    name: Literal["sparse_rs"] = "sparse_rs"
+    count: Literal["pixels", "features"] = Field(
+        "pixels", title="Counted", description="Pixels, all colours of which may change, or single colours."
+    )
+    queries: int = Field(1000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
+    alpha: float = Field(0.3, gt=0, le=1, title="Share moved α", description="Of the ε pixels, at first.")
