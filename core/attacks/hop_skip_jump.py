@@ -2,7 +2,8 @@
 
 Source: Chen, Jordan, Wainwright 2020, arXiv 1904.02144, algorithm 2. Departures: each image has noise and a counter of
 queries of its own; starts are noise of several coarsenesses, so that more classes are met, and the one whose blend
-comes nearest is taken; the nearest fooling image of all is kept, not the last; the last round's probes are as many as queries are left.
+comes nearest is taken; the nearest fooling image of all is kept, not the last; the last round's probes are as many as
+queries are left.
 """
 
 from __future__ import annotations
