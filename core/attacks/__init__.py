@@ -29,8 +29,11 @@
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
     deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2
+    ead          elastic net: few and small changes; l1
     ddn          direction and norm apart, along the boundary; l2
     fmn          a ball that follows the boundary; linf, l2, l1, l0
+    pdpgd        descent, the norm's shrinkage, a trade-off by verdict; linf, l2, l1, l0
+    fab          between the linearised boundary and the image; linf, l2, l1
     sigma_zero   a smooth count of features; l0
     pruning      fewer features of an image that fools
     minimum      the best of several within a budget of passes; linf, l2, l1, l0
@@ -53,9 +56,11 @@ from core.attacks.apgd import apgd
 from core.attacks.carlini_wagner import carlini_wagner
 from core.attacks.ddn import ddn
 from core.attacks.deepfool import deepfool
+from core.attacks.ead import ead
 from core.attacks.eight_bit import PASSES, in_eight_bits
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.exhaustive import exhaustive
+from core.attacks.fab import fab
 from core.attacks.fgsm import fgsm, fgsm_direction, fgsm_step
 from core.attacks.fmn import fmn
 from core.attacks.frontier import frontier
@@ -67,6 +72,7 @@ from core.attacks.jacobian import jacobian, jacobian_dense
 from core.attacks.jsma import jsma
 from core.attacks.masks import Masked
 from core.attacks.minimum import minimum
+from core.attacks.pdpgd import pdpgd
 from core.attacks.pgd import pgd
 from core.attacks.physical import physical
 from core.attacks.sigma_zero import sigma_zero
@@ -87,8 +93,11 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.Frontier: frontier,
     specs.DeepFool: deepfool,
     specs.CarliniWagner: carlini_wagner,
+    specs.Ead: ead,
     specs.Ddn: ddn,
     specs.Fmn: fmn,
+    specs.Pdpgd: pdpgd,
+    specs.Fab: fab,
     specs.SigmaZero: sigma_zero,
     specs.Minimum: minimum,
     specs.Rfgsm: rfgsm,
@@ -189,7 +198,9 @@ __all__ = [
     "carlini_wagner",
     "ddn",
     "deepfool",
+    "ead",
     "exhaustive",
+    "fab",
     "fgsm",
     "fgsm_direction",
     "fgsm_step",
@@ -205,6 +216,7 @@ __all__ = [
     "jsma",
     "mifgsm",
     "minimum",
+    "pdpgd",
     "pgd",
     "physical",
     "rfgsm",

@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, searches_within
 from core.progress import Progress
 
 BETA1, BETA2 = 0.9, 0.999
 """Adam's decay of its two running means."""
-FEWEST = 20
-"""Steps for each c below which a budget leaves out values of c first."""
 GROWTH = 4.0
 """Factor on c while no c has fooled the image yet."""
 
@@ -68,9 +66,7 @@ def carlini_wagner(
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     check(model, x, y, y_target=y_target)
-    if budget is not None:
-        searches = max(1, min(searches, (budget - 4) // (2 * min(steps, FEWEST) + 1)))
-    steps = steps_within(budget, steps, 2 * searches, 4 + searches)
+    searches, steps = searches_within(budget, searches, steps)
     rates = cosine(lr, lr / 100, steps)
     tiny = torch.finfo(x.dtype).tiny
     with frozen(model):

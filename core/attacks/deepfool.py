@@ -76,7 +76,7 @@ def deepfool(
                 point = (x[rows] + (1 + overshoot) * total).clamp(0, 1)
                 leaf = point.requires_grad_()
                 logits = logits_of_leaf(model, leaf)
-                needs = _needs(logits, best.goal.take(rows), candidates)
+                needs = boundaries(logits, best.goal.take(rows), candidates)
                 point = point.detach()
                 nearest, move = torch.full_like(needs[0].detach(), torch.inf), torch.zeros_like(point)
                 for need in needs:
@@ -97,7 +97,7 @@ def deepfool(
         return best.result()
 
 
-def _needs(logits: Tensor, goal: Goal, candidates: int) -> list[Tensor]:
+def boundaries(logits: Tensor, goal: Goal, candidates: int) -> list[Tensor]:
     """What each boundary needs, (n,) each and differentiable: logit gaps that fall to 0 on it."""
     own = logits.gather(1, goal.label[:, None])
     others = logits.scatter(1, goal.label[:, None], -torch.inf)

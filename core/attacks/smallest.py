@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, finish, gradient_step, predict
+from core.attacks.engine import AttackResult, check_budget, finish, gradient_step, predict
 from core.attacks.geometry import norm_of, per_image, project_l1, project_l2, project_linf
 from core.attacks.losses import Goal, Loss
 from core.progress import Progress
@@ -17,6 +17,10 @@ from core.progress import Progress
 SMALLEST_BATCH = 128
 """Images under attack at once, as in PGD: more do not fit a core's cache."""
 
+FEWEST_STEPS = 20
+"""Where a budget is short, searches are left out before any has fewer steps than this."""
+FINAL = 5
+"""Passes of a short bisection."""
 FIRST_CUT = 1 / 128
 """The first cut of the bisection, as a share of the distance."""
 
@@ -38,6 +42,7 @@ class Smallest:
         batch: images at once.
         on_progress: called by `report`.
         done: images that are finished.
+        measure: (n, C, H, W) to (n,), what is to be small in place of the norm.
     """
 
     model: nn.Module
@@ -52,6 +57,7 @@ class Smallest:
     batch: int
     on_progress: Progress | None
     done: int = 0
+    measure: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def start(
@@ -98,7 +104,8 @@ class Smallest:
         """Count a forward pass of `point`; keep it where it fools and is smaller; returns fooled (n,) bool."""
         self.forwards[rows] += 1
         fooled = self.goal.take(rows).reached(logits)
-        size = norm_of(point - self.x[rows], self.norm)
+        delta = point - self.x[rows]
+        size = norm_of(delta, self.norm) if self.measure is None else self.measure(delta)
         better = fooled & (size < self.size[rows])
         self.x_adv[rows[better]], self.size[rows[better]] = point[better], size[better]
         return fooled
@@ -110,10 +117,11 @@ class Smallest:
         where it is not, the result still fools but may not be the smallest on the way.
         """
         rows = rows[(self.size[rows] > 0) & (self.size[rows] < torch.inf)]
-        if not len(rows):
+        if not len(rows) or rounds < 1:
             return
         project = {"linf": project_linf, "l2": project_l2, "l1": project_l1}[self.norm]
-        x, delta, size = self.x[rows], self.x_adv[rows] - self.x[rows], self.size[rows]
+        x, delta = self.x[rows], self.x_adv[rows] - self.x[rows]
+        size = norm_of(delta, self.norm)
         low, high = torch.zeros_like(size), torch.ones_like(size)
         width, between = torch.full_like(size, FIRST_CUT), torch.zeros_like(size, dtype=torch.bool)
         for _ in range(rounds):
@@ -163,9 +171,24 @@ def steps_within(budget: int | None, steps: int, price: int = 2, other: int = 3)
     """
     if budget is None:
         return steps
-    if budget < price + other:
-        raise ValueError(f"budget: expected at least {price + other}, got {budget}")
+    check_budget(budget, price + other)
     return min(steps, (budget - other) // price)
+
+
+def searches_within(budget: int | None, searches: int, steps: int) -> tuple[int, int]:
+    """How many searches of how many steps a budget pays for: 2 passes a step, 1 at each end, 4 besides.
+
+    Raises:
+        ValueError: not even one search of one step.
+    """
+    if budget is not None:
+        searches = max(1, min(searches, (budget - 4) // (2 * min(steps, FEWEST_STEPS) + 1)))
+    return searches, steps_within(budget, steps, 2 * searches, 4 + searches)
+
+
+def final_within(budget: int | None) -> int:
+    """Passes of a bisection at the end: `FINAL`, or an eighth of a small budget."""
+    return FINAL if budget is None else min(FINAL, max(0, budget - 5) // 8)
 
 
 def check_counts(**counts: int) -> None:

@@ -26,6 +26,7 @@ NAMES: tuple[Any, ...] = (
     Literal["linear", "deep"],
     Literal["all", "score"],
     Literal["pixels", "features"],
+    Literal["en", "l1"],
 )
 """Lists of names are not checked here: a wrong one must reach the code, whose ValueError is itself under test."""
 
@@ -135,8 +136,11 @@ ATTACKS: dict[str, Attack] = {
     "sparse_rs": _budgeted("sparse_rs", only="l0", queries=200),
     **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},
     "carlini_wagner": _smallest("carlini_wagner", searches=3, steps=20, lr=0.1),
+    "ead": _smallest("ead", searches=3, steps=20),
     "ddn": _smallest("ddn", steps=30),
     **{f"fmn-{norm}": _smallest("fmn", norm=norm, steps=30) for norm in ("linf", "l2", "l1", "l0")},
+    **{f"pdpgd-{norm}": _smallest("pdpgd", norm=norm, steps=40) for norm in ("linf", "l2", "l1", "l0")},
+    **{f"fab-{norm}": _smallest("fab", norm=norm, steps=20, candidates=3) for norm in ("linf", "l2", "l1")},
     "sigma_zero": _smallest("sigma_zero", steps=40),
     **{f"minimum-{norm}": _smallest("minimum", norm=norm, budget=130) for norm in ("linf", "l2", "l1", "l0")},
 }

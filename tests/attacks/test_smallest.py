@@ -23,6 +23,13 @@ LP = [
     ("fmn", {"norm": "linf", "steps": 200}, "linf"),
     ("fmn", {"norm": "l2", "steps": 200}, "l2"),
     ("fmn", {"norm": "l1", "steps": 300}, "l1"),
+    ("ead", {"beta": 200.0, "searches": 8}, "l1"),
+    ("pdpgd", {"norm": "linf", "steps": 500, "dual_lr": 0.05}, "linf"),
+    ("pdpgd", {"norm": "l2", "steps": 800, "lr": 0.1}, "l2"),
+    ("pdpgd", {"norm": "l1", "steps": 800, "dual_lr": 0.05}, "l1"),
+    ("fab", {"norm": "linf"}, "linf"),
+    ("fab", {"norm": "l2"}, "l2"),
+    ("fab", {"norm": "l1"}, "l1"),
 ]
 """Attacks with a known optimum in linf, l2 or l1 on linear models: settings and norm."""
 
@@ -201,17 +208,18 @@ def test_walk_is_not_worse_than_a_long_bisection_of_pgd(name: str, net: nn.Modul
     assert result.distance["l2"].median() <= high.median() * 1.005
 
 
-@pytest.mark.parametrize("name", ["carlini_wagner", "ddn", "deepfool", "fmn", "sigma_zero"])
+@pytest.mark.parametrize("name", ["carlini_wagner", "ddn", "deepfool", "ead", "fab", "fmn", "pdpgd", "sigma_zero"])
 def test_smallest_refuses_bad_settings(name: str, net: nn.Module, few: Batch) -> None:
     """By the argument's name, with what was expected and what came."""
     attack = getattr(core.attacks, name)
     with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
         attack(net, *few, steps=0)
     bad = {"carlini_wagner": {"lr": 0.0}, "deepfool": {"overshoot": 1.0}, "sigma_zero": {"threshold": 1.0}}
+    bad |= {"ead": {"rule": "l2"}, "fab": {"eta": 0.9}, "pdpgd": {"dual_lr": 0.0}}
     setting = bad.get(name, {"gamma": 1.0})
     with pytest.raises(ValueError, match=f"{next(iter(setting))}: expected"):
         attack(net, *few, **setting)
-    if name in ("fmn", "deepfool"):
+    if name in ("fmn", "deepfool", "fab", "pdpgd"):
         with pytest.raises(ValueError, match="norm: expected one of"):
             attack(net, *few, norm="l3")
 
@@ -227,10 +235,14 @@ def test_pruning_only_helps_and_keeps_to_its_calls(net: nn.Module, few: Batch) -
         assert spent.max() <= calls
 
 
-@pytest.mark.parametrize("name", ["carlini_wagner", "ddn", "deepfool", "fmn", "minimum", "sigma_zero"])
+@pytest.mark.parametrize(
+    "name", ["carlini_wagner", "ddn", "deepfool", "ead", "fab", "fmn", "minimum", "pdpgd", "sigma_zero"]
+)
 def test_smallest_does_not_hang_on_the_size_of_the_batch(name: str, net: nn.Module, few: Batch) -> None:
     """40 images in chunks of 7 or all at once: the same images at the same cost, and progress that only rises."""
-    settings = {"minimum": {"budget": 120}, "carlini_wagner": {"steps": 10}}.get(name, {"steps": 20})
+    settings = {"minimum": {"budget": 120}, "carlini_wagner": {"steps": 10}, "ead": {"steps": 10}}.get(
+        name, {"steps": 20}
+    )
     seen: list[int] = []
     whole = getattr(core.attacks, name)(net, *few, **settings)
     parts = getattr(core.attacks, name)(
@@ -248,6 +260,8 @@ BUDGETS = [
     ("carlini_wagner", {"searches": 3, "steps": 10}),
     ("fmn", {"norm": "l0"}),
     ("sigma_zero", {}),
+    ("pdpgd", {"norm": "l0"}),
+    ("fab", {"norm": "l2", "targets": 3}),
 ]
 
 

@@ -8,7 +8,7 @@ enumeration trying everything: exhaustive
 jacobian    read off the Jacobian: sparse, dense, count against cap
 sparse      few pixels, as in the literature: JSMA, Sparse-RS
 physical    patterns on objects: glasses, patches
-smallest    looking for the smallest change: DeepFool, Carlini-Wagner, DDN, FMN, σ-zero, all
+smallest    looking for the smallest change: DeepFool, Carlini-Wagner, EAD, DDN, FMN, PDPGD, FAB, σ-zero, all
 universal   one perturbation for many images: gradient steps, UAP, linear programme; a task of their own
 """
 
@@ -25,7 +25,7 @@ from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import Frontier, JacobianDense, JacobianSparse
 from core.specs.methods.physical import Physical
-from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Fmn, Minimum, SigmaZero
+from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Ead, Fab, Fmn, Minimum, Pdpgd, SigmaZero
 from core.specs.methods.sparse import Jsma, SparseRs
 from core.specs.methods.universal import (
     UNIVERSAL_METHODS,
@@ -47,8 +47,11 @@ AnyMethod = Annotated[
     | Exhaustive
     | DeepFool
     | CarliniWagner
+    | Ead
     | Ddn
     | Fmn
+    | Pdpgd
+    | Fab
     | SigmaZero
     | Minimum
     | Rfgsm
@@ -86,7 +89,9 @@ __all__ = [
     "CarliniWagner",
     "Ddn",
     "DeepFool",
+    "Ead",
     "Exhaustive",
+    "Fab",
     "Fgsm",
     "Fmn",
     "Frontier",
@@ -101,6 +106,7 @@ __all__ = [
     "MiFgsm",
     "Minimum",
     "Norm",
+    "Pdpgd",
     "Pgd",
     "Physical",
     "Rfgsm",

@@ -39,6 +39,25 @@ class CarliniWagner(Method):
     loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
 
 
+class Ead(Method):
+    """Settings of EAD, the elastic net."""
+
+    title: ClassVar[str] = "EAD"
+    help: ClassVar[str] = (
+        "Descend on c times the loss plus ‖δ‖₂² + β‖δ‖₁, the elastic net; c is searched for each image."
+    )
+    paper: ClassVar[str] = "Chen et al. 2018, arXiv 1709.04114"
+    norms: ClassVar[tuple[Norm, ...]] = ("l1",)
+    name: Literal["ead"] = "ead"
+    beta: float = Field(10.0, gt=0, le=1000, title="Weight of ℓ1 β", description="Against the squared ℓ2 norm.")
+    rule: Literal["en", "l1"] = Field("l1", title="Rule", description="What the kept image has least of: ℓ1, or both.")
+    searches: int = Field(5, ge=1, le=20, title="Searches", description="Values of c tried for each image.")
+    steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Steps for each c.")
+    lr: float = Field(0.25, gt=0, le=10, title="Learning rate", description="The first, as a share of the distance.")
+    accelerate: bool = Field(True, title="Look ahead", description="FISTA; off: ISTA.")
+    loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
+
+
 class Ddn(Method):
     """Settings of DDN."""
 
@@ -66,6 +85,41 @@ class Fmn(Method):
     )
     gamma: float = Field(0.05, gt=0, lt=1, title="Radius change γ", description="The ball's first change a step.")
     loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
+
+
+class Pdpgd(Method):
+    """Settings of PDPGD."""
+
+    title: ClassVar[str] = "PDPGD"
+    help: ClassVar[str] = "A step on the loss, then the norm's own shrinkage; their trade-off follows the last verdict."
+    paper: ClassVar[str] = "Matyasko and Chau 2021, arXiv 2106.01538"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
+    name: Literal["pdpgd"] = "pdpgd"
+    norm: Literal["linf", "l2", "l1", "l0"] = Field("l2", title="Norm", description="What is to be small.")
+    steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
+    lr: float = Field(0.3, gt=0, le=10, title="Learning rate", description="Adam's first.")
+    dual_lr: float = Field(0.1, gt=0, le=10, title="Trade-off's rate", description="Its logarithm's first change.")
+    dual_start: float = Field(0.1, gt=0, le=1000, title="First trade-off", description="Weight of the norm at first.")
+    loss: Literal["ce", "margin"] = Field("ce", title="Loss", description="Cross-entropy, or the logit margin.")
+
+
+class Fab(Method):
+    """Settings of FAB."""
+
+    title: ClassVar[str] = "FAB"
+    help: ClassVar[str] = "Onto the linearised boundary, drawn towards the image; a step back where it is crossed."
+    paper: ClassVar[str] = "Croce and Hein 2020, arXiv 1907.02044"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    name: Literal["fab"] = "fab"
+    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="What is to be small.")
+    steps: int = Field(50, ge=1, le=10_000, title="Steps", description="Steps of each run.")
+    targets: int = Field(
+        0, ge=0, le=1000, title="Runs", description="So many, each towards another class; 0: one to the nearest."
+    )
+    candidates: int = Field(10, ge=1, le=1000, title="Classes", description="Boundaries looked at where runs is 0.")
+    alpha_max: float = Field(0.1, ge=0, le=1, title="Bias α", description="The most that a step is drawn to the image.")
+    eta: float = Field(1.05, ge=1, lt=2, title="Overshoot η", description="Factor on each projection.")
+    beta: float = Field(0.9, gt=0, lt=1, title="Back β", description="Share of the change kept where a step fools.")
 
 
 class SigmaZero(Method):

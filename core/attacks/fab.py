@@ -1,0 +1,150 @@
+"""FAB, the fast adaptive boundary attack: to the linearised boundary, drawn towards the image, then back across.
+
+Source: Croce and Hein 2020, arXiv 1907.02044, algorithm 1, and its targeted version. Departures: both projections onto
+the linearised boundary are exact inside the box (DeepFool's step), also where the box holds features back; no random
+restarts; one forward pass a step, so that the step back from a fooling iterate uses the gradient of that iterate; the
+final search is the bisection that all attacks here share.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.deepfool import NORMS, boundaries, boxed_step
+from core.attacks.engine import AttackResult, check, frozen, input_gradient, leaf_of, logits_of_leaf
+from core.attacks.geometry import norm_of, per_image
+from core.attacks.losses import Goal
+from core.attacks.smallest import FEWEST_STEPS, SMALLEST_BATCH, Smallest, check_counts, final_within, steps_within
+from core.progress import Progress
+
+
+def fab(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    norm: Literal["linf", "l2", "l1"] = "linf",
+    steps: int = 50,
+    targets: int = 0,
+    candidates: int = 10,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    budget: int | None = None,
+    y_target: Int[Tensor, " n"] | None = None,
+    batch: int = SMALLEST_BATCH,
+    on_progress: Progress | None = None,
+) -> AttackResult:
+    """Find a small perturbation: steps to the linearised boundary, biased towards the image; back where it is crossed.
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 true classes.
+        norm: what is to be small.
+        steps: steps of each run, at least 1.
+        targets: 0: one run, to the nearest of several boundaries; else so many runs (at most K - 1), each to the
+            boundary with one of the strongest other classes: a backward pass a step whatever K is. Only untargeted.
+        candidates: boundaries looked at when `targets` is 0, each for one backward pass a step.
+        alpha_max: the most that a step is drawn towards the image, in [0, 1].
+        eta: each projection is lengthened by this factor, at least 1, to cross the boundary.
+        beta: where a step fools, the next one starts from so much of the change, in (0, 1).
+        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        y_target: (N,) int64; given, the steps go to the boundary between the target and its strongest rival.
+        batch: images under attack at once.
+        on_progress: called each step with images done, all, share of `success`.
+
+    Returns:
+        The smallest fooling iterate; images fooled before, and those that withstand, come back unchanged.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    check_counts(steps=steps, candidates=candidates, batch=batch)
+    if norm not in NORMS:
+        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    if targets < 0:
+        raise ValueError(f"targets: expected 0 or more, got {targets}")
+    if targets and y_target is not None:
+        raise ValueError(f"targets: expected 0 where y_target is given, got {targets}")
+    if not 0 <= alpha_max <= 1:
+        raise ValueError(f"alpha_max: expected a number in [0, 1], got {alpha_max}")
+    if not 1 <= eta < 2:
+        raise ValueError(f"eta: expected a number in [1, 2), got {eta}")
+    if not 0 < beta < 1:
+        raise ValueError(f"beta: expected a number in (0, 1), got {beta}")
+    check(model, x, y, y_target=y_target)
+    with frozen(model):
+        best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
+        classes = best.logits.shape[1]
+        ranking = best.logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+        runs = min(targets, classes - 1)
+        looked = 1 if runs or best.goal.targeted else min(candidates, classes - 1)
+        final = final_within(budget)
+        if budget is not None:  # what cannot be paid is left out: boundaries, runs, then steps
+            looked = max(1, min(looked, budget - 4 - final))
+            runs = min(runs, max(1, (budget - 2 - final) // (2 * FEWEST_STEPS + 1)))
+        each = max(1, runs)
+        steps = steps_within(budget, steps, (1 + looked) * each, 2 + each + final)
+        for chunk in best.chunks():
+            for run in range(each):
+                toward = ranking[chunk, run] if runs else None
+                _run(best, chunk, toward, steps, looked, alpha_max, eta, beta)
+                best.report(chunk, (run + 1) / each)
+            best.bisect(chunk, final)
+        return best.result()
+
+
+def _run(
+    best: Smallest,
+    rows: Tensor,
+    toward: Tensor | None,
+    steps: int,
+    looked: int,
+    alpha_max: float,
+    eta: float,
+    beta: float,
+) -> None:
+    """One run from the images: to the nearest of the `looked` boundaries, or only to that with the class `toward`."""
+    image = point = best.x[rows]
+    goal = best.goal.take(rows)
+    for _ in range(steps):
+        leaf = leaf_of(point)
+        logits = logits_of_leaf(best.model, leaf)
+        if toward is None:
+            needs = boundaries(logits, goal, looked)
+        else:
+            needs = [(logits.gather(1, goal.label[:, None]) - logits.gather(1, toward[:, None]))[:, 0]]
+        slope, value, nearest = torch.zeros_like(image), torch.zeros_like(needs[0].detach()), None
+        for number, need in enumerate(needs):
+            now, gradient = need.detach(), input_gradient(need.sum(), leaf, retain_graph=number + 1 < len(needs))
+            size = norm_of(_onto(gradient, now, point, best.norm), best.norm) if len(needs) > 1 else now
+            nearer = torch.ones_like(now, dtype=torch.bool) if nearest is None else size < nearest
+            slope = torch.where(per_image(nearer, slope), gradient, slope)
+            value = torch.where(nearer, now, value)
+            nearest = size if nearest is None else torch.minimum(size, nearest)
+        best.backwards[rows] += len(needs)
+        fooled = best.offer(rows, point, logits.detach())
+        delta = point - image
+        delta = torch.where(per_image(fooled, point), beta * delta, delta)
+        start = (image + delta).clamp(0, 1)
+        near = _onto(slope, value + (slope * (start - point)).flatten(1).sum(1), start, best.norm)
+        far = _onto(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)
+        size, whole = norm_of(near, best.norm), norm_of(far, best.norm)
+        alpha = (size / (size + whole).clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=alpha_max)
+        alpha = per_image(alpha, point)
+        point = (image + (1 - alpha) * (delta + eta * near) + alpha * eta * far).clamp(0, 1)
+    best.look(rows, point)
+
+
+def _onto(slope: Tensor, value: Tensor, point: Tensor, norm: str) -> Tensor:
+    """The smallest move inside the box from `point` to where a linear function, now `value`, is 0, from either side.
+
+    Where the box has no such point, as near to it as the box allows.
+    """
+    sign = per_image(value.sign(), slope)
+    return boxed_step(slope * sign, value.abs(), point, norm)[0]
