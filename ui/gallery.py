@@ -91,6 +91,11 @@ def png(picture: np.ndarray, scale: int = 1, provenance: str = "") -> bytes:
     return buffer.getvalue()
 
 
+def data_url(data: bytes) -> str:
+    """PNG bytes as an address that holds them."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
 def show(
     tiles: Sequence[Sequence[np.ndarray | None]],
     *,
@@ -162,9 +167,8 @@ def probabilities(
 
 
 def _image(picture: np.ndarray, alt: str, scale: int) -> str:
-    data = base64.b64encode(png(picture)).decode()
     style = f"image-rendering:pixelated;width:100%;max-width:{picture.shape[1] * scale}px;height:auto;display:block"
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" style="{style}">'
+    return f'<img src="{data_url(png(picture))}" alt="{html.escape(alt, quote=True)}" style="{style}">'
 
 
 def _labels(texts: Sequence[str], count: int, gap: str, weight: str) -> str:

@@ -32,6 +32,9 @@ ROUTES: dict[str, Route] = {
         ":material/grid_on:",
         "The gradient as a picture; few pixels, or all a little.",
     ),
+    "masked_attack": Route(
+        "Attacks", "Glasses and masks", ":material/eyeglasses:", "Change only what glasses, a patch or a drawing cover."
+    ),
     "epsilon_sweep": Route(
         "Measurement", "Epsilon sweep", ":material/show_chart:", "Accuracy and confidence against the budget ε."
     ),

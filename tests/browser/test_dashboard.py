@@ -16,6 +16,7 @@ TITLES = {
     "train": "Train",
     "generator_attack": "Generator attack",
     "sparse_attack": "Jacobian and sparse attack",
+    "masked_attack": "Glasses and masks",
     "epsilon_sweep": "Epsilon sweep",
     "model_comparison": "Model comparison",
 }

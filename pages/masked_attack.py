@@ -1,0 +1,140 @@
+"""Glasses and masks: an attack confined to a mask, whose pattern still fools when the object moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from core import specs, store
+from ui import controls, guard, jobs, lessons, mask_choice, mask_views, model_picker, samples, sources
+
+PAGE = "masked_attack"
+METHODS = ("physical", "pgd", "fgsm", "ddn", "fmn", "sigma_zero", "square")
+"""On offer here; the command line confines any."""
+MOST = 12
+"""Images at once."""
+SCENE = ("shift", "brightness", "noise", "angle", "scale")
+EFFORT = ("scenes", "steps", "fresh", "least", "lr", "smooth")
+
+
+def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray] | None:
+    """Choose some correctly classified test images of one class: their indices, the class, and the images."""
+    names = list(model.card["class_names"])
+    tests = samples.table(model)
+    if tests is None:
+        return None
+    first, second, third = st.columns(3, vertical_alignment="bottom")
+    with first:
+        start = names.index("4") if "4" in names else 0
+        label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
+    found = samples.candidates(tests, label)
+    if not len(found):
+        st.warning(
+            f"No test image of class {controls.class_text(label, names)} is read correctly.", icon=":material/warning:"
+        )
+        return None
+    with second:
+        place = samples.place(
+            f"{PAGE}_image", len(found), label="First image", help=f"Of {len(found):,} that the model reads correctly."
+        )
+    with third:
+        count = st.slider(
+            "Images",
+            1,
+            MOST,
+            4,
+            key=f"{PAGE}_n",
+            help="So many, from that one on; each gets its own pattern.",
+            **controls.KEEP,
+        )
+    indices = tuple(int(k) for k in found["index"][place : place + count])
+    images = samples.images(model, indices)
+    return None if images is None else (indices, label, images)
+
+
+def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], float | None, int | str, bool]:
+    """Method with its settings, its budget ε where it needs one, the target, and whether to run it now."""
+    key = f"{PAGE}_attack"
+    controls.seed(key, METHODS, controls.say)
+    name = st.selectbox("Attack", METHODS, format_func=controls.say, key=key, **controls.KEEP)
+    cls = specs.METHODS[name]
+    st.caption(f"{cls.help} *{cls.paper}.*")
+    with st.form(f"{PAGE}_form"):
+        options: list[Any] = ["any", *(k for k in range(len(names)) if k != label)]
+        key = f"{PAGE}_target"
+        if st.session_state.get(key, "any") not in options:
+            del st.session_state[key]
+
+        def text(k: Any) -> str:
+            return "any wrong class" if k == "any" else controls.class_text(k, names)
+
+        controls.seed(key, options, text)
+        target = st.select_slider("Target class", options, format_func=text, key=key, **controls.KEEP)
+        eps = controls.eps(PAGE, default=0.5, high=1.0, step=0.05) if cls.needs_eps else None
+        if name == "physical":
+            st.markdown("**Scenes:** how much the object and the light may vary")
+            usual = {"shift": max(0.5, float(round(width / 14)))}  # a fourteenth of the image: 2 pixels of 28
+            values = controls.fields(PAGE, cls, SCENE, columns=5, defaults=usual)
+            with st.expander("Effort, and what counts as a success"):
+                values |= controls.fields(PAGE, cls, EFFORT)
+        else:
+            skip = ("norm",) if cls.needs_eps else ()  # ε above is in the units of a pixel's range
+            values = controls.method_settings(PAGE, name, skip=skip)
+        asked = st.form_submit_button("Attack inside the mask", type="primary", icon=":material/play_arrow:")
+    return {"name": name, **values}, eps, target, asked
+
+
+def show(spec: specs.AttackSpec, result: store.Artifact, model: store.Artifact, names: list[str]) -> None:
+    """Draw the result, and beside it the same attack without averaging, where that was asked for."""
+    mask_views.headline(result, names)
+    picture = mask_views.pictures(result, names)
+    mask_views.files(PAGE, result, model, picture)
+    if spec.attack.name != "physical" or spec.attack.scenes == 0:
+        return
+    st.subheader("Does averaging matter?")
+    still = spec.model_copy(update={"attack": spec.attack.model_copy(update={"scenes": 0})})
+    other = sources.artifact(still)
+    if other is not None:
+        mask_views.compare(result, other)
+    elif jobs.panel(PAGE, still) is None:
+        st.write("The same attack, made on the still image only, and then looked at in the same fresh scenes:")
+        if st.button("Compare with no averaging", icon=":material/compare:", key=f"{PAGE}_compare"):
+            jobs.start(still)
+
+
+guard.ensure_router()
+
+st.title("Glasses and masks")
+st.write(
+    "Fool a model by changing only what a pair of glasses, a sticker or a shape drawn by hand covers: with a pattern "
+    "that still works when the object moves, the light changes and the print is not exact."
+)
+with st.container(border=True):
+    model = model_picker.pick(PAGE)
+    if model is None:
+        st.stop()
+    picked = pick_images(model)
+if picked is None:
+    st.stop()
+indices, label, images = picked
+names = list(model.card["class_names"])
+with st.container(border=True):
+    mask = mask_choice.choose(PAGE, images[0])
+attack, eps, target, asked = settings(names, label, images.shape[3])
+lessons.masks()
+if mask is None:
+    st.stop()
+spec = controls.build(
+    specs.AttackSpec, model=model.id, attack=attack, eps=eps, indices=indices, target=target, mask=mask
+)
+if spec is None:
+    st.stop()
+if asked:
+    jobs.start(spec)
+result = sources.artifact(spec)
+if result is not None:
+    show(spec, result, model, names)
+elif jobs.panel(PAGE, spec) is None:
+    st.info("No result for these settings yet: run the attack.", icon=":material/play_arrow:")
