@@ -19,14 +19,24 @@ from ui import (
     model_picker,
     samples,
     sources,
+    sparse_enumeration,
+    sparse_frontier,
     sparse_many,
     sparse_parts,
     sparse_views,
 )
 
 PAGE = "sparse_attack"
-PARTS = ("All pixels a little", "A few pixels", "How sparse can it be?", "Can one tell?")
-BUDGETS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 100, 200)
+PARTS = (
+    "All pixels a little",
+    "A few pixels",
+    "Every change of one or two",
+    "Count against ε",
+    "How sparse can it be?",
+    "Can one tell?",
+)
+MOST_PIXELS = 200
+"""The pixel budget's slider ends here."""
 
 
 def default_model() -> str | None:
@@ -199,19 +209,35 @@ def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]
                 **controls.KEEP,
             )
         with second:
-            budget = controls.field(
-                PAGE, specs.JacobianSparse, "max_features", label="Pixel budget", options=BUDGETS, default=60
+            most = min(MOST_PIXELS, case.x.size)
+            if isinstance(st.session_state.get(f"{PAGE}_max_features"), int):  # chosen for larger images
+                st.session_state[f"{PAGE}_max_features"] = min(most, st.session_state[f"{PAGE}_max_features"])
+            budget = st.slider(
+                "Pixel budget",
+                min_value=1,
+                max_value=most,
+                value=min(60, most),
+                help="Give up beyond so many changes; of a colour image each colour of a pixel counts.",
+                key=f"{PAGE}_max_features",
+                **controls.KEEP,
             )
         with third:
             factor = controls.field(PAGE, specs.JacobianDense, "factor", label="Overshoot of ε*")
         first, second, third = st.columns(3, vertical_alignment="bottom")
         with first:
             shortlist = controls.field(PAGE, specs.JacobianSparse, "candidates")
-        with second:
+        with second, st.container(horizontal=True):
             prune = controls.field(PAGE, specs.JacobianSparse, "prune")
+            swaps = controls.field(PAGE, specs.JacobianSparse, "swaps")
         with third:
             st.form_submit_button("Attack this image", type="primary", icon=":material/play_arrow:", width="stretch")
-    sparse = {"name": "jacobian_sparse", "max_features": budget, "candidates": shortlist, "prune": prune}
+    sparse = {
+        "name": "jacobian_sparse",
+        "max_features": budget,
+        "candidates": shortlist,
+        "prune": prune,
+        "swaps": swaps,
+    }
     return target, sparse, factor
 
 
@@ -225,12 +251,18 @@ def show_parts(case: sparse_views.Case, target: int | str, sparse: dict[str, Any
             sparse_parts.dense(case, one, factor)
     with tabs[1]:
         if tabs[1].open:
-            sparse_parts.few(case, controls.build(specs.AttackSpec, attack=sparse, **one))
+            sparse_parts.few(case, one, sparse)
     with tabs[2]:
         if tabs[2].open:
-            sparse_many.many(case, {**common, "source": case.label}, sparse, factor)
+            sparse_enumeration.one(case, one)
     with tabs[3]:
         if tabs[3].open:
+            sparse_frontier.frontier(case, one, {**common, "source": case.label})
+    with tabs[4]:
+        if tabs[4].open:
+            sparse_many.many(case, {**common, "source": case.label}, sparse, factor)
+    with tabs[5]:
+        if tabs[5].open:
             sparse_many.quiz(case, {**common, "source": case.label, "n": sparse_many.QUIZ_IMAGES}, sparse, factor)
 
 

@@ -57,7 +57,10 @@ def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
                 f"{metrics['high']:.1%}.",
             )
         st.dataframe(summary, hide_index=True, alt="Median, least and most changes by way of counting")
-        st.caption("Pruned and greedy are upper bounds; the linear estimate is no bound at all, only a first guess.")
+        st.caption(
+            "Swapped, pruned and greedy are upper bounds; the linear estimate is only a first guess. What is "
+            "proven: see “Every change of one or two”."
+        )
     won = table[table["success"]].sort_values("l0", kind="stable")
     if len(won):
         ends = pd.concat([won.head(5), won.tail(5)]).drop_duplicates("row")

@@ -13,6 +13,8 @@ from core import jobs as core_jobs
 from ui import controls, downloads, gallery, provenance, sources, sparse_views
 
 PAGE = "sparse_attack"
+OTHERS = ("jsma", "sigma_zero", "sparse_rs", "one_pixel")
+"""Other attacks on few pixels, where the registry has them."""
 
 
 def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
@@ -131,42 +133,109 @@ def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
         downloads.arrays(PAGE, arrays, name="dense", provenance=line)
 
 
-def few(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
-    """A few pixels: the trace of the greedy attack, step by step."""
+def few(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
+    """A few pixels: the trace of the greedy attack, step by step, or what another attack of this kind finds."""
+    names = ["jacobian_sparse", *(name for name in OTHERS if name in specs.METHODS)]
+    key = f"{PAGE}_method"
+    controls.seed(key, names, method_title)
+    name = st.segmented_control(
+        "Method",
+        names,
+        default="jacobian_sparse",
+        format_func=method_title,
+        required=True,
+        help="The settings above are those of the greedy attack; the others run with their own.",
+        key=key,
+        **controls.KEEP,
+    )
+    method = specs.METHODS[name]
+    st.caption(f"{method.help} *{method.paper}.*")
+    if name == "jacobian_sparse":
+        greedy(case, controls.build(specs.AttackSpec, attack=sparse, **ask))
+    else:
+        other(case, controls.build(specs.AttackSpec, attack=name, **ask))
+
+
+def method_title(name: str) -> str:
+    """A method's name on the choice."""
+    return "Greedy" if name == "jacobian_sparse" else specs.METHODS[name].title
+
+
+def other(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
+    """Another attack on few pixels: its verdict, its cost, its changes."""
+    result = at_once(spec)
+    if result is None:
+        return
+    arrays, found = result.arrays("images"), result.table("images").iloc[0]
+    unit = f"{found['l0']:.0f} features in {found['pixels']:.0f} pixels" if len(case.x) > 1 else f"{found['l0']:.0f}"
+    sparse_views.verdict(
+        bool(found["success"]),
+        case.names[case.label],
+        case.names[int(found["pred"])],
+        f"{unit} of {case.x.size:,} {'features' if len(case.x) > 1 else 'pixels'} change",
+    )
+    with st.grid(4, min_column_width=150):
+        st.metric("Changed", int(found["l0"]), help="Features; in a grey image these are pixels.")
+        st.metric("Distance ℓ2", f"{found['l2']:.3g}", help=f"ℓ∞ {found['linf']:.3g}, ℓ1 {found['l1']:.3g}.")
+        st.metric("Forward passes", f"{found['forwards']:,.0f}")
+        st.metric("Backward passes", f"{found['backwards']:,.0f}")
+    left, right = st.columns([1, 1])
+    image = arrays["x_adv"][0]
+    after = case.read(image[None])[0]
+    with left:
+        picture = sparse_views.triptych(case, image, after, what="result", gain=1.0)
+        st.markdown("**Probabilities after**")
+        gallery.probabilities(
+            sparse_views.softmax(after), case.names, alt="Probabilities of the classes after it", marked=case.label
+        )
+    frame = sparse_views.changes(case.x, image)
+    with right:
+        st.dataframe(frame, hide_index=True, alt="The changed pixels")
+    line = source_line(result, case)
+    provenance.show(line)
+    with st.container(horizontal=True):
+        downloads.table(PAGE, frame, name="changed_pixels", provenance=line, formats=("csv",))
+        downloads.picture(PAGE, picture, name="sparse", provenance=line)
+        downloads.arrays(PAGE, arrays, name="sparse", provenance=line)
+
+
+def greedy(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
+    """The greedy attack: its trace, which the scrubber walks along."""
     result = at_once(spec)
     if result is None:
         return
     arrays, found = result.arrays("images"), result.table("images").iloc[0]
     trace = sparse_views.Trace.of(arrays)
-    greedy, kept = len(trace.order), int(trace.kept.sum())
+    made, kept, left_over = len(trace.order), int(trace.kept.sum()), int(found["l0"])
     colour = f" ({found['pixels']:.0f} pixels)" if len(case.x) > 1 else ""
     sparse_views.verdict(
         bool(found["success"]),
         case.names[case.label],
         case.names[int(found["pred"])],
-        f"{kept} of {case.x.size:,} {'features' if colour else 'pixels'} change{colour}",
+        f"{left_over} of {case.x.size:,} {'features' if colour else 'pixels'} change{colour}",
     )
-    with st.grid(4, min_column_width=150):
+    with st.grid(5, min_column_width=130):
         estimate = str(trace.linear) if trace.linear >= 0 else "impossible"
         st.metric("Linear estimate", estimate, help="How many the Jacobian at x alone says are needed.")
-        st.metric("Greedy", greedy, help="Changes really made, one at a time, until the model was fooled or gave up.")
+        st.metric("Greedy", made, help="Changes really made, one at a time, until the model was fooled or gave up.")
         st.metric("Pruned", kept, help="Left when every change that is not needed was put back.")
+        st.metric("Swapped", left_over, help="Left when pairs of changes were exchanged for one other, where possible.")
         st.metric("Distance ℓ2", f"{found['l2']:.3g}", help=f"ℓ∞ {found['linf']:.3g}, ℓ1 {found['l1']:.3g}.")
-    steps: list[Any] = [*range(greedy + 1), "pruned"]
+    steps: list[Any] = [*range(made + 1), "pruned", *(["swapped"] if trace.swapped else [])]
     key = f"{PAGE}_step"
-    if st.session_state.get(key, "pruned") not in steps:
+    if st.session_state.get(key, steps[-1]) not in steps:
         del st.session_state[key]
     controls.seed(key, steps)
     k = (
         st.select_slider(
             "Changes made",
             steps,
-            value="pruned",
-            help="Scrub through the stored trace: nothing is computed again. The last place shows the pruned result.",
+            value=steps[-1],
+            help="Scrub through the stored trace: nothing is computed again. The last places: pruned and swapped.",
             key=key,
             **controls.KEEP,
         )
-        if greedy
+        if made
         else 0
     )
     image = trace.image(k)
@@ -174,7 +243,7 @@ def few(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
     after = along[steps.index(k)]
     left, right = st.columns([1, 1])
     with left:
-        what = "pruned result" if k == "pruned" else f"after {k} changes" if k != 1 else "after 1 change"
+        what = f"{k} result" if isinstance(k, str) else f"after {k} changes" if k != 1 else "after 1 change"
         picture = sparse_views.triptych(case, image, after, what=what, gain=1.0)
         before_column, after_column = st.columns(2)
         for column, title, logits in ((before_column, "before", case.logits), (after_column, "after", after)):

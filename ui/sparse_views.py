@@ -195,6 +195,7 @@ class Trace:
     margin: np.ndarray
     kept: np.ndarray
     linear: int
+    x_adv: np.ndarray
 
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray], row: int = 0) -> Trace:
@@ -207,10 +208,18 @@ class Trace:
             arrays["trace_margin"][row, : count + 1],
             arrays["trace_kept"][row, :count],
             int(arrays["trace_linear_estimate"][row]),
+            arrays["x_adv"][row],
         )
 
+    @property
+    def swapped(self) -> bool:
+        """Whether swaps changed what pruning left."""
+        return not np.array_equal(self.image("pruned"), self.x_adv)
+
     def image(self, k: int | str) -> np.ndarray:
-        """The image (C, H, W) after the first k changes; `pruned`: with those that are needed."""
+        """The image (C, H, W) after the first k changes; `pruned`: with those left; `swapped`: the result."""
+        if k == "swapped":
+            return self.x_adv
         chosen = self.kept if k == "pruned" else np.arange(len(self.order)) < int(k)
         image = self.x.copy()
         image.reshape(-1)[self.order[chosen]] = self.value[chosen]
@@ -218,21 +227,33 @@ class Trace:
 
     def table(self, case: Case) -> pd.DataFrame:
         """The list of changes: where, old and new grey level in [0, 1], and the score or margin after each."""
-        channel, row, column = np.unravel_index(self.order, self.x.shape)
+        final = (self.x_adv != self.x).reshape(-1)
+        new = np.setdiff1d(np.flatnonzero(final), self.order[self.kept])  # what swaps brought in
+        order = np.concatenate([self.order, new])
+        channel, row, column = np.unravel_index(order, self.x.shape)
+        needed = np.where(self.kept, np.where(final[self.order], "yes", "swapped out"), "put back")
         frame = pd.DataFrame(
             {
-                "change": np.arange(1, len(self.order) + 1),
+                "change": np.arange(1, len(order) + 1),
                 "row": row,
                 "column": column,
                 "channel": channel,
-                "old": self.x.reshape(-1)[self.order],
-                "new": self.value,
-                "after it": case.shown(self.margin[1:]),
-                "needed": np.where(self.kept, "yes", "put back"),
+                "old": self.x.reshape(-1)[order],
+                "new": np.concatenate([self.value, self.x_adv.reshape(-1)[new]]),
+                "after it": np.concatenate([case.shown(self.margin[1:]), np.full(len(new), np.nan)]),
+                "needed": [*needed, *["swapped in"] * len(new)],
             }
         )
         frame = frame.rename(columns={"after it": f"{case.quantity.split(':')[0]} after it"})
         return frame if len(self.x) > 1 else frame.drop(columns="channel")
+
+
+def changes(x: np.ndarray, x_adv: np.ndarray) -> pd.DataFrame:
+    """The changed features of one image (C, H, W): where, old and new grey level in [0, 1]."""
+    channel, row, column = np.nonzero(x_adv != x)
+    where = (channel, row, column)
+    frame = pd.DataFrame({"row": row, "column": column, "channel": channel, "old": x[where], "new": x_adv[where]})
+    return frame if len(x) > 1 else frame.drop(columns="channel")
 
 
 def trace_curve(case: Case, trace: Trace, k: int | str) -> go.Figure:
@@ -243,7 +264,7 @@ def trace_curve(case: Case, trace: Trace, k: int | str) -> go.Figure:
         y_title=case.quantity,
         level=case.level,
         level_name="τ" if case.scalar else "fooled below",
-        marked=None if k == "pruned" else float(k),
+        marked=None if isinstance(k, str) else float(k),
         height=290,
     )
     figure.update_xaxes(dtick=1 if len(trace.order) <= 20 else None)
@@ -251,10 +272,11 @@ def trace_curve(case: Case, trace: Trace, k: int | str) -> go.Figure:
 
 
 def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
-    """How many changes were needed: a histogram of the pruned count with its median, and a row of figures a count."""
+    """How many changes were needed: a histogram of the final count with its median, and a row of figures a count."""
     won = table["success"].to_numpy() & (table["pred_clean"] == table["y"]).to_numpy()
     kinds = {
-        "pruned": table["l0"].to_numpy()[won],
+        "swapped": table["l0"].to_numpy()[won],
+        "pruned": arrays["trace_pruned_count"][won],
         "greedy": arrays["trace_greedy_count"][won],
         "linear estimate": arrays["trace_linear_estimate"][won & (arrays["trace_linear_estimate"] >= 0)],
     }
@@ -268,7 +290,7 @@ def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figur
                 y=bins,
                 name=name,
                 marker_color=figures.colour(0),
-                hovertemplate="%{x} changes: %{y} images<extra>pruned</extra>",
+                hovertemplate="%{x} changes: %{y} images<extra>swapped</extra>",
             )
         else:
             figure.add_scatter(
@@ -279,8 +301,8 @@ def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figur
                 line={"shape": "hvh", "color": figures.colour(place), "dash": figures.DASHES[place], "width": 2},
                 hovertemplate=f"%{{x}} changes: %{{y}} images<extra>{name}</extra>",
             )
-    if len(kinds["pruned"]):
-        middle = float(np.median(kinds["pruned"]))
+    if len(kinds["swapped"]):
+        middle = float(np.median(kinds["swapped"]))
         figure.add_vline(
             x=middle,
             line={"color": figures.colour(4), "width": 2, "dash": "dash"},

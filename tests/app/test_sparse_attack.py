@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from tests.app.conftest import Lab
 
 PAGE = "sparse_attack"
-PARTS = ("All pixels a little", "A few pixels", "How sparse can it be?", "Can one tell?")
+PARTS = (
+    "All pixels a little",
+    "A few pixels",
+    "Every change of one or two",
+    "Count against ε",
+    "How sparse can it be?",
+    "Can one tell?",
+)
 SCALAR = specs.TrainSpec(data=specs.DataSpec(classes=(4, 9)), network="mlp", scalar=True, epochs=15)
 MANY = specs.TrainSpec(network="linear", epochs=3)
 
