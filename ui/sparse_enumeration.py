@@ -26,14 +26,14 @@ def one(case: sparse_views.Case, ask: dict[str, Any]) -> None:
     unit = "feature (one colour of one pixel)" if colour else "pixel"
     st.write(
         f"An attack that finds nothing proves nothing. Here *every* change of one {unit} to each of 256 grey levels is "
-        "tried, and, if you like, every two at 0 or 1: what is found is then the fewest possible, and what is not "
-        "found does not exist."
+        "tried and, if you like, of every two to 0 or 1. What is found is then the fewest possible; where nothing is "
+        "found, there is none among these changes."
     )
     attack = settings(case)
     spec = controls.build(specs.AttackSpec, attack=attack, **ask)
     if spec is None:
         return
-    st.caption(f"{effort(case, attack)} Nothing else about the image is assumed.")
+    st.caption(effort(case, attack))
     result = asked(spec, "Enumerate")
     if result is not None:
         show(result, case)
@@ -120,7 +120,7 @@ def show(result: store.Artifact, case: sparse_views.Case) -> None:
         if len(kinds) > 1:
             controls.seed(f"{PAGE}_map", list(kinds), kinds.__getitem__)
             kind = st.segmented_control(
-                "Lowest margin with this pixel changed",
+                "Margin lost with this pixel changed",
                 list(kinds),
                 default="two",
                 format_func=kinds.__getitem__,
@@ -133,13 +133,12 @@ def show(result: store.Artifact, case: sparse_views.Case) -> None:
             margin_map(arrays[name][0], float(arrays["trace_clean_margin"][0])),
             key=f"{PAGE}_enumeration_map",
             config=sparse_views.CONFIG,
-            alt="Map of the lowest margin that any change with each pixel leaves; below 0 the image is flipped",
+            alt="Map of how far any change with each pixel pushes the margin down",
         )
         st.caption(
-            f"How far each pixel alone can push: the margin is {arrays['trace_clean_margin'][0]:.3g} unchanged, and "
-            "below 0 (blue) the image is flipped."
-            if kind == "one"
-            else "The lowest margin of all pairs tried that contain the pixel; below 0 (blue) a pair flips the image."
+            f"How far {'each pixel alone' if kind == 'one' else 'the best pair with each pixel'} can push the margin "
+            f"down. Unchanged it is {arrays['trace_clean_margin'][0]:.4g}: a pixel at "
+            f"{-arrays['trace_clean_margin'][0]:.4g} or below flips the image."
         )
     with right:
         if proof.changed:
@@ -158,10 +157,10 @@ def show(result: store.Artifact, case: sparse_views.Case) -> None:
 
 
 def margin_map(margin: np.ndarray, clean: float) -> Any:
-    """(C, H, W) lowest margins as a signed heatmap: of several channels the lowest; not tried is left blank."""
+    """How far below `clean` the lowest margins (C, H, W) are: of several channels the lowest; not tried is blank."""
     lowest = np.where(np.isnan(margin), np.inf, margin).min(axis=0)
     lowest = np.where(np.isinf(lowest), np.nan, lowest)
-    return figures.signed_heatmap(lowest, name="lowest margin", limit=max(abs(clean), 1e-6), height=320)
+    return figures.signed_heatmap(lowest - clean, name="lowest margin − unchanged", height=320)
 
 
 def changed(proof: Enumeration) -> pd.DataFrame:
@@ -177,7 +176,8 @@ def changed(proof: Enumeration) -> pd.DataFrame:
 def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -> None:
     """The enumeration of many images beside the greedy attack's counts on the same ones."""
     st.markdown(f"**Many images of the class {case.names[case.label]}**: how often are one or two enough?")
-    n = controls.field(PAGE, specs.AttackSpec, "n", key="enumerated_n", default=10)
+    with st.container(width=220):
+        n = controls.field(PAGE, specs.AttackSpec, "n", key="enumerated_n", default=10)
     common = {**ask, "source": case.label, "n": n}
     spec = controls.build(specs.AttackSpec, attack=attack, **common)
     if spec is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from core import running, specs, store
+from core.enumeration import Enumeration
 from ui import samples, sparse_views
 
 if TYPE_CHECKING:
@@ -158,3 +159,93 @@ def test_slope_is_the_derivative_of_the_margin(lab: Lab) -> None:
     delta = np.random.default_rng(0).uniform(-0.01, 0.01, case.x.shape).astype(np.float32)
     before, after = case.margin(case.read(np.stack([case.x, case.x + delta])))
     assert after - before == pytest.approx(float((case.slope(9) * delta).sum()), abs=1e-4)
+
+
+def test_enumeration_runs_as_a_job_and_says_what_is_proven(lab: Lab) -> None:
+    """Before: how many images there are to try, and a button. Then the sentence, and the figures behind it."""
+    model = trained(lab, SCALAR)
+    app = lab.open(PAGE, sparse_attack_part="Every change of one or two")
+    assert "64 × 256 = 16,384 images with one change, by rank-one updates" in text(app)
+    assert app.button(key=f"{PAGE}_ask_enumerate").label == "Enumerate"
+    attack = {"name": "exhaustive", "pixels": 2}
+    spec = specs.AttackSpec(model=model.id, attack=attack, indices=(case_of(model).index,))
+    many = specs.AttackSpec(model=model.id, attack=attack, source=0, n=10)
+    job = lab.job(spec, "running")
+    app = lab.open(PAGE, sparse_attack_part="Every change of one or two", sparse_attack_at_once="2")
+    assert any(button.key == f"{PAGE}_cancel_{job}" for button in app.button)
+    result = running.run(spec, lab.root, device="cpu")
+    running.run(many, lab.root, device="cpu")
+    app.run()
+    assert not app.exception
+    assert isinstance(result, store.Artifact)
+    proof = Enumeration.of(result.arrays("images"))
+    assert proof.sentence() in text(app)
+    found = {metric.label: metric.value for metric in app.metric}
+    assert found["Images tried"] == f"{proof.singles + proof.pairs:,}"
+    assert found["Fewest"] == (str(proof.fewest) if proof.fewest else f"> {proof.more_than}")
+    frame = next(table.value for table in app.dataframe if "enumerated" in table.value)
+    assert frame["enumerated"].sum() == frame["greedy"].sum() == 10
+    assert (frame["enumerated"][:2].cumsum() >= frame["greedy"][:2].cumsum()).all()  # greedy is an upper bound
+
+
+def test_frontier_shows_the_image_of_a_cap(lab: Lab) -> None:
+    """At once for one image; the slider offers the caps for which something was found; the median is a job."""
+    model = trained(lab, SCALAR)
+    app = lab.open(PAGE, sparse_attack_part="Count against ε")
+    frame = next(table.value for table in app.dataframe if "cap ε" in table.value)
+    counts = frame["pixels"].dropna()
+    assert (counts.diff().dropna() <= 0).all()
+    slider = app.select_slider(key=f"{PAGE}_cap")
+    assert len(slider.options) == len(counts)
+    slider.set_value(float(frame["cap ε"][counts.index[0]])).run()
+    assert not app.exception
+    running.run(specs.AttackSpec(model=model.id, attack="frontier", n=50, source=0), lab.root, device="cpu")
+    app.run()
+    assert not app.exception
+
+
+@pytest.mark.parametrize("method", ["jsma", "sigma_zero"])
+def test_other_methods_stand_beside_the_greedy_one(lab: Lab, method: str) -> None:
+    """Their verdict, count and cost; the changed pixels are as many as the count."""
+    trained(lab, MANY)
+    app = lab.open(PAGE, sparse_attack_part="A few pixels", sparse_attack_method=method)
+    found = {metric.label: metric.value for metric in app.metric}
+    assert {"Changed", "Forward passes", "Backward passes"} <= set(found)
+    frame = next(table.value for table in app.dataframe if "old" in table.value)
+    assert len(frame) == int(found["Changed"])
+
+
+def test_trace_lists_what_swaps_brought_in(lab: Lab) -> None:
+    """Pruned changes that swaps took out, and those they brought in, are told apart; the last place is the result."""
+    model = trained(lab, MANY)
+    case = case_of(model)
+    x = np.zeros((1, 8, 8), np.float32)
+    result = x.copy()
+    result[0, 0, 0] = result[0, 5, 5] = 1
+    trace = sparse_views.Trace(
+        x,
+        np.array([0, 9, 18, 27]),
+        np.ones(4, np.float32),
+        np.arange(5.0),
+        np.array([True, True, True, False]),
+        3,
+        result,
+    )
+    assert trace.swapped
+    assert np.array_equal(trace.image("swapped"), result)
+    table = trace.table(case)
+    assert list(table["needed"]) == ["yes", "swapped out", "swapped out", "put back", "swapped in"]
+    assert list(table["row"]) == [0, 1, 2, 3, 5]
+
+
+def test_pixel_budget_is_a_slider(lab: Lab) -> None:
+    """It ends at the image's size, and a larger choice for other images does not break the page."""
+    trained(lab, SCALAR)
+    app = lab.open(PAGE, sparse_attack_part="A few pixels", sparse_attack_max_features=1)
+    slider = app.slider(key=f"{PAGE}_max_features")
+    assert (slider.min, slider.max, slider.value) == (1, 64, 1)
+    assert "1 of 64 pixels change" in text(app)
+    app.session_state[f"{PAGE}_max_features"] = 150
+    app.run()
+    assert not app.exception
+    assert app.slider(key=f"{PAGE}_max_features").value <= 64
