@@ -13,7 +13,7 @@ from core import store
 from core.data import Dataset, load
 from core.networks import Shape, build, with_threshold
 from core.progress import Progress
-from core.specs import TrainSpec
+from core.specs import Method, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,23 @@ class SavedModel:
     def data(self, on_progress: Progress | None = None) -> Dataset:
         """The data set that it was trained on. Raises DataMissing where that cannot be had."""
         return load(self.spec.data, on_progress=on_progress)
+
+
+def load_surrogate(method: Method, victim: SavedModel, root: Path, *, device: str = "cpu") -> nn.Module | None:
+    """The model that a method follows the gradients of; None for a method that needs none.
+
+    Raises ValueError for an unknown id, or a model of other images or classes than the victim's.
+    """
+    if not method.needs_surrogate:
+        return None
+    other = load_model(getattr(method, "surrogate", ""), root, device=device)
+    ours, theirs = ((one.artifact.card["shape"], one.class_names) for one in (victim, other))
+    if ours != theirs:
+        raise ValueError(
+            f"attack.surrogate: expected a model of the same images and classes as {victim.artifact.id}, "
+            f"got {other.artifact.id}"
+        )
+    return other.model
 
 
 def load_model(model_id: str, root: Path, *, device: str = "cpu", threshold: float = 0.0) -> SavedModel:

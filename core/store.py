@@ -39,6 +39,7 @@ from core.specs import (
     TASKS,
     AttackSpec,
     CompareSpec,
+    Method,
     SweepSpec,
     Task,
     TrainSpec,
@@ -144,11 +145,23 @@ def _checked_id(name: str, field_name: str) -> str:
 
 def resolve(spec: Task, root: Path) -> Task:
     """The same spec with the full ids of the models that it names. Raises ValueError on an unknown one."""
-    if isinstance(spec, AttackSpec | SweepSpec | UniversalSpec):
+    if isinstance(spec, AttackSpec | SweepSpec):
+        found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}
+        return spec.model_copy(update=found)
+    if isinstance(spec, UniversalSpec):
         return spec.model_copy(update={"model": open_model(spec.model, root).id})
     if isinstance(spec, CompareSpec):
-        return spec.model_copy(update={"models": tuple(open_model(model, root).id for model in spec.models)})
+        models = tuple(open_model(model, root).id for model in spec.models)
+        return spec.model_copy(
+            update={"models": models, "attacks": tuple(_full_surrogate(method, root) for method in spec.attacks)}
+        )
     return spec
+
+
+def _full_surrogate(method: Method, root: Path) -> Method:
+    if not method.needs_surrogate:
+        return method
+    return method.model_copy(update={"surrogate": open_model(getattr(method, "surrogate", ""), root).id})
 
 
 # ---------------------------------------------------------------- reading

@@ -76,7 +76,10 @@ def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]
         if name not in wanted or len(specs.METHODS[name].model_fields) == 1:
             continue
         st.markdown(f"**{specs.METHODS[name].title}**", help=specs.METHODS[name].help)
-        settings[name] = controls.method_settings(page, name, skip=("norm",))
+        settings[name] = controls.method_settings(page, name, skip=("norm", "surrogate"))
+        if specs.METHODS[name].needs_surrogate:
+            surrogate = model_picker.pick(page, name=f"{name}_surrogate", text="Surrogate: the model it is made on")
+            settings[name]["surrogate"] = surrogate.id if surrogate else ""
         if name == "fgsm":
             st.caption(
                 "Clipped: x' = clip(x + ε·sign ∇ₓJ, 0, 1), an image again. Not clipped: the exercise's literal "

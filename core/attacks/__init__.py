@@ -16,6 +16,7 @@
     physical     a pattern on glasses or a patch, averaged over scenes
     simba        one direction of a basis at a time, without gradients; linf, l2
     hop_skip_jump   the smallest perturbation by the predicted class alone; linf, l2
+    transfer     made on a surrogate, asked once: MI, DI, TI; linf, l2
     generator    exercise set 1's generators, trained in turns
     generator_strong   the same two steps, each where it is needed; l2
     jacobian     derivatives of logits and scores; the dense formula
@@ -80,6 +81,7 @@ from core.attacks.simba import simba
 from core.attacks.sparse import jacobian_sparse
 from core.attacks.sparse_rs import sparse_rs
 from core.attacks.square import square
+from core.attacks.transfer import transfer
 from core.progress import Progress
 
 METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
@@ -109,6 +111,7 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.SimBa: simba,
     specs.HopSkipJump: hop_skip_jump,
     specs.SparseRs: sparse_rs,
+    specs.Transfer: transfer,
     specs.Physical: physical,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
@@ -121,6 +124,7 @@ RANDOM = (
     specs.Square,
     specs.SimBa,
     specs.HopSkipJump,
+    specs.Transfer,
     specs.Physical,
     specs.SparseRs,
 )
@@ -138,6 +142,8 @@ def run_method(
     streams: Streams | None = None,
     budget: int | None = None,
     eight_bit: bool = False,
+    surrogate: nn.Module | None = None,
+    start: Float[Tensor, "n c h w"] | None = None,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Run the attack that `method` describes.
@@ -154,10 +160,12 @@ def run_method(
             limit, or the method's own. Not for methods of fixed cost.
         eight_bit: round each image to 8 bits a feature, inside the ball, and verify it again (see `in_eight_bits`);
             3 passes of the budget are kept for this.
+        surrogate: the model that `method.surrogate` names, exactly for the methods that need one.
+        start: (N, C, H, W) images to begin at, for the methods that can; ignored by the others.
         on_progress: see the method.
 
     Raises:
-        ValueError: `eps`, a target or a budget is missing or not wanted; bad input as the method says.
+        ValueError: `eps`, a surrogate, a target or a budget is missing or not wanted; bad input as the method says.
     """
     if type(method) not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(specs.METHODS)}, got {method!r}")
@@ -172,6 +180,14 @@ def run_method(
         settings["eps"] = eps
     if isinstance(method, RANDOM):
         settings["streams"] = streams
+    if method.needs_surrogate != (surrogate is not None):
+        wanted = "the model that is attacked instead" if method.needs_surrogate else "none"
+        got = "None" if surrogate is None else type(surrogate).__name__
+        raise ValueError(f"surrogate: expected {wanted} for {method.slug()}, got {got}")
+    if method.needs_surrogate:
+        settings["surrogate"] = surrogate
+    if method.takes_start and start is not None:
+        settings["start"] = start
     if budget is not None:
         if method.fixed_cost:
             raise ValueError(f"budget: {method.slug()} has a fixed cost and takes none, got {budget}")
@@ -225,4 +241,5 @@ __all__ = [
     "simba",
     "sparse_rs",
     "square",
+    "transfer",
 ]

@@ -16,7 +16,7 @@ from core.attacks import Masked, run_method
 from core.attacks.engine import Streams
 from core.data import Dataset, Split, first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson
-from core.models import load_model
+from core.models import load_model, load_surrogate
 from core.networks import logits_of
 from core.progress import Progress
 from core.specs import AttackSpec
@@ -37,7 +37,8 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         and images that were wrong before, are shown but left out of the success rate.
 
     Raises:
-        ValueError: an image index, class or target that does not exist, or no image that qualifies.
+        ValueError: an image index, class or target that does not exist, no image that qualifies, or a surrogate of
+            other images or classes.
         DataMissing: the model's data set cannot be had.
     """
     saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
@@ -62,6 +63,8 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         streams=Streams.of(spec.seed, batch.index.to(device)),
         budget=spec.budget,
         eight_bit=spec.eight_bit,
+        surrogate=load_surrogate(spec.attack, saved, root, device=device),
+        start=None if y_target is None or not spec.attack.takes_start else starts(saved.model, data, x, y_target),
         on_progress=on_progress,
     )
     seconds = time.perf_counter() - start
@@ -155,6 +158,17 @@ def _rows_and_targets(spec: AttackSpec, images: Split, classes: int) -> tuple[Te
     if spec.target == "all":
         return positions.repeat_interleave(classes), torch.arange(classes).repeat(len(images))
     return positions, torch.full_like(positions, ANY if spec.target == "any" else int(spec.target))
+
+
+def starts(model: nn.Module, data: Dataset, x: Tensor, y_target: Tensor) -> Tensor:
+    """For each row a training image of its target class that is read as it; the row's own image where there is none."""
+    made = x.clone()
+    for label in y_target.unique().tolist():
+        of_class = data.train.x[(data.train.y == label).nonzero()[:100, 0]]
+        right = (logits_of(model, of_class).argmax(dim=1).cpu() == label).nonzero()[:1, 0] if len(of_class) else ()
+        if len(right):
+            made[y_target == label] = to_float(of_class[right]).to(x.device)
+    return made
 
 
 def probabilities(model: nn.Module, x: Tensor) -> np.ndarray:

@@ -20,7 +20,7 @@ from core.attacks.fgsm import fgsm_direction, fgsm_step
 from core.attacks.geometry import distances
 from core.data import first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson, five_metrics
-from core.models import load_model
+from core.models import load_model, load_surrogate
 from core.networks import logits_of
 from core.progress import Progress
 from core.specs import Fgsm, Method, SweepSpec
@@ -57,9 +57,11 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
         class at every ε) and the five metrics of each ε as `rows` in the card.
 
     Raises:
-        ValueError: a target class that does not exist; DataMissing: the model's data set cannot be had.
+        ValueError: a target class that does not exist, a surrogate that does not fit; DataMissing: the model's data set
+            cannot be had.
     """
     saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
+    surrogate = load_surrogate(spec.attack, saved, root, device=device)
     data = saved.data(on_progress)
     if spec.target is not None and spec.target >= len(data.class_names):
         raise ValueError(f"target: expected a class from 0 to {len(data.class_names) - 1}, got {spec.target}")
@@ -72,7 +74,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     clean = logits_of(saved.model, x).argmax(dim=1)
     shown = _one_a_class(batch.y, (clean == y).cpu(), len(data.class_names))
     tables, rows, pictures = [], [], []
-    for eps, x_adv in _ladder(saved.model, images, spec.attack, spec.eps, clean, on_progress):
+    for eps, x_adv in _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress):
         # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
         probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
         confidence, pred = (value.cpu() for value in probabilities.max(dim=1))
@@ -132,6 +134,7 @@ def _one_a_class(y: Tensor, correct: Tensor, classes: int) -> Tensor:
 
 def _ladder(
     model: nn.Module,
+    surrogate: nn.Module | None,
     images: _Images,
     method: Method,
     budgets: tuple[float, ...],
@@ -142,7 +145,7 @@ def _ladder(
     if isinstance(method, Fgsm):
         yield from _fgsm_ladder(model, images, method, budgets, on_progress)
     elif method.needs_eps:
-        yield from _budget_ladder(model, images, method, budgets, clean, on_progress)
+        yield from _budget_ladder(model, surrogate, images, method, budgets, clean, on_progress)
     else:
         result = run_method(model, images.x, images.y, method, y_target=images.y_target, on_progress=on_progress)
         for eps in budgets:
@@ -163,6 +166,7 @@ def _fgsm_ladder(
 
 def _budget_ladder(
     model: nn.Module,
+    surrogate: nn.Module | None,
     images: _Images,
     method: Method,
     budgets: tuple[float, ...],
@@ -183,6 +187,7 @@ def _budget_ladder(
                 eps=eps,
                 y_target=part.y_target,
                 streams=part.streams,
+                surrogate=surrogate,
                 on_progress=_part(on_progress, place, len(budgets), eps),
             )
             # a failed attempt is shown at its own ε, but the next ε starts from the clean image again

@@ -32,6 +32,11 @@ def _one_kind_of_target(method: Method, target: str | int | None) -> None:
         raise ValueError(f"attack.targets: expected 0 towards a target class, got {tried}")
 
 
+def _names_a_surrogate(method: Method) -> None:
+    if method.needs_surrogate and not getattr(method, "surrogate", ""):
+        raise ValueError(f"attack.surrogate: expected the id of a saved model for {method.slug()}, got nothing")
+
+
 _MODEL = Field(min_length=1, title="Model", description="Id of a saved model (see `models`).")
 _SEED = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Random streams are keyed by this and the image index.")
 _THRESHOLD = Field(0.0, ge=-1e6, le=1e6, title="Threshold τ", description="Scalar networks: class 1 above it.")
@@ -104,6 +109,7 @@ class AttackSpec(Spec):
         if self.eps is not None:
             _within_range((self.eps,), self.attack)
         _one_kind_of_target(self.attack, self.target)
+        _names_a_surrogate(self.attack)
         return self
 
     def slug(self) -> str:
@@ -145,6 +151,7 @@ class SweepSpec(Spec):
     def _fits_the_method(self) -> Self:
         _within_range(self.eps, self.attack)
         _one_kind_of_target(self.attack, self.target)
+        _names_a_surrogate(self.attack)
         return self
 
     def slug(self) -> str:
@@ -174,6 +181,7 @@ class CompareSpec(Spec):
         for method in self.attacks:
             _within_range(self.eps, method)
             _one_kind_of_target(method, self.target)
+            _names_a_surrogate(method)
         return self
 
     def sweeps(self) -> list[SweepSpec]:

@@ -95,6 +95,14 @@ def _smallest(name: str, **settings: object) -> Attack:
     return attack
 
 
+def _transfer(norm: str) -> Attack:
+    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
+        eps = options.pop("eps", USUAL_EPS[norm])  # the model as its own surrogate: others are tested apart
+        return core.attacks.transfer(model, x, y, surrogate=model, eps=eps, norm=norm, steps=12, kernel=1, **options)
+
+    return attack
+
+
 def _hop_skip_jump(norm: str) -> Attack:
     first = torch.tensor([(DIGITS.target == k).argmax() for k in range(10)])
 
@@ -124,6 +132,8 @@ ATTACKS: dict[str, Attack] = {
     "physical": _physical,
     "simba-linf": _budgeted("simba", norm="linf", queries=150),
     "simba-l2": _budgeted("simba", norm="l2", basis="dct", queries=200),
+    "transfer-linf": _transfer("linf"),
+    "transfer-l2": _transfer("l2"),
     "hop_skip_jump-linf": _hop_skip_jump("linf"),
     "hop_skip_jump-l2": _hop_skip_jump("l2"),
     "generator": _generator,

@@ -22,8 +22,11 @@ Attack = Callable[..., AttackResult]
 Batch = tuple[Tensor, Tensor]
 Extra = dict[str, Tensor]
 BUDGETED = {
-    **dict.fromkeys(("fgsm", "pgd-linf", "rfgsm", "bim", "mifgsm", "apgd-linf", "square-linf", "simba-linf"), "linf"),
-    **dict.fromkeys(("pgd-l2", "apgd-l2", "square-l2", "simba-l2"), "l2"),
+    **dict.fromkeys(
+        ("fgsm", "pgd-linf", "rfgsm", "bim", "mifgsm", "apgd-linf", "square-linf", "simba-linf", "transfer-linf"),
+        "linf",
+    ),
+    **dict.fromkeys(("pgd-l2", "apgd-l2", "square-l2", "simba-l2", "transfer-l2"), "l2"),
     **dict.fromkeys(("pgd-l1", "apgd-l1"), "l1"),
     "pgd-l0": "l0",
     "sparse_rs": "l0",
@@ -371,8 +374,9 @@ def test_run_method_is_the_attack_of_the_spec(method: str, net: nn.Module, few: 
     spec = specs.METHODS[method](**SHORT.get(method, {}))
     budget = {"eps": 5.0 if spec.norms == ("l0",) else 0.1} if spec.needs_eps else {}
     target = {"y_target": (y + 1) % 10} if spec.needs_target else {}
-    found = core.attacks.run_method(net, x, y, spec, **budget, **target)
-    options = {key: value for key, value in spec.model_dump().items() if key != "name"}
+    given = {"surrogate": net} if spec.needs_surrogate else {}
+    found = core.attacks.run_method(net, x, y, spec, **budget, **target, **given)
+    options = {key: value for key, value in spec.model_dump().items() if key != "name"} | given
     direct = core.attacks.METHODS[type(spec)](net, x, y, **budget, **target, **options)
     assert torch.equal(found.x_adv, direct.x_adv)
 

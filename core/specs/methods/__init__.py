@@ -2,7 +2,7 @@
 
 base        what every method says of itself
 gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, PGD, APGD
-blackbox    asking for answers only: Square, SimBA, HopSkipJump
+blackbox    asking for answers only: Square, SimBA, HopSkipJump; or another model: transfer
 generator   exercise set 1, literal and strong
 enumeration trying everything: exhaustive
 jacobian    read off the Jacobian: sparse, dense, count against cap
@@ -19,7 +19,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field
 
 from core.specs.methods.base import Method, Norm
-from core.specs.methods.blackbox import HopSkipJump, SimBa, Square
+from core.specs.methods.blackbox import HopSkipJump, SimBa, Square, Transfer
 from core.specs.methods.enumeration import Exhaustive
 from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
@@ -62,6 +62,7 @@ AnyMethod = Annotated[
     | Jsma
     | SimBa
     | HopSkipJump
+    | Transfer
     | Physical
     | SparseRs,
     Field(discriminator="name"),
@@ -114,6 +115,7 @@ __all__ = [
     "SimBa",
     "SparseRs",
     "Square",
+    "Transfer",
     "Uap",
     "UniversalField",
     "UniversalGradient",

@@ -24,6 +24,12 @@ class Method(Spec):
     fixed_cost: ClassVar[bool] = False
     """Whether the attack always costs the same few passes, so that no budget of passes can be set."""
 
+    needs_surrogate: ClassVar[bool] = False
+    """Whether the attack is made on another model, which its field `surrogate` names."""
+
+    takes_start: ClassVar[bool] = False
+    """Whether the attack can begin at an image of the target class."""
+
     def slug(self) -> str:
         """The method's registry name."""
         return str(self.name)  # type: ignore[attr-defined]  # every concrete method has a Literal field `name`

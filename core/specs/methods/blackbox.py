@@ -1,10 +1,10 @@
-"""Attacks that only ask the model for its answers."""
+"""Attacks that only ask the model for its answers, or are made on another model."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from core.specs.methods.base import Method, Norm
 
@@ -50,7 +50,39 @@ class HopSkipJump(Method):
     help: ClassVar[str] = "Only the predicted class is seen: probes at the boundary say where it turns, then a jump."
     paper: ClassVar[str] = "Chen, Jordan, Wainwright 2020, arXiv 1904.02144"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    takes_start: ClassVar[bool] = True
     name: Literal["hop_skip_jump"] = "hop_skip_jump"
     norm: Literal["linf", "l2"] = Field("l2", title="Norm", description="What is to be small.")
     queries: int = Field(2000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
     probes: int = Field(100, ge=1, le=10_000, title="First probes", description="Of the first gradient; more later.")
+
+
+class Transfer(Method):
+    """Settings of the attack from a surrogate."""
+
+    title: ClassVar[str] = "Transfer"
+    help: ClassVar[str] = "Made on another model, with momentum, diverse inputs and smooth gradients; asked once."
+    paper: ClassVar[str] = "MI, DI, TI: arXiv 1710.06081, 1803.06978, 1904.02884"
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    needs_eps: ClassVar[bool] = True
+    needs_surrogate: ClassVar[bool] = True
+    name: Literal["transfer"] = "transfer"
+    surrogate: str = Field("", title="Surrogate", description="Id of the saved model whose gradients are followed.")
+    norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Shape of the ball.")
+    steps: int = Field(20, ge=1, le=10_000, title="Steps", description="Gradient steps; none ends early.")
+    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
+    momentum: float = Field(1.0, ge=0, le=10, title="Momentum (MI)", description="Share of the running sum kept.")
+    diversity: float = Field(
+        0.7, ge=0, le=1, title="Diverse inputs (DI)", description="Probability that a step sees a smaller, moved image."
+    )
+    smallest: float = Field(0.8, gt=0, le=1, title="Least size", description="Of such an image, as a share.")
+    kernel: int = Field(
+        5, ge=1, le=51, title="Kernel (TI)", description="Odd side of the Gaussian that smooths gradients; 1: none."
+    )
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("expected an odd number")
+        return value
