@@ -276,3 +276,21 @@ def test_names_tell_models_apart(lab: Lab) -> None:
     assert len(set(sweep_views.short_names([linear, dense, again]).values())) == 3
     assert sweep_views.attack_text(specs.Pgd(norm="l2", steps=7)) == "PGD ℓ2, steps 7"
     assert sweep_views.attack_text(specs.Fgsm(clip=False)) == "FGSM, unclipped"
+
+
+def test_transfer_asks_for_a_surrogate(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among the attack's settings one of the saved models is chosen, and what is run names it."""
+    first, victim = lab.model(seed=1), lab.model()
+    submitted = asked(monkeypatch)
+    app = lab.open(
+        "epsilon_sweep",
+        epsilon_sweep_models=victim.id,
+        epsilon_sweep_attacks="transfer_linf",
+        epsilon_sweep_transfer_surrogate=first.id,
+    )
+    assert not app.exception
+    assert app.selectbox(key="epsilon_sweep_transfer_surrogate").value == first.id
+    next(button for button in app.button if button.label.startswith("Run")).click().run()
+    (task,) = submitted
+    assert isinstance(task, specs.CompareSpec)
+    assert task.attacks[0].surrogate == first.id

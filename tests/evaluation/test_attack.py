@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from core import jobs, store
+from core.evaluation.attack import starts
+from core.models import load_model
 from core.specs import AttackSpec
 
 
@@ -125,3 +128,39 @@ def test_mask_confines_what_is_stored(root: Path) -> None:
     assert not (changed & ~mask).any()
     assert made.card["mask"] == {"pixels": 25, "share": 25 / 64}
     assert made.id != ran(root, attack="pgd").id
+
+
+def test_transfer_is_made_on_the_surrogate(root: Path) -> None:
+    """The id may be short, the result is found again under the full one; the images are the surrogate's."""
+    fields = {"attack": {"name": "transfer", "surrogate": "digits-linear", "kernel": 3}, "eps": 0.3, "n": 30}
+    made = ran(root, **fields)
+    full = store.open_model("digits-linear", root).id
+    assert made.card["spec"]["attack"]["surrogate"] == full
+    again = ran(root, **{**fields, "attack": {"name": "transfer", "surrogate": full, "kernel": 3}})
+    assert again.folder == made.folder
+    surrogate = load_model(full, root).model
+    x_adv = torch.from_numpy(made.arrays("images")["x_adv"])
+    assert (surrogate(x_adv).argmax(1).numpy() != made.table("images")["y"]).mean() > 0.8
+    assert made.card["metrics"]["success_rate"] > 0.3
+
+
+def test_transfer_needs_a_surrogate_of_the_same_classes(root: Path) -> None:
+    """None, an unknown one, and one of other classes are refused by name."""
+    with pytest.raises(ValueError, match=r"attack.surrogate: expected the id of a saved model for transfer, got noth"):
+        AttackSpec(model="digits-mlp", attack="transfer", eps=0.1)
+    with pytest.raises(ValueError, match="model: expected the id of a saved model"):
+        ran(root, attack={"name": "transfer", "surrogate": "nobody"}, eps=0.1)
+    scalar = next(model.id for model in store.models(root) if model.card["spec"]["scalar"])
+    with pytest.raises(ValueError, match=r"attack.surrogate: expected a model of the same images and classes"):
+        ran(root, attack={"name": "transfer", "surrogate": scalar}, eps=0.1)
+
+
+def test_targeted_hop_skip_jump_begins_at_a_training_image(root: Path) -> None:
+    """Towards every class: noise would meet few of them."""
+    attack = {"name": "hop_skip_jump", "queries": 150}
+    made = ran(root, attack=attack, target="all", n=2)
+    assert made.card["metrics"]["success_rate"] == 1
+    saved = load_model(store.open_model("digits-mlp", root).id, root)
+    y_target = torch.arange(10)
+    first = starts(saved.model, saved.data(), torch.zeros(10, 1, 8, 8), y_target)
+    assert torch.equal(saved.model(first).argmax(1), y_target)

@@ -9,7 +9,7 @@ import pytest
 
 from core import jobs, store
 from core.evaluation import sweep
-from core.specs import SweepSpec
+from core.specs import CompareSpec, SweepSpec
 
 EPS = (0.0, 0.05, 0.1, 0.2, 0.5)
 
@@ -118,3 +118,18 @@ def test_progress_covers_the_whole_ladder(root: Path) -> None:
     assert seen
     assert max(seen) <= 1
     assert seen[-1] > 0.7
+
+
+def test_transfer_s_curve_is_the_victim_s(root: Path) -> None:
+    """Made on the linear model, scored on the mlp; a comparison runs it on every model, and needs the surrogate too."""
+    made = ran(root, attack={"name": "transfer", "surrogate": "digits-linear", "steps": 5, "kernel": 3})
+    accuracy = [row["accuracy"] for row in made.card["rows"]]
+    assert accuracy == sorted(accuracy, reverse=True)
+    assert accuracy[-1] < 0.7 * accuracy[0]
+    assert made.card["spec"]["attack"]["surrogate"] == store.open_model("digits-linear", root).id
+    with pytest.raises(ValueError, match=r"attack.surrogate: expected the id of a saved model for transfer"):
+        CompareSpec(models=("digits-mlp",), attacks=("transfer",))
+    asked = CompareSpec(models=("digits-mlp",), attacks=({"name": "transfer", "surrogate": "digits-linear"},), n=10)
+    resolved = store.resolve(asked, root)
+    assert isinstance(resolved, CompareSpec)
+    assert resolved.attacks[0].surrogate == store.open_model("digits-linear", root).id
