@@ -33,6 +33,7 @@ from benchmarks import peers
 from benchmarks.counting import Counting
 from core import attacks, jobs
 from core.attacks.geometry import distances
+from core.attacks.universal import uap, universal_gradient
 from core.data import first_of_test, to_float
 from core.models import load_model
 from core.specs import TrainSpec
@@ -205,8 +206,10 @@ def universal(name: str, model: Counting, x: Tensor, y: Tensor, held_x: Tensor, 
     """One perturbation for all: fooling rate on images that it was not made from."""
     lines, base = [], float("nan")
     entries: dict[str, Callable[[], Tensor]] = {
-        "ours, gradient": lambda: attacks.universal(model, x, y, eps=EPS).delta,
-        "ART UAP (DeepFool)": lambda: peers.art_universal(model, x, y, EPS, epochs=1),
+        "ours, gradient": lambda: universal_gradient(model, x, y, eps=EPS).delta,
+        "ours, UAP": lambda: uap(model, x, y, eps=EPS).delta,
+        "ART UAP (DeepFool)": lambda: peers.art_universal(model, x, y, EPS, "deepfool", epochs=1),
+        "ART UAP (FGSM)": lambda: peers.art_universal(model, x, y, EPS, "fgsm", epochs=2),
     }
     for who, make in entries.items():
         model.reset()
@@ -219,7 +222,7 @@ def universal(name: str, model: Counting, x: Tensor, y: Tensor, held_x: Tensor, 
             lines.append(line)
             continue
         line.seconds = time.perf_counter() - start
-        base = line.seconds if who.startswith("ours") else base
+        base = line.seconds if who == "ours, gradient" else base
         rate = fooled(model.model, (held_x + delta.clamp(-EPS, EPS)).clamp(0, 1), held_y).float().mean()
         line.value, line.ratio = f"{rate:.4f} fooled (held out)", f"{line.seconds / base:.1f}"
         line.passes = f"{model.forwards / len(x):.0f} + {model.backwards / len(x):.0f}"

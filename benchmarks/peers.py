@@ -146,15 +146,23 @@ def jsma_peers(y_target: Tensor) -> dict[str, Attack]:
     return {"torchattacks": torchattacks_jsma, "ART": art_jsma}
 
 
-def art_universal(model: nn.Module, x: Tensor, y: Tensor, eps: float, epochs: int) -> Tensor:
-    """ART's UAP (DeepFool inside): its one perturbation (C, H, W)."""
+def art_universal(model: nn.Module, x: Tensor, y: Tensor, eps: float, attacker: str, epochs: int) -> Tensor:
+    """ART's UAP with one of its attackers inside: its one perturbation (C, H, W)."""
     from art.attacks.evasion import UniversalPerturbation
 
+    inner = {"deepfool": {"max_iter": 20, "verbose": False}, "fgsm": {"eps": eps, "eps_step": eps / 4}}[attacker]
     attack = UniversalPerturbation(
-        art_classifier(model, x), attacker="deepfool", delta=0.01, max_iter=epochs, eps=eps, norm=np.inf, verbose=False
+        art_classifier(model, x),
+        attacker=attacker,
+        attacker_params=inner,
+        delta=0.01,
+        max_iter=epochs,
+        eps=eps,
+        norm=np.inf,
+        verbose=False,
     )
     attack.generate(x.numpy(), one_hot(y))
-    return torch.from_numpy(np.asarray(attack.noise)).reshape(x[0].shape)
+    return torch.from_numpy(np.asarray(attack.noise, dtype=np.float32)).reshape(x[0].shape)
 
 
 def one_hot(y: Tensor, classes: int = 10) -> np.ndarray:
