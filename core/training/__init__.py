@@ -18,6 +18,7 @@ from core.evaluation.metrics import five_metrics
 from core.networks import ScalarScore, layer_table, logits_of, parameter_count
 from core.progress import Progress
 from core.specs import TrainSpec
+from core.training import checkpoint
 from core.training.loop import Trained, estimate_seconds, train
 
 __all__ = ["Trained", "estimate_seconds", "run", "test_table", "train"]
@@ -32,9 +33,10 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
     Raises:
         DataMissing: the data set cannot be had; see `core.data.load`.
     """
-    del root  # a model depends on no other artifact
     data = load(spec.data, on_progress=on_progress)
-    trained = train(spec, data, device=device, on_progress=on_progress)
+    keep = checkpoint.path_for(spec.artifact_name(), root)
+    trained = train(spec, data, device=device, keep=keep, on_progress=on_progress)
+    keep.unlink(missing_ok=True)
     table = test_table(trained.model, data)
     scores = five_metrics(table["y"], table["pred"], table["confidence"])
     best = trained.history[trained.best_epoch - 1]

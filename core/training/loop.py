@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,10 +23,14 @@ from core.data import Dataset, Split, to_float
 from core.networks import build, centre_of, logits_of
 from core.progress import Progress
 from core.specs import DATASETS, TrainSpec
+from core.training import checkpoint
 from core.training.augmentation import augmented
 from core.training.recipes import BatchLoss, batch_loss, ramp
 
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch
+CHECKPOINT_EVERY = 10.0
+"""Seconds between two looks back, at least: less is quickly trained again."""
+_FACTS = ("history", "best", "best_epoch", "step", "seen", "seconds", "training_seconds")
 WATCHED = 512
 """Validation images on which the robust accuracy is measured after each epoch, by PGD of `WATCH_STEPS` steps."""
 WATCH_STEPS = 10
@@ -44,13 +49,22 @@ class Trained:
     images_per_second: float
 
 
-def train(spec: TrainSpec, data: Dataset, *, device: str = "cpu", on_progress: Progress | None = None) -> Trained:
+def train(
+    spec: TrainSpec,
+    data: Dataset,
+    *,
+    device: str = "cpu",
+    keep: Path | None = None,
+    on_progress: Progress | None = None,
+) -> Trained:
     """Train a network from scratch.
 
     Args:
         spec: network, recipe, optimiser, schedule and seed.
         data: the data set that `spec.data` names.
         device: "cpu", "cuda" or "cuda:0"; data and model live there.
+        keep: file for the state of the unfinished training, written after an epoch, `CHECKPOINT_EVERY` seconds after
+            the last time; training goes on from the state that is there, and ends in the weights of an unbroken run.
         on_progress: called with images seen and to be seen, a few times a second with the running loss, and after each
             epoch with the row of its history; what it raises stops the training.
 
@@ -70,7 +84,7 @@ def train(spec: TrainSpec, data: Dataset, *, device: str = "cpu", on_progress: P
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(spec.seed)
         model = new_model(spec, data).to(device)
-        return _Loop(spec, data, model, device, on_progress).run()
+        return _Loop(spec, data, model, device, on_progress).run(keep)
 
 
 def new_model(spec: TrainSpec, data: Dataset) -> nn.Module:
@@ -147,6 +161,7 @@ class _Loop:
         self, spec: TrainSpec, data: Dataset, model: nn.Module, device: str, on_progress: Progress | None
     ) -> None:
         self.spec, self.model, self.on_progress, self.device = spec, model, on_progress, device
+        self.fingerprint = data.fingerprint
         self.train_split = _on(data.train, device)
         self.validation = _on(data.validation, device)
         self.loss = batch_loss(spec.recipe)
@@ -159,53 +174,113 @@ class _Loop:
         self.total_images = spec.epochs * len(self.train_split)
         self.seen, self.step = 0, 0
         self.reported = 0.0
+        self.history: list[dict[str, float]] = []
+        self.best: tuple[float, ...] = (-1.0,)
+        self.best_state: dict[str, Tensor] = {}
+        self.best_epoch = 0
+        self.seconds, self.training_seconds = 0.0, 0.0
 
-    def run(self) -> Trained:
-        history: list[dict[str, float]] = []
-        best: tuple[float, ...] = (-1.0,)
-        best_state: dict[str, Tensor] = {}
-        best_epoch = 0
-        start = time.perf_counter()
-        training_seconds = 0.0
-        for epoch in range(1, self.spec.epochs + 1):
-            epoch_start = time.perf_counter()
-            loss, accuracy, lr = self._epoch()
-            training_seconds += time.perf_counter() - epoch_start
-            validation_loss, validation_accuracy = _measure(self.judged, self.validation)
-            row = {
-                "epoch": epoch,
-                "loss": loss,
-                "train_accuracy": accuracy,
-                "validation_loss": validation_loss,
-                "validation_accuracy": validation_accuracy,
-                "lr": lr,
-            }
-            overfitted, settled = False, True
-            if self.eps:
-                settled = self.eps_now() == self.eps  # while ε rises, epochs cannot be compared
-                row |= self._watch()
-                robust = row["robust_accuracy"]
-                overfitted = settled and (robust < best[0] - FALL or robust < SHARE * row["fgsm_accuracy"])
-                row["overfitted"] = float(overfitted)
-            row["seconds"] = time.perf_counter() - epoch_start
-            history.append(row)
-            rank = (row.get("robust_accuracy", validation_accuracy), validation_accuracy, -validation_loss)
-            if overfitted and best_state:
-                for network in (self.model, self.judged):
-                    network.load_state_dict(best_state)
-                self.loss.strengthen()
-            elif (settled and rank > best) or not best_state:
-                best, best_epoch = rank if settled else (-1.0,), epoch
-                best_state = {name: value.clone() for name, value in self.judged.state_dict().items()}
-            self._report(**row)
-        self.model.load_state_dict(best_state)
+    def run(self, keep: Path | None) -> Trained:
+        """All epochs, or those that the state in `keep` has not seen; the state is written there now and then."""
+        if keep is not None:
+            self._go_on(checkpoint.read(keep))
+        written = time.perf_counter()
+        for epoch in range(len(self.history) + 1, self.spec.epochs + 1):
+            start = time.perf_counter()
+            self._one_epoch(epoch)
+            self.seconds += time.perf_counter() - start
+            self._report(**self.history[-1])
+            if keep is not None and time.perf_counter() - written > CHECKPOINT_EVERY and epoch < self.spec.epochs:
+                checkpoint.write(keep, self._state())
+                written = time.perf_counter()
+        self.judged.load_state_dict(self.best_state)
         return Trained(
-            model=self.model.eval(),
-            history=history,
-            best_epoch=best_epoch,
-            seconds=time.perf_counter() - start,
-            images_per_second=self.seen / training_seconds,
+            model=self.judged.eval(),
+            history=self.history,
+            best_epoch=self.best_epoch,
+            seconds=self.seconds,
+            images_per_second=self.seen / self.training_seconds,
         )
+
+    def _one_epoch(self, epoch: int) -> None:
+        """Train, measure, add a row to the history, keep the weights if they are the best so far."""
+        start = time.perf_counter()
+        loss, accuracy, lr = self._epoch()
+        self.training_seconds += time.perf_counter() - start
+        validation_loss, validation_accuracy = _measure(self.judged, self.validation)
+        row = {
+            "epoch": epoch,
+            "loss": loss,
+            "train_accuracy": accuracy,
+            "validation_loss": validation_loss,
+            "validation_accuracy": validation_accuracy,
+            "lr": lr,
+        }
+        overfitted, settled = False, True
+        if self.eps:
+            settled = self.eps_now() == self.eps  # while ε rises, epochs cannot be compared
+            row |= self._watch()
+            robust = row["robust_accuracy"]
+            overfitted = settled and (robust < self.best[0] - FALL or robust < SHARE * row["fgsm_accuracy"])
+            row["overfitted"] = float(overfitted)
+        row["seconds"] = time.perf_counter() - start
+        self.history.append(row)
+        rank = (row.get("robust_accuracy", validation_accuracy), validation_accuracy, -validation_loss)
+        if overfitted and self.best_state:
+            for network in (self.model, self.judged):
+                network.load_state_dict(self.best_state)
+            self.loss.strengthen()
+        elif (settled and rank > self.best) or not self.best_state:
+            self.best, self.best_epoch = rank if settled else (-1.0,), epoch
+            self.best_state = {name: value.clone() for name, value in self.judged.state_dict().items()}
+
+    def _state(self) -> checkpoint.State:
+        moments = {
+            f"{number}.{name}": torch.as_tensor(value)
+            for number, values in self.optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+            if value is not None
+        }
+        random = {"cpu": torch.get_rng_state(), "order": self.generator.get_state()}
+        if self.device.startswith("cuda"):
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors = {
+            "model": self.model.state_dict(),
+            "best": self.best_state,
+            "optimizer": moments,
+            "random": random,
+            "recipe": self.loss.state(),
+            "averaged": {} if self.averaged is None else self.averaged.state_dict(),
+        }
+        facts = {name: getattr(self, name) for name in _FACTS}
+        return checkpoint.State(tensors, {**facts, "data": self.fingerprint, "torch": torch.__version__})
+
+    def _go_on(self, state: checkpoint.State | None) -> None:
+        """Take up the state of an earlier run, if it was on the same data with the same PyTorch."""
+        if state is None or (state.facts["data"], state.facts["torch"]) != (self.fingerprint, torch.__version__):
+            return
+        self.model.load_state_dict(state.tensors["model"])
+        self.best_state = {name: value.to(self.device) for name, value in state.tensors["best"].items()}
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state.tensors["averaged"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.model.parameters())
+        for key, value in state.tensors.get("optimizer", {}).items():
+            number, _, name = key.partition(".")
+            like = parameters[int(number)]
+            # in the parameter's memory layout: fused optimisers walk through both as they lie
+            value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            moments.setdefault(int(number), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.loss.restore({name: value.to(self.device) for name, value in state.tensors.get("recipe", {}).items()})
+        random = state.tensors["random"]
+        torch.set_rng_state(random["cpu"])
+        self.generator.set_state(random["order"])
+        if "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], self.device)
+        for name in _FACTS:
+            setattr(self, name, state.facts[name])
+        self.best = tuple(self.best)
 
     def eps_now(self) -> float:
         """The recipe's budget at this point of the training."""

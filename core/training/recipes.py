@@ -30,6 +30,13 @@ class BatchLoss:
     def strengthen(self) -> None:
         """Called when the network has overfitted to the recipe's attack: make it harder, where that can be done."""
 
+    def state(self) -> dict[str, Tensor]:
+        """What the next epoch needs of the epochs before."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up the state of an earlier run."""
+
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
@@ -103,6 +110,14 @@ class Fgsm(BatchLoss):
         """Twice the steps, from a random start."""
         self.steps *= 2
 
+    def state(self) -> dict[str, Tensor]:
+        """The number of steps."""
+        return {"steps": torch.tensor(self.steps)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """See `state`."""
+        self.steps = int(state["steps"])
+
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
@@ -175,14 +190,27 @@ class Free(BatchLoss):
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
         """See `BatchLoss`. The change made to one batch is where the next one's starts (arXiv 1904.12843)."""
-        eps = self.spec.eps
-        if self.delta is None or len(self.delta) != len(x):
-            self.delta = torch.zeros_like(x)
-        elif self.delta.grad is not None:
-            self.delta = (self.delta.detach() + eps * self.delta.grad.sign()).clamp(-eps, eps)
-        moved = in_ball(x + self.delta, x, eps)
+        eps, delta = self.spec.eps, self._stepped()
+        if delta is None or len(delta) != len(x):
+            delta = torch.zeros_like(x)
+        moved = in_ball(x + delta, x, eps)
         self.delta = (moved - x).detach().requires_grad_()
         return super().__call__(model, x + self.delta, y, rows=rows, progress=progress)
+
+    def _stepped(self) -> Tensor | None:
+        """The change after the step that the last backward pass asks for."""
+        if self.delta is None or self.delta.grad is None:
+            return self.delta
+        return (self.delta.detach() + self.spec.eps * self.delta.grad.sign()).clamp(-self.spec.eps, self.spec.eps)
+
+    def state(self) -> dict[str, Tensor]:
+        """The change that the next batch starts from."""
+        delta = self._stepped()
+        return {} if delta is None else {"delta": delta.detach()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """See `state`."""
+        self.delta = state.get("delta")
 
 
 MADE_BY: dict[type[specs.RecipeBase], type[BatchLoss]] = {
