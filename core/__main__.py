@@ -1,4 +1,4 @@
-"""The command line, made from the specs: `python -m core {train, models, attack, sweep, compare, universal} --help`.
+"""The command line, made from the specs: `python -m core COMMAND --help`; `python -m core --help` lists the commands.
 
 Flags are the specs' fields. Results go to standard output (`--json`: as JSON), progress and errors to standard error;
 exit status 0, or 2 for a request that is refused, or 1 for one that fails.
@@ -30,6 +30,7 @@ from core.specs import (
     AttackSpec,
     CompareSpec,
     DataSpec,
+    Minimum,
     Spec,
     SweepSpec,
     Task,
@@ -43,6 +44,7 @@ _SUMMARIES = {
     "train": "train a model, or find it in the store",
     "models": "list the saved models",
     "attack": "attack images of a model and keep what was made",
+    "minimum": "the smallest perturbation of each image that a budget of passes finds, in any norm",
     "sweep": "accuracy and confidence of a model against ε",
     "compare": "several models under several attacks, as one table",
     "universal": "one perturbation for many images, measured on images that it was not made from",
@@ -92,6 +94,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             _add_fields(command, DataSpec)
             _add_fields(command, TrainSpec, leave_out=("data", "recipe"))
             _add_choice(command, "recipe", RECIPES, "standard", arguments)
+        elif name == "minimum":
+            _add_fields(command, AttackSpec, leave_out=("attack", "eps", *Minimum.model_fields))
+            _add_fields(command.add_argument_group(Minimum.title, Minimum.help), Minimum, leave_out=("name",))
         elif name != "models":
             method = None if name in ("compare", "universal") else _named("attack", METHODS, "fgsm", arguments)
             own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
@@ -174,6 +179,9 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
     elif command == "universal":
         options["method"] = _chosen(options, "method", UNIVERSAL_METHODS, "gradient")
         _universal(UniversalSpec.model_validate(options), as_json)
+    elif command == "minimum":
+        options["attack"] = _chosen(options, "attack", METHODS, "minimum")
+        _attack(AttackSpec.model_validate(options), as_json)
     else:
         options["attack"] = _chosen(options, "attack", METHODS, "fgsm")
         if command == "attack":
@@ -270,9 +278,10 @@ def _attack(spec: AttackSpec, as_json: bool) -> None:
         {
             "model": artifact.folder.parents[1].name,
             "attack": spec.attack.slug(),
+            "norm": getattr(spec.attack, "norm", spec.attack.norms[0]),
             "eps": spec.eps,
             "target": spec.target,
-            "budget": spec.budget,
+            "budget": spec.budget or getattr(spec.attack, "budget", None),
             "eight_bit": spec.eight_bit,
             "seed": spec.seed,
             **artifact.card["metrics"],

@@ -54,6 +54,27 @@ def test_train_sweep_attack_compare_and_list(capsys: Capture, store_root: Path) 
     assert [row["model"] for row in call(capsys, "models")] == [model]
 
 
+def test_minimum_is_the_attack_of_that_name(capsys: Capture, store_root: Path) -> None:
+    """Its norm and budget are flags beside the task's; the result is the one that `attack` finds again."""
+    model = call(capsys, "train", "--network", "linear", "--epochs", "5")["model"]
+    made = call(capsys, "minimum", "--model", model[:12], "--norm", "linf", "--budget", "80", "--n", "15")
+    assert (made["attack"], made["norm"], made["budget"], made["n"]) == ("minimum", "linf", 80, 15)
+    assert made["success_rate"] == 1
+    assert 0 < made["median_linf"] < 0.3
+    assert made["mean_forwards"] + made["mean_backwards"] <= 80
+    flags = ("--attack", "minimum", "--norm", "linf", "--budget", "80", "--n", "15")
+    assert call(capsys, "attack", "--model", model, *flags)["result"] == made["result"]
+    targeted = call(capsys, "minimum", "--model", model, "--target", "3", "--budget", "80", "--n", "5")
+    assert (targeted["norm"], targeted["target"]) == ("l2", 3)
+    with pytest.raises(SystemExit):
+        main(["minimum", "--help"])
+    text = capsys.readouterr().out
+    assert "--eps" not in text
+    assert text.count("--budget") == 2  # usage and description
+    with pytest.raises(SystemExit):
+        main(["minimum", "--model", model, "--eps", "0.1"])
+
+
 def test_tables_for_people(capsys: Capture) -> None:
     """Without --json: the model's id and a Markdown table; with no models, what to do."""
     assert main(["models"]) == 0
@@ -85,6 +106,9 @@ def test_tables_for_people(capsys: Capture) -> None:
         (["attack", "--model", "x", "--attack", "pgd", "--eps", "0.1", "--budget", "0"], "budget: expected"),
         (["universal", "--model", "x", "--method", "magic"], "method: expected one of gradient, uap, lp"),
         (["universal", "--model", "x"], "eps: gradient needs a budget"),
+        (["minimum", "--model", "x", "--budget", "10"], "attack.minimum.budget: expected"),
+        (["minimum", "--model", "x", "--norm", "l3"], "attack.minimum.norm: expected"),
+        (["attack", "--model", "x", "--attack", "transfer", "--eps", "0.1"], "attack.surrogate: expected the id"),
         (["compare", "--models", "x", "--attacks", "magic"], "attacks: expected one of fgsm"),
         (["compare", "--models", "x", "--attacks", "pgd:legs=4"], "legs"),
         (["train", "--dataset", "folder", "--folder", "/nowhere/at/all"], "existing folder of images"),
