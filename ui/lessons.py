@@ -56,6 +56,31 @@ pixels, so each pixel needs only a little, and the eye takes it for noise. Few p
 are seen. The two attacks are the ends of one trade.
 """
 
+_UNIVERSAL = r"""
+**Gradient steps.** One $s$ is moved by mini-batches. The loss of an image is $\max(0, \mathrm{margin} + \kappa)$, so an
+image that is fooled by more than κ adds nothing and the others decide. About ten gradients an image.
+
+**UAP** (2017) takes image after image: where $x + s$ is still read correctly, the smallest change that fools it there
+(DeepFool) is added to $s$, and $s$ is projected onto the ball. Literal and slow; it is here for comparison.
+
+**Linear programme.** For a set $S$ and a score $N$ with threshold τ: minimise $t$ with
+
+$$d_i J_i \cdot s \ge c_i, \qquad |s_j| \le t, \qquad -\min_i x_{ij} \le s_j \le 1 - \max_i x_{ij} \text{ (valid)},$$
+
+where $d_i$ is the sign that image $i$ needs, $J_i$ its Jacobian and $c_i$ what its score lacks. Any weights
+$\lambda \ge 0$ of the images prove a lower bound, and the best ones reach the optimum; without a box it is
+
+$$\varepsilon^* = \max_{\lambda \ge 0} \; \lambda \cdot c \; / \; \lVert \textstyle\sum_i \lambda_i d_i J_i \rVert_1.$$
+
+For one image that is the dense formula $|\tau - N(x)| / \lVert J \rVert_1$; for one class of a linear model the largest
+margin over $\lVert w \rVert_1$. Both classes of a linear model at once are impossible: the rows are $w$ and $-w$.
+Clipping to [0, 1] breaks that symmetry, so the second stage may still succeed. With more classes an image has
+one row, towards the nearest class, or for a target one for every other class.
+
+**Why held-out images.** A change that was made from some images says little about others: only the rate on images
+that it never saw is a measure of it.
+"""
+
 
 def generator() -> None:
     """The generator attack, folded."""
@@ -108,3 +133,9 @@ def masks() -> None:
         st.markdown(_MASKS)
         st.latex(_MASKS_LOSS)
         st.markdown(_MASKS_MORE)
+
+
+def universal() -> None:
+    """One change for many images: the three ways, and what can be known."""
+    with st.expander("How it works, and what can be proven", icon=":material/school:"):
+        st.markdown(_UNIVERSAL)

@@ -35,6 +35,9 @@ ROUTES: dict[str, Route] = {
     "masked_attack": Route(
         "Attacks", "Glasses and masks", ":material/eyeglasses:", "Change only what glasses, a patch or a drawing cover."
     ),
+    "universal": Route(
+        "Attacks", "Universal perturbation", ":material/layers:", "One change that fools many images, also new ones."
+    ),
     "epsilon_sweep": Route(
         "Measurement", "Epsilon sweep", ":material/show_chart:", "Accuracy and confidence against the budget ε."
     ),
