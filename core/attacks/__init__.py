@@ -27,6 +27,7 @@
     jsma         pairs of features by their saliency; l0
     frontier     how few features against the cap on each change
     sparse_rs    random search over few pixels, without gradients; l0
+    one_pixel    differential evolution of a pixel, or a few; l0
     smallest     what the attacks on the smallest perturbation share: best so far, bisection
     deepfool     to the linearised boundary, exactly, inside the box; linf, l2, l1
     carlini_wagner   squared distance plus margin, searched trade-off; l2
@@ -73,6 +74,7 @@ from core.attacks.jacobian import jacobian, jacobian_dense
 from core.attacks.jsma import jsma
 from core.attacks.masks import Masked
 from core.attacks.minimum import minimum
+from core.attacks.one_pixel import one_pixel
 from core.attacks.pdpgd import pdpgd
 from core.attacks.pgd import pgd
 from core.attacks.physical import physical
@@ -112,6 +114,7 @@ METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
     specs.HopSkipJump: hop_skip_jump,
     specs.SparseRs: sparse_rs,
     specs.Transfer: transfer,
+    specs.OnePixel: one_pixel,
     specs.Physical: physical,
 }
 """The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
@@ -127,6 +130,7 @@ RANDOM = (
     specs.Transfer,
     specs.Physical,
     specs.SparseRs,
+    specs.OnePixel,
 )
 """Methods that draw random numbers."""
 
@@ -232,6 +236,7 @@ __all__ = [
     "jsma",
     "mifgsm",
     "minimum",
+    "one_pixel",
     "pdpgd",
     "pgd",
     "physical",

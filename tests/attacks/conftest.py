@@ -87,9 +87,10 @@ def _dense(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackR
     return core.attacks.jacobian_dense(model, x, y, **options)
 
 
-def _smallest(name: str, **settings: object) -> Attack:
+def _smallest(name: str, random: bool = False, **settings: object) -> Attack:
     def attack(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
-        options.pop("streams", None)
+        if not random:
+            options.pop("streams", None)
         return getattr(core.attacks, name)(model, x, y, **(settings | options))
 
     return attack
@@ -143,6 +144,7 @@ ATTACKS: dict[str, Attack] = {
     "frontier": _smallest("frontier", caps=(0.4, 1.0), candidates=4),
     "exhaustive": _smallest("exhaustive", pixels=2, levels=3, pairs=150),
     "jsma": _smallest("jsma", theta=0.5, gamma=1.0),
+    "one_pixel": _smallest("one_pixel", random=True, pixels=6, population=24, generations=25),
     "sparse_rs": _budgeted("sparse_rs", only="l0", queries=200),
     **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},
     "carlini_wagner": _smallest("carlini_wagner", searches=3, steps=20, lr=0.1),

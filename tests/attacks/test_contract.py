@@ -38,12 +38,13 @@ LARGE_EPS = {"linf": 0.4, "l2": 3.0, "l1": 16.0, "l0": 25}
 """Budgets with which nearly every image reaches any class."""
 ONE_STEP = ("fgsm", "rfgsm", "dense")
 """Attacks that trust one gradient, and often miss."""
-FEW_PIXELS = ("exhaustive",)
-"""Attacks that change one pixel or two, and often miss."""
+FEW_PIXELS = ("exhaustive", "one_pixel")
+"""Attacks that change a pixel or a few, and often miss."""
 NO_GRADIENT = (
     *(f"{name}-{norm}" for name in ("square", "simba", "hop_skip_jump") for norm in ("linf", "l2")),
     "exhaustive",
     "sparse_rs",
+    "one_pixel",
 )
 """Attacks that take none."""
 STRICTER = ("physical",)
@@ -362,6 +363,7 @@ SHORT = {
     "exhaustive": {"levels": 5},
     "frontier": {"caps": (0.5, 1.0)},
     "sparse_rs": {"queries": 50},
+    "one_pixel": {"population": 10, "generations": 5},
     "physical": {"steps": 10},
 }
 """Settings of methods that take long by default."""

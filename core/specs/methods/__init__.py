@@ -6,7 +6,7 @@ blackbox    asking for answers only: Square, SimBA, HopSkipJump; or another mode
 generator   exercise set 1, literal and strong
 enumeration trying everything: exhaustive
 jacobian    read off the Jacobian: sparse, dense, count against cap
-sparse      few pixels, as in the literature: JSMA, Sparse-RS
+sparse      few pixels, as in the literature: JSMA, Sparse-RS, one pixel
 physical    patterns on objects: glasses, patches
 smallest    looking for the smallest change: DeepFool, Carlini-Wagner, EAD, DDN, FMN, PDPGD, FAB, σ-zero, all
 universal   one perturbation for many images: gradient steps, UAP, linear programme; a task of their own
@@ -26,7 +26,7 @@ from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
 from core.specs.methods.jacobian import Frontier, JacobianDense, JacobianSparse
 from core.specs.methods.physical import Physical
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Ead, Fab, Fmn, Minimum, Pdpgd, SigmaZero
-from core.specs.methods.sparse import Jsma, SparseRs
+from core.specs.methods.sparse import Jsma, OnePixel, SparseRs
 from core.specs.methods.universal import (
     UNIVERSAL_METHODS,
     Uap,
@@ -64,7 +64,8 @@ AnyMethod = Annotated[
     | HopSkipJump
     | Transfer
     | Physical
-    | SparseRs,
+    | SparseRs
+    | OnePixel,
     Field(discriminator="name"),
 ]
 METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cls in get_args(get_args(AnyMethod)[0])}
@@ -107,6 +108,7 @@ __all__ = [
     "MiFgsm",
     "Minimum",
     "Norm",
+    "OnePixel",
     "Pdpgd",
     "Pgd",
     "Physical",

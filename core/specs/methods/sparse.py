@@ -42,3 +42,17 @@ class SparseRs(Method):
     )
     queries: int = Field(1000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
     alpha: float = Field(0.3, gt=0, le=1, title="Share moved α", description="Of the ε pixels, at first.")
+
+
+class OnePixel(Method):
+    """Settings of the one-pixel attack."""
+
+    title: ClassVar[str] = "One pixel"
+    help: ClassVar[str] = "Differential evolution of a pixel's place and colour, or of a few pixels'; no gradient."
+    paper: ClassVar[str] = "Su, Vargas, Sakurai 2019, arXiv 1710.08864"
+    norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    name: Literal["one_pixel"] = "one_pixel"
+    pixels: int = Field(1, ge=1, le=1000, title="Pixels", description="How many may change, with all their colours.")
+    population: int = Field(400, ge=4, le=10_000, title="Population", description="Candidates of an image.")
+    generations: int = Field(100, ge=0, le=10_000, title="Generations", description="At most, after the random one.")
+    factor: float = Field(0.5, gt=0, le=2, title="Factor F", description="Of the difference added to make a child.")
