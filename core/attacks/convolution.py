@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 THIN = 3
 """Input channels up to which a convolution is thin: grey and colour images."""
-PIECE = 2**19
+PIECE = 2**20
 """Numbers in a piece of the tap matrix, so that it stays in a core's cache."""
 
 Pair = int | tuple[int, ...]

@@ -15,6 +15,9 @@ from core.attacks.losses import Goal
 PASSES = 3
 """The most forward passes that `in_eight_bits` spends on an image: rounded towards `x`, to the nearest level, away."""
 
+CHUNK = 200
+"""Images rounded and verified at once: another batch layout than any attack's, and little memory for a large set."""
+
 
 def levels(values: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """The nearest 8-bit levels k / 255 at or below, and at or above, values in [0, 1].
@@ -77,27 +80,39 @@ def in_eight_bits(
         as `x`, and counts as a success only if `x` fools. `trace` tells of the attack before rounding.
     """
     goal = Goal.of(y, y_target)
-    limit = None if eps is None else torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x))
+    radius = None if eps is None else torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x))
+    x_adv, success, forwards = x.clone(), torch.zeros_like(result.success), result.forwards.clone()
+    with frozen(model):
+        for rows in torch.arange(len(x), device=x.device).flip(0).split(CHUNK):
+            limit = None if radius is None else radius[rows]
+            x_adv[rows], success[rows], passes = _verified(
+                model, x[rows], result.x_adv[rows], result.success[rows], goal.take(rows), norm, limit
+            )
+            forwards[rows] += passes
+    return replace(result, x_adv=x_adv, success=success, distance=distances(x_adv, x), forwards=forwards)
+
+
+def _verified(
+    model: nn.Module, x: Tensor, made: Tensor, fooled: Tensor, goal: Goal, norm: str, limit: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Some of the images: rounded, whether they fool, forward passes spent. Only lost successes are tried again."""
 
     def inside(images: Tensor, rows: Tensor) -> Bool[Tensor, " n"]:
         if limit is None:
             return torch.ones_like(rows, dtype=torch.bool)
         return distances(images, x[rows])[norm] <= limit[rows]
 
-    forwards = result.forwards.clone()
-    with frozen(model):
-        every = torch.arange(len(x), device=x.device)
-        x_adv = confine(model, rounded(result.x_adv, x), x)
-        x_adv = torch.where(per_image(inside(x_adv, every), x), x_adv, x)
-        success = goal.reached(predict(model, x_adv.flip(0)).flip(0))
-        forwards += 1
-        for way in ("nearest", "away"):
-            rows = (result.success & ~success).nonzero()[:, 0]
-            trial = confine(model, rounded(result.x_adv[rows], x[rows], way), x[rows])
-            allowed = inside(trial, rows)
-            rows, trial = rows[allowed], trial[allowed]
-            if len(rows):
-                fooled = goal.take(rows).reached(predict(model, trial.flip(0)).flip(0))
-                forwards[rows] += 1
-                x_adv[rows[fooled]], success[rows[fooled]] = trial[fooled], True
-    return replace(result, x_adv=x_adv, success=success, distance=distances(x_adv, x), forwards=forwards)
+    every = torch.arange(len(x), device=x.device)
+    x_adv = confine(model, rounded(made, x), x)
+    x_adv = torch.where(per_image(inside(x_adv, every), x), x_adv, x)
+    success, passes = goal.reached(predict(model, x_adv)), torch.ones_like(every)
+    for way in ("nearest", "away"):
+        rows = (fooled & ~success).nonzero()[:, 0]
+        trial = confine(model, rounded(made[rows], x[rows], way), x[rows])
+        allowed = inside(trial, rows)
+        rows, trial = rows[allowed], trial[allowed]
+        if len(rows):
+            now = goal.take(rows).reached(predict(model, trial))
+            passes[rows] += 1
+            x_adv[rows[now]], success[rows[now]] = trial[now], True
+    return x_adv, success, passes

@@ -199,10 +199,11 @@ def finish(
     The images run in reverse order and in chunks of another size: a verdict that hangs on how a batch was cut is a
     rounding error and no success.
     """
-    rows = claimed.nonzero()[:, 0].flip(0)
     success = torch.zeros_like(claimed)
-    if len(rows):
-        success[rows] = goal.take(rows).reached(predict(model, x_adv[rows], max(1, batch // 2 + 1)))
+    size = max(1, batch // 2 + 1)
+    for rows in claimed.nonzero()[:, 0].flip(0).split(size):  # in chunks: no copy of the whole set
+        if len(rows):
+            success[rows] = goal.take(rows).reached(predict(model, x_adv[rows], size))
     return AttackResult(x_adv, success, distances(x_adv, x), forwards + claimed, backwards, trace or {})
 
 

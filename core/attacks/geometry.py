@@ -27,7 +27,7 @@ def distances(x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> d
         features (a colour pixel has three). `pixels`: (N,) int64, a colour pixel counts once.
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in DISTANCES}
-    rows = max(1, 4_000_000 // max(1, x[0].numel())) if len(x) else 1
+    rows = max(1, 500_000 // max(1, x[0].numel())) if len(x) else 1
     for start in range(0, max(1, len(x)), rows):  # in chunks, so that float64 copies stay small
         delta = x_adv[start : start + rows].double() - x[start : start + rows].double()
         size = delta.abs().flatten(1)
