@@ -13,6 +13,8 @@ from core import figures, specs
 from ui import controls, downloads, jobs, provenance, sources, sparse_parts, sparse_views
 
 PAGE = "sparse_attack"
+TICKS = [lead * 10**k for k in range(5) for lead in (1, 2, 5)]
+"""Of the logarithmic axis: plotly itself would write 2 and 5 for 20 and 50."""
 
 
 def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None:
@@ -74,7 +76,8 @@ def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) 
             config=sparse_views.CONFIG,
             alt="Number of changed features against the cap on each change: this image, the linear estimate, many",
         )
-    st.dataframe(frame, hide_index=True, alt="The fewest changes for each cap")
+    shown = frame.map(lambda value: value if isinstance(value, str) else "–" if pd.isna(value) else f"{value:g}")
+    st.dataframe(shown, hide_index=True, alt="The fewest changes for each cap")
     line = sparse_parts.source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
@@ -127,7 +130,7 @@ def chart(
     _curve(figure, caps, np.where(count >= 0, count, np.inf), "this image", 0)
     figure.add_vline(x=marked, line={"color": figures.colour(4), "width": 1.5, "dash": "dash"})
     figure.update_xaxes(title_text="cap ε on the change of each pixel, in [0, 1]", range=[0, 1.03])
-    figure.update_yaxes(title_text="changed features", type="log", dtick="D2")
+    figure.update_yaxes(title_text="changed features", type="log", tickvals=TICKS)
     return figures.styled(
         figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}
     )

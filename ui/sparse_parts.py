@@ -144,7 +144,7 @@ def few(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any]) ->
         default="jacobian_sparse",
         format_func=method_title,
         required=True,
-        help="The settings above are those of the greedy attack; the others run with their own.",
+        help="The settings above are the greedy attack's; others run with their own, some with the pixel budget.",
         key=key,
         **controls.KEEP,
     )
@@ -153,7 +153,8 @@ def few(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any]) ->
     if name == "jacobian_sparse":
         greedy(case, controls.build(specs.AttackSpec, attack=sparse, **ask))
     else:
-        other(case, controls.build(specs.AttackSpec, attack=name, **ask))
+        budget = {"eps": float(sparse["max_features"])} if method.needs_eps else {}
+        other(case, controls.build(specs.AttackSpec, attack=name, **budget, **ask))
 
 
 def method_title(name: str) -> str:
