@@ -55,7 +55,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
 
     Args:
         history: rows with epoch, loss, train_accuracy, validation_loss, validation_accuracy; others are left out. Where
-            they have robust_accuracy and fgsm_accuracy (recipes with a budget), these are drawn as well.
+            they have robust_accuracy, fgsm_accuracy or certified_accuracy, these are drawn as well.
         best_epoch: the epoch whose weights were kept, marked by a ring.
     """
     rows = [row for row in history if "epoch" in row and "validation_accuracy" in row]
@@ -79,14 +79,15 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
                 col=column,
             )
     attacked = [row for row in rows if "robust_accuracy" in row]
-    for place, (name, key) in enumerate((("under PGD", "robust_accuracy"), ("under FGSM", "fgsm_accuracy")), start=2):
-        if attacked:
+    watched = (("under PGD", "robust_accuracy"), ("under FGSM", "fgsm_accuracy"), ("proven", "certified_accuracy"))
+    for place, (name, key) in enumerate(watched, start=2):
+        if any(key in row for row in attacked):
             figure.add_scatter(
                 x=[row["epoch"] for row in attacked],
-                y=[row[key] for row in attacked],
+                y=[row.get(key) for row in attacked],
                 name=name,
                 mode="lines+markers",
-                line={"color": colour(place), "dash": "solid" if place == 2 else "dot", "width": 2},
+                line={"color": colour(place), "dash": "dot" if key == "fgsm_accuracy" else "solid", "width": 2},
                 marker={"size": 5},
                 customdata=[row["eps"] for row in attacked],
                 hovertemplate="epoch %{x}, ε %{customdata:.3g}: %{y:.4f}<extra>" + name + "</extra>",

@@ -78,3 +78,14 @@ def test_curves_leave_out_events_within_an_epoch() -> None:
     """Live histories mix batch losses with the rows of epochs."""
     figure = figures.training_curves([{"loss": 3.0}, *HISTORY])
     assert list(figure.data[0].x) == [1, 2, 3]
+
+
+def test_training_curves_show_accuracy_under_attack_and_proven() -> None:
+    """Recipes with a budget have two more curves, those with a proof three; the standard one none."""
+    row = {"loss": 1.0, "train_accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.9}
+    watched = {"eps": 0.3, "robust_accuracy": 0.6, "fgsm_accuracy": 0.7}
+    for more, expected in (({}, set()), (watched, {"under PGD", "under FGSM"})):
+        names = {trace.name for trace in figures.training_curves([{"epoch": 1, **row, **more}]).data}
+        assert names == {"training", "validation", *expected}
+    proven = figures.training_curves([{"epoch": 1, **row, **watched, "certified_accuracy": 0.5}])
+    assert [trace.y[0] for trace in proven.data if trace.name == "proven"] == [0.5]

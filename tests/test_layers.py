@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"core.specs", "core.progress", "core.files"},
     {"core.data_folder", "core.store", "core.events", "core.mask_shapes", "core.enumeration"},
     {"core.data", "core.networks"},
-    {"core.models", "core.attacks"},
+    {"core.models", "core.attacks", "core.certification"},
     {"core.evaluation"},
     {"core.training"},
     {"core.figures"},

@@ -117,7 +117,27 @@ class FreeRecipe(RecipeBase):
     replays: int = Field(4, ge=1, le=50, title="Replays", description="Times in a row that each batch is used.")
 
 
-AnyRecipe = StandardRecipe | FgsmMixRecipe | FgsmRecipe | PgdRecipe | TradesRecipe | FreeRecipe
+class IbpRecipe(RecipeBase):
+    """Settings of training by interval bounds."""
+
+    title: ClassVar[str] = "IBP"
+    help: ClassVar[str] = "Part of the loss is that of bounds on the whole ball: what it withstands can be proven."
+    paper: ClassVar[str] = (
+        "Gowal et al. 2018, arXiv 1810.12715; with attack steps MTL-IBP: De Palma et al. 2024, arXiv 2305.13991"
+    )
+    name: Literal["ibp"] = "ibp"
+    eps: float = _eps(0.3)
+    weight: float = Field(
+        0.5, gt=0, le=1, title="Weight of the bounds", description="Their share of the loss, once ε is full."
+    )
+    steps: int = Field(
+        0, ge=0, le=1000, title="Attack steps", description="The rest of the loss: 0 on clean images, else moved ones."
+    )
+    relative_step: float = _relative_step()
+    warmup: float = Field(0.33, ge=0, le=1, title="ε warm-up", description="Share of the training in which ε rises.")
+
+
+AnyRecipe = StandardRecipe | FgsmMixRecipe | FgsmRecipe | PgdRecipe | TradesRecipe | FreeRecipe | IbpRecipe
 RECIPES: dict[str, type[RecipeBase]] = {cls.model_fields["name"].default: cls for cls in get_args(AnyRecipe)}
 """Every recipe by its name."""
 

@@ -47,7 +47,7 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
             "test_high": scores.high,
             "test_n": scores.n,
             "validation_accuracy": best["validation_accuracy"],
-            **{name: best[name] for name in ("robust_accuracy",) if name in best},
+            **{name: best[name] for name in ("robust_accuracy", "certified_accuracy") if name in best},
             **scores.row(),
         },
         "history": trained.history,

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from core.attacks import Streams, fgsm, pgd
+from core.certification import proven
 from core.data import Dataset, Split, to_float
 from core.networks import build, centre_of, logits_of
 from core.progress import Progress
@@ -69,12 +70,13 @@ def train(
             epoch with the row of its history; what it raises stops the training.
 
     Returns:
-        The model with the weights of the best epoch: the highest validation accuracy, under attack where the recipe
-        has a budget (of equals, the lower validation loss); an epoch in which it overfitted to its own attack never
-        is, nor one in which ε was still rising. Reproducible from the seed on one machine with one number of threads.
-        For a recipe with a budget a row of the history has `eps`, `robust_accuracy` and `fgsm_accuracy` at it (on
-        `WATCHED` validation images) and `overfitted`: then the weights went back to the best epoch's, and a recipe of
-        one step takes twice the steps from there on.
+        The model with the weights of the best epoch: the highest accuracy on the validation split, proven where the
+        recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss); an epoch in
+        which it overfitted to its own attack never is, nor one in which ε was still rising. Reproducible from the seed
+        on one machine with one number of threads. For a recipe with a budget a row of the history has `eps`,
+        `robust_accuracy` and `fgsm_accuracy` at it (on `WATCHED` validation images), for one that proves
+        `certified_accuracy`, and `overfitted`: then the weights went back to the best epoch's, and a recipe of one step
+        takes twice the steps from there on.
 
     Raises:
         ValueError: a scalar network for a data set of other than two classes.
@@ -150,6 +152,8 @@ def train_step(
         loss, logits = loss_of(model, x, y, rows=rows, progress=progress)
     optimizer.zero_grad()
     loss.backward()
+    if loss_of.largest_gradient is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), loss_of.largest_gradient)
     optimizer.step()
     return loss, logits
 
@@ -221,11 +225,15 @@ class _Loop:
             settled = self.eps_now() == self.eps  # while ε rises, epochs cannot be compared
             row |= self._watch()
             robust = row["robust_accuracy"]
-            overfitted = settled and (robust < self.best[0] - FALL or robust < SHARE * row["fgsm_accuracy"])
+            fell = (
+                robust < max((r["robust_accuracy"] for r in self.history if r["eps"] == self.eps), default=0.0) - FALL
+            )
+            overfitted = settled and (fell or robust < SHARE * row["fgsm_accuracy"])
             row["overfitted"] = float(overfitted)
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
-        rank = (row.get("robust_accuracy", validation_accuracy), validation_accuracy, -validation_loss)
+        first = row.get("certified_accuracy", row.get("robust_accuracy", validation_accuracy))
+        rank = (first, validation_accuracy, -validation_loss)
         if overfitted and self.best_state:
             for network in (self.model, self.judged):
                 network.load_state_dict(self.best_state)
@@ -298,7 +306,11 @@ class _Loop:
         eps = self.eps_now()
         many = pgd(self.judged, x, part.y, eps=eps, steps=WATCH_STEPS, relative_step=0.25, streams=streams)
         one = fgsm(self.judged, x, part.y, eps=eps)
-        return {
+        sure = {}
+        if self.loss.certifies:
+            held = proven(self.judged, to_float(self.validation.x), self.validation.y, eps)
+            sure = {"certified_accuracy": held.float().mean().item()}
+        return sure | {
             "eps": eps,
             "robust_accuracy": 1 - many.success.float().mean().item(),
             "fgsm_accuracy": 1 - one.success.float().mean().item(),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import specs
+from core.certification import margin_bounds
 from core.data import Split, to_float
 from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, loss_of, pgd_images
 
@@ -23,6 +24,10 @@ class BatchLoss:
 
     replays = 1
     """Steps in a row on the same batch."""
+    certifies = False
+    """Whether networks made so are measured by what bounds prove of them."""
+    largest_gradient: float | None = None
+    """Gradients of the weights are cut to this l2 length."""
 
     def begin_epoch(self, model: nn.Module, train: Split) -> None:
         """Called before an epoch's first batch."""
@@ -213,12 +218,38 @@ class Free(BatchLoss):
         self.delta = state.get("delta")
 
 
+class Ibp(BatchLoss):
+    """Loss of the worst logits that interval bounds allow, weighed against that of clean or moved images."""
+
+    certifies = True
+    largest_gradient = 10.0
+
+    def __init__(self, spec: specs.IbpRecipe) -> None:
+        self.spec = spec
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `BatchLoss`; the logits are the clean or moved images'. The bounds' weight rises with ε."""
+        spec = self.spec
+        share = ramp(1.0, spec.warmup, progress)
+        eps, weight = spec.eps * share, spec.weight * share
+        if spec.steps:
+            moved = pgd_images(model, x, eps, steps=spec.steps, relative_step=spec.relative_step, objective=loss_of(y))
+        else:
+            moved = x
+        loss, logits = super().__call__(model, moved, y, rows=rows, progress=progress)
+        worst = -margin_bounds(model, x, y, eps).float()  # logits less that of y, at their highest
+        return (1 - weight) * loss + weight * F.cross_entropy(worst, y), logits
+
+
 MADE_BY: dict[type[specs.RecipeBase], type[BatchLoss]] = {
     specs.FgsmMixRecipe: FgsmMix,
     specs.FgsmRecipe: Fgsm,
     specs.PgdRecipe: Pgd,
     specs.TradesRecipe: Trades,
     specs.FreeRecipe: Free,
+    specs.IbpRecipe: Ibp,
 }
 
 

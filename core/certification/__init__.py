@@ -1,0 +1,8 @@
+"""Proof: what no perturbation inside a ball can do.
+
+bounds      intervals through a network, and the margins that they prove
+"""
+
+from core.certification.bounds import Unbounded, interval, margin_bounds, proven
+
+__all__ = ["Unbounded", "interval", "margin_bounds", "proven"]

@@ -1,0 +1,116 @@
+"""Interval bounds hold for every image of the ball, are exact where they can be, and say what they cannot do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from core.attacks import pgd
+from core.certification import Unbounded, interval, margin_bounds, proven
+from core.certification.bounds import ball
+from core.networks import Centre, build, centre_of
+from core.specs import NETWORKS
+
+
+def prepared(network: str, *, scalar: bool = False) -> tuple[nn.Module, torch.Tensor]:
+    """A network with running statistics and a normalisation that are not trivial, and images."""
+    torch.manual_seed(0)
+    x = torch.rand(6, 1, 12, 12)
+    model = build(network, (1, 12, 12), 2 if scalar else 5, scalar=scalar)
+    centre = centre_of(model)
+    assert isinstance(centre, Centre)
+    centre.fit(x)
+    model.train()
+    for _ in range(3):
+        model(torch.rand(32, 1, 12, 12))
+    return model.eval(), x
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "preactresnet18"])
+def test_logits_of_random_images_of_the_ball_are_within_the_bounds(network: str) -> None:
+    """Corners and inner points, many of them; a degenerate ball has the logits themselves for bounds."""
+    model, x = prepared(network)
+    low, high = ball(x, 0.05)
+    bottom, top = interval(model, low, high)
+    with torch.no_grad():
+        for draw in range(60):
+            share = torch.rand_like(x).round() if draw % 2 else torch.rand_like(x)
+            logits = model(low + share * (high - low))
+            assert (logits >= bottom - 1e-4).all()
+            assert (logits <= top + 1e-4).all()
+        at_x = interval(model, x, x)
+        assert torch.allclose(at_x[0], model(x), atol=1e-4)
+        assert torch.allclose(at_x[1], model(x), atol=1e-4)
+
+
+def test_residual_network_of_the_literature_has_bounds() -> None:
+    """The same rule bounds PreActResNet-18's blocks."""
+    model, x = prepared("preactresnet18")
+    bottom, top = interval(model, *ball(x[:2], 1e-4))
+    with torch.no_grad():
+        logits = model(x[:2])
+    assert (bottom <= logits).all()
+    assert (logits <= top).all()
+
+
+def test_margins_of_a_linear_model_are_exact() -> None:
+    """The lower bound is reached by moving every pixel against the difference of the weights."""
+    model, x = prepared("linear")
+    y = model(x).argmax(1)
+    bound = margin_bounds(model, x, y, 0.1)
+    weight = model[-1].weight / 1  # type: ignore[index]
+    low, high = ball(x, 0.1)
+    for k in range(5):
+        slope = (weight[y] - weight[k]).view_as(x)
+        worst = torch.where(slope > 0, low, high)
+        logits = model(worst)
+        reached = logits.gather(1, y[:, None])[:, 0] - logits[:, k]
+        assert torch.allclose(bound[:, k], reached, atol=1e-4)
+    assert torch.allclose(bound.gather(1, y[:, None]), torch.zeros(6, 1), atol=1e-6)
+
+
+def test_last_layer_joined_with_the_margin_is_tighter() -> None:
+    """Never below the difference of the logits' own bounds."""
+    model, x = prepared("mlp")
+    y = model(x).argmax(1)
+    low, high = interval(model, *ball(x, 0.03))
+    apart = (low.gather(1, y[:, None]) - high).scatter(1, y[:, None], 0)
+    assert (margin_bounds(model, x, y, 0.03) >= apart - 1e-5).all()
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp", "strided"])
+def test_no_attack_fools_what_is_proven(network: str) -> None:
+    """And something is proven, with one radius for all and one an image."""
+    model, x = prepared(network)
+    y = model(x).argmax(1)
+    eps = torch.tensor([1e-4, 1e-3, 1e-3, 2e-3, 0.2, 0.4])
+    sure = proven(model, x, y, eps)
+    assert sure[0]
+    assert torch.equal(proven(model, x, y, 1e-3)[1:3], sure[1:3])
+    assert not (pgd(model, x, y, eps=eps, steps=30).success & sure).any()
+
+
+def test_wrong_images_and_broken_models_are_never_proven() -> None:
+    """An image that is read wrongly, and a network with a weight that is no number."""
+    model, x = prepared("mlp")
+    y = model(x).argmax(1)
+    assert not proven(model, x, (y + 1) % 5, 0.0).any()
+    with torch.no_grad():
+        model[2].weight[0, 0] = torch.nan  # type: ignore[index]
+    assert not proven(model, x, y, 1e-4).any()
+
+
+def test_scalar_network_has_bounds() -> None:
+    """Logits (0, N - tau)."""
+    model, x = prepared("mlp", scalar=True)
+    low, high = interval(model, *ball(x, 0.02))
+    assert torch.equal(low[:, 0], torch.zeros(6))
+    assert (low[:, 1] <= model(x)[:, 1]).all()
+    assert (model(x)[:, 1] <= high[:, 1]).all()
+
+
+def test_layer_without_a_rule_is_named() -> None:
+    """A sigmoid inside: a clear refusal, not a wrong bound."""
+    with pytest.raises(Unbounded, match="got Sigmoid"):
+        interval(nn.Sequential(nn.Flatten(), nn.Sigmoid()), torch.zeros(1, 4), torch.ones(1, 4))
