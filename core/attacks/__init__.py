@@ -14,6 +14,7 @@
     square       random search by squares, without gradients; linf, l2
     scenes       objects that shift, in changing light
     physical     a pattern on glasses or a patch, averaged over scenes
+    pattern      one such pattern for many images
     simba        one direction of a basis at a time, without gradients; linf, l2
     hop_skip_jump   the smallest perturbation by the predicted class alone; linf, l2
     transfer     made on a surrogate, asked once: MI, DI, TI; linf, l2

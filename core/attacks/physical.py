@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine import (
@@ -145,13 +145,9 @@ def physical(
                     break
             x_adv[rows] = walk.image()
             part = goal.take(rows)
-            for number in range(fresh):
-                seen = scene.seen(walk.pattern, mask, x[rows], streams.take(rows).fork(FRESH).fork(number))
-                logits = predict(net, seen, batch)
-                walk.hits += part.reached(logits)
-                if number < shown:
-                    views[rows, number], view_logits[rows, number] = seen, logits
-            share[rows] = walk.hits.to(x.dtype) / fresh
+            own = streams.take(rows)
+            share[rows], seen, logits = look(net, walk.pattern, mask, x[rows], part, scene, own, fresh, batch)
+            views[rows], view_logits[rows] = seen, logits
             fooled[rows] = part.reached(predict(net, x_adv[rows], batch)) & (share[rows] >= least)
             forwards[rows] += fresh + 1
             ready += len(rows)
@@ -159,6 +155,33 @@ def physical(
                 on_progress(ready, len(x), success=fooled.float().mean().item())
         trace = {"share": share, "views": views, "view_logits": view_logits}
         return finish(net, x, x_adv, goal, fooled, forwards, backwards, trace, batch)
+
+
+def look(
+    net: nn.Module,
+    pattern: Float[Tensor, "n c h w"],
+    mask: Bool[Tensor, "m h w"],
+    x: Float[Tensor, "n c h w"],
+    goal: Goal,
+    scene: Scene,
+    streams: Streams,
+    fresh: int,
+    batch: int = PHYSICAL_BATCH,
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "n v c h w"], Float[Tensor, "n v k"]]:
+    """Each pattern in so many scenes that no step has seen; `net` is frozen and has no mask.
+
+    Returns the share of the scenes that fool (N,), the first 6 of them, and their logits.
+    """
+    hits = torch.zeros_like(goal.label)
+    views, view_logits = [], []
+    for number in range(fresh):
+        seen = scene.seen(pattern, mask, x, streams.fork(FRESH).fork(number))
+        logits = predict(net, seen, batch)
+        hits += goal.reached(logits)
+        if number < SHOWN:
+            views.append(seen)
+            view_logits.append(logits)
+    return hits.to(x.dtype) / fresh, torch.stack(views, 1), torch.stack(view_logits, 1)
 
 
 def _within(budget: int | None, steps: int, scenes: int, fresh: int) -> tuple[int, int, int]:
@@ -184,7 +207,6 @@ class _Walk:
         self.scene, self.smooth = scene, smooth
         self.pattern = x.clone()
         self.mean, self.square = torch.zeros_like(x), torch.zeros_like(x)
-        self.hits = torch.zeros_like(goal.label)
         self.streak = torch.zeros_like(goal.label)
         self.live = torch.arange(len(x), device=x.device)
 
