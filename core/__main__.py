@@ -31,6 +31,7 @@ from core.specs import (
     CompareSpec,
     DataSpec,
     Minimum,
+    PatternSpec,
     Spec,
     SweepSpec,
     Task,
@@ -48,6 +49,7 @@ _SUMMARIES = {
     "sweep": "accuracy and confidence of a model against ε",
     "compare": "several models under several attacks, as one table",
     "universal": "one perturbation for many images, measured on images that it was not made from",
+    "pattern": "one pattern on glasses or a patch for many images, measured likewise, in fresh scenes",
 }
 
 
@@ -98,7 +100,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             _add_fields(command, AttackSpec, leave_out=("attack", "eps", *Minimum.model_fields))
             _add_fields(command.add_argument_group(Minimum.title, Minimum.help), Minimum, leave_out=("name",))
         elif name != "models":
-            method = None if name in ("compare", "universal") else _named("attack", METHODS, "fgsm", arguments)
+            plain = name in ("compare", "universal", "pattern")
+            method = None if plain else _named("attack", METHODS, "fgsm", arguments)
             own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
             _add_fields(command, TASKS[name], leave_out=("attack", "attacks", "method", *own))
             _add_attack_flags(command, name, arguments)
@@ -110,6 +113,8 @@ def _add_attack_flags(command: argparse.ArgumentParser, name: str, arguments: Se
         command.add_argument(
             "--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {', '.join(METHODS)}"
         )
+    elif name == "pattern":
+        return
     elif name == "universal":
         _add_choice(command, "method", UNIVERSAL_METHODS, "gradient", arguments)
     else:
@@ -182,6 +187,8 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
     elif command == "minimum":
         options["attack"] = _chosen(options, "attack", METHODS, "minimum")
         _attack(AttackSpec.model_validate(options), as_json)
+    elif command == "pattern":
+        _pattern(PatternSpec.model_validate(options), as_json)
     else:
         options["attack"] = _chosen(options, "attack", METHODS, "fgsm")
         if command == "attack":
@@ -312,6 +319,12 @@ def _universal(spec: UniversalSpec, as_json: bool) -> None:
         },
         as_json,
     )
+
+
+def _pattern(spec: PatternSpec, as_json: bool) -> None:
+    (artifact,) = _artifacts(spec)
+    named = {"model": artifact.folder.parents[1].name, "mask": spec.mask.shape, "target": spec.target}
+    _show({**named, "seed": spec.seed, **artifact.card["metrics"], "result": str(artifact.folder)}, as_json)
 
 
 def _compare(spec: CompareSpec, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from core import store
 from core.progress import Progress
-from core.specs import AttackSpec, CompareSpec, SweepSpec, Task, TrainSpec, UniversalSpec
+from core.specs import AttackSpec, CompareSpec, PatternSpec, SweepSpec, Task, TrainSpec, UniversalSpec
 from core.store import Artifact, Outcome
 
 _logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def run_all(
     ]
 
 
-def parts(task: Task) -> list[TrainSpec | AttackSpec | SweepSpec | UniversalSpec]:
+def parts(task: Task) -> list[TrainSpec | AttackSpec | SweepSpec | UniversalSpec | PatternSpec]:
     """The specs of the artifacts that `task` leaves: a comparison's sweeps, else the task itself."""
     return list(task.sweeps()) if isinstance(task, CompareSpec) else [task]
 
@@ -82,7 +82,11 @@ def runner_for(task: Task) -> Callable[..., Outcome]:
         from core.evaluation import universal
 
         return universal.run
-    raise ValueError(f"task: expected train, attack, sweep or universal, got {type(task).__name__}")
+    if isinstance(task, PatternSpec):
+        from core.evaluation import pattern
+
+        return pattern.run
+    raise ValueError(f"task: expected train, attack, sweep, universal or pattern, got {type(task).__name__}")
 
 
 def default_device() -> str:
@@ -113,7 +117,9 @@ def _find(task: Task, root: Path, note: Note) -> Artifact | None:
         return None
 
 
-def _part(report: Progress, place: int, cells: list[TrainSpec | AttackSpec | SweepSpec | UniversalSpec]) -> Progress:
+def _part(
+    report: Progress, place: int, cells: list[TrainSpec | AttackSpec | SweepSpec | UniversalSpec | PatternSpec]
+) -> Progress:
     """Progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
     cell = cells[place]
     assert isinstance(cell, SweepSpec)

@@ -41,6 +41,7 @@ from core.specs import (
     AttackSpec,
     CompareSpec,
     Method,
+    PatternSpec,
     SweepSpec,
     Task,
     TrainSpec,
@@ -149,7 +150,7 @@ def resolve(spec: Task, root: Path) -> Task:
     if isinstance(spec, AttackSpec | SweepSpec):
         found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}
         return spec.model_copy(update=found)
-    if isinstance(spec, UniversalSpec):
+    if isinstance(spec, UniversalSpec | PatternSpec):
         return spec.model_copy(update={"model": open_model(spec.model, root).id})
     if isinstance(spec, CompareSpec):
         models = tuple(open_model(model, root).id for model in spec.models)
@@ -414,7 +415,7 @@ def write(
             there = find(spec, root)
             if there is not None:
                 return there
-        if isinstance(spec, AttackSpec | SweepSpec | UniversalSpec):
+        if isinstance(spec, AttackSpec | SweepSpec | UniversalSpec | PatternSpec):
             if not (root / spec.model / CARD).is_file():
                 raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
             folder.parent.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from core import specs
-from core.specs import AttackSpec, CompareSpec, DataSpec, SweepSpec, TrainSpec, UniversalSpec, explain
+from core.specs import AttackSpec, CompareSpec, DataSpec, PatternSpec, SweepSpec, TrainSpec, UniversalSpec, explain
 
 EXAMPLES: list[specs.Task] = [
     TrainSpec(data=DataSpec(dataset="mnist", classes=(4, 9)), network="mlp", scalar=True),
@@ -17,6 +17,7 @@ EXAMPLES: list[specs.Task] = [
     SweepSpec(model="m", attack={"name": "pgd", "norm": "l2"}, eps=(0.1, 0)),
     CompareSpec(models=("a", "b"), attacks=("fgsm", {"name": "pgd", "steps": 5})),
     UniversalSpec(model="m", method="lp", source=(9, 4)),
+    PatternSpec(model="m", mask="patch:size=0.2", target=3),
 ]
 
 
@@ -50,6 +51,8 @@ def test_slug_is_readable() -> None:
 
 
 REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
+    (PatternSpec, {"model": "m", "mask": "hat"}, "mask", "expected none or one of eyeglasses"),
+    (PatternSpec, {"model": "m", "source": (3,), "target": 3}, "target", "another class"),
     (UniversalSpec, {"model": "m"}, "eps", "gradient needs a budget, got none"),
     (UniversalSpec, {"model": "m", "eps": 1.5}, "eps", "at most 1 for gradient in linf, got 1.5"),
     (UniversalSpec, {"model": "m", "method": "lp", "eps": 0.1}, "eps", "takes no budget, got 0.1"),

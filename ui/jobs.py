@@ -178,6 +178,8 @@ def describe(task: specs.Task) -> tuple[str, str]:
         return f"Sweep, {task.attack.title}", task.model
     if isinstance(task, specs.UniversalSpec):
         return task.method.title, task.model
+    if isinstance(task, specs.PatternSpec):
+        return f"One pattern, {task.mask.shape}", task.model
     return "Compare", f"{len(task.models)} models"
 
 

@@ -10,7 +10,7 @@ torch, so that pages and the command line can draw their controls at once.
     training    networks, optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
-    tasks       what can be run: train, attack, sweep, compare, universal
+    tasks       what can be run: train, attack, sweep, compare, universal, pattern
 """
 
 from core.specs.base import FORMAT, Spec, explain
@@ -77,6 +77,7 @@ from core.specs.tasks import (
     AttackSpec,
     CompareSpec,
     Eps,
+    PatternSpec,
     SweepSpec,
     Task,
     UniversalSpec,
@@ -147,6 +148,7 @@ __all__ = [
     "Norm",
     "OnePixel",
     "Patch",
+    "PatternSpec",
     "Pdpgd",
     "Pgd",
     "PgdRecipe",

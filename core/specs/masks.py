@@ -72,6 +72,8 @@ def _mask_from_text(value: Any) -> Any:
     return {"shape": shape, **{field.strip(): text.strip() for field, _, text in pairs}}
 
 
+SomeMask = Annotated[AnyMask, BeforeValidator(_mask_from_text)]
+"""A mask, also as text."""
 MaskField = Annotated[AnyMask | None, BeforeValidator(_mask_from_text)]
 
-__all__ = ["SHAPES", "AnyMask", "Cells", "Eyeglasses", "MaskField", "Patch"]
+__all__ = ["SHAPES", "AnyMask", "Cells", "Eyeglasses", "MaskField", "Patch", "SomeMask"]

@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from core.specs.base import Spec
-from core.specs.masks import MaskField
+from core.specs.masks import Eyeglasses, MaskField, SomeMask
 from core.specs.methods import METHODS, UNIVERSAL_METHODS, Fgsm, Method, MethodField, UniversalField, UniversalGradient
+from core.specs.methods.physical import Scenes
 from core.specs.training import TrainSpec
 
 DEFAULT_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -262,13 +263,51 @@ class UniversalSpec(Spec):
         return f"universal-{self.method.name}"
 
 
-Task = TrainSpec | AttackSpec | SweepSpec | CompareSpec | UniversalSpec
+class PatternSpec(Scenes):
+    """One pattern on glasses or a patch for many images, made from training images, measured on test images."""
+
+    model: str = _MODEL
+    mask: SomeMask = Field(
+        default_factory=Eyeglasses, title="Object", description="eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5."
+    )
+    target: Literal["any"] | int = Field("any", title="Target class", description="A class, or 'any' wrong one.")
+    source: tuple[int, ...] | None = Field(
+        None, title="Of classes", description="Only images of these classes; empty: of all."
+    )
+    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="Made from the first n that qualify.")
+    held_out: int = Field(
+        300, ge=1, le=100_000, title="Held out", description="Measured on the first so many test images that qualify."
+    )
+    epochs: int = Field(5, ge=1, le=1000, title="Epochs", description="Times that each image is seen.")
+    minibatch: int = Field(64, ge=1, le=10_000, title="Mini-batch", description="Images a step.")
+    scenes: int = Field(1, ge=1, le=1000, title="Scenes", description="In which each image is seen in a step.")
+    lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="Adam's first; falls to a tenth.")
+    threshold: float = _THRESHOLD
+    seed: int = _SEED
+
+    @model_validator(mode="after")
+    def _classes_make_sense(self) -> Self:
+        if isinstance(self.target, int) and self.target < 0:
+            raise ValueError(f"target: expected a class number of 0 or more, or 'any', got {self.target}")
+        if self.source is not None and (not self.source or min(self.source) < 0):
+            raise ValueError(f"source: expected classes of 0 or more, got {self.source}")
+        if self.source == (self.target,):
+            raise ValueError(f"target: expected another class than the images', got {self.target}")
+        return self
+
+    def slug(self) -> str:
+        """Such as `pattern-eyeglasses`."""
+        return f"pattern-{self.mask.shape}"
+
+
+Task = TrainSpec | AttackSpec | SweepSpec | CompareSpec | UniversalSpec | PatternSpec
 TASKS: dict[str, type[Task]] = {
     "train": TrainSpec,
     "attack": AttackSpec,
     "sweep": SweepSpec,
     "compare": CompareSpec,
     "universal": UniversalSpec,
+    "pattern": PatternSpec,
 }
 """What can be run, by the name of its command."""
 

@@ -6,12 +6,25 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from core.specs.base import Spec
 from core.specs.methods.base import Method, Norm
 
 _HELP = "Each scene draws its own, up to this much, to both sides."
 
 
-class Physical(Method):
+class Scenes(Spec):
+    """How much varies from scene to scene, and how a pattern is measured in fresh ones."""
+
+    shift: float = Field(2.0, ge=0, le=100, title="Shift", description=f"In pixels. {_HELP}")
+    angle: float = Field(0.0, ge=0, le=180, title="Turn", description=f"In degrees. {_HELP}")
+    scale: float = Field(0.0, ge=0, le=0.9, title="Size", description=f"Share of the object's size. {_HELP}")
+    brightness: float = Field(0.3, ge=0, le=1, title="Light", description=f"Share of the image's brightness. {_HELP}")
+    noise: float = Field(0.1, ge=0, le=1, title="Printing noise", description="Error of each printed pixel at most.")
+    fresh: int = Field(64, ge=1, le=100_000, title="Fresh scenes", description="In which the pattern is measured.")
+    least: float = Field(0.5, gt=0, le=1, title="Least share", description="Of the fresh scenes, for a success.")
+
+
+class Physical(Scenes, Method):
     """Settings of the attack by a pattern on glasses or on a patch."""
 
     title: ClassVar[str] = "Glasses or patch (EOT)"
@@ -22,16 +35,9 @@ class Physical(Method):
     )
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
     name: Literal["physical"] = "physical"
-    shift: float = Field(2.0, ge=0, le=100, title="Shift", description=f"In pixels. {_HELP}")
-    angle: float = Field(0.0, ge=0, le=180, title="Turn", description=f"In degrees. {_HELP}")
-    scale: float = Field(0.0, ge=0, le=0.9, title="Size", description=f"Share of the object's size. {_HELP}")
-    brightness: float = Field(0.3, ge=0, le=1, title="Light", description=f"Share of the image's brightness. {_HELP}")
-    noise: float = Field(0.1, ge=0, le=1, title="Printing noise", description="Error of each printed pixel at most.")
     scenes: int = Field(
         4, ge=0, le=1000, title="Scenes a step", description="Averaged; 0: only the still image, no averaging."
     )
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
     lr: float = Field(0.2, gt=0, le=10, title="Learning rate", description="Adam's first; falls to a tenth.")
     smooth: float = Field(0.0, ge=0, le=1e6, title="Smoothness", description="Weight of steps between neighbours.")
-    fresh: int = Field(64, ge=1, le=100_000, title="Fresh scenes", description="In which the pattern is measured.")
-    least: float = Field(0.5, gt=0, le=1, title="Least share", description="Of the fresh scenes, for a success.")
