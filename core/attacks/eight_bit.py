@@ -77,7 +77,7 @@ def in_eight_bits(
         Every value of `x_adv` is k / 255 in the images' dtype, so that writing it as a byte and reading it again
         changes no bit; `success`, `distance` and `forwards` (at most 3 more) are the rounded images'. Where `x` has 8
         bits itself, the ball always holds. Where it has not, an image for which no rounding is in the ball comes back
-        as `x`, and counts as a success only if `x` fools. `trace` tells of the attack before rounding.
+        as `x`, and counts as a success only if `x` fools. Outside a model's mask `x` stays as it is. `trace` tells of the attack before rounding.
     """
     goal = Goal.of(y, y_target)
     radius = None if eps is None else torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x))

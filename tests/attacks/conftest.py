@@ -166,6 +166,12 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def attacks() -> dict[str, Attack]:
+    """Every attack by its name."""
+    return ATTACKS
+
+
+@pytest.fixture
 def attack(name: str) -> Attack:
     """The attack of that name."""
     return ATTACKS[name]

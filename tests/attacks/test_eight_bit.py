@@ -18,6 +18,7 @@ from core import specs
 from core.attacks import AttackResult, run_method
 from core.attacks.eight_bit import in_eight_bits, levels, rounded
 from core.attacks.geometry import distances, linf_bounds
+from core.attacks.masks import Masked
 from core.data import to_float
 
 Batch = tuple[Tensor, Tensor]
@@ -143,3 +144,15 @@ def test_success_lost_by_rounding_is_looked_for_on_the_levels_around() -> None:
     assert not tight.success.item()
     assert as_bytes(tight.x_adv).item() == 100
     assert tight.forwards.item() == 3
+
+
+def test_images_in_8_bits_keep_to_a_mask(net: nn.Module, few: Batch) -> None:
+    """Outside the mask the image is bit for bit what it was, even where it has not 8 bits itself."""
+    x, y = few
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[:, 2:, :6] = True
+    result = run_method(Masked(net, mask), x, y, specs.Pgd(steps=8), eps=0.4, eight_bit=True)
+    assert result.success.sum() > 10
+    assert torch.equal(torch.where(mask, 0, result.x_adv), torch.where(mask, 0, x))
+    inside = torch.where(mask, result.x_adv, 0)[result.success & (result.distance["linf"] > 0)]
+    assert torch.equal(to_float(as_bytes(inside)), inside)
