@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.__main__ import main
-from core.specs import METHODS
+from core.specs import METHODS, RECIPES
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -23,8 +23,18 @@ def test_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_attack_has_a_row() -> None:
     """An attack that the README does not name is not finished."""
-    rows = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
-    assert sorted(rows) == sorted(METHODS)
+    assert sorted(rows_of("Attacks")) == sorted(METHODS)
+
+
+def test_every_recipe_has_a_row() -> None:
+    """Nor is a recipe that it does not name."""
+    assert rows_of("Training") == list(RECIPES)
+
+
+def rows_of(section: str) -> list[str]:
+    """The names in the first column of a section's table."""
+    (text,) = re.findall(rf"^## {section}\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("line", re.findall(r"^python -m core .*", README, re.MULTILINE))
