@@ -8,13 +8,14 @@ import numpy as np
 import streamlit as st
 
 from core import specs, store
-from ui import controls, guard, jobs, lessons, mask_choice, mask_views, model_picker, samples, sources
+from ui import controls, guard, jobs, lessons, mask_choice, mask_many, mask_views, model_picker, samples, sources
 
 PAGE = "masked_attack"
 METHODS = ("physical", "pgd", "fgsm", "ddn", "fmn", "sigma_zero", "square")
 """On offer here; the command line confines any."""
 MOST = 12
 """Images at once."""
+PARTS = ("A pattern for each image", "One pattern for many images")
 SCENE = ("shift", "brightness", "noise", "angle", "scale")
 EFFORT = ("scenes", "steps", "fresh", "least", "lr", "smooth")
 
@@ -75,8 +76,7 @@ def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], 
         eps = controls.eps(PAGE, default=0.5, high=1.0, step=0.05) if cls.needs_eps else None
         if name == "physical":
             st.markdown("**Scenes:** how much the object and the light may vary")
-            usual = {"shift": max(0.5, float(round(width / 14)))}  # a fourteenth of the image: 2 pixels of 28
-            values = controls.fields(PAGE, cls, SCENE, columns=5, defaults=usual)
+            values = controls.fields(PAGE, cls, SCENE, columns=5, defaults=usual(width))
             with st.expander("Effort, and what counts as a success"):
                 values |= controls.fields(PAGE, cls, EFFORT)
         else:
@@ -84,6 +84,29 @@ def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], 
             values = controls.method_settings(PAGE, name, skip=skip)
         asked = st.form_submit_button("Attack inside the mask", type="primary", icon=":material/play_arrow:")
     return {"name": name, **values}, eps, target, asked
+
+
+def each(model: store.Artifact, indices: tuple[int, ...], label: int, mask: specs.AnyMask, width: int) -> None:
+    """A pattern for each image: the form, the job, the result."""
+    names = list(model.card["class_names"])
+    attack, eps, target, asked = settings(names, label, width)
+    spec = controls.build(
+        specs.AttackSpec, model=model.id, attack=attack, eps=eps, indices=indices, target=target, mask=mask
+    )
+    if spec is None:
+        return
+    if asked:
+        jobs.start(spec)
+    result = sources.artifact(spec)
+    if result is not None:
+        show(spec, result, model, names)
+    elif jobs.panel(PAGE, spec) is None:
+        st.info("No result for these settings yet: run the attack.", icon=":material/play_arrow:")
+
+
+def usual(width: int) -> dict[str, Any]:
+    """The scenes' defaults for images of this width: a shift of a fourteenth of it, 2 pixels of 28."""
+    return {"shift": max(0.5, float(round(width / 14)))}
 
 
 def show(spec: specs.AttackSpec, result: store.Artifact, model: store.Artifact, names: list[str]) -> None:
@@ -119,22 +142,15 @@ with st.container(border=True):
 if picked is None:
     st.stop()
 indices, label, images = picked
-names = list(model.card["class_names"])
 with st.container(border=True):
     mask = mask_choice.choose(PAGE, images[0])
-attack, eps, target, asked = settings(names, label, images.shape[3])
 lessons.masks()
 if mask is None:
     st.stop()
-spec = controls.build(
-    specs.AttackSpec, model=model.id, attack=attack, eps=eps, indices=indices, target=target, mask=mask
-)
-if spec is None:
-    st.stop()
-if asked:
-    jobs.start(spec)
-result = sources.artifact(spec)
-if result is not None:
-    show(spec, result, model, names)
-elif jobs.panel(PAGE, spec) is None:
-    st.info("No result for these settings yet: run the attack.", icon=":material/play_arrow:")
+tabs = st.tabs(PARTS, key=f"{PAGE}_part", on_change="rerun", bind="query-params")
+with tabs[0]:
+    if tabs[0].open:
+        each(model, indices, label, mask, images.shape[3])
+with tabs[1]:
+    if tabs[1].open:
+        mask_many.section(PAGE, model, mask, SCENE, usual(images.shape[3]))

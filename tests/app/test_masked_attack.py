@@ -95,6 +95,22 @@ def test_drawing_is_kept_in_the_address(lab: Lab) -> None:
     assert not app.exception
 
 
+def test_one_pattern_for_many_images(lab: Lab) -> None:
+    """Asked for, running, and worn by test images beside noise."""
+    model = trained(lab)
+    spec = specs.PatternSpec(model=model.id, n=100, held_out=40, fresh=16, shift=1.0)
+    address = {f"{PAGE}_many_{name}": str(getattr(spec, name)) for name in ("n", "held_out", "fresh")}
+    app = lab.open(PAGE, masked_attack_part="One pattern for many images", **address)
+    assert "No pattern for these settings yet" in text(app)
+    job = lab.job(spec, "running")
+    assert any(button.key == f"{PAGE}_cancel_{job}" for button in app.run().button)
+    running.run(spec, lab.root, device="cpu")
+    app.run()
+    assert "40** test images that wear it" in text(app)
+    assert {metric.label for metric in app.metric} >= {"Fooled", "Noise fools"}
+    assert not app.exception
+
+
 @pytest.mark.parametrize(
     ("height", "width", "size"), [(28, 28, (28, 28, 1)), (32, 32, (32, 32, 1)), (224, 160, (32, 23, 7))]
 )
