@@ -292,6 +292,7 @@ def _attack(spec: AttackSpec, as_json: bool) -> None:
             "eight_bit": spec.eight_bit,
             "seed": spec.seed,
             **artifact.card["metrics"],
+            **artifact.card.get("proven", {}),
             "result": str(artifact.folder),
         },
         as_json,

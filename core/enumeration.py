@@ -100,3 +100,35 @@ class Enumeration:
         if self.all_pairs:
             return f"{nothing}, and no change of two to 0 or 1 does ({self.pairs:,} images tried)."
         return f"{nothing}, and none of {tried} at 0 or 1 does; the other pairs were not tried."
+
+
+def summary(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """What was proven of all images of a saved attack of the method `exhaustive`, as numbers and as a sentence.
+
+    Returns:
+        `one_is_enough`, `two_are_enough`, `nothing_found`: images, those fooled before left out; `tried`: images tried
+        for them; `proven`: the sentence.
+    """
+    proofs = [proof for row in range(len(arrays["x"])) if not (proof := Enumeration.of(arrays, row)).fooled_before]
+    one, two = (sum(proof.fewest == count for proof in proofs) for count in (1, 2))
+    none = len(proofs) - one - two
+    tried = sum(proof.singles + proof.pairs for proof in proofs)
+    if len(proofs) == 1:
+        sentence = proofs[0].sentence()
+    elif not proofs:
+        sentence = "Every image is read as wanted before anything is changed."
+    else:
+        unit = "pixel" if proofs[0].colours == 1 else "feature (one colour of one pixel)"
+        unit += "" if proofs[0].everything else " inside the mask"
+        levels, paired = proofs[0].levels, [proof for proof in proofs if proof.pairs]
+        sentence = f"No change of one {unit} to any of {levels:,} levels flips any of {len(proofs):,} images"
+        if one:
+            sentence = f"One {unit} at one of {levels:,} levels flips {one:,} of {len(proofs):,} images, not the others"
+        if paired:
+            every = all(proof.all_pairs for proof in paired)
+            sentence += "; no change of two to 0 or 1 does" if every else "; none of the pairs tried at 0 or 1 does"
+            if two:
+                which = "two at 0 or 1" if every else "two at 0 or 1, of the pairs tried,"
+                sentence = f"{sentence.rpartition(';')[0]}; {which} flip {two:,} of these {len(paired):,}"
+        sentence += f" ({tried:,} images tried)."
+    return {"one_is_enough": one, "two_are_enough": two, "nothing_found": none, "tried": tried, "proven": sentence}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import mask_shapes, store
+from core import enumeration, mask_shapes, store
 from core.attacks import Masked, run_method
 from core.attacks.engine import Streams
 from core.data import Dataset, Split, first_of_test, to_float
@@ -19,7 +19,7 @@ from core.evaluation.metrics import clopper_pearson
 from core.models import load_model, load_surrogate
 from core.networks import logits_of
 from core.progress import Progress
-from core.specs import AttackSpec
+from core.specs import AttackSpec, Exhaustive
 
 ANY = -1
 """Stands for "any wrong class" in the `target` column of a table."""
@@ -100,6 +100,8 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         "device": device,
     }
     stored = {"images": arrays}
+    if isinstance(spec.attack, Exhaustive):
+        card["proven"] = enumeration.summary(arrays)
     if mask is not None:
         stored["mask"] = {"mask": mask}
         card["mask"] = {"pixels": int(mask.sum()), "share": float(mask.mean())}

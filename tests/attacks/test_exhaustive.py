@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from core.attacks import exhaustive
 from core.attacks.first_layer import FirstLayer
 from core.attacks.masks import Masked
-from core.enumeration import Enumeration
+from core.enumeration import Enumeration, summary
 from core.networks import Centre, build
 
 Batch = tuple[Tensor, Tensor]
@@ -257,3 +257,32 @@ def test_exhaustive_reports_and_refuses(dense: nn.Module, few: Batch) -> None:
     for name, value in (("pixels", 3), ("levels", 1), ("pairs", 0), ("batch", 0)):
         with pytest.raises(ValueError, match=f"^{name}: expected .*, got {value}"):
             exhaustive(dense, *few, **{name: value})
+
+
+def test_summary_of_many_images_says_no_more_than_was_tried() -> None:
+    """Counts by the fewest changes, and one sentence; images fooled before are left out."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    model[1].weight.data = torch.stack([torch.zeros(4), torch.ones(4)])
+    model[1].bias.data = torch.tensor([1.5, 0.0])
+    x, y = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)
+    x[1, 0, 0, 0] = 0.8  # one more is enough; the fourth is read as 1 before
+    x[3] = 1
+
+    def say(**settings: object) -> dict[str, object]:
+        trace = {f"trace_{name}": value.numpy() for name, value in exhaustive(model, x, y, **settings).trace.items()}
+        return summary({"x": x.numpy(), **trace})
+
+    one = say(levels=2)
+    assert (one["one_is_enough"], one["two_are_enough"], one["nothing_found"], one["tried"]) == (1, 0, 2, 24)
+    assert one["proven"] == "One pixel at one of 2 levels flips 1 of 3 images, not the others (24 images tried)."
+    two = say(levels=2, pixels=2)
+    assert (two["one_is_enough"], two["two_are_enough"], two["nothing_found"]) == (1, 2, 0)
+    assert "; two at 0 or 1 flip 2 of these 2 (" in str(two["proven"])
+    assert "of the pairs tried, flip 2 of these 2 (" in str(say(levels=2, pixels=2, pairs=1)["proven"])
+    model[1].bias.data = torch.tensor([3.5, 0.0])
+    x[:] = 0
+    assert say(levels=2, pixels=2)["proven"] == (
+        "No change of one pixel to any of 2 levels flips any of 4 images; no change of two to 0 or 1 does (56 images "
+        "tried)."
+    )
+    assert "; none of the pairs tried at 0 or 1 does (" in str(say(levels=2, pixels=2, pairs=1)["proven"])

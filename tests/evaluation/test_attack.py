@@ -164,3 +164,14 @@ def test_targeted_hop_skip_jump_begins_at_a_training_image(root: Path) -> None:
     y_target = torch.arange(10)
     first = starts(saved.model, saved.data(), torch.zeros(10, 1, 8, 8), y_target)
     assert torch.equal(saved.model(first).argmax(1), y_target)
+
+
+def test_enumeration_says_what_is_proven(root: Path) -> None:
+    """The card holds the counts and the sentence, for the command line; other attacks prove nothing of the kind."""
+    made = ran(root, attack={"name": "exhaustive", "levels": 9}, n=6)
+    proven = made.card["proven"]
+    assert proven["tried"] == 6 * 64 * 9
+    assert proven["one_is_enough"] == int((made.table("images")["l0"] == 1).sum())
+    assert proven["one_is_enough"] + proven["nothing_found"] == 6
+    assert "9 levels" in proven["proven"]
+    assert "proven" not in ran(root).card
