@@ -13,6 +13,7 @@ PAGE = "universal"
 TITLES = {"gradient": "Gradient steps", "uap": "UAP", "lp": "Linear programme"}
 EPS = {"linf": 0.2, "l2": 4.0, "l1": 40.0}
 """Budgets to start with."""
+MASKS = {"all": "all pixels", "eyeglasses": "eyeglasses", "patch": "a patch"}
 
 
 def choose_method() -> tuple[str, str]:
@@ -122,7 +123,20 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
             for column, field in zip(row, rest, strict=True):
                 with column:
                     method[field] = controls.field(PAGE, cls, field, key=f"{name}_{field}")
-            seed = controls.field(PAGE, specs.UniversalSpec, "seed")
+            first, second = st.columns(2, vertical_alignment="bottom")
+            with first:
+                controls.seed(f"{PAGE}_mask", list(MASKS), MASKS.__getitem__)
+                mask = st.selectbox(
+                    "May change",
+                    list(MASKS),
+                    format_func=MASKS.get,
+                    help="Outside a mask the perturbation is 0. Glasses that also survive being moved have a page of "
+                    "their own.",
+                    key=f"{PAGE}_mask",
+                    **controls.KEEP,
+                )
+            with second:
+                seed = controls.field(PAGE, specs.UniversalSpec, "seed")
     spec = controls.build(
         specs.UniversalSpec,
         model=model.id,
@@ -132,6 +146,7 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
         held_out=held_out,
         source=source,
         target=target,
+        mask=None if mask == "all" else mask,
         seed=seed,
     )
     return spec, asked

@@ -28,7 +28,7 @@ from core.attacks.losses import Goal
 from core.attacks.universal import Universal, shifted, universal_gradient, verified
 from core.progress import Progress
 
-FIRST_RADIUS = 0.1
+FIRST_RADIUS = 0.02
 """Of the trust region, in units of a pixel's range."""
 LAST_RADIUS = 1e-4
 LP_BATCH = 64

@@ -89,6 +89,15 @@ def test_one_class_is_proven(lab: Lab) -> None:
     assert card["metrics"]["linf"] == pytest.approx(card["lp"]["bound"], rel=0.01)
 
 
+def test_mask_is_kept_to(lab: Lab) -> None:
+    """Chosen in the settings, said in the provenance."""
+    model = made(lab, TEN)
+    made(lab, specs.UniversalSpec(model=model.id, eps=0.2, n=50, held_out=40, mask="patch"))
+    app = lab.open(PAGE, universal_mask="patch", universal_gradient_n="50", universal_held_out="40")
+    assert "mask patch" in text(app)
+    assert "test images that it was not made from" in text(app)
+
+
 def test_impossible_settings_are_refused_in_words(lab: Lab) -> None:
     """Images of the target class only: said in a sentence, and nothing is drawn."""
     made(lab, TEN)

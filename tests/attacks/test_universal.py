@@ -72,7 +72,7 @@ def test_uap_follows_the_paper(net: nn.Module, parts: tuple[Tensor, ...]) -> Non
     """Looking ahead changes nothing: algorithm 1 written out, image by image, gives the same perturbation."""
     x, y = parts[0][:25], parts[1][:25]
     streams = Streams.of(3, torch.arange(25))
-    made = uap(net, x, y, eps=0.2, epochs=2, steps=5, streams=streams)
+    made = uap(net, x, y, eps=0.2, epochs=2, steps=5, together=1, streams=streams)
     delta, best, most = torch.zeros_like(x[:1]), torch.zeros_like(x[:1]), 0.0
     for epoch in (1, 2):
         for k in streams.fork(epoch).uniform(0, 1, ()).argsort(stable=True).tolist():
