@@ -2,7 +2,14 @@
 
 First the exact step of the linearised model, then the attack that was measured best for the norm, towards any wrong
 class; then the same towards each of the strongest other classes, since a walk along the boundary rarely changes class
-(towards a given target: with another loss instead). In the end bisection towards the image; in l0, pruning.
+(towards a given target: with another loss instead). In the end bisection towards the image and the exact step of the
+model linearised there. In l0 sigma-zero, then greed with pruning and swaps, any class and class by class; in the end
+pruning and, with all passes that an image has left, swaps.
+
+On 200 images of MNIST (LeNet, undefended; of 2,000 passes 100 images), against the best of adv-lib's FMN, DDN, ALMA,
+PDPGD, FAB, APGD, sigma-zero and VFGA at the same number of passes, mean distance: 200 passes linf .1267 (.1312), l2
+1.561 (1.564), l1 8.27 (9.10), l0 9.56 (10.82); 2,000 passes linf .1285 (.1300), l2 1.573 (1.602), l1 7.81 (8.84), l0
+8.59 (9.71).
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.ddn import ddn
-from core.attacks.deepfool import deepfool
+from core.attacks.deepfool import boxed_step, deepfool
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.fmn import PROJECT, fmn
 from core.attacks.losses import Goal
@@ -24,18 +31,23 @@ from core.attacks.pruning import prune
 from core.attacks.sigma_zero import sigma_zero
 from core.attacks.smallest import SMALLEST_BATCH, Smallest
 from core.attacks.sparse import jacobian_sparse
+from core.attacks.swaps import swap
 from core.progress import Progress
 
 LEAST_BUDGET = 50
 """Below this no combination makes sense."""
-FINISH = 10
-"""Passes for the bisection at the end."""
+FINISH = 13
+"""Passes for the bisection at the end and for `EXACT`; in l0 the least for pruning."""
+EXACT = 5
+"""Passes for the exact step of the linearised model."""
 PRUNE_SHARE = 0.05
-"""In l0: share of the budget for the pruning at the end, at least `FINISH` passes."""
+"""In l0: share of the budget for the pruning at the end, at least `FINISH` passes; swaps have what is left then."""
 MOST_CLASSES = 4
 """Other classes that get a walk of their own."""
 SHORT, LONG = 30, 80
 """Steps of a walk: at least so many for one class, and the first walk's until the others have their share."""
+AMPLE = 400
+"""Passes from which on l0 has parts for single classes, too."""
 FEW, MANY = 4, 8
 """Features really tried at each step of the greedy attack, for small and for large budgets."""
 
@@ -49,12 +61,14 @@ class Part:
         settings: its arguments.
         rank: towards the strongest other class (0), the second (1), ...; None: towards no class of its own.
         passes: the most forward and backward passes that it can spend on one image.
+        rescue: only for images that nothing has fooled yet.
     """
 
     attack: Callable[..., AttackResult]
     settings: dict[str, Any]
     rank: int | None
     passes: int
+    rescue: bool = False
 
 
 def minimum(
@@ -100,9 +114,10 @@ def minimum(
         parts = plan(norm, budget, best.logits.shape[1], goal.targeted)
         origin = torch.full_like(y, -1)
         for number, part in enumerate(parts):
-            rows = (best.size > (1 if norm == "l0" else 0)).nonzero()[:, 0]  # one feature is as few as can be
+            floor: float = torch.inf if part.rescue else 2 if norm == "l0" else 0  # one feature is as few as can be
+            rows = ((best.size >= floor) & (best.size > 0)).nonzero()[:, 0]
             if not len(rows):
-                break
+                continue
             aim = goal.label if goal.targeted else None if part.rank is None else ranking[:, part.rank]
             result = part.attack(
                 model,
@@ -122,12 +137,31 @@ def minimum(
         for rows in torch.arange(len(x), device=x.device).split(batch):
             if norm == "l0":
                 prune(best, rows, _finish(norm, budget))
+                swap(best, rows, budget - 1 - best.forwards[rows] - best.backwards[rows])
             else:
-                best.bisect(rows, FINISH)
+                best.bisect(rows, FINISH - EXACT)
+                _exactly(best, rows)
         best.on_progress = on_progress
         best.done = len(x)
         best.report(rows[:0], 0.0)
         return best.result({"part": origin})
+
+
+def _exactly(best: Smallest, rows: Tensor) -> None:
+    """Try the smallest change of the model linearised at what was found: the optimum where the model is linear.
+
+    `EXACT` passes an image: one gradient of the margin, and three attempts to cross the boundary, by ever more units
+    of rounding.
+    """
+    rows = rows[(best.size[rows] > 0) & (best.size[rows] < torch.inf)]
+    if not len(rows):
+        return
+    image, point = best.x[rows], best.x_adv[rows].clone()
+    _, slope, value = best.step(rows, point, "margin")
+    need = value + (slope * (image - point)).flatten(1).sum(1)
+    for units in (8, 256, 8192):
+        enough = need * (1 + units * torch.finfo(need.dtype).eps)
+        best.look(rows, (image + boxed_step(slope, enough, image, best.norm)[0]).clamp(0, 1))
 
 
 def _share(best: Smallest, number: int, parts: int, on_progress: Progress | None) -> Progress | None:
@@ -173,26 +207,30 @@ def _walk(norm: str, steps: int, rank: int | None, loss: str) -> Part:
 
 
 def _plan_l0(left: int, classes: int, targeted: bool) -> list[Part]:
-    """Sigma-zero for a quarter of the passes, greed, then greed for each of the strongest other classes."""
-    steps = (left // (4 if left > 100 else 1) - 3) // 2
-    parts = [Part(sigma_zero, {"steps": steps, "prune_calls": 0}, None, 2 * steps + 3)]
+    """Greed with pruning and swaps, any class and then the strongest ones, sigma-zero as another way or as a rescue."""
+    if left <= 100:
+        return [_sigma_zero(left)]
+    if left < AMPLE:
+        first = int(left * 0.75)
+        return [_greedy(first, FEW, None), _sigma_zero(left - first, rescue=True)]
+    parts = [_sigma_zero(int(left * 0.12))]
     left -= parts[-1].passes
-    candidates = FEW if left < 400 else MANY
-    price = 2 + candidates  # passes for each feature that the greedy attack changes
-    others = 0 if targeted else min(classes - 1, MOST_CLASSES)
-    first = max(25, int(left * 0.4) // price) if others else left
-    first = min(first, (left - 2) // price)
-    if first < 1:
-        return parts
-    parts.append(_greedy(first, candidates, None))
-    left -= parts[-1].passes
-    others = min(others, left // (8 * price + 2))
-    return parts + [_greedy((left // others - 2) // price, candidates, rank) for rank in range(others)]
+    others = 0 if targeted else min(classes - 1, MOST_CLASSES, left // 150 - 1)
+    first = int(left * 0.3) if others else left
+    parts.append(_greedy(first, MANY if left < 1000 else 2 * MANY, None))
+    left -= first
+    return parts + [_greedy(left // others, MANY, rank) for rank in range(others)]
 
 
-def _greedy(features: int, candidates: int, rank: int | None) -> Part:
-    settings = {"max_features": features, "candidates": candidates, "prune": False}
-    return Part(jacobian_sparse, settings, rank, features * (2 + candidates) + 2)
+def _sigma_zero(passes: int, rescue: bool = False) -> Part:
+    prune_calls = min(20, passes // 6)
+    settings = {"steps": passes, "prune_calls": prune_calls, "budget": passes}
+    return Part(sigma_zero, settings, None, passes, rescue)
+
+
+def _greedy(passes: int, candidates: int, rank: int | None) -> Part:
+    settings = {"max_features": passes // (2 + candidates), "candidates": candidates, "budget": passes}
+    return Part(jacobian_sparse, settings, rank, passes)
 
 
 def _finish(norm: str, budget: int) -> int:

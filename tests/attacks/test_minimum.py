@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import minimum
+from core.attacks.geometry import shortest_prefix
 from core.attacks.minimum import plan
 from tests.attacks.test_smallest import linear_case
 
@@ -29,6 +30,8 @@ def test_minimum_is_never_worse_than_its_parts(norm: str, targeted: bool, net: n
     parts = plan(norm, 400, 10, targeted)
     assert len(parts) > 1
     for part in parts:
+        if part.rescue:
+            continue
         aim = y_target if part.rank is None else ranking[:, part.rank]
         alone = part.attack(net, x, y, y_target=aim, batch=128, **part.settings)
         assert not (alone.success & ~result.success).any()
@@ -60,21 +63,41 @@ def test_minimum_keeps_to_its_budget(norm: str, budget: int, net: nn.Module, few
     result = minimum(model, x, y, norm=norm, budget=budget)
     assert (result.forwards + result.backwards).max() <= budget
     checks = 1 + len(plan(norm, budget, 10, False))  # each call looks at one image first, to check the model's shape
-    assert model.forwards == result.forwards.sum() + checks
+    assert 0 <= model.forwards - result.forwards.sum() <= checks  # a part that has nothing to do is not called
     assert model.backwards <= result.backwards.sum()
 
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_minimum_is_the_optimum_of_a_linear_model(norm: str, classes: int) -> None:
-    """Within 0.2 % of the exact distance, with the box in the way."""
+    """To rounding, with the box in the way, in float64 and in float32."""
     model, x, y, exact = linear_case(classes)
     result = minimum(model, x, y, norm=norm)
     possible = exact[norm].isfinite()
     assert torch.equal(result.success, possible)
     ratio = (result.distance[norm] / exact[norm])[possible]
     assert ratio.min() >= 1 - 1e-9
-    assert ratio.max() <= 1.002
+    assert ratio.max() <= 1 + 1e-9
+    single = minimum(copy.deepcopy(model).float(), x.float(), y, norm=norm)
+    assert torch.equal(single.success, possible)
+    assert (single.distance[norm].double() / exact[norm])[possible].max() <= 1 + 1e-4
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_minimum_is_the_smallest_count_of_a_linear_model(classes: int) -> None:
+    """The shortest prefix of the gains towards the class for which that is least."""
+    model, x, y, _ = linear_case(classes)
+    logits = model(x).detach()
+    counts = []
+    for k in range(classes):
+        slope = model.weight[y] - model.weight[k]
+        gains = slope.abs() * torch.where(slope > 0, x.flatten(1), 1 - x.flatten(1))
+        count, _ = shortest_prefix(gains.detach(), logits.gather(1, y[:, None])[:, 0] - logits[:, k])
+        counts.append(torch.where((y == k) | (count < 0), 99, count))
+    exact = torch.stack(counts).amin(0)
+    result = minimum(model, x, y, norm="l0")
+    assert torch.equal(result.success, exact < 99)
+    assert torch.equal(result.distance["l0"][exact < 99], exact[exact < 99])
 
 
 def test_minimum_tells_which_part_found_it(net: nn.Module, few: Batch) -> None:
