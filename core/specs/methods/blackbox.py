@@ -33,10 +33,12 @@ class SimBa(Method):
     needs_eps: ClassVar[bool] = True
     name: Literal["simba"] = "simba"
     norm: Literal["linf", "l2"] = Field("l2", title="Norm", description="Shape of the ball.")
-    basis: Literal["pixel", "dct"] = Field("pixel", title="Basis", description="Single pixels, or cosines (DCT).")
+    basis: Literal["pixel", "dct"] = Field(
+        "pixel", title="Basis", description="Single pixels (better in ℓ∞), or cosines (in ℓ2)."
+    )
     queries: int = Field(1000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
     relative_step: float | None = Field(
-        None, gt=0, le=2, title="Step / ε", description="Empty: 1 in ℓ∞ (a pixel's whole way), 0.2 in ℓ2."
+        None, gt=0, le=2, title="Step / ε", description="Empty: what was measured best for norm and basis."
     )
     frequencies: float = Field(
         0.5, gt=0, le=1, title="Frequencies", description="DCT: share of the lowest ones along each side."
