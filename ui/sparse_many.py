@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import specs
+from core import specs, store
 from ui import controls, downloads, gallery, jobs, provenance, sources, sparse_parts, sparse_views
 
 PAGE = "sparse_attack"
@@ -61,6 +61,9 @@ def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
             "Swapped, pruned and greedy are upper bounds; the linear estimate is only a first guess. What is "
             "proven: see “Every change of one or two”."
         )
+        known = enumerated(case, ask)
+        if known is not None:
+            st.info(f"Proven: {known.card['proven']['proven']}", icon=":material/verified:")
     won = table[table["success"]].sort_values("l0", kind="stable")
     if len(won):
         ends = pd.concat([won.head(5), won.tail(5)]).drop_duplicates("row")
@@ -84,6 +87,18 @@ def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
         if len(won):
             downloads.picture(PAGE, picture, name="sparse_many", provenance=line)
         downloads.arrays(PAGE, arrays, name="sparse_many", provenance=line)
+
+
+def enumerated(case: sparse_views.Case, ask: dict[str, Any]) -> store.Artifact | None:
+    """The largest enumeration of images of this class that is in the store; None if there is none."""
+    found = []
+    for result in store.results(case.model.id, store.default_root()):
+        spec = result.spec()
+        if isinstance(spec, specs.AttackSpec) and isinstance(spec.attack, specs.Exhaustive):
+            same = all(getattr(spec, name) == value for name, value in ask.items() if name != "n")
+            if same and spec.indices is None and "proven" in result.card:
+                found.append((spec.attack.pixels, spec.n, result.id, result))
+    return max(found)[-1] if found else None
 
 
 def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float) -> None:

@@ -131,6 +131,13 @@ def test_many_images(lab: Lab) -> None:
     assert isinstance(result, store.Artifact)
     found = {metric.label: metric.value for metric in app.metric}
     assert found["Median count"] == f"{result.card['metrics']['median_l0']:g}"
+    assert list(app.dataframe[0].value["count"]) == ["swapped", "pruned", "greedy", "linear estimate"]
+    assert "Proven" not in text(app)
+    enumeration = specs.AttackSpec(model=model.id, attack={"name": "exhaustive", "levels": 3}, n=5, source=0)
+    proof = running.run(enumeration, lab.root, device="cpu")
+    app.run()
+    assert isinstance(proof, store.Artifact)
+    assert proof.card["proven"]["proven"] in text(app)
     assert len(app.dataframe[1].value) == 4  # with and without box, at 1 and at the chosen multiple of ε*
 
 

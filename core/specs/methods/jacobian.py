@@ -13,8 +13,10 @@ class JacobianSparse(Method):
     """Settings of the greedy Jacobian attack on few pixels."""
 
     title: ClassVar[str] = "Jacobian, sparse"
-    help: ClassVar[str] = "Change the pixel with the best real gain among those the Jacobian proposes; then prune."
-    paper: ClassVar[str] = "After Papernot et al. 2016, arXiv 1511.07528, with real gains and pruning"
+    help: ClassVar[str] = (
+        "Change the pixel with the best real gain among those the Jacobian proposes; then prune and swap."
+    )
+    paper: ClassVar[str] = "After Papernot et al. 2016, arXiv 1511.07528, with real gains, pruning and swaps"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
     name: Literal["jacobian_sparse"] = "jacobian_sparse"
     max_features: int = Field(60, ge=1, le=3072, title="Largest count", description="Give up beyond so many changes.")
