@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import specs, store
 from core.evaluation.metrics import clopper_pearson
-from ui import controls, downloads, gallery, provenance, sources
+from ui import controls, downloads, gallery, mask_views, provenance, sources
 
 SHOWN = 10
 """Images in a row."""
@@ -28,7 +28,7 @@ def show(page: str, result: store.Artifact, model: store.Artifact) -> None:
     delta = result.arrays("perturbation")["delta"]
     line = provenance.of(result, model)
     if spec.mask is not None:
-        line += f" · mask {spec.mask.name}"
+        line += f" · mask {mask_views.mask_text(result)}"
     headline(result.card, spec, names)
     numbers(result.card)
     if "lp" in result.card:

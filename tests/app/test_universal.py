@@ -94,7 +94,7 @@ def test_mask_is_kept_to(lab: Lab) -> None:
     model = made(lab, TEN)
     made(lab, specs.UniversalSpec(model=model.id, eps=0.2, n=50, held_out=40, mask="patch"))
     app = lab.open(PAGE, universal_mask="patch", universal_gradient_n="50", universal_held_out="40")
-    assert "mask patch" in text(app)
+    assert "of size 0.3, 4 pixels" in text(app)
     assert "test images that it was not made from" in text(app)
 
 
