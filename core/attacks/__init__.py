@@ -50,6 +50,7 @@ calls the one that a spec describes. Those for many images at once return a `Uni
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -206,7 +207,9 @@ def run_method(
     norm = getattr(method, "norm", method.norms[0])
     if getattr(method, "count", norm) == "pixels":  # its ball is of pixels, and a colour pixel has three features
         norm = "pixels"
-    return in_eight_bits(model, x, y, result, norm=norm, eps=eps, y_target=y_target)
+    made = in_eight_bits(model, x, y, result, norm=norm, eps=eps, y_target=y_target)
+    # rounding sees the still image only: it may take such a success away, but not give one
+    return replace(made, success=made.success & result.success) if method.strict else made
 
 
 __all__ = [

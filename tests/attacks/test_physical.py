@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import mask_shapes
-from core.attacks import Masked, physical
+from core import mask_shapes, specs
+from core.attacks import Masked, physical, run_method
 from core.attacks.engine import Streams
 from core.attacks.scenes import Scene
 
@@ -145,6 +145,17 @@ def test_least_share_decides_what_counts(net: nn.Module, few: Batch, patch: Tens
     assert torch.equal(loose.x_adv, strict.x_adv)
     assert strict.success.sum() < loose.success.sum()
     assert not (strict.success & ~loose.success).any()
+
+
+def test_eight_bits_give_no_success_away(net: nn.Module, few: Batch, patch: Tensor) -> None:
+    """A pattern that fools only where it is does not count in 8 bits either, though its still image fools."""
+    model, (x, y) = Masked(net, patch), few
+    spec = specs.Physical(scenes=0, steps=30, least=1.0, shift=2.0)
+    made = run_method(model, x, y, spec)
+    in_bytes = run_method(model, x, y, spec, eight_bit=True)
+    fooled = copy.deepcopy(net).eval()(in_bytes.x_adv).argmax(1) != y
+    assert not (in_bytes.success & ~made.success).any()
+    assert in_bytes.success.sum() < fooled.sum()
 
 
 @pytest.mark.parametrize("budget", [6, 20, 100, 400])

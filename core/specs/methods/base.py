@@ -24,6 +24,9 @@ class Method(Spec):
     fixed_cost: ClassVar[bool] = False
     """Whether the attack always costs the same few passes, so that no budget of passes can be set."""
 
+    strict: ClassVar[bool] = False
+    """Whether a success asks for more than that the stored image fools."""
+
     needs_surrogate: ClassVar[bool] = False
     """Whether the attack is made on another model, which its field `surrogate` names."""
 

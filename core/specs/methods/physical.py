@@ -34,6 +34,7 @@ class Physical(Scenes, Method):
         "Brown et al. 2017, arXiv 1712.09665"
     )
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    strict: ClassVar[bool] = True
     name: Literal["physical"] = "physical"
     scenes: int = Field(
         4, ge=0, le=1000, title="Scenes a step", description="Averaged; 0: only the still image, no averaging."
