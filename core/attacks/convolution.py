@@ -97,10 +97,10 @@ def input_gradient_of(
     for start in range(0, len(gradient), piece):
         part = gradient[start : start + piece].permute(0, 2, 3, 1).reshape(-1, out)
         passed = torch.mm(taps, part.t()).view(channels, high, wide, -1, rows, columns)
+        lines = torch.zeros((*passed.shape[:2], *passed.shape[3:5], shape[3]), dtype=total.dtype, device=total.device)
+        for b in range(wide):  # along the rows first, so that there are few sums
+            lines[..., b : b + (columns - 1) * stride[1] + 1 : stride[1]] += passed[:, :, b]
         place = total[start : start + piece].transpose(0, 1)
         for a in range(high):
-            for b in range(wide):
-                down = slice(a, a + (rows - 1) * stride[0] + 1, stride[0])
-                right = slice(b, b + (columns - 1) * stride[1] + 1, stride[1])
-                place[:, :, down, right] += passed[:, a, b]
+            place[:, :, a : a + (rows - 1) * stride[0] + 1 : stride[0]] += lines[:, a]
     return total[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
