@@ -93,7 +93,10 @@ def enumerated(case: sparse_views.Case, ask: dict[str, Any]) -> store.Artifact |
     """The largest enumeration of images of this class that is in the store; None if there is none."""
     found = []
     for result in store.results(case.model.id, store.default_root()):
-        spec = result.spec()
+        try:
+            spec = result.spec()
+        except ValueError:  # of another version of the vocabulary
+            continue
         if isinstance(spec, specs.AttackSpec) and isinstance(spec.attack, specs.Exhaustive):
             same = all(getattr(spec, name) == value for name, value in ask.items() if name != "n")
             if same and spec.indices is None and "proven" in result.card:

@@ -10,7 +10,7 @@ import pytest
 
 from core import running, specs, store
 from core.enumeration import Enumeration
-from ui import samples, sparse_parts, sparse_views
+from ui import samples, sparse_enumeration, sparse_parts, sparse_views
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -257,3 +257,27 @@ def test_pixel_budget_is_a_slider(lab: Lab) -> None:
     app.run()
     assert not app.exception
     assert app.slider(key=f"{PAGE}_max_features").value <= 64
+
+
+def test_colour_changes_name_their_channel() -> None:
+    """A feature of a colour image is one colour of one pixel: tables say which, and maps show the lowest of three."""
+    x = np.zeros((3, 2, 2), np.float32)
+    x_adv = x.copy()
+    x_adv[1, 0, 1] = x_adv[2, 0, 1] = 1
+    frame = sparse_views.changes(x, x_adv)
+    assert frame[["channel", "row", "column"]].to_numpy().tolist() == [[1, 0, 1], [2, 0, 1]]
+    assert "channel" not in sparse_views.changes(x[:1], x_adv[1:2])
+    proof = Enumeration(3, 256, 12, True, 3072, 5, 0, 0, False, (((1, 0, 1), 0.0, 1.0),), False)
+    assert sparse_enumeration.changed(proof).iloc[0].to_dict() == {
+        "row": 0,
+        "column": 1,
+        "channel": 1,
+        "old": "0/255",
+        "new": "255/255",
+    }
+    margin = np.full((3, 2, 2), np.nan)
+    margin[0, 0, 0], margin[1, 0, 0], margin[2, 1, 1] = 3, 1, 2
+    drawn = sparse_enumeration.margin_map(margin, 4.0).data[0].z
+    assert drawn[0][0] == -3
+    assert drawn[1][1] == -2
+    assert np.isnan(drawn[0][1])
