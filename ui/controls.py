@@ -137,6 +137,8 @@ def field(
         return st.number_input(value=start, min_value=_whole(low), max_value=_whole(high), step=1, **common)
     if kind is float:
         return _real(info, start, common)
+    if get_origin(kind) is tuple:
+        return _numbers(start, optional, common)
     if kind is str:
         return st.text_input(value=start or "", **common) or (None if optional else "")
     raise TypeError(f"{spec.__name__}.{name}: no widget for {info.annotation}")
@@ -330,6 +332,17 @@ def _real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float
         **common,
     )
     return None if value is None else float(value)
+
+
+def _numbers(start: Sequence[float] | None, optional: bool, common: dict[str, Any]) -> tuple[Any, ...] | None:
+    """A box for several numbers; what cannot be read stays as text, which the spec refuses in its own words."""
+    words = st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common).replace(",", " ").split()
+    if optional and not words:
+        return None
+    try:
+        return tuple(_ratio(word) for word in words)
+    except (ValueError, ZeroDivisionError):
+        return tuple(words)
 
 
 def _magnitude(value: float) -> int:

@@ -90,3 +90,14 @@ def test_class_text_gives_name_and_number() -> None:
     """A digit's name is its number; a shirt has both."""
     assert controls.class_text(3, ["0", "1", "2", "3"]) == "3"
     assert controls.class_text(1, ["coat", "shirt"]) == "1 · shirt"
+
+
+def test_several_numbers_are_typed_in_one_box() -> None:
+    """Spaces, commas and fractions are understood; what is no number is refused in one sentence."""
+    app = AppTest.from_function(drawn, args=("frontier",), default_timeout=20).run()
+    app.text_input(key="page_frontier_caps").set_value("0.25, 1/2 1").run()
+    assert app.session_state["made"].caps == (0.25, 0.5, 1.0)
+    app.text_input(key="page_frontier_caps").set_value("0.25 half").run()
+    assert not app.exception
+    assert app.session_state["made"] is None
+    assert "caps" in app.error[0].value
