@@ -196,7 +196,7 @@ def every_eps(curve: Curve, columns: Sequence[int]) -> None:
     captions = [[f"{names[clean[k][0]]}→{names[now[k][0]]} {now[k][1]:.0%}" for clean, now in read] for k in columns]
     picture = gallery.show(
         [[kept["x_adv"][step][k] for step in range(len(curve.sweep.eps))] for k in columns],
-        columns=[f"ε = {eps:.4g}\n{controls.grey_levels(eps)}" for eps in curve.sweep.eps],
+        columns=[f"ε = {eps:.4g}" + (f"\n{controls.grey_levels(eps)}" if eps <= 1 else "") for eps in curve.sweep.eps],
         captions=captions,
         legend="Under each image: how the original is read → how this one is read, with its confidence.",
         alt=f"{len(columns)} images at every ε, attacked by {curve.name}",

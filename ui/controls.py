@@ -58,8 +58,8 @@ def grey_levels(eps: float) -> str:
 
 
 def both(eps: float) -> str:
-    """ε in both units, such as `0.1 (25.5/255)`."""
-    return f"{eps:.4g} ({grey_levels(eps)})"
+    """ε in both units, such as `0.1 (25.5/255)`; above 1, where it is no change of a pixel, the number alone."""
+    return f"{eps:.4g} ({grey_levels(eps)})" if eps <= 1 else f"{eps:.4g}"
 
 
 def seed(key: str, options: Sequence[Any], text: Callable[[Any], str] = str, *, many: bool = False) -> None:
@@ -235,7 +235,7 @@ def eps_ladder(page: str, *, name: str = "eps", default: Sequence[float] = specs
         "ε",
         value=" ".join(f"{value:g}" for value in default),
         key=f"{page}_{name}",
-        help="Budgets in [0, 1], separated by spaces or commas; 8/255 is understood.",
+        help="Budgets, separated by spaces or commas; 8/255 is understood. In ℓ∞ from 0 to 1.",
         **KEEP,
     )
     words = text.replace(",", " ").replace(";", " ").split()
@@ -244,7 +244,7 @@ def eps_ladder(page: str, *, name: str = "eps", default: Sequence[float] = specs
     except (ValueError, ZeroDivisionError):
         st.error(f"ε: expected numbers such as 0.1 or 8/255, got {text!r}.", icon=":material/error:")
         return None
-    if values:
+    if values and max(values) <= 1:
         st.caption("= " + ", ".join(f"{value * 255:.4g}" for value in values) + " /255")
     return values
 

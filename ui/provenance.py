@@ -37,9 +37,8 @@ def line(
     if norm:
         parts.append(_NORMS.get(norm, norm))
     if isinstance(eps, tuple):
-        parts.append(
-            f"ε {min(eps):g} to {max(eps):g} ({controls.grey_levels(min(eps))} to {controls.grey_levels(max(eps))})"
-        )
+        grey = f" ({controls.grey_levels(min(eps))} to {controls.grey_levels(max(eps))})" if max(eps) <= 1 else ""
+        parts.append(f"ε {min(eps):g} to {max(eps):g}{grey}")
     elif eps is not None:
         parts.append(f"ε {controls.both(eps)}")
     if steps is not None:

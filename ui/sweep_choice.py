@@ -12,7 +12,7 @@ from streamlit.errors import StreamlitAPIException
 from core import jobs, specs, store
 from ui import controls, model_picker, sources
 from ui import jobs as job_panel
-from ui.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, short_names
+from ui.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of, short_names
 
 
 def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
@@ -25,18 +25,19 @@ def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.
             return None
         key = f"{page}_attacks"
         controls.seed(key, list(KINDS), TITLES.__getitem__, many=True)
-        kinds = st.pills(
+        kinds = st.multiselect(
             "Attacks",
             list(KINDS),
-            selection_mode="multi",
             default=["fgsm"],
             format_func=TITLES.__getitem__,
+            placeholder="Choose attacks",
             help="\n\n".join(f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.SWEEPABLE) if cls),
             key=key,
             **controls.KEEP,
         )
         ladder, count = st.columns([3, 1])
         with ladder:
+            _usual_ladders(page, kinds)
             eps = controls.eps_ladder(page)
         with count:
             n = controls.field(page, specs.CompareSpec, "n")
@@ -59,6 +60,45 @@ def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.
         seed=seed,
     )
     return None if spec is None else (spec, models)
+
+
+LADDERS: dict[str, tuple[float, ...]] = {
+    "linf": specs.DEFAULT_EPS,
+    "l2": (0, 0.5, 1, 1.5, 2, 2.5, 3),
+    "l1": (0, 5, 10, 15, 20, 25, 30),
+    "l0": (0, 1, 2, 5, 10, 15, 20),
+}
+"""Budgets that say something on digits, by norm."""
+
+
+def _usual_ladders(page: str, kinds: Sequence[str]) -> None:
+    """Where an attack is not in ℓ∞, a button for each norm chosen that puts a ladder in its units into the box."""
+    found = {norm_of(_method(kind)) for kind in kinds}
+    if not found - {"linf"}:
+        return
+
+    def put(norm: str) -> None:
+        st.session_state[f"{page}_eps"] = " ".join(f"{value:g}" for value in LADDERS[norm])
+
+    with st.container(horizontal=True):
+        for norm in (norm for norm in LADDERS if norm in found):
+            name = f"{controls.say(norm)} ladder"
+            st.button(
+                name,
+                key=f"{page}_ladder_{norm}",
+                type="tertiary",
+                icon=":material/stairs:",
+                help="ε is measured in the units of the norm: put budgets into the box that are usual for this one.",
+                on_click=put,
+                args=(norm,),
+            )
+
+
+def _method(kind: str) -> specs.Method:
+    """The method of a kind, with its defaults; a surrogate, where one is needed, does not matter here."""
+    fields = dict(KINDS[kind])
+    cls = specs.METHODS[fields["name"]]
+    return cls(**fields, **({"surrogate": "any"} if cls.needs_surrogate else {}))
 
 
 def _target(page: str, models: Sequence[store.Artifact]) -> int | str:

@@ -189,7 +189,7 @@ def test_no_attack_chosen_is_said(lab: Lab) -> None:
     """An empty selection is no error."""
     lab.model()
     app = lab.open("epsilon_sweep", epsilon_sweep_attacks="fgsm")
-    app.button_group(key="epsilon_sweep_attacks").set_value([]).run()
+    app.multiselect(key="epsilon_sweep_attacks").set_value([]).run()
     assert not app.exception
     assert "Choose at least one attack" in texts(app)
 
@@ -294,3 +294,16 @@ def test_transfer_asks_for_a_surrogate(lab: Lab, monkeypatch: pytest.MonkeyPatch
     (task,) = submitted
     assert isinstance(task, specs.CompareSpec)
     assert task.attacks[0].surrogate == first.id
+
+
+def test_other_norms_offer_a_ladder_in_their_units(lab: Lab) -> None:
+    """In l0 a ladder of small numbers changes nothing: one click puts in counts, without grey levels beside them."""
+    lab.model(network="mlp")
+    app = lab.open("epsilon_sweep", epsilon_sweep_attacks="pgd_l0")
+    assert "/255" in next(c.value for c in app.caption if c.value.startswith("= "))
+    app.button(key="epsilon_sweep_ladder_l0").click().run()
+    assert not app.exception
+    assert app.text_input(key="epsilon_sweep_eps").value == "0 1 2 5 10 15 20"
+    assert not any(c.value.startswith("= ") for c in app.caption)
+    app.multiselect(key="epsilon_sweep_attacks").set_value(["fgsm"]).run()
+    assert not any(button.key == "epsilon_sweep_ladder_l0" for button in app.button)
