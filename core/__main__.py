@@ -290,6 +290,7 @@ def _attack(spec: AttackSpec, as_json: bool) -> None:
             "target": spec.target,
             "budget": spec.budget or getattr(spec.attack, "budget", None),
             "eight_bit": spec.eight_bit,
+            "mask": spec.mask and f"{spec.mask.shape}, {artifact.card['mask']['pixels']} pixels",
             "seed": spec.seed,
             **artifact.card["metrics"],
             **artifact.card.get("proven", {}),

@@ -93,8 +93,10 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         "probabilities": after,
         **{f"trace_{name}": value.cpu().numpy() for name, value in result.trace.items()},
     }
+    # `physical`: how often a pattern fools in scenes that it was not made for; NaN for images that wear none
+    scenes = {"mean_share": result.trace["share"].nanmean().item()} if "share" in result.trace else {}
     card = {
-        "metrics": {**summarize(table), "seconds": seconds},
+        "metrics": {**summarize(table), **scenes, "seconds": seconds},
         "class_names": list(data.class_names),
         "data": {"title": data.title, "fingerprint": data.fingerprint},
         "device": device,

@@ -175,3 +175,12 @@ def test_enumeration_says_what_is_proven(root: Path) -> None:
     assert proven["one_is_enough"] + proven["nothing_found"] == 6
     assert "9 levels" in proven["proven"]
     assert "proven" not in ran(root).card
+
+
+def test_patterns_tell_their_share_of_fresh_scenes(root: Path) -> None:
+    """The mean over the images, from the trace."""
+    physical = {"name": "physical", "steps": 10, "fresh": 8, "shift": 0.5}
+    made = ran(root, attack=physical, mask="eyeglasses", n=10)
+    share = made.arrays("images")["trace_share"]
+    assert made.card["metrics"]["mean_share"] == pytest.approx(np.nanmean(share))
+    assert made.table("images")["success"].sum() <= (share >= 0.5).sum()
