@@ -128,7 +128,9 @@ def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     for label, part in held.groupby("y"):
         won = part[part["success"]]
         low, high = clopper_pearson(len(won), len(part))
-        common = won["pred"].value_counts()
+        common, most = won["pred"].value_counts(), "–"
+        if len(common):
+            most = f"{controls.class_text(int(common.index[0]), names)} ({common.iloc[0] / len(won):.0%})"
         rows.append(
             {
                 "class": controls.class_text(int(label), names),
@@ -136,8 +138,7 @@ def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
                 "fooled": len(won) / len(part),
                 "low": low,
                 "high": high,
-                "read as": controls.class_text(int(common.index[0]), names) if len(common) else "–",
-                "of them": common.iloc[0] / len(won) if len(common) else np.nan,
+                "mostly read as": most,
             }
         )
     return pd.DataFrame(rows)
@@ -161,7 +162,6 @@ def by_class(rows: pd.DataFrame, held: pd.DataFrame, spec: specs.UniversalSpec, 
             "fooled": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
             "low": share,
             "high": share,
-            "of them": share,
         },
         alt="Share of held-out images fooled by true class, with 95 % intervals, and what they are read as",
     )
