@@ -77,8 +77,8 @@ def in_eight_bits(
         Every value of `x_adv` is k / 255 in the images' dtype, so that writing it as a byte and reading it again
         changes no bit; `success`, `distance` and `forwards` (at most 3 more) are the rounded images'. Where `x` has 8
         bits itself, the ball always holds. Where it has not, an image for which no rounding is in the ball comes back
-        as `x`, and counts as a success only if `x` fools. Outside a model's mask `x` stays as it is. Where the attack
-        asks for more than that its image fools, its failures stay failures. `trace` is the attack's, before rounding.
+        as `x`, and counts as a success only if `x` fools. Outside a model's mask `x` stays as it is. `trace` is
+        the attack's, before rounding.
     """
     goal = Goal.of(y, y_target)
     radius = None if eps is None else torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x))
@@ -116,8 +116,4 @@ def _verified(
             now = goal.take(rows).reached(predict(model, trial))
             passes[rows] += 1
             x_adv[rows[now]], success[rows[now]] = trial[now], True
-    rows = (success & ~fooled).nonzero()[:, 0]
-    if len(rows):  # fooled only now, or did it before and was refused all the same?
-        success[rows] = ~goal.take(rows).reached(predict(model, made[rows]))
-        passes[rows] += 1
     return x_adv, success, passes

@@ -32,4 +32,4 @@ print((peaks[1] - peaks[0]) / (2000 * 3 * 32 * 32 * 4))
 def test_memory_grows_by_a_few_copies_of_the_images() -> None:
     """x, x_adv, the images in 8 bits and little else: 10,000 colour images of 32×32 stay far below 3 GiB."""
     found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=120)
-    assert 1 < float(found.stdout) < 5, found.stdout + found.stderr
+    assert 1 < float(found.stdout) < 8, found.stdout + found.stderr
