@@ -231,7 +231,8 @@ def universal(name: str, model: Counting, x: Tensor, y: Tensor, held_x: Tensor, 
 
 
 MEMORY = """
-import resource, torch
+import torch
+from pathlib import Path
 from core import attacks
 from core.data import load, to_float
 from core.networks import build
@@ -241,7 +242,7 @@ torch.manual_seed(0)
 model = build("cnn", data.shape, 10).eval()
 x, y = to_float(data.test.x), data.test.y
 attacks.{attack}(model, x, y, {settings})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**20)
 """
 
 

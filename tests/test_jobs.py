@@ -22,7 +22,18 @@ import pytest
 
 from core import events, jobs, running, store, worker
 from core.progress import Cancelled
-from core.specs import AttackSpec, CompareSpec, Fgsm, Pgd, SweepSpec, Task, TrainSpec, dump_task
+from core.specs import (
+    AttackSpec,
+    CompareSpec,
+    Fgsm,
+    PatternSpec,
+    Pgd,
+    SweepSpec,
+    Task,
+    TrainSpec,
+    UniversalSpec,
+    dump_task,
+)
 
 PROJECT = Path(jobs.__file__).parents[1]
 TOY = [sys.executable, str(Path(__file__).with_name("toy_worker.py"))]
@@ -139,12 +150,14 @@ def test_a_comparison_runs_its_cells_as_one(tmp_path: Path, runner: Runner) -> N
 def test_every_task_has_its_runner() -> None:
     """The real ones, which the other tests replace."""
     from core import training
-    from core.evaluation import attack, sweep
+    from core.evaluation import attack, pattern, sweep, universal
 
     assert running.runner_for(MODEL) is training.run
     assert running.runner_for(AttackSpec(model="x", attack=Fgsm(), eps=0.1)) is attack.run
     assert running.runner_for(SweepSpec(model="x")) is sweep.run
-    with pytest.raises(ValueError, match="task: expected train, attack or sweep, got CompareSpec"):
+    assert running.runner_for(UniversalSpec(model="x", eps=0.1)) is universal.run
+    assert running.runner_for(PatternSpec(model="x")) is pattern.run
+    with pytest.raises(ValueError, match=r"task: expected train, attack, .*, got CompareSpec"):
         running.runner_for(CompareSpec(models=("x",)))
 
 
