@@ -17,7 +17,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, check, confine, finish, frozen, input_gradient, leaf_of, predict
+from core.attacks.engine import (
+    AttackResult,
+    check,
+    confine,
+    finish,
+    frozen,
+    input_gradient,
+    leaf_of,
+    logits_of_leaf,
+    predict,
+)
 from core.attacks.losses import Goal
 from core.attacks.smallest import SMALLEST_BATCH, check_counts, steps_within
 from core.progress import Progress
@@ -118,7 +128,7 @@ def jsma(
 def _slopes(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, and (n, features): how the label's logit rises with each feature, and how the sum of all others falls."""
     leaf = leaf_of(x)
-    logits = model(leaf)
+    logits = logits_of_leaf(model, leaf)
     own = logits.gather(1, goal.label[:, None])[:, 0]
     if logits.shape[1] == 2:
         rise = input_gradient((own - logits.sum(1) + own).sum(), leaf).flatten(1)
