@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the store is as it was", file=sys.stderr)
+        print("stopped; a training goes on from its last state when it is asked for again", file=sys.stderr)
         return 130
     return 0
 

@@ -104,7 +104,9 @@ def _make(task: Task, root: Path, device: str | None, report: Progress, note: No
             if found is None:
                 runner = runner_for(task)
                 outcome = runner(task, root, device=device or default_device(), on_progress=report)
-                return store.write(task, root, card=outcome.card, arrays=outcome.arrays, tables=outcome.tables)
+                made = store.write(task, root, card=outcome.card, arrays=outcome.arrays, tables=outcome.tables)
+                store.unfinished(task, root).unlink(missing_ok=True)
+                return made
     report(1, 1, phase="found in the store")
     return found
 

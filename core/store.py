@@ -52,6 +52,7 @@ from core.specs import (
 
 CARD = "card.json"
 SET_ASIDE = "set_aside"
+CHECKPOINTS = ".checkpoints"
 WRITTEN_BY_STORE = ("format", "task", "spec", "key", "created", "versions", "files", "sha256")
 """Fields of a card that `write` fills in itself."""
 
@@ -194,6 +195,11 @@ def open_model(model_id: str, root: Path) -> Artifact:
     there = ", ".join(model.id for model in (matches or saved)) or "none; train one first"
     kind = "one of the ids that begin so" if matches else "the id of a saved model"
     raise ValueError(f"model: expected {kind} ({there}), got {model_id!r}")
+
+
+def unfinished(spec: Task, root: Path) -> Path:
+    """Where the state of a training that was stopped is kept, for it to go on from; there may be none."""
+    return Path(root) / CHECKPOINTS / f"{spec.artifact_name()}.safetensors"
 
 
 def models(root: Path) -> list[Artifact]:

@@ -10,24 +10,25 @@ from core.data import load
 from core.networks import logits_of
 from core.specs import DataSpec, TrainSpec
 from core.training import train
-from core.training.augmentation import SHIFT, augmented
+from core.training.augmentation import augmented
 
 
 def test_each_image_is_a_crop_of_its_surroundings_or_its_mirror_image() -> None:
-    """By brute force: each result equals one of the 2·9·9 windows of the padded image, and many windows are used."""
+    """By brute force: each result equals one of the 2·7·7 windows of the padded image, and many windows are used."""
     torch.manual_seed(0)
-    x = torch.rand(40, 3, 12, 10)
+    x = torch.rand(60, 3, 26, 24)
+    room = 3
     moved = augmented(x, "crop_flip")
     assert moved.shape == x.shape
-    padded = F.pad(x, (SHIFT,) * 4)
+    padded = F.pad(x, (room,) * 4)
     used = set()
     for image, source in zip(moved, padded, strict=True):
         windows = {
             (i, j, flip): window.flip(2) if flip else window
-            for i in range(2 * SHIFT + 1)
-            for j in range(2 * SHIFT + 1)
+            for i in range(2 * room + 1)
+            for j in range(2 * room + 1)
             for flip in (False, True)
-            for window in [source[:, i : i + 12, j : j + 10]]
+            for window in [source[:, i : i + 26, j : j + 24]]
         }
         found = [place for place, window in windows.items() if torch.equal(window, image)]
         assert len(found) == 1

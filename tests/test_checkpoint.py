@@ -80,7 +80,7 @@ def test_store_goes_on_and_clears_up(tmp_path: Path) -> None:
     spec = TrainSpec(epochs=3, network="mlp")
     with pytest.raises(Cancelled):
         running.run(spec, tmp_path, device="cpu", on_progress=stop_at_second_epoch)
-    kept = checkpoint.path_for(spec.artifact_name(), tmp_path)
+    kept = store.unfinished(spec, tmp_path)
     assert kept.is_file()
     assert store.models(tmp_path) == []
     made = running.run(spec, tmp_path, device="cpu")
@@ -103,7 +103,7 @@ def test_state_that_is_damaged_or_of_other_data_is_passed_over(tmp_path: Path) -
     assert [row["epoch"] for row in train(spec, data, keep=keep).history] == [1, 2]
     state = checkpoint.read(keep)
     assert state is not None
-    checkpoint.write(keep, checkpoint.State(state.tensors, {**state.facts, "data": "another"}))
+    checkpoint.write(keep, checkpoint.State(state.tensors, {**state.facts, "of": {"data": "another"}}))
     epochs: list[float] = []
     train(spec, data, keep=keep, on_progress=lambda *_, **metrics: epochs.append(metrics.get("epoch", 0)))
     assert 1 in epochs

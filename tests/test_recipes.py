@@ -164,29 +164,55 @@ def test_history_tells_robust_accuracy() -> None:
     assert "robust_accuracy" not in train(TrainSpec(network="mlp", epochs=1), load(specs.DataSpec())).history[0]
 
 
-def test_overfitting_to_one_step_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When PGD's accuracy collapses, the best weights come back, the epoch is marked, and more steps are taken."""
-    found = iter([(0.6, 0.7), (0.1, 0.9), (0.65, 0.7)])
-    states: list[dict[str, torch.Tensor]] = []
-    steps: list[int] = []
+Watched = tuple[list[dict[str, torch.Tensor]], list[dict[str, torch.Tensor]], Any]
+
+
+def watched_run(recipe: str, found: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """Train an epoch for each pair of accuracies (PGD, FGSM), which are pretended; weights at ends and beginnings."""
+    ends: list[dict[str, torch.Tensor]] = []
+    begun: list[dict[str, torch.Tensor]] = []
+    pairs, epoch = iter(found), _Loop._epoch
+
+    def weights(self: _Loop) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def watch(self: _Loop) -> dict[str, float]:
-        states.append({name: value.clone() for name, value in self.model.state_dict().items()})
-        steps.append(self.loss.steps)  # type: ignore[attr-defined]
-        robust, one = next(found)
+        ends.append(weights(self))
+        robust, one = next(pairs)
         return {"eps": EPS, "robust_accuracy": robust, "fgsm_accuracy": one}
 
-    monkeypatch.setattr(_Loop, "_watch", watch)
-    begun: list[dict[str, torch.Tensor]] = []
-    epoch = _Loop._epoch
-
     def spied(self: _Loop) -> tuple[float, float, float]:
-        begun.append({name: value.clone() for name, value in self.model.state_dict().items()})
+        begun.append(weights(self))
         return epoch(self)
 
+    monkeypatch.setattr(_Loop, "_watch", watch)
     monkeypatch.setattr(_Loop, "_epoch", spied)
-    trained = train(TrainSpec(network="mlp", epochs=3, recipe={"name": "fgsm", "eps": EPS}), load(specs.DataSpec()))
-    assert [row["overfitted"] for row in trained.history] == [0, 1, 0]
-    assert all(torch.equal(value, states[0][name]) for name, value in begun[2].items())
-    assert steps == [1, 1, 2]
+    spec = TrainSpec(network="mlp", epochs=len(found), recipe={"name": recipe, "eps": EPS})
+    return ends, begun, train(spec, load(specs.DataSpec()))
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Equal weights."""
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_overfitting_to_one_step_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When PGD's accuracy collapses, the best weights come back, and the epoch is marked and not kept."""
+    ends, begun, trained = watched_run("fgsm", [(0.6, 0.7), (0.1, 0.9), (0.65, 0.7)], monkeypatch)
+    assert [(row["overfitted"], row["rolled_back"]) for row in trained.history] == [(0, 0), (1, 1), (0, 0)]
+    assert same(begun[2], ends[0])
     assert trained.best_epoch == 3
+
+
+def test_recipe_that_cannot_be_made_harder_trains_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FGSM mix leaves FGSM far above PGD by nature: its epochs are marked, nothing is undone, the last is kept."""
+    ends, begun, trained = watched_run("fgsm_mix", [(0.1, 0.9), (0.1, 0.9)], monkeypatch)
+    assert [(row["overfitted"], row["rolled_back"]) for row in trained.history] == [(1, 0), (1, 0)]
+    assert same(begun[1], ends[0])
+
+
+def test_steps_double_up_to_a_limit() -> None:
+    """Not without end: 8 steps are PGD."""
+    recipe = batch_loss(specs.FgsmRecipe())
+    assert [recipe.strengthen() for _ in range(5)] == [True, True, True, False, False]
+    assert recipe.steps == 8  # type: ignore[attr-defined]

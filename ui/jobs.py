@@ -83,8 +83,11 @@ def _watch(page: str, job_id: str, live: Callable[[jobs.Job], None] | None) -> N
 def ended(page: str, job: jobs.Job) -> None:
     """Say how a job ended that left no artifact: one plain sentence, the log folded, a way to retry or dismiss."""
     more = ""
+    state = store.unfinished(job.task, store.default_root())
+    goes_on = state.is_file()
     if job.state == "cancelled":
-        st.info(f"Cancelled after {duration(job.seconds)}; nothing was saved.", icon=":material/cancel:")
+        kept = "where it was is kept" if goes_on else "nothing was saved"
+        st.info(f"Cancelled after {duration(job.seconds)}; {kept}.", icon=":material/cancel:")
     elif job.state == "dead":
         st.error(f"The job died after {duration(job.seconds)}. {job.message}", icon=":material/error:")
     else:
@@ -97,11 +100,13 @@ def ended(page: str, job: jobs.Job) -> None:
             if job.log_tail:
                 st.code(job.log_tail, language=None)
     with st.container(horizontal=True):
-        if st.button("Run it again", icon=":material/refresh:", key=f"{page}_retry_{job.id}"):
+        again = "Go on from there" if goes_on else "Run it again"
+        if st.button(again, icon=":material/refresh:", key=f"{page}_retry_{job.id}"):
             jobs.forget(job.id, store.default_root())
             start(job.task)
         if st.button("Dismiss", icon=":material/close:", key=f"{page}_dismiss_{job.id}", type="tertiary"):
             jobs.forget(job.id, store.default_root())
+            state.unlink(missing_ok=True)
             st.rerun()
 
 

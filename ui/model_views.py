@@ -126,12 +126,16 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
 
 
 def overfitting(history: Sequence[Mapping[str, Any]]) -> None:
-    """Say in which epochs a network learnt its training's single step by heart, and what was done about it."""
-    epochs = [str(int(row["epoch"])) for row in history if row.get("overfitted")]
-    if epochs:
+    """Say in which epochs a network withstood a single step only, and what was done about it."""
+    marked = [row for row in history if row.get("overfitted")]
+    if marked:
+        epochs = ", ".join(str(int(row["epoch"])) for row in marked)
+        back = " It went back to its best weights and trained on with more steps." * any(
+            row.get("rolled_back") for row in marked
+        )
         st.warning(
-            f"Catastrophic overfitting in epoch {', '.join(epochs)}: the network withstood one step but not many. "
-            "It went back to its best weights and trained on with more steps.",
+            f"Overfitting to a single step in epoch {epochs}: accuracy under PGD collapsed, or is less than half of "
+            f"that under FGSM.{back}",
             icon=":material/warning:",
         )
 

@@ -124,10 +124,14 @@ def _affine(apply: Callable[..., Tensor]) -> Callable[..., Bounds]:
 
 
 def _convolve(module: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if module.padding_mode != "zeros":
+        raise Unbounded(f"model: expected convolutions padded with zeros, got {module.padding_mode!r}")
     return F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
 
 
 def _norm(module: Any, low: Tensor, high: Tensor) -> Bounds:
+    if module.running_var is None or module.weight is None:
+        raise Unbounded("model: expected batch norm with running statistics and weights, got one without")
     scale = (module.weight / (module.running_var + module.eps).sqrt())[None, :, None, None]
     shift = module.bias[None, :, None, None] - module.running_mean[None, :, None, None] * scale
     middle, radius = (low + high) / 2 * scale + shift, (high - low) / 2 * scale.abs()
@@ -136,6 +140,11 @@ def _norm(module: Any, low: Tensor, high: Tensor) -> Bounds:
 
 def _increasing(module: Any, low: Tensor, high: Tensor) -> Bounds:
     return module(low), module(high)
+
+
+def _centre(module: Any, low: Tensor, high: Tensor) -> Bounds:
+    ends = module(low), module(high)
+    return torch.minimum(*ends), torch.maximum(*ends)  # its factor may be negative
 
 
 def _same(module: Any, low: Tensor, high: Tensor) -> Bounds:
@@ -159,7 +168,7 @@ def _score(module: Any, low: Tensor, high: Tensor) -> Bounds:
 
 RULES: dict[type[nn.Module], Callable[..., Bounds]] = {
     nn.Sequential: _sequential,
-    Centre: _increasing,
+    Centre: _centre,
     nn.Linear: _affine(lambda module, x, weight, bias: F.linear(x, weight, bias)),
     FullConv2d: _affine(_convolve),
     nn.Conv2d: _affine(_convolve),

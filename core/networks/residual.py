@@ -49,7 +49,7 @@ SMALL_WIDTH = 24
 
 
 def resnet_small(shape: Shape, outputs: int) -> nn.Sequential:
-    """A small residual network: a strided stem, three stages, the largest value of each map; 0.4 million parameters."""
+    """A small residual network: a strided stem, three stages, the largest value of each map; 340,000 parameters."""
     w = SMALL_WIDTH
     return nn.Sequential(
         *(Centre(shape), nn.Conv2d(shape[0], w, 4, stride=2, padding=1, bias=False)),

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SHIFT = 4
-"""A crop lies within so many pixels of the image, which is surrounded by black."""
+SHIFT = 1 / 8
+"""A crop lies within this share of the image's side (4 pixels of 32) of the image, which is surrounded by black."""
 CUTOUT = 0.25
 """Side of the square that is cut out, as a share of the image's (8 of 32)."""
 
@@ -15,15 +15,16 @@ CUTOUT = 0.25
 def augmented(x: Float[Tensor, "b c h w"], kind: str) -> Float[Tensor, "b c h w"]:
     """The batch, changed as `specs.TrainSpec.augment` says; drawn from torch's global generator.
 
-    crop_flip: shifted by up to `SHIFT` pixels, and mirrored with probability 1/2 (He et al. 2016). crop_flip_cutout:
+    crop_flip: shifted by up to `SHIFT`, and mirrored with probability 1/2 (He et al. 2016). crop_flip_cutout:
     then a square around a random pixel becomes mid-grey (DeVries and Taylor 2017, arXiv 1708.04552).
     """
     if kind == "none":
         return x
     count, _, height, width = x.shape
     device = x.device
-    padded = torch.nn.functional.pad(x, (SHIFT,) * 4)
-    down, right = (torch.randint(0, 2 * SHIFT + 1, (count, 1), device=device) for _ in range(2))
+    room = max(1, round(SHIFT * min(height, width)))
+    padded = torch.nn.functional.pad(x, (room,) * 4)
+    down, right = (torch.randint(0, 2 * room + 1, (count, 1), device=device) for _ in range(2))
     rows = down + torch.arange(height, device=device)
     columns = right + torch.arange(width, device=device)
     columns = torch.where(torch.rand(count, 1, device=device) < 0.5, columns.flip(1), columns)

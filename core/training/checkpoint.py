@@ -17,8 +17,6 @@ from torch import Tensor
 
 from core import files
 
-FOLDER = ".checkpoints"
-"""Beside the models, in the store."""
 META = "meta"
 
 
@@ -33,11 +31,6 @@ class State:
 
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def path_for(name: str, root: Path) -> Path:
-    """Where the state of the artifact of this name is kept."""
-    return root / FOLDER / f"{name}.safetensors"
 
 
 def write(path: Path, state: State) -> None:

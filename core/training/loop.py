@@ -5,6 +5,7 @@ Recipes with a budget are watched for catastrophic overfitting (Wong, Rice, Kolt
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import time
@@ -28,10 +29,13 @@ from core.training import checkpoint
 from core.training.augmentation import augmented
 from core.training.recipes import BatchLoss, batch_loss, ramp
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch
 CHECKPOINT_EVERY = 10.0
 """Seconds between two looks back, at least: less is quickly trained again."""
 _FACTS = ("history", "best", "best_epoch", "step", "seen", "seconds", "training_seconds")
+PATIENCE = 0.5
+"""Seconds for an estimate of the training time."""
 WATCHED = 512
 """Validation images on which the robust accuracy is measured after each epoch, by PGD of `WATCH_STEPS` steps."""
 WATCH_STEPS = 10
@@ -71,12 +75,12 @@ def train(
 
     Returns:
         The model with the weights of the best epoch: the highest accuracy on the validation split, proven where the
-        recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss); an epoch in
-        which it overfitted to its own attack never is, nor one in which ε was still rising. Reproducible from the seed
-        on one machine with one number of threads. For a recipe with a budget a row of the history has `eps`,
-        `robust_accuracy` and `fgsm_accuracy` at it (on `WATCHED` validation images), for one that proves
-        `certified_accuracy`, and `overfitted`: then the weights went back to the best epoch's, and a recipe of one step
-        takes twice the steps from there on.
+        recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss). Epochs of a
+        rising ε, or in which the network overfitted to a single step, count only where there is no other.
+        Reproducible from the seed on one machine with one number of threads. For a recipe with a budget a row of the
+        history has `eps`, `robust_accuracy` and `fgsm_accuracy` at it (on `WATCHED` validation images), for one that
+        proves `certified_accuracy`; `overfitted`; and `rolled_back`: the weights went back to the best epoch's, and the
+        recipe takes twice the steps from there on (only recipes of one step do).
 
     Raises:
         ValueError: a scalar network for a data set of other than two classes.
@@ -195,7 +199,8 @@ class _Loop:
             self.seconds += time.perf_counter() - start
             self._report(**self.history[-1])
             if keep is not None and time.perf_counter() - written > CHECKPOINT_EVERY and epoch < self.spec.epochs:
-                checkpoint.write(keep, self._state())
+                with contextlib.suppress(OSError):  # a full disk ends no training: the state is a convenience
+                    checkpoint.write(keep, self._state())
                 written = time.perf_counter()
         self.judged.load_state_dict(self.best_state)
         return Trained(
@@ -225,21 +230,21 @@ class _Loop:
             settled = self.eps_now() == self.eps  # while ε rises, epochs cannot be compared
             row |= self._watch()
             robust = row["robust_accuracy"]
-            fell = (
-                robust < max((r["robust_accuracy"] for r in self.history if r["eps"] == self.eps), default=0.0) - FALL
-            )
+            before = [past["robust_accuracy"] for past in self.history if past["eps"] == self.eps]
+            fell = robust < max(before, default=0.0) - FALL
             overfitted = settled and (fell or robust < SHARE * row["fgsm_accuracy"])
             row["overfitted"] = float(overfitted)
+            row["rolled_back"] = float(overfitted and bool(self.best_state) and self.loss.strengthen())
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
         first = row.get("certified_accuracy", row.get("robust_accuracy", validation_accuracy))
-        rank = (first, validation_accuracy, -validation_loss)
-        if overfitted and self.best_state:
+        rank = (first, validation_accuracy, -validation_loss) if settled and not overfitted else (-1.0,)
+        if row.get("rolled_back"):
             for network in (self.model, self.judged):
                 network.load_state_dict(self.best_state)
-            self.loss.strengthen()
-        elif (settled and rank > self.best) or not self.best_state:
-            self.best, self.best_epoch = rank if settled else (-1.0,), epoch
+            self.optimizer.state.clear()  # its momentum leads on to where the network collapsed
+        elif rank > self.best or not self.best_state or not settled:
+            self.best, self.best_epoch = rank, epoch
             self.best_state = {name: value.clone() for name, value in self.judged.state_dict().items()}
 
     def _state(self) -> checkpoint.State:
@@ -261,11 +266,15 @@ class _Loop:
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
         }
         facts = {name: getattr(self, name) for name in _FACTS}
-        return checkpoint.State(tensors, {**facts, "data": self.fingerprint, "torch": torch.__version__})
+        return checkpoint.State(tensors, {**facts, "of": self._identity()})
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on from a state."""
+        return {"format": 1, "data": self.fingerprint, "torch": torch.__version__, "device": self.device}
 
     def _go_on(self, state: checkpoint.State | None) -> None:
-        """Take up the state of an earlier run, if it was on the same data with the same PyTorch."""
-        if state is None or (state.facts["data"], state.facts["torch"]) != (self.fingerprint, torch.__version__):
+        """Take up the state of an earlier run, if it was on the same data and device with the same PyTorch."""
+        if state is None or state.facts.get("of") != self._identity():
             return
         self.model.load_state_dict(state.tensors["model"])
         self.best_state = {name: value.to(self.device) for name, value in state.tensors["best"].items()}
@@ -363,11 +372,15 @@ class _Loop:
 def _average(model: nn.Module, decay: float) -> AveragedModel:
     """The running mean of weights and buffers, w ← decay·w + (1 − decay)·new; the decay rises to its value at first."""
 
-    def mean(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+    @torch.no_grad()
+    def mean(old: Tensors, new: Tensors, count: Tensor | int) -> None:
         now = min(decay, (1 + int(count)) / (10 + int(count)))
-        return torch.lerp(old, new, 1 - now) if old.is_floating_point() else new
+        if old[0].is_floating_point():
+            torch._foreach_lerp_(old, new, 1 - now)
+        else:  # counters
+            torch._foreach_copy_(old, new)
 
-    return AveragedModel(model, avg_fn=mean, use_buffers=True)
+    return AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
 
 
 def learning_rate(spec: TrainSpec, progress: float) -> float:
@@ -395,7 +408,8 @@ def _measure(model: nn.Module, split: Split) -> tuple[float, float]:
 def estimate_seconds(spec: TrainSpec, *, device: str = "cpu") -> float | None:
     """Seconds that training would take here, from a few timed steps on random images; None for image folders.
 
-    Takes a fraction of a second. Validation and start-up are not counted; expect ± 30 % on a busy machine.
+    Takes about `PATIENCE` seconds at most, or one step of a small batch. Validation and start-up are not counted;
+    expect ± 30 % on a busy machine.
     """
     info = DATASETS.get(spec.data.dataset)
     if info is None:
@@ -404,14 +418,15 @@ def estimate_seconds(spec: TrainSpec, *, device: str = "cpu") -> float | None:
     model = build(spec.network, info.shape, len(classes), scalar=spec.scalar)
     model = model.to(device).to(memory_format=torch.channels_last).train()
     optimizer, loss_of = make_optimizer(spec, model), batch_loss(spec.recipe)
-    x = torch.rand(spec.batch_size, *info.shape, device=device).contiguous(memory_format=torch.channels_last)
-    y, rows = torch.randint(len(classes), (spec.batch_size,), device=device), torch.arange(spec.batch_size)
-    times = []
-    for _ in range(6):
+    size = min(spec.batch_size, 64)
+    x = torch.rand(size, *info.shape, device=device).contiguous(memory_format=torch.channels_last)
+    y, rows = torch.randint(len(classes), (size,), device=device), torch.arange(size)
+    times: list[float] = []
+    while len(times) < 6 and sum(times) < PATIENCE:
         start = time.perf_counter()
         for _ in range(loss_of.replays):
             loss, _logits = train_step(model, optimizer, loss_of, mixed_precision(device), x, y, rows)
         loss.item()  # waits for the device
         times.append(time.perf_counter() - start)
     train_size = 0.9 * info.train_size * len(classes) / len(info.class_names)
-    return statistics.median(times[1:]) * spec.epochs * train_size / spec.batch_size
+    return statistics.median(times[1:] or times) * spec.epochs * train_size / size

@@ -15,6 +15,8 @@ from core.certification import margin_bounds
 from core.data import Split, to_float
 from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, loss_of, pgd_images
 
+MOST_STEPS = 8
+"""Steps that single-step training grows to at most."""
 EPOCH_BATCH = 500
 """Images at once where all of them are moved at the start of an epoch."""
 
@@ -32,8 +34,9 @@ class BatchLoss:
     def begin_epoch(self, model: nn.Module, train: Split) -> None:
         """Called before an epoch's first batch."""
 
-    def strengthen(self) -> None:
-        """Called when the network has overfitted to the recipe's attack: make it harder, where that can be done."""
+    def strengthen(self) -> bool:
+        """Make the recipe's attack harder, since the network has overfitted to it; false where that cannot be done."""
+        return False
 
     def state(self) -> dict[str, Tensor]:
         """What the next epoch needs of the epochs before."""
@@ -111,9 +114,11 @@ class Fgsm(BatchLoss):
     def __init__(self, spec: specs.FgsmRecipe) -> None:
         self.spec, self.steps = spec, 1
 
-    def strengthen(self) -> None:
-        """Twice the steps, from a random start."""
-        self.steps *= 2
+    def strengthen(self) -> bool:
+        """Twice the steps, from a random start; `MOST_STEPS` at most."""
+        harder = self.steps < MOST_STEPS
+        self.steps = min(2 * self.steps, MOST_STEPS)
+        return harder
 
     def state(self) -> dict[str, Tensor]:
         """The number of steps."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core import jobs, specs
+from core import jobs, specs, store
 from ui import routes
 
 if TYPE_CHECKING:
@@ -196,6 +196,19 @@ def test_settings_of_another_model_are_opened(lab: Lab) -> None:
     assert app.toggle(key="train_scalar").value
 
 
+def test_stopped_training_offers_to_go_on(lab: Lab) -> None:
+    """Where its state is kept, the page says so; dismissing the job removes the state."""
+    job = lab.job(DEFAULT, "cancelled")
+    kept = store.unfinished(DEFAULT, lab.root)
+    kept.parent.mkdir()
+    kept.write_bytes(b"state")
+    app = lab.open("train")
+    assert "where it was is kept" in texts(app)
+    assert app.button(key=f"train_retry_{job}").label == "Go on from there"
+    app.button(key=f"train_dismiss_{job}").click().run()
+    assert not kept.exists()
+
+
 def test_recipe_shows_its_own_settings(lab: Lab) -> None:
     """A recipe appears with its settings, and an address may name it; what it is named in lists tells its ε."""
     app = lab.open("train")
@@ -223,7 +236,8 @@ def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
     assert not app.exception
     assert app.selectbox(key="train_recipe").value == "fgsm"
     assert app.slider(key="train_fgsm_eps").value == 0.2
-    assert "Catastrophic overfitting in epoch 2" in texts(app)
+    assert "Overfitting to a single step in epoch 2" in texts(app)
+    assert "went back" not in texts(app)
 
 
 def test_scalar_network_has_a_histogram_and_a_threshold(lab: Lab) -> None:

@@ -114,3 +114,16 @@ def test_layer_without_a_rule_is_named() -> None:
     """A sigmoid inside: a clear refusal, not a wrong bound."""
     with pytest.raises(Unbounded, match="got Sigmoid"):
         interval(nn.Sequential(nn.Flatten(), nn.Sigmoid()), torch.zeros(1, 4), torch.ones(1, 4))
+
+
+def test_layers_outside_the_rules_are_refused_or_still_right() -> None:
+    """Padding by reflection and batch norm without statistics are refused; a negative factor swaps the ends."""
+    x = torch.rand(1, 1, 6, 6)
+    with pytest.raises(Unbounded, match="padded with zeros, got 'reflect'"):
+        interval(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), x, x)
+    with pytest.raises(Unbounded, match="running statistics"):
+        interval(nn.BatchNorm2d(1, affine=False), x, x)
+    centre = Centre((1, 6, 6))
+    centre.factor.fill_(-2.0)
+    low, high = interval(centre, x - 0.1, x + 0.1)
+    assert (low < high).all()
