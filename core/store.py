@@ -208,8 +208,18 @@ def models(root: Path) -> list[Artifact]:
 
 
 def results(model_id: str, root: Path) -> list[Artifact]:
-    """Every result of a model whose card can be read, newest first."""
-    return _list(Path(root) / _checked_id(model_id, "model") / "results", "attack", "sweep")
+    """Every result of a model whose card and spec can be read, newest first."""
+    listed = _list(Path(root) / _checked_id(model_id, "model") / "results", "attack", "sweep")
+    return [result for result in listed if _is_understood(result)]
+
+
+def _is_understood(artifact: Artifact) -> bool:
+    """Whether this version knows what was asked for: another one may have methods and fields that it lacks."""
+    try:
+        artifact.spec()
+    except ValueError:
+        return False
+    return True
 
 
 def _list(folder: Path, *tasks: str) -> list[Artifact]:

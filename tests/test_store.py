@@ -97,6 +97,21 @@ def test_results_lie_under_their_model(tmp_path: Path) -> None:
     assert store.find(attack_on(model, seed=2), tmp_path) is None
 
 
+def test_results_of_another_version_are_left_out(tmp_path: Path) -> None:
+    """A result of a method that this version does not know is kept, but no page has to draw it."""
+    model = put(tmp_path)
+    known = put(tmp_path, attack_on(model))
+    card = json.loads(json.dumps(known.card))
+    card["spec"]["attack"] = {"name": "of_tomorrow"}
+    card["key"] = store._json_hash({"format": card["format"], "spec": "AttackSpec", **card["spec"]})
+    card["sha256"] = store._card_hash(card)
+    folder = known.folder.parent / f"attack-of_tomorrow-{card['key'][:10]}"
+    folder.mkdir()
+    (folder / "card.json").write_text(json.dumps(card))
+    store._read_card(folder)  # whole: nothing but the method is unknown
+    assert store.results(model.id, tmp_path) == [known]
+
+
 def test_models_come_newest_first(tmp_path: Path) -> None:
     """The order is that of writing."""
     made = [put(tmp_path, TrainSpec(seed=seed)) for seed in (3, 1, 2)]
