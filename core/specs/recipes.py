@@ -56,7 +56,9 @@ class FgsmMixRecipe(RecipeBase):
     name: Literal["fgsm_mix"] = "fgsm_mix"
     eps: float = _eps(0.25)
     clip: bool = Field(
-        True, title="Clip to [0, 1]", description="Off: the exercise's literal formula, which leaves valid images."
+        True,
+        title="Clip to [0, 1]",
+        description="Off: the exercise's literal formula, whose pixels may leave [0, 1]: no valid images any more.",
     )
     remade: Literal["batch", "epoch"] = Field(
         "batch", title="Remade", description="The moved images: for each batch, or once an epoch (literal)."

@@ -22,7 +22,9 @@ class Fgsm(Method):
     fixed_cost: ClassVar[bool] = True
     name: Literal["fgsm"] = "fgsm"
     clip: bool = Field(
-        True, title="Clip to [0, 1]", description="Off: the exercise's literal formula, which leaves valid images."
+        True,
+        title="Clip to [0, 1]",
+        description="Off: the exercise's literal formula, whose pixels may leave [0, 1]: no valid images any more.",
     )
 
 
