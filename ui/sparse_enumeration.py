@@ -188,15 +188,15 @@ def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -
     greedy = sparse_parts.at_once(controls.build(specs.AttackSpec, attack="jacobian_sparse", **common))
     if greedy is None:
         return
-    frame = beside(result, greedy)
+    pixels = int(attack["pixels"])
+    frame = beside(result, greedy, pixels)
     st.dataframe(frame, hide_index=True, alt="Images by the fewest changes that flip them: enumerated, and greedy")
     arrays, table = result.arrays("images"), result.table("images")
     tried = int((arrays["trace_singles"] + arrays["trace_pairs"]).sum())
-    whole = attack["pixels"] == 1 or bool(arrays["trace_all_pairs"][arrays["trace_pairs"] > 0].all())
+    whole = bool(arrays["trace_all_pairs"][arrays["trace_pairs"] > 0].all())
     st.caption(
-        f"{tried:,} images tried. "
-        + ("Enumerated counts are exact." if whole else "Pairs that were not tried may flip more images.")
-        + " Greedy is an upper bound: where it needs more, it missed a smaller change."
+        f"{tried:,} images tried. {reach(pixels, whole)} Greedy is an upper bound: where it needs more, it missed a "
+        "smaller change."
     )
     line = sparse_parts.source_line(result, case, one=False)
     provenance.show(line)
@@ -207,17 +207,29 @@ def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -
             st.markdown(f"**#{index}**: {proof.sentence()}")
 
 
-def beside(result: store.Artifact, greedy: store.Artifact) -> pd.DataFrame:
-    """Images with 1, 2 or more changes needed: enumerated, and by the greedy attack on the same images."""
+def reach(pixels: int, whole: bool) -> str:
+    """What the enumerated counts say: `pixels` changed at once, and whether every pair was tried where any was."""
+    if pixels == 1:
+        return "Exact for one change; two were not tried."
+    if whole:
+        return "Exact for one change at 256 levels; pairs at 0 or 1 only."
+    return "Exact for one change; pairs that were not tried may flip more images."
+
+
+def beside(result: store.Artifact, greedy: store.Artifact, pixels: int) -> pd.DataFrame:
+    """Images by the changes they need: enumerated, and by the greedy attack on the same images.
+
+    With one of the `pixels` changed at once nothing is known of two, so both ways are only told apart at one.
+    """
     arrays = result.arrays("images")
     fewest = np.array([Enumeration.of(arrays, row).fewest or 99 for row in range(len(arrays["x"]))])
     table = greedy.table("images")
     counts = np.where(table["success"], table["l0"], 99)
-    kinds = {
-        "one is enough": lambda k: k == 1,
-        "two are needed": lambda k: k == 2,
-        "more, or not found": lambda k: k > 2,
-    }
+    kinds = {"one is enough": lambda k: k == 1}
+    if pixels == 1:
+        kinds |= {"more than one": lambda k: k > 1}
+    else:
+        kinds |= {"two are needed": lambda k: k == 2, "more, or not found": lambda k: k > 2}
     return pd.DataFrame(
         [
             {"changes": name, "enumerated": int(test(fewest).sum()), "greedy": int(test(counts).sum())}

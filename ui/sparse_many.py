@@ -33,7 +33,8 @@ def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
     if result is None:
         if asked:
             jobs.start(spec)
-        if jobs.panel(PAGE, spec) is None:
+        job = jobs.panel(PAGE, spec)
+        if job is None or job.state == "done":  # done, and its result is gone from the store
             st.info(f"Not measured yet for these settings: “Measure” attacks {n} images.", icon=":material/bar_chart:")
         return
     arrays, table = result.arrays("images"), result.table("images")
@@ -93,10 +94,7 @@ def enumerated(case: sparse_views.Case, ask: dict[str, Any]) -> store.Artifact |
     """The largest enumeration of images of this class that is in the store; None if there is none."""
     found = []
     for result in store.results(case.model.id, store.default_root()):
-        try:
-            spec = result.spec()
-        except ValueError:  # of another version of the vocabulary
-            continue
+        spec = result.spec()
         if isinstance(spec, specs.AttackSpec) and isinstance(spec.attack, specs.Exhaustive):
             same = all(getattr(spec, name) == value for name, value in ask.items() if name != "n")
             if same and spec.indices is None and "proven" in result.card:

@@ -135,7 +135,7 @@ def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
 
 def few(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
     """A few pixels: the trace of the greedy attack, step by step, or what another attack of this kind finds."""
-    names = ["jacobian_sparse", *(name for name in OTHERS if name in specs.METHODS)]
+    names = ["jacobian_sparse", *OTHERS]
     key = f"{PAGE}_method"
     controls.seed(key, names, method_title)
     name = st.segmented_control(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import running, specs, store
+from core import jobs, running, specs, store
 from core.enumeration import Enumeration
 from ui import samples, sparse_enumeration, sparse_parts, sparse_views
 
@@ -122,8 +122,13 @@ def test_many_images(lab: Lab) -> None:
         n=200,
         source=0,
     )
-    job = lab.job(spec, "running")
     app = lab.open(PAGE, sparse_attack_part="How sparse can it be?")
+    assert "Not measured yet" in text(app)
+    gone = lab.job(spec, "done")
+    assert "Not measured yet" in text(app.run())
+    jobs.forget(gone, lab.root)
+    job = lab.job(spec, "running")
+    app.run()
     assert any(button.key == f"{PAGE}_cancel_{job}" for button in app.button)
     result = running.run(spec, lab.root, device="cpu")
     app.run()
@@ -192,8 +197,25 @@ def test_enumeration_runs_as_a_job_and_says_what_is_proven(lab: Lab) -> None:
     assert found["Images tried"] == f"{proof.singles + proof.pairs:,}"
     assert found["Fewest"] == (str(proof.fewest) if proof.fewest else f"> {proof.more_than}")
     frame = next(table.value for table in app.dataframe if "enumerated" in table.value)
+    assert list(frame["changes"]) == ["one is enough", "two are needed", "more, or not found"]
+    assert "pairs at 0 or 1 only" in text(app)
     assert frame["enumerated"].sum() == frame["greedy"].sum() == 10
     assert (frame["enumerated"][:2].cumsum() >= frame["greedy"][:2].cumsum()).all()  # greedy is an upper bound
+
+
+def test_enumeration_of_one_change_claims_nothing_about_two(lab: Lab) -> None:
+    """Two were not tried: the table tells one from more than one, and so does the caption."""
+    model = trained(lab, SCALAR)
+    attack = {"name": "exhaustive", "pixels": 1}
+    one = specs.AttackSpec(model=model.id, attack=attack, indices=(case_of(model).index,))
+    many = specs.AttackSpec(model=model.id, attack=attack, source=0, n=10)
+    for spec in (one, many):
+        running.run(spec, lab.root, device="cpu")
+    app = lab.open(PAGE, sparse_attack_part="Every change of one or two")
+    frame = next(table.value for table in app.dataframe if "enumerated" in table.value)
+    assert list(frame["changes"]) == ["one is enough", "more than one"]
+    assert frame["enumerated"].sum() == frame["greedy"].sum() == 10
+    assert "Exact for one change; two were not tried." in text(app)
 
 
 def test_frontier_shows_the_image_of_a_cap(lab: Lab) -> None:
