@@ -100,7 +100,9 @@ def each(model: store.Artifact, indices: tuple[int, ...], label: int, mask: spec
     result = sources.artifact(spec)
     if result is not None:
         show(spec, result, model, names)
-    elif jobs.panel(PAGE, spec) is None:
+        return
+    job = jobs.panel(PAGE, spec)
+    if job is None or job.state == "done":  # done, and its result is gone from the store
         st.info("No result for these settings yet: run the attack.", icon=":material/play_arrow:")
 
 
@@ -121,7 +123,9 @@ def show(spec: specs.AttackSpec, result: store.Artifact, model: store.Artifact, 
     other = sources.artifact(still)
     if other is not None:
         mask_views.compare(result, other)
-    elif jobs.panel(PAGE, still) is None:
+        return
+    job = jobs.panel(PAGE, still)
+    if job is None or job.state == "done":
         st.write("The same attack, made on the still image only, and then looked at in the same fresh scenes:")
         if st.button("Compare with no averaging", icon=":material/compare:", key=f"{PAGE}_compare"):
             jobs.start(still)

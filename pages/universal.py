@@ -172,7 +172,8 @@ if asked:
     jobs.start(spec)
 result = sources.artifact(spec)
 if result is None:
-    if jobs.panel(PAGE, spec) is None:
+    job = jobs.panel(PAGE, spec)
+    if job is None or job.state == "done":  # done, and its result is gone from the store
         st.info(
             "Not made yet for these settings. Gradient steps on 1,000 images take seconds; UAP needs minutes.",
             icon=":material/info:",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,14 +94,10 @@ def from_text(text: str, height: int, width: int) -> np.ndarray:
     rows, columns, block = board_size(height, width)
     if text == "0":
         return np.zeros((rows, columns), dtype=bool)
-    mask = None
     if text:
-        try:
-            spec = specs.Cells(height=rows, width=columns, bits=text)
-            return mask_shapes.draw(spec, rows, columns)
-        except ValueError:
-            mask = None
-    if mask is None and min(height, width) >= mask_shapes.LEAST_SIDE:
+        with contextlib.suppress(ValueError):
+            return mask_shapes.draw(specs.Cells(height=rows, width=columns, bits=text), rows, columns)
+    if min(height, width) >= mask_shapes.LEAST_SIDE:
         mask = mask_shapes.eyeglasses(height, width)
         return mask[block // 2 :: block, block // 2 :: block][:rows, :columns]
     return np.zeros((rows, columns), dtype=bool)

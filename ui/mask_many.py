@@ -48,7 +48,9 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
     result = sources.artifact(spec)
     if result is not None:
         show(page, spec, result, model)
-    elif jobs.panel(page, spec) is None:
+        return
+    job = jobs.panel(page, spec)
+    if job is None or job.state == "done":  # done, and its result is gone from the store
         st.info("No pattern for these settings yet: make one.", icon=":material/play_arrow:")
 
 

@@ -70,7 +70,7 @@ def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str]) 
         f"Of {metrics['n']:,} test images that it was not made from, **{rate:.1%}** are read as {reads} "
         f"(95 % interval {low:.1%} to {metrics['high']:.1%}); random noise of the same size does that to {noise:.1%}."
     )
-    if rate >= 0.5:
+    if rate >= 0.5 and low > noise:
         st.success(f"**It fools most.** {text}", icon=":material/check_circle:")
     elif low > noise:
         st.warning(f"**It fools some.** {text}", icon=":material/contrast:")

@@ -68,6 +68,17 @@ def test_page_shows_the_result_and_the_comparison(lab: Lab) -> None:
     assert "dotted line" in text(app.run())
 
 
+def test_results_that_are_gone_can_be_made_again(lab: Lab) -> None:
+    """Both parts: the job is done but its artifact is no longer there."""
+    model = trained(lab)
+    lab.job(asked(model), "done")
+    lab.job(specs.PatternSpec(model=model.id, n=100, held_out=40, fresh=16, shift=1.0), "done")
+    assert "No result for these settings yet" in text(lab.open(PAGE, **ADDRESS))
+    address = {f"{PAGE}_many_n": "100", f"{PAGE}_many_held_out": "40", f"{PAGE}_many_fresh": "16"}
+    app = lab.open(PAGE, masked_attack_part="One pattern for many images", **address)
+    assert "No pattern for these settings yet" in text(app)
+
+
 def test_other_attacks_are_confined_too(lab: Lab) -> None:
     """PGD inside a patch: no scenes, so none are shown."""
     model = trained(lab)

@@ -44,6 +44,29 @@ def test_nothing_made_yet_says_so(lab: Lab) -> None:
     assert not app.exception
 
 
+def test_a_result_that_is_gone_can_be_made_again(lab: Lab) -> None:
+    """The job is done but its artifact is no longer there: the page says what it says before anything ran."""
+    lab.job(specs.UniversalSpec(model=made(lab, TEN).id, eps=0.2), "done")
+    assert "Not made yet" in text(lab.open(PAGE))
+
+
+@pytest.mark.parametrize(
+    ("rate", "low", "noise", "said"),
+    [(0.6, 0.55, 0.1, "fools most"), (0.6, 0.55, 0.6, "no better than noise"), (0.3, 0.25, 0.1, "fools some")],
+)
+def test_verdict_weighs_the_noise(
+    rate: float, low: float, noise: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where noise of the same size fools as many, the perturbation proves nothing, however many it fools."""
+    drawn: list[str] = []
+    for box in ("success", "warning", "error"):
+        monkeypatch.setattr(universal_views.st, box, lambda sentence, icon: drawn.append(sentence))
+    metrics = {"fooling_rate": rate, "low": low, "high": 0.7, "noise_rate": noise, "n": 100}
+    universal_views.headline({"metrics": metrics}, specs.UniversalSpec(model="m", eps=0.2), ["0", "1"])
+    assert len(drawn) == 1
+    assert said in drawn[0]
+
+
 @pytest.mark.parametrize(
     ("method", "norm", "eps"), [("gradient", "linf", 0.3), ("gradient", "l2", 2.0), ("uap", "linf", 0.3)]
 )
