@@ -153,7 +153,9 @@ def metrics_text(job: jobs.Job) -> str:
     numbers = {
         name.replace("_", " "): value
         for name, value in job.metrics.items()
-        if name not in ("lr", "seconds") and isinstance(value, int | float) and math.isfinite(value)
+        if name not in ("lr", "seconds", "overfitted", "rolled_back")
+        and isinstance(value, int | float)
+        and math.isfinite(value)
     }
     return " · ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
@@ -176,7 +178,7 @@ def progress_text(job: jobs.Job) -> str:
 def describe(task: specs.Task) -> tuple[str, str]:
     """A task in few words: what, and on what."""
     if isinstance(task, specs.TrainSpec):
-        return f"Train {task.network}", task.data.slug()
+        return f"Train {task.network}, {task.recipe.label()}", task.data.slug()
     if isinstance(task, specs.AttackSpec):
         return task.attack.title, task.model
     if isinstance(task, specs.SweepSpec):

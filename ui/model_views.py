@@ -18,6 +18,8 @@ CONFIG = {"displaylogo": False}
 ATTACKS = {
     "generator_attack": "model",
     "sparse_attack": "model",
+    "masked_attack": "model",
+    "universal": "model",
     "epsilon_sweep": "models",
     "model_comparison": "models",
 }
@@ -277,4 +279,4 @@ def _earlier(page: str, model: store.Artifact) -> None:
 
 def _short(model: store.Artifact) -> str:
     spec = sources.model_spec(model)
-    return f"{spec.network}, {spec.epochs} epochs, {model.id.rsplit('-', 1)[-1][:6]}"
+    return f"{spec.network}, {spec.recipe.label()}, {spec.epochs} epochs, {model.id.rsplit('-', 1)[-1][:6]}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from core import jobs, specs, store
+from ui import jobs as job_panel
 from ui import routes
 
 if TYPE_CHECKING:
@@ -66,6 +68,15 @@ def test_long_message_is_one_sentence_with_the_rest_folded(lab: Lab) -> None:
     app = lab.open("train")
     assert app.error[0].value == "The job failed. MNIST is not here."
     assert "Ways to mend it" in app.expander[0].markdown[0].value
+
+
+def test_live_job_names_its_recipe_and_leaves_out_what_says_nothing(lab: Lab) -> None:
+    """Two trainings of one network differ by their recipe; that nothing is overfitted needs no words."""
+    task = specs.TrainSpec(network="lenet", recipe={"name": "pgd", "eps": 0.2})
+    assert job_panel.describe(task)[0] == "Train lenet, PGD 0.2"
+    job = jobs.read(lab.job(task, "running"), lab.root)
+    job = dataclasses.replace(job, metrics={"loss": 0.5, "overfitted": 0.0, "rolled_back": 0.0, "lr": 0.1})
+    assert job_panel.metrics_text(job) == "loss 0.5"
 
 
 def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:
@@ -157,7 +168,7 @@ def test_model_that_exists_is_reported_and_not_trained(lab: Lab) -> None:
     assert len(app.get("plotly_chart")) == 2
     assert f"model {model.id}" in texts(app)
     ways_on = [link.value for link in app.get("page_link")]
-    assert ways_on == ["Generator attack", "Jacobian and sparse", "Epsilon sweep", "Model comparison"]
+    assert ways_on == [route.title for name, route in routes.ROUTES.items() if name not in ("overview", "train")]
 
 
 def test_earlier_models_on_the_same_data_are_compared(lab: Lab) -> None:
