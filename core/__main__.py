@@ -314,6 +314,7 @@ def _universal(spec: UniversalSpec, as_json: bool) -> None:
             "method": spec.method.slug(),
             "eps": spec.eps,
             "target": spec.target,
+            "budget": spec.budget,
             "seed": spec.seed,
             **artifact.card["metrics"],
             **artifact.card.get("lp", {}),

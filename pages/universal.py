@@ -123,7 +123,7 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
             for column, field in zip(row, rest, strict=True):
                 with column:
                     method[field] = controls.field(PAGE, cls, field, key=f"{name}_{field}")
-            first, second = st.columns(2, vertical_alignment="bottom")
+            first, second, third = st.columns(3, vertical_alignment="bottom")
             with first:
                 controls.seed(f"{PAGE}_mask", list(MASKS), MASKS.__getitem__)
                 mask = st.selectbox(
@@ -136,6 +136,8 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
                     **controls.KEEP,
                 )
             with second:
+                budget = controls.field(PAGE, specs.UniversalSpec, "budget")
+            with third:
                 seed = controls.field(PAGE, specs.UniversalSpec, "seed")
     spec = controls.build(
         specs.UniversalSpec,
@@ -147,6 +149,7 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
         source=source,
         target=target,
         mask=None if mask == "all" else mask,
+        budget=budget,
         seed=seed,
     )
     return spec, asked

@@ -42,9 +42,12 @@ def test_train_sweep_attack_compare_and_list(capsys: Capture, store_root: Path) 
     assert 0 <= attacked["success_rate"] <= 1
 
     shared = call(
-        capsys, "universal", "--model", model, "--method", "gradient", "--eps", "0.3", "--n", "60", "--held-out", "40"
+        capsys,
+        *("universal", "--model", model, "--method", "gradient"),
+        *("--eps", "0.3", "--n", "60", "--held-out", "40", "--budget", "25"),
     )
-    assert shared["n"] == 40
+    assert (shared["n"], shared["budget"]) == (40, 25)
+    assert shared["mean_forwards"] + shared["mean_backwards"] <= 25
     assert shared["low"] <= shared["fooling_rate"] <= shared["high"]
 
     table = call(

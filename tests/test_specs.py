@@ -176,3 +176,10 @@ def test_universal_images_by_method() -> None:
         assert UniversalSpec(model="m", method=method, eps=eps).n == images
     assert UniversalSpec(model="m", method={"name": "lp"}, n=None) == UniversalSpec(model="m", method="lp", n=20)
     assert UniversalSpec(model="m", method="lp", source=(9, 4)).source == (4, 9)
+
+
+def test_universal_results_from_before_the_budget_are_found() -> None:
+    """The budget came later: without one the key is what it was."""
+    spec = UniversalSpec(model="m", eps=0.1)
+    assert "budget" not in spec.body()
+    assert spec.key() != UniversalSpec(model="m", eps=0.1, budget=50).key()

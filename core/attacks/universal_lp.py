@@ -38,6 +38,8 @@ SETTLED = 1e-6
 STARTS = 4
 CLIPPED_STEPS = 300
 """Of the second stage: starts that are tried, and the gradient steps that lead to the first one."""
+LEAST_DRIVEN = 4
+"""Passes that one such step and what goes with it need."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def universal_lp(
     rounds: int = 30,
     clipped: bool = True,
     y_target: Int[Tensor, " n"] | None = None,
+    budget: int | None = None,
     batch: int = LP_BATCH,
     on_progress: Progress | None = None,
 ) -> Universal:
@@ -147,6 +150,9 @@ def universal_lp(
         rounds: linear programmes at most, at least 1.
         clipped: try the second stage where the first fails.
         y_target: (N,) int64; given, the images are to be read as these classes.
+        budget: most passes an image, verification included: no programme is set up that would exceed it, which takes a
+            forward pass and a backward pass a class, and gradient steps get at most half of what is left. At least the
+            number of classes and 2. None: no limit.
         batch: images in one pass.
         on_progress: called each round with rounds done, all, and `success`, `linf` of s.
 
@@ -170,14 +176,16 @@ def universal_lp(
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
     with frozen(model):
-        search = _Search(model, x, goal, "box" if boxed else "free", kappa, batch)
+        search = _Search(model, x, goal, "box" if boxed else "free", kappa, batch, budget)
         start = search.look(np.zeros(x[0].numel()))
         trace = search.first(start)
         best, here, history = _descend(search, start, rounds, on_progress)
         stage = 1
-        if clipped and best.fooled < 1 and start.sound:
-            stage, search = 2, _Search(model, x, goal, "clip", kappa, batch, search.forwards, search.backwards)
+        if clipped and best.fooled < 1 and start.sound and search.affords(LEAST_DRIVEN):
+            stage, search = 2, _Search(model, x, goal, "clip", kappa, batch, budget, search)
             for number in range(STARTS):
+                if number and not search.affords():
+                    break
                 first = _drawn(search, number) if number else _driven(search, y, y_target)
                 found, last, more = _descend(search, first, rounds, on_progress)
                 history += more
@@ -210,6 +218,8 @@ def _descend(
     """Programme after programme from a point: the best point seen, the last one, and (linf, share fooled, radius)."""
     best, price, radius, history = here, 1.0, FIRST_RADIUS, []
     for turn in range(rounds if here.sound else 0):
+        if not search.affords():
+            break
         step, missing, price = _next(here, radius, price)
         there = search.look(step)
         hoped = here.merit(price) - (float(np.abs(step).max()) + price * missing)
@@ -230,6 +240,7 @@ def _descend(
 
 def _driven(search: _Search, y: Tensor, y_target: Tensor | None) -> _Point:
     """Where the second stage starts: the best that gradient steps on the set, with clipping, reach at eps 1."""
+    left = search.left()
     found = universal_gradient(
         search.model,
         search.x,
@@ -241,6 +252,7 @@ def _driven(search: _Search, y: Tensor, y_target: Tensor | None) -> _Point:
         kappa=search.kappa,
         validation=0.0,
         y_target=y_target,
+        budget=None if left is None else max(LEAST_DRIVEN, left // 2),
         batch=search.batch,
     )
     search.forwards += int(found.forwards.max())
@@ -321,11 +333,13 @@ class _Search:
         limits: Literal["box", "free", "clip"],
         kappa: float,
         batch: int,
-        forwards: int = 0,
-        backwards: int = 0,
+        budget: int | None,
+        before: _Search | None = None,
     ) -> None:
         self.model, self.x, self.goal, self.limits, self.kappa, self.batch = model, x, goal, limits, kappa, batch
-        self.forwards, self.backwards = forwards, backwards
+        self.budget = budget
+        self.forwards, self.backwards = (before.forwards, before.backwards) if before else (0, 0)
+        self.classes = before.classes if before else 0  # known after the first look
         self.clips = limits != "free"
         self.phase = "with clipping" if limits == "clip" else "linear programmes"
         inside = confine(model, torch.ones_like(x[:1]), torch.zeros_like(x[:1])).flatten().double().cpu().numpy()
@@ -334,6 +348,15 @@ class _Search:
         self.low = -inside * (flat.min(0) if boxed else 1.0)
         self.high = inside * (1 - flat.max(0) if boxed else 1.0)
         self.owner = np.zeros(0, dtype=np.int64)  # the image of each row
+
+    def left(self) -> int | None:
+        """Passes left for each image when one more look and the verification are kept back; None: no limit."""
+        return None if self.budget is None else self.budget - self.forwards - self.backwards - self.classes - 2
+
+    def affords(self, passes: int = 0) -> bool:
+        """Whether there is enough for so many passes, and a look after them."""
+        left = self.left()
+        return left is None or left >= passes
 
     def image(self, s: np.ndarray) -> Tensor:
         """(C, H, W) in the images' dtype."""
@@ -357,8 +380,11 @@ class _Search:
             needs.append(need.double().cpu().numpy() + self.kappa)
             margins.append(goal.margin(logits).detach().max().item() + self.kappa)
             fooled += int(goal.reached(logits).sum())
+        self.classes = logits.shape[1]
+        if not self.affords():
+            raise ValueError(f"budget: expected at least {self.classes + 2}, got {self.budget}")
         self.forwards += 1
-        self.backwards += logits.shape[1]
+        self.backwards += self.classes
         matrix, needed = np.concatenate(rows), np.concatenate(needs)
         self.owner = np.arange(len(matrix)) // (len(matrix) // len(self.x))
         programme = Programme(matrix, needed + matrix @ s, self.low, self.high)

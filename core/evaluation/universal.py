@@ -69,7 +69,9 @@ def run(spec: UniversalSpec, root: Path, *, device: str, on_progress: Progress |
     if spec.method.needs_eps:
         settings |= {"eps": spec.eps, "streams": Streams.of(spec.seed, fit.index.to(device))}
     start = time.perf_counter()
-    made = MAKERS[type(spec.method)](model, x, y, y_target=y_target, on_progress=on_progress, **settings)
+    made = MAKERS[type(spec.method)](
+        model, x, y, y_target=y_target, budget=spec.budget, on_progress=on_progress, **settings
+    )
     seconds = time.perf_counter() - start
 
     clip = bool(made.trace.get("clips", torch.tensor(True)))

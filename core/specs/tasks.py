@@ -41,6 +41,13 @@ def _names_a_surrogate(method: Method) -> None:
 _MODEL = Field(min_length=1, title="Model", description="Id of a saved model (see `models`).")
 _SEED = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Random streams are keyed by this and the image index.")
 _THRESHOLD = Field(0.0, ge=-1e6, le=1e6, title="Threshold τ", description="Scalar networks: class 1 above it.")
+_BUDGET = Field(
+    None,
+    ge=1,
+    le=10_000_000,
+    title="Passes",
+    description="The most forward and backward passes to spend on each image. Empty: no limit.",
+)
 
 
 class AttackSpec(Spec):
@@ -66,13 +73,7 @@ class AttackSpec(Spec):
         title="Mask",
         description="Pixels that may change: none (all may), eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5.",
     )
-    budget: int | None = Field(
-        None,
-        ge=1,
-        le=10_000_000,
-        title="Passes",
-        description="The most forward and backward passes to spend on each image. Empty: no limit.",
-    )
+    budget: int | None = _BUDGET
     eight_bit: bool = Field(
         False, title="8 bits", description="Every image made survives being saved with 8 bits a feature."
     )
@@ -223,8 +224,11 @@ class UniversalSpec(Spec):
         title="Mask",
         description="Pixels that may change: none (all may), eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5.",
     )
+    budget: int | None = _BUDGET
     threshold: float = _THRESHOLD
     seed: int = _SEED
+
+    LATER: ClassVar[tuple[str, ...]] = ("budget",)
 
     @model_validator(mode="before")
     @classmethod

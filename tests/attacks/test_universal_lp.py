@@ -149,6 +149,33 @@ def test_network_every_image_is_fooled(net: nn.Module, few: tuple[Tensor, Tensor
     assert aimed.success.all()
 
 
+@pytest.mark.parametrize("spare", [2, 3, 12, 20, 40, 150])
+def test_budget_is_hard(net: nn.Module, few: tuple[Tensor, Tensor], spare: int) -> None:
+    """No image gets more passes, in either stage; a look and the verification are the least there is."""
+    x, y = few
+    classes = net(x).shape[1]
+    found = universal_lp(net, x, y, budget=classes + spare, y_target=(y + 1) % classes)
+    assert (found.forwards + found.backwards).max() <= classes + spare
+    assert (found.backwards >= classes).all()
+    with pytest.raises(ValueError, match=f"budget: expected at least {classes + 2}, got {classes + 1}"):
+        universal_lp(net, x, y, budget=classes + 1)
+
+
+def test_budget_shortens_the_second_stage(scalar_linear: Linear) -> None:
+    """A contradiction leads to clipping, where gradient steps leave passes for programmes."""
+    model = scalar_linear(_weights(7), 0.0)
+    x = _images(8, 40)
+    x = torch.cat([_of_class(model, x, 0)[:3], _of_class(model, x, 1)[:3]])
+    with frozen(model):
+        y = predict(model, x).argmax(1)
+    free = universal_lp(model, x, y)
+    assert free.trace["stage"] == 2
+    for budget in (8, 14, 30, 60):
+        found = universal_lp(model, x, y, budget=budget)
+        assert (found.forwards + found.backwards).max() <= budget < (free.forwards + free.backwards).max()
+    assert universal_lp(model, x, y, budget=100_000).trace["stage"] == 2
+
+
 def test_counts_mask_and_broken_models(net: nn.Module, few: tuple[Tensor, Tensor]) -> None:
     """Passes are counted, a mask holds, NaN and constant logits fail honestly, bad input is refused by name."""
     x, y = few[0][:4], few[1][:4]

@@ -72,6 +72,15 @@ def test_programme_says_what_it_proves(root: Path) -> None:
     assert one.table("made_from")["weight"].sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("method", "n"), [("gradient", 60), ("uap", 30), ("lp", 4)])
+def test_budget_reaches_every_method(root: Path, method: str, n: int) -> None:
+    """The most passes of any image that it was made from, and part of what is asked for."""
+    made = ran(root, method=method, n=n, held_out=20, budget=15)
+    table = made.table("made_from")
+    assert 0 < (table["forwards"] + table["backwards"]).max() <= 15
+    assert made.card["spec"]["budget"] == 15
+
+
 def test_uap_runs_from_its_spec(root: Path) -> None:
     """The classical algorithm, from spec to artifact; asked again it is found."""
     made = ran(root, method={"name": "uap", "epochs": 1, "steps": 3}, n=30, held_out=50)
