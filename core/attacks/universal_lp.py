@@ -338,8 +338,9 @@ class _Search:
     ) -> None:
         self.model, self.x, self.goal, self.limits, self.kappa, self.batch = model, x, goal, limits, kappa, batch
         self.budget = budget
-        self.forwards, self.backwards = (before.forwards, before.backwards) if before else (0, 0)
-        self.classes = before.classes if before else 0  # known after the first look
+        self.forwards: int = before.forwards if before else 0
+        self.backwards: int = before.backwards if before else 0
+        self.classes: int = before.classes if before else 0  # known after the first look
         self.clips = limits != "free"
         self.phase = "with clipping" if limits == "clip" else "linear programmes"
         inside = confine(model, torch.ones_like(x[:1]), torch.zeros_like(x[:1])).flatten().double().cpu().numpy()
