@@ -170,7 +170,42 @@ def recipe_settings(page: str, name: str) -> dict[str, Any]:
     """Draw the settings of one recipe (keys `<page>_<recipe>_<setting>`); may be called inside a form."""
     cls = specs.RECIPES[name]
     wanted = [setting for setting in cls.model_fields if setting != "name"]
-    return _in_columns(wanted, 3, lambda setting: field(page, cls, setting, key=f"{name}_{setting}"))
+
+    def draw(setting: str) -> Any:
+        key = f"{name}_{setting}"
+        return typed_eps(page, cls, setting, key=key) if setting == "eps" else field(page, cls, setting, key=key)
+
+    return _in_columns(wanted, 3, draw)
+
+
+def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> float | str:
+    """A box for one ε, typed as 0.1 or as 8/255, and its grey levels; what cannot be read stays as text.
+
+    The text is refused by the spec, in its own words.
+    """
+    info = spec.model_fields[name]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        text = st.text_input(
+            info.title or name,
+            value=eps_text(info.get_default()),
+            key=f"{page}_{key}",
+            help=f"{info.description} 0.1 and 8/255 are both understood.",
+            **KEEP,
+        )
+        try:
+            value = _ratio(text)
+        except (ValueError, ZeroDivisionError):
+            return text
+        if 0 <= value <= 1:
+            st.caption(f"= {grey_levels(value)}", width="content")
+    return value
+
+
+def eps_text(value: float) -> str:
+    """ε as one would type it, exactly: `0.3`, or `8/255` where that is shorter."""
+    plain = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    levels = round(value * 255)
+    return f"{levels}/255" if levels / 255 == value and len(plain) > len(f"{levels}/255") else plain
 
 
 def recipe_title(name: object) -> str:

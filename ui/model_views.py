@@ -114,6 +114,9 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
     recipe = spec.recipe
     state["train_recipe"] = recipe.name
     state |= {f"train_{recipe.name}_{name}": value for name, value in recipe.model_dump(exclude={"name"}).items()}
+    eps = getattr(recipe, "eps", None)
+    if eps is not None:
+        state[f"train_{recipe.name}_eps"] = controls.eps_text(eps)
     state["train_dataset"] = data.dataset
     if data.dataset == "folder":
         state |= {f"train_{name}": getattr(data, name) for name in ("folder", "image_size", "grey")}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core import jobs, specs, store
+from ui import controls, routes
 from ui import jobs as job_panel
-from ui import routes
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -231,9 +231,41 @@ def test_recipe_shows_its_own_settings(lab: Lab) -> None:
     assert lab.open("train", train_recipe="pgd").selectbox(key="train_recipe").value == "pgd"
 
 
+@pytest.mark.parametrize(("typed", "eps"), [("8/255", 8 / 255), ("0.03", 0.03), (" 2 / 255 ", 2 / 255), ("1", 1.0)])
+def test_eps_may_be_typed_in_grey_levels(lab: Lab, typed: str, eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual 8/255 is asked for as it is written."""
+    asked: list[Any] = []
+    monkeypatch.setattr(jobs, "submit", lambda task, root=None: asked.append(task))
+    app = lab.open("train", train_recipe="pgd", train_pgd_eps=typed)
+    app.form_submit_button[0].click().run()
+    assert not app.exception
+    assert asked[0].recipe.eps == eps
+    assert f"= {255 * eps:.4g}/255" in texts(app)
+
+
+@pytest.mark.parametrize("typed", ["much", "1/0", "8/255/2", "0", "2", "-0.1", "nan", ""])
+def test_nonsense_eps_is_refused_in_one_sentence(lab: Lab, typed: str) -> None:
+    """The box keeps what was typed, and nothing is trained."""
+    app = lab.open("train", train_recipe="pgd")
+    app.text_input(key="train_pgd_eps").set_value(typed)
+    app.form_submit_button[0].click().run()
+    assert not app.exception
+    assert len(app.error) == 1
+    assert "eps" in app.error[0].value
+    assert app.text_input(key="train_pgd_eps").value == typed
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.3, "0.3"), (8 / 255, "8/255"), (1.0, "1"), (0.2, "0.2"), (0.123456789, "0.123456789")]
+)
+def test_eps_is_written_exactly(value: float, said: str) -> None:
+    """What is written is read back as the same number."""
+    assert controls.eps_text(value) == said
+
+
 def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
     """The recipe and its settings come along, and the report warns where the network overfitted to one step."""
-    recipe = {"name": "fgsm", "eps": 0.2, "start": "ball"}
+    recipe = {"name": "fgsm", "eps": 8 / 255, "start": "ball"}
     row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9, "eps": 0.2}
     history = [
         {**row, "epoch": epoch, "robust_accuracy": 0.6, "fgsm_accuracy": 0.7, "overfitted": float(epoch == 2)}
@@ -246,7 +278,8 @@ def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
     app.button(key="overview_settings_of").click().run()
     assert not app.exception
     assert app.selectbox(key="train_recipe").value == "fgsm"
-    assert app.slider(key="train_fgsm_eps").value == 0.2
+    assert app.text_input(key="train_fgsm_eps").value == "8/255"
+    assert "there is nothing to train" in texts(app)  # exactly that model: nothing was rounded
     assert "Overfitting to a single step in epoch 2" in texts(app)
     assert "went back" not in texts(app)
 
