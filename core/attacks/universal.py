@@ -297,7 +297,7 @@ def uap(
                     queue, ahead = queue[len(rows) :], min(2 * ahead, batch)
                     continue
                 # the perturbation changes at the first that is missed: who comes after it is asked again
-                end = missed[0] + together
+                end = min(missed[0] + together, len(rows))
                 group, queue, ahead = rows[[k for k in missed if k < end]], queue[end:], together
                 point = shifted(model, x[group], delta[0])
                 spare = None if spendable is None else spendable - 1 - int((forwards + backwards)[group].max())

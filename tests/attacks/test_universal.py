@@ -213,3 +213,10 @@ def test_refusals_name_the_argument(net: nn.Module, parts: tuple[Tensor, ...], m
         _uap(net, x, y, rate=0.0)
     with pytest.raises(ValueError, match="delta: expected shape"):
         apply(net, x, y, torch.zeros(1, 7, 8))
+
+
+@pytest.mark.parametrize("together", [1, 8, 50])
+def test_uap_asks_about_every_image_in_an_epoch(net: nn.Module, parts: tuple[Tensor, ...], together: int) -> None:
+    """None is dropped with those before it: a look, the verdict after the epoch, and the verification."""
+    made = _uap(net, parts[0], parts[1], eps=0.2, epochs=1, together=together)
+    assert (made.forwards >= 3).all()
