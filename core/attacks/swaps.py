@@ -19,6 +19,8 @@ ADDED = 24
 TWO_FOR_ONE, ONE_FOR_ONE = 32, 8
 """Exchanges that are really tried in a round, those that promise most if real effects of single changes add up."""
 
+NUMBERS = 2**25
+"""Numbers of changed images held at once."""
 LEAST = 1e-5
 """A one-for-one exchange must lower the margin by this share: what is less may be rounding."""
 
@@ -76,14 +78,11 @@ def _round(best: Smallest, rows: Tensor, point: Tensor, low: Tensor, high: Tenso
     with_new, _ = _try(best, rows, now, [add])
     loss, win = without - margin[:, None], with_new - margin[:, None]
 
-    first, second = torch.triu_indices(old.shape[1], old.shape[1], 1, device=rows.device)
-    pair = (loss[:, first] + loss[:, second])[:, :, None] + win[:, None]
-    two, ok_two = _most_promising(pair.flatten(1), TWO_FOR_ONE)
-    place, what = two // new.shape[1], two % new.shape[1]
+    one_of, other_of, what, ok_two = _two_for_one(loss, win)
     one, ok_one = _most_promising((loss[:, :, None] + win[:, None]).flatten(1), ONE_FOR_ONE)
     here, other = one // new.shape[1], one % new.shape[1]
 
-    exchange = [remove.take(first[place], ok_two), remove.take(second[place], ok_two), add.take(what, ok_two)]
+    exchange = [remove.take(one_of, ok_two), remove.take(other_of, ok_two), add.take(what, ok_two)]
     after_two, fewer = _try(best, rows, now, exchange)
     single = [remove.take(here, ok_one), add.take(other, ok_one)]
     after_one, still = _try(best, rows, now, single)
@@ -125,19 +124,38 @@ class _Move:
 
 def _try(best: Smallest, rows: Tensor, now: Tensor, moves: list[_Move]) -> tuple[Tensor, Tensor]:
     """Margins (n, t), inf where a move is not there, and whether they fool; a forward pass each, which is counted."""
-    points, there = now[:, None], torch.ones_like(moves[0].there)
-    for move in moves:
-        points, there = move.on(points), there & move.there
-    image, _ = there.nonzero(as_tuple=True)
+    there = torch.stack([move.there for move in moves]).all(0)
     margin = torch.full(there.shape, torch.inf, dtype=now.dtype, device=now.device)
     fooled = torch.zeros_like(there)
-    if len(image):
-        logits = predict(best.model, points[there].view(-1, *best.x.shape[1:]), best.batch)
+    ways = there.nonzero()
+    for image, way in (
+        some.unbind(1) for some in ways.split(max(1, NUMBERS // (now.shape[1] * best.batch)) * best.batch)
+    ):
+        if not len(image):  # an empty tensor splits into one empty part
+            break
+        points = now[image]
+        for move in moves:
+            points.scatter_(1, move.feature[image, way][:, None], move.value[image, way][:, None])
+        logits = predict(best.model, points.view(-1, *best.x.shape[1:]), best.batch)
         goal: Goal = best.goal.take(rows[image])
-        margin[there] = goal.margin(logits).nan_to_num(torch.inf, torch.inf, -torch.inf)
-        fooled[there] = goal.reached(logits)
+        margin[image, way] = goal.margin(logits).nan_to_num(torch.inf, torch.inf, -torch.inf)
+        fooled[image, way] = goal.reached(logits)
         best.forwards.index_add_(0, rows[image], torch.ones_like(image))
     return margin, fooled
+
+
+def _two_for_one(loss: Tensor, win: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The exchanges that promise most, from what k old changes lose (n, k) and m new ones win (n, m).
+
+    Returns places (n, t): the two old changes, the new one; and whether the exchange is there. Beside one new change,
+    the t lowest sums of two involve the t + 1 smallest losses only: of the others none is looked at.
+    """
+    small, few = loss.topk(min(TWO_FOR_ONE + 1, loss.shape[1]), dim=1, largest=False)
+    first, second = torch.triu_indices(few.shape[1], few.shape[1], 1, device=loss.device)
+    pair = (small[:, first] + small[:, second])[:, :, None] + win[:, None]
+    two, there = _most_promising(pair.flatten(1), TWO_FOR_ONE)
+    place = two // win.shape[1]
+    return few.gather(1, first[place]), few.gather(1, second[place]), two % win.shape[1], there
 
 
 def _most_promising(value: Tensor, most: int) -> tuple[Tensor, Tensor]:

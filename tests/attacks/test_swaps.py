@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import jacobian_sparse
+from core.attacks import jacobian_sparse, swaps
 from core.attacks.engine import frozen
 from core.attacks.geometry import shortest_prefix
 from core.attacks.losses import Goal
@@ -119,3 +119,28 @@ def test_sparse_with_swaps_keeps_to_its_budget(net: nn.Module, few: Batch, budge
     """Also where a round of swaps no longer fits."""
     result = jacobian_sparse(net, *few, budget=budget)
     assert (result.forwards + result.backwards).max() <= budget
+
+
+def test_two_for_one_looks_at_no_square_of_the_changes() -> None:
+    """The exchanges proposed are those of the full table of pairs, in memory that grows with the changes alone."""
+    generator = torch.Generator().manual_seed(0)
+    loss, win = (torch.randn(3, size, generator=generator, dtype=torch.float64) for size in (60, 24))
+    loss[1, 20:] = torch.inf
+    one, other, new, there = swaps._two_for_one(loss, win)
+    assert there.all()
+    found = loss.gather(1, one) + loss.gather(1, other) + win.gather(1, new)
+    for row in range(3):
+        table = [a + b + c for a, b in combinations(loss[row].tolist(), 2) for c in win[row].tolist()]
+        torch.testing.assert_close(found[row], loss.new_tensor(sorted(table)[: swaps.TWO_FOR_ONE]))
+    assert (one != other).all()
+    many = torch.randn(1, 200_000, generator=generator)  # every two of them would be 2e10 sums, 24 times
+    assert swaps._two_for_one(many, win[:1].float())[3].all()
+
+
+def test_swaps_in_small_parts_are_the_same(net: nn.Module, few: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many changed images are held at once decides nothing, and every pass is counted all the same."""
+    whole = jacobian_sparse(net, *few, max_features=20)
+    monkeypatch.setattr(swaps, "NUMBERS", 1)
+    parts = jacobian_sparse(net, *few, max_features=20)
+    assert torch.equal(parts.x_adv, whole.x_adv)
+    assert torch.equal(parts.forwards, whole.forwards)
