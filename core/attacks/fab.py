@@ -119,21 +119,22 @@ def _run(
             needs = boundaries(logits, goal, looked)
         else:
             needs = [(logits.gather(1, goal.label[:, None]) - logits.gather(1, toward[:, None]))[:, 0]]
-        slope, value, nearest = torch.zeros_like(image), torch.zeros_like(needs[0].detach()), None
+        slope, value = torch.zeros_like(image), torch.zeros_like(needs[0].detach())
+        nearest = torch.full_like(value, torch.inf)
         for number, need in enumerate(needs):
             now, gradient = need.detach(), input_gradient(need.sum(), leaf, retain_graph=number + 1 < len(needs))
-            size = norm_of(_onto(gradient, now, point, best.norm), best.norm) if len(needs) > 1 else now
-            nearer = torch.ones_like(now, dtype=torch.bool) if nearest is None else size < nearest
+            size = _onto(gradient, now, point, best.norm)[1] if len(needs) > 1 else now
+            nearer = (size < nearest) | ~slope.flatten(1).any(1)  # out of reach is better than no direction at all
             slope = torch.where(per_image(nearer, slope), gradient, slope)
             value = torch.where(nearer, now, value)
-            nearest = size if nearest is None else torch.minimum(size, nearest)
+            nearest = torch.where(nearer, size, nearest)
         best.backwards[rows] += len(needs)
         fooled = best.offer(rows, point, logits.detach())
         delta = point - image
         delta = torch.where(per_image(fooled, point), beta * delta, delta)
         start = (image + delta).clamp(0, 1)
-        near = _onto(slope, value + (slope * (start - point)).flatten(1).sum(1), start, best.norm)
-        far = _onto(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)
+        near = _onto(slope, value + (slope * (start - point)).flatten(1).sum(1), start, best.norm)[0]
+        far = _onto(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)[0]
         size, whole = norm_of(near, best.norm), norm_of(far, best.norm)
         alpha = (size / (size + whole).clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=alpha_max)
         alpha = per_image(alpha, point)
@@ -141,10 +142,10 @@ def _run(
     best.look(rows, point)
 
 
-def _onto(slope: Tensor, value: Tensor, point: Tensor, norm: str) -> Tensor:
+def _onto(slope: Tensor, value: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:
     """The smallest move inside the box from `point` to where a linear function, now `value`, is 0, from either side.
 
-    Where the box has no such point, as near to it as the box allows.
+    Where the box has no such point, as near to it as the box allows. Returns the move and its length (n,), inf there.
     """
     sign = per_image(value.sign(), slope)
-    return boxed_step(slope * sign, value.abs(), point, norm)[0]
+    return boxed_step(slope * sign, value.abs(), point, norm)

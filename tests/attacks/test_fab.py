@@ -21,7 +21,7 @@ def test_projection_onto_a_boundary_is_exact_from_either_side(norm: str) -> None
     slope = torch.randn(60, 1, 3, 4, generator=generator, dtype=torch.float64)
     point = (torch.rand(60, 1, 3, 4, generator=generator, dtype=torch.float64) * 2 - 0.5).clamp(0, 1)
     value = 2 * torch.randn(60, generator=generator, dtype=torch.float64)
-    move = _onto(slope, value, point, norm)
+    move, size = _onto(slope, value, point, norm)
     assert ((point + move >= 0) & (point + move <= 1)).all()
     downhill = value.sign()[:, None] * slope.flatten(1)
     exact = exact_distance(downhill, value.abs(), point.flatten(1), norm)
@@ -31,6 +31,7 @@ def test_projection_onto_a_boundary_is_exact_from_either_side(norm: str) -> None
     assert after[able].abs().max() < 1e-9
     assert (after[~able].abs() < value[~able].abs()).all()
     torch.testing.assert_close(norm_of(move, norm)[able], exact[able])
+    assert torch.equal(size, torch.where(able, norm_of(move, norm), torch.inf))
 
 
 def test_fab_towards_each_class_finds_the_nearest_of_a_linear_model() -> None:
@@ -54,3 +55,20 @@ def test_fab_refuses_runs_towards_other_classes_than_the_target(net: nn.Module, 
     """A target says which class; `targets` says how many others."""
     with pytest.raises(ValueError, match="targets: expected 0 where y_target is given, got 2"):
         fab(net, *few, targets=2, y_target=(few[1] + 1) % 10)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_fab_passes_over_a_gap_that_nothing_moves(norm: str) -> None:
+    """The strongest other class keeps its distance wherever the image goes: the step is to the next one."""
+
+    class Parallel(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = x.flatten(1).sum(1)
+            return torch.stack([score, score - 0.1, 2 * score - 4], 1)
+
+    x = torch.full((3, 1, 3, 3), 0.3, dtype=torch.float64)
+    result = fab(Parallel(), x, torch.zeros(3, dtype=torch.int64), norm=norm, steps=10, candidates=2)
+    assert result.success.all()
+    # 9 features of 0.3 sum to 2.7, and 4 is on the boundary
+    wanted = {"linf": 1.3 / 9, "l2": 1.3 / 3, "l1": 1.3}[norm]
+    assert (result.distance[norm] - wanted).abs().max() < 0.01 * wanted
