@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from core.attacks.convolution import ThinConvolutions
 from core.attacks.geometry import distances
 from core.attacks.losses import Goal, Loss
+from core.attacks.masks import Masked
 
 BATCH = 256
 """Images in one forward pass, unless an attack is told otherwise."""
@@ -128,8 +129,7 @@ def confine(model: nn.Module, point: Tensor, x: Tensor) -> Tensor:
     A mask is part of the model (see `masks.Masked`), whose gradient is 0 outside it. What does not come from a
     gradient (random starts, proposals, drawn images) must pass through here.
     """
-    mask = getattr(model, "mask", None)
-    return torch.where(mask, point, x) if isinstance(mask, Tensor) else point
+    return torch.where(model.mask, point, x) if isinstance(model, Masked) else point
 
 
 @torch.no_grad()

@@ -18,6 +18,8 @@ class Masked(nn.Module):
 
     Logits are the model's own to the last bit, and so is the gradient inside the mask; outside it is exactly 0.
 
+    A masked model in another mask becomes one model, whose mask is where both let an attack change the image.
+
     Attributes:
         model: the model behind the mask.
         mask: (1, H, W) or (C, H, W) bool, true where an attack may change the image.
@@ -28,10 +30,18 @@ class Masked(nn.Module):
     def __init__(self, model: nn.Module, mask: Tensor) -> None:
         """Raises ValueError unless `mask` is a tensor (H, W), (1, H, W) or (C, H, W) of 0 and 1, not all 0."""
         super().__init__()
+        mask = checked_mask(mask)
+        if isinstance(model, Masked):
+            inner = model.mask
+            if mask.shape[1:] != inner.shape[1:] or (len(mask) != len(inner) and 1 not in (len(mask), len(inner))):
+                raise ValueError(
+                    f"mask: expected the size of the model's own, {tuple(inner.shape)}, got {tuple(mask.shape)}"
+                )
+            mask, model = checked_mask(mask.to(inner.device) & inner), model.model
         self.model = model
         self.scalar = bool(getattr(model, "scalar", False))
         # kept out of state_dict: the weights stay those of the model
-        self.register_buffer("mask", checked_mask(mask), persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
 
     def score(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
         """N(x) of a scalar network."""
@@ -65,7 +75,7 @@ def checked_mask(mask: Tensor) -> Bool[Tensor, "c h w"]:
     return (mask if mask.ndim == 3 else mask[None]).bool()
 
 
-def unmasked(model: nn.Module, x: Float[Tensor, "n c h w"]) -> tuple[nn.Module, Bool[Tensor, "c h w"]]:
+def unmasked(model: nn.Module, x: Float[Tensor, "n c h w"]) -> tuple[nn.Module, Bool[Tensor, "m h w"]]:
     """The model behind all its masks, and where they all let `x` change; everywhere, if there is none."""
     mask = torch.ones(1, *x.shape[2:], dtype=torch.bool, device=x.device)
     while isinstance(model, Masked):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import Masked, pgd
+from core.attacks import Masked, pgd, sparse_rs
 from core.attacks.engine import confine, frozen, gradient_step
 from core.attacks.jacobian import jacobian
 from core.attacks.losses import Goal
@@ -85,3 +85,32 @@ def test_masked_model_refuses_images_of_another_size(net: nn.Module, few: Batch)
     """The message names both shapes."""
     with pytest.raises(ValueError, match=r"mask: expected \(1, 8, 8\) or \(1, 8, 8\), as the images, got \(1, 7, 8\)"):
         pgd(Masked(net, torch.ones(7, 8)), *few, eps=0.1)
+
+
+def test_mask_in_a_mask_is_where_both_let_an_image_change(net: nn.Module, few: Batch) -> None:
+    """One model and one mask come of it, so nothing outside either moves, by a gradient or by a draw."""
+    left, top = torch.zeros(1, 8, 8, dtype=torch.bool), torch.zeros(1, 8, 8, dtype=torch.bool)
+    left[:, :, :5], top[:, :5] = True, True
+    model = Masked(Masked(net, left), top)
+    assert model.model is net
+    assert torch.equal(model.mask, left & top)
+    x, y = few
+    outside = ~(left & top).expand_as(x)
+    for attack in (pgd, sparse_rs):
+        result = attack(model, x, y, eps=10 if attack is sparse_rs else 0.4)
+        assert torch.equal(result.x_adv[outside], x[outside])
+        assert not torch.equal(result.x_adv, x)
+    with pytest.raises(ValueError, match="mask: expected at least one pixel"):
+        Masked(Masked(net, left), ~left)
+    with pytest.raises(ValueError, match="mask: expected the size of the model's own"):
+        Masked(Masked(net, left), torch.ones(1, 7, 8))
+
+
+def test_confine_asks_for_a_masked_model_and_not_for_a_name(few: Batch) -> None:
+    """A model may have a buffer called mask that means something else."""
+
+    class Other(nn.Module):
+        mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+
+    x = few[0]
+    assert torch.equal(confine(Other(), 1 - x, x), 1 - x)
