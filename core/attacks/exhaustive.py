@@ -82,7 +82,7 @@ def exhaustive(
     if batch is None:
         batch = SMALL_BATCH if x.device.type == "cpu" else LARGE_BATCH
     goal, trace = Goal.of(y, y_target), _empty_trace(x)
-    x_adv, claimed = x.clone(), torch.zeros_like(y, dtype=torch.bool)
+    x_adv, claimed = x.clone(memory_format=torch.contiguous_format), torch.zeros_like(y, dtype=torch.bool)
     forwards = torch.ones_like(y)
     allowed = confine(model, torch.ones_like(x[:1]), torch.zeros_like(x[:1])).flatten().nonzero()[:, 0]
 
@@ -197,7 +197,9 @@ class _Trials:
 
     def singles(self, levels: int, share: float) -> Found | None:
         """Every allowed feature at every level; the smallest change that fools, or None."""
-        value = torch.arange(levels, device=self.x.device, dtype=self.x.dtype) / (levels - 1)
+        # by a tensor: a GPU divides by a number as a product with its inverse, which is not k/255 to the last bit
+        value = torch.arange(levels, device=self.x.device, dtype=self.x.dtype)
+        value = value / torch.full_like(value, levels - 1)
         parts = []
         for some in self.allowed.split(max(1, self.chunk // levels)):
             _, margin, reached = self.look(some.repeat_interleave(levels)[:, None], value.repeat(len(some))[:, None])

@@ -148,7 +148,7 @@ def divisor(share: float) -> int:
 def _places(model: nn.Module, x: Tensor, colours: int) -> Tensor:
     """The pixels (or features) that may change, as numbers: all, or those of the model's mask."""
     inside = confine(model, torch.ones_like(x[:1]), torch.zeros_like(x[:1])) > 0
-    return inside.view(colours, -1).any(0).nonzero()[:, 0]
+    return inside.reshape(colours, -1).any(0).nonzero()[:, 0]
 
 
 @dataclass

@@ -63,6 +63,21 @@ def test_attack_counts_features_and_pixels_of_colour_images(
         assert (result.distance["l0"] <= USUAL_EPS["l0"]).all()
 
 
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_takes_colour_images_whose_channels_come_last(
+    name: str, colour: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    """How the images lie in memory changes no verdict, and where features are counted no image."""
+    model, x, y = colour
+    x, y = x[:6], y[:6]
+    target = {"y_target": (y + 1) % 4} if name == "generator" else {}
+    plain = ATTACKS[name](model, x, y, **target)
+    result = ATTACKS[name](model, x.contiguous(memory_format=torch.channels_last), y, **target)
+    if name in FEW:
+        torch.testing.assert_close(result.x_adv, plain.x_adv, rtol=0, atol=1e-4)
+    assert torch.equal(result.success, plain.success)
+
+
 def test_as_many_pixels_fool_more_than_as_many_features(colour: tuple[nn.Module, Tensor, Tensor]) -> None:
     """A pixel is three features: the same number of pixels is the larger budget."""
     wins = {
