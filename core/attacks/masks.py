@@ -25,6 +25,7 @@ class Masked(nn.Module):
         mask: (1, H, W) or (C, H, W) bool, true where an attack may change the image.
     """
 
+    model: nn.Module
     mask: Bool[Tensor, "c h w"]
 
     def __init__(self, model: nn.Module, mask: Tensor) -> None:
