@@ -178,6 +178,14 @@ def test_universal_images_by_method() -> None:
     assert UniversalSpec(model="m", method="lp", source=(9, 4)).source == (4, 9)
 
 
+def test_classes_of_a_pattern_are_a_set() -> None:
+    """As for `universal`: sorted, so that one wish has one name, and none twice."""
+    assert PatternSpec(model="m", source=(9, 4)) == PatternSpec(model="m", source=(4, 9))
+    for source in ((4, 4), (), (-1,)):
+        with pytest.raises(ValidationError, match="expected different classes of 0 or more"):
+            PatternSpec(model="m", source=source)
+
+
 def test_universal_results_from_before_the_budget_are_found() -> None:
     """The budget came later: without one the key is what it was."""
     spec = UniversalSpec(model="m", eps=0.1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 FORMAT = 1
 """Version of the artifact format; part of every key."""
@@ -42,6 +43,19 @@ class Spec(BaseModel):
     def artifact_name(self) -> str:
         """Folder name of the artifact: slug, cut to a folder name's length, and ten hexadecimal digits of the key."""
         return f"{self.slug()[:80]}-{self.key()[:10]}"
+
+
+def named(choices: Mapping[str, type[Spec]]) -> BeforeValidator:
+    """Let a field that is one of several specs be given by the name of one, with that spec's defaults."""
+
+    def from_name(value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in choices:
+                raise ValueError(f"expected one of {', '.join(choices)}")
+            return {"name": value}
+        return value
+
+    return BeforeValidator(from_name)
 
 
 def explain(error: ValidationError) -> str:

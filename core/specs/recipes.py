@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from core.specs.base import Spec
+from core.specs.base import Spec, named
 
 
 def _eps(default: float) -> Any:
@@ -144,12 +144,4 @@ RECIPES: dict[str, type[RecipeBase]] = {cls.model_fields["name"].default: cls fo
 """Every recipe by its name."""
 
 
-def _from_name(value: Any) -> Any:
-    if isinstance(value, str):
-        if value not in RECIPES:
-            raise ValueError(f"expected one of {', '.join(RECIPES)}")
-        return {"name": value}
-    return value
-
-
-Recipe = Annotated[Annotated[AnyRecipe, Field(discriminator="name")], BeforeValidator(_from_name)]
+Recipe = Annotated[Annotated[AnyRecipe, Field(discriminator="name")], named(RECIPES)]

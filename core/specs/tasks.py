@@ -199,6 +199,19 @@ class CompareSpec(Spec):
         return "compare"
 
 
+def _distinct_classes(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if value is not None and (not value or min(value) < 0 or len(set(value)) != len(value)):
+        raise ValueError("expected different classes of 0 or more")
+    return None if value is None else tuple(sorted(value))
+
+
+def _another_class(source: tuple[int, ...] | None, target: str | int) -> None:
+    if isinstance(target, int) and target < 0:
+        raise ValueError(f"target: expected a class number of 0 or more, or 'any', got {target}")
+    if source == (target,):
+        raise ValueError(f"target: expected another class than the images', got {target}")
+
+
 class UniversalSpec(Spec):
     """One perturbation made from training images of one model, and measured on test images that it never saw."""
 
@@ -239,12 +252,7 @@ class UniversalSpec(Spec):
         name = method.get("name") if isinstance(method, dict) else getattr(method, "name", method)
         return {**body, "n": UNIVERSAL_METHODS[name].images if name in UNIVERSAL_METHODS else 1}
 
-    @field_validator("source")
-    @classmethod
-    def _distinct_classes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is not None and (not value or min(value) < 0 or len(set(value)) != len(value)):
-            raise ValueError("expected different classes of 0 or more")
-        return None if value is None else tuple(sorted(value))
+    _classes = field_validator("source")(_distinct_classes)
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> Self:
@@ -256,10 +264,7 @@ class UniversalSpec(Spec):
             _within_range((self.eps,), self.method)
         if self.n > self.method.most_images:
             raise ValueError(f"n: expected at most {self.method.most_images} for {self.method.name}, got {self.n}")
-        if isinstance(self.target, int) and self.target < 0:
-            raise ValueError(f"target: expected a class number of 0 or more, or 'any', got {self.target}")
-        if self.source == (self.target,):
-            raise ValueError(f"target: expected another class than the images', got {self.target}")
+        _another_class(self.source, self.target)
         return self
 
     def slug(self) -> str:
@@ -289,14 +294,11 @@ class PatternSpec(Scenes):
     threshold: float = _THRESHOLD
     seed: int = _SEED
 
+    _classes = field_validator("source")(_distinct_classes)
+
     @model_validator(mode="after")
-    def _classes_make_sense(self) -> Self:
-        if isinstance(self.target, int) and self.target < 0:
-            raise ValueError(f"target: expected a class number of 0 or more, or 'any', got {self.target}")
-        if self.source is not None and (not self.source or min(self.source) < 0):
-            raise ValueError(f"source: expected classes of 0 or more, got {self.source}")
-        if self.source == (self.target,):
-            raise ValueError(f"target: expected another class than the images', got {self.target}")
+    def _target_is_another_class(self) -> Self:
+        _another_class(self.source, self.target)
         return self
 
     def slug(self) -> str:

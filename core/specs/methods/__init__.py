@@ -14,10 +14,11 @@ universal   one perturbation for many images: gradient steps, UAP, linear progra
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
+from core.specs.base import named
 from core.specs.methods.base import Method, Norm
 from core.specs.methods.blackbox import HopSkipJump, SimBa, Square, Transfer
 from core.specs.methods.enumeration import Exhaustive
@@ -72,15 +73,7 @@ METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cl
 """Every attack method by its registry name."""
 
 
-def _method_from_name(value: Any) -> Any:
-    if isinstance(value, str):
-        if value not in METHODS:
-            raise ValueError(f"expected one of {', '.join(METHODS)}")
-        return {"name": value}
-    return value
-
-
-MethodField = Annotated[AnyMethod, BeforeValidator(_method_from_name)]
+MethodField = Annotated[AnyMethod, named(METHODS)]
 
 __all__ = [
     "METHODS",

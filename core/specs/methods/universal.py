@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
+from core.specs.base import named
 from core.specs.methods.base import Method, Norm
 
 
@@ -84,12 +85,4 @@ UNIVERSAL_METHODS: dict[str, type[UniversalMethod]] = {"gradient": UniversalGrad
 """Every way to a universal perturbation by its name."""
 
 
-def _from_name(value: Any) -> Any:
-    if isinstance(value, str):
-        if value not in UNIVERSAL_METHODS:
-            raise ValueError(f"expected one of {', '.join(UNIVERSAL_METHODS)}")
-        return {"name": value}
-    return value
-
-
-UniversalField = Annotated[AnyUniversal, BeforeValidator(_from_name)]
+UniversalField = Annotated[AnyUniversal, named(UNIVERSAL_METHODS)]
