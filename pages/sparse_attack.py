@@ -176,7 +176,7 @@ def draw_jacobian(case: sparse_views.Case) -> None:
         else:
             st.markdown("**Probabilities**")
             gallery.probabilities(
-                sparse_views.softmax(case.logits),
+                gallery.softmax(case.logits),
                 names,
                 alt="Probabilities of the classes",
                 marked=case.label,

@@ -11,8 +11,6 @@ from ui import controls, guard, model_views, sources, warm
 from ui import jobs as job_panel
 
 PAGE = "train"
-OPTIMISER = ("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "init")
-OPTIMISER += ("augment", "average", "seed")
 
 
 def start_data() -> str:
@@ -28,7 +26,7 @@ def chosen_preset() -> dict[str, Any]:
 
 def apply_preset() -> None:
     """Put the preset's settings into the form's widgets."""
-    defaults = {name: specs.TrainSpec.model_fields[name].default for name in OPTIMISER if name != "seed"}
+    defaults = {name: specs.TrainSpec.model_fields[name].default for name in model_views.OPTIMISER if name != "seed"}
     for name, value in {**defaults, **chosen_preset()}.items():
         st.session_state[f"{PAGE}_{name}"] = value
 
@@ -156,7 +154,7 @@ with st.container(border=True):
     recipe = controls.recipe_choice(PAGE)
     with st.form(f"{PAGE}_form", border=False):
         recipe |= controls.recipe_settings(PAGE, recipe["name"])
-        settings = controls.fields(PAGE, specs.TrainSpec, OPTIMISER, defaults=chosen_preset())
+        settings = controls.fields(PAGE, specs.TrainSpec, model_views.OPTIMISER, defaults=chosen_preset())
         asked = st.form_submit_button("Train", type="primary", icon=":material/play_arrow:")
 
     data_spec = controls.build(specs.DataSpec, **data)

@@ -146,6 +146,12 @@ def show(
     return picture
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis."""
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
 def probabilities(
     values: np.ndarray, class_names: Sequence[str], *, alt: str, marked: int | None = None, width: int = 220
 ) -> None:

@@ -109,7 +109,7 @@ def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: stor
                 [
                     names[int(held["y"][k])],
                     names[int(result.table("held_out")["pred"][k])],
-                    *(mask_views.says(mask_views.softmax(logits[k, v]), names) for v in range(count)),
+                    *(mask_views.says(gallery.softmax(logits[k, v]), names) for v in range(count)),
                 ]
                 for k in range(shown)
             ],

@@ -17,12 +17,6 @@ VIEWS = 4
 """Fresh scenes shown for each image."""
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis."""
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return raised / raised.sum(axis=-1, keepdims=True)
-
-
 def says(probabilities: np.ndarray, names: Sequence[str]) -> str:
     """Class and confidence in two short lines."""
     return f"{names[int(probabilities.argmax())]}\n{probabilities.max():.0%}"
@@ -63,7 +57,7 @@ def pictures(result: store.Artifact, names: Sequence[str]) -> np.ndarray:
     tiles, captions, rows = [], [], []
     for k, x in enumerate(images["x"]):
         found = [] if views is None else [views[k, v] for v in range(count)]
-        said = [] if view_logits is None else [says(softmax(view_logits[k, v]), names) for v in range(count)]
+        said = [] if view_logits is None else [says(gallery.softmax(view_logits[k, v]), names) for v in range(count)]
         tiles.append(
             [gallery.rgb(x), mask_choice.tinted(x, mask), gallery.rgb(images["x_adv"][k]), *map(gallery.rgb, found)]
         )

@@ -50,10 +50,12 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-SETTINGS = (
-    *("network", "scalar", "epochs", "batch_size", "optimizer", "lr", "momentum"),
-    *("weight_decay", "schedule", "init", "augment", "average", "seed"),
+OPTIMISER = (
+    *("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "init"),
+    *("augment", "average", "seed"),
 )
+"""Fields of a TrainSpec that stand in the training page's form, in this order."""
+SETTINGS = ("network", "scalar", *OPTIMISER)
 """Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 
 COLUMNS: dict[str, Any] = {

@@ -187,7 +187,7 @@ def other(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
         picture = sparse_views.triptych(case, image, after, what="result", gain=1.0)
         st.markdown("**Probabilities after**")
         gallery.probabilities(
-            sparse_views.softmax(after), case.names, alt="Probabilities of the classes after it", marked=case.label
+            gallery.softmax(after), case.names, alt="Probabilities of the classes after it", marked=case.label
         )
     frame = sparse_views.changes(case.x, image)
     with right:
@@ -251,7 +251,7 @@ def greedy(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
             with column:
                 st.markdown(f"**Probabilities {title}**")
                 gallery.probabilities(
-                    sparse_views.softmax(logits),
+                    gallery.softmax(logits),
                     case.names,
                     alt=f"Probabilities of the classes {title} the changes",
                     marked=case.label,

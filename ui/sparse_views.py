@@ -103,12 +103,6 @@ class Case:
         return self.jacobian[int(rivals.argmax())] - self.jacobian[self.target]
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis."""
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return raised / raised.sum(axis=-1, keepdims=True)
-
-
 def flat(values: np.ndarray) -> np.ndarray:
     """(C, H, W) → (H, W): of several channels the value of largest magnitude."""
     return np.take_along_axis(values, np.abs(values).argmax(axis=0)[None], axis=0)[0]
@@ -130,7 +124,9 @@ def triptych(
     """Draw original | change | result with the class and its probability before and after; returns the picture."""
     delta = x_adv - case.x
     gain = gain or gallery.gain_for([delta])
-    texts = [f"{case.names[int(p.argmax())]} · {p.max():.1%}" for p in (softmax(case.logits), softmax(after))]
+    texts = [
+        f"{case.names[int(p.argmax())]} · {p.max():.1%}" for p in (gallery.softmax(case.logits), gallery.softmax(after))
+    ]
     return gallery.show(
         [[case.x, gallery.difference(delta, gain), x_adv]],
         columns=["original", f"change × {gain:g}", what],
