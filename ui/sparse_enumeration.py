@@ -17,7 +17,7 @@ MANY_PAIRS = 20_000
 """Pairs tried at first where the whole network must be run for each."""
 RANK_ONE = ("linear", "mlp")
 """Networks whose first layer is linear: two changed pixels cost next to nothing."""
-AT_ONCE = {1: "one pixel", 2: "one, then two"}
+AT_ONCE = {1: "one", 2: "one, then two"}
 
 
 def one(case: sparse_views.Case, ask: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ def one(case: sparse_views.Case, ask: dict[str, Any]) -> None:
 
 
 def settings(case: sparse_views.Case) -> dict[str, Any]:
-    """How many pixels at once, and how many pairs."""
+    """How many features at once, and how many pairs."""
     quick = sources.model_spec(case.model).network in RANK_ONE
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
@@ -50,7 +50,7 @@ def settings(case: sparse_views.Case) -> dict[str, Any]:
         key = f"{PAGE}_at_once"
         controls.seed(key, options, AT_ONCE.__getitem__)
         pixels = st.segmented_control(
-            "Pixels changed at once",
+            "Features changed at once" if len(case.x) > 1 else "Pixels changed at once",
             options,
             default=1,
             format_func=AT_ONCE.__getitem__,

@@ -19,9 +19,10 @@ TICKS = [lead * 10**k for k in range(5) for lead in (1, 2, 5)]
 
 def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None:
     """k(ε) of this image, the image at a chosen cap, and the median over many images."""
+    unit = "features (single colours of pixels)" if len(case.x) > 1 else "pixels"
     st.write(
-        "Few pixels changed wholly, or many changed a little: between the two lies a frontier. For each cap ε, the "
-        "fewest pixels that fool when none may change by more than ε."
+        f"Few {unit} changed wholly, or many changed a little: between the two lies a frontier. For each cap ε, the "
+        "fewest that fool when none may change by more than ε."
     )
     st.caption(
         "For a linear score this is exact: take the largest gains |w_j|·min(ε, u_j) until they add up to the margin. "

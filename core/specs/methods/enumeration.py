@@ -10,18 +10,20 @@ from core.specs.methods.base import Method, Norm
 
 
 class Exhaustive(Method):
-    """Settings of the enumeration of one- and two-pixel changes."""
+    """Settings of the enumeration of changes of one feature and of two."""
 
     title: ClassVar[str] = "Exhaustive"
-    help: ClassVar[str] = "Try every change of one pixel to every grey level, then every two pixels at 0 or 1."
+    help: ClassVar[str] = (
+        "Try every change of one feature (a pixel, or one colour of it) to every grey level, then every two at 0 or 1."
+    )
     paper: ClassVar[str] = "Enumeration; by rank-one updates where the first layer is linear"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
     fixed_cost: ClassVar[bool] = True
     name: Literal["exhaustive"] = "exhaustive"
     pixels: int = Field(
-        1, ge=1, le=2, title="Pixels at once", description="1, or 2 for images that no single change flips."
+        1, ge=1, le=2, title="Features at once", description="1, or 2 for images that no single change flips."
     )
-    levels: int = Field(256, ge=2, le=65_536, title="Levels", description="Values of one pixel; 256 are grey levels.")
+    levels: int = Field(256, ge=2, le=65_536, title="Levels", description="Values of one feature; 256 are grey levels.")
     pairs: int | None = Field(
         None, ge=1, title="Pairs", description="Only so many pairs, the most promising; empty: all of them."
     )

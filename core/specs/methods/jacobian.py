@@ -10,11 +10,12 @@ from core.specs.methods.base import Method, Norm
 
 
 class JacobianSparse(Method):
-    """Settings of the greedy Jacobian attack on few pixels."""
+    """Settings of the greedy Jacobian attack on few features."""
 
     title: ClassVar[str] = "Jacobian, sparse"
     help: ClassVar[str] = (
-        "Change the pixel with the best real gain among those the Jacobian proposes; then prune and swap."
+        "Change the feature (a pixel, or one colour of it) with the best real gain among those the Jacobian proposes; "
+        "then prune and swap."
     )
     paper: ClassVar[str] = "After Papernot et al. 2016, arXiv 1511.07528, with real gains, pruning and swaps"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
@@ -27,10 +28,12 @@ class JacobianSparse(Method):
 
 
 class Frontier(Method):
-    """Settings of the frontier of pixel count against the cap on each change."""
+    """Settings of the frontier of feature count against the cap on each change."""
 
     title: ClassVar[str] = "Count against cap"
-    help: ClassVar[str] = "The fewest pixels that fool, for each cap ε on the change of every one of them."
+    help: ClassVar[str] = (
+        "The fewest features (pixels, or single colours of them) that fool, for each cap ε on the change of every one."
+    )
     paper: ClassVar[str] = "Largest gains first, exact for linear models; re-linearised and greedy elsewhere"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
     name: Literal["frontier"] = "frontier"
