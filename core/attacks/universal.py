@@ -26,7 +26,7 @@ from core.attacks.engine import (
     gradient_step,
     predict,
 )
-from core.attacks.geometry import project_l1, project_l2, project_linf
+from core.attacks.geometry import into_ball, project_l1, project_l2, project_linf
 from core.attacks.losses import Goal
 from core.attacks.pgd import check_step
 from core.attacks.smallest import check_counts
@@ -45,7 +45,8 @@ class Universal:
     """One perturbation, and how it does on the images it was made from.
 
     Attributes:
-        delta: (C, H, W), dtype and device of the images; zero outside the model's mask.
+        delta: (C, H, W), dtype and device of the images; zero outside the model's mask. It keeps to the ball to the
+            last bit; adding it to an image rounds once more.
         success: (N,) bool: fooled by it, verified; these images helped to make it, so this is no measure of it.
         forwards: (N,) int64, forward passes spent on each image, the verification included.
         backwards: (N,) int64, backward passes likewise.
@@ -364,7 +365,9 @@ def _checked(
 def _project(delta: Tensor, eps: float, norm: str) -> Tensor:
     """The nearest perturbation (1, C, H, W) of this norm."""
     project = {"linf": project_linf, "l2": project_l2, "l1": project_l1}[norm]
-    return project(delta, delta.new_tensor([eps]))
+    size = delta.new_tensor([eps])
+    near = project(delta, size)
+    return near if norm == "linf" else into_ball(near, torch.zeros_like(near), size, norm)
 
 
 def _cosine(step: int, steps: int) -> float:
