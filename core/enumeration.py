@@ -43,7 +43,7 @@ class Enumeration:
     def of(cls, arrays: Mapping[str, Any], row: int = 0) -> Enumeration:
         """From the arrays of a saved attack (`x`, `trace_...`) of the method `exhaustive`."""
         x = np.asarray(arrays["x"][row])
-        features = int(np.isfinite(arrays["trace_margin"][row]).sum())
+        features = int((~np.isnan(arrays["trace_margin"][row])).sum())
         singles = int(arrays["trace_singles"][row])
         count = int((arrays["trace_feature"][row] >= 0).sum())
         places = [np.unravel_index(int(f), x.shape) for f in arrays["trace_feature"][row][:count]]

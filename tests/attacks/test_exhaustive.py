@@ -286,3 +286,14 @@ def test_summary_of_many_images_says_no_more_than_was_tried() -> None:
         "tried)."
     )
     assert "; none of the pairs tried at 0 or 1 does (" in str(say(levels=2, pixels=2, pairs=1)["proven"])
+
+
+def test_enumeration_counts_what_gave_no_number() -> None:
+    """A model without a number anywhere was asked all the same: no feature was left out."""
+
+    class Lost(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.full((len(x), 2), torch.nan)
+
+    found = proof(Lost(), torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.int64), levels=3)
+    assert (found.features, found.levels, found.singles, found.everything) == (4, 3, 12, True)
