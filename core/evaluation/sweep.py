@@ -89,9 +89,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
                     "pred": pred.numpy(),
                     "confidence": confidence.numpy(),
                     "success": fooled.numpy(),
-                    "linf": size["linf"].cpu().numpy(),
-                    "l2": size["l2"].cpu().numpy(),
-                    "l1": size["l1"].cpu().numpy(),
+                    **{name: size[name].cpu().numpy() for name in ("linf", "l2", "l1", "l0", "pixels")},
                 }
             )
         )

@@ -48,6 +48,8 @@ def test_sweep_rows_are_the_table_s(root: Path, attack: object) -> None:
         assert row["confidence"] == pytest.approx(float(part["confidence"].mean()), abs=1e-6)
         norm = attack.get("norm", "linf") if isinstance(attack, dict) else "linf"
         assert float(part[norm].max()) <= row["eps"] + 1e-6
+        assert ((part["pixels"] > 0) == (part["linf"] > 0)).all()
+        assert (part["l0"] == part["pixels"]).all()  # grey images
     saved = store.open_model("digits-mlp", root).table("test").set_index("index")
     clean = table[table["eps"] == 0].set_index("index")
     assert (clean["pred"] == saved.loc[clean.index, "pred"]).all()
