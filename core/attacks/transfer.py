@@ -26,6 +26,7 @@ from core.attacks.engine import (
     frozen,
     input_gradient,
     leaf_of,
+    logits_of_leaf,
     predict,
 )
 from core.attacks.geometry import into_ball, per_image
@@ -109,10 +110,11 @@ def transfer(
             for step in range(steps):
                 leaf = leaf_of(point)
                 seen = _diverse(leaf, streams.take(rows).fork(step), diversity, smallest)
-                gradient = input_gradient(part.loss(surrogate(seen), "ce").sum(), leaf)
+                gradient = input_gradient(part.loss(logits_of_leaf(surrogate, seen), "ce").sum(), leaf)
                 gradient = confine(model, gradient, torch.zeros_like(gradient))
-                if kernel > 1:
+                if kernel > 1:  # which spreads it beyond the mask again
                     gradient = F.conv2d(gradient, blur, padding=kernel // 2, groups=gradient.shape[1])
+                    gradient = confine(model, gradient, torch.zeros_like(gradient))
                 scale = gradient.abs().flatten(1).sum(1).clamp(min=torch.finfo(x.dtype).tiny)
                 velocity = momentum * velocity + gradient / per_image(scale, x)
                 length = size[rows] * relative_step

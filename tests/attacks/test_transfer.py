@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from core.attacks import bim, mifgsm, transfer
 from core.attacks.engine import Streams
+from core.attacks.masks import Masked
 from core.attacks.transfer import _diverse, _gaussian
 
 Batch = tuple[Tensor, Tensor]
@@ -158,3 +159,14 @@ def test_transfer_refuses_bad_settings(
     ):
         with pytest.raises(ValueError, match=message):
             transfer(net, *many, **{"surrogate": other, "eps": 0.1, **change})
+
+
+def test_smoothed_gradient_ends_at_the_mask(net: nn.Module, few: Batch) -> None:
+    """No part of a step's length is spent outside the mask, where it would be lost."""
+    x, y = few[0] * 0 + 0.5, few[1]
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[:, 2:6, 2:6] = True
+    made = transfer(Masked(net, mask), x, y, surrogate=net, eps=1.0, norm="l2", steps=1, relative_step=0.2, kernel=5)
+    moved = made.distance["l2"] > 0  # the others fool already
+    assert moved.any()
+    torch.testing.assert_close(made.distance["l2"][moved], torch.full_like(made.distance["l2"][moved], 0.2))
