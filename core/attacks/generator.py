@@ -16,7 +16,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, confine, default_streams, fast_layout, finish, frozen
+from core.attacks.engine import (
+    AttackResult,
+    Streams,
+    check,
+    confine,
+    default_streams,
+    fast_layout,
+    finish,
+    frozen,
+    logits_of_leaf,
+)
 from core.attacks.losses import Goal, cross_entropy, squared_error
 from core.attacks.smallest import steps_within
 from core.progress import Progress
@@ -117,7 +127,7 @@ def generator_attack(
                     to_image.step(weights, error)
                 for _ in range(class_steps):
                     images = confine(model, _draw(weights, x[rows]), x[rows])
-                    logits = model(fast_layout(images))
+                    logits = logits_of_leaf(model, fast_layout(images))
                     state.see(rows, images.detach(), logits.detach(), x[rows], target)
                     state.forwards[rows] += 1
                     state.backwards[rows] += 1

@@ -13,7 +13,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, default_streams, fast_layout, finish, frozen, predict
+from core.attacks.engine import (
+    AttackResult,
+    Streams,
+    check,
+    default_streams,
+    fast_layout,
+    finish,
+    frozen,
+    logits_of_leaf,
+    predict,
+)
 from core.attacks.generator import Adam
 from core.attacks.losses import Goal
 from core.attacks.masks import unmasked
@@ -90,7 +100,7 @@ def universal_pattern(
                 many = rows.repeat_interleave(scenes)
                 draw = torch.arange(scenes, device=x.device).repeat(len(rows)) + epoch * scenes
                 seen = scene.seen(pattern.expand(len(many), -1, -1, -1), mask, x[many], streams.take(many).fork(draw))
-                logits = net(fast_layout(seen))
+                logits = logits_of_leaf(net, fast_layout(seen))
                 loss = F.softplus(goal.take(many).loss(logits, "ce")).mean()
                 adam.lr = rates[epoch * steps + step]
                 adam.step([pattern], loss)

@@ -27,6 +27,7 @@ from core.attacks.engine import (
     finish,
     frozen,
     input_gradient,
+    logits_of_leaf,
     predict,
 )
 from core.attacks.geometry import per_image
@@ -226,9 +227,11 @@ class _Walk:
         seen = scene.seen(
             leaf.repeat_interleave(scenes, 0), self.mask, self.x[many], self.streams.take(many).fork(draw)
         )
-        logits = self.net(fast_layout(seen))
+        logits = logits_of_leaf(self.net, fast_layout(seen))
         goal = self.goal.take(many)
-        value = F.softplus(goal.loss(logits, "ce")).sum() / scenes + self.smooth * self._roughness(leaf).sum()
+        value = F.softplus(goal.loss(logits, "ce")).sum() / scenes
+        if self.smooth:
+            value = value + self.smooth * self._roughness(leaf).sum()
         gradient = input_gradient(value, leaf)
         largest = gradient.abs().flatten(1).amax(1).clamp(min=torch.finfo(leaf.dtype).tiny)
         gradient = gradient / per_image(largest, gradient)

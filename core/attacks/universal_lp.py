@@ -21,7 +21,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from core.attacks.engine import Streams, check, confine, frozen, leaf_of
+from core.attacks.engine import Streams, check, confine, frozen, leaf_of, logits_of_leaf
 from core.attacks.geometry import water_level
 from core.attacks.jacobian import class_gradients
 from core.attacks.losses import Goal
@@ -371,7 +371,7 @@ class _Search:
             goal = self.goal.take(part)
             delta = self.image(s)
             leaf = leaf_of(shifted(self.model, self.x[part], delta, clip=self.clips))
-            logits = self.model(leaf)
+            logits = logits_of_leaf(self.model, leaf)
             slopes = class_gradients(logits, leaf)
             if self.limits == "clip":  # what is cut off already moves nothing
                 moved = self.x[part] + delta
