@@ -111,7 +111,8 @@ def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, c
     if result is None:
         if asked and each:
             jobs.start(spec)
-        if jobs.panel(PAGE, spec) is None:
+        job = jobs.panel(PAGE, spec)
+        if job is None or job.state == "done":  # done, and its result is gone from the store
             count = len(spec.indices or ()) * len(names)
             st.info(f"{count} generators, not trained yet: “Show the matrix” trains them.", icon=":material/draw:")
         return

@@ -80,6 +80,13 @@ def test_job_states(lab: Lab, model: store.Artifact, state: str) -> None:
         assert "Out of memory." in text(app)
 
 
+def test_a_result_that_is_gone_can_be_made_again(lab: Lab, model: store.Artifact) -> None:
+    """The job is done but its artifact is no longer there: the page says what it says before anything ran."""
+    lab.job(spec_of(model), "done")
+    app = lab.open(PAGE, generator_attack_confidence="50%")
+    assert any("not trained yet with these settings" in info.value for info in app.info)
+
+
 def test_finished_attack(lab: Lab, model: store.Artifact) -> None:
     """Grid, verdict, metrics, pair, table and matrix of a real attack; changes can be shown instead."""
     spec = spec_of(model, rounds=30)
