@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, check_budget, finish, frozen, gradient_step, predict
 from core.attacks.geometry import distances, linf_bounds, shortest_prefix
 from core.attacks.losses import Goal
+from core.attacks.pruning import put_back
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts
 from core.attacks.sparse import jacobian_sparse
 from core.progress import Progress
@@ -187,7 +188,7 @@ def _prefixes(
         # `fails` features are too few, `enough` fool, or are all that there are
         fails = torch.zeros_like(useful)
         enough = torch.minimum(useful, before.nan_to_num(0, gain.shape[1], 0).long())
-        point = _ends(image, end, order, enough)
+        point = put_back(image, end, order, enough)
         trial = (before.isinf() & (useful > 0)).nonzero()[:, 0]
         if budget is None or spent < budget:
             best.look(rows[trial], point[trial])
@@ -196,7 +197,7 @@ def _prefixes(
         while bool((open_ & (enough - fails > 1)).any()) and (budget is None or spent < budget):
             live = (open_ & (enough - fails > 1)).nonzero()[:, 0]
             middle = (fails[live] + enough[live]) // 2
-            fooled = best.look(rows[live], _ends(image[live], end[live], order[live], middle))
+            fooled = best.look(rows[live], put_back(image[live], end[live], order[live], middle))
             fails[live] = torch.where(fooled, fails[live], middle)
             enough[live] = torch.where(fooled, middle, enough[live])
             spent += 1
@@ -205,13 +206,6 @@ def _prefixes(
         going = (better | (~found & (useful > 0))) & (best.size[rows] != 1)
         point = torch.where(found[:, None, None, None], best.x_adv[rows], point)[going]
         rows = rows[going]
-
-
-def _ends(image: Tensor, end: Tensor, order: Tensor, count: Tensor) -> Tensor:
-    """The images with the first `count` features of the order at their ends."""
-    rank = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    moved = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, rank < count[:, None])
-    return torch.where(moved.view_as(image), end, image)
 
 
 def _verify(

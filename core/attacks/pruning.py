@@ -48,12 +48,12 @@ def prune(best: Smallest, rows: Tensor, calls: int) -> None:
     while spent < calls and bool((high - low > 1).any()):
         middle = (low + high) // 2
         live = (high - low > 1).nonzero()[:, 0]
-        trial = _put_back(point[live], image[live], order[live], middle[live])
+        trial = put_back(point[live], image[live], order[live], middle[live])
         fooled = best.look(rows[live], trial)
         low[live] = torch.where(fooled, middle[live], low[live])
         high[live] = torch.where(fooled, high[live], middle[live])
         spent += 1
-    point = _put_back(point, image, order, low)
+    point = put_back(point, image, order, low)
 
     place = low.clone()
     while spent < calls and bool((place < count).any()):
@@ -81,13 +81,13 @@ def _fewer(best: Smallest, rows: Tensor, calls: int) -> int:
     while spent < calls and bool((high - low > 1).any()):
         live = (high - low > 1).nonzero()[:, 0]
         middle = (low[live] + high[live]) // 2
-        fooled = best.look(rows[live], _put_back(end[live], image[live], order[live], order.shape[1] - middle))
+        fooled = best.look(rows[live], put_back(end[live], image[live], order[live], order.shape[1] - middle))
         low[live], high[live] = torch.where(fooled, low[live], middle), torch.where(fooled, middle, high[live])
         spent += 1
     return spent
 
 
-def _put_back(point: Tensor, image: Tensor, order: Tensor, count: Tensor) -> Tensor:
+def put_back(point: Tensor, image: Tensor, order: Tensor, count: Tensor) -> Tensor:
     """The first `count` features of the order as they are in the image, the others as in `point`."""
     rank = torch.arange(order.shape[1], device=order.device).expand_as(order)
     back = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, rank < count[:, None])

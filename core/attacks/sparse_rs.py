@@ -21,7 +21,6 @@ from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
-    check_budget,
     confine,
     default_streams,
     finish,
@@ -31,7 +30,7 @@ from core.attacks.engine import (
 from core.attacks.geometry import per_image
 from core.attacks.losses import Goal, Loss
 from core.attacks.pgd import PGD_BATCH
-from core.attacks.smallest import check_counts
+from core.attacks.smallest import check_counts, steps_within
 from core.progress import Progress
 
 COUNTS = ("pixels", "features")
@@ -82,7 +81,6 @@ def sparse_rs(
         ValueError: bad input, naming the argument.
     """
     check_counts(queries=queries, batch=batch)
-    check_budget(budget, 3)
     if count not in COUNTS:
         raise ValueError(f"count: expected one of {', '.join(COUNTS)}, got {count!r}")
     if not 0 < alpha <= 1:
@@ -91,7 +89,7 @@ def sparse_rs(
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
     loss: Loss = "ce" if goal.targeted else "margin"
-    queries = queries if budget is None else min(queries, budget - 2)
+    queries = steps_within(budget, queries, 1, 2)
     shares = torch.tensor([alpha / divisor(query / queries) for query in range(queries)], device=x.device)
 
     with frozen(model), torch.no_grad():

@@ -19,7 +19,6 @@ from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
-    check_budget,
     confine,
     default_streams,
     finish,
@@ -29,6 +28,7 @@ from core.attacks.engine import (
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import Goal
 from core.attacks.pgd import PGD_BATCH
+from core.attacks.smallest import steps_within
 from core.attacks.steps import eps_limit
 from core.progress import Progress
 
@@ -85,9 +85,7 @@ def square(
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     if not 0 < area <= 1:
         raise ValueError(f"area: expected a share above 0 and at most 1, got {area}")
-    check_budget(budget, 3)
-    if budget is not None:
-        queries = min(queries, budget - 2)  # the look at the image itself, the verification
+    queries = steps_within(budget, queries, 1, 2)
     radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
