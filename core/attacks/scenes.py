@@ -46,11 +46,6 @@ class Scene:
                 raise ValueError(f"{name}: expected {span}, got {value}")
 
     @property
-    def still(self) -> bool:
-        """Whether nothing varies."""
-        return not (self.moves or self.brightness or self.noise)
-
-    @property
     def moves(self) -> bool:
         """Whether the object moves at all."""
         return bool(self.shift or self.angle or self.scale)

@@ -144,7 +144,7 @@ def simba(
 
 def _order(streams: Streams, turn: Tensor, directions: int) -> Tensor:
     """A random order (n, directions) of the basis for this turn."""
-    return streams.fork(turn).uniform(0, 1, (directions,), torch.float64).argsort(dim=1)
+    return streams.fork(turn).uniform(0, 1, (directions,), torch.float64).argsort(dim=1, stable=True)
 
 
 def _waves(side: int, share: float | None, like: Tensor) -> Tensor:

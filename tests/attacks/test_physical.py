@@ -32,7 +32,6 @@ def drawn(count: int) -> Streams:
 def test_still_scene_shows_the_pattern_on_its_mask_to_the_last_bit(few: Batch, patch: Tensor) -> None:
     """Nothing varies, nothing changes."""
     x, pattern = few[0], few[0].flip(0)
-    assert Scene().still
     assert torch.equal(Scene().seen(pattern, patch[None], x, drawn(40)), torch.where(patch, pattern, x))
 
 
