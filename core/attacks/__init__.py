@@ -44,7 +44,8 @@
     universal_lp   the smallest one for a set of images, by linear programming; why there is none
 
 Every attack is a function `attack(model, x, y, *, ..., y_target=None, on_progress=None) -> AttackResult`; `run_method`
-calls the one that a spec describes. Those for many images at once return a `Universal`.
+calls the one that a spec describes. Those for many images at once are called in their own
+modules and return a `Universal` (universal, universal_lp) or a `Pattern` (pattern).
 """
 
 from __future__ import annotations

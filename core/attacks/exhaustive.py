@@ -61,7 +61,8 @@ def exhaustive(
         on_progress: called with thousandths of images done, all, share of `success`.
 
     Returns:
-        The image with fewest features changed; of single changes the smallest, of pairs the one with the lowest
+        The image with fewest features changed; of single changes the smallest that flips clearly (beyond rounding; if
+        none does, the smallest that flips), of pairs the one with the lowest
         margin. Images fooled before, and those that nothing tried flips, come back unchanged. Each image tried counts
         as a forward pass. `trace`: `feature` (N, 2) int64 changed, counted through (C, H, W), -1 for none; `value`
         (N, 2) what they became; `clean_margin` (N,); `singles`, `pairs` (N,) int64 images tried, `single_flips`,

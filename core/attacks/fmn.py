@@ -63,7 +63,7 @@ def fmn(
         steps: gradient steps, at least 1.
         step_size: the first step's l2 length (linf: as a share of the ball); falls by a cosine to a hundredth.
         gamma: the ball's first relative change a step, in (0, 1); falls by a cosine to a fiftieth.
-        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
+        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin`, the paper's, or `dlr`.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.

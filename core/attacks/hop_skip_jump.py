@@ -71,8 +71,8 @@ def hop_skip_jump(
         on_progress: called each round with images done, all, share of `success`.
 
     Returns:
-        The nearest fooling image met; images fooled before, and those for which no start was found, come back
-        unchanged. `backwards` is 0.
+        The nearest fooling image met, the probes around it left out; images fooled before, and those for which no start
+        was found, come back unchanged. `backwards` is 0.
 
     Raises:
         ValueError: bad input, naming the argument.

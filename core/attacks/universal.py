@@ -153,7 +153,7 @@ def universal_gradient(
 
     Returns:
         `trace`: `validation` (epochs,) fooling rate on the validation part; `validates` (N,) bool, which images these
-        are; `best`, the epoch kept, from 1; 0: none is better than no perturbation.
+        are; `best`, the epoch kept, from 1; 0: none fools any image.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -258,12 +258,14 @@ def uap(
 
     Returns:
         `trace`: `fooled` (epochs run,), the share of these images fooled after each; `best`, the epoch kept, from 1; 0:
-        none is better than no perturbation.
+        none fools any image.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
     limit = _checked(model, x, y, eps, norm, y_target, epochs=epochs, steps=steps, together=together, batch=batch)
+    if norm == "l1":
+        raise ValueError(f"norm: expected linf or l2, got {norm!r}")
     if not 0 < rate <= 1:
         raise ValueError(f"rate: expected a number above 0, at most 1, got {rate}")
     if budget is not None:

@@ -209,6 +209,8 @@ def test_refusals_name_the_argument(net: nn.Module, parts: tuple[Tensor, ...], m
     for bad, match in (({"validation": 0.95}, "validation"), ({"momentum": 1.0}, "momentum"), ({"kappa": -1}, "kappa")):
         with pytest.raises(ValueError, match=match):
             _gradient(net, x, y, **bad)
+    with pytest.raises(ValueError, match="norm: expected linf or l2, got 'l1'"):
+        _uap(net, x, y, norm="l1")
     with pytest.raises(ValueError, match="rate: expected"):
         _uap(net, x, y, rate=0.0)
     with pytest.raises(ValueError, match="delta: expected shape"):
