@@ -36,7 +36,7 @@ class RecipeBase(Spec):
     def label(self) -> str:
         """The recipe in a list of models, such as `PGD 0.3`."""
         eps = getattr(self, "eps", None)
-        return self.title if eps is None else f"{self.title} {eps:g}"
+        return self.title if eps is None else f"{self.title} {eps:.3g}"
 
 
 class StandardRecipe(RecipeBase):
