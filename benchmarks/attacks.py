@@ -159,7 +159,7 @@ def smallest(name: str, norm: str, passes: int, model: Counting, x: Tensor, y: T
 
 def sparse(name: str, model: Counting, x: Tensor, y: Tensor) -> list[Line]:
     """σ-zero with pruning beside every peer in l0, all with the passes that σ-zero's defaults take."""
-    steps, calls = 500, 200
+    steps, calls = 450, 300
     entries = {
         "ours": ours(attacks.sigma_zero, steps=steps, prune_calls=calls),
         **peers.smallest_peers("l0", 2 * steps + calls),

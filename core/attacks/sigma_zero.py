@@ -2,7 +2,7 @@
 
 Source: Cinà, Villani, Pintor, Schönherr, Biggio, Pelillo 2024, arXiv 2402.01879, algorithm 1. Departures: the smooth
 count's gradient is in closed form, so that one backward pass serves; the loss is the log-odds, which was measured
-better than the margin; pruning at the end, by real forward passes.
+better than the margin; pruning and swaps at the end, by real forward passes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
 from core.attacks.pruning import prune
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within
+from core.attacks.swaps import swap
 from core.progress import Progress
 
 BETA1, BETA2 = 0.9, 0.999
@@ -52,7 +53,8 @@ def sigma_zero(
         lr: Adam's first learning rate; falls by a cosine to a tenth.
         sigma: how sharply the smooth count tells 0 from not 0.
         threshold: the first one, in (0, 1).
-        prune_calls: the most passes an image that pruning may spend; below 4 it is left out.
+        prune_calls: the most passes an image that pruning may spend, and then exchanging two changes for one (see
+            `swaps`, which needs about 70); below 4 both are left out.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
@@ -104,5 +106,7 @@ def sigma_zero(
             best.look(rows, (image + delta).clamp(0, 1))
             found = rows[best.size[rows] < torch.inf]
             unpruned[found] = best.size[found].long()
+            before = best.forwards[found] + best.backwards[found]
             prune(best, found, prune_calls)
+            swap(best, found, prune_calls + before - best.forwards[found] - best.backwards[found])
         return best.result({"unpruned": unpruned})
