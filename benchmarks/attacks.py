@@ -35,7 +35,7 @@ from core import attacks, jobs
 from core.attacks.geometry import distances
 from core.attacks.universal import uap, universal_gradient
 from core.data import first_of_test, to_float
-from core.models import load_model
+from core.models import SavedModel, load_model
 from core.specs import TrainSpec
 from core.store import default_root
 
@@ -276,10 +276,10 @@ def _passes(result: Run) -> str:
     return f"{result.forwards:.0f} + {result.backwards:.0f}"
 
 
-def victim(spec: TrainSpec) -> nn.Module:
+def victim(spec: TrainSpec) -> SavedModel:
     """The model of a spec, trained or found."""
-    artifact = jobs.run(spec)
-    return load_model(artifact.id, default_root()).model.eval()  # type: ignore[union-attr]
+    jobs.run(spec)
+    return load_model(spec.artifact_name(), default_root())
 
 
 def show(lines: Iterable[Line]) -> None:
@@ -310,11 +310,11 @@ def main() -> None:
     for name, spec in (("standard", STANDARD), ("robust", ROBUST)):
         if name not in options.models or options.sections == ["memory"]:
             continue
-        plain = victim(spec)
+        saved = victim(spec)
+        plain = saved.model.eval()
         model = Counting(plain).eval()
         for parameter in model.parameters():
             parameter.requires_grad_(False)  # for everybody: peers that do not would pay for gradients of the weights
-        saved = load_model(jobs.run(spec).id, default_root())  # type: ignore[union-attr]
         batch = first_of_test(saved.data(), 3 * options.images)
         x, y = to_float(batch.x), batch.y
         good = ~fooled(plain, x, y)

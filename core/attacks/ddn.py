@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import Goal
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, cosine, steps_within, unit
+from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, cosine, linear_distance, steps_within, unit
 from core.progress import Progress
 
 
@@ -64,10 +64,8 @@ def ddn(
             delta, radius = torch.zeros_like(image), torch.ones_like(image[:, 0, 0, 0])
             for k in range(steps):
                 fooled, gradient, value = best.step(rows, (image + delta).clamp(0, 1), "ce")
-                if k == 0:  # how far a linear model would be
-                    slope = norm_of(gradient, "l2")
-                    radius = torch.where(slope > 0, value.abs() / slope.clamp(min=tiny), 1.0)
-                    radius = radius.nan_to_num(1.0).clamp(1e-3, image[0].numel() ** 0.5)
+                if k == 0:
+                    radius = linear_distance(value, gradient)
                 radius = radius * torch.where(fooled, 1 - gammas[k], 1 + gammas[k])
                 delta = delta - lengths[k] * unit(gradient)
                 size = norm_of(delta, "l2")

@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen, gradient_step, predict
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
-from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within, unit
+from core.attacks.smallest import (
+    SMALLEST_BATCH,
+    Smallest,
+    check_counts,
+    check_positive,
+    cosine,
+    linear_distance,
+    steps_within,
+    unit,
+)
 from core.progress import Progress
 
 LAST_STEP = 0.01
@@ -89,7 +98,7 @@ def generator_strong(
             point, fooled = image, torch.zeros_like(rows, dtype=torch.bool)
             logits, gradient = gradient_step(model, image, part, loss)
             best.forwards[rows] += 1
-            scale = _first_order(part.loss(logits, loss), gradient)
+            scale = linear_distance(part.loss(logits, loss), gradient)
             for k in range(rounds):
                 best.backwards[rows] += 1
                 point = _move(point, image, gradient, fooled, scale * lengths[k])
@@ -108,13 +117,6 @@ def generator_strong(
         if on_progress and not len(chunks):
             _tell(on_progress, total, total, best, l2[0], counted)
         return best.result({"l2": l2, "confidence": confidence})
-
-
-def _first_order(value: Tensor, gradient: Tensor) -> Tensor:
-    """How far (N,) a linear model with this loss and gradient would be from fooled; 1 where it has no slope."""
-    slope = norm_of(gradient, "l2")
-    distance = torch.where(slope > 0, value.abs() / slope.clamp(min=torch.finfo(slope.dtype).tiny), 1.0)
-    return distance.nan_to_num(1.0).clamp(1e-3, gradient[0].numel() ** 0.5)
 
 
 def _move(point: Tensor, image: Tensor, gradient: Tensor, fooled: Tensor, length: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine import AttackResult, Streams
-from core.attacks.pgd import PGD_BATCH, Walk, WalkNorm, check_step, walk
+from core.attacks.pgd import PGD_BATCH, Walk, WalkNorm, walk
+from core.attacks.smallest import check_positive
 from core.progress import Progress
 
 
@@ -114,5 +115,5 @@ def _constant(steps: int, length: float) -> Callable[[int], list[float]]:
     """Steps of one length; where a budget leaves fewer than `steps`, longer ones that lead as far, up to eps each."""
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, got {steps}")
-    check_step("relative_step", length)
+    check_positive(relative_step=length)
     return lambda count: [max(length, min(1.0, length * steps / count))] * count

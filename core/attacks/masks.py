@@ -77,8 +77,7 @@ def checked_mask(mask: Tensor) -> Bool[Tensor, "c h w"]:
 
 
 def unmasked(model: nn.Module, x: Float[Tensor, "n c h w"]) -> tuple[nn.Module, Bool[Tensor, "m h w"]]:
-    """The model behind all its masks, and where they all let `x` change; everywhere, if there is none."""
-    mask = torch.ones(1, *x.shape[2:], dtype=torch.bool, device=x.device)
-    while isinstance(model, Masked):
-        mask, model = mask & model.mask, model.model
-    return model, mask
+    """The model behind its mask (a mask in a mask is one), and where it lets `x` change; everywhere without one."""
+    if isinstance(model, Masked):
+        return model.model, model.mask
+    return model, torch.ones(1, *x.shape[2:], dtype=torch.bool, device=x.device)

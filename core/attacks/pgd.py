@@ -12,7 +12,6 @@ gradients: its projection is the best image of ball and box for the linearised m
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from core.attacks.engine import (
 )
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import LOSSES, Goal, Loss
+from core.attacks.smallest import check_positive, cosine
 from core.attacks.steps import eps_limit, fewest, nearest, random_point, step_against, within_budget
 from core.progress import Progress
 
@@ -121,7 +121,7 @@ def pgd(
     """
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, got {steps}")
-    check_step("relative_step", relative_step)
+    check_positive(relative_step=relative_step)
     return walk(
         model,
         x,
@@ -246,16 +246,9 @@ def walk(
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)
 
 
-def check_step(name: str, value: float) -> None:
-    """Refuse a step length that is not a positive number."""
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected a positive number, got {value}")
-
-
 def _cosine(steps: int, first: float) -> list[float]:
     """Each step as a share of eps: a cosine from `first` down to a tenth of it."""
-    turns = [math.cos(math.pi * k / max(1, steps - 1)) for k in range(steps)]
-    return [first * (LAST_STEP + (1 - LAST_STEP) * (1 + turn) / 2) for turn in turns]
+    return [first * share for share in cosine(1.0, LAST_STEP, steps)]
 
 
 def _first_point(how: Walk, streams: Streams, x: Tensor, eps: Tensor, norm: str, begins: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, Streams, check, confine, default_streams, finish, frozen, predict
 from core.attacks.geometry import into_ball, per_image
 from core.attacks.losses import Goal
-from core.attacks.pgd import PGD_BATCH, check_step
-from core.attacks.smallest import check_counts, steps_within
+from core.attacks.pgd import PGD_BATCH
+from core.attacks.smallest import check_counts, check_positive, steps_within
 from core.attacks.steps import eps_limit, nearest
 from core.progress import Progress
 
@@ -80,7 +80,7 @@ def simba(
     if not 0 < frequencies <= 1:
         raise ValueError(f"frequencies: expected a share above 0 and at most 1, got {frequencies}")
     share = USUAL_STEP[norm, basis] if relative_step is None else relative_step
-    check_step("relative_step", share)
+    check_positive(relative_step=share)
     size = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     queries = steps_within(budget, queries, 1, 2)
     streams = default_streams(streams, x)

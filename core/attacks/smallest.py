@@ -198,6 +198,13 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name}: expected at least 1, got {count}")
 
 
+def linear_distance(value: Tensor, gradient: Tensor) -> Tensor:
+    """How far (N,) in l2 a linear model with this loss and gradient would be from fooled; 1 where it has no slope."""
+    slope = norm_of(gradient, "l2")
+    distance = torch.where(slope > 0, value.abs() / slope.clamp(min=torch.finfo(slope.dtype).tiny), 1.0)
+    return distance.nan_to_num(1.0).clamp(1e-3, gradient[0].numel() ** 0.5)
+
+
 def check_positive(**values: float) -> None:
     """Raises ValueError for a value that is not positive and finite, by its name."""
     for name, value in values.items():

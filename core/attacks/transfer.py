@@ -31,8 +31,8 @@ from core.attacks.engine import (
 )
 from core.attacks.geometry import into_ball, per_image
 from core.attacks.losses import Goal
-from core.attacks.pgd import PGD_BATCH, check_step
-from core.attacks.smallest import check_counts, steps_within
+from core.attacks.pgd import PGD_BATCH
+from core.attacks.smallest import check_counts, check_positive, steps_within
 from core.attacks.steps import eps_limit, nearest, step_against
 from core.progress import Progress
 
@@ -92,7 +92,7 @@ def transfer(
     """
     check_counts(steps=steps, batch=batch)
     _check_settings(norm, momentum, diversity, smallest, kernel)
-    check_step("relative_step", relative_step)
+    check_positive(relative_step=relative_step)
     size = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     _check_surrogate(model, surrogate, x)
     steps = steps_within(budget, steps, 2, 4)

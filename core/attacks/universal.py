@@ -28,8 +28,7 @@ from core.attacks.engine import (
 )
 from core.attacks.geometry import into_ball, project_l1, project_l2, project_linf
 from core.attacks.losses import Goal
-from core.attacks.pgd import check_step
-from core.attacks.smallest import check_counts
+from core.attacks.smallest import check_counts, check_positive, cosine
 from core.attacks.steps import BALLS, Ball, eps_limit, step_against
 from core.progress import Progress
 
@@ -159,7 +158,7 @@ def universal_gradient(
         ValueError: bad input, naming the argument.
     """
     limit = _checked(model, x, y, eps, norm, y_target, epochs=epochs, minibatch=minibatch, batch=batch)
-    check_step("relative_step", relative_step)
+    check_positive(relative_step=relative_step)
     for name, value, top in (("momentum", momentum, 1), ("validation", validation, 0.9), ("kappa", kappa, math.inf)):
         if not 0 <= value <= top or value == 1 or value == math.inf:
             raise ValueError(f"{name}: expected a number from 0 to {top:g}, got {value}")
@@ -176,6 +175,7 @@ def universal_gradient(
     if limit == 0:
         epochs = 0
     total = epochs * math.ceil(len(fit) / minibatch)
+    lengths = cosine(1.0, LAST_STEP, total)
     forwards, backwards = torch.zeros_like(y), torch.zeros_like(y)
     delta = torch.zeros_like(x[:1])
     velocity, best, best_rate, kept, step = torch.zeros_like(delta), delta, 0.0, 0, 0
@@ -191,7 +191,7 @@ def universal_gradient(
                 slope = slope.sum(0, keepdim=True)
                 size = slope.abs().sum()
                 velocity = momentum * velocity + slope / size.clamp(min=torch.finfo(x.dtype).tiny)
-                length = delta.new_tensor([limit * relative_step * _cosine(step, total)])
+                length = delta.new_tensor([limit * relative_step * lengths[step]])
                 delta = _project(step_against(delta, velocity, length, "linf" if norm == "linf" else "l2"), limit, norm)
                 forwards[rows] += 1
                 backwards[rows] += 1
@@ -370,11 +370,6 @@ def _project(delta: Tensor, eps: float, norm: str) -> Tensor:
     size = delta.new_tensor([eps])
     near = project(delta, size)
     return near if norm == "linf" else into_ball(near, torch.zeros_like(near), size, norm)
-
-
-def _cosine(step: int, steps: int) -> float:
-    """The length of a step as a share of the first: a cosine from 1 to `LAST_STEP`."""
-    return LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / max(1, steps - 1))) / 2
 
 
 def _rate(model: nn.Module, x: Tensor, goal: Goal, delta: Tensor, batch: int) -> float:

@@ -6,6 +6,8 @@ sources.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +32,10 @@ class BatchLoss:
     """Whether networks made so are measured by what bounds prove of them."""
     largest_gradient: float | None = None
     """Gradients of the weights are cut to this l2 length."""
+
+    def __init__(self, spec: Any) -> None:
+        """`spec` is of the class that `MADE_BY` pairs with this one."""
+        self.spec = spec
 
     def begin_epoch(self, model: nn.Module, train: Split) -> None:
         """Called before an epoch's first batch."""
@@ -144,8 +150,7 @@ class Fgsm(BatchLoss):
 class Pgd(BatchLoss):
     """Loss of images moved by several steps from a random point of the ball."""
 
-    def __init__(self, spec: specs.PgdRecipe) -> None:
-        self.spec = spec
+    spec: specs.PgdRecipe
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
@@ -159,8 +164,7 @@ class Pgd(BatchLoss):
 class Trades(BatchLoss):
     """Clean cross-entropy plus beta times the divergence between the answers to an image and to the moved image."""
 
-    def __init__(self, spec: specs.TradesRecipe) -> None:
-        self.spec = spec
+    spec: specs.TradesRecipe
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
@@ -229,8 +233,7 @@ class Ibp(BatchLoss):
     certifies = True
     largest_gradient = 10.0
 
-    def __init__(self, spec: specs.IbpRecipe) -> None:
-        self.spec = spec
+    spec: specs.IbpRecipe
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
@@ -249,6 +252,7 @@ class Ibp(BatchLoss):
 
 
 MADE_BY: dict[type[specs.RecipeBase], type[BatchLoss]] = {
+    specs.StandardRecipe: BatchLoss,
     specs.FgsmMixRecipe: FgsmMix,
     specs.FgsmRecipe: Fgsm,
     specs.PgdRecipe: Pgd,
@@ -260,7 +264,7 @@ MADE_BY: dict[type[specs.RecipeBase], type[BatchLoss]] = {
 
 def batch_loss(recipe: specs.RecipeBase) -> BatchLoss:
     """The loss that a recipe asks for."""
-    return BatchLoss() if isinstance(recipe, specs.StandardRecipe) else MADE_BY[type(recipe)](recipe)  # type: ignore[call-arg]
+    return MADE_BY[type(recipe)](recipe)
 
 
 def ramp(eps: float, warmup: float, progress: float) -> float:

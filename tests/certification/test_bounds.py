@@ -59,7 +59,7 @@ def test_margins_of_a_linear_model_are_exact() -> None:
     model, x = prepared("linear")
     y = model(x).argmax(1)
     bound = margin_bounds(model, x, y, 0.1)
-    weight = model[-1].weight / 1  # type: ignore[index]
+    weight = model[-1].weight  # type: ignore[index]
     low, high = ball(x, 0.1)
     for k in range(5):
         slope = (weight[y] - weight[k]).view_as(x)
