@@ -1,7 +1,7 @@
 """Architectures, from pixels in [0, 1] to logits; whatever normalisation a model needs is its first layer.
 
 layers      normalisation, full convolution, scalar score
-plain       linear, dense, CNN 10-20-50, LeNet, strided CNN
+plain       linear, dense, CNN 10-20-50, LeNet, strided CNNs
 residual    small residual network, PreActResNet-18
 table       the layer table
 """
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from core.networks.layers import Centre, FullConv2d, ScalarScore, Shape
-from core.networks.plain import cnn, lenet, linear, mlp, strided
+from core.networks.plain import cnn, lenet, linear, mlp, strided, strided_wide
 from core.networks.residual import preactresnet18, resnet_small
 from core.networks.table import Layer, device_of, layer_table, parameter_count
 from core.specs import NETWORKS
@@ -24,6 +24,7 @@ BUILDERS = {
     "cnn": cnn,
     "lenet": lenet,
     "strided": strided,
+    "strided_wide": strided_wide,
     "resnet_small": resnet_small,
     "preactresnet18": preactresnet18,
 }

@@ -16,10 +16,11 @@ NETWORKS: dict[str, str] = {
     "cnn": "CNN 10-20-50 with dropout",
     "lenet": "LeNet 20-50-500",
     "strided": "Strided CNN 16-32-100",
+    "strided_wide": "Strided CNN 32-64-512",
     "resnet_small": "Small residual network",
     "preactresnet18": "PreActResNet-18 (for a GPU)",
 }
-NetworkName = Literal["linear", "mlp", "cnn", "lenet", "strided", "resnet_small", "preactresnet18"]
+NetworkName = Literal["linear", "mlp", "cnn", "lenet", "strided", "strided_wide", "resnet_small", "preactresnet18"]
 
 
 class TrainSpec(Spec):
