@@ -6,6 +6,8 @@ The parts, from the bottom up (a test checks that a part imports only from those
     progress       how a long run tells where it is, and how it is told to stop
     files          writing and locking files so that nothing is ever half there
     data_folder    where image data lies, and what to say when it does not
+    cards          what an artifact's folder holds, and whether it is what its card says
+    shipped        the reference models that ship with the project, as a second root of the store
     store          artifacts on disk, under keys made from their specs
     enumeration    what an enumeration of changes has proven, in words
     events         what a job has told so far

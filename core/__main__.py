@@ -259,8 +259,7 @@ def _artifacts(spec: Task) -> list[store.Artifact]:
 
 
 def _train(spec: TrainSpec, as_json: bool) -> None:
-    folder = store.locate(spec, store.default_root())
-    cached = (folder / store.CARD).is_file()
+    cached = spec.artifact_name() in [model.id for model in store.models(store.default_root())]
     (artifact,) = _artifacts(spec)
     metrics = artifact.card["metrics"]
     _show(

@@ -21,15 +21,21 @@ Note = Callable[[str], None]
 
 
 def run(
-    task: Task, root: Path | None = None, *, device: str | None = None, on_progress: Progress | None = None
+    task: Task,
+    root: Path | None = None,
+    *,
+    device: str | None = None,
+    own: bool = False,
+    on_progress: Progress | None = None,
 ) -> Artifact | list[Artifact]:
     """Find what `task` asks for in the store, or make it here; a comparison gives the list of its sweeps.
 
     Among several askers, in any process, one makes it and the others wait. A damaged artifact is set aside, said in the
-    log, and made again. device: "cpu" or "cuda"; None takes CUDA when there is one. Whatever the runner or
-    `on_progress` raises passes through, and the store is as it was.
+    log, and made again. device: "cpu" or "cuda"; None takes CUDA when there is one. own: models that ship with the
+    project do not count as found. Whatever the runner or `on_progress` raises passes through, and the store is as it
+    was.
     """
-    made = run_all(task, root, device=device, on_progress=on_progress)
+    made = run_all(task, root, device=device, own=own, on_progress=on_progress)
     return made if isinstance(task, CompareSpec) else made[0]
 
 
@@ -38,6 +44,7 @@ def run_all(
     root: Path | None = None,
     *,
     device: str | None = None,
+    own: bool = False,
     on_progress: Progress | None = None,
     note: Note = _logger.warning,
 ) -> list[Artifact]:
@@ -47,7 +54,7 @@ def run_all(
     report = on_progress or _silent
     cells = parts(task)
     return [
-        _make(cell, root, device, _part(report, place, cells) if len(cells) > 1 else report, note)
+        _make(cell, root, device, _part(report, place, cells) if len(cells) > 1 else report, note, own)
         for place, cell in enumerate(cells)
     ]
 
@@ -96,11 +103,11 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _make(task: Task, root: Path, device: str | None, report: Progress, note: Note) -> Artifact:
-    found = _find(task, root, note)
+def _make(task: Task, root: Path, device: str | None, report: Progress, note: Note, own: bool) -> Artifact:
+    found = _find(task, root, note, own)
     if found is None:
         with store.lock(task, root, on_wait=lambda: report(0, 1, phase="waiting for another process that makes it")):
-            found = _find(task, root, note)  # whoever held the lock may have made it
+            found = _find(task, root, note, own)  # whoever held the lock may have made it
             if found is None:
                 runner = runner_for(task)
                 outcome = runner(task, root, device=device or default_device(), on_progress=report)
@@ -111,9 +118,9 @@ def _make(task: Task, root: Path, device: str | None, report: Progress, note: No
     return found
 
 
-def _find(task: Task, root: Path, note: Note) -> Artifact | None:
+def _find(task: Task, root: Path, note: Note, own: bool = False) -> Artifact | None:
     try:
-        return store.find(task, root)
+        return store.find(task, root, own=own)
     except store.DamagedArtifact as damage:
         note(str(damage))
         return None

@@ -7,26 +7,21 @@
     root/.checkpoints/                                   where unfinished trainings go on (see core.training.checkpoint)
 
 A file is safetensors, Parquet or JSON; no pickle is read or written. An artifact appears whole, by one rename, or not
-at all. The card holds the SHA-256 of every file and of itself, and every read is checked against it. Nothing here
-imports torch.
+at all. Every read is checked against the card (see core.cards). The models that ship with the project (core.shipped)
+are found as if they lay here, behind the user's own; what is made of them is written here. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import platform
 import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,10 +29,9 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from core import __version__, files
+from core import cards, files, shipped
+from core.cards import CARD, Damage
 from core.specs import (
-    FORMAT,
-    TASKS,
     AttackSpec,
     CompareSpec,
     Method,
@@ -46,30 +40,20 @@ from core.specs import (
     Task,
     TrainSpec,
     UniversalSpec,
-    dump_task,
     load_task,
 )
 
-CARD = "card.json"
 SET_ASIDE = "set_aside"
 CHECKPOINTS = ".checkpoints"
-WRITTEN_BY_STORE = ("format", "task", "spec", "key", "created", "versions", "files", "sha256")
-"""Fields of a card that `write` fills in itself."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_NAME = re.compile(r"[a-z0-9_]{1,60}")
 _POLL = 0.1  # seconds between two looks at a lock that another process holds
 _held = threading.local()  # names of the artifacts whose lock this thread holds
-_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # other errors say nothing about the artifact
 _T = TypeVar("_T")
 
 
 class DamagedArtifact(RuntimeError):
     """An artifact that does not match its card: what was found, where it was set aside, how to make it again."""
-
-
-class _Damage(Exception):
-    """Internal: what is wrong with a folder, before it is decided what to do about it."""
 
 
 @dataclass
@@ -95,7 +79,7 @@ class Artifact:
 
     @property
     def root(self) -> Path:
-        """The store that it lies in."""
+        """The store that it lies in; for a model that ships, the folder of those."""
         return self.folder.parent if self.card["task"] == "train" else self.folder.parents[2]
 
     def spec(self) -> Task:
@@ -116,7 +100,7 @@ class Artifact:
 
         def read() -> bytes:
             # The card on disk, not the one in memory: the artifact may have been set aside and made again since.
-            return _checked_bytes(self.folder, filename, _read_card(self.folder)["files"].get(filename, ""))
+            return cards.checked_bytes(self.folder, filename, cards.read_card(self.folder)["files"].get(filename, ""))
 
         return parse(_or_set_aside(self.folder, self.root, read))
 
@@ -170,12 +154,19 @@ def _full_surrogate(method: Method, root: Path) -> Method:
 # ---------------------------------------------------------------- reading
 
 
-def find(spec: Task, root: Path) -> Artifact | None:
-    """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact."""
+def find(spec: Task, root: Path, *, own: bool = False) -> Artifact | None:
+    """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact.
+
+    own: leave out the models that ship with the project, and copies of them.
+    """
     folder = locate(spec, root)
     if not folder.exists():
-        return None
-    return _or_set_aside(folder, Path(root), lambda: _verified(folder))
+        ships = shipped.folder(spec.artifact_name()) if isinstance(spec, TrainSpec) and not own else None
+        if ships is None:
+            return None
+        folder = ships
+    found = _or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder)))
+    return None if own and shipped.is_copy(found.card) else found
 
 
 def open_model(model_id: str, root: Path) -> Artifact:
@@ -185,9 +176,10 @@ def open_model(model_id: str, root: Path) -> Artifact:
     """
     root = Path(root)
     _checked_id(model_id, "model")
-    folder = root / model_id
-    if (folder / CARD).is_file() and _may_be_model(folder):
-        return _or_set_aside(folder, root, lambda: Artifact(folder, _read_card(folder)))
+    own = root / model_id
+    folder = own if (own / CARD).is_file() else shipped.folder(model_id)
+    if folder is not None and cards.may_be_model(folder):
+        return _or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
     saved = models(root)
     matches = [model for model in saved if model.id.startswith(model_id)]
     if len(matches) == 1:
@@ -203,8 +195,13 @@ def unfinished(spec: Task, root: Path) -> Path:
 
 
 def models(root: Path) -> list[Artifact]:
-    """Every saved model whose card can be read, newest first. Reads cards only; skips whatever is no model."""
-    return _list(Path(root), "train")
+    """Every saved model whose card can be read, newest first, then those that ship with the project.
+
+    Reads cards only; skips whatever is no model.
+    """
+    own, where = _list(Path(root), "train"), shipped.root()
+    here = {model.id for model in own}
+    return own + [model for model in (_list(where, "train") if where else []) if model.id not in here]
 
 
 def results(model_id: str, root: Path) -> list[Artifact]:
@@ -223,74 +220,8 @@ def _is_understood(artifact: Artifact) -> bool:
 
 
 def _list(folder: Path, *tasks: str) -> list[Artifact]:
-    found = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(_Damage, OSError):
-                card = _read_card(Path(entry.path))
-                if card["task"] in tasks:
-                    found.append(Artifact(Path(entry.path), card))
+    found = [Artifact(*both) for both in cards.folders(folder, *tasks)]
     return sorted(found, key=lambda artifact: (artifact.card["created"], artifact.id), reverse=True)
-
-
-def _may_be_model(folder: Path) -> bool:
-    # A readable card of another format or task belongs to another version or place: not damaged, but no model of ours.
-    try:
-        card = files.read_json(folder / CARD)
-        return bool(card["format"] == FORMAT and card["task"] == "train")
-    except (ValueError, KeyError, TypeError):
-        return True
-
-
-def _verified(folder: Path) -> Artifact:
-    card = _read_card(folder)
-    for filename, expected in card["files"].items():
-        _checked_bytes(folder, filename, expected)
-    return Artifact(folder, card)
-
-
-def _checked_bytes(folder: Path, filename: str, expected: str) -> bytes:
-    try:
-        data = (folder / filename).read_bytes()
-    except _MISSING as error:
-        raise _Damage(f"{filename} is missing") from error
-    if _hash(data) != expected:
-        raise _Damage(f"{filename} ({len(data)} bytes) does not match the SHA-256 in its card")
-    return data
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    try:
-        card = files.read_json(folder / CARD)
-    except _MISSING as error:
-        raise _Damage(f"{CARD} is missing") from error
-    except ValueError as error:
-        raise _Damage(f"{CARD} is not JSON ({error})") from error
-    lacks = [name for name in WRITTEN_BY_STORE if not isinstance(card, dict) or name not in card]
-    if lacks:
-        raise _Damage(f"{CARD} lacks {', '.join(lacks)}")
-    if card["format"] != FORMAT or card["task"] not in list(TASKS):
-        raise _Damage(f"{CARD} is of format {card['format']!r}, task {card['task']!r}; this version reads {FORMAT}")
-    if card["sha256"] != _card_hash(card):
-        raise _Damage(f"{CARD} was changed after it was written")
-    # The raw JSON, not the spec it would load as: a later version may add fields with defaults, and that is no damage.
-    body = {"format": FORMAT, "spec": TASKS[card["task"]].__name__, **card["spec"]}
-    key = _json_hash(body)
-    if key != card["key"] or not folder.name.endswith(f"-{key[:10]}"):
-        raise _Damage(f"the spec in {CARD} is not the one that the folder is named after")
-    return card
-
-
-def _card_hash(card: dict[str, Any]) -> str:
-    return _json_hash({name: value for name, value in card.items() if name != "sha256"})
-
-
-def _json_hash(body: dict[str, Any]) -> str:
-    return _hash(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 # ---------------------------------------------------------------- damage
@@ -300,14 +231,16 @@ def _or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
     """`read()`; when it finds damage, look again alone (it may just have been made anew), then move the folder away."""
     try:
         return read()
-    except _Damage as damage:
+    except Damage as damage:
         found = str(damage)
+    if shipped.is_inside(folder):
+        raise DamagedArtifact(f"{folder.name}: {found}. It came with the project, and was left as it is.")
     again = "Ask for it again and it is made anew."
     try:
         with _hold(folder.name, root, timeout=1.0):
             try:
                 return read()
-            except _Damage as damage:
+            except Damage as damage:
                 found = str(damage)
             if not folder.exists():
                 raise DamagedArtifact(f"{folder.name} is no longer in the store. {again}")
@@ -411,47 +344,25 @@ def write(
     """
     root = Path(root)
     folder = locate(spec, root)
-    data = _encode(arrays or {}, tables or {})
-    body = files.strict(card, "card")
-    taken = [name for name in WRITTEN_BY_STORE if name in body]
-    if taken:
-        raise ValueError(f"card: expected the runner's own fields, got {', '.join(taken)}, which the store writes")
-    body |= dump_task(spec)
-    body |= {
-        "format": FORMAT,
-        "key": spec.key(),
-        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "versions": versions(),
-        "files": {filename: _hash(content) for filename, content in data.items()},
-    }
-    body["sha256"] = _card_hash(body)
-    data[CARD] = json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    body, data = cards.compose(spec, card, arrays or {}, tables or {})
     with lock(spec, root):
         with contextlib.suppress(DamagedArtifact):
-            there = find(spec, root)
+            there = find(spec, root, own=True)
             if there is not None:
                 return there
         if isinstance(spec, AttackSpec | SweepSpec | UniversalSpec | PatternSpec):
+            _adopt(spec.model, root)
             if not (root / spec.model / CARD).is_file():
                 raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
             folder.parent.mkdir(exist_ok=True)
+        elif folder.exists():  # a copy of the model that ships, and what was made of it
+            _set_aside(folder, root, "it was a copy of the model that ships with the project; here one was trained")
         files.write_folder(folder, data, root / ".tmp")
     return Artifact(folder, body)
 
 
-def _encode(arrays: dict[str, dict[str, np.ndarray]], tables: dict[str, pd.DataFrame]) -> dict[str, bytes]:
-    for name in [*arrays, *tables]:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"name: expected lower-case letters, digits and '_', got {name!r}")
-    encoded = {f"{name}.safetensors": files.encode_arrays(group) for name, group in arrays.items()}
-    return encoded | {f"{name}.parquet": files.encode_table(table) for name, table in tables.items()}
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of the program and of what its numbers depend on; found without importing any of it."""
-    found = {"adversarial_lab": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "numpy", "scikit-learn"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+def _adopt(model_id: str, root: Path) -> None:
+    try:
+        shipped.adopt(model_id, root)
+    except Damage as damage:
+        raise DamagedArtifact(f"{model_id}: {damage}. It came with the project, and was left as it is.") from None

@@ -204,8 +204,8 @@ def _work(task: Task, root: Path, report: Reporter) -> list[store.Artifact]:
 
 
 def relative(made: list[store.Artifact], root: Path) -> list[str]:
-    """The artifacts' folders, relative to the store, with forward slashes."""
-    return [artifact.folder.resolve().relative_to(root.resolve()).as_posix() for artifact in made]
+    """The artifacts' places relative to the store, with forward slashes, also of those that ship with the project."""
+    return [store.locate(artifact.spec(), root).relative_to(root).as_posix() for artifact in made]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from core import data_folder, jobs, specs, store
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With several workers, one thread each: more would fight over the cores."""
+    """No model that ships is seen by a test that does not ask; with several workers, one thread each."""
+    os.environ["ADVERSARIAL_LAB_REFERENCE"] = ""
     if os.environ.get("PYTEST_XDIST_WORKER"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in jobs' processes
 

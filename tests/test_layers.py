@@ -15,6 +15,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 LAYERS: list[set[str]] = [
     {"core"},  # the package itself: its version
     {"core.specs", "core.progress", "core.files"},
+    {"core.cards"},
+    {"core.shipped"},
     {"core.data_folder", "core.store", "core.events", "core.mask_shapes", "core.enumeration"},
     {"core.data", "core.networks"},
     {"core.models", "core.attacks", "core.certification"},

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import files, store
+from core import cards, files, store
 from core.specs import AttackSpec, CompareSpec, DataSpec, Fgsm, SweepSpec, TrainSpec
 
 MODEL = TrainSpec(epochs=1)
@@ -103,12 +103,12 @@ def test_results_of_another_version_are_left_out(tmp_path: Path) -> None:
     known = put(tmp_path, attack_on(model))
     card = json.loads(json.dumps(known.card))
     card["spec"]["attack"] = {"name": "of_tomorrow"}
-    card["key"] = store._json_hash({"format": card["format"], "spec": "AttackSpec", **card["spec"]})
-    card["sha256"] = store._card_hash(card)
+    card["key"] = cards.json_hash({"format": card["format"], "spec": "AttackSpec", **card["spec"]})
+    card["sha256"] = cards.card_hash(card)
     folder = known.folder.parent / f"attack-of_tomorrow-{card['key'][:10]}"
     folder.mkdir()
     (folder / "card.json").write_text(json.dumps(card))
-    store._read_card(folder)  # whole: nothing but the method is unknown
+    cards.read_card(folder)  # whole: nothing but the method is unknown
     assert store.results(model.id, tmp_path) == [known]
 
 
@@ -226,7 +226,7 @@ def _resign_card(folder: Path) -> None:
     """A card that is sound in itself, of another spec."""
     card = json.loads((folder / "card.json").read_bytes())
     card["spec"]["seed"] += 1
-    card["sha256"] = store._card_hash(card)
+    card["sha256"] = cards.card_hash(card)
     (folder / "card.json").write_text(json.dumps(card))
 
 
@@ -399,10 +399,10 @@ def test_a_card_of_another_version_of_a_spec_is_sound(tmp_path: Path) -> None:
     """The key is that of the JSON in the card: a field that this version does not know of yet is no damage."""
     spec = MODEL.model_dump(mode="json") | {"later_field": 1}
     body = {"format": 1, "spec": "TrainSpec", **spec}
-    key = store._json_hash(body)
+    key = cards.json_hash(body)
     sample = put(tmp_path).card
     card = sample | {"spec": spec, "key": key, "files": {}}
-    card["sha256"] = store._card_hash(card)
+    card["sha256"] = cards.card_hash(card)
     folder = tmp_path / f"from-later-{key[:10]}"
     folder.mkdir()
     (folder / "card.json").write_text(json.dumps(card))

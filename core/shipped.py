@@ -1,0 +1,61 @@
+"""The reference models that ship with the project: a second root of the store, never written to by it.
+
+    root()/<model>/card.json, weights.safetensors, test.parquet, measurements.parquet
+
+A model of the user's own store with the same key comes first. `core.reference` says which models these are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from core import cards, files
+
+
+def root() -> Path | None:
+    """`saved_models/reference` beside the package; `ADVERSARIAL_LAB_REFERENCE` names another, or, empty, none."""
+    named = os.environ.get("ADVERSARIAL_LAB_REFERENCE")
+    if named is not None:
+        return Path(named) if named else None
+    return Path(__file__).resolve().parents[1] / "saved_models" / "reference"
+
+
+def folder(model_id: str) -> Path | None:
+    """The folder of a shipped model; None where no model of this id ships."""
+    where = root()
+    return where / model_id if where is not None and (where / model_id / cards.CARD).is_file() else None
+
+
+def is_inside(path: Path) -> bool:
+    """Whether a folder belongs to what ships."""
+    where = root()
+    return where is not None and path.resolve().parent == where.resolve()
+
+
+def is_copy(card: dict[str, Any]) -> bool:
+    """Whether a card is that of a model that ships, wherever it lies: not one that was trained here."""
+    return "reference" in card
+
+
+def adopt(model_id: str, store_root: Path) -> None:
+    """Copy a shipped model into the user's store, checked, whole or not at all: what is made of it lies under it there.
+
+    Does nothing where a model of this id is there, or none ships. Raises Damage or OSError.
+    """
+    source = folder(model_id)
+    if source is None or (store_root / model_id / cards.CARD).is_file():
+        return
+    card = cards.verified(source)
+    data = {name: cards.checked_bytes(source, name, expected) for name, expected in card["files"].items()}
+    data[cards.CARD] = (source / cards.CARD).read_bytes()
+    temporary = store_root / ".tmp" / "adopted"  # of its own: who holds a model's lock clears the rest
+    (store_root / ".locks").mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(store_root / ".locks" / "adopt.lock"):
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+        if not (store_root / model_id / cards.CARD).is_file():
+            files.write_folder(store_root / model_id, data, temporary)
