@@ -32,6 +32,7 @@ from core.specs import (
     DataSpec,
     Minimum,
     PatternSpec,
+    RadiiSpec,
     Spec,
     SweepSpec,
     Task,
@@ -50,6 +51,7 @@ _SUMMARIES = {
     "compare": "several models under several attacks, as one table",
     "universal": "one perturbation for many images, measured on images that it was not made from",
     "pattern": "one pattern on glasses or a patch for many images, measured likewise, in fresh scenes",
+    "radii": "the smallest perturbation of each test image: what a curve over any ε is looked up in",
 }
 
 
@@ -100,7 +102,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             _add_fields(command, AttackSpec, leave_out=("attack", "eps", *Minimum.model_fields))
             _add_fields(command.add_argument_group(Minimum.title, Minimum.help), Minimum, leave_out=("name",))
         elif name != "models":
-            plain = name in ("compare", "universal", "pattern")
+            plain = name in ("compare", "universal", "pattern", "radii")
             method = None if plain else _named("attack", METHODS, "fgsm", arguments)
             own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
             _add_fields(command, TASKS[name], leave_out=("attack", "attacks", "method", *own))
@@ -113,7 +115,7 @@ def _add_attack_flags(command: argparse.ArgumentParser, name: str, arguments: Se
         command.add_argument(
             "--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {', '.join(METHODS)}"
         )
-    elif name == "pattern":
+    elif name in ("pattern", "radii"):
         return
     elif name == "universal":
         _add_choice(command, "method", UNIVERSAL_METHODS, "gradient", arguments)
@@ -189,6 +191,8 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
         _attack(AttackSpec.model_validate(options), as_json)
     elif command == "pattern":
         _pattern(PatternSpec.model_validate(options), as_json)
+    elif command == "radii":
+        _radii(RadiiSpec.model_validate(options), as_json)
     else:
         options["attack"] = _chosen(options, "attack", METHODS, "fgsm")
         if command == "attack":
@@ -327,6 +331,13 @@ def _pattern(spec: PatternSpec, as_json: bool) -> None:
     (artifact,) = _artifacts(spec)
     named = {"model": artifact.folder.parents[1].name, "mask": spec.mask.shape, "target": spec.target}
     _show({**named, "seed": spec.seed, **artifact.card["metrics"], "result": str(artifact.folder)}, as_json)
+
+
+def _radii(spec: RadiiSpec, as_json: bool) -> None:
+    (artifact,) = _artifacts(spec)
+    card = artifact.card
+    named = {"model": artifact.folder.parents[1].name, "norm": spec.norm, "budget": spec.budget}
+    _show({**named, **card["metrics"], "seconds": card["seconds"], "result": str(artifact.folder)}, as_json)
 
 
 def _compare(spec: CompareSpec, as_json: bool) -> None:

@@ -11,7 +11,17 @@ import numpy as np
 
 from core import store
 from core.progress import Progress
-from core.specs import AttackSpec, CompareSpec, PatternSpec, SweepSpec, Task, TrainSpec, UniversalSpec
+from core.specs import (
+    AttackSpec,
+    CompareSpec,
+    ModelTask,
+    PatternSpec,
+    RadiiSpec,
+    SweepSpec,
+    Task,
+    TrainSpec,
+    UniversalSpec,
+)
 from core.store import Artifact, Outcome
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +69,7 @@ def run_all(
     ]
 
 
-def parts(task: Task) -> list[TrainSpec | AttackSpec | SweepSpec | UniversalSpec | PatternSpec]:
+def parts(task: Task) -> list[TrainSpec | ModelTask]:
     """The specs of the artifacts that `task` leaves: a comparison's sweeps, else the task itself."""
     return list(task.sweeps()) if isinstance(task, CompareSpec) else [task]
 
@@ -93,7 +103,11 @@ def runner_for(task: Task) -> Callable[..., Outcome]:
         from core.evaluation import pattern
 
         return pattern.run
-    raise ValueError(f"task: expected train, attack, sweep, universal or pattern, got {type(task).__name__}")
+    if isinstance(task, RadiiSpec):
+        from core.evaluation import radii
+
+        return radii.run
+    raise ValueError(f"task: expected train, attack, sweep, universal, pattern or radii, got {type(task).__name__}")
 
 
 def default_device() -> str:
@@ -126,9 +140,7 @@ def _find(task: Task, root: Path, note: Note, own: bool = False) -> Artifact | N
         return None
 
 
-def _part(
-    report: Progress, place: int, cells: list[TrainSpec | AttackSpec | SweepSpec | UniversalSpec | PatternSpec]
-) -> Progress:
+def _part(report: Progress, place: int, cells: list[TrainSpec | ModelTask]) -> Progress:
     """Progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
     cell = cells[place]
     assert isinstance(cell, SweepSpec)

@@ -35,11 +35,10 @@ from core.specs import (
     AttackSpec,
     CompareSpec,
     Method,
-    PatternSpec,
+    ModelTask,
     SweepSpec,
     Task,
     TrainSpec,
-    UniversalSpec,
     load_task,
 )
 
@@ -135,7 +134,7 @@ def resolve(spec: Task, root: Path) -> Task:
     if isinstance(spec, AttackSpec | SweepSpec):
         found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}
         return spec.model_copy(update=found)
-    if isinstance(spec, UniversalSpec | PatternSpec):
+    if isinstance(spec, ModelTask):
         return spec.model_copy(update={"model": open_model(spec.model, root).id})
     if isinstance(spec, CompareSpec):
         models = tuple(open_model(model, root).id for model in spec.models)
@@ -204,9 +203,9 @@ def models(root: Path) -> list[Artifact]:
     return own + [model for model in (_list(where, "train") if where else []) if model.id not in here]
 
 
-def results(model_id: str, root: Path) -> list[Artifact]:
-    """Every result of a model whose card and spec can be read, newest first."""
-    listed = _list(Path(root) / _checked_id(model_id, "model") / "results", "attack", "sweep")
+def results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:
+    """A model's results of these tasks (none named: attack and sweep) that can be read, newest first; cards only."""
+    listed = _list(Path(root) / _checked_id(model_id, "model") / "results", *(tasks or ("attack", "sweep")))
     return [result for result in listed if _is_understood(result)]
 
 
@@ -350,7 +349,7 @@ def write(
             there = find(spec, root, own=True)
             if there is not None:
                 return there
-        if isinstance(spec, AttackSpec | SweepSpec | UniversalSpec | PatternSpec):
+        if isinstance(spec, ModelTask):
             _adopt(spec.model, root)
             if not (root / spec.model / CARD).is_file():
                 raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")

@@ -9,7 +9,17 @@ import pytest
 from pydantic import ValidationError
 
 from core import specs
-from core.specs import AttackSpec, CompareSpec, DataSpec, PatternSpec, SweepSpec, TrainSpec, UniversalSpec, explain
+from core.specs import (
+    AttackSpec,
+    CompareSpec,
+    DataSpec,
+    PatternSpec,
+    RadiiSpec,
+    SweepSpec,
+    TrainSpec,
+    UniversalSpec,
+    explain,
+)
 
 EXAMPLES: list[specs.Task] = [
     TrainSpec(data=DataSpec(dataset="mnist", classes=(4, 9)), network="mlp", scalar=True),
@@ -18,6 +28,7 @@ EXAMPLES: list[specs.Task] = [
     CompareSpec(models=("a", "b"), attacks=("fgsm", {"name": "pgd", "steps": 5})),
     UniversalSpec(model="m", method="lp", source=(9, 4)),
     PatternSpec(model="m", mask="patch:size=0.2", target=3),
+    RadiiSpec(model="m", norm="l2", budget=500),
 ]
 
 
@@ -51,6 +62,8 @@ def test_slug_is_readable() -> None:
 
 
 REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
+    (RadiiSpec, {"model": "m", "norm": "l3"}, "norm", "'linf', 'l2', 'l1' or 'l0'"),
+    (RadiiSpec, {"model": "m", "budget": 10}, "budget", "greater than or equal to 50"),
     (PatternSpec, {"model": "m", "mask": "hat"}, "mask", "expected none or one of eyeglasses"),
     (PatternSpec, {"model": "m", "source": (3,), "target": 3}, "target", "another class"),
     (UniversalSpec, {"model": "m"}, "eps", "gradient needs a budget, got none"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from core import jobs, specs, store
+from ui import controls
 
 POLL = 0.5
 """Seconds between two looks at a live job."""
@@ -187,6 +188,8 @@ def describe(task: specs.Task) -> tuple[str, str]:
         return task.method.title, task.model
     if isinstance(task, specs.PatternSpec):
         return f"One pattern, {task.mask.shape}", task.model
+    if isinstance(task, specs.RadiiSpec):
+        return f"Radii, {controls.say(task.norm)}", task.model
     return "Compare", f"{len(task.models)} models"
 
 

@@ -10,7 +10,7 @@ torch, so that pages and the command line can draw their controls at once.
     training    networks, optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
-    tasks       what can be run: train, attack, sweep, compare, universal, pattern
+    tasks       what can be run: train, attack, sweep, compare, universal, pattern, radii
 """
 
 from core.specs.base import FORMAT, Spec, explain
@@ -77,7 +77,9 @@ from core.specs.tasks import (
     AttackSpec,
     CompareSpec,
     Eps,
+    ModelTask,
     PatternSpec,
+    RadiiSpec,
     SweepSpec,
     Task,
     UniversalSpec,
@@ -144,6 +146,7 @@ __all__ = [
     "MethodField",
     "MiFgsm",
     "Minimum",
+    "ModelTask",
     "NetworkName",
     "Norm",
     "OnePixel",
@@ -153,6 +156,7 @@ __all__ = [
     "Pgd",
     "PgdRecipe",
     "Physical",
+    "RadiiSpec",
     "Recipe",
     "RecipeBase",
     "Rfgsm",

@@ -8,7 +8,16 @@ from pydantic import Field, field_validator, model_validator
 
 from core.specs.base import Spec
 from core.specs.masks import Eyeglasses, MaskField, SomeMask
-from core.specs.methods import METHODS, UNIVERSAL_METHODS, Fgsm, Method, MethodField, UniversalField, UniversalGradient
+from core.specs.methods import (
+    METHODS,
+    UNIVERSAL_METHODS,
+    Fgsm,
+    Method,
+    MethodField,
+    Norm,
+    UniversalField,
+    UniversalGradient,
+)
 from core.specs.methods.physical import Scenes
 from core.specs.training import TrainSpec
 
@@ -306,7 +315,26 @@ class PatternSpec(Scenes):
         return f"pattern-{self.mask.shape}"
 
 
-Task = TrainSpec | AttackSpec | SweepSpec | CompareSpec | UniversalSpec | PatternSpec
+class RadiiSpec(Spec):
+    """The smallest perturbation of each of the first n test images: what a curve over any ε is looked up in.
+
+    Nothing is drawn at random, so there is no seed.
+    """
+
+    model: str = _MODEL
+    norm: Norm = Field("linf", title="Norm", description="What is to be small; l0 counts features.")
+    budget: int = Field(200, ge=50, le=1_000_000, title="Passes", description="The most passes spent on each image.")
+    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    threshold: float = _THRESHOLD
+
+    def slug(self) -> str:
+        """Such as `radii-linf`."""
+        return f"radii-{self.norm}"
+
+
+ModelTask = AttackSpec | SweepSpec | UniversalSpec | PatternSpec | RadiiSpec
+"""What is asked of one saved model, and lies in the store with it."""
+Task = TrainSpec | CompareSpec | ModelTask
 TASKS: dict[str, type[Task]] = {
     "train": TrainSpec,
     "attack": AttackSpec,
@@ -314,6 +342,7 @@ TASKS: dict[str, type[Task]] = {
     "compare": CompareSpec,
     "universal": UniversalSpec,
     "pattern": PatternSpec,
+    "radii": RadiiSpec,
 }
 """What can be run, by the name of its command."""
 
