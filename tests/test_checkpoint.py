@@ -28,6 +28,10 @@ SPECS: dict[str, dict[str, Any]] = {
     "free": {"network": "mlp", "recipe": {"name": "free", "eps": 0.1, "replays": 2}},
     "mix, once an epoch": {"network": "mlp", "recipe": {"name": "fgsm_mix", "eps": 0.1, "remade": "epoch"}},
     "pgd, rising": {"network": "mlp", "recipe": {"name": "pgd", "eps": 0.1, "steps": 2, "warmup": 0.6}},
+    "generator": {
+        "network": "mlp",
+        "recipe": {"name": "generator", "eps": 0.1, "rounds": 3, "steps": 2, "refresh": 2, "pool": 2},
+    },
 }
 
 

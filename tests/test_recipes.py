@@ -16,9 +16,10 @@ from core.data import load, to_float
 from core.networks import build
 from core.specs import RECIPES, TrainSpec
 from core.training import train
+from core.training.batch_loss import ramp
 from core.training.crafting import fgsm_images, loss_of, pgd_images
 from core.training.loop import _Loop, mixed_precision, train_step
-from core.training.recipes import batch_loss, ramp
+from core.training.recipes import batch_loss
 
 EPS = 0.15
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -28,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trades": {"steps": 4, "relative_step": 0.4, "beta": 3},
     "free": {"replays": 3},
     "ibp": {"steps": 2, "weight": 0.3},
+    "generator": {"rounds": 5, "steps": 3, "refresh": 20},
 }
 
 

@@ -101,7 +101,7 @@ def generator_strong(
             scale = linear_distance(part.loss(logits, loss), gradient)
             for k in range(rounds):
                 best.backwards[rows] += 1
-                point = _move(point, image, gradient, fooled, scale * lengths[k])
+                point = move(point, image, gradient, fooled, scale * lengths[k])
                 if k + 1 < rounds:
                     logits, gradient = gradient_step(model, point, part, loss)
                 else:
@@ -119,7 +119,7 @@ def generator_strong(
         return best.result({"l2": l2, "confidence": confidence})
 
 
-def _move(point: Tensor, image: Tensor, gradient: Tensor, fooled: Tensor, length: Tensor) -> Tensor:
+def move(point: Tensor, image: Tensor, gradient: Tensor, fooled: Tensor, length: Tensor) -> Tensor:
     """A step to the image where the point fools, at most half of the way; a step to the class where it does not."""
     away = point - image
     to_image = torch.minimum(length, norm_of(away, "l2") / 2)

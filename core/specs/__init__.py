@@ -6,7 +6,7 @@ torch, so that pages and the command line can draw their controls at once.
 
     base        what every spec is
     data        data sets
-    recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free, IBP
+    recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free, IBP, generator
     training    networks, optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
@@ -62,6 +62,7 @@ from core.specs.recipes import (
     FgsmMixRecipe,
     FgsmRecipe,
     FreeRecipe,
+    GeneratorRecipe,
     IbpRecipe,
     PgdRecipe,
     Recipe,
@@ -135,6 +136,7 @@ __all__ = [
     "FreeRecipe",
     "Frontier",
     "GeneratorMethod",
+    "GeneratorRecipe",
     "GeneratorStrong",
     "HopSkipJump",
     "IbpRecipe",

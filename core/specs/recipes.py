@@ -139,7 +139,41 @@ class IbpRecipe(RecipeBase):
     warmup: float = Field(0.33, ge=0, le=1, title="ε warm-up", description="Share of the training in which ε rises.")
 
 
-AnyRecipe = StandardRecipe | FgsmMixRecipe | FgsmRecipe | PgdRecipe | TradesRecipe | FreeRecipe | IbpRecipe
+class GeneratorRecipe(RecipeBase):
+    """Settings of training against the generator attack."""
+
+    title: ClassVar[str] = "Generator-adversarial"
+    help: ClassVar[str] = "Clean images for half of the loss; the other half those of the generator attack, and of PGD."
+    paper: ClassVar[str] = "Exercise set 1; at their own boundaries: Ding et al. 2020, arXiv 1812.02637"
+    name: Literal["generator"] = "generator"
+    eps: float = _eps(0.3)
+    share: float = Field(
+        0.5, ge=0, le=1, title="Drawn by the generator", description="Share of the moved images; PGD moves the others."
+    )
+    rounds: int = Field(
+        10, ge=1, le=1000, title="Generator rounds", description="Steps to the image or to the class, for each batch."
+    )
+    relative_cap: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        title="ℓ2 cap / (ε √pixels)",
+        description="How far the generator may go, as a share of the ε-ball's corners: further, labels are not right.",
+    )
+    steps: int = Field(5, ge=2, le=1000, title="PGD steps", description="Gradient steps for the others.")
+    relative_step: float = Field(0.4, gt=0, le=2, title="Step / ε", description="Each PGD step as a share of ε.")
+    pool: int = Field(
+        3, ge=0, le=20, title="Earlier networks", description="Every other batch is drawn against one of them; 0: none."
+    )
+    refresh: int = Field(
+        100, ge=1, le=100_000, title="Refresh", description="Batches after which the network joins the earlier ones."
+    )
+    warmup: float = _warmup()
+
+
+AnyRecipe = (
+    StandardRecipe | FgsmMixRecipe | FgsmRecipe | PgdRecipe | TradesRecipe | FreeRecipe | IbpRecipe | GeneratorRecipe
+)
 RECIPES: dict[str, type[RecipeBase]] = {cls.model_fields["name"].default: cls for cls in get_args(AnyRecipe)}
 """Every recipe by its name."""
 

@@ -1,4 +1,4 @@
-"""Moved images for a training batch: gradient steps on a random start, without counts, verdicts or an active set.
+"""Moved images for a training batch: gradient steps, without counts, verdicts or an active set.
 
 An attack inside training wants the highest loss of every image at the least cost; `core.attacks` wants the first image
 that fools, verified. They share the losses and the steps. Images are made in eval mode, so that running statistics and
@@ -15,8 +15,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.attacks.generator_strong import GROWTH, move
+from core.attacks.geometry import norm_of, per_image
+from core.attacks.losses import Goal
+from core.attacks.smallest import cosine, linear_distance
+
 BatchObjective = Callable[[Tensor], Tensor]
 """Logits (B, K) of the moved images to the scalar that is to rise."""
+FIRST_STEP, LAST_STEP = 0.5, 0.1
+"""Steps of a short generator attack, as shares of the distance: the first one's and the last one's."""
 
 
 @contextmanager
@@ -81,4 +88,46 @@ def pgd_images(
     with evaluating(model):
         for _ in range(steps):
             point = in_ball(point + relative_step * eps * ascent_sign(model, point, objective), x, eps)
+    return point
+
+
+def generator_images(
+    logits_of: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "b c h w"],
+    y: Int[Tensor, " b"],
+    cap: float,
+    *,
+    rounds: int,
+) -> Float[Tensor, "b c h w"]:
+    """The generator attack in few rounds, each image towards a wrong class drawn at random, within `cap` in l2.
+
+    `attacks.generator_strong`'s alternation, where it ends: a step to the image where it is read as the target, to the
+    class where it is not. Nothing is kept or bisected. The attack knows no budget, and an image drawn far enough is the
+    target to human eyes too; so after each step what lies further away than `cap` comes back along the straight line,
+    x + cap / distance (point - x), and the true label stays right. Nearer boundaries are met at their own distance,
+    as in max-margin training (Ding et al. 2020, arXiv 1812.02637).
+
+    Args:
+        logits_of: a network that computes what it does in eval mode; no gradient of its weights is made.
+        x: (B, C, H, W) in [0, 1].
+        y: (B,) true classes.
+        cap: the largest l2 distance, at least 0.
+        rounds: steps, at least 1.
+    """
+    point, nearest = x, torch.full((len(x),), torch.inf, device=x.device)
+    for k, length in enumerate(cosine(FIRST_STEP, LAST_STEP, rounds)):
+        leaf = point.detach().requires_grad_()
+        logits = logits_of(leaf).float()
+        if k == 0:
+            goal = Goal((y + torch.randint_like(y, 1, logits.shape[1])) % logits.shape[1], targeted=True)
+        margin = goal.margin(logits)
+        (gradient,) = torch.autograd.grad(margin.sum(), leaf)
+        fooled = goal.reached(logits.detach())
+        if k == 0:
+            scale = linear_distance(margin.detach(), gradient).clamp(max=cap)
+        else:
+            nearest = torch.where(fooled, norm_of(point - x, "l2").minimum(nearest), nearest)
+            scale = torch.where(nearest < torch.inf, nearest, scale * GROWTH)
+        delta = move(point, x, gradient, fooled, scale * length) - x
+        point = x + delta * per_image(cap / norm_of(delta, "l2").clamp(min=max(cap, 1e-12)), x)
     return point

@@ -27,7 +27,8 @@ from core.progress import Progress
 from core.specs import DATASETS, TrainSpec
 from core.training import checkpoint
 from core.training.augmentation import augmented
-from core.training.recipes import BatchLoss, batch_loss, ramp
+from core.training.batch_loss import BatchLoss, ramp
+from core.training.recipes import batch_loss
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch

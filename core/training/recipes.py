@@ -6,8 +6,6 @@ sources.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,59 +13,14 @@ from torch.nn import functional as F
 from core import specs
 from core.certification import margin_bounds
 from core.data import Split, to_float
+from core.training.batch_loss import BatchLoss, ramp
 from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, loss_of, pgd_images
+from core.training.generator import GeneratorAdversarial
 
 MOST_STEPS = 8
 """Steps that single-step training grows to at most."""
 EPOCH_BATCH = 500
 """Images at once where all of them are moved at the start of an epoch."""
-
-
-class BatchLoss:
-    """The standard recipe, and base of the others."""
-
-    replays = 1
-    """Steps in a row on the same batch."""
-    certifies = False
-    """Whether networks made so are measured by what bounds prove of them."""
-    largest_gradient: float | None = None
-    """Gradients of the weights are cut to this l2 length."""
-
-    def __init__(self, spec: Any) -> None:
-        """`spec` is of the class that `MADE_BY` pairs with this one."""
-        self.spec = spec
-
-    def begin_epoch(self, model: nn.Module, train: Split) -> None:
-        """Called before an epoch's first batch."""
-
-    def strengthen(self) -> bool:
-        """Make the recipe's attack harder, since the network has overfitted to it; false where that cannot be done."""
-        return False
-
-    def state(self) -> dict[str, Tensor]:
-        """What the next epoch needs of the epochs before."""
-        return {}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up the state of an earlier run."""
-
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
-    ) -> tuple[Tensor, Tensor]:
-        """The loss to descend, and the logits that count for the accuracy on the fly.
-
-        Args:
-            model: in train mode.
-            x: (B, C, H, W) in [0, 1].
-            y: (B,) classes.
-            rows: (B,) positions in the training split.
-            progress: share of the training that is done, from 0 to 1.
-
-        Returns:
-            The scalar loss, and logits (B, K) of what was trained on: the clean images where the recipe looks at them.
-        """
-        logits = model(x).float()
-        return F.cross_entropy(logits, y), logits
 
 
 class FgsmMix(BatchLoss):
@@ -259,17 +212,13 @@ MADE_BY: dict[type[specs.RecipeBase], type[BatchLoss]] = {
     specs.TradesRecipe: Trades,
     specs.FreeRecipe: Free,
     specs.IbpRecipe: Ibp,
+    specs.GeneratorRecipe: GeneratorAdversarial,
 }
 
 
 def batch_loss(recipe: specs.RecipeBase) -> BatchLoss:
     """The loss that a recipe asks for."""
     return MADE_BY[type(recipe)](recipe)
-
-
-def ramp(eps: float, warmup: float, progress: float) -> float:
-    """Budget at this point of the training: rising linearly over the first `warmup` of it."""
-    return eps * min(1.0, progress / warmup) if warmup > 0 else eps
 
 
 def _same_in_both_modes(model: nn.Module) -> bool:
