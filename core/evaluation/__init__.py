@@ -6,5 +6,6 @@ pattern      run a PatternSpec: one pattern on glasses or a patch, worn by many
 universal    run a UniversalSpec: one perturbation for many images, measured on others
 sweep        run a SweepSpec: accuracy and confidence against eps, per image
 radii        run a RadiiSpec: the smallest perturbation of each image, the radius proven
+records      all artifacts of a model merged into bounds an image; curves are lookups (no torch)
 comparison   models x attacks x eps as one table, and its exports (no torch)
 """

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,17 @@ def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, floa
     """
     if not 0 <= hits <= n:
         raise ValueError(f"hits: expected 0 to n = {n}, got {hits}")
+    low, high = intervals(np.array([hits]), n, level)
+    return float(low[0]), float(high[0])
+
+
+def intervals(hits: np.ndarray, n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends of `clopper_pearson` for many counts `hits` of the same n at once."""
+    hits = np.asarray(hits, dtype=np.float64)
     if n == 0:
-        return 0.0, 1.0
+        return np.zeros(hits.shape), np.ones(hits.shape)
     tail = (1 - level) / 2
-    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    # one end is open where there are no hits, or nothing else: there the quantile has no meaning
+    low = np.where(hits > 0, betaincinv(np.maximum(hits, 1), n - hits + 1, tail), 0.0)
+    high = np.where(hits < n, betaincinv(hits + 1, np.maximum(n - hits, 1), 1 - tail), 1.0)
     return low, high

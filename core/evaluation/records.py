@@ -1,0 +1,207 @@
+"""What is known of every image of a model: how near an adversarial example was found, how far none can be.
+
+The record merges every artifact of the model for a norm, and only tightens: `upper` is the smallest distance found by
+any attack, `lower` the largest that any certificate proves. Accuracy under attack at any ε is then a lookup, no model
+is called: at most the share with `upper` > ε, at least the share with `lower` >= ε. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core import store
+from core.evaluation.artifact_bounds import NORMS, ROUNDING, bounds_of, norm_of
+from core.evaluation.metrics import intervals
+
+BASES = ("radii", "evaluate", "certify", "sweep")
+"""Tasks whose images a record may be about; the first of them that was run in the norm decides. Others only tighten."""
+TASKS = (*BASES, "attack")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An artifact that a record rests on, and of how many images it gave the bound that counts."""
+
+    id: str
+    task: str
+    norm: str
+    eps: float | None
+    n: int
+    passes: float
+    uppers: int = 0
+    lowers: int = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """Bounds of every image in one norm.
+
+    Attributes:
+        model: id of the model.
+        norm: linf, l2, l1 or l0.
+        table: a row an image, in the test set's fixed order: index, y, clean_correct, lower (0 where nothing is
+            proven), upper (inf where nothing was found, 0 where the image is wrong as it is), found_by, found_in and
+            proven_in (ids of artifacts, "" for none), forwards and backwards (all that was spent on it).
+        sources: what it was merged from.
+        contradictions: the images for which a certificate and a verified adversarial example disagree, with both bounds
+            and where they come from: a bug in one of the two. The example counts, since a forward pass confirms it.
+    """
+
+    model: str
+    norm: str
+    table: pd.DataFrame
+    sources: tuple[Source, ...]
+    contradictions: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def uppers(self) -> np.ndarray:
+        """The distances found, sorted."""
+        return np.sort(self.table["upper"].to_numpy())
+
+    @cached_property
+    def lowers(self) -> np.ndarray:
+        """The proven radii, sorted; below 0 for images that are wrong as they are."""
+        return np.sort(np.where(self.table["clean_correct"], self.table["lower"], -1.0))
+
+    def robust(self, eps: float) -> np.ndarray:
+        """(n,) bool: still standing at ε, whatever was tried."""
+        return self.table["upper"].to_numpy() > eps
+
+    def proven(self, eps: float) -> np.ndarray:
+        """(n,) bool: proven to stand at ε."""
+        return (self.table["lower"].to_numpy() >= eps) & self.table["clean_correct"].to_numpy()
+
+    def median(self) -> float:
+        """Median distance found, over the images that are read correctly; inf where most were never fooled."""
+        held = self.table.loc[self.table["clean_correct"], "upper"]
+        return float(held.median()) if len(held) else float("nan")
+
+    def take(self, index: np.ndarray) -> Record:
+        """The record of some of its images, in its own order."""
+        return replace(self, table=self.table[self.table["index"].isin(index)].reset_index(drop=True))
+
+
+def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
+    """Accuracy at each ε by lookup in the sorted bounds, as an interval.
+
+    Returns:
+        A row an ε: eps, n, `proven` (at least so many stand) and `attacked` (at most so many), and the exact 95 %
+        intervals of both (`proven_low`, `proven_high`, `attacked_low`, `attacked_high`). What holds for the model on
+        all images of its kind lies, at that level, between `proven_low` and `attacked_high`.
+    """
+    at, n = np.asarray(eps, dtype=np.float64), len(record)
+    attacked = n - np.searchsorted(record.uppers, at, side="right")
+    proven = n - np.searchsorted(record.lowers, at, side="left")
+    columns: dict[str, Any] = {"eps": at, "n": n}
+    for name, hits in (("proven", proven), ("attacked", attacked)):
+        low, high = intervals(hits, n)
+        columns |= {name: hits / max(n, 1), f"{name}_low": low, f"{name}_high": high}
+    return pd.DataFrame(columns)
+
+
+def common(records: Sequence[Record]) -> list[Record]:
+    """The records of the images that all of them have: what a comparison of models must be made on."""
+    shared = set.intersection(*(set(record.table["index"]) for record in records)) if records else set()
+    return [record.take(np.array(sorted(shared), dtype=np.int64)) for record in records]
+
+
+def load(model_id: str, norm: str, root: Path, *, n: int | None = None) -> Record | None:
+    """Merge all that the store holds of a model in one norm; None where no task of `BASES` was run in it.
+
+    Args:
+        model_id: id of a saved model.
+        norm: linf, l2, l1 or l0.
+        root: the store's folder.
+        n: only the first n images.
+
+    Raises:
+        ValueError: an unknown norm or model. A damaged artifact is set aside by the store and left out.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    model = store.open_model(model_id, root)
+    return merge(model, norm, store.results(model.id, root, *TASKS), n=n)
+
+
+def merge(
+    model: store.Artifact, norm: str, artifacts: Sequence[store.Artifact], *, n: int | None = None
+) -> Record | None:
+    """The record of these artifacts of one model; see `load`."""
+    read = [(artifact, bounds) for artifact in artifacts if (bounds := bounds_of(artifact, norm)) is not None]
+    images = _base(read, norm)
+    if images is None:
+        return None
+    tests = model.table("test").set_index("index").loc[images[:n]]
+    y, right = tests["y"].to_numpy(), (tests["pred"] == tests["y"]).to_numpy()
+    size = len(y)
+    upper, lower = np.where(right, np.inf, 0.0), np.zeros(size)
+    found_by = np.where(right, "", "clean").astype(object)
+    found_in, proven_in = np.full(size, "", dtype=object), np.full(size, "", dtype=object)
+    spent = {name: np.zeros(size, dtype=np.int64) for name in ("forwards", "backwards")}
+    sources = []
+    for artifact, bounds in read:
+        here = bounds.reindex(tests.index)
+        nearer = (here["upper"] < upper).to_numpy()
+        farther = (here["lower"] > lower).to_numpy() & right
+        upper[nearer], lower[farther] = here["upper"].to_numpy()[nearer], here["lower"].to_numpy()[farther]
+        found_by[nearer], found_in[nearer] = here["found_by"].to_numpy()[nearer], artifact.id
+        proven_in[farther] = artifact.id
+        for name, total in spent.items():
+            total += here[name].fillna(0).to_numpy().astype(np.int64)
+        if here["upper"].notna().any():
+            sources.append(_source(artifact, bounds))
+    table = pd.DataFrame(
+        {
+            "index": tests.index.to_numpy(),
+            "y": y,
+            "clean_correct": right,
+            "lower": lower,
+            "upper": upper,
+            "found_by": found_by,
+            "found_in": found_in,
+            "proven_in": proven_in,
+            **spent,
+        }
+    )
+    wrong = (lower > upper * (1 + ROUNDING)) & right
+    columns = ["index", "y", "lower", "upper", "found_by", "found_in", "proven_in"]
+    contradictions = table.loc[wrong, columns].reset_index(drop=True)
+    # the example was confirmed by a forward pass: what is proven must end before it
+    table["lower"] = np.where(lower >= upper, np.nextafter(upper, 0.0), lower)
+    counted = tuple(
+        replace(source, uppers=int((found_in == source.id).sum()), lowers=int((proven_in == source.id).sum()))
+        for source in sources
+    )
+    return Record(model.id, norm, table, counted, contradictions)
+
+
+def _base(read: Sequence[tuple[store.Artifact, pd.DataFrame]], norm: str) -> np.ndarray | None:
+    """The images that the record is about: those of the artifact with most images of the first task of `BASES`."""
+    for task in BASES:
+        tables = [bounds for artifact, bounds in read if artifact.card["task"] == task and norm_of(artifact) == norm]
+        if tables:
+            return max(tables, key=len).index.to_numpy()
+    return None
+
+
+def _source(artifact: store.Artifact, bounds: pd.DataFrame) -> Source:
+    passes = float((bounds["forwards"] + bounds["backwards"]).mean())
+    eps = artifact.card.get("eps", artifact.card["spec"].get("eps"))
+    return Source(
+        id=artifact.id,
+        task=artifact.card["task"],
+        norm=norm_of(artifact),
+        eps=float(eps) if isinstance(eps, int | float) else None,
+        n=len(bounds),
+        passes=passes,
+    )
