@@ -7,5 +7,7 @@ universal    run a UniversalSpec: one perturbation for many images, measured on 
 sweep        run a SweepSpec: accuracy and confidence against eps, per image
 radii        run a RadiiSpec: the smallest perturbation of each image, the radius proven
 records      all artifacts of a model merged into bounds an image; curves are lookups (no torch)
+paired       exact tests on the same images: is A more robust than B? (no torch)
+auditor      does a published table of the five metrics hold? (no torch)
 comparison   models x attacks x eps as one table, and its exports (no torch)
 """

@@ -1,0 +1,72 @@
+"""Is A more robust than B? Paired tests on the same images, and what is left of them when there are many."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+LEVEL = 0.05
+"""A difference counts from here on, after Holm's correction."""
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided p of McNemar's test (1947): images that only one is right on are as likely to be either's.
+
+    The binomial test of only_a out of only_a + only_b at 1/2; 1 when there is no such image.
+    """
+    from scipy.stats import binomtest  # its import takes a moment, and pages draw before that
+
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """p-values of several tests at once, corrected so that the chance of any false one keeps to the level (Holm 1979).
+
+    The smallest is multiplied by their number, the next by one less, and so on; they never fall along the order.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected
+
+
+def pairs(right: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """McNemar's test for each pair of columns of verdicts, on the images that both have.
+
+    Args:
+        right: name → a verdict an image (bool), indexed by the image's number.
+
+    Returns:
+        A row a pair: a, b, n (shared images), both, only_a, only_b, neither, p, p_holm, and `better`: the name of the
+        one that is right more often where `p_holm` is below `LEVEL`, else "". Pairs that share no image are left out.
+    """
+    rows = []
+    for a, b in itertools.combinations(right, 2):
+        shared = right[a].index.intersection(right[b].index)
+        if not len(shared):
+            continue
+        one, other = right[a].loc[shared].to_numpy(bool), right[b].loc[shared].to_numpy(bool)
+        counts = [int(found.sum()) for found in (one & other, one & ~other, ~one & other, ~one & ~other)]
+        rows.append([a, b, len(shared), *counts, mcnemar(counts[1], counts[2])])
+    table = pd.DataFrame(rows, columns=["a", "b", "n", "both", "only_a", "only_b", "neither", "p"])
+    table["p_holm"] = holm(table["p"].to_numpy(dtype=np.float64))
+    ahead = np.where(table["only_a"] > table["only_b"], table["a"], table["b"])
+    table["better"] = np.where(table["p_holm"] < LEVEL, ahead, "")
+    return table
+
+
+def sentence(row: Mapping[str, object]) -> str:
+    """A row of `pairs` in words: `A is more robust than B (51 against 12 of 1,000 images, p = 3e-06)`."""
+    only_a, only_b, n = (int(str(row[name])) for name in ("only_a", "only_b", "n"))
+    p = float(str(row["p_holm"]))
+    said = "below 1e-300" if p < 1e-300 else f"= {p:.2g}"
+    counts = f"{max(only_a, only_b):,} images against {min(only_a, only_b):,}, of {n:,}; p {said}"
+    if not row["better"]:
+        return f"no difference shown between {row['a']} and {row['b']} ({counts})"
+    worse = row["b"] if row["better"] == row["a"] else row["a"]
+    return f"{row['better']} is more robust than {worse} ({counts})"
