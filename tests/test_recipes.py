@@ -218,3 +218,17 @@ def test_steps_double_up_to_a_limit() -> None:
     recipe = batch_loss(specs.FgsmRecipe())
     assert [recipe.strengthen() for _ in range(5)] == [True, True, True, False, False]
     assert recipe.steps == 8  # type: ignore[attr-defined]
+
+
+def test_moving_images_leaves_what_learns_as_it_was(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Frozen weights stay so, the others learn on; the gradient takes the quick way back through a thin layer."""
+    x, y = batch
+    model = build("cnn", (1, 8, 8), 10).train()
+    model[1].bias.requires_grad_(False)
+    before = [parameter.requires_grad for parameter in model.parameters()]
+    used: list[str] = []
+    model[1].register_forward_hook(lambda module, args, out: used.append(type(out.grad_fn).__name__))
+    fgsm_images(model, x, y, EPS, "noise")
+    assert [parameter.requires_grad for parameter in model.parameters()] == before
+    assert used == ["_ThinConvolutionBackward"]
+    assert model.training

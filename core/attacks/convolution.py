@@ -90,9 +90,10 @@ def input_gradient_of(
     """
     out, channels, high, wide = weight.shape
     rows, columns = gradient.shape[2:]
-    taps = weight.permute(1, 2, 3, 0).reshape(-1, out)
+    taps = weight.to(gradient.dtype).permute(1, 2, 3, 0).reshape(-1, out)
     shape = (len(gradient), channels, size[0] + 2 * padding[0], size[1] + 2 * padding[1])
-    total = torch.zeros(shape, dtype=gradient.dtype, device=gradient.device)
+    exact = torch.float32 if gradient.dtype in (torch.bfloat16, torch.float16) else gradient.dtype  # of the sums
+    total = torch.zeros(shape, dtype=exact, device=gradient.device)
     piece = max(1, PIECE // (len(taps) * rows * columns))
     for start in range(0, len(gradient), piece):
         part = gradient[start : start + piece].permute(0, 2, 3, 1).reshape(-1, out)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.attacks.engine import logits_of_leaf
 from core.attacks.generator_strong import GROWTH, move
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
@@ -28,19 +29,24 @@ FIRST_STEP, LAST_STEP = 0.5, 0.1
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, and afterwards the mode that the model was in."""
+    """Eval mode inside and no gradients for the weights; afterwards both are as they were."""
     before = model.training
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
         model.train(before)
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def ascent_sign(model: nn.Module, point: Tensor, objective: BatchObjective) -> Tensor:
     """Sign of the objective's gradient with respect to the images, by one pass forward and one back."""
     leaf = point.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(objective(model(leaf)), leaf)
+    (gradient,) = torch.autograd.grad(objective(logits_of_leaf(model, leaf)), leaf)
     return gradient.sign()
 
 

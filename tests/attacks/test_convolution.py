@@ -78,3 +78,22 @@ def test_gradient_step_goes_the_quick_way(net: nn.Module, few: tuple[Tensor, Ten
     assert used[0] == "_ThinConvolutionBackward"
     assert used[1] != "_ThinConvolutionBackward"
     torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_thin_convolution_in_half_precision_sums_in_float32() -> None:
+    """Under autocast the gradient is float32 and no further from the exact one than autograd's own is."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(8, 1, 16, 16, generator=generator)
+    weight = torch.randn(12, 1, 5, 5, generator=generator)
+    back = torch.randn(8, 12, 12, 12, generator=generator)
+    leaf = x.requires_grad_()
+    (exact,) = torch.autograd.grad(F.conv2d(leaf, weight), leaf, back)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with ThinConvolutions():
+            thin = F.conv2d(leaf, weight)
+        plain = F.conv2d(leaf, weight)
+    (found,) = torch.autograd.grad(thin, leaf, back.bfloat16())  # outside of autocast, as a loop may
+    (usual,) = torch.autograd.grad(plain, leaf, back.bfloat16())
+    assert thin.dtype == torch.bfloat16
+    assert found.dtype == torch.float32
+    assert (found - exact).norm() <= 1.5 * (usual - exact).norm()
