@@ -9,6 +9,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
     cards          what an artifact's folder holds, and whether it is what its card says
     shipped        the reference models that ship with the project, as a second root of the store
     store          artifacts on disk, under keys made from their specs
+    reference      the list of the reference models, what each is for, and which is like a given training
     enumeration    what an enumeration of changes has proven, in words
     events         what a job has told so far
     data           data sets as uint8 tensors in memory
@@ -20,6 +21,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
     training       one loop; a recipe is how a batch's loss is made
     figures        tables -> plotly figures
     running        run a spec in this process: find its artifact, or make it
+    reference_build  train, measure and ship a reference model
     jobs, worker   run a spec in a process of its own
     __main__       the command line, made from the same specs as the forms
 """

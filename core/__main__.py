@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from tabulate import tabulate
 
-from core import store
+from core import reference, store
 from core.data_folder import DataMissing
 from core.specs import (
     METHODS,
@@ -45,6 +45,7 @@ from core.specs import (
 _SUMMARIES = {
     "train": "train a model, or find it in the store",
     "models": "list the saved models",
+    "reference": "list the reference models; named, make them anew: train, measure, put them where they ship",
     "attack": "attack images of a model and keep what was made",
     "minimum": "the smallest perturbation of each image that a budget of passes finds, in any norm",
     "sweep": "accuracy and confidence of a model against ε",
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command == "models":
             _print_models(as_json)
+        elif command == "reference":
+            _reference(as_json, **options)
         else:
             _run(command, {name: value for name, value in options.items() if value is not None}, as_json)
     except ValidationError as error:
@@ -101,6 +104,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         elif name == "minimum":
             _add_fields(command, AttackSpec, leave_out=("attack", "eps", *Minimum.model_fields))
             _add_fields(command.add_argument_group(Minimum.title, Minimum.help), Minimum, leave_out=("name",))
+        elif name == "reference":
+            command.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(reference.REFERENCES)}")
+            command.add_argument("--all", action="store_true", help="all that this machine can make")
+            command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
+            command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
         elif name != "models":
             plain = name in ("compare", "universal", "pattern", "radii")
             method = None if plain else _named("attack", METHODS, "fgsm", arguments)
@@ -361,6 +369,24 @@ def _print_models(as_json: bool) -> None:
     if not rows and not as_json:
         print(f"no saved models in {store.default_root()}; train one: python -m core train")
         return
+    _show(rows, as_json)
+
+
+def _reference(as_json: bool, names: list[str], all: bool, device: str | None, n: int | None) -> None:
+    root = store.default_root()
+    if names or all:
+        from core import reference_build, running
+
+        gpu = (device or running.default_device()).startswith("cuda")
+        chosen = [one.name for one in reference.REFERENCES.values() if gpu or not one.needs_gpu] if all else names
+        line = _Line()
+        for name in chosen:
+            try:
+                made = reference_build.make(name, root, device=device, n=n, on_progress=line)
+            finally:
+                line.end()
+            print(f"{name}: {made.folder}", file=sys.stderr)
+    rows = [row for row in reference.rows(root) if not names or row["name"] in names]
     _show(rows, as_json)
 
 

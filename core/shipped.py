@@ -1,4 +1,4 @@
-"""The reference models that ship with the project: a second root of the store, never written to by it.
+"""The reference models that ship with the project: a second root of the store, which only reads it.
 
     root()/<model>/card.json, weights.safetensors, test.parquet, measurements.parquet
 
@@ -59,3 +59,21 @@ def adopt(model_id: str, store_root: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
         if not (store_root / model_id / cards.CARD).is_file():
             files.write_folder(store_root / model_id, data, temporary)
+
+
+def replace(model_id: str, data: dict[str, bytes]) -> Path:
+    """Put a model where it ships, in the place of the one before; `data` is its files by name. Returns its folder.
+
+    Raises ValueError where `ADVERSARIAL_LAB_REFERENCE` says that nothing ships, or OSError.
+    """
+    where = root()
+    if where is None:
+        raise ValueError("ADVERSARIAL_LAB_REFERENCE: expected a folder, got an empty name, by which nothing ships")
+    temporary = where / ".tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    if (where / model_id).exists():
+        (where / model_id).rename(temporary / "before")
+    files.write_folder(where / model_id, data, temporary)
+    shutil.rmtree(temporary)
+    return where / model_id

@@ -198,9 +198,15 @@ def models(root: Path) -> list[Artifact]:
 
     Reads cards only; skips whatever is no model.
     """
-    own, where = _list(Path(root), "train"), shipped.root()
+    own = _list(Path(root), "train")
     here = {model.id for model in own}
-    return own + [model for model in (_list(where, "train") if where else []) if model.id not in here]
+    return own + [model for model in shipped_models() if model.id not in here]
+
+
+def shipped_models() -> list[Artifact]:
+    """The models that ship with the project, as `models` lists them, also those of which the user has another."""
+    where = shipped.root()
+    return [] if where is None else _list(where, "train")
 
 
 def results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:

@@ -18,12 +18,13 @@ LAYERS: list[set[str]] = [
     {"core.cards"},
     {"core.shipped"},
     {"core.data_folder", "core.store", "core.events", "core.mask_shapes", "core.enumeration"},
-    {"core.data", "core.networks"},
+    {"core.data", "core.networks", "core.reference"},
     {"core.models", "core.attacks", "core.certification"},
     {"core.evaluation"},
     {"core.training"},
     {"core.figures"},
     {"core.running"},
+    {"core.reference_build"},
     {"core.jobs", "core.worker"},
     {"core.__main__"},
     {"ui"},
@@ -77,7 +78,9 @@ def test_core_does_not_know_streamlit(module: str) -> None:
     assert not any(name.split(".")[0] == "streamlit" for name in names)
 
 
-@pytest.mark.parametrize("modules", ["core.__main__, core.jobs, core.figures", "core.evaluation.comparison", "ui"])
+@pytest.mark.parametrize(
+    "modules", ["core.__main__, core.jobs, core.figures, core.reference", "core.evaluation.comparison", "ui"]
+)
 def test_light_modules_leave_torch_unloaded(modules: str) -> None:
     """What pages and the command line import at once loads no torch: its import takes seconds."""
     code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from core import store
+from core import cards, store
 from core.attacks.losses import margin
 from core.data import Dataset, load
 from core.evaluation.metrics import five_metrics
@@ -20,7 +21,7 @@ from core.progress import Progress
 from core.specs import TrainSpec
 from core.training.loop import WATCHED, Trained, estimate_seconds, train
 
-__all__ = ["Trained", "estimate_seconds", "run", "test_table", "train"]
+__all__ = ["Trained", "estimate_seconds", "machine", "run", "test_table", "train"]
 
 
 def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
@@ -34,7 +35,9 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
     """
     data = load(spec.data, on_progress=on_progress)
     keep = store.unfinished(spec, root)
+    whole, cpu = not keep.is_file(), time.process_time()
     trained = train(spec, data, device=device, keep=keep, on_progress=on_progress)
+    cpu_seconds = time.process_time() - cpu if whole else None  # of one that was stopped, a part is not known
     table = test_table(trained.model, data)
     scores = five_metrics(table["y"], table["pred"], table["confidence"])
     best = trained.history[trained.best_epoch - 1]
@@ -63,12 +66,23 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
             "parameters": parameter_count(trained.model),
             "layers": [vars(layer) for layer in layer_table(trained.model, data.shape)],
         },
-        "timing": {"seconds": trained.seconds, "images_per_second": trained.images_per_second},
+        "timing": {
+            "seconds": trained.seconds,
+            "images_per_second": trained.images_per_second,
+            "cpu_seconds": cpu_seconds,
+        },
         "device": device,
+        "machine": machine(device),
         "threads": torch.get_num_threads(),
     }
     weights = {name: value.cpu().contiguous().numpy() for name, value in trained.model.state_dict().items()}
     return store.Outcome(card=card, arrays={"weights": weights}, tables={"test": pd.DataFrame(table)})
+
+
+def machine(device: str) -> str:
+    """The processor, and the GPU where that was the device, in words."""
+    gpu = [torch.cuda.get_device_name(device)] if device.startswith("cuda") else []
+    return ", ".join([*gpu, cards.machine()])
 
 
 def _under_attack(best: dict[str, float], n: int) -> dict[str, float]:
