@@ -27,8 +27,8 @@ from torchvision import datasets, transforms
 from core.data import Split, load
 from core.data_folder import data_root
 from core.specs import DataSpec, TrainSpec
-from core.training.loop import batches, make_optimizer, mixed_precision, new_model, train_step
 from core.training.recipes import batch_loss
+from core.training.steps import batches, make_optimizer, mixed_precision, new_model, train_step
 
 
 def plain_lenet() -> nn.Module:

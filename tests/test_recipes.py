@@ -18,8 +18,9 @@ from core.specs import RECIPES, TrainSpec
 from core.training import train
 from core.training.batch_loss import ramp
 from core.training.crafting import fgsm_images, loss_of, pgd_images
-from core.training.loop import _Loop, mixed_precision, train_step
+from core.training.loop import _Loop
 from core.training.recipes import batch_loss
+from core.training.steps import mixed_precision, train_step
 
 EPS = 0.15
 SETTINGS: dict[str, dict[str, Any]] = {

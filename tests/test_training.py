@@ -14,7 +14,7 @@ from core.networks import logits_of
 from core.progress import Cancelled
 from core.specs import PRESETS, DataSpec, TrainSpec
 from core.training import estimate_seconds, run, train
-from core.training.loop import learning_rate
+from core.training.steps import learning_rate
 
 SHORT = TrainSpec(network="mlp", epochs=4)
 

@@ -1,4 +1,12 @@
-"""Training: one loop (`loop`), a recipe is how a batch's loss is made (`recipes`).
+"""Training: one loop, and a recipe is how a batch's loss is made.
+
+    loop          epochs: train, measure, keep the best
+    steps         network, optimiser, batches, one step of training
+    watch         what is measured under attack; overfitting; which epoch is best
+    checkpoint    the state of an unfinished training
+    estimate      how long it will take
+    batch_loss    what every recipe is; recipes, generator: each of them; crafting: their moved images
+    augmentation  random changes of images
 
 `run` turns a TrainSpec into the contents of a model artifact.
 """
@@ -19,7 +27,9 @@ from core.evaluation.metrics import five_metrics
 from core.networks import ScalarScore, layer_table, logits_of, parameter_count
 from core.progress import Progress
 from core.specs import TrainSpec
-from core.training.loop import WATCHED, Trained, estimate_seconds, train
+from core.training.estimate import estimate_seconds
+from core.training.loop import Trained, train
+from core.training.watch import WATCHED
 
 __all__ = ["Trained", "estimate_seconds", "machine", "run", "test_table", "train"]
 

@@ -56,3 +56,42 @@ def read(path: Path) -> State | None:
         group, _, name = key.partition("/")
         state.tensors.setdefault(group, {})[name] = torch.from_numpy(value)
     return state
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimiser remembers of each parameter, as `<number of the parameter>.<name>`."""
+    return {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def restore_moments(optimizer: torch.optim.Optimizer, kept: dict[str, Tensor]) -> None:
+    """See `moments`."""
+    found: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for key, value in kept.items():
+        number, _, name = key.partition(".")
+        like = parameters[int(number)]
+        # in the parameter's memory layout: fused optimisers walk through both as they lie
+        value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        found.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
+
+
+def random_states(order: torch.Generator, device: str) -> dict[str, Tensor]:
+    """The states of torch's generators, `cpu` and on a GPU `cuda`, and of the one that orders the batches."""
+    states = {"cpu": torch.get_rng_state(), "order": order.get_state()}
+    if device.startswith("cuda"):
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_random_states(kept: dict[str, Tensor], order: torch.Generator, device: str) -> None:
+    """See `random_states`."""
+    torch.set_rng_state(kept["cpu"])
+    order.set_state(kept["order"])
+    if "cuda" in kept:
+        torch.cuda.set_rng_state(kept["cuda"], device)
