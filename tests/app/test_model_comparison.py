@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from core import specs
-from tests.app.test_epsilon_sweep import LADDER, asked, plant, texts
+from tests.app.test_epsilon_sweep import LADDER, asked, five, plant, texts
 from ui import comparison_views
 
 if TYPE_CHECKING:
@@ -117,4 +117,4 @@ def test_exports_and_the_way_to_the_curves(lab: Lab) -> None:
     assert not app.exception
     assert app.title[0].value == "Epsilon sweep"
     assert app.number_input(key="epsilon_sweep_pgd_steps").value == 7
-    assert app.dataframe[0].value["accuracy"].tolist() == [0.6]
+    assert five(app)["accuracy"].tolist() == [0.6]

@@ -1,0 +1,107 @@
+"""Figures of records: accuracy between what is proven and what was attacked, and who fools whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from core.figures import colour, faint, styled
+
+_MARKED = "marked"
+"""As in `core.figures`, whose `mark` moves the line."""
+
+
+def between(
+    curves: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    single: Mapping[str, tuple[int, Sequence[Mapping[str, Any]]]] | None = None,
+    marked: float | None = None,
+    chance: float | None = None,
+    unit: str = "units of a pixel's range [0, 1]",
+    height: int = 400,
+) -> go.Figure:
+    """Robust accuracy against ε of several models, each as a band from what is proven to what was attacked.
+
+    Args:
+        curves: name → arrays `eps`, `proven`, `attacked` (as in `core.evaluation.records.curve`).
+        single: name → place of the model's colour, and rows with eps and accuracy: single-step curves laid over.
+        marked: an ε marked by a vertical line; `core.figures.mark` moves it.
+        chance: accuracy of guessing, drawn as a dotted line.
+        unit: what ε is counted in.
+        height: in CSS pixels.
+    """
+    figure = go.Figure()
+    for place, (name, rows) in enumerate(curves.items()):
+        eps, hue = np.asarray(rows["eps"]), colour(place)
+        for key, dash in (("proven", "dot"), ("attacked", "solid")):
+            figure.add_scatter(
+                x=eps,
+                y=rows[key],
+                name=f"{name}, {key}",
+                legendgroup=name,
+                mode="lines",
+                line={"color": hue, "width": 2 if key == "attacked" else 1.5, "dash": dash},
+                fill="tonexty" if key == "attacked" else None,
+                fillcolor=faint(hue),
+                hovertemplate="ε = %{x:.4g}: %{y:.2%}<extra>" + f"{name}, {key}" + "</extra>",
+            )
+    for name, (place, points) in (single or {}).items():
+        figure.add_scatter(
+            x=[row["eps"] for row in points],
+            y=[row["accuracy"] for row in points],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour(place), "width": 1, "dash": "dashdot"},
+            marker={"size": 6, "symbol": "x-thin-open"},
+            hovertemplate="ε = %{x:.4g}: %{y:.2%}<extra>" + name + "</extra>",
+        )
+    if chance is not None:
+        figure.add_hline(y=chance, line={"color": "gray", "width": 1, "dash": "dot"}, annotation_text="chance")
+    if marked is not None:
+        figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"}, name=_MARKED)
+    figure.update_xaxes(title_text=f"ε, in {unit}", rangemode="tozero")
+    figure.update_yaxes(title_text="robust accuracy", tickformat=".0%", range=[-0.02, 1.02])
+    legend = {"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0, "title": {"text": ""}}
+    return styled(figure, height=height, legend=legend, margin={"l": 8, "r": 8, "t": 12, "b": 8})
+
+
+def transfer_matrix(rates: np.ndarray, names: Sequence[str], *, height: int | None = None) -> go.Figure:
+    """Share of images made on each surrogate (row) that fool each victim (column), with the number in each cell.
+
+    Args:
+        rates: (M, M) in [0, 1]; NaN where a victim reads none of the images.
+        names: of the models, in this order.
+        height: in CSS pixels; by default from the number of models.
+    """
+    labels = [f"{name} " for name in names]  # a trailing space keeps plotly from reading digits as numbers
+    figure = go.Figure(
+        go.Heatmap(
+            z=rates,
+            x=labels,
+            y=labels,
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, "#f4f6fa"], [1, "#8c2f0f"]],
+            xgap=2,
+            ygap=2,
+            colorbar={"tickformat": ".0%", "thickness": 10},
+            hovertemplate="made on %{y}, shown to %{x}: %{z:.1%} fooled<extra></extra>",
+        )
+    )
+    rows, columns = np.nonzero(~np.isnan(rates))
+    shown = rates[rows, columns]
+    figure.add_scatter(
+        x=[labels[c] for c in columns],
+        y=[labels[r] for r in rows],
+        text=[f"{rate:.0%}" for rate in shown],
+        mode="text",
+        textfont={"color": ["#ffffff" if rate > 0.55 else "#1b2430" for rate in shown]},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.update_xaxes(title_text="victim", type="category", showgrid=False)
+    figure.update_yaxes(title_text="made on", type="category", autorange="reversed", showgrid=False)
+    return styled(figure, height=height or max(240, 120 + 48 * len(names)), margin={"l": 8, "r": 8, "t": 8, "b": 8})
