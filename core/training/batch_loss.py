@@ -17,6 +17,8 @@ class BatchLoss:
     """Steps in a row on the same batch."""
     certifies = False
     """Whether networks made so are measured by what bounds prove of them."""
+    aim = "robust_accuracy"
+    """What of an epoch's measurements its weights are chosen by, where nothing is proven."""
     largest_gradient: float | None = None
     """Gradients of the weights are cut to this l2 length."""
 

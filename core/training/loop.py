@@ -70,8 +70,9 @@ def train(
 
     Returns:
         The model with the weights of the best epoch: the highest accuracy on the validation split, proven where the
-        recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss). Epochs of a
-        rising ε, or in which the network overfitted to a single step, count only where there is no other.
+        recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss); the FGSM mix
+        by FGSM, the others by PGD. Epochs of a rising ε, or in which the network overfitted to a single step, count
+        only where there is no other (the FGSM mix overfits by its nature).
         Reproducible from the seed on one machine with one number of threads. For a recipe with a budget a row of the
         history has `eps`, `robust_accuracy` and `fgsm_accuracy` at it (on validation images, see `watch`), for one that
         proves `certified_accuracy`; `overfitted`; and `rolled_back`: the weights went back to the best epoch's, and the
@@ -160,7 +161,8 @@ class _Loop:
             row["rolled_back"] = float(collapsed and bool(self.best_state) and self.loss.strengthen())
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
-        rank = ranked(row) if settled and not collapsed else LAST
+        kept = settled and not (collapsed and self.loss.aim == "robust_accuracy")
+        rank = ranked(row, self.loss.aim) if kept else LAST
         if row.get("rolled_back"):
             for network in (self.model, self.judged):
                 network.load_state_dict(self.best_state)

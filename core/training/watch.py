@@ -52,7 +52,7 @@ def overfitted(row: Row, history: Sequence[Row]) -> bool:
     return robust < max(before, default=0.0) - FALL or robust < SHARE * row["fgsm_accuracy"]
 
 
-def ranked(row: Row) -> tuple[float, ...]:
-    """By proven accuracy, else by that under attack, else by plain accuracy; of equals by the latter, then the loss."""
+def ranked(row: Row, aim: str) -> tuple[float, ...]:
+    """By proven accuracy, else by the recipe's `aim`, else by plain accuracy; of equals by the latter, then the loss."""
     plain = row["validation_accuracy"]
-    return row.get("certified_accuracy", row.get("robust_accuracy", plain)), plain, -row["validation_loss"]
+    return row.get("certified_accuracy", row.get(aim, plain)), plain, -row["validation_loss"]
