@@ -53,6 +53,6 @@ def overfitted(row: Row, history: Sequence[Row]) -> bool:
 
 
 def ranked(row: Row, aim: str) -> tuple[float, ...]:
-    """By proven accuracy, else by the recipe's `aim`, else by plain accuracy; of equals by the latter, then the loss."""
+    """By proven accuracy, else by `aim` (`BatchLoss.aim`), else plain; of equals by plain accuracy, then the loss."""
     plain = row["validation_accuracy"]
     return row.get("certified_accuracy", row.get(aim, plain)), plain, -row["validation_loss"]
