@@ -79,7 +79,12 @@ def test_core_does_not_know_streamlit(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "modules", ["core.__main__, core.jobs, core.figures, core.reference", "core.evaluation.comparison", "ui"]
+    "modules",
+    [
+        "core.__main__, core.jobs, core.figures, core.reference",
+        "core.evaluation.comparison, core.evaluation.trust",
+        "ui",
+    ],
 )
 def test_light_modules_leave_torch_unloaded(modules: str) -> None:
     """What pages and the command line import at once loads no torch: its import takes seconds."""

@@ -9,5 +9,7 @@ radii        run a RadiiSpec: the smallest perturbation of each image, the radiu
 records      all artifacts of a model merged into bounds an image; curves are lookups (no torch)
 paired       exact tests on the same images: is A more robust than B? (no torch)
 auditor      does a published table of the five metrics hold? (no torch)
+trust        whether a robust accuracy can be believed (no torch until it runs): trust_rules, trust_case,
+             trust_model, trust_attacks
 comparison   models x attacks x eps as one table, and its exports (no torch)
 """
