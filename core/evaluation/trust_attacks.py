@@ -70,7 +70,7 @@ def transfer(case: Case) -> Found:
     share = case.share(case.linear)
     return (
         share,
-        f"A full step on a linear model of these images fools {share:.1%} of the images, which gradients leave.",
+        f"A full step on a linear model of the images fools {share:.1%} of them, which gradients leave.",
     )
 
 

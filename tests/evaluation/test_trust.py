@@ -151,12 +151,12 @@ def test_weak_evaluation_is_found_out() -> None:
 
 
 def test_steps_and_restarts_are_held_against_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a walk of one step stops short, twice the steps and new starts take images from the figure."""
+    """Where each gradient leads elsewhere, twice the steps and new starts take images from the figure."""
     monkeypatch.setitem(trust_case.EFFORTS, "small", replace(SMALL, steps=1, restarts=20))
-    plain = decoys.trained(0.0)
-    right = plain(X).argmax(1) == Y
+    ripples = Decoy(honest(), DECOYS["ripples of huge slope"])
+    right = ripples(X).argmax(1) == Y
     for name in ("converged", "restarts"):
-        assert asked(name, right, X, model=plain).verdict == "fail"
+        assert asked(name, right, X, model=ripples).verdict == "fail"
 
 
 def test_images_that_break_the_rules_are_found() -> None:
