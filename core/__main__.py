@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from tabulate import tabulate
 
-from core import reference, store
+from core import reference, running, store
 from core.data_folder import DataMissing
 from core.specs import (
     METHODS,
@@ -273,6 +273,8 @@ def _artifacts(spec: Task) -> list[store.Artifact]:
 def _train(spec: TrainSpec, as_json: bool) -> None:
     cached = spec.artifact_name() in [model.id for model in store.models(store.default_root())]
     (artifact,) = _artifacts(spec)
+    if not running.leads():  # torchrun: the first of the processes speaks for all
+        return
     metrics = artifact.card["metrics"]
     _show(
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,22 @@ def run_all(
     task = store.resolve(task, root)
     report = on_progress or _silent
     cells = parts(task)
+    if processes() > 1:
+        return [_take_part(task, root, device, report, note, own)]
     return [
         _make(cell, root, device, _part(report, place, cells) if len(cells) > 1 else report, note, own)
         for place, cell in enumerate(cells)
     ]
+
+
+def processes() -> int:
+    """How many processes torchrun started to do this together; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    """Whether this is the first of them, which reports and writes."""
+    return processes() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def parts(task: Task) -> list[TrainSpec | ModelTask]:
@@ -117,12 +130,50 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _make(task: Task, root: Path, device: str | None, report: Progress, note: Note, own: bool) -> Artifact:
+def _take_part(task: Task, root: Path, device: str | None, report: Progress, note: Note, own: bool) -> Artifact:
+    """As `_make`, in one of several processes: the first finds the artifact or makes it, the others help and wait."""
+    if not isinstance(task, TrainSpec):
+        raise ValueError(
+            f"task: expected a training where torchrun starts several processes, got {type(task).__name__}"
+        )
+    from core.training import parallel
+
+    device, begun = parallel.join(device or default_device()), False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = parallel.told(True)
+
+    if leads():
+        made = _make(task, root, device, report, note, own, begin)
+        if not begun:
+            parallel.told(False)
+        parallel.told(True)  # it is written
+        return made
+    if parallel.told():
+        runner_for(task)(task, root, device=device, on_progress=_silent)
+    parallel.told()
+    found = _find(task, root, note, own)
+    if found is None:
+        raise FileNotFoundError(f"{task.artifact_name()}: not in {root}, where the first process wrote it")
+    return found
+
+
+def _make(
+    task: Task,
+    root: Path,
+    device: str | None,
+    report: Progress,
+    note: Note,
+    own: bool,
+    begin: Callable[[], None] = lambda: None,
+) -> Artifact:
     found = _find(task, root, note, own)
     if found is None:
         with store.lock(task, root, on_wait=lambda: report(0, 1, phase="waiting for another process that makes it")):
             found = _find(task, root, note, own)  # whoever held the lock may have made it
             if found is None:
+                begin()
                 runner = runner_for(task)
                 outcome = runner(task, root, device=device or default_device(), on_progress=report)
                 made = store.write(task, root, card=outcome.card, arrays=outcome.arrays, tables=outcome.tables)

@@ -7,6 +7,7 @@
     estimate      how long it will take
     batch_loss    what every recipe is; recipes, generator: each of them; crafting: their moved images
     augmentation  random changes of images
+    parallel      several processes that share every batch
 
 `run` turns a TrainSpec into the contents of a model artifact.
 """
@@ -27,6 +28,7 @@ from core.evaluation.metrics import five_metrics
 from core.networks import ScalarScore, layer_table, logits_of, parameter_count
 from core.progress import Progress
 from core.specs import TrainSpec
+from core.training import parallel
 from core.training.estimate import estimate_seconds
 from core.training.loop import Trained, train
 from core.training.watch import WATCHED
@@ -43,7 +45,8 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
     Raises:
         DataMissing: the data set cannot be had; see `core.data.load`.
     """
-    data = load(spec.data, on_progress=on_progress)
+    with parallel.group().one_first():
+        data = load(spec.data, on_progress=on_progress)
     keep = store.unfinished(spec, root)
     whole, cpu = not keep.is_file(), time.process_time()
     trained = train(spec, data, device=device, keep=keep, on_progress=on_progress)

@@ -17,7 +17,7 @@ from core.data import Dataset, Split
 from core.networks import logits_of
 from core.progress import Progress
 from core.specs import TrainSpec
-from core.training import checkpoint
+from core.training import checkpoint, parallel
 from core.training.augmentation import augmented
 from core.training.batch_loss import ramp
 from core.training.recipes import batch_loss
@@ -99,6 +99,7 @@ class _Loop:
         self.fingerprint = data.fingerprint
         self.train_split = _on(data.train, device)
         self.validation = _on(data.validation, device)
+        self.group = parallel.group()
         self.loss = batch_loss(spec.recipe)
         self.eps = getattr(spec.recipe, "eps", 0.0)
         self.optimizer = make_optimizer(spec, model)
@@ -125,7 +126,8 @@ class _Loop:
             self._one_epoch(epoch)
             self.seconds += time.perf_counter() - start
             self._report(**self.history[-1])
-            if keep is not None and time.perf_counter() - written > CHECKPOINT_EVERY and epoch < self.spec.epochs:
+            due = self.group.rank == 0 and time.perf_counter() - written > CHECKPOINT_EVERY
+            if keep is not None and due and epoch < self.spec.epochs:
                 with contextlib.suppress(OSError):  # a full disk ends no training: the state is a convenience
                     checkpoint.write(keep, self._state())
                 written = time.perf_counter()
@@ -141,9 +143,10 @@ class _Loop:
     def _one_epoch(self, epoch: int) -> None:
         """Train, measure, add a row to the history, keep the weights if they are the best so far."""
         start = time.perf_counter()
+        self.group.seed(self.spec.seed, epoch)
         loss, accuracy, lr = self._epoch()
         self.training_seconds += time.perf_counter() - start
-        validation_loss, validation_accuracy = _measure(self.judged, self.validation)
+        validation_loss, validation_accuracy = self.group.agreed(_measure(self.judged, self.validation), self.device)
         row = {
             "epoch": epoch,
             "loss": loss,
@@ -155,7 +158,8 @@ class _Loop:
         collapsed, settled = False, True
         if self.eps:
             settled = self.eps_now() == self.eps  # while ε rises, epochs cannot be compared
-            row |= self._watch()
+            watched = self._watch()
+            row |= dict(zip(watched, self.group.agreed(watched.values(), self.device), strict=True))
             collapsed = settled and overfitted(row, self.history)
             row["overfitted"] = float(collapsed)
             row["rolled_back"] = float(collapsed and bool(self.best_state) and self.loss.strengthen())
@@ -185,7 +189,12 @@ class _Loop:
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on from a state."""
-        return {"format": 1, "data": self.fingerprint, "torch": torch.__version__, "device": self.device}
+        return {
+            "format": 1,
+            "data": self.fingerprint,
+            "torch": torch.__version__,
+            "device": self.group.named(self.device),
+        }
 
     def _go_on(self, state: checkpoint.State | None) -> None:
         """Take up the state of an earlier run, if it was on the same data and device with the same PyTorch."""
@@ -221,22 +230,28 @@ class _Loop:
         total_loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         lr = self.spec.lr
-        for x, y, rows in batches(self.train_split, self.spec.batch_size, self.generator, self.device):
+        count = 0
+        for batch in batches(self.train_split, self.spec.batch_size, self.generator, self.device):
+            x, y, rows = (self.group.share(part) for part in batch)
             x = augmented(x, self.spec.augment)
             for _ in range(self.loss.replays):
                 lr = self._set_lr()
                 done = self.step / self.total_steps
-                loss, logits = train_step(self.model, self.optimizer, self.loss, self.precision, x, y, rows, done)
+                loss, logits = train_step(
+                    self.model, self.optimizer, self.loss, self.precision, x, y, rows, done, self.group
+                )
                 self.step += 1
                 if self.averaged is not None:
                     self.averaged.update_parameters(self.model)
             total_loss += loss.detach() * len(y)
             correct += (logits.detach().argmax(dim=1) == y).sum()
-            self.seen += len(y)
+            count += len(y)
+            self.seen += len(batch[1])
             if time.perf_counter() - self.reported > _REPORT_EVERY:
                 self._report(loss=self._finite(loss))
-        n = len(self.train_split)
-        return self._finite(total_loss / n), int(correct) / n, lr
+        self.group.average_buffers(self.model, self.averaged)
+        total_loss, correct, n = self.group.total(total_loss, correct, torch.tensor(count, device=self.device))
+        return self._finite(total_loss / n), int(correct) / int(n), lr
 
     def _set_lr(self) -> float:
         lr = learning_rate(self.spec, self.step / max(1, self.total_steps - 1))

@@ -13,6 +13,7 @@ from core.data import Dataset, Split, to_float
 from core.networks import build, centre_of
 from core.specs import TrainSpec
 from core.training.batch_loss import BatchLoss
+from core.training.parallel import ALONE, Group
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -74,12 +75,17 @@ def train_step(
     y: Tensor,
     rows: Tensor,
     progress: float = 1.0,
+    group: Group = ALONE,
 ) -> tuple[Tensor, Tensor]:
-    """One step down a batch's loss; returns the loss and the logits that it was made from (see `BatchLoss`)."""
+    """One step down a batch's loss; returns the loss and the logits that it was made from (see `BatchLoss`).
+
+    Of several processes (`group`) each brings its share of the batch, and steps down the loss of the whole.
+    """
     with precision:
         loss, logits = loss_of(model, x, y, rows=rows, progress=progress)
     optimizer.zero_grad()
     loss.backward()
+    group.average_gradients(model, len(y))
     if loss_of.largest_gradient is not None:
         nn.utils.clip_grad_norm_(model.parameters(), loss_of.largest_gradient)
     optimizer.step()
