@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"core.models", "core.attacks", "core.certification"},
     {"core.evaluation"},
     {"core.training"},
-    {"core.figures", "core.figures_records"},
+    {"core.figures", "core.figures_records", "core.figures_trust"},
     {"core.running"},
     {"core.reference_build"},
     {"core.jobs", "core.worker"},
