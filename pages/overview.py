@@ -1,11 +1,11 @@
-"""Overview: what this is, the five steps, the saved models, and one button where there is none yet."""
+"""Overview: what this is, the five steps, the models that ship and the saved ones, one button where there is none."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from core import data_folder, specs
-from ui import guard, jobs, model_picker, model_views, routes, sources
+from core import data_folder, shipped, specs
+from ui import guard, jobs, model_picker, model_views, reference_views, routes, sources
 
 PAGE = "overview"
 
@@ -53,11 +53,13 @@ with st.grid(5, min_column_width=140):
             st.space("stretch")
             st.page_link(routes.page(name), label="Open", icon=routes.ROUTES[name].icon, width="stretch")
 
-if sources.models():
-    chosen = model_views.saved_models(PAGE, current=None)
-    if chosen is not None:
-        model_views.report(PAGE, chosen, current=False)
-else:
+chosen = reference_views.section(PAGE)
+own = [model for model in sources.models() if not shipped.is_copy(model.card)]
+if own:
+    chosen = model_views.saved_models(PAGE, current=chosen, models=own)
+if chosen is not None:
+    model_views.report(PAGE, chosen, current=False)
+if not sources.models():
     st.subheader("Saved models", anchor=False)
     st.write("None yet, and the attacks need one. The embedded digits make one in seconds, without a download.")
     job = jobs.panel(PAGE, model_picker.FIRST)

@@ -7,8 +7,8 @@ import contextlib
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from core import specs, store
-from ui import controls, jobs, sources
+from core import shipped, specs, store
+from ui import controls, jobs, missing, sources
 
 FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", **specs.preset("fast", "digits"))
 """The model that one button trains where there is none: the embedded digits, a few seconds."""
@@ -25,6 +25,8 @@ def label(model: store.Artifact) -> str:
         parts.append("one score")
     if accuracy is not None:
         parts.append(f"{accuracy:.1%}")
+    if shipped.is_copy(model.card):
+        parts.append("reference")
     return " · ".join([*parts, model.id.rsplit("-", 1)[-1][:6]])
 
 
@@ -45,7 +47,7 @@ def pick(
         text: label of the widget.
         scalar: only networks with one raw score (True), only the others (False), or all (None).
         datasets: only models of these data sets.
-        default: id to start with; the newest otherwise.
+        default: id to start with; otherwise the newest whose images are here. Where they are not, the page says so.
 
     Returns:
         The artifact, or None when none fits; the page then says what is missing, with one button that makes it.
@@ -64,6 +66,8 @@ def pick(
         key=_key(page, name, by_id),
         **controls.KEEP,
     )
+    if name == "model":  # another one on the same page is of the same data
+        missing.note(page, sources.model_spec(by_id[chosen]).data)
     return by_id[chosen]
 
 
@@ -98,6 +102,8 @@ def pick_many(
     chosen = st.multiselect(text, list(by_id), format_func=labels.__getitem__, key=key, **controls.KEEP)
     if not chosen:
         st.caption("Choose at least one model.")
+    for model in {sources.model_spec(by_id[model_id]).data.dataset: by_id[model_id] for model_id in chosen}.values():
+        missing.note(page, sources.model_spec(model).data)
     return [by_id[model_id] for model_id in chosen]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import figures, specs, store
-from ui import controls, downloads, model_picker, provenance, routes, sources
+from core import figures, shipped, specs, store
+from ui import controls, downloads, missing, model_picker, provenance, reference_views, routes, sources
 from ui import jobs as job_panel
 
 CONFIG = {"displaylogo": False}
@@ -43,11 +43,15 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
                 "Epochs": spec.epochs,
                 "Parameters": model.card.get("network", {}).get("parameters"),
                 "Seconds": model.card.get("timing", {}).get("seconds"),
-                "Made": str(model.card.get("created", ""))[:16].replace("T", " "),
+                "Made": "with the project" if shipped.is_copy(model.card) else _made(model),
                 "Id": model.id,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _made(model: store.Artifact) -> str:
+    return str(model.card.get("created", ""))[:16].replace("T", " ")
 
 
 OPTIMISER = (
@@ -69,9 +73,11 @@ COLUMNS: dict[str, Any] = {
 """How the columns of `table` are written."""
 
 
-def saved_models(page: str, *, current: store.Artifact | None) -> store.Artifact | None:
-    """Draw the table of saved models; returns the one whose row is chosen, else `current`."""
-    models = sources.models()
+def saved_models(
+    page: str, *, current: store.Artifact | None, models: Sequence[store.Artifact] | None = None
+) -> store.Artifact | None:
+    """Draw the table of saved models, of all unless some are given; returns the one that is chosen, else `current`."""
+    models = sources.models() if models is None else models
     if not models:
         st.caption("No model is saved yet. The fast preset on digits takes a few seconds.")
         return None
@@ -160,6 +166,8 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     except store.DamagedArtifact as damage:
         st.error(str(damage), icon=":material/error:")
         return
+    reference_views.card(page, model)
+    reference_views.beside(page, model)
     left, right = st.columns(2)
     with left:
         st.markdown("**Training**")
@@ -186,6 +194,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     line = provenance.of(model)
     provenance.show(line, here=current)
     st.markdown("**Attack this model**")
+    missing.note(page, spec.data)
     with st.container(horizontal=True):
         for name, widget in ATTACKS.items():
             route = routes.ROUTES[name]

@@ -78,6 +78,9 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
 
 def images(model: store.Artifact, indices: Sequence[int]) -> np.ndarray | None:
     """Test images (n, C, H, W) in [0, 1] by their `index`; None where the data cannot be had, and the page says so."""
+    if not sources.present(sources.model_spec(model).data.dataset):  # nothing is downloaded without being asked for
+        st.info("The images are not on this machine; what is needed stands above.", icon=":material/info:")
+        return None
     try:
         test = sources.dataset(sources.model_spec(model).data).test
     except (data_folder.DataMissing, OSError, ValueError) as error:

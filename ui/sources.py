@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core import data_folder, specs, store
+from core import data_folder, reference, shipped, specs, store
 
 if TYPE_CHECKING:
     from core.data import Dataset
@@ -30,8 +30,19 @@ def artifact(spec: specs.Task) -> store.Artifact | None:
 
 
 def models() -> list[store.Artifact]:
-    """All saved models, newest first; cards only."""
-    return store.models(store.default_root())
+    """All saved models, newest first, those whose images are not on this machine last; cards only."""
+    found = store.models(store.default_root())
+    return sorted(found, key=lambda model: not present(model_spec(model).data.dataset))
+
+
+def references() -> list[tuple[reference.Reference, store.Artifact]]:
+    """The reference models that ship, in their own order; cards only."""
+    return [(one, model) for one, model in reference.saved(store.default_root()) if shipped.is_copy(model.card)]
+
+
+def counterpart(spec: specs.TrainSpec) -> store.Artifact | None:
+    """The reference model of the same kind as what `spec` trains, or None."""
+    return reference.counterpart(spec, store.default_root())
 
 
 def model_spec(model: store.Artifact) -> specs.TrainSpec:

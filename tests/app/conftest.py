@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import specs, store
+from core import reference, specs, store
 from ui import warm
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -45,9 +45,14 @@ class Lab:
         accuracy: float = 0.9,
         weights: dict[str, np.ndarray] | None = None,
         history: list[dict[str, float]] | None = None,
+        metrics: dict[str, float] | None = None,
+        ships: Path | None = None,
         **fields: Any,
     ) -> store.Artifact:
-        """Plant a model on `digits`: random weights unless given, a card and a test table with this accuracy."""
+        """Plant a model on `digits`: random weights unless given, a card and a test table with this accuracy.
+
+        metrics: more of the card's. ships: a folder of reference models to plant it in, with measurements.
+        """
         fast = specs.preset("fast", "digits")  # what the training page starts with
         spec = specs.TrainSpec(**{"data": {"dataset": "digits"}, "network": "linear", **fast, **fields})
         names = specs.DATASETS[spec.data.dataset].class_names
@@ -103,6 +108,7 @@ class Lab:
                 "confidence_correct": 0.8,
                 "confidence_wrong": 0.6,
                 "calibration_gap": 0.75 - hits,
+                **(metrics or {}),
             },
             "history": history,
             "best_epoch": spec.epochs,
@@ -131,7 +137,21 @@ class Lab:
             "device": "cpu",
             "threads": 1,
         }
-        return store.write(spec, self.root, card=card, arrays={"weights": weights}, tables={"test": table})
+        tables = {"test": table}
+        if ships is not None:
+            name = next(one.name for one in reference.REFERENCES.values() if one.spec == spec)
+            card["reference"] = {
+                "name": name,
+                "weights_dtype": "float16",
+                "predictions_that_differ": 0,
+                "measured": {"eps": 0.15, "n": n, "clean": hits, "pgd": 0.25},
+            }
+            rows = {"measure": ["clean", "pgd"], "eps": [np.nan, 0.15], "n": [n, n], "value": [hits, 0.25]}
+            rows |= {"low": [hits - 0.02, 0.2], "high": [min(1.0, hits + 0.02), 0.3], "settings": ["", "50 steps"]}
+            rows |= {name: [np.nan, np.nan] for name in ("median_l2", "median_linf")}
+            rows |= {name: [np.nan, 100.0] for name in ("forwards", "backwards")}
+            tables["measurements"] = pd.DataFrame(rows)
+        return store.write(spec, ships or self.root, card=card, arrays={"weights": weights}, tables=tables)
 
     def job(self, task: specs.Task, state: str, *, torn: bool = False, message: str = "", log: str = "") -> str:
         """Plant a job folder in one of the states (live ones hold their lock until the test ends); returns its id."""
@@ -164,6 +184,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """A dashboard whose store is empty and whose data folder holds nothing (`digits` is embedded)."""
     monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("ADVERSARIAL_LAB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ADVERSARIAL_LAB_REFERENCE", str(tmp_path / "reference"))
     monkeypatch.setattr(warm, "later", lambda: None)  # the import would go on beside the tests
     monkeypatch.chdir(PROJECT)
     made = Lab(tmp_path / "store")
