@@ -37,6 +37,7 @@ from core.specs import (
     SweepSpec,
     Task,
     TrainSpec,
+    TransferSpec,
     UniversalSpec,
     explain,
     preset,
@@ -53,6 +54,7 @@ _SUMMARIES = {
     "universal": "one perturbation for many images, measured on images that it was not made from",
     "pattern": "one pattern on glasses or a patch for many images, measured likewise, in fresh scenes",
     "radii": "the smallest perturbation of each test image: what a curve over any ε is looked up in",
+    "transfer": "who fools whom: images made on each of several models, shown to all of them",
 }
 
 
@@ -111,7 +113,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
         elif name != "models":
             plain = name in ("compare", "universal", "pattern", "radii")
-            method = None if plain else _named("attack", METHODS, "fgsm", arguments)
+            method = None if plain else _named("attack", METHODS, _first_attack(name), arguments)
             own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
             _add_fields(command, TASKS[name], leave_out=("attack", "attacks", "method", *own))
             _add_attack_flags(command, name, arguments)
@@ -128,7 +130,12 @@ def _add_attack_flags(command: argparse.ArgumentParser, name: str, arguments: Se
     elif name == "universal":
         _add_choice(command, "method", UNIVERSAL_METHODS, "gradient", arguments)
     else:
-        _add_choice(command, "attack", METHODS, "fgsm", arguments)
+        _add_choice(command, "attack", METHODS, _first_attack(name), arguments)
+
+
+def _first_attack(command: str) -> str:
+    """The attack of a command that is given none."""
+    return "mifgsm" if command == "transfer" else "fgsm"
 
 
 def _add_choice(
@@ -201,6 +208,9 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
         _pattern(PatternSpec.model_validate(options), as_json)
     elif command == "radii":
         _radii(RadiiSpec.model_validate(options), as_json)
+    elif command == "transfer":
+        options["attack"] = _chosen(options, "attack", METHODS, _first_attack(command))
+        _transfer(TransferSpec.model_validate(options), as_json)
     else:
         options["attack"] = _chosen(options, "attack", METHODS, "fgsm")
         if command == "attack":
@@ -348,6 +358,14 @@ def _radii(spec: RadiiSpec, as_json: bool) -> None:
     card = artifact.card
     named = {"model": artifact.folder.parents[1].name, "norm": spec.norm, "budget": spec.budget}
     _show({**named, **card["metrics"], "seconds": card["seconds"], "result": str(artifact.folder)}, as_json)
+
+
+def _transfer(spec: TransferSpec, as_json: bool) -> None:
+    (artifact,) = _artifacts(spec)
+    named = {"attack": spec.attack.slug(), "eps": spec.eps, "seed": spec.seed}
+    _show(
+        [{**row, **named, "passes": artifact.card["cost"][row["surrogate"]]} for row in artifact.card["rows"]], as_json
+    )
 
 
 def _compare(spec: CompareSpec, as_json: bool) -> None:

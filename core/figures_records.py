@@ -64,7 +64,7 @@ def between(
         figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"}, name=_MARKED)
     figure.update_xaxes(title_text=f"ε, in {unit}", rangemode="tozero")
     figure.update_yaxes(title_text="robust accuracy", tickformat=".0%", range=[-0.02, 1.02])
-    legend = {"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0, "title": {"text": ""}}
+    legend = {"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0, "title": {"text": ""}}
     return styled(figure, height=height, legend=legend, margin={"l": 8, "r": 8, "t": 12, "b": 8})
 
 

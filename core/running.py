@@ -21,6 +21,7 @@ from core.specs import (
     SweepSpec,
     Task,
     TrainSpec,
+    TransferSpec,
     UniversalSpec,
 )
 from core.store import Artifact, Outcome
@@ -120,7 +121,13 @@ def runner_for(task: Task) -> Callable[..., Outcome]:
         from core.evaluation import radii
 
         return radii.run
-    raise ValueError(f"task: expected train, attack, sweep, universal, pattern or radii, got {type(task).__name__}")
+    if isinstance(task, TransferSpec):
+        from core.evaluation import transfer
+
+        return transfer.run
+    raise ValueError(
+        f"task: expected train, attack, sweep, universal, pattern, radii or transfer, got {type(task).__name__}"
+    )
 
 
 def default_device() -> str:

@@ -39,6 +39,7 @@ from core.specs import (
     SweepSpec,
     Task,
     TrainSpec,
+    TransferSpec,
     load_task,
 )
 
@@ -134,6 +135,8 @@ def resolve(spec: Task, root: Path) -> Task:
     if isinstance(spec, AttackSpec | SweepSpec):
         found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}
         return spec.model_copy(update=found)
+    if isinstance(spec, TransferSpec):
+        return spec.model_copy(update={"models": tuple(sorted(open_model(model, root).id for model in spec.models))})
     if isinstance(spec, ModelTask):
         return spec.model_copy(update={"model": open_model(spec.model, root).id})
     if isinstance(spec, CompareSpec):

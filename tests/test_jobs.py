@@ -32,6 +32,7 @@ from core.specs import (
     SweepSpec,
     Task,
     TrainSpec,
+    TransferSpec,
     UniversalSpec,
     dump_task,
 )
@@ -151,7 +152,7 @@ def test_a_comparison_runs_its_cells_as_one(tmp_path: Path, runner: Runner) -> N
 def test_every_task_has_its_runner() -> None:
     """The real ones, which the other tests replace."""
     from core import training
-    from core.evaluation import attack, pattern, radii, sweep, universal
+    from core.evaluation import attack, pattern, radii, sweep, transfer, universal
 
     assert running.runner_for(MODEL) is training.run
     assert running.runner_for(AttackSpec(model="x", attack=Fgsm(), eps=0.1)) is attack.run
@@ -159,6 +160,7 @@ def test_every_task_has_its_runner() -> None:
     assert running.runner_for(UniversalSpec(model="x", eps=0.1)) is universal.run
     assert running.runner_for(PatternSpec(model="x")) is pattern.run
     assert running.runner_for(RadiiSpec(model="x")) is radii.run
+    assert running.runner_for(TransferSpec(models=("x", "y"), eps=0.1)) is transfer.run
     with pytest.raises(ValueError, match=r"task: expected train, attack, .*, got CompareSpec"):
         running.runner_for(CompareSpec(models=("x",)))
 

@@ -17,6 +17,7 @@ from core.specs import (
     RadiiSpec,
     SweepSpec,
     TrainSpec,
+    TransferSpec,
     UniversalSpec,
     explain,
 )
@@ -29,6 +30,7 @@ EXAMPLES: list[specs.Task] = [
     UniversalSpec(model="m", method="lp", source=(9, 4)),
     PatternSpec(model="m", mask="patch:size=0.2", target=3),
     RadiiSpec(model="m", norm="l2", budget=500),
+    TransferSpec(models=("b", "a"), eps=0.1),
 ]
 
 
@@ -62,6 +64,10 @@ def test_slug_is_readable() -> None:
 
 
 REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
+    (TransferSpec, {"models": ["a"], "eps": 0.1}, "models", "at least 2 items"),
+    (TransferSpec, {"models": ["a", "a"], "eps": 0.1}, "models", "different models"),
+    (TransferSpec, {"models": ["a", "b"]}, "eps", "mifgsm needs a budget, got none"),
+    (TransferSpec, {"models": ["a", "b"], "attack": "generator"}, "attack", "no target, got generator"),
     (RadiiSpec, {"model": "m", "norm": "l3"}, "norm", "'linf', 'l2', 'l1' or 'l0'"),
     (RadiiSpec, {"model": "m", "budget": 10}, "budget", "greater than or equal to 50"),
     (PatternSpec, {"model": "m", "mask": "hat"}, "mask", "expected none or one of eyeglasses"),

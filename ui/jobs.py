@@ -190,6 +190,8 @@ def describe(task: specs.Task) -> tuple[str, str]:
         return f"One pattern, {task.mask.shape}", task.model
     if isinstance(task, specs.RadiiSpec):
         return f"Radii, {controls.say(task.norm)}", task.model
+    if isinstance(task, specs.TransferSpec):
+        return "Transfer matrix", f"{len(task.models)} models"
     return "Compare", f"{len(task.models)} models"
 
 

@@ -87,7 +87,7 @@ def lookup(
     """A slider over every ε, the curves as bands, and the table at that ε; moving it searches sorted bounds only."""
     most, names = farthest(list(found.values()), norm), sweep_views.short_names(models)
     key = f"{page}_record_at_{norm}"
-    step = 1.0 if norm == "l0" else most / 100
+    step = 1.0 if norm == "l0" else 10.0 ** np.floor(np.log10(most / 100))
     usual = {"linf": 0.1, "l2": 1.0, "l1": 10.0, "l0": 5.0}[norm]
     start = round(min(usual, most / 2) / step) * step
     if key in st.session_state:

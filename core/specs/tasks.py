@@ -14,6 +14,7 @@ from core.specs.methods import (
     Fgsm,
     Method,
     MethodField,
+    MiFgsm,
     Norm,
     UniversalField,
     UniversalGradient,
@@ -332,7 +333,45 @@ class RadiiSpec(Spec):
         return f"radii-{self.norm}"
 
 
-ModelTask = AttackSpec | SweepSpec | UniversalSpec | PatternSpec | RadiiSpec
+class TransferSpec(Spec):
+    """Images made on each of several models, shown to all of them: who fools whom."""
+
+    models: tuple[str, ...] = Field(min_length=2, title="Models", description="Ids of saved models of the same data.")
+    attack: MethodField = Field(default_factory=MiFgsm, title="Attack", description="Made on each model; its settings.")
+    eps: Eps | None = Field(None, title="ε", description="Budget; in [0, 1] for linf. Only for methods that need one.")
+    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    seed: int = _SEED
+
+    @field_validator("models")
+    @classmethod
+    def _in_one_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("expected different models")
+        return tuple(sorted(value))
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        if self.attack.needs_surrogate or self.attack.needs_target:
+            raise ValueError(f"attack: expected one that needs no surrogate and no target, got {self.attack.name}")
+        if self.attack.needs_eps and self.eps is None:
+            raise ValueError(f"eps: {self.attack.name} needs a budget, got none")
+        if not self.attack.needs_eps and self.eps is not None:
+            raise ValueError(f"eps: {self.attack.name} finds its own size and takes no budget, got {self.eps:g}")
+        if self.eps is not None:
+            _within_range((self.eps,), self.attack)
+        return self
+
+    @property
+    def model(self) -> str:
+        """The first of the models: the matrix lies in the store with it."""
+        return self.models[0]
+
+    def slug(self) -> str:
+        """Such as `transfer-mifgsm`."""
+        return f"transfer-{self.attack.name}"
+
+
+ModelTask = AttackSpec | SweepSpec | UniversalSpec | PatternSpec | RadiiSpec | TransferSpec
 """What is asked of one saved model, and lies in the store with it."""
 Task = TrainSpec | CompareSpec | ModelTask
 TASKS: dict[str, type[Task]] = {
@@ -343,6 +382,7 @@ TASKS: dict[str, type[Task]] = {
     "universal": UniversalSpec,
     "pattern": PatternSpec,
     "radii": RadiiSpec,
+    "transfer": TransferSpec,
 }
 """What can be run, by the name of its command."""
 
