@@ -9,7 +9,20 @@ import streamlit as st
 
 from core import specs, store
 from core.evaluation import comparison
-from ui import comparison_views, controls, downloads, guard, provenance, routes, sweep_choice, sweep_notes, sweep_views
+from ui import (
+    audit_views,
+    comparison_views,
+    controls,
+    downloads,
+    guard,
+    provenance,
+    robust_views,
+    routes,
+    sweep_choice,
+    sweep_notes,
+    sweep_views,
+    transfer_views,
+)
 from ui.sweep_views import Curve
 
 PAGE = "model_comparison"
@@ -96,14 +109,20 @@ made = comparison.compare(spec, store.default_root())
 for text in made.warnings:
     st.warning(text, icon=":material/warning:")
 lookup(spec, models, curves)
-if not curves:
-    st.stop()
+if curves:
+    sweep_notes.remarks(models, curves)
 
-sweep_notes.remarks(models, curves)
+st.subheader("Proven and attacked: is A more robust than B?", anchor=False)
+norm, found = robust_views.section(PAGE, models)
+st.subheader("Who fools whom", anchor=False)
+transfer = transfer_views.section(PAGE, models)
+st.subheader("Check a published table", anchor=False)
+audit_views.section(PAGE)
 
 st.subheader("Take away", anchor=False)
 st.caption("Every cell that has been run, at every ε: five metrics, n, intervals, calibration gap, success rate.")
-comparison_views.exports(PAGE, made)
+more = robust_views.tables(found, spec.eps, norm)
+comparison_views.exports(PAGE, made, more | ({"transfer": transfer} if len(transfer) else {}))
 if st.button(
     "Open these curves in the epsilon sweep", icon=":material/show_chart:", key=f"{PAGE}_open", type="tertiary"
 ):

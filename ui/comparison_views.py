@@ -12,8 +12,8 @@ import pandas as pd
 import streamlit as st
 
 from core import specs, store
-from core.evaluation import comparison
-from ui import gallery, sweep_views
+from core.evaluation import comparison, paired, workbook
+from ui import downloads, gallery, sweep_views
 from ui.sweep_views import Curve
 
 LAYOUT = {
@@ -138,18 +138,9 @@ def outcomes(first: Curve, second: Curve, eps: float) -> list[int]:
     return [int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~a & ~b).sum())]
 
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p of McNemar's test: that an image which only one model reads is as likely to be either's.
-
-    The binomial test of only_a out of only_a + only_b at 1/2 (McNemar 1947); 1 when there is no such image.
-    """
-    n, smaller = only_a + only_b, min(only_a, only_b)
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(smaller + 1)) / 2**n)
-
-
 def verdict(names: Sequence[str], counts: Sequence[int], eps: float) -> str:
     """The two-by-two table in words, with McNemar's p."""
-    n, p = sum(counts), mcnemar(counts[1], counts[2])
+    n, p = sum(counts), paired.mcnemar(counts[1], counts[2])
     ahead = names[0] if counts[1] >= counts[2] else names[1]
     chance = f"{p:.2g}" if p >= 1e-300 else "below 1e-300"
     if counts[1] == counts[2]:
@@ -199,26 +190,36 @@ def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: i
 # ---------------------------------------------------------------- exports
 
 
-def exports(page: str, made: comparison.Comparison) -> None:
-    """Buttons that download the whole table, every ε of every cell that has been run, with its provenance."""
+def exports(page: str, made: comparison.Comparison, more: Mapping[str, pd.DataFrame]) -> None:
+    """Buttons that download the whole table, every ε of every cell that has been run, with its provenance.
+
+    `more` are further tables by name, for JSON and Excel.
+    """
     body = {
         "provenance": made.provenance(),
         "spec": made.spec.model_dump(mode="json"),
         "models": json.loads(made.models.to_json(orient="records")),
         "rows": json.loads(made.table.to_json(orient="records", double_precision=15)),
+        **{name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in more.items()},
         "warnings": made.warnings,
     }
+
+    def excel() -> bytes:
+        lines = [made.provenance(), *made.warnings]
+        return workbook.to_excel({"figures": made.table, "models": made.models, **more}, lines)
+
     files = {
         "csv": ("CSV", "text/csv", comparison.to_csv(made)),
         "md": ("Markdown", "text/markdown", comparison.to_markdown(made)),
         "tex": ("LaTeX", "application/x-tex", comparison.to_latex(made)),
         "json": ("JSON", "application/json", json.dumps(body, indent=1, ensure_ascii=False)),
+        "xlsx": ("Excel", downloads.EXCEL, excel),
     }
     with st.container(horizontal=True):
-        for ending, (title, mime, text) in files.items():
+        for ending, (title, mime, content) in files.items():
             st.download_button(
                 title,
-                text,
+                content,
                 file_name=f"model_comparison.{ending}",
                 mime=mime,
                 icon=":material/download:",

@@ -1,11 +1,12 @@
 """Files to take away, each with its provenance inside.
 
 CSV: comment lines that begin with `#` (`pandas.read_csv(..., comment="#")` skips them); Markdown: a line under the
-table; LaTeX: a comment; PNG: its metadata; NPZ: an entry `provenance`.
+table; LaTeX: a comment; Excel: the first sheet; PNG: its metadata; NPZ: an entry `provenance`.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 
@@ -15,8 +16,9 @@ import streamlit as st
 
 from ui import gallery
 
-_TITLES = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
-_TYPES = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex"}
+_TITLES = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "xlsx": "Excel"}
+EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_TYPES = {"csv": "text/csv", "md": "text/markdown", "tex": "application/x-tex", "xlsx": EXCEL}
 
 
 def table(
@@ -35,20 +37,28 @@ def table(
         frame: the table; its index is left out.
         name: the file's name, without ending.
         provenance: written into every file.
-        formats: some of csv, md and tex.
+        formats: some of csv, md, tex and xlsx.
         label: written before the format on the buttons, where it is not clear which table is meant.
     """
     with st.container(horizontal=True):
         for ending in formats:
             st.download_button(
                 f"{label} ({_TITLES[ending]})" if label else _TITLES[ending],
-                text(frame, ending, provenance),
+                functools.partial(_workbook, frame, name, provenance)
+                if ending == "xlsx"
+                else text(frame, ending, provenance),
                 file_name=f"{name}.{ending}",
                 mime=_TYPES[ending],
                 icon=":material/download:",
                 key=f"{page}_download_{name}_{ending}",
                 on_click="ignore",
             )
+
+
+def _workbook(frame: pd.DataFrame, name: str, provenance: str) -> bytes:
+    from core.evaluation import workbook
+
+    return workbook.to_excel({name: frame}, provenance.splitlines())
 
 
 def text(frame: pd.DataFrame, ending: str, provenance: str) -> str:

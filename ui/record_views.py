@@ -74,25 +74,16 @@ def farthest(found: Sequence[Record], norm: str) -> float:
     return float(np.ceil(most * 10**digits) / 10**digits)
 
 
-@st.fragment
-def lookup(
-    page: str,
-    models: Sequence[store.Artifact],
-    found: Mapping[str, Record],
-    norm: str,
-    curves: Sequence[Curve],
-    chance: float | None,
-    charts: dict[str, go.Figure],
-) -> None:
-    """A slider over every ε, the curves as bands, and the table at that ε; moving it searches sorted bounds only."""
-    most, names = farthest(list(found.values()), norm), sweep_views.short_names(models)
+def eps_slider(page: str, found: Mapping[str, Record], norm: str) -> float:
+    """A slider over every ε that these records say something of."""
+    most = farthest(list(found.values()), norm)
     key = f"{page}_record_at_{norm}"
-    step = 1.0 if norm == "l0" else 10.0 ** np.floor(np.log10(most / 100))
+    step = 1.0 if norm == "l0" else float(10.0 ** np.floor(np.log10(most / 100)))
     usual = {"linf": 0.1, "l2": 1.0, "l1": 10.0, "l0": 5.0}[norm]
     start = round(min(usual, most / 2) / step) * step
     if key in st.session_state:
         st.session_state[key] = min(max(0.0, float(st.session_state[key])), most)
-    eps = float(
+    return float(
         st.slider(
             "ε",
             0.0,
@@ -105,6 +96,21 @@ def lookup(
             **controls.KEEP,
         )
     )
+
+
+@st.fragment
+def lookup(
+    page: str,
+    models: Sequence[store.Artifact],
+    found: Mapping[str, Record],
+    norm: str,
+    curves: Sequence[Curve],
+    chance: float | None,
+    charts: dict[str, go.Figure],
+) -> None:
+    """A slider over every ε, the curves as bands, and the table at that ε; moving it searches sorted bounds only."""
+    names, eps = sweep_views.short_names(models), eps_slider(page, found, norm)
+    most = farthest(list(found.values()), norm)
     grid = np.unique(np.append(np.linspace(0, most, POINTS), eps))
     drawn = {names[model]: records.curve(record, grid) for model, record in found.items()}
     if norm not in charts:

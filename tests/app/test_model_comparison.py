@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from scipy.stats import binomtest
 
-from core import specs
+from core import specs, store
 from tests.app.test_epsilon_sweep import LADDER, asked, five, plant, texts
+from tests.app.test_record_views import radii
 from ui import comparison_views
 
 if TYPE_CHECKING:
@@ -78,13 +78,6 @@ def test_two_models_on_the_same_images(lab: Lab) -> None:
     assert "The two are level" in texts(app)
 
 
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (1, 0), (3, 9), (40, 12), (1200, 1000), (5000, 0)])
-def test_mcnemar_is_the_binomial_test(only_a: int, only_b: int) -> None:
-    """Against SciPy's."""
-    expected = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    assert comparison_views.mcnemar(only_a, only_b) == pytest.approx(expected, rel=1e-6)
-
-
 def test_one_model_alone_is_no_error(lab: Lab) -> None:
     """The side by side says what it needs."""
     plant(lab, lab.model())
@@ -106,15 +99,69 @@ def test_models_of_different_data_are_warned_of(lab: Lab) -> None:
 
 
 def test_exports_and_the_way_to_the_curves(lab: Lab) -> None:
-    """Four formats, the provenance on the page, and the same settings in the epsilon sweep."""
+    """Five formats, the provenance on the page, and the same settings in the epsilon sweep."""
     model = lab.model()
     plant(lab, model, attack={"name": "pgd", "steps": 7})
     app = lab.open("model_comparison")
     keys = [button.key for button in app.get("download_button")]
-    assert [f"model_comparison_download_{ending}" in keys for ending in ("csv", "md", "tex", "json")] == [True] * 4
+    assert [f"model_comparison_download_{ending}" in keys for ending in ("csv", "md", "tex", "json", "xlsx")] == [
+        True
+    ] * 5
     assert "pgd(steps=7)" in texts(app)
     app.button(key="model_comparison_open").click().run()
     assert not app.exception
     assert app.title[0].value == "Epsilon sweep"
     assert app.number_input(key="epsilon_sweep_pgd_steps").value == 7
     assert five(app)["accuracy"].tolist() == [0.6]
+
+
+def test_records_say_who_is_more_robust(lab: Lab) -> None:
+    """Interval, medians and the exact test on the shared images, at any ε; what is level is not called better."""
+    a, b = lab.model(accuracy=1.0), lab.model(accuracy=1.0, network="mlp", seed=0)
+    radii(lab, a, n=100, upper=0.4, lower=0.1)
+    radii(lab, b, n=80, upper=0.2)
+    radii(lab, b, n=80, norm="l2", upper=1.5)
+    app = lab.open("model_comparison", model_comparison_models=[a.id, b.id])
+    app.slider(key="model_comparison_record_at_linf").set_value(0.3).run()
+    assert not app.exception
+    table = next(table.value for table in app.dataframe if "median linf" in table.value).set_index("Model")
+    assert table["n"].tolist() == [80, 80]
+    assert table.loc["Linear", ["proven", "attacked", "median linf"]].tolist() == [0, 1, 0.4]
+    assert table.loc["Dense", ["attacked", "median linf", "median l2"]].tolist() == [0, 0.2, 1.5]
+    assert (table["trust"] == "not run").all()
+    assert "Linear is more robust than Dense (80 images against 0, of 80; p = 1.7e-24)" in texts(app)
+    app.slider(key="model_comparison_record_at_linf").set_value(0.1).run()
+    assert "No difference shown between" in texts(app)
+
+
+def test_transfer_matrix_is_run_and_drawn(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One button makes it; once there it is a heat map with a row a cell to take away."""
+    a, b = lab.model(), lab.model(network="mlp")
+    submitted = asked(monkeypatch)
+    app = lab.open("model_comparison", model_comparison_models=[a.id, b.id])
+    app.button(key="model_comparison_transfer_run").click().run()
+    spec = specs.TransferSpec(models=(a.id, b.id), eps=0.1, n=200)
+    assert submitted == [spec]
+    rows = [
+        {"surrogate": one, "victim": other, "n": 200, "counted": 190, "rate": 0.25 if one == a.id else 0.5}
+        for one in (a.id, b.id)
+        for other in (a.id, b.id)
+    ]
+    store.write(spec, lab.root, card={"rows": rows, "cost": {a.id: 20.0, b.id: 20.0}, "n": 200})
+    app.run()
+    assert not app.exception
+    assert "Each row's images were made on that model alone" in texts(app)
+    assert any(button.key == "model_comparison_download_transfer_csv" for button in app.get("download_button"))
+
+
+def test_auditor_finds_the_misprint_of_the_published_table(lab: Lab) -> None:
+    """One click puts the table in; the row and the digits are named. What is no table is one plain sentence."""
+    lab.model()
+    app = lab.open("model_comparison")
+    app.button(key="model_comparison_audit_example").click().run()
+    assert not app.exception
+    table = next(table.value for table in app.dataframe if "could be" in table.value).set_index("row")
+    assert table["verdict"].tolist() == ["✓ holds", "✓ holds", "✗ fails", "✓ holds"]
+    assert table.loc["trained, clean", "could be"].startswith("confidence .9712 instead of .9721")
+    app.text_area(key="model_comparison_audit").set_value("no table at all").run()
+    assert "No table of the five metrics was found" in texts(app)

@@ -1,0 +1,146 @@
+"""What the comparison page says of records: proven and attacked at any ε, medians, trust, and who is more robust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core import store
+from core.evaluation import paired, records, trust
+from core.evaluation.records import Record
+from ui import controls, downloads, record_runs, record_views, sources, sweep_views
+
+
+def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
+    """The records of the models in a chosen norm, on the images that all of them have; returns norm and records."""
+    norm = record_views.choose_norm(page)
+    found = record_views.read(models, norm)
+    record_runs.find_more(page, models, found, norm)
+    if not found:
+        st.info("Nothing was run on these models in this norm yet: find their radii.", icon=":material/info:")
+        return norm, {}
+    if len({str(sources.model_spec(model).data) for model in models}) > 1:
+        st.warning("These models read different images, so they are not tested against each other.")
+    else:
+        shared = records.common(list(found.values()))
+        if len(shared[0]) < max(map(len, found.values())):
+            st.caption(f"On the {len(shared[0]):,} images that were run on every model shown.")
+        if len(shared[0]):
+            found = dict(zip(found, shared, strict=True))
+    standing(page, models, found, norm)
+    record_views.rests_on(page, found, sweep_views.short_names(models), norm)
+    return norm, found
+
+
+@st.fragment
+def standing(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> None:
+    """The slider, the table of models at that ε, and the paired tests; a lookup."""
+    eps = record_views.eps_slider(page, found, norm)
+    names = sweep_views.short_names(models)
+    frame = models_at(models, found, names, norm, eps)
+    st.dataframe(
+        frame.drop(columns="trust report"),
+        hide_index=True,
+        placeholder="–",
+        key=f"{page}_robust_table",
+        alt=f"Models at ε = {eps:g} in {controls.say(norm)}",
+        column_config={
+            "Model": st.column_config.TextColumn(pinned=True),
+            "interval": st.column_config.TextColumn("95 %", help=record_views.COLUMNS["interval"][1]),
+            "trust": st.column_config.TextColumn("Trust", help="Verdict of the newest evaluation's trust report."),
+            "training": st.column_config.NumberColumn("Training", format="%.0f s", help="Time that training took."),
+            "passes": st.column_config.NumberColumn("Passes", format="%.0f", help=record_views.COLUMNS["passes"][1]),
+            "n": st.column_config.NumberColumn("n", format="localized"),
+            **{
+                name: st.column_config.NumberColumn(title, format="percent", help=record_views.COLUMNS[name][1])
+                for name, title in (("clean", "Clean"), ("proven", "Proven"), ("attacked", "Attacked"))
+            },
+            **{
+                f"median {name}": st.column_config.NumberColumn(
+                    f"Median {controls.say(name)}",
+                    format="%.4g",
+                    help="Smallest change found in this norm, median over the images read correctly.",
+                )
+                for name in records.NORMS
+            },
+        },
+    )
+    for text in frame.loc[frame["trust"].isin(["✗ fail", "! warn"]), ["Model", "trust report"]].to_numpy():
+        st.warning(f"{text[0]}: {text[1]}", icon=":material/warning:")
+    tests = tests_at(found, names, eps)
+    lines = "\n".join([f"at ε {eps:g} in {norm}", *(record_views.line(record) for record in found.values())])
+    if len(tests):
+        st.markdown(
+            "\n".join(f"- {paired.sentence(row)[0].upper()}{paired.sentence(row)[1:]}." for row in _rows(tests))
+        )
+        st.caption(
+            f"Exact McNemar tests on the same images at ε = {eps:g}, {len(tests)} of them, corrected by Holm's method; "
+            "an image counts for a model that withstood everything that was run on it."
+        )
+    with st.container(horizontal=True):
+        downloads.table(
+            page, frame, name="robust_models", provenance=lines, formats=("csv", "md", "tex", "xlsx"), label="Models"
+        )
+        downloads.table(page, tests, name="paired_tests", provenance=lines, formats=("csv", "xlsx"), label="Tests")
+
+
+def models_at(
+    models: Sequence[store.Artifact], found: Mapping[str, Record], names: Mapping[str, str], norm: str, eps: float
+) -> pd.DataFrame:
+    """A row a model: the interval at ε, median distances in every norm, trust, cost."""
+    medians = {name: found if name == norm else record_views.read(models, name) for name in records.NORMS}
+    rows = []
+    for model in models:
+        if model.id not in found:
+            continue
+        row = record_views.row_at(found[model.id], eps)
+        report = trust_of(model, norm)
+        rows.append(
+            {
+                "Model": names[model.id],
+                **{key: row[key] for key in ("n", "clean", "proven", "attacked", "interval", "passes")},
+                **{
+                    f"median {name}": by_model[model.id].median() if model.id in by_model else np.nan
+                    for name, by_model in medians.items()
+                },
+                "trust": "not run" if report is None else f"{trust.MARKS[report.verdict]} {report.verdict}",
+                "trust report": "" if report is None else report.line(),
+                "training": model.card.get("timing", {}).get("seconds"),
+            }
+        )
+    return pd.DataFrame(rows).replace(np.inf, np.nan)
+
+
+def trust_of(model: store.Artifact, norm: str) -> trust.Trust | None:
+    """The trust report of the newest evaluation of a model in this norm."""
+    for result in store.results(model.id, store.default_root(), "evaluate"):
+        if result.card.get("norm") == norm and result.card.get("trust"):
+            return trust.Trust.from_json(result.card["trust"])
+    return None
+
+
+def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> pd.DataFrame:
+    """McNemar's test of each pair of models on what still stands at ε."""
+    right = {
+        names[model]: pd.Series(record.robust(eps), index=record.table["index"].to_numpy())
+        for model, record in found.items()
+    }
+    return paired.pairs(right)
+
+
+def tables(found: Mapping[str, Record], eps: Sequence[float], norm: str) -> dict[str, pd.DataFrame]:
+    """For the exports: the interval of each model, and the test of each pair, at each of the ε."""
+    if not found:
+        return {}
+    curves = [records.curve(record, eps).assign(model=model, norm=norm) for model, record in found.items()]
+    ids = {model: model for model in found}
+    tests = [tests_at(found, ids, at).assign(eps=at, norm=norm) for at in eps]
+    return {"proven and attacked": pd.concat(curves), "paired tests": pd.concat(tests)}
+
+
+def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.sort_values("p_holm").head(8).to_dict("records")
