@@ -16,7 +16,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
     networks       architectures; whatever normalisation a model needs is its first layer
     models         a saved model, back in memory
     attacks        one file a family; geometry, losses and the engine below them
-    certification  interval bounds: what no perturbation can do
+    certification  bounds and exact answers: what no perturbation can do
     evaluation     metrics, sweeps over eps, attack tables, model comparison
     training       one loop; a recipe is how a batch's loss is made
     figures        tables -> plotly figures

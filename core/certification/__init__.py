@@ -1,9 +1,32 @@
 """Proof: what no perturbation inside a ball can do.
 
-bounds      intervals through a network, and the margins that they prove
 linear      linear models solved exactly: smallest perturbation, largest damage, k(eps), in every norm, with the box
+bounds      intervals through a network, quick and differentiable: for training
+ball        linf, l2 and l1 balls inside the box, and the lowest value of a linear function there
+affine      the maps that networks are made of
+graph       a network as affine maps, ReLUs and sums; what float32 may take off its logits
+crown       linear bounds, backwards
+alpha       slopes and multipliers chosen for each image
+proof       which images are proven, by bounds of rising strength
+milp        margins by mixed-integer linear programming
+exact       complete verification: proven, fooled, unknown; exact radii
+smoothing   randomised smoothing: an l2 certificate with a confidence
+
+Verdicts on networks are computed in float64 and hold for the network as float32 evaluates it.
 """
 
-from core.certification.bounds import Unbounded, interval, margin_bounds, proven
+from core.certification.bounds import Unbounded, interval, margin_bounds
+from core.certification.exact import Verdicts, exact_radius, verify
+from core.certification.proof import METHODS, certified_margins, proven
 
-__all__ = ["Unbounded", "interval", "margin_bounds", "proven"]
+__all__ = [
+    "METHODS",
+    "Unbounded",
+    "Verdicts",
+    "certified_margins",
+    "exact_radius",
+    "interval",
+    "margin_bounds",
+    "proven",
+    "verify",
+]

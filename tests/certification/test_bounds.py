@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -9,26 +11,14 @@ from torch import nn
 from core.attacks import pgd
 from core.certification import Unbounded, interval, margin_bounds, proven
 from core.certification.bounds import ball
-from core.networks import Centre, build, centre_of
+from core.networks import Centre
 from core.specs import NETWORKS
 
-
-def prepared(network: str, *, scalar: bool = False) -> tuple[nn.Module, torch.Tensor]:
-    """A network with running statistics and a normalisation that are not trivial, and images."""
-    torch.manual_seed(0)
-    x = torch.rand(6, 1, 12, 12)
-    model = build(network, (1, 12, 12), 2 if scalar else 5, scalar=scalar)
-    centre = centre_of(model)
-    assert isinstance(centre, Centre)
-    centre.fit(x)
-    model.train()
-    for _ in range(3):
-        model(torch.rand(32, 1, 12, 12))
-    return model.eval(), x
+Made = Callable[..., tuple[nn.Module, torch.Tensor]]
 
 
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name != "preactresnet18"])
-def test_logits_of_random_images_of_the_ball_are_within_the_bounds(network: str) -> None:
+def test_logits_of_random_images_of_the_ball_are_within_the_bounds(network: str, prepared: Made) -> None:
     """Corners and inner points, many of them; a degenerate ball has the logits themselves for bounds."""
     model, x = prepared(network)
     low, high = ball(x, 0.05)
@@ -44,7 +34,7 @@ def test_logits_of_random_images_of_the_ball_are_within_the_bounds(network: str)
         assert torch.allclose(at_x[1], model(x), atol=1e-4)
 
 
-def test_residual_network_of_the_literature_has_bounds() -> None:
+def test_residual_network_of_the_literature_has_bounds(prepared: Made) -> None:
     """The same rule bounds PreActResNet-18's blocks."""
     model, x = prepared("preactresnet18")
     bottom, top = interval(model, *ball(x[:2], 1e-4))
@@ -54,7 +44,7 @@ def test_residual_network_of_the_literature_has_bounds() -> None:
     assert (logits <= top).all()
 
 
-def test_margins_of_a_linear_model_are_exact() -> None:
+def test_margins_of_a_linear_model_are_exact(prepared: Made) -> None:
     """The lower bound is reached by moving every pixel against the difference of the weights."""
     model, x = prepared("linear")
     y = model(x).argmax(1)
@@ -70,7 +60,7 @@ def test_margins_of_a_linear_model_are_exact() -> None:
     assert torch.allclose(bound.gather(1, y[:, None]), torch.zeros(6, 1), atol=1e-6)
 
 
-def test_last_layer_joined_with_the_margin_is_tighter() -> None:
+def test_last_layer_joined_with_the_margin_is_tighter(prepared: Made) -> None:
     """Never below the difference of the logits' own bounds."""
     model, x = prepared("mlp")
     y = model(x).argmax(1)
@@ -80,7 +70,7 @@ def test_last_layer_joined_with_the_margin_is_tighter() -> None:
 
 
 @pytest.mark.parametrize("network", ["linear", "mlp", "strided"])
-def test_no_attack_fools_what_is_proven(network: str) -> None:
+def test_no_attack_fools_what_is_proven(network: str, prepared: Made) -> None:
     """And something is proven, with one radius for all and one an image."""
     model, x = prepared(network)
     y = model(x).argmax(1)
@@ -91,7 +81,7 @@ def test_no_attack_fools_what_is_proven(network: str) -> None:
     assert not (pgd(model, x, y, eps=eps, steps=30).success & sure).any()
 
 
-def test_wrong_images_and_broken_models_are_never_proven() -> None:
+def test_wrong_images_and_broken_models_are_never_proven(prepared: Made) -> None:
     """An image that is read wrongly, and a network with a weight that is no number."""
     model, x = prepared("mlp")
     y = model(x).argmax(1)
@@ -101,7 +91,7 @@ def test_wrong_images_and_broken_models_are_never_proven() -> None:
     assert not proven(model, x, y, 1e-4).any()
 
 
-def test_scalar_network_has_bounds() -> None:
+def test_scalar_network_has_bounds(prepared: Made) -> None:
     """Logits (0, N - tau)."""
     model, x = prepared("mlp", scalar=True)
     low, high = interval(model, *ball(x, 0.02))

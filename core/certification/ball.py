@@ -1,0 +1,128 @@
+"""The set of images that a certificate speaks of: an linf, l2 or l1 ball cut with the box [0, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.attacks.geometry import per_image
+
+NORMS = ("linf", "l2", "l1")
+"""The norms whose balls have certificates by bounds."""
+ROUNDS = 12
+"""Rounds of the search for the l2 multiplier; any number is sound."""
+
+
+@dataclass(frozen=True)
+class Ball:
+    """Every image of [0, 1] within `eps` of `x`.
+
+    Attributes:
+        x: (N, C, H, W) in [0, 1].
+        eps: (N,) radii in the images' dtype.
+        norm: one of `NORMS`.
+        low, high: the smallest box around it, as the images.
+    """
+
+    x: Tensor
+    eps: Tensor
+    norm: str
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def around(
+        cls, x: Tensor, eps: float | Float[Tensor, " n"], norm: str = "linf", dtype: torch.dtype | None = None
+    ) -> Ball:
+        """The ball, in `dtype` or the images' own.
+
+        Radii are taken as the next float32 at or above them: attacks that compute in float32 stay inside.
+
+        Raises:
+            ValueError: an unknown norm, or a radius that is negative or not finite, or above 1 in linf.
+        """
+        if norm not in NORMS:
+            raise ValueError(f"norm: expected one of {', '.join(NORMS)}, which have certificates, got {norm!r}")
+        exact = torch.as_tensor(eps, dtype=torch.float64 if isinstance(eps, float | int) else None).to(x.device)
+        if exact.ndim > 1 or (exact.ndim == 1 and len(exact) != len(x)):
+            raise ValueError(f"eps: expected a number or shape ({len(x)},), got shape {tuple(exact.shape)}")
+        if not bool(((exact >= 0) & exact.isfinite()).all()):
+            raise ValueError(f"eps: expected finite radii of 0 or more, got {exact.min().item():g}")
+        if norm == "linf" and bool((exact > 1).any()):
+            raise ValueError(f"eps: expected radii in [0, 1] for linf, the whole box, got {exact.max().item():g}")
+        short = exact.float()
+        short = torch.where(short.double() < exact.double(), torch.nextafter(short, short + 1), short)
+        dtype = dtype or x.dtype
+        x, radius = x.detach().to(dtype), short.to(dtype).expand(len(x))
+        room = per_image(radius, x)
+        return cls(x, radius, norm, (x - room).clamp(min=0), (x + room).clamp(max=1))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, rows: Tensor) -> Ball:
+        """The balls of some of the images."""
+        return Ball(self.x[rows], self.eps[rows], self.norm, self.low[rows], self.high[rows])
+
+    def to(self, dtype: torch.dtype) -> Ball:
+        """The same in another dtype."""
+        values = (value.to(dtype) for value in (self.x, self.eps, self.low, self.high))
+        x, eps, low, high = values
+        return Ball(x, eps, self.norm, low, high)
+
+    def lowest(self, rows: Float[Tensor, "n m c h w"]) -> Float[Tensor, "n m"]:
+        """The smallest value of each linear function over the ball; never above it, and differentiable in `rows`.
+
+        linf: exact. l1: exact, the fractional knapsack. l2: the Lagrangian at a multiplier that is found by holding
+        the features that it moves to their limits; its value is a lower bound for any multiplier (weak duality).
+        """
+        flat = rows.flatten(2)
+        if self.norm == "linf":
+            middle, radius = ((self.low + self.high) / 2).flatten(1), ((self.high - self.low) / 2).flatten(1)
+            return (flat @ middle[..., None] - flat.abs() @ radius[..., None])[..., 0]
+        point, penalty = self._lagrangian(flat.detach())
+        return (flat * point).sum(2) + penalty
+
+    def minimizer(self, rows: Float[Tensor, "n m c h w"]) -> Float[Tensor, "n m c h w"]:
+        """An image of the ball where each linear function is smallest, or nearly so."""
+        flat = rows.detach().flatten(2)
+        if self.norm == "linf":
+            point = torch.where(flat > 0, self.low.flatten(1)[:, None], self.high.flatten(1)[:, None])
+            return point.view_as(rows)
+        point, _ = self._lagrangian(flat)
+        x = self.x.flatten(1)[:, None]
+        order = 2 if self.norm == "l2" else 1
+        length = torch.linalg.vector_norm(point - x, order, dim=2, keepdim=True)
+        shrink = (self.eps[:, None, None] / length.clamp(min=torch.finfo(flat.dtype).tiny)).clamp(max=1)
+        return (x + (point - x) * shrink).view_as(rows)
+
+    def _lagrangian(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """The minimiser inside the box of a·x' + multiplier (|x' - x| - eps), or squared, and the second term there."""
+        x, eps = self.x.flatten(1)[:, None], self.eps[:, None]
+        room = torch.where(flat > 0, x - self.low.flatten(1)[:, None], self.high.flatten(1)[:, None] - x)
+        size = flat.abs()
+        if self.norm == "l1":
+            ordered, order = size.sort(dim=2, descending=True)
+            limits = room.gather(2, order)
+            used = limits.cumsum(2)
+            last = (used < eps[..., None]).sum(2, keepdim=True)
+            beyond = last >= flat.shape[2]
+            multiplier = ordered.gather(2, last.clamp(max=flat.shape[2] - 1)).masked_fill(beyond, 0.0)
+            left = (eps[..., None] - (used - limits)).clamp(min=0)  # the feature at the multiplier takes the rest
+            moved = torch.zeros_like(size).scatter(2, order, torch.minimum(limits, left))
+            penalty = multiplier[..., 0] * (moved.sum(2) - eps)
+        else:
+            tiny = torch.finfo(flat.dtype).tiny
+            step = eps / size.square().sum(2).sqrt().clamp(min=tiny)
+            for _ in range(ROUNDS):
+                full = step[..., None] * size >= room
+                spent = torch.where(full, room, 0).square().sum(2)
+                rest = torch.where(full, 0, size).square().sum(2)
+                step = torch.maximum(step, ((eps**2 - spent).clamp(min=0) / rest.clamp(min=tiny)).sqrt())
+            step = step.clamp(max=1e15 if flat.dtype == torch.float64 else 1e7)
+            moved = torch.minimum(step[..., None] * size, room)
+            penalty = (moved.square().sum(2) - eps**2) / (2 * step.clamp(min=tiny))
+        return x - flat.sign() * moved, penalty

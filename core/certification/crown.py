@@ -1,0 +1,233 @@
+"""Linear bounds, propagated backwards: how low a margin can fall while the image moves inside a ball.
+
+Source: Zhang et al. 2018, arXiv 1811.00866 (CROWN). A function of the logits is rewritten, layer by layer from the last
+to the first, as a linear function of what each layer reads, that is never above it; at the image its smallest value
+over the ball is known. Where a ReLU's input may have both signs, its output is at most the chord between the ends of
+the input's range, and at least `slope` times the input, for any slope in [0, 1].
+
+A margin is a function of the logits (a row true - other), so the last layer is folded into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from core.certification.ball import Ball
+from core.certification.bounds import Bounds
+from core.certification.graph import Graph, interval_at, intervals
+
+MOST_VALUES = 2**24
+"""Numbers in one tensor of coefficients: rows are bounded in chunks below it."""
+
+Known = dict[int, Bounds]
+"""Bounds of nodes by their places."""
+
+
+@dataclass
+class Linear:
+    """Functions of the image that are never above those asked for: coefficients·x' + constant.
+
+    Attributes:
+        coefficients: (N, M, C, H, W).
+        constant: (N, M).
+        at_relu: for each ReLU the coefficients of its output, where they were asked for.
+    """
+
+    coefficients: Tensor
+    constant: Tensor
+    at_relu: dict[int, Tensor] = field(default_factory=dict)
+
+
+def chord(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and intercept of the smallest linear function above a ReLU between `low` and `high`."""
+    below, above = low.clamp(max=0), high.clamp(min=0)
+    slope = above / (above - below).clamp(min=torch.finfo(low.dtype).tiny)
+    return slope, -slope * below
+
+
+def adaptive_slope(low: Tensor, high: Tensor) -> Tensor:
+    """CROWN's choice of the lower line: the one with the smaller area, 1 or 0."""
+    return ((high > -low) & (high > 0)).to(low.dtype)
+
+
+def backward(
+    graph: Graph,
+    start: dict[int, Tensor],
+    bounds: Known,
+    *,
+    constant: Tensor | float = 0.0,
+    slopes: dict[int, Tensor] | None = None,
+    shifts: dict[int, Tensor] | None = None,
+    keep: bool = False,
+) -> Linear:
+    """Functions of some nodes as functions of the image that are nowhere above them, as long as `bounds` hold.
+
+    Args:
+        graph: see `graph.lower`.
+        start: the nodes' places and coefficients (N, M, *shape of the node).
+        bounds: of what every ReLU before them reads; (N, *shape).
+        constant: of the functions, (N, M).
+        slopes: for each ReLU slopes in [0, 1] of its lower line, for unstable values; (N, M or 1, *shape).
+        shifts: for each ReLU what is added to the coefficients of its input (the multipliers of split constraints).
+        keep: keep the coefficients at each ReLU's output.
+    """
+    pending = dict(start)
+    kept: dict[int, Tensor] = {}
+    for place in range(max(pending), 0, -1):
+        if place not in pending:
+            continue
+        if graph.nodes[place].kind != "relu":
+            constant = constant + _step(graph, place, pending)
+            continue
+        value, parent = pending.pop(place), graph.nodes[place].parents[0]
+        if keep:
+            kept[place] = value
+        low, high = (end[:, None] for end in bounds[parent])
+        upper, intercept = chord(low, high)
+        unstable = (low < 0) & (high > 0)
+        lower = adaptive_slope(low, high) if slopes is None else torch.where(unstable, slopes[place], upper)
+        above = value.clamp(max=0)
+        constant = constant + (above * intercept).flatten(2).sum(2)
+        value = above * upper + value.clamp(min=0) * lower
+        _give(pending, parent, value if shifts is None else value + shifts[place])
+    some = next(iter(start.values()))
+    zero = some.new_zeros(*some.shape[:2], *graph.nodes[0].shape)
+    return Linear(pending.get(0, zero), constant + zero.flatten(2)[..., 0], kept)
+
+
+def _step(graph: Graph, place: int, pending: dict[int, Tensor]) -> Tensor | float:
+    """Replace the coefficients of an affine node or a sum by those of its parents; returns the constant."""
+    node, value = graph.nodes[place], pending.pop(place)
+    if node.kind == "affine":
+        assert node.affine is not None
+        value, constant = node.affine.back(value)
+        _give(pending, node.parents[0], value)
+        return constant
+    first, second = node.parents
+    _give(pending, first, value)
+    _give(pending, second, node.sign * value)
+    return 0.0
+
+
+def _give(pending: dict[int, Tensor], place: int, value: Tensor) -> None:
+    pending[place] = pending[place] + value if place in pending else value
+
+
+def lower_bounds(
+    graph: Graph, ball: Ball, at: int, rows: Float[Tensor, "n m ..."], bounds: Known
+) -> Float[Tensor, "n m"]:
+    """The smallest value over the ball of functions of node `at`, or less."""
+    made = backward(graph, {at: rows}, bounds)
+    return ball.lowest(made.coefficients) + made.constant
+
+
+def margin_rows(classes: int, y: Int[Tensor, " n"], like: Tensor) -> Float[Tensor, "n k k"]:
+    """Rows true - other, one a class; row y is zero."""
+    one = torch.eye(classes, dtype=like.dtype, device=like.device)
+    return one[y][:, None] - one
+
+
+def interval_bounds(graph: Graph, ball: Ball) -> Known:
+    """What every ReLU reads, by intervals; exact for any norm where only affine layers come before.
+
+    Outside linf, the first ReLUs are bounded by linear functions of the image, as the box around a ball says little.
+    """
+    known = {} if ball.norm == "linf" else _exact_first(graph, ball)
+    made = intervals(graph, ball.low, ball.high, known)
+    return {place: made[place] for place in graph.before_relus}
+
+
+def crown_bounds(graph: Graph, ball: Ball) -> Known:
+    """What every ReLU reads, by linear bounds where intervals leave its sign open, in the order of the layers.
+
+    The differences of a max-pooling behind other ReLUs keep their intervals: they are many.
+    """
+    known: Known = {}
+    made: list[Bounds] = []
+    wanted = set(graph.before_relus)
+    for place in range(max(wanted, default=-1) + 1):
+        made.append(interval_at(graph, place, made, (ball.low, ball.high), known))
+        if place in wanted:
+            if _worth_refining(graph, ball, place):
+                made[place] = refined(graph, ball, place, made[place], known)
+            known[place] = made[place]
+    return known
+
+
+def refined(graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known) -> Bounds:
+    """Bounds of a node's values whose sign is open, tightened by linear bounds."""
+    low, high = (end.flatten(1) for end in bound)
+    shape = graph.nodes[place].shape
+    unstable = (low < 0) & (high > 0)
+    most = int(unstable.sum(1).max()) if len(unstable) else 0
+    if most == 0:
+        return bound
+    order = unstable.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    widest = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
+    stem, constant = stem_of(graph, place)
+    parts = []
+    for chosen in order.split(max(1, MOST_VALUES // (2 * widest * len(low))), dim=1):
+        start = {stop: torch.cat([rows[chosen], -rows[chosen]], 1) for stop, rows in stem.items()}
+        shift = torch.cat([constant[chosen], -constant[chosen]], 1)
+        made = backward(graph, start, known, constant=shift)
+        parts.append(torch.stack((ball.lowest(made.coefficients) + made.constant).chunk(2, dim=1)))
+    least, most_negative = torch.cat(parts, dim=2)
+    low = low.scatter(1, order, torch.maximum(low.gather(1, order), least))
+    high = high.scatter(1, order, torch.minimum(high.gather(1, order), -most_negative))
+    # rounding may turn a range of one point around
+    return low.unflatten(1, shape), torch.maximum(low, high).unflatten(1, shape)
+
+
+def stem_of(graph: Graph, place: int) -> tuple[dict[int, Tensor], Tensor]:
+    """Every value of a node as a function of the ReLUs and the image that it reads: the same for all images, so kept.
+
+    Returns:
+        Place of what is read to coefficients (D, *its shape), D the number of values; and constants (D,).
+    """
+    if place not in graph.stems:
+        count = torch.Size(graph.nodes[place].shape).numel()
+        one = torch.eye(count, dtype=graph.dtype, device=graph.device)
+        pending = {place: one.unflatten(1, graph.nodes[place].shape)[None]}
+        constant: Tensor | float = one.new_zeros(1, count)
+        for at in range(place, 0, -1):
+            if at in pending and graph.nodes[at].kind != "relu":
+                constant = constant + _step(graph, at, pending)
+        assert isinstance(constant, Tensor)
+        graph.stems[place] = {stop: rows[0].contiguous() for stop, rows in pending.items()}, constant[0]
+    return graph.stems[place]
+
+
+def _exact_first(graph: Graph, ball: Ball) -> Known:
+    """Bounds of what ReLUs read that see the image through affine layers only."""
+    known: Known = {}
+    made = intervals(graph, ball.low, ball.high)
+    for place in graph.before_relus:
+        if _sees_no_relu(graph, place):
+            known[place] = refined(graph, ball, place, made[place], {})
+    return known
+
+
+def _sees_no_relu(graph: Graph, place: int) -> bool:
+    node = graph.nodes[place]
+    return node.kind != "relu" and all(_sees_no_relu(graph, parent) for parent in node.parents)
+
+
+def _worth_refining(graph: Graph, ball: Ball, place: int) -> bool:
+    if ball.norm == "linf" and _is_first_layer(graph, place):
+        return False
+    return graph.nodes[place].kind != "add" or graph.nodes[place].sign > 0 or _sees_no_relu(graph, place)
+
+
+def _is_first_layer(graph: Graph, place: int) -> bool:
+    """Whether one matrix at most lies between image and node: then intervals are exact in linf."""
+    matrices = 0
+    while graph.nodes[place].kind == "affine":
+        affine = graph.nodes[place].affine
+        assert affine is not None
+        matrices += affine.terms > 4
+        place = graph.nodes[place].parents[0]
+    return graph.nodes[place].kind == "input" and matrices <= 1

@@ -1,0 +1,354 @@
+"""A network as a graph of affine maps, ReLUs and sums: what linear bounds and exact verification are computed on.
+
+Max-pooling becomes ReLUs as well, since max(a, b) = b + relu(a - b); so what treats ReLUs treats every network here.
+Weights are converted to the dtype that is asked for, and stay differentiable. Layers are taken as in eval mode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from core.certification.affine import Affine, Conv, Dense, Gather, Reshape, Scale, Shape
+from core.certification.bounds import Bounds, Unbounded
+from core.networks import Centre, ScalarScore
+from core.networks.residual import PreActBlock
+
+Kind = Literal["input", "affine", "relu", "add"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of the network.
+
+    Attributes:
+        kind: "input", "affine" (of one parent), "relu" (of one), "add" (of two, the second times `sign`).
+        shape: of its value, without the batch.
+        parents: places of the nodes that it reads.
+        affine: the map of an affine node.
+        sign: 1 or -1.
+        max_of: two nodes whose maximum a sum is known to be.
+    """
+
+    kind: Kind
+    shape: Shape
+    parents: tuple[int, ...] = ()
+    affine: Affine | None = None
+    sign: int = 1
+    max_of: tuple[int, int] | None = None
+
+
+@dataclass
+class Graph:
+    """Nodes in the order of the forward pass; the last one is the logits. `stems` is what `crown.stem_of` keeps."""
+
+    dtype: torch.dtype
+    device: torch.device
+    nodes: list[Node] = field(default_factory=list)
+    stems: dict[int, tuple[dict[int, Tensor], Tensor]] = field(default_factory=dict)
+
+    def add(self, node: Node) -> int:
+        """Append a node and return its place."""
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    @property
+    def relus(self) -> list[int]:
+        """Places of the ReLUs."""
+        return [place for place, node in enumerate(self.nodes) if node.kind == "relu"]
+
+    @property
+    def before_relus(self) -> list[int]:
+        """Places of what the ReLUs read, each once, in order."""
+        return sorted({self.nodes[place].parents[0] for place in self.relus})
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The value of every node for images (N, C, H, W)."""
+        values: list[Tensor] = []
+        for node in self.nodes:
+            if node.kind == "input":
+                values.append(x)
+            elif node.kind == "affine":
+                assert node.affine is not None
+                values.append(node.affine(values[node.parents[0]]))
+            elif node.kind == "relu":
+                values.append(values[node.parents[0]].clamp(min=0))
+            else:
+                first, second = (values[parent] for parent in node.parents)
+                values.append(first + node.sign * second)
+        return values
+
+
+def lower(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> Graph:
+    """The graph of a model.
+
+    Args:
+        model: pixels to logits.
+        shape: (C, H, W) of its images.
+        dtype: of the graph's weights; that of the model's parameters by default.
+
+    Raises:
+        Unbounded: a layer that is not known here, named, with the list of those that are.
+    """
+    first = next(model.parameters(), torch.empty(0))
+    graph = Graph(dtype or first.dtype, first.device)
+    _lower(model, graph, graph.add(Node("input", shape)))
+    return graph
+
+
+def intervals(graph: Graph, low: Tensor, high: Tensor, known: dict[int, Bounds] | None = None) -> list[Bounds]:
+    """Bounds of every node for inputs between `low` and `high`; `known` bounds of nodes are taken where tighter."""
+    made: list[Bounds] = []
+    for place in range(len(graph.nodes)):
+        made.append(interval_at(graph, place, made, (low, high), known or {}))
+    return made
+
+
+def interval_at(graph: Graph, place: int, made: list[Bounds], ends: Bounds, known: dict[int, Bounds]) -> Bounds:
+    """Bounds of one node from those of the nodes before it."""
+    node = graph.nodes[place]
+    if node.kind == "input":
+        low, high = ends
+    elif node.kind == "affine":
+        assert node.affine is not None
+        low, high = made[node.parents[0]]
+        middle, radius = node.affine((low + high) / 2), node.affine.spread((high - low) / 2)
+        low, high = middle - radius, middle + radius
+    elif node.kind == "relu":
+        low, high = (end.clamp(min=0) for end in made[node.parents[0]])
+    elif node.max_of is not None:
+        (low_a, high_a), (low_b, high_b) = (made[parent] for parent in node.max_of)
+        low, high = torch.maximum(low_a, low_b), torch.maximum(high_a, high_b)
+    else:
+        (low_a, high_a), (low_b, high_b) = (made[parent] for parent in node.parents)
+        low, high = (low_a + low_b, high_a + high_b) if node.sign > 0 else (low_a - high_b, high_a - low_b)
+    if place in known:
+        low, high = torch.maximum(low, known[place][0]), torch.minimum(high, known[place][1])
+    return low, high
+
+
+def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor:
+    """How far float32 may take each logit (N, K) from the exact one, anywhere in the bounded region.
+
+    The a priori bound of sums of products, in any order of summation, carried through the network: an error e before an
+    affine map is |W| e after it, plus gamma (|W| |x| + |b|). For n products gamma is n units (Higham 2002, section
+    3.5), or 10 sqrt(n) units where that is less: exceeded with a probability below 1e-20 if the roundings of one
+    sum are independent (Higham and Mary 2019, theorem 2.4). It does not cover arithmetic coarser
+    than float32, such as TF32.
+
+    Args:
+        graph: in float64.
+        made: bounds of every node, see `intervals`.
+        unit: the unit roundoff; float32's.
+    """
+    errors: list[Tensor] = []
+    for node in graph.nodes:
+        if node.kind == "input":
+            errors.append(torch.zeros_like(made[0][0]))
+        elif node.kind == "affine":
+            assert node.affine is not None
+            before = errors[node.parents[0]]
+            if node.affine.terms == 0:  # values are moved, not computed
+                errors.append(node.affine(before))
+                continue
+            low, high = made[node.parents[0]]
+            size = torch.maximum(low.abs(), high.abs()) + before
+            terms = node.affine.terms + 4
+            share = min(terms, 10 * math.sqrt(terms)) * unit
+            errors.append(node.affine.spread(before) + share / (1 - share) * node.affine.size(size))
+        elif node.kind == "relu":
+            errors.append(errors[node.parents[0]])
+        elif node.max_of is not None:  # a pooling compares and does not compute
+            errors.append(torch.maximum(*(errors[parent] for parent in node.max_of)))
+        else:
+            sizes = [torch.maximum(made[parent][0].abs(), made[parent][1].abs()) for parent in node.parents]
+            total = sum(errors[parent] for parent in node.parents)
+            errors.append(total + 2 * unit * (sizes[0] + sizes[1] + total))
+    return errors[-1]
+
+
+# ---------------------------------------------------------------- one rule a layer
+
+
+def _lower(module: nn.Module, graph: Graph, at: int) -> int:
+    """Append a module that reads node `at`; returns the place of its output."""
+    for kind, rule in RULES.items():
+        if isinstance(module, kind):
+            return rule(module, graph, at)
+    known = ", ".join(sorted(kind.__name__ for kind in RULES))
+    raise Unbounded(f"model: expected layers of {known}, got {type(module).__name__}")
+
+
+def _affine(graph: Graph, at: int, affine: Affine) -> int:
+    return graph.add(Node("affine", affine.shape_out, (at,), affine))
+
+
+def _to(graph: Graph, value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.to(graph.dtype)
+
+
+def _sequential(module: Any, graph: Graph, at: int) -> int:
+    for part in module:
+        at = _lower(part, graph, at)
+    return at
+
+
+def _relu(module: Any, graph: Graph, at: int) -> int:
+    return graph.add(Node("relu", graph.nodes[at].shape, (at,)))
+
+
+def _same(module: Any, graph: Graph, at: int) -> int:
+    return at
+
+
+def _centre(module: Any, graph: Graph, at: int) -> int:
+    factor = torch.ones_like(module.factor) if module.per_pixel else module.factor
+    factor, mean = factor.to(graph.dtype), module.mean.to(graph.dtype)
+    return _affine(graph, at, Scale(factor, -mean * factor, graph.nodes[at].shape))
+
+
+def _norm(module: Any, graph: Graph, at: int) -> int:
+    if module.running_var is None or module.weight is None:
+        raise Unbounded("model: expected batch norm with running statistics and weights, got one without")
+    variance, mean = module.running_var.to(graph.dtype), module.running_mean.to(graph.dtype)
+    factor = module.weight.to(graph.dtype) / (variance + module.eps).sqrt()
+    bias = module.bias.to(graph.dtype)
+    size = bias.abs() + (mean * factor).abs()
+    parts = (value[:, None, None] for value in (factor, bias - mean * factor, size))
+    factor, shift, size = parts
+    return _affine(graph, at, Scale(factor, shift, graph.nodes[at].shape, shift_size=size))
+
+
+def _linear(module: Any, graph: Graph, at: int) -> int:
+    shape = graph.nodes[at].shape
+    if len(shape) != 1:
+        raise Unbounded(f"model: expected linear layers of flat values, got one of shape {shape}")
+    return _affine(graph, at, Dense(module.weight.to(graph.dtype), _to(graph, module.bias), shape))
+
+
+def _conv(module: Any, graph: Graph, at: int) -> int:
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        mode = module.padding if isinstance(module.padding, str) else module.padding_mode
+        raise Unbounded(f"model: expected convolutions padded with zeros, got {mode!r}")
+    shape = graph.nodes[at].shape
+    weight, bias = module.weight.to(graph.dtype), _to(graph, module.bias)
+    whole = module.padding == (0, 0) and module.dilation == (1, 1) and module.groups == 1
+    if whole and tuple(shape[1:]) == tuple(module.kernel_size):  # one place only: a dense layer
+        return _affine(graph, at, Dense(weight.flatten(1), bias, shape, (len(weight), 1, 1)))
+    return _affine(graph, at, Conv(weight, bias, shape, module.stride, module.padding, module.dilation, module.groups))
+
+
+def _flatten(module: Any, graph: Graph, at: int) -> int:
+    if module.start_dim != 1 or module.end_dim != -1:
+        raise Unbounded("model: expected flattening from dimension 1 to the last, got another")
+    return _affine(graph, at, Reshape(graph.nodes[at].shape, (_count(graph.nodes[at].shape),)))
+
+
+def _average(module: Any, graph: Graph, at: int) -> int:
+    kernel, stride = _pair(module.kernel_size), _pair(module.stride)
+    if module.padding != 0 or module.ceil_mode or module.divisor_override is not None:
+        raise Unbounded("model: expected average pooling without padding, ceil_mode or divisor, got one with")
+    return _averaged(graph, at, kernel, stride)
+
+
+def _adaptive_average(module: Any, graph: Graph, at: int) -> int:
+    kernel = _adaptive(module, graph.nodes[at].shape)
+    return _averaged(graph, at, kernel, kernel)
+
+
+def _averaged(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int, int]) -> int:
+    shape = graph.nodes[at].shape
+    area = kernel[0] * kernel[1]
+    weight = torch.full((shape[0], 1, *kernel), 1 / area, dtype=graph.dtype, device=graph.device)
+    return _affine(graph, at, Conv(weight, None, shape, stride, (0, 0), (1, 1), shape[0]))
+
+
+def _largest(module: Any, graph: Graph, at: int) -> int:
+    if _pair(module.padding) != (0, 0) or _pair(module.dilation) != (1, 1) or module.ceil_mode:
+        raise Unbounded("model: expected max-pooling without padding, dilation or ceil_mode, got one with")
+    return _maximum(graph, at, _pair(module.kernel_size), _pair(module.stride))
+
+
+def _adaptive_largest(module: Any, graph: Graph, at: int) -> int:
+    kernel = _adaptive(module, graph.nodes[at].shape)
+    return _maximum(graph, at, kernel, kernel)
+
+
+def _maximum(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int, int]) -> int:
+    """Each place of the window as a node of its own, then the larger of two, and of the larger ones, and so on."""
+    channels, height, width = graph.nodes[at].shape
+    rows = torch.arange((height - kernel[0]) // stride[0] + 1, device=graph.device) * stride[0]
+    columns = torch.arange((width - kernel[1]) // stride[1] + 1, device=graph.device) * stride[1]
+    corner = rows[:, None] * width + columns
+    whole = torch.arange(channels, device=graph.device)[:, None, None] * height * width + corner
+    shape = tuple(whole.shape)
+    places = [i * width + j for i in range(kernel[0]) for j in range(kernel[1])]
+    found = [_affine(graph, at, Gather((whole + place).flatten(), graph.nodes[at].shape, shape)) for place in places]
+    while len(found) > 1:
+        larger = [_larger(graph, a, b) for a, b in zip(found[::2], found[1::2], strict=False)]
+        found = larger + found[2 * len(larger) :]
+    return found[0]
+
+
+def _larger(graph: Graph, a: int, b: int) -> int:
+    shape = graph.nodes[a].shape
+    apart = graph.add(Node("add", shape, (a, b), sign=-1))
+    above = graph.add(Node("relu", shape, (apart,)))
+    return graph.add(Node("add", shape, (b, above), max_of=(a, b)))
+
+
+def _block(module: Any, graph: Graph, at: int) -> int:
+    active = _relu(None, graph, _norm(module.norm1, graph, at))
+    aside = at if module.shortcut is None else _conv(module.shortcut, graph, active)
+    inner = _relu(None, graph, _norm(module.norm2, graph, _conv(module.conv1, graph, active)))
+    end = _conv(module.conv2, graph, inner)
+    return graph.add(Node("add", graph.nodes[end].shape, (end, aside)))
+
+
+def _score(module: Any, graph: Graph, at: int) -> int:
+    at = _lower(module.body, graph, at)
+    weight = torch.tensor([[0.0], [1.0]], dtype=graph.dtype, device=graph.device)
+    threshold = module.threshold.to(graph.dtype)
+    return _affine(graph, at, Dense(weight, torch.stack([torch.zeros_like(threshold), -threshold]), (1,)))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _adaptive(module: Any, shape: Shape) -> tuple[int, int]:
+    """The window of an adaptive pooling."""
+    wanted = _pair(module.output_size)
+    if any(have % want for have, want in zip(shape[1:], wanted, strict=True)):
+        raise Unbounded(f"model: expected adaptive pooling to a divisor of {shape[1:]}, got {wanted}")
+    return shape[1] // wanted[0], shape[2] // wanted[1]
+
+
+def _count(shape: Shape) -> int:
+    return torch.Size(shape).numel()
+
+
+RULES: dict[type[nn.Module], Callable[[Any, Graph, int], int]] = {
+    nn.Sequential: _sequential,
+    Centre: _centre,
+    nn.Linear: _linear,
+    nn.Conv2d: _conv,
+    nn.BatchNorm2d: _norm,
+    nn.ReLU: _relu,
+    nn.MaxPool2d: _largest,
+    nn.AvgPool2d: _average,
+    nn.AdaptiveMaxPool2d: _adaptive_largest,
+    nn.AdaptiveAvgPool2d: _adaptive_average,
+    nn.Flatten: _flatten,
+    nn.Dropout: _same,
+    nn.Dropout2d: _same,
+    nn.Identity: _same,
+    PreActBlock: _block,
+    ScalarScore: _score,
+}
+"""How each kind of layer becomes nodes; the first kind that fits counts."""

@@ -1,0 +1,202 @@
+"""Which images no perturbation of a ball can fool, by bounds of rising strength and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine import frozen
+from core.certification import bounds as ibp
+from core.certification.alpha import optimized
+from core.certification.ball import Ball
+from core.certification.crown import Known, backward, crown_bounds, interval_bounds, lower_bounds, margin_rows
+from core.certification.graph import Graph, intervals, lower, rounding
+
+METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
+"""Bounds from the quickest to the tightest: intervals; linear bounds of the margins on top of intervals; linear bounds
+throughout; the same with slopes chosen for each image."""
+BATCH = {"ibp": 256, "crown_ibp": 64, "crown": 16, "alpha_crown": 16}
+STEPS = 20
+"""Gradient steps on the slopes."""
+RISEN = 0.5
+"""They stop when every bound in float32 is above this: more than rounding takes off."""
+TINY = 1e-9
+"""A margin counts as proven from here on, beyond what rounding in the network may hide: above what float64 can hide in
+the bounds."""
+
+
+@torch.no_grad()
+def certified_margins(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    eps: float | Float[Tensor, " n"],
+    *,
+    norm: str = "linf",
+    method: str = "crown",
+    batch: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, " n"]:
+    """How far logit y stays above every other logit in the whole ball, at least; float64, -inf where nothing is known.
+
+    Computed in float64, for the network as float32 evaluates it: what rounding may take off a margin, in any order of
+    summation, is taken off here (`graph.rounding`). Stronger methods are only asked where weaker ones prove nothing.
+
+    Args:
+        model: pixels to logits, of layers that `graph.RULES` names; taken as in eval mode.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 classes.
+        eps: radius, one or (N,).
+        norm: "linf", "l2" or "l1".
+        method: one of `METHODS`.
+        batch: images at once.
+        on_progress: told images done and their number.
+
+    Raises:
+        ValueError: an unknown method or norm, a radius out of range; Unbounded, for a layer without a rule.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    ball = Ball.around(x, eps, norm, torch.float64)
+    graph = lower(model, tuple(x.shape[1:]), torch.float64)
+    quick = lower(model, tuple(x.shape[1:]), torch.float32)
+    found = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
+    ladder = [name for name in METHODS[: METHODS.index(method)] if not (method == "alpha_crown" and name != "ibp")]
+    ladder.append(method)
+    for rung in ladder:
+        left = (~(found > TINY)).nonzero()[:, 0]
+        for rows in left.split(batch or BATCH[rung]):
+            part = ball.take(rows)
+            margins = _BY_METHOD[rung](model, graph, quick, part, y[rows])
+            found[rows] = torch.fmax(found[rows], margins)
+            if on_progress and rung == ladder[-1]:
+                on_progress(int(rows[-1]) + 1, len(x))
+    return found
+
+
+def proven(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    eps: float | Float[Tensor, " n"],
+    *,
+    norm: str = "linf",
+    method: str = "ibp",
+    batch: int | None = None,
+) -> Bool[Tensor, " n"]:
+    """Whether no image of the ball is read as another class than `y`; false says that it was not proven.
+
+    Arguments and errors as in `certified_margins`.
+    """
+    return certified_margins(model, x, y, eps, norm=norm, method=method, batch=batch) > TINY
+
+
+def allowance(graph: Graph, ball: Ball, known: Known, rows: Float[Tensor, "n m k"]) -> Float[Tensor, "n m"]:
+    """What float32 may take off functions of the logits."""
+    errors = rounding(graph, intervals(graph, ball.low, ball.high, known))
+    return (rows.abs() @ errors[..., None])[..., 0]
+
+
+def smallest(margins: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The smallest margin over the other classes; NaN where one is."""
+    return margins.scatter(1, y[:, None], torch.inf).amin(1)
+
+
+def _by_intervals(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor) -> Tensor:
+    known = interval_bounds(graph, ball)
+    rows = margin_rows(_classes(graph), y, ball.x)
+    made = intervals(graph, ball.low, ball.high, known)
+    return smallest(interval_margins(graph, made, rows) - allowance(graph, ball, known, rows), y)
+
+
+def interval_margins(graph: Graph, made: list[ibp.Bounds], rows: Float[Tensor, "n m k"]) -> Float[Tensor, "n m"]:
+    """The smallest value of functions of the logits, the last affine layers joined with them."""
+    place, constant = len(graph.nodes) - 1, torch.zeros(rows.shape[:2], dtype=rows.dtype, device=rows.device)
+    value: Tensor = rows
+    while graph.nodes[place].kind == "affine" and graph.nodes[place].parents[0] != 0:
+        affine = graph.nodes[place].affine
+        assert affine is not None
+        value, more = affine.back(value)
+        constant, place = constant + more, graph.nodes[place].parents[0]
+    low, high = made[place]
+    middle, radius = ((low + high) / 2).flatten(1), ((high - low) / 2).flatten(1)
+    flat = value.flatten(2)
+    return (flat @ middle[..., None] - flat.abs() @ radius[..., None])[..., 0] + constant
+
+
+def _by_linear(bounds_of: Callable[[Graph, Ball], Known]) -> Callable[..., Tensor]:
+    def margins(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor) -> Tensor:
+        known = bounds_of(graph, ball)
+        rows = margin_rows(_classes(graph), y, ball.x)
+        bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known)
+        return smallest(bound - allowance(graph, ball, known, rows), y)
+
+    return margins
+
+
+def _by_slopes(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor) -> Tensor:
+    """First on top of intervals, which are quick and, for networks trained for them, tight; then on linear bounds."""
+    found = torch.full((len(y),), -torch.inf, dtype=graph.dtype, device=y.device)
+    for bounds_of in (interval_bounds, crown_bounds):
+        left = (~(found > TINY)).nonzero()[:, 0]
+        if not len(left):
+            break
+        bound = sloped_margins(model, graph, quick, ball.take(left), y[left], bounds_of(graph, ball.take(left)))
+        found[left] = torch.fmax(found[left], smallest(bound, y[left]))
+    return found
+
+
+def sloped_margins(
+    model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor, known: Known, steps: int = STEPS
+) -> Float[Tensor, "n k"]:
+    """The best of interval, linear and optimised bounds of every margin, less what rounding may take off."""
+    rows = margin_rows(_classes(graph), y, ball.x)
+    made = intervals(graph, ball.low, ball.high, known)
+    less = (rows.abs() @ rounding(graph, made)[..., None])[..., 0]
+    bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known)
+    bound = torch.fmax(bound, interval_margins(graph, made, rows)) - less
+    image, row = (~(bound > TINY)).scatter(1, y[:, None], False).nonzero(as_tuple=True)
+    if len(image) and graph.relus:
+        part = {place: (low[image], high[image]) for place, (low, high) in known.items()}
+        wanted = rows[image, row][:, None]
+        with frozen(model):
+            choice = optimized(
+                quick, ball.take(image).to(torch.float32), wanted.float(), _cast(part), steps=steps, goal=RISEN
+            )
+        better = evaluated(graph, ball.take(image), wanted, part, choice.slopes) - less[image, row]
+        bound[image, row] = torch.fmax(bound[image, row], better)
+    return bound
+
+
+def evaluated(
+    graph: Graph,
+    ball: Ball,
+    rows: Float[Tensor, "n 1 k"],
+    known: Known,
+    slopes: dict[int, Tensor],
+    shifts: dict[int, Tensor] | None = None,
+) -> Float[Tensor, " n"]:
+    """The bound that given slopes and shifts prove, in the graph's dtype."""
+    slopes = {relu: value.to(graph.dtype) for relu, value in slopes.items()}
+    shifts = None if shifts is None else {relu: value.to(graph.dtype) for relu, value in shifts.items()}
+    made = backward(graph, {len(graph.nodes) - 1: rows}, known, slopes=slopes, shifts=shifts)
+    return (ball.lowest(made.coefficients) + made.constant)[:, 0]
+
+
+def _cast(known: Known) -> Known:
+    return {place: (low.float(), high.float()) for place, (low, high) in known.items()}
+
+
+def _classes(graph: Graph) -> int:
+    return graph.nodes[-1].shape[0]
+
+
+_BY_METHOD = {
+    "ibp": _by_intervals,
+    "crown_ibp": _by_linear(interval_bounds),
+    "crown": _by_linear(crown_bounds),
+    "alpha_crown": _by_slopes,
+}
