@@ -1,0 +1,165 @@
+"""Complete verification: the truth on networks small enough to know it, and never a wrong answer when time is short."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+from torch import nn
+
+from core.attacks import pgd
+from core.certification import exact
+from core.certification.ball import Ball
+from core.certification.crown import crown_bounds, interval_bounds, margin_rows
+from core.certification.exact import FOOLED, PROVEN, UNKNOWN, exact_radius, verify
+from core.certification.graph import lower
+from core.certification.milp import decide, program
+
+SEEDS = (3, 4)
+
+
+def small(seed: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """Six ReLUs, four pixels, and four images from near a boundary to far from it."""
+    torch.manual_seed(seed)
+    layers = nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.normal_()
+            layer.bias.copy_(-layer.weight.sum(1) / 2 + 0.3 * torch.randn(len(layer.bias)))
+    model = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2]).eval()
+    x = torch.rand(60, 1, 2, 2)
+    with torch.no_grad():
+        top = model(x).topk(2, dim=1).values
+    x = x[(top[:, 0] - top[:, 1]).argsort()[3::15]]
+    return model, x, model(x).argmax(1)
+
+
+def smallest_margin(model: nn.Module, x: np.ndarray, y: int, eps: float) -> float:
+    """The exact minimum over the linf ball: a linear programme for each of the 64 activation patterns."""
+    (w1, b1), (w2, b2), (w3, b3) = (
+        (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
+        for layer in model
+        if isinstance(layer, nn.Linear)
+    )
+    box = list(zip(np.clip(x - eps, 0, 1), np.clip(x + eps, 0, 1), strict=True))
+    best = np.inf
+    for pattern in itertools.product((0.0, 1.0), repeat=6):
+        on1, on2 = np.array(pattern[:3]), np.array(pattern[3:])
+        m1, c1 = w1, b1
+        m2, c2 = w2 @ (on1[:, None] * m1), w2 @ (on1 * c1) + b2
+        m3, c3 = w3 @ (on2[:, None] * m2), w3 @ (on2 * c2) + b3
+        sign1, sign2 = 1 - 2 * on1, 1 - 2 * on2  # sign·z <= 0
+        matrix = np.concatenate([sign1[:, None] * m1, sign2[:, None] * m2])
+        limit = np.concatenate([-sign1 * c1, -sign2 * c2])
+        for other in set(range(3)) - {y}:
+            found = linprog(m3[y] - m3[other], A_ub=matrix, b_ub=limit, bounds=box)
+            if found.status == 0:
+                best = min(best, found.fun + c3[y] - c3[other])
+    return float(best)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_verdicts_are_those_of_every_activation_pattern(seed: int) -> None:
+    """Proven where the smallest margin is positive, fooled where it is negative: at a radius where both occur."""
+    model, x, y = small(seed)
+    eps = 0.12
+    truth = np.array([smallest_margin(model, x[i].flatten().double().numpy(), int(y[i]), eps) for i in range(len(x))])
+    assert (np.abs(truth) > 1e-3).all()
+    answer = verify(model, x, y, eps)
+    assert list(answer.verdict) == [PROVEN if margin > 0 else FOOLED for margin in truth]
+    assert (truth < 0).any()
+
+
+@pytest.mark.parametrize("by", ["branch and bound", "milp"])
+def test_each_way_alone_finds_the_truth(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither optimised slopes nor an attack before it: branch and bound to its leaves, or one integer programme."""
+    monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
+    monkeypatch.setattr(exact, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(exact, "STEPS", 1)
+    if by == "milp":
+        monkeypatch.setattr(exact._Search, "_branch", lambda self, rows, deadline: None)
+    for seed in SEEDS:
+        model, x, y = small(seed)
+        truth = [smallest_margin(model, x[i].flatten().double().numpy(), int(y[i]), 0.12) > 0 for i in range(2)]
+        answer = verify(model, x[:2], y[:2], 0.12)
+        assert list(answer.verdict == PROVEN) == truth
+        assert not (answer.verdict == UNKNOWN).any()
+        assert set(answer.found_by) <= {by, "ibp"} | ({"milp"} if by != "milp" else set())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_every_fooling_image_is_real_and_nothing_proven_is_fooled(norm: str) -> None:
+    """Inside ball and box and read wrongly; and a strong attack leaves the proven ones alone."""
+    for seed in SEEDS:
+        model, x, y = small(seed)
+        eps = {"linf": 0.15, "l2": 0.25, "l1": 0.4}[norm]
+        answer = verify(model, x, y, eps, norm=norm)
+        lost = torch.from_numpy(answer.verdict == FOOLED)
+        order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
+        assert lost.any()
+        assert (model(answer.x_adv).argmax(1) != y)[lost].all()
+        size = torch.linalg.vector_norm((answer.x_adv - x).double().flatten(1), order, dim=1)
+        assert (size <= eps + 1e-6).all()
+        assert ((answer.x_adv >= 0) & (answer.x_adv <= 1)).all()
+        attacked = pgd(model, x, y, eps=eps, norm=norm, steps=60, restarts=4).success
+        assert not (attacked & torch.from_numpy(answer.verdict == PROVEN)).any()
+
+
+def test_radius_is_where_the_smallest_margin_changes_sign() -> None:
+    """Just below it nothing fools, just above something does."""
+    model, x, y = small(3)
+    safe, fooled = exact_radius(model, x[:2], y[:2], tolerance=2e-3)
+    found = fooled.isfinite()
+    assert found.any()
+    assert ((fooled - safe)[found] <= 2e-3).all()
+    assert (safe[~found] == 0.5).all()
+    for i in range(2):
+        pixels = x[i].flatten().double().numpy()
+        assert smallest_margin(model, pixels, int(y[i]), float(safe[i])) > 0
+        if found[i]:
+            assert smallest_margin(model, pixels, int(y[i]), float(fooled[i]) + 1e-6) <= 1e-5
+
+
+def test_no_time_ends_in_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that need branching, in a microsecond."""
+    monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
+    monkeypatch.setattr(exact, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    model, x, y = small(3)
+    answer = verify(model, x, y, 0.3, time_limit=1e-6)
+    needs = answer.found_by == ""
+    assert needs.any()
+    assert (answer.verdict[needs] == UNKNOWN).all()
+    assert set(answer.found_by[~needs]) <= {"ibp"}
+    assert torch.equal(answer.x_adv, x)
+    with pytest.raises(ValueError, match="time_limit: expected more than 0"):
+        verify(model, x, y, 0.3, time_limit=0)
+
+
+def test_wrong_images_are_fooled_without_a_change() -> None:
+    """At radius 0 too."""
+    model, x, y = small(3)
+    answer = verify(model, x, (y + 1) % 3, 0.0)
+    assert (answer.found_by == "clean").all()
+    assert torch.equal(answer.x_adv, x)
+
+
+def test_integer_programme_agrees_with_itself_on_loose_bounds() -> None:
+    """Tighter bounds make it quicker, not other; with an l1 ball as well; and l2 is refused."""
+    model, x, y = small(3)
+    graph = lower(model, (1, 2, 2), torch.float64)
+    for norm in ("linf", "l1"):
+        ball = Ball.around(x[:1], 0.2, norm, torch.float64)
+        row = margin_rows(3, y[:1], ball.x)[0, int((y[0] + 1) % 3)]
+        lowest = []
+        with torch.no_grad():
+            for known in (interval_bounds(graph, ball), crown_bounds(graph, ball)):
+                _, pixels = decide(program(graph, ball, known), row, 1e3, time_limit=30, minimize=True)
+                assert pixels is not None
+                values = graph.forward(torch.from_numpy(pixels).view(1, 1, 2, 2))[-1][0]
+                lowest.append(float(row @ values))
+        assert lowest[0] == pytest.approx(lowest[1], abs=1e-5)
+    with pytest.raises(ValueError, match="expected linf or l1 for linear programming, got 'l2'"):
+        program(graph, Ball.around(x[:1], 0.2, "l2", torch.float64), {})
