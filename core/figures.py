@@ -55,7 +55,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
 
     Args:
         history: rows with epoch, loss, train_accuracy, validation_loss, validation_accuracy; others are left out. Where
-            they have robust_accuracy, fgsm_accuracy or certified_accuracy, these are drawn as well.
+            they have robust_accuracy, fgsm_accuracy or certified_accuracy, these are drawn as well, and epochs that
+            are overfitted to a single step are crossed.
         best_epoch: the epoch whose weights were kept, marked by a ring.
     """
     rows = [row for row in history if "epoch" in row and "validation_accuracy" in row]
@@ -94,6 +95,19 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
                 row=1,
                 col=2,
             )
+    marked = [row for row in attacked if row.get("overfitted")]
+    if marked:
+        figure.add_scatter(
+            x=[row["epoch"] for row in marked],
+            y=[row["robust_accuracy"] for row in marked],
+            name="overfitted to one step",
+            mode="markers",
+            marker={"symbol": "x", "size": 11, "color": colour(1)},
+            customdata=["; went back to the best weights" * bool(row.get("rolled_back")) for row in marked],
+            hovertemplate="epoch %{x}: holds against a single step only%{customdata}<extra></extra>",
+            row=1,
+            col=2,
+        )
     kept = next((row for row in rows if row["epoch"] == best_epoch), None)
     if kept is not None:
         figure.add_scatter(

@@ -63,7 +63,8 @@ def _spec(dataset: str, network: str, recipe: str, begin: str = "fast", /, **set
 
 
 _ADAM: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0}
-_CIFAR: dict[str, Any] = {"epochs": 12, "lr": 0.15, "augment": "crop_flip", "average": 0.995}
+_ROBUST: dict[str, Any] = {**_ADAM, "lr": 0.002, "average": 0.995, "eps": 0.3, "warmup": 0.3}
+_CIFAR: dict[str, Any] = {"epochs": 10, "lr": 0.15, "augment": "crop_flip", "average": 0.995}
 _PREACT: dict[str, Any] = {"epochs": 30, "lr": 0.2, "augment": "crop_flip", "average": 0.999}
 
 _LIST = (
@@ -84,7 +85,7 @@ _LIST = (
     ),
     Reference(
         "mnist-linear",
-        _spec("mnist", "linear", "standard"),
+        _spec("mnist", "linear", "standard", "set5"),
         "The exactly solvable case: bounds, smallest perturbations and FGSM are all exact on it.",
     ),
     Reference("mnist-mlp", _spec("mnist", "mlp", "standard"), "A dense network, for the Jacobian and exact proofs."),
@@ -111,24 +112,30 @@ _LIST = (
         "Exercise set 5: trained on FGSM's images only.",
     ),
     Reference(
+        "mnist-strided",
+        _spec("mnist", "strided", "standard", epochs=6),
+        "The network of the defended models below, undefended, to see what their defence is worth.",
+        drawn=True,
+    ),
+    Reference(
         "mnist-pgd",
-        _spec(
-            *("mnist", "strided", "pgd"),
-            **_ADAM | {"eps": 0.3, "steps": 10, "warmup": 0.3, "epochs": 25, "lr": 0.002, "average": 0.995},
-        ),
+        _spec("mnist", "strided", "pgd", epochs=25, steps=10, **_ROBUST),
         "The usual defended model of the field, at the usual budget.",
     ),
     Reference(
         "mnist-trades",
-        _spec(
-            *("mnist", "strided", "trades"),
-            **_ADAM | {"eps": 0.3, "steps": 10, "warmup": 0.3, "epochs": 25, "lr": 0.002, "average": 0.995},
-        ),
+        _spec("mnist", "strided", "trades", epochs=15, steps=10, beta=1.0, **_ROBUST),
         "The same budget, with clean accuracy weighed against robustness.",
     ),
     Reference(
+        "mnist-generator",
+        _spec("mnist", "strided", "generator", epochs=15, **_ROBUST),
+        "Exercise set 1: defended against the generator attack itself.",
+        drawn=True,
+    ),
+    Reference(
         "mnist-ibp",
-        _spec("mnist", "strided", "ibp", **_ADAM | {"eps": 0.3, "warmup": 0.4, "epochs": 30, "lr": 0.001}),
+        _spec("mnist", "strided", "ibp", epochs=30, lr=0.001, eps=0.3, warmup=0.4, **_ADAM),
         "What can be proven: interval bounds hold for most of its test images at ε = 0.3.",
     ),
     Reference(
@@ -141,6 +148,12 @@ _LIST = (
         "cifar10-fgsm",
         _spec("cifar10", "resnet_small", "fgsm", eps=8 / 255, **_CIFAR),
         "Defended in colour by single steps (N-FGSM), at the usual budget of 8/255.",
+    ),
+    Reference(
+        "cifar10-generator",
+        _spec("cifar10", "resnet_small", "generator", eps=8 / 255, **_CIFAR),
+        "Exercise set 1 in colour: defended against the generator attack itself.",
+        drawn=True,
     ),
     Reference(
         "cifar10-preactresnet18",

@@ -89,3 +89,14 @@ def test_training_curves_show_accuracy_under_attack_and_proven() -> None:
         assert names == {"training", "validation", *expected}
     proven = figures.training_curves([{"epoch": 1, **row, **watched, "certified_accuracy": 0.5}])
     assert [trace.y[0] for trace in proven.data if trace.name == "proven"] == [0.5]
+
+
+def test_training_curves_cross_out_epochs_that_withstand_one_step_only() -> None:
+    """Only those, at their accuracy under PGD; what was done about it on hover."""
+    row = {"loss": 1.0, "train_accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.9, "eps": 0.3}
+    row |= {"robust_accuracy": 0.6, "fgsm_accuracy": 0.7, "overfitted": 0.0}
+    collapsed = {**row, "epoch": 2, "robust_accuracy": 0.1, "overfitted": 1.0, "rolled_back": 1.0}
+    figure = figures.training_curves([{"epoch": 1, **row}, collapsed])
+    (crossed,) = [trace for trace in figure.data if trace.name == "overfitted to one step"]
+    assert (list(crossed.x), list(crossed.y)) == ([2], [0.1])
+    assert "went back" in crossed.customdata[0]

@@ -172,9 +172,12 @@ def made_of(card: Mapping[str, Any]) -> list[str]:
     if card.get("machine"):
         said.append(f" on {card['machine']}")
     differ, n = facts["predictions_that_differ"], card["metrics"]["test_n"]
+    in_half = f"{differ} of {n:,} test predictions"
     return [
         "".join(said) + ".",
-        f"Weights in {facts['weights_dtype']}: in float16 {differ} of {n:,} test predictions differ from float32's.",
+        f"Weights in float16: {in_half} differ from those in float32."
+        if facts["weights_dtype"] == "float16"
+        else f"Weights in float32: in float16 {in_half} would differ.",
         f"`python -m core reference {facts['name']}` makes it anew.",
     ]
 

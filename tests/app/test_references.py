@@ -59,13 +59,24 @@ def test_the_card_of_a_model_that_ships(lab: Lab, ships: list[store.Artifact]) -
     app = lab.open("train")
     said = texts(app)
     assert "Reference model `digits-standard`" in said
-    assert "Weights in float16: in float16 0 of 360 test predictions differ" in said
+    assert "Weights in float16: 0 of 360 test predictions differ" in said
     assert "`python -m core reference digits-standard` makes it anew" in said
     frame = next(element.value for element in app.dataframe if "Measured" in element.value)
     assert list(frame["Measured"]) == ["Clean", "Under PGD"]
     assert list(frame["Share"]) == [0.95, 0.25]
     assert "Median ℓ2" not in frame
     assert "Beside the reference model" not in said  # it is that model
+
+
+def test_the_card_of_a_chosen_row_is_shown_without_its_images(lab: Lab, ships: list[store.Artifact]) -> None:
+    """Confusion, curves and measurements need no images; what attacking it needs stands beside the links."""
+    app = lab.open("overview")
+    app.session_state["overview_references"] = {"selection": {"rows": [1], "columns": [], "cells": []}}
+    app.run()
+    assert not app.exception
+    assert "Reference model `mnist-lenet`" in texts(app)
+    assert "MNIST is not on this machine. Attacking this model needs its images." in app.warning[0].value
+    assert len(app.get("plotly_chart")) == 2
 
 
 def test_no_page_breaks_without_the_images(lab: Lab, ships: list[store.Artifact]) -> None:

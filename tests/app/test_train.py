@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,6 +41,24 @@ def test_live_job_is_shown_with_its_state_and_a_way_to_cancel(lab: Lab, state: s
     app = lab.open("train")
     assert any(said in str(bar.text) for bar in app.main.get("progress"))
     assert app.button(key=f"train_cancel_{job}")
+
+
+def test_live_curves_show_robust_accuracy_and_warn_of_overfitting(lab: Lab) -> None:
+    """While it trains: accuracy under PGD and FGSM by epoch, the epoch that collapsed crossed, and said in words."""
+    task = specs.TrainSpec(**specs.preset("fast", "digits"), recipe={"name": "fgsm", "eps": 0.2})
+    job = jobs.read(lab.job(task, "running"), lab.root)
+    row = {"loss": 0.5, "train_accuracy": 0.7, "validation_loss": 0.5, "validation_accuracy": 0.8, "eps": 0.2}
+    with (job.folder / "events.jsonl").open("a") as file:
+        for epoch, robust in ((1, 0.5), (2, 0.1)):
+            fell = {"epoch": epoch, "robust_accuracy": robust, "fgsm_accuracy": 0.6, "overfitted": float(robust < 0.3)}
+            event = {"time": job.created + 1 + epoch, "done": 300 * epoch, "total": 900, "metrics": {**row, **fell}}
+            file.write(json.dumps(event) + "\n")
+    app = lab.open("train", train_recipe="fgsm", train_fgsm_eps="0.2")
+    assert app.button(key=f"train_cancel_{job.id}")
+    (chart,) = app.get("plotly_chart")
+    drawn = {trace["name"]: trace for trace in json.loads(chart.proto.spec)["data"]}
+    assert {"under PGD", "under FGSM", "overfitted to one step"} <= set(drawn)
+    assert "Overfitting to a single step in epoch 2" in texts(app)
 
 
 @pytest.mark.parametrize(
