@@ -51,6 +51,8 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
     box, icon = _BOXES[made.verdict]
     box(f"**{WORDS[made.verdict]}** {summary(made)}", icon=icon)
     with st.expander(f"All {len(made.checks)} checks", expanded=made.verdict != "pass"):
+        if made.doubts():
+            st.markdown("\n".join(f"- {todo(check)}" for check in made.doubts()))
         st.dataframe(
             table(made),
             hide_index=True,
@@ -84,7 +86,7 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
 
 
 def summary(trust: Trust) -> str:
-    """The reasons, and what to do about the first of them, in a sentence or two."""
+    """The reasons in a sentence or two."""
     doubts = trust.doubts()
     passed = sum(check.verdict == "pass" for check in trust.checks)
     if not doubts:
@@ -92,7 +94,12 @@ def summary(trust: Trust) -> str:
         more = f", {skipped} could not be asked" if skipped else ""
         return f"{passed} checks of {trust.n} images pass{more}."
     reasons = "; ".join(f"{RULES[check.name].sign} ({check.said})" for check in doubts)
-    return f"{reasons[0].upper()}{reasons[1:]}. {passed} of {len(trust.checks)} checks pass. {doubts[0].advice}"
+    return f"{reasons[0].upper()}{reasons[1:]}. {passed} of {len(trust.checks)} checks pass."
+
+
+def todo(check: Check) -> str:
+    """A doubt in full: what was asked, what was found, what to do."""
+    return f"{MARKS[check.verdict]} **{check.title}?** {check.finding} *{check.advice}*"
 
 
 def table(trust: Trust) -> pd.DataFrame:
@@ -106,6 +113,5 @@ def table(trust: Trust) -> pd.DataFrame:
             "Measured": [check.said for check in checks],
             "Limits": [check.limits for check in checks],
             "Finding": [check.finding for check in checks],
-            "What to do": [check.advice if check.verdict in ("fail", "warn") else "" for check in checks],
         }
     )

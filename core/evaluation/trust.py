@@ -201,8 +201,8 @@ def report(
         lower: (N,) proven radius, 0 where nothing is proven.
         index: (N,) int64 image indices, for the random draws; default the positions.
         seed: of the random draws.
-        effort: `quick` (100 images; at most about 700 forward and 260 backward passes for each that stands),
-            `standard` (200; 1,700 and 700) or `thorough` (500; 7,400 and 3,000). Images that fall cost far less.
+        effort: `quick` (100 images; about 500 forward and 210 backward passes for each that stands), `standard`
+            (200; 1,400 and 610) or `thorough` (500; 5,100 and 2,010). Images that fall cost far less.
         on_progress: called before each check with checks done, all, and a phase; may raise Cancelled.
 
     Returns:
