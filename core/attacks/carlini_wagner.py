@@ -4,7 +4,7 @@ Source: Carlini and Wagner 2017, arXiv 1608.04644, section VI. Departures: the b
 x = tanh(w), which has no slope at exactly 0 and 1, where most pixels of MNIST are; the loss is divided by the length of
 the margin's gradient at the image, so that it is about a distance and c needs no tuning to the logits' scale; the
 search for c starts at twice what a linear model needs; the loss is the log-odds, which was measured better than the
-margin, and counts only while the image is not fooled.
+margin, and counts only while the image is not fooled; a last step onto the nearest linearised boundary.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
+from core.attacks.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, searches_within
 from core.progress import Progress
 
@@ -34,6 +35,7 @@ def carlini_wagner(
     steps: int = 100,
     lr: float = 0.1,
     loss: Loss = "ce",
+    candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -50,6 +52,7 @@ def carlini_wagner(
         lr: Adam's first learning rate, as a share of the distance that a linear model would have (but at most of 1);
             falls by a cosine to a hundredth.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
+        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
@@ -66,7 +69,8 @@ def carlini_wagner(
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     check(model, x, y, y_target=y_target)
-    searches, steps = searches_within(budget, searches, steps)
+    last = nearest_within(budget, candidates)
+    searches, steps = searches_within(None if budget is None else budget - last, searches, steps)
     rates = cosine(lr, lr / 100, steps)
     tiny = torch.finfo(x.dtype).tiny
     with frozen(model):
@@ -98,4 +102,5 @@ def carlini_wagner(
                 hit |= best.look(rows, (image + delta).clamp(0, 1))
                 low, high = torch.where(hit, low, trade), torch.where(hit, trade, high)
                 trade = torch.where(high < torch.inf, (low + high) / 2, trade * GROWTH)
+            onto_nearest(best, rows, last)
         return best.result()

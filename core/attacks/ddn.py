@@ -3,7 +3,7 @@
 Source: Rony, Hafemann, Oliveira, Ben Ayed, Sabourin, Granger 2019, arXiv 1811.09600, algorithm 1. Departures: the first
 radius is the first-order distance to the boundary and not 1; the radius's factor decays from 1 ± gamma to 1 ± gamma/50,
 so that the walk ends close to the boundary; the gradient is the cross-entropy's direction without its underflow; no
-rounding to 8 bits.
+rounding to 8 bits; a last step onto the nearest linearised boundary.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import Goal
+from core.attacks.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, cosine, linear_distance, steps_within, unit
 from core.progress import Progress
 
@@ -26,6 +27,7 @@ def ddn(
     *,
     steps: int = 100,
     gamma: float = 0.05,
+    candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -39,6 +41,7 @@ def ddn(
         y: (N,) int64 true classes.
         steps: gradient steps, at least 1.
         gamma: the radius's first relative change a step, in (0, 1).
+        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
@@ -54,7 +57,8 @@ def ddn(
     if not 0 < gamma < 1:
         raise ValueError(f"gamma: expected a number in (0, 1), got {gamma}")
     check(model, x, y, y_target=y_target)
-    steps = steps_within(budget, steps)
+    last = nearest_within(budget, candidates)
+    steps = steps_within(budget, steps, other=3 + last)
     lengths, gammas = cosine(1.0, 0.01, steps), cosine(gamma, gamma / 50, steps)
     tiny = torch.finfo(x.dtype).tiny
     with frozen(model):
@@ -73,4 +77,5 @@ def ddn(
                 delta = project_box(delta * per_image(onto, delta), image)
                 best.report(rows, k / steps)
             best.look(rows, (image + delta).clamp(0, 1))
+            onto_nearest(best, rows, last)
         return best.result()

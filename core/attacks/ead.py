@@ -4,8 +4,8 @@ Source: Chen, Sharma, Zhang, Yi, Hsieh 2018, arXiv 1709.04114, algorithm 1. Depa
 is the step times beta, as the objective asks for (the paper's is beta, whatever the step), so beta does not change its
 meaning with the step; the loss counts only while the image is not fooled, and its gradient is scaled to a largest entry
 of 1 at the image, so that c has the same meaning for every image and model; the loss is the log-odds; c starts where
-it begins to pay for a change; bisection at the end. There is no change of variable, so no pixel is
-frozen at 0 or 1.
+it begins to pay for a change; bisection at the end, and a step onto the nearest linearised boundary.
+There is no change of variable, so no pixel is frozen at 0 or 1.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
+from core.attacks.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.attacks.smallest import (
     SMALLEST_BATCH,
     Smallest,
@@ -47,6 +48,7 @@ def ead(
     lr: float = 0.25,
     accelerate: bool = True,
     loss: Loss = "ce",
+    candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -69,6 +71,7 @@ def ead(
             most of 1); falls by a cosine to a hundredth.
         accelerate: look ahead along the last move (FISTA); else plain ISTA.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
+        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
@@ -87,8 +90,8 @@ def ead(
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     check(model, x, y, y_target=y_target)
-    final = final_within(budget)
-    searches, steps = searches_within(None if budget is None else budget - final, searches, steps)
+    final, onto = final_within(budget), nearest_within(budget, candidates)
+    searches, steps = searches_within(None if budget is None else budget - final - onto, searches, steps)
     rates = cosine(lr / (beta + 2), lr / (beta + 2) / 100, steps)
     tiny = torch.finfo(x.dtype).tiny
     with frozen(model):
@@ -120,4 +123,5 @@ def ead(
                 low, high = torch.where(hit, low, trade), torch.where(hit, trade, high)
                 trade = torch.where(high < torch.inf, (low + high) / 2, trade * GROWTH)
             best.bisect(rows, final)
+            onto_nearest(best, rows, onto)
         return best.result()

@@ -3,7 +3,8 @@
 Source: Pintor, Roli, Brendel, Biggio 2021, arXiv 2102.12827, algorithm 1. Departures: every projection is the exact one
 onto ball and box together (two libraries ship an l2 projection that is none); in linf the step follows the gradient's
 sign, in units of the ball, since a Euclidean step starves the features of small slope; the loss is the log-odds, which
-looks at all classes at once and was measured better than the margin to the strongest one.
+looks at all classes at once and was measured better than the margin to the strongest one; but for l0 a last step onto
+the nearest linearised boundary.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from core.attacks.geometry import (
     project_linf_box,
 )
 from core.attacks.losses import LOSSES, Goal, Loss
+from core.attacks.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within, unit
 from core.progress import Progress
 
@@ -44,6 +46,7 @@ def fmn(
     step_size: float = 1.0,
     gamma: float = 0.05,
     loss: Loss = "ce",
+    candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -64,6 +67,7 @@ def fmn(
         step_size: the first step's l2 length (linf: as a share of the ball); falls by a cosine to a hundredth.
         gamma: the ball's first relative change a step, in (0, 1); falls by a cosine to a fiftieth.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin`, the paper's, or `dlr`.
+        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
@@ -84,7 +88,8 @@ def fmn(
     if not 0 < gamma < 1:
         raise ValueError(f"gamma: expected a number in (0, 1), got {gamma}")
     check(model, x, y, y_target=y_target)
-    steps = steps_within(budget, steps)
+    last = 0 if norm == "l0" else nearest_within(budget, candidates)
+    steps = steps_within(budget, steps, other=3 + last)
     lengths, gammas = cosine(step_size, step_size / 100, steps), cosine(gamma, gamma / 50, steps)
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
@@ -103,6 +108,7 @@ def fmn(
                 delta = PROJECT[norm](delta - step, image, eps)
                 best.report(rows, k / steps)
             best.look(rows, (image + delta).clamp(0, 1))
+            onto_nearest(best, rows, last)
         return best.result()
 
 

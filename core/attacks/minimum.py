@@ -22,10 +22,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.ddn import ddn
-from core.attacks.deepfool import boxed_step, deepfool
+from core.attacks.deepfool import deepfool
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.fmn import PROJECT, fmn
 from core.attacks.losses import Goal
+from core.attacks.nearest import nearest_within, onto_nearest
 from core.attacks.pruning import prune
 from core.attacks.sigma_zero import sigma_zero
 from core.attacks.smallest import SMALLEST_BATCH, Smallest
@@ -37,8 +38,8 @@ LEAST_BUDGET = 50
 """Below this no combination makes sense."""
 FINISH = 13
 """Passes for the bisection at the end and for `EXACT`; in l0 the least for pruning."""
-EXACT = 5
-"""Passes for the exact step of the linearised model."""
+EXACT = nearest_within(None, 1)
+"""Passes for the exact step of the linearised model, onto the boundary of the class that was reached."""
 PRUNE_SHARE = 0.05
 """In l0: share of the budget for the pruning at the end, at least `FINISH` passes; swaps have what is left then."""
 MOST_CLASSES = 4
@@ -141,28 +142,11 @@ def minimum(
                 swap(best, rows, budget - 1 - best.forwards[rows] - best.backwards[rows])
             else:
                 best.bisect(rows, FINISH - EXACT)
-                _exactly(best, rows)
+                onto_nearest(best, rows, EXACT)
         best.on_progress = on_progress
         best.done = len(x)
         best.report(rows[:0], 0.0)
         return best.result({"part": origin})
-
-
-def _exactly(best: Smallest, rows: Tensor) -> None:
-    """Try the smallest change of the model linearised at what was found: the optimum where the model is linear.
-
-    `EXACT` passes an image: one gradient of the margin, and three attempts to cross the boundary, by ever more units
-    of rounding.
-    """
-    rows = rows[(best.size[rows] > 0) & (best.size[rows] < torch.inf)]
-    if not len(rows):
-        return
-    image, point = best.x[rows], best.x_adv[rows].clone()
-    _, slope, value = best.step(rows, point, "margin")
-    need = value + (slope * (image - point)).flatten(1).sum(1)
-    for units in (8, 256, 8192):
-        enough = need * (1 + units * torch.finfo(need.dtype).eps)
-        best.look(rows, (image + boxed_step(slope, enough, image, best.norm)[0]).clamp(0, 1))
 
 
 def _share(best: Smallest, number: int, parts: int, on_progress: Progress | None) -> Progress | None:
@@ -207,8 +191,8 @@ def plan(norm: str, budget: int, classes: int, targeted: bool) -> list[Part]:
 def _walk(norm: str, steps: int, rank: int | None, loss: str) -> Part:
     """The walk along the boundary: FMN, but in l2 towards one class DDN, which was measured better there."""
     if norm == "l2" and rank is not None and loss == "ce":
-        return Part(ddn, {"steps": steps}, rank, 2 * steps + 3)
-    settings = {"norm": norm, "steps": steps, "loss": loss, **FARTHER.get(norm, {})}
+        return Part(ddn, {"steps": steps, "candidates": 0}, rank, 2 * steps + 3)
+    settings = {"norm": norm, "steps": steps, "loss": loss, "candidates": 0, **FARTHER.get(norm, {})}
     return Part(fmn, settings, rank, 2 * steps + 3)
 
 

@@ -4,7 +4,7 @@ Source: Matyasko and Chau 2021, arXiv 2106.01538, the primal-dual proximal varia
 exactly in the metric of Adam's step, box included, where the authors iterate (in l2 Adam keeps one second moment an
 image, so that the metric is a number); the gradient is scaled to a dual length of 1 at the image, so that the trade-off
 has the same meaning for every image and model, and starts near its balance; the loss is the log-odds; bisection at
-the end.
+the end, and but for l0 a step onto the nearest linearised boundary.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.fmn import DUAL
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
+from core.attacks.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.attacks.smallest import (
     SMALLEST_BATCH,
     Smallest,
@@ -52,6 +53,7 @@ def pdpgd(
     dual_lr: float = 0.1,
     dual_start: float = 0.1,
     loss: Loss = "ce",
+    candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -72,6 +74,7 @@ def pdpgd(
         dual_lr: first change of the weight's logarithm a step; falls by a cosine to a fiftieth.
         dual_start: the norm's first weight against a loss of slope 1.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
+        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
@@ -91,8 +94,8 @@ def pdpgd(
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
     check(model, x, y, y_target=y_target)
-    final = 0 if norm == "l0" else final_within(budget)
-    steps = steps_within(budget, steps, other=3 + final)
+    final, last = (0, 0) if norm == "l0" else (final_within(budget), nearest_within(budget, candidates))
+    steps = steps_within(budget, steps, other=3 + final + last)
     rates, dual_rates = cosine(lr, lr / 100, steps), cosine(dual_lr, dual_lr / 50, steps)
     tiny = torch.finfo(x.dtype).tiny
     with frozen(model):
@@ -123,6 +126,7 @@ def pdpgd(
                 best.report(rows, k / steps)
             best.look(rows, (image + delta).clamp(0, 1))
             best.bisect(rows, final)
+            onto_nearest(best, rows, last)
         return best.result()
 
 

@@ -91,21 +91,27 @@ def linear_case(classes: int) -> tuple[nn.Module, Tensor, Tensor, dict[str, Tens
 
 
 @pytest.mark.parametrize(("name", "settings", "norm"), LP)
+@pytest.mark.parametrize("classes", [2, 5])
 def test_smallest_finds_the_optimum_of_a_linear_model_in_the_box(
-    name: str, settings: dict[str, object], norm: str
+    name: str, settings: dict[str, object], norm: str, classes: int
 ) -> None:
     """Within 2 % of the exact distance, never below it, though half of the pixels cannot move one way.
 
-    DeepFool looks at every class; the others follow one class, so they are held to two classes.
+    Every image with two classes, by the walk alone; with five in the mean: at most one in ten is at another boundary.
     """
-    model, x, y, exact = linear_case(5 if name == "deepfool" else 2)
-    result = getattr(core.attacks, name)(model, x, y, **settings)
+    model, x, y, exact = linear_case(classes)
+    alone = {} if classes > 2 or name in ("deepfool", "fab") else {"candidates": 0}
+    result = getattr(core.attacks, name)(model, x, y, **(settings | alone))
     possible = exact[norm].isfinite()
     assert possible.sum() > 30
     assert torch.equal(result.success, possible)
     ratio = (result.distance[norm] / exact[norm])[possible]
     assert ratio.min() >= 1 - 1e-9
-    assert ratio.max() <= 1.02 + 1e-6
+    if classes == 2:
+        assert ratio.max() <= 1.02 + 1e-6
+    else:
+        assert ratio.mean() <= 1.02
+        assert (ratio > 1.02 + 1e-6).double().mean() <= 0.1
 
 
 @pytest.mark.parametrize(("name", "settings", "norm"), LP)

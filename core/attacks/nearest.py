@@ -1,0 +1,70 @@
+"""The last step of a walk: onto the nearest boundary of the model linearised at what was found.
+
+A walk descends on a loss of all classes: it stays at the boundary that it came to first, and where two of them meet,
+beside both. On a linear model the optimum is the nearest of K - 1 boundaries (MATHEMATICS section 2): there this step
+finds it exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.attacks.deepfool import boundaries, boxed_step
+from core.attacks.engine import input_gradient, leaf_of, logits_of_leaf
+from core.attacks.geometry import per_image
+from core.attacks.smallest import Smallest
+
+CANDIDATES = 4
+"""Boundaries looked at, unless an attack is told otherwise: those of the strongest other classes at what was found."""
+UNITS = (8, 256, 8192)
+"""The boundary is to be crossed by so many units of rounding: an attempt each."""
+SHARE = 8
+"""The step is left out where it would take more than one in so many passes."""
+
+
+def nearest_within(budget: int | None, candidates: int = CANDIDATES) -> int:
+    """Passes that the step takes at most, with so many boundaries; 0 where there is none or a budget is short.
+
+    Raises:
+        ValueError: a negative number of boundaries.
+    """
+    if candidates < 0:
+        raise ValueError(f"candidates: expected 0 or more, got {candidates}")
+    passes = 1 + candidates + len(UNITS) if candidates else 0
+    return passes if budget is None or passes * SHARE <= budget else 0
+
+
+def onto_nearest(best: Smallest, rows: Tensor, passes: int) -> None:
+    """Try the smallest change that crosses the nearest linearised boundary inside the box; never makes one worse.
+
+    One forward pass, a backward pass for each boundary looked at, then `UNITS` attempts of a forward pass. Images that
+    have nothing to shrink are left out.
+
+    Args:
+        best: what was found, in linf, l2 or l1; changed in place.
+        rows: the images.
+        passes: the most to spend on each image, at least 5 to do anything; see `nearest_within`.
+    """
+    looked = min(passes - 1 - len(UNITS), 1 if best.goal.targeted else best.logits.shape[1] - 1)
+    rows = rows[(best.size[rows] > 0) & (best.size[rows] < torch.inf)]
+    if looked < 1 or not len(rows):
+        return
+    image, point, goal = best.x[rows], best.x_adv[rows].clone(), best.goal.take(rows)
+    leaf = leaf_of(point)
+    logits = logits_of_leaf(best.model, leaf)
+    gaps = boundaries(logits, goal, looked)
+    slope, need = torch.zeros_like(image), torch.zeros_like(best.size[rows])
+    nearest = torch.full_like(need, torch.inf)
+    for number, gap in enumerate(gaps):
+        gradient = input_gradient(gap.sum(), leaf, retain_graph=number + 1 < len(gaps))
+        at_image = gap.detach() + (gradient * (image - point)).flatten(1).sum(1)
+        size = boxed_step(gradient, at_image, image, best.norm)[1]
+        nearer = size < nearest
+        slope = torch.where(per_image(nearer, slope), gradient, slope)
+        need, nearest = torch.where(nearer, at_image, need), torch.where(nearer, size, nearest)
+    best.offer(rows, point, logits.detach())
+    best.backwards[rows] += len(gaps)
+    for units in UNITS:
+        enough = need * (1 + units * torch.finfo(need.dtype).eps)
+        best.look(rows, (image + boxed_step(slope, enough, image, best.norm)[0]).clamp(0, 1))
