@@ -30,6 +30,7 @@ from core.specs import (
     AttackSpec,
     CompareSpec,
     DataSpec,
+    EvaluateSpec,
     Minimum,
     PatternSpec,
     RadiiSpec,
@@ -52,6 +53,7 @@ _SUMMARIES = {
     "sweep": "accuracy and confidence of a model against ε",
     "compare": "several models under several attacks, as one table",
     "universal": "one perturbation for many images, measured on images that it was not made from",
+    "evaluate": "what is left of the accuracy inside a ball, by the strongest evaluation; says when not to trust it",
     "pattern": "one pattern on glasses or a patch for many images, measured likewise, in fresh scenes",
     "radii": "the smallest perturbation of each test image: what a curve over any ε is looked up in",
     "transfer": "who fools whom: images made on each of several models, shown to all of them",
@@ -112,7 +114,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
             command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
         elif name != "models":
-            plain = name in ("compare", "universal", "pattern", "radii")
+            plain = name in ("compare", "universal", "pattern", "radii", "evaluate")
             method = None if plain else _named("attack", METHODS, _first_attack(name), arguments)
             own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
             _add_fields(command, TASKS[name], leave_out=("attack", "attacks", "method", *own))
@@ -125,7 +127,7 @@ def _add_attack_flags(command: argparse.ArgumentParser, name: str, arguments: Se
         command.add_argument(
             "--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {', '.join(METHODS)}"
         )
-    elif name in ("pattern", "radii"):
+    elif name in ("pattern", "radii", "evaluate"):
         return
     elif name == "universal":
         _add_choice(command, "method", UNIVERSAL_METHODS, "gradient", arguments)
@@ -204,6 +206,8 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
     elif command == "minimum":
         options["attack"] = _chosen(options, "attack", METHODS, "minimum")
         _attack(AttackSpec.model_validate(options), as_json)
+    elif command == "evaluate":
+        _evaluate(EvaluateSpec.model_validate(options), as_json)
     elif command == "pattern":
         _pattern(PatternSpec.model_validate(options), as_json)
     elif command == "radii":
@@ -317,6 +321,24 @@ def _attack(spec: AttackSpec, as_json: bool) -> None:
             "seed": spec.seed,
             **artifact.card["metrics"],
             **artifact.card.get("proven", {}),
+            "result": str(artifact.folder),
+        },
+        as_json,
+    )
+
+
+def _evaluate(spec: EvaluateSpec, as_json: bool) -> None:
+    (artifact,) = _artifacts(spec)
+    for note in artifact.card["notes"]:
+        print(note, file=sys.stderr)
+    named = {"norm": spec.norm, "eps": spec.eps, "effort": spec.effort, "seed": spec.seed}
+    trust = artifact.card["trust"]
+    _show(
+        {
+            "model": artifact.folder.parents[1].name,
+            **named,
+            **artifact.card["metrics"],
+            "trust": trust if as_json else trust and trust["verdict"],
             "result": str(artifact.folder),
         },
         as_json,

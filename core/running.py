@@ -15,6 +15,7 @@ from core.progress import Progress
 from core.specs import (
     AttackSpec,
     CompareSpec,
+    EvaluateSpec,
     ModelTask,
     PatternSpec,
     RadiiSpec,
@@ -125,9 +126,12 @@ def runner_for(task: Task) -> Callable[..., Outcome]:
         from core.evaluation import transfer
 
         return transfer.run
-    raise ValueError(
-        f"task: expected train, attack, sweep, universal, pattern, radii or transfer, got {type(task).__name__}"
-    )
+    if isinstance(task, EvaluateSpec):
+        from core.evaluation import strongest
+
+        return strongest.run
+    known = "train, attack, sweep, universal, pattern, radii, transfer or evaluate"
+    raise ValueError(f"task: expected {known}, got {type(task).__name__}")
 
 
 def default_device() -> str:

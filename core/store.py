@@ -4,7 +4,7 @@
     root/<model>/results/<result>/card.json, ...         an attack or a sweep on that model
     root/set_aside/                                      what was found damaged: never loaded, never deleted
     root/.tmp/  root/.locks/                             half-written folders; one lock file an artifact
-    root/.checkpoints/                                   where unfinished trainings go on (see core.training.checkpoint)
+    root/.checkpoints/                                   where unfinished runs go on (see core.checkpoint)
 
 A file is safetensors, Parquet or JSON; no pickle is read or written. An artifact appears whole, by one rename, or not
 at all. Every read is checked against the card (see core.cards). The models that ship with the project (core.shipped)

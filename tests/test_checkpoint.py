@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from core import running, store
+from core import checkpoint, running, store
 from core.data import load
 from core.progress import Cancelled
 from core.specs import DataSpec, TrainSpec
-from core.training import checkpoint, loop, train
+from core.training import loop, train
 
 SPECS: dict[str, dict[str, Any]] = {
     "standard": {"network": "cnn"},  # dropout draws from the global generator

@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"core.specs", "core.progress", "core.files"},
     {"core.cards"},
     {"core.shipped"},
-    {"core.data_folder", "core.store", "core.events", "core.mask_shapes", "core.enumeration"},
+    {"core.data_folder", "core.store", "core.events", "core.checkpoint", "core.mask_shapes", "core.enumeration"},
     {"core.data", "core.networks", "core.reference"},
     {"core.models", "core.attacks", "core.certification"},
     {"core.evaluation"},

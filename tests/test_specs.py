@@ -13,6 +13,7 @@ from core.specs import (
     AttackSpec,
     CompareSpec,
     DataSpec,
+    EvaluateSpec,
     PatternSpec,
     RadiiSpec,
     SweepSpec,
@@ -31,6 +32,7 @@ EXAMPLES: list[specs.Task] = [
     PatternSpec(model="m", mask="patch:size=0.2", target=3),
     RadiiSpec(model="m", norm="l2", budget=500),
     TransferSpec(models=("b", "a"), eps=0.1),
+    EvaluateSpec(model="m", norm="l2", eps=1, effort="quick"),
 ]
 
 

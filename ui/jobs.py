@@ -188,6 +188,8 @@ def describe(task: specs.Task) -> tuple[str, str]:
         return task.method.title, task.model
     if isinstance(task, specs.PatternSpec):
         return f"One pattern, {task.mask.shape}", task.model
+    if isinstance(task, specs.EvaluateSpec):
+        return f"Evaluate, {task.norm}, ε = {task.eps:g}", task.model
     if isinstance(task, specs.RadiiSpec):
         return f"Radii, {controls.say(task.norm)}", task.model
     if isinstance(task, specs.TransferSpec):

@@ -11,6 +11,7 @@
     pgd          many projected steps, linf, l2 and l1, with an active set
     iterative    PGD's relatives: R+FGSM, BIM, MI-FGSM
     apgd         steps that adapt, losses CE, margin and DLR, one class after the other; linf, l2, l1
+    hop          from the best point of another attack, disturbed and descended again; linf, l2, l1
     square       random search by squares, without gradients; linf, l2
     scenes       objects that shift, in changing light
     physical     a pattern on glasses or a patch, averaged over scenes
@@ -71,6 +72,7 @@ from core.attacks.fmn import fmn
 from core.attacks.frontier import frontier
 from core.attacks.generator import generator_attack
 from core.attacks.generator_strong import generator_strong
+from core.attacks.hop import hop
 from core.attacks.hop_skip_jump import hop_skip_jump
 from core.attacks.iterative import bim, mifgsm, rfgsm
 from core.attacks.jacobian import jacobian, jacobian_dense
@@ -233,6 +235,7 @@ __all__ = [
     "frontier",
     "generator_attack",
     "generator_strong",
+    "hop",
     "hop_skip_jump",
     "in_eight_bits",
     "jacobian",

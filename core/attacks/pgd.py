@@ -58,15 +58,16 @@ class Walk:
     Attributes:
         steps: gradient steps a start.
         schedule: for a number of steps, each step as a share of eps.
-        start: of the first start; `image`, `ball` (a random point of it) or `signs` (every feature at a distance of
-            `offset` times eps, up or down at random; linf). Later starts are `ball` where this one is `image`.
-        offset: see `start`.
+        start: of the first start; `image`, `ball` (a random point of it), `signs` (every feature at a distance of
+            `offset` times eps, up or down at random; linf) or `kick` (the best point so far, disturbed: see `hop`).
+            Later starts are `ball` where this one is `image`.
+        offset: see `start`; for `kick` how much of the point is disturbed.
         momentum: None steps along the gradient; else along momentum * (its last value) + gradient / ||gradient||_1.
     """
 
     steps: int
     schedule: Callable[[int], list[float]]
-    start: Literal["image", "ball", "signs"] = "ball"
+    start: Literal["image", "ball", "signs", "kick"] = "ball"
     offset: float = 0.0
     momentum: float | None = None
 
@@ -126,7 +127,7 @@ def pgd(
         model,
         x,
         y,
-        Walk(steps, lambda count: _cosine(count, relative_step), "ball" if random_start else "image"),
+        Walk(steps, lambda count: cosine_shares(count, relative_step), "ball" if random_start else "image"),
         eps=eps,
         norm=norm,
         restarts=restarts,
@@ -152,10 +153,14 @@ def walk(
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
     budget: int | None = None,
+    begin: Float[Tensor, "n c h w"] | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """The loop of PGD and its relatives; arguments, result and errors as in `pgd`."""
+    """The loop of PGD and its relatives; arguments, result and errors as in `pgd`.
+
+    `begin` (N, C, H, W), inside ball and box: the best points that an earlier search found; one pass looks at them.
+    """
     for name, count in (("restarts", restarts), ("batch", batch)):
         if count < 1:
             raise ValueError(f"{name}: expected at least 1, got {count}")
@@ -178,6 +183,12 @@ def walk(
         fooled, best = goal.reached(clean), goal.margin(clean)
         x_adv = x.clone()
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
+        if begin is not None:
+            logits = predict(model, begin, max(batch, 256))
+            lower = ~fooled & (goal.reached(logits) | (goal.margin(logits) < best))
+            x_adv[lower], best[lower] = begin[lower], goal.margin(logits)[lower]
+            fooled[lower] = goal.reached(logits)[lower]
+            forwards += 1
         waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
         ended = len(x) - len(waiting)
         # the active set: image, which start, which step, current iterate, its limits and its momentum
@@ -190,7 +201,7 @@ def walk(
                 free = min(len(waiting), batch - len(rows))
                 new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
                 begins = restart_of[new]
-                first = _first_point(how, streams.take(new).fork(begins), x[new], radius[new], norm, begins)
+                first = _first_point(how, streams.take(new).fork(begins), x[new], x_adv[new], radius[new], norm, begins)
                 first = confine(model, first, x[new])
                 rows, start = torch.cat([rows, new]), torch.cat([start, begins])
                 step = torch.cat([step, torch.zeros_like(new)])
@@ -246,13 +257,21 @@ def walk(
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)
 
 
-def _cosine(steps: int, first: float) -> list[float]:
+def cosine_shares(steps: int, first: float) -> list[float]:
     """Each step as a share of eps: a cosine from `first` down to a tenth of it."""
     return [first * share for share in cosine(1.0, LAST_STEP, steps)]
 
 
-def _first_point(how: Walk, streams: Streams, x: Tensor, eps: Tensor, norm: str, begins: Tensor) -> Tensor:
+def _first_point(
+    how: Walk, streams: Streams, x: Tensor, best: Tensor, eps: Tensor, norm: str, begins: Tensor
+) -> Tensor:
     """Where start number `begins` (N,) of each image begins, in ball and box."""
+    if how.start == "kick" and norm != "linf":
+        return nearest(best + how.offset * (random_point(streams, x, eps, norm) - x), x, eps, norm)
+    if how.start == "kick":
+        draw = streams.uniform(0, 2, tuple(x.shape[1:]), x.dtype)  # below 1: up; its rest: whether at all
+        low, high = linf_bounds(x, eps)
+        return torch.where(draw.frac() < how.offset, torch.where(draw < 1, high, low), best)
     if how.start == "signs":
         signs = 1 - 2 * (streams.uniform(0, 1, tuple(x.shape[1:]), x.dtype) < 0.5).to(x.dtype)
         return nearest(x + how.offset * per_image(eps, x) * signs, x, eps, norm)

@@ -13,5 +13,8 @@ workbook     tables as one Excel file (no torch)
 auditor      does a published table of the five metrics hold? (no torch)
 trust        whether a robust accuracy can be believed (no torch until it runs): trust_rules, trust_case,
              trust_model, trust_attacks
+robust       the strongest evaluation of a model on given images: `evaluate`
+cascade      the attacks that it is made of, and which images each is for
+strongest    run an EvaluateSpec
 comparison   models x attacks x eps as one table, and its exports (no torch)
 """

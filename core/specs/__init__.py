@@ -10,7 +10,7 @@ torch, so that pages and the command line can draw their controls at once.
     training    networks, optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
-    tasks       what can be run: train, attack, sweep, compare, universal, pattern, radii
+    tasks       what can be run: train, attack, sweep, compare, universal, pattern, radii, evaluate
 """
 
 from core.specs.base import FORMAT, Spec, explain
@@ -78,6 +78,7 @@ from core.specs.tasks import (
     AttackSpec,
     CompareSpec,
     Eps,
+    EvaluateSpec,
     ModelTask,
     PatternSpec,
     RadiiSpec,
@@ -127,6 +128,7 @@ __all__ = [
     "DeepFool",
     "Ead",
     "Eps",
+    "EvaluateSpec",
     "Exhaustive",
     "Eyeglasses",
     "Fab",

@@ -371,7 +371,31 @@ class TransferSpec(Spec):
         return f"transfer-{self.attack.name}"
 
 
-ModelTask = AttackSpec | SweepSpec | UniversalSpec | PatternSpec | RadiiSpec | TransferSpec
+class EvaluateSpec(Spec):
+    """What is left of a model's accuracy inside a ball, by the strongest evaluation, per image."""
+
+    model: str = _MODEL
+    norm: Norm = Field("linf", title="Norm", description="Shape of the ball; l0 counts features.")
+    eps: Eps = Field(title="ε", description="Size of the ball; in [0, 1] for linf, features for l0.")
+    effort: Literal["quick", "standard", "at_least_autoattack"] = Field(
+        "standard", title="Effort", description="How much is tried on each image that stands."
+    )
+    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    threshold: float = _THRESHOLD
+    seed: int = _SEED
+
+    @model_validator(mode="after")
+    def _within_the_norm(self) -> Self:
+        if self.eps > MAX_EPS[self.norm]:
+            raise ValueError(f"eps: expected at most {MAX_EPS[self.norm]:g} in {self.norm}, got {self.eps:g}")
+        return self
+
+    def slug(self) -> str:
+        """Such as `evaluate-linf`."""
+        return f"evaluate-{self.norm}"
+
+
+ModelTask = AttackSpec | SweepSpec | UniversalSpec | PatternSpec | RadiiSpec | TransferSpec | EvaluateSpec
 """What is asked of one saved model, and lies in the store with it."""
 Task = TrainSpec | CompareSpec | ModelTask
 TASKS: dict[str, type[Task]] = {
@@ -383,6 +407,7 @@ TASKS: dict[str, type[Task]] = {
     "pattern": PatternSpec,
     "radii": RadiiSpec,
     "transfer": TransferSpec,
+    "evaluate": EvaluateSpec,
 }
 """What can be run, by the name of its command."""
 

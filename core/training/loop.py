@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core import checkpoint
 from core.data import Dataset, Split
 from core.networks import logits_of
 from core.progress import Progress
 from core.specs import TrainSpec
-from core.training import checkpoint, parallel
+from core.training import parallel
 from core.training.augmentation import augmented
 from core.training.batch_loss import ramp
 from core.training.recipes import batch_loss

@@ -1,7 +1,7 @@
-"""The state of an unfinished training, so that a cancelled or killed one goes on where it was.
+"""The state of an unfinished run, so that a cancelled or killed one goes on where it was.
 
-One safetensors file, replaced in one step: every tensor that the next epoch depends on, random states included, and the
-rest as JSON. Going on ends in the same weights as never having stopped.
+One safetensors file, replaced in one step: every tensor that what is left depends on, random states included, and the
+rest as JSON. Going on ends in the same result as never having stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ META = "meta"
 
 @dataclass
 class State:
-    """What a training is at the end of an epoch.
+    """What a run is at the end of one of its parts: an epoch of a training, an attack of an evaluation.
 
     Attributes:
         tensors: group to name to tensor: `model`, `best`, `optimizer`, ...
@@ -46,7 +46,7 @@ def write(path: Path, state: State) -> None:
 
 
 def read(path: Path) -> State | None:
-    """The state that was kept; None where there is none, or none that is whole: then training starts anew."""
+    """The state that was kept; None where there is none, or none that is whole: then the run starts anew."""
     try:
         arrays = files.decode_arrays(path.read_bytes())
         state = State(facts=json.loads(arrays.pop(META).tobytes()))

@@ -1,0 +1,347 @@
+"""The strongest evaluation: what is left of a model's accuracy inside a ball, image by image.
+
+A clean look, certificates where they are cheap, then the cascade of attacks in `cascade`, each on the images that still
+stand. In the end every verdict is made again, on the stored image and in another batch layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core import checkpoint
+from core.attacks.engine import Streams, check, frozen, predict
+from core.attacks.geometry import distances
+from core.attacks.losses import predicted
+from core.attacks.steps import eps_limit
+from core.certification import Unbounded, proven
+from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, run_stage, stages
+from core.evaluation.metrics import clopper_pearson
+from core.progress import Progress
+
+NORMS = ("linf", "l2", "l1", "l0")
+ROWSUM = 1e-4
+"""Rows of non-negative numbers that add up to 1 so nearly are probabilities and no logits."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, a row an image.
+
+    Attributes:
+        clean: (N,) bool, read rightly as it is.
+        robust: (N,) bool, read rightly, and so was everything that was tried. An upper bound of the truth.
+        x_adv: (N, C, H, W): what fools, else the best attempt; the image itself where it is misread or proven robust.
+        lower: (N,) proven radius: eps where no image of the ball is read otherwise, 0 where that is not known.
+        upper: (N,) distance of the nearest fooling image found: 0 where the image is misread, inf where there is none.
+        found_by: (N,) names of the attacks that fooled, "" where none did.
+        forwards, backwards: (N,) int64 passes spent on each image.
+        norm, eps, effort, seed: what was asked for.
+        notes: sentences that belong beside the figures.
+        trust: the trust report, None where none was wanted.
+    """
+
+    clean: Tensor
+    robust: Tensor
+    x_adv: Tensor
+    lower: Tensor
+    upper: Tensor
+    found_by: np.ndarray
+    forwards: Tensor
+    backwards: Tensor
+    norm: str
+    eps: float
+    effort: str
+    seed: int
+    notes: tuple[str, ...] = ()
+    trust: Any = None
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.clean)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of images read rightly."""
+        return self.clean.double().mean().item()
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of images read rightly whatever was tried."""
+        return self.robust.double().mean().item()
+
+    @property
+    def proven_accuracy(self) -> float:
+        """Share of images that no image of the ball can change; never above `robust_accuracy`."""
+        return (self.lower >= self.eps).logical_and(self.clean).double().mean().item()
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the robust accuracy, over the draw of the images (Clopper and Pearson, 95 %)."""
+        return clopper_pearson(int(self.robust.sum()), self.n)
+
+
+def evaluate(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    norm: Norm = "linf",
+    eps: float,
+    effort: str = "standard",
+    seed: int = 0,
+    index: Int[Tensor, " n"] | None = None,
+    trust: bool = True,
+    state: Path | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """Measure how many images a model reads rightly whatever happens inside a ball around them.
+
+    Args:
+        model: pixels to logits (N, K), K >= 2; evaluated in eval mode and left untouched. An image's logits must not
+            depend on its neighbours in the batch.
+        x: (N, C, H, W) floating point in [0, 1].
+        y: (N,) int64 true classes.
+        norm: `linf`, `l2`, `l1` or `l0` (features).
+        eps: size of the ball, 0 or more; at most 1 in linf.
+        effort: how much is tried; see `EFFORTS` in `cascade` for what an image costs that stands.
+        seed: of all random draws, together with `index`.
+        index: (N,) int64 image indices that key the random draws; default the positions. A slice evaluated alone under
+            its own indices gives the slice of the whole, up to rounding.
+        trust: add the trust report (about a tenth of 1,000 images' cost).
+        state: a file; the run is kept there after each attack, and one that was stopped goes on from it and ends in the
+            same result. It is removed at the end.
+        on_progress: called with done, total, `phase` and `robust_accuracy` so far; may raise Cancelled.
+
+    Returns:
+        Every fooling image is in ball and box, and every verdict was made in float32 (the images' dtype), again, on
+        the images as they are returned, in another batch layout.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    budget, notes = _checked(model, x, y, norm, eps, effort)
+    index = torch.arange(len(x), device=x.device) if index is None else index
+    if index.shape != y.shape:
+        raise ValueError(f"index: expected shape {tuple(y.shape)}, one an image, got {tuple(index.shape)}")
+    streams = Streams.of(seed, index.to(x.device))
+    with frozen(model):
+        logits = _finite(predict(model, x))
+        standing = Standing.first(x, logits, y)
+        safe = _proven(model, x, y, norm, eps) & ~standing.fooled
+        plan = stages(norm, effort, logits.shape[1])
+        first, mark = 0, ""
+        if state is not None:
+            mark = _fingerprint(model, x, y, index, [norm, eps, effort, seed, [stage.name for stage in plan]])
+            first = _resume(state, mark, standing)
+        rows = (~safe).nonzero()[:, 0]
+        for number in range(first, len(plan) if eps > 0 else 0):
+            report = _part(on_progress, number, len(plan), plan[number].name, standing)
+            run_stage(
+                plan[number],
+                number,
+                model,
+                x,
+                y,
+                rows,
+                standing,
+                norm=norm,
+                eps=budget,
+                streams=streams,
+                on_progress=report,
+            )
+            if state is not None:
+                checkpoint.write(state, _state(standing, mark, number + 1))
+            if report is not None:
+                report(1, 1)
+        made = _verdict(model, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
+    made = replace(made, effort=effort, seed=seed, notes=(*notes, *made.notes))
+    if trust and find_spec("core.evaluation.trust") is None:  # until that module is there
+        made = replace(made, notes=(*made.notes, "There is no trust report in this version."))
+    elif trust:
+        made = replace(made, trust=_trust(model, x, y, made, index, on_progress))
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return made
+
+
+# ---------------------------------------------------------------- input
+
+
+def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effort: str) -> tuple[Tensor, list[str]]:
+    """The budget an image, and what there is to say of the input; ValueError for what cannot be evaluated."""
+    if norm not in NORMS:
+        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    if effort not in EFFORTS:
+        raise ValueError(f"effort: expected one of {', '.join(EFFORTS)}, got {effort!r}")
+    if isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point() and x.numel():
+        low, high = x.min().item(), x.max().item()
+        if low < 0 or high > 1:
+            beyond = " and ".join(
+                text for out, text in ((low < 0, f"{-low:g} below 0"), (high > 1, f"{high - 1:g} above 1")) if out
+            )
+            raise ValueError(
+                f"x: expected values in [0, 1], got {low:g} to {high:g}, {beyond}: images are pixels, and "
+                "normalisation belongs in the model, as its first layer"
+            )
+    if isinstance(eps, Tensor) or not isinstance(eps, int | float):
+        raise ValueError(f"eps: expected a number, got {type(eps).__name__}")
+    budget = check(model, x, y, eps=float(eps), eps_limit=eps_limit(norm))
+    notes = []
+    training = sum(module.training for module in model.modules())
+    if training:
+        notes.append(
+            "The model came in training mode; it was evaluated in eval mode (dropout off, batch norm with its running "
+            "statistics) and put back."
+        )
+    if len(x) == 1:
+        notes.append("There is one image: the interval says how little that tells.")
+    elif int((y != y[0]).sum()) == 0:
+        notes.append(f"All {len(x)} images are of class {int(y[0])}: the figures say nothing of the others.")
+    return budget.floor() if norm == "l0" else budget, notes
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """The logits, unless they are none."""
+    broken = ~logits.isfinite().all(1)
+    if broken.any():
+        raise ValueError(f"model: expected finite logits, got NaN or infinity for {int(broken.sum())} of {len(logits)}")
+    if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < ROWSUM).all():
+        raise ValueError(
+            "model: expected logits, got probabilities (no number is negative and each row adds up to 1): leave out "
+            "the softmax, which hides gradients"
+        )
+    return logits
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float) -> Tensor:
+    """Images whose whole ball is read rightly by interval bounds; none where the network is not one they know.
+
+    The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too.
+    """
+    if norm == "l0" or eps <= 0:
+        return torch.zeros_like(y, dtype=torch.bool)
+    try:
+        return proven(model, x, y, min(eps, 1.0))
+    except Unbounded:
+        return torch.zeros_like(y, dtype=torch.bool)
+
+
+def _verdict(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    standing: Standing,
+    safe: Tensor,
+    *,
+    plan_names: list[str],
+    norm: str,
+    eps: float,
+) -> Evaluation:
+    """Every verdict anew: images reversed, in batches of another size, ball and box looked at."""
+    clean = predicted(predict(model, x.flip(0), 160)).flip(0) == y
+    after = predicted(predict(model, standing.x_adv.flip(0), 160)).flip(0)
+    size = distances(standing.x_adv, x)[norm].to(x.dtype)
+    inside = (
+        (size <= torch.tensor(eps, dtype=x.dtype))
+        & (standing.x_adv >= 0).flatten(1).all(1)
+        & (standing.x_adv <= 1).flatten(1).all(1)
+    )
+    fooled = (after != y) & (after >= 0) & inside
+    robust = clean & ~fooled
+    names = np.array([*plan_names, "clean image", ""])
+    code = torch.where(fooled, standing.found, len(plan_names) + 1)
+    code = torch.where(fooled & (standing.found < 0), len(plan_names), code)
+    code = torch.where(~clean, len(plan_names), code)
+    doubtful = int((standing.fooled != ~robust).sum())
+    notes = []
+    if doubtful:
+        notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the last one counts.")
+    upper = torch.where(fooled, size.double(), torch.inf)
+    return Evaluation(
+        clean=clean,
+        robust=robust,
+        x_adv=standing.x_adv,
+        lower=torch.where(safe & clean, float(eps), 0.0).double(),
+        upper=torch.where(clean, upper, 0.0),
+        found_by=names[code.cpu().numpy()],
+        forwards=standing.forwards + 2,
+        backwards=standing.backwards,
+        norm=norm,
+        eps=float(eps),
+        effort="",
+        seed=0,
+        notes=tuple(notes),
+    )
+
+
+def _trust(
+    model: nn.Module, x: Tensor, y: Tensor, made: Evaluation, index: Tensor, on_progress: Progress | None
+) -> Any:
+    return import_module("core.evaluation.trust").report(
+        model,
+        x,
+        y,
+        norm=made.norm,
+        eps=made.eps,
+        robust=made.robust,
+        x_adv=made.x_adv,
+        lower=made.lower,
+        index=index,
+        seed=made.seed,
+        effort="quick",
+        on_progress=on_progress,
+    )
+
+
+def _part(on_progress: Progress | None, number: int, parts: int, name: str, standing: Standing) -> Progress | None:
+    """Progress of one stage as progress of the whole."""
+    if on_progress is None:
+        return None
+    n = len(standing.fooled)
+
+    def report(done: int, total: int, *, success: float = 0.0, **metrics: Any) -> None:
+        share = (number + done / max(1, total)) / parts
+        left = 1 - standing.fooled.double().mean().item()
+        on_progress(int(share * n), n, phase=name, robust_accuracy=left)
+
+    return report
+
+
+# ---------------------------------------------------------------- going on
+
+
+def _fingerprint(model: nn.Module, x: Tensor, y: Tensor, index: Tensor, asked: list[Any]) -> str:
+    """A hash of all that the result depends on."""
+    total = hashlib.sha256(repr(asked).encode())
+    for part in (x, y, index, *model.state_dict().values()):
+        total.update(part.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _state(standing: Standing, mark: str, done: int) -> checkpoint.State:
+    tensors = {name: getattr(standing, name) for name in STATE}
+    return checkpoint.State({"standing": tensors}, {"mark": mark, "done": done})
+
+
+def _resume(path: Path, mark: str, standing: Standing) -> int:
+    """Fill in what was kept; returns the number of stages done, 0 where nothing fits."""
+    kept = checkpoint.read(path)
+    if kept is None or kept.facts.get("mark") != mark:
+        return 0
+    for name, value in kept.tensors["standing"].items():
+        setattr(standing, name, value.to(getattr(standing, name)))
+    return int(kept.facts["done"])

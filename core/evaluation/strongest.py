@@ -1,0 +1,91 @@
+"""Run an EvaluateSpec: the strongest evaluation of a saved model on the first n test images, per image."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from core import store
+from core.data import first_of_test, to_float
+from core.evaluation.attack import probabilities
+from core.evaluation.robust import evaluate
+from core.models import load_model
+from core.progress import Progress
+from core.specs import EvaluateSpec
+
+
+def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
+    """Evaluate the first n test images (fixed order).
+
+    A run that was stopped goes on where it was, from the store's checkpoints, and ends in the same result.
+
+    Returns:
+        Outcome: table `images` (a row an image: index, y, pred, confidence, clean_correct, lower, upper, found_by,
+        forwards, backwards; pred and confidence are those at the image that was made), arrays `images` (index, x_adv)
+        and `metrics`; `trust` is the trust report.
+
+    Raises:
+        ValueError: a model that is not there, or one that cannot be evaluated; DataMissing: its data set cannot be had.
+    """
+    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
+    data = saved.data(on_progress)
+    batch = first_of_test(data, spec.n)
+    x, y, index = to_float(batch.x).to(device), batch.y.to(device), batch.index.to(device)
+    start = time.perf_counter()
+    made = evaluate(
+        saved.model,
+        x,
+        y,
+        norm=spec.norm,
+        eps=spec.eps,
+        effort=spec.effort,
+        seed=spec.seed,
+        index=index,
+        state=store.unfinished(spec, root),
+        on_progress=on_progress,
+    )
+    seconds = time.perf_counter() - start
+    after = probabilities(saved.model, made.x_adv)
+    table = pd.DataFrame(
+        {
+            "index": batch.index.numpy(),
+            "y": batch.y.numpy(),
+            "pred": after.argmax(axis=1),
+            "confidence": after.max(axis=1),
+            "clean_correct": made.clean.cpu().numpy(),
+            "lower": made.lower.cpu().numpy(),
+            "upper": made.upper.cpu().numpy(),
+            "found_by": made.found_by,
+            "forwards": made.forwards.cpu().numpy(),
+            "backwards": made.backwards.cpu().numpy(),
+        }
+    )
+    low, high = made.interval
+    card = {
+        "norm": spec.norm,
+        "eps": spec.eps,
+        "effort": spec.effort,
+        "n": made.n,
+        "seed": spec.seed,
+        "seconds": seconds,
+        "metrics": {
+            "clean_accuracy": made.clean_accuracy,
+            "robust_accuracy": made.robust_accuracy,
+            "low": low,
+            "high": high,
+            "proven_accuracy": made.proven_accuracy,
+            "n": made.n,
+            "seconds": seconds,
+            "forwards": float(table["forwards"].mean()),
+            "backwards": float(table["backwards"].mean()),
+        },
+        "notes": list(made.notes),
+        "trust": None if made.trust is None else made.trust.to_json(),
+        "class_names": list(data.class_names),
+        "data": {"title": data.title, "fingerprint": data.fingerprint},
+        "device": device,
+    }
+    arrays = {"images": {"index": batch.index.numpy(), "x_adv": made.x_adv.cpu().numpy()}}
+    return store.Outcome(card=card, arrays=arrays, tables={"images": table})

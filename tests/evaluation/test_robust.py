@@ -1,0 +1,264 @@
+"""The strongest evaluation: right where the truth is known, the same however it is cut, stopped or loaded."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from core.attacks import pgd
+from core.evaluation import cascade
+from core.evaluation.robust import evaluate
+from core.models import load_model
+from core.networks import ScalarScore
+from core.progress import Cancelled
+
+NORMS = {"linf": 0.08, "l2": 0.5, "l1": 1.5, "l0": 2.0}
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    """30 images of digits with their classes."""
+    found = load_digits()
+    return torch.tensor(found.images[-30:] / 16, dtype=torch.float32)[:, None], torch.tensor(found.target[-30:])
+
+
+@pytest.fixture(scope="module")
+def net(trained_store: Path) -> nn.Module:
+    """A dense network trained on digits."""
+    return load_model("digits-mlp-standard", trained_store).model
+
+
+def two_classes(features: int = 64) -> nn.Module:
+    """A linear scalar network: its robust accuracy is known exactly."""
+    torch.manual_seed(1)
+    model = ScalarScore(nn.Sequential(nn.Flatten(), nn.Linear(features, 1))).eval()
+    with torch.no_grad():
+        model.body[1].bias.fill_(-0.5 * model.body[1].weight.sum())  # grey is on the boundary
+    return model
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_evaluate_finds_the_truth_of_a_scalar_linear_model(norm: str) -> None:
+    """With two classes and no curvature, what stands is what the closed form says; the certificate agrees in linf."""
+    model = two_classes()
+    x = 0.3 + 0.4 * torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    y = (model(x)[:, 1] > 0).long()
+    eps = {"linf": 0.01, "l2": 0.1}[norm]
+    weight = model.body[1].weight[0].detach()
+    score = model.score(x).abs().detach()
+    reach = eps * (weight.abs().sum() if norm == "linf" else weight.norm())
+    made = evaluate(model, x, y, norm=norm, eps=eps, effort="quick", trust=False)
+    clear = (score - reach).abs() > 1e-4  # but for ties
+    assert 0.1 < made.robust_accuracy < 0.9
+    assert (made.robust == (score > reach))[clear].all()
+    if norm == "linf":
+        assert ((made.lower > 0) == made.robust)[clear].all()
+        assert made.proven_accuracy <= made.robust_accuracy
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_evaluate_verdicts_are_those_of_the_images(norm: str, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Images lie in ball and box, fool exactly where the result says so, and every column agrees with the others."""
+    x, y = digits
+    eps = NORMS[norm]
+    made = evaluate(net, x, y, norm=norm, eps=eps, effort="standard", trust=False)
+    size = (made.x_adv - x).flatten(1)
+    length = (size != 0).sum(1) if norm == "l0" else size.norm(p={"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
+    fallen = made.clean & ~made.robust
+    assert 0 < made.robust_accuracy < made.clean_accuracy
+    assert (length <= eps * (1 + 1e-5)).all()
+    assert made.x_adv.min() >= 0
+    assert made.x_adv.max() <= 1
+    assert torch.equal(net(made.x_adv).argmax(1) == y, made.robust)
+    assert torch.equal(torch.tensor([bool(name) for name in made.found_by]), ~made.robust)
+    assert torch.equal(made.upper == 0, ~made.clean)
+    assert (made.upper[made.robust] == torch.inf).all()
+    assert torch.allclose(made.upper[fallen], length[fallen].double(), atol=1e-6)
+    assert (made.forwards > 0).all()
+    low, high = made.interval
+    assert low <= made.robust_accuracy <= high
+
+
+def test_evaluate_is_no_weaker_than_pgd(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """What PGD with restarts fools does not stand."""
+    x, y = digits
+    made = evaluate(net, x, y, eps=0.08, trust=False)
+    result = pgd(net, x, y, eps=0.08, steps=40, restarts=5)
+    assert not (made.robust & result.success).any()
+
+
+def test_evaluate_of_a_slice_is_the_slice(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Images evaluated alone under their own indices get the verdicts and passes that they get among all."""
+    x, y = digits
+    index = torch.arange(100, 130)
+    whole = evaluate(net, x, y, eps=0.08, index=index, trust=False)
+    rows = torch.arange(0, 30, 2)
+    part = evaluate(net, x[rows], y[rows], eps=0.08, index=index[rows], trust=False)
+    assert torch.equal(part.robust, whole.robust[rows])
+    assert torch.equal(part.forwards, whole.forwards[rows])
+
+
+class Stop:
+    """Progress that cancels when the named stage begins."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+
+    def __call__(self, done: int, total: int, *, phase: str | None = None, **metrics: Any) -> None:
+        """Cancel when the time has come."""
+        if phase == self.phase:
+            raise Cancelled
+
+
+def test_stopped_evaluation_goes_on(net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    """Stopped in the middle and asked for again, it ends as if never stopped, and does not begin at the beginning."""
+    x, y = digits
+    state = tmp_path / "state.safetensors"
+    whole = evaluate(net, x, y, eps=0.05, effort="quick", trust=False)
+    last = cascade.stages("linf", "quick", 10)[5].name
+    with pytest.raises(Cancelled):
+        evaluate(net, x, y, eps=0.05, effort="quick", trust=False, state=state, on_progress=Stop(last))
+    assert state.exists()
+    phases: list[str | None] = []
+    rest = evaluate(
+        net,
+        x,
+        y,
+        eps=0.05,
+        effort="quick",
+        trust=False,
+        state=state,
+        on_progress=lambda done, total, *, phase=None, **metrics: phases.append(phase),
+    )
+    assert "one step" not in phases
+    assert not state.exists()
+    for name in ("robust", "x_adv", "upper", "forwards", "backwards"):
+        assert torch.equal(getattr(rest, name), getattr(whole, name)), name
+    assert rest.found_by.tolist() == whole.found_by.tolist()
+
+
+def test_state_of_another_run_is_not_used(net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    """A state that was kept for another budget is no start."""
+    x, y = digits
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(Cancelled):
+        evaluate(net, x, y, eps=0.2, effort="quick", trust=False, state=state, on_progress=Stop("PGD margin"))
+    made = evaluate(net, x, y, eps=0.02, effort="quick", trust=False, state=state)
+    assert torch.equal(made.robust, evaluate(net, x, y, eps=0.02, effort="quick", trust=False).robust)
+
+
+def test_effort_never_loses(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """A larger effort begins with the smaller one, so what falls to that falls to it too."""
+    for norm in NORMS:
+        plans = [cascade.stages(norm, effort, 10) for effort in cascade.EFFORTS]
+        for less, more in pairwise(plans):
+            assert more[: len(less)] == less
+            assert len(more) > len(less)
+    x, y = (part[:4] for part in digits)
+    quick = evaluate(net, x, y, eps=0.06, effort="quick", trust=False)
+    most = evaluate(net, x, y, eps=0.06, effort="at_least_autoattack", trust=False)
+    assert not (most.robust & ~quick.robust).any()
+    assert most.forwards[most.robust].min() > 5000
+
+
+def test_evaluate_at_zero_is_clean_accuracy(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """In a ball of size 0 nothing falls."""
+    made = evaluate(net, *digits, eps=0.0, trust=False)
+    assert torch.equal(made.robust, made.clean)
+
+
+def test_model_that_hides_its_gradients_falls(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """With an input rounded in steps gradients are zero; search without gradients is spent on every image then."""
+
+    class Rounded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """Logits of the rounded image."""
+            return net((x * 24).round() / 24)
+
+    x, y = digits
+    made = evaluate(Rounded(), x, y, eps=0.15, effort="standard", trust=False)
+    assert made.robust_accuracy < 0.5 < made.clean_accuracy
+    assert (made.found_by == "Square").any()
+
+
+# ---------------------------------------------------------------- bad input
+
+
+class Output(nn.Module):
+    """A model that gives what a function makes of the logits."""
+
+    def __init__(self, model: nn.Module, change: Any) -> None:
+        super().__init__()
+        self.model, self.change = model, change
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Changed logits."""
+        return self.change(self.model(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda z: z.softmax(1), "got probabilities"),
+        (lambda z: torch.where(z > 3, torch.nan, z), "got NaN or infinity for"),
+        (lambda z: z[:, :1], "expected logits .N, K. with K >= 2"),
+    ],
+)
+def test_model_without_logits_is_refused(change: Any, said: str, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Probabilities, NaN and wrong shapes are errors that say what came."""
+    with pytest.raises(ValueError, match=f"model: .*{said}"):
+        evaluate(Output(net, change), *digits, eps=0.1)
+
+
+def test_images_out_of_range_are_refused(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """The message says by how much, and where normalisation belongs."""
+    x, y = digits
+    with pytest.raises(ValueError, match=r"x: .*got -0.5 to 1.5, 0.5 below 0 and 0.5 above 1: .*belongs in the model"):
+        evaluate(net, x * 2 - 0.5, y, eps=0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"y": torch.full((30,), 10)}, "y: expected classes from 0 to 9, got 10"),
+        ({"x": torch.zeros(0, 1, 8, 8), "y": torch.zeros(0, dtype=torch.int64)}, "x: expected at least one image"),
+        ({"eps": 1.5}, "eps: expected finite budgets in .0, 1., got 1.5"),
+        ({"norm": "l3"}, "norm: expected one of"),
+        ({"effort": "heroic"}, "effort: expected one of"),
+        ({"index": torch.arange(3)}, "index: expected shape"),
+    ],
+)
+def test_bad_arguments_are_named(
+    fields: dict[str, Any], said: str, net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    """Labels, budgets, names and lengths are checked before any work."""
+    x, y = digits
+    with pytest.raises(ValueError, match=said):
+        evaluate(net, **{"x": x, "y": y, "eps": 0.1, "trust": False, **fields})
+
+
+def test_training_mode_is_said_and_put_back(digits: tuple[Tensor, Tensor]) -> None:
+    """A model in training mode is evaluated in eval mode, comes back as it was, and the result says so."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(64, 10)).train()
+    made = evaluate(model, *digits, eps=0.01, effort="quick", trust=False)
+    assert model.training
+    assert model[1].training
+    assert any("training mode" in note for note in made.notes)
+    assert made.clean_accuracy == evaluate(model.eval(), *digits, eps=0.01, effort="quick", trust=False).clean_accuracy
+
+
+def test_one_image_and_one_class_are_honest(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """One image gives a wide interval, one class a note; neither is an error."""
+    x, y = digits
+    one = evaluate(net, x[:1], y[:1], eps=0.01, effort="quick", trust=False)
+    assert one.interval[1] - one.interval[0] > 0.9
+    assert any("one image" in note for note in one.notes)
+    same = evaluate(net, x[y == 4], y[y == 4], eps=0.01, effort="quick", trust=False)
+    assert any("of class 4" in note for note in same.notes)
