@@ -1,0 +1,63 @@
+"""Hops from the best point: never worse than where they begin, inside the ball, in any batch, nothing touched."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.attacks import hop, pgd
+from core.attacks.engine import Streams
+
+Batch = tuple[Tensor, Tensor]
+EPS = {"linf": 0.06, "l2": 0.4, "l1": 1.5}
+
+
+@pytest.mark.parametrize("norm", EPS)
+def test_hop_goes_on_from_the_best_point(norm: Any, net: nn.Module, few: Batch) -> None:
+    """What a short walk left is fooled or comes lower; distances, verdicts and counts hold; the model is untouched."""
+    x, y = few
+    before = copy.deepcopy(net.state_dict())
+    eps = EPS[norm]
+    first = pgd(net, x, y, eps=eps, norm=norm, steps=3, loss="margin")
+    stand = ~first.success
+    begin = first.x_adv[stand]
+    result = hop(net, x[stand], y[stand], eps=eps, norm=norm, begin=begin, hops=6, steps=6)
+    low, was = result.trace["margin"], first.trace["margin"][stand]
+    assert (low <= was + 1e-5).all()
+    assert (low < was - 1e-4).float().mean() > 0.5
+    assert (result.distance[norm] <= eps).all()
+    assert torch.equal(net.eval()(result.x_adv).argmax(1) != y[stand], result.success)
+    assert (result.forwards <= 3 + 6 * 7).all()
+    assert (result.backwards <= 6 * 6).all()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_hop_of_a_slice_is_the_slice(net: nn.Module, few: Batch) -> None:
+    """Draws belong to the image: alone it gets what it gets among all."""
+    x, y = few
+    streams = Streams.of(3, torch.arange(len(y)))
+    whole = hop(net, x, y, eps=0.06, hops=3, steps=4, streams=streams, batch=7)
+    rows = torch.tensor([1, 9, 17])
+    part = hop(net, x[rows], y[rows], eps=0.06, hops=3, steps=4, streams=streams.take(rows))
+    assert torch.allclose(part.x_adv, whole.x_adv[rows])
+    assert torch.equal(part.forwards, whole.forwards[rows])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"hops": 0}, "hops: expected at least 1"),
+        ({"steps": 0}, "steps: expected at least 1"),
+        ({"share": 1.5}, "share: expected at most 1"),
+        ({"share": 0.0}, "share: expected a positive"),
+        ({"begin": torch.zeros(1, 1, 8, 8)}, "begin: expected shape"),
+    ],
+)
+def test_hop_refuses_bad_settings(fields: dict[str, Any], said: str, net: nn.Module, few: Batch) -> None:
+    """Counts, shares and starting points are checked."""
+    with pytest.raises(ValueError, match=said):
+        hop(net, *few, eps=0.1, **fields)
