@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from core.attacks.geometry import distances
 from core.attacks.losses import predicted
 from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
+from core.evaluation import trust as trust_report
 from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, run_stage, stages
 from core.evaluation.metrics import clopper_pearson
 from core.progress import Progress
@@ -63,7 +62,7 @@ class Evaluation:
     effort: str
     seed: int
     notes: tuple[str, ...] = ()
-    trust: Any = None
+    trust: trust_report.Trust | None = None
 
     @property
     def n(self) -> int:
@@ -166,9 +165,7 @@ def evaluate(
                 report(1, 1)
         made = _verdict(model, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
     made = replace(made, effort=effort, seed=seed, notes=(*notes, *made.notes))
-    if trust and find_spec("core.evaluation.trust") is None:  # until that module is there
-        made = replace(made, notes=(*made.notes, "There is no trust report in this version."))
-    elif trust:
+    if trust:
         made = replace(made, trust=_trust(model, x, y, made, index, on_progress))
     if state is not None:
         state.unlink(missing_ok=True)
@@ -290,8 +287,8 @@ def _verdict(
 
 def _trust(
     model: nn.Module, x: Tensor, y: Tensor, made: Evaluation, index: Tensor, on_progress: Progress | None
-) -> Any:
-    return import_module("core.evaluation.trust").report(
+) -> trust_report.Trust:
+    return trust_report.report(
         model,
         x,
         y,

@@ -128,9 +128,6 @@ ATTACKS: dict[str, Attack] = {
     "apgd-linf": _budgeted("apgd", steps=10, loss="margin", restarts=2),
     "apgd-l2": _budgeted("apgd", steps=12, norm="l2", loss="dlr", odi_steps=2),
     "apgd-l1": _budgeted("apgd", steps=12, norm="l1"),
-    **{
-        for norm in ("linf", "l2", "l1")
-    },
     "square-linf": _budgeted("square", queries=150),
     "square-l2": _budgeted("square", norm="l2", queries=150),
     "physical": _physical,
