@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
+import pandas as pd
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from tabulate import tabulate
@@ -22,6 +23,7 @@ from tabulate import tabulate
 from core import reference, running, store
 from core.data_folder import DataMissing
 from core.specs import (
+    DEFAULT_EPS,
     METHODS,
     PRESETS,
     RECIPES,
@@ -32,6 +34,7 @@ from core.specs import (
     DataSpec,
     EvaluateSpec,
     Minimum,
+    Norm,
     PatternSpec,
     RadiiSpec,
     Spec,
@@ -56,6 +59,8 @@ _SUMMARIES = {
     "evaluate": "what is left of the accuracy inside a ball, by the strongest evaluation; says when not to trust it",
     "pattern": "one pattern on glasses or a patch for many images, measured likewise, in fresh scenes",
     "radii": "the smallest perturbation of each test image: what a curve over any ε is looked up in",
+    "curve": "accuracy of models at any ε, between proven and attacked: looked up, nothing is run",
+    "audit": "check a published table of the five metrics: can its printed digits be right?",
     "transfer": "who fools whom: images made on each of several models, shown to all of them",
 }
 
@@ -74,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_models(as_json)
         elif command == "reference":
             _reference(as_json, **options)
+        elif command == "curve":
+            _curve(**options, as_json=as_json)
+        elif command == "audit":
+            _audit(**options, as_json=as_json)
         else:
             _run(command, {name: value for name, value in options.items() if value is not None}, as_json)
     except ValidationError as error:
@@ -113,6 +122,15 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             command.add_argument("--all", action="store_true", help="all that this machine can make")
             command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
             command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
+        elif name == "curve":
+            command.add_argument(
+                "--models", nargs="+", required=True, metavar="ID", help="saved models of one data set"
+            )
+            command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
+            command.add_argument("--eps", nargs="+", type=float, default=list(DEFAULT_EPS), metavar="EPS")
+            command.add_argument("--n", type=int, help="only the first n images")
+        elif name == "audit":
+            command.add_argument("file", help="CSV, Markdown, LaTeX or plain text; - for standard input")
         elif name != "models":
             plain = name in ("compare", "universal", "pattern", "radii", "evaluate")
             method = None if plain else _named("attack", METHODS, _first_attack(name), arguments)
@@ -380,6 +398,59 @@ def _radii(spec: RadiiSpec, as_json: bool) -> None:
     card = artifact.card
     named = {"model": artifact.folder.parents[1].name, "norm": spec.norm, "budget": spec.budget}
     _show({**named, **card["metrics"], "seconds": card["seconds"], "result": str(artifact.folder)}, as_json)
+
+
+def _curve(models: list[str], norm: str, eps: list[float], n: int | None, as_json: bool) -> None:
+    from core.evaluation import paired, records
+
+    root = store.default_root()
+    if len({str(store.open_model(model, root).card["spec"]["data"]) for model in models}) > 1:
+        raise ValueError("models: expected models of one data set, got several")
+    found = {}
+    for model in models:
+        record = records.load(model, norm, root, n=n)
+        if record is None:
+            raise ValueError(f"models: expected models with radii or another result in {norm}, got {model!r} without")
+        found[record.model] = record
+    for record in found.values():
+        if not record.searched:
+            print(f"{record.model}: single attacks only in {norm}: find its radii; it is not tested", file=sys.stderr)
+        for row in record.contradictions.to_dict("records"):
+            print(f"{record.model}: a proof and an example contradict each other: {row}", file=sys.stderr)
+    shared = dict(zip(found, records.common(list(found.values())), strict=True))
+    rows, tests = [], []
+    for value in sorted(eps):
+        rows += [{"model": model, **records.curve(record, [value]).iloc[0]} for model, record in shared.items()]
+        right = {
+            model: pd.Series(record.robust(value), index=record.table["index"])
+            for model, record in shared.items()
+            if record.searched
+        }
+        tests += [{"eps": value, **row} for row in paired.pairs(right).to_dict("records")]
+    if as_json:
+        _show({"norm": norm, "curves": rows, "tests": tests}, as_json)
+        return
+    _show(rows, as_json)
+    for row in tests:
+        print(f"ε = {row['eps']:g}: {paired.sentence(cast(Mapping[str, object], row))}")
+
+
+def _audit(file: str, as_json: bool) -> None:
+    from core.evaluation import auditor
+
+    findings = auditor.audit(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8"))
+    _show(
+        [
+            {
+                "row": finding.row.label,
+                "verdict": finding.verdict,
+                "finding": finding.note,
+                "could_be": "; ".join(f"{name} {new} instead of {old}" for name, old, new in finding.misprints),
+            }
+            for finding in findings
+        ],
+        as_json,
+    )
 
 
 def _transfer(spec: TransferSpec, as_json: bool) -> None:

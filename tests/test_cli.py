@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,35 @@ def test_undefined_metrics_are_null(capsys: Capture) -> None:
     assert rows[0]["accuracy"] == 0
     assert rows[0]["confidence_correct"] is None
     assert not any(isinstance(value, float) and math.isnan(value) for value in rows[0].values())
+
+
+def test_curve_is_a_lookup_with_its_tests(
+    trained_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two models' intervals and the paired test at every ε; a model without a result, or of other data, is refused."""
+    root = Path(shutil.copytree(trained_store, tmp_path / "copy"))
+    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
+    asked = ["curve", "--models", "digits-linear", "digits-mlp", "--eps", "0", "0.05", "--json"]
+    assert main(asked) == 2
+    assert "expected models with radii or another result in linf, got 'digits-linear'" in capsys.readouterr().err
+    for name in ("digits-linear", "digits-mlp"):
+        assert main(["radii", "--model", name, "--n", "30", "--budget", "60"]) == 0
+    capsys.readouterr()
+    assert main(asked) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["eps"] for row in printed["curves"]] == [0, 0, 0.05, 0.05]
+    assert all(0 <= row["proven"] <= row["attacked"] <= 1 and row["n"] == 30 for row in printed["curves"])
+    assert [row["n"] for row in printed["tests"]] == [30, 30]
+    assert main(["curve", "--models", "digits-linear", "digits-4v9"]) == 2
+    assert "expected models of one data set" in capsys.readouterr().err
+
+
+def test_audit_reads_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The misprint of the published table, from a file; what is no table is refused."""
+    file = tmp_path / "table.txt"
+    file.write_text("trained .9840 .0160 .9721 .9761 .6734\n")
+    assert main(["audit", str(file), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["verdict"], row["could_be"].split(";")[0]) == ("fails", "confidence .9712 instead of .9721")
+    file.write_text("nothing here")
+    assert main(["audit", str(file)]) == 2

@@ -134,6 +134,7 @@ def lookup(
         "The truth for these images lies between. "
         + ("Crosses: FGSM, one gradient for all ε and one forward pass each." if norm == "linf" else "")
     )
+    weak(found, names)
     table_at(page, found, names, eps, norm)
 
 
@@ -165,7 +166,7 @@ def row_at(record: Record, eps: float) -> dict[str, Any]:
         "interval": f"{100 * line['proven_low']:.1f}–{100 * line['attacked_high']:.1f}",
         "undecided": round((line["attacked"] - line["proven"]) * len(record)),
         "median": record.median(),
-        "passes": float((table["forwards"] + table["backwards"]).mean()),
+        "passes": float((table["forwards"] + table["backwards"]).mean()) or np.nan,  # sweeps do not count theirs
     }
 
 
@@ -210,6 +211,17 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
             },
         },
     )
+
+
+def weak(found: Mapping[str, Record], names: Mapping[str, str]) -> None:
+    """Name the models whose record rests on single attacks alone."""
+    bare = [names[model] for model, record in found.items() if not record.searched]
+    if bare:
+        st.warning(
+            f"{', '.join(bare)}: single attacks only, no radii and no evaluation in this norm. “Attacked” may "
+            "say more of those attacks than of the model.",
+            icon=":material/warning:",
+        )
 
 
 def rests_on(page: str, found: Mapping[str, Record], names: Mapping[str, str], norm: str) -> None:

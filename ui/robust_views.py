@@ -12,7 +12,7 @@ import streamlit as st
 from core import store
 from core.evaluation import paired, records, trust
 from core.evaluation.records import Record
-from ui import controls, downloads, record_runs, record_views, sources, sweep_views
+from ui import controls, downloads, record_runs, record_views, sources, sweep_choice, sweep_views, trust_views
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
@@ -33,7 +33,17 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
             found = dict(zip(found, shared, strict=True))
     standing(page, models, found, norm)
     record_views.rests_on(page, found, sweep_views.short_names(models), norm)
+    show_trust(page, models, norm)
     return norm, found
+
+
+def show_trust(page: str, models: Sequence[store.Artifact], norm: str) -> None:
+    """The trust report of one of the models that were evaluated."""
+    reports = {model.id: report for model in models if (report := trust_of(model, norm)) is not None}
+    if reports:
+        names = sweep_views.short_names(models)
+        chosen = sweep_choice.one_of(page, "trust_of", "Trust report of", list(reports), names.__getitem__)
+        trust_views.show_trust(reports[chosen], key=f"{page}_trust")
 
 
 @st.fragment
@@ -69,8 +79,7 @@ def standing(page: str, models: Sequence[store.Artifact], found: Mapping[str, Re
             },
         },
     )
-    for text in frame.loc[frame["trust"].isin(["✗ fail", "! warn"]), ["Model", "trust report"]].to_numpy():
-        st.warning(f"{text[0]}: {text[1]}", icon=":material/warning:")
+    record_views.weak(found, names)
     tests = tests_at(found, names, eps)
     lines = "\n".join([f"at ε {eps:g} in {norm}", *(record_views.line(record) for record in found.values())])
     if len(tests):
@@ -107,7 +116,7 @@ def models_at(
                     f"median {name}": by_model[model.id].median() if model.id in by_model else np.nan
                     for name, by_model in medians.items()
                 },
-                "trust": "not run" if report is None else f"{trust.MARKS[report.verdict]} {report.verdict}",
+                "trust": trust_views.word(report),
                 "trust report": "" if report is None else report.line(),
                 "training": model.card.get("timing", {}).get("seconds"),
             }
@@ -124,10 +133,11 @@ def trust_of(model: store.Artifact, norm: str) -> trust.Trust | None:
 
 
 def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> pd.DataFrame:
-    """McNemar's test of each pair of models on what still stands at ε."""
+    """McNemar's test of each pair of models on what still stands at ε, of those that were searched for radii."""
     right = {
         names[model]: pd.Series(record.robust(eps), index=record.table["index"].to_numpy())
         for model, record in found.items()
+        if record.searched
     }
     return paired.pairs(right)
 

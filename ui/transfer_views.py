@@ -68,7 +68,6 @@ def draw(page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], 
     )
     line = provenance.line(
         attack=sweep_views.attack_text(spec.attack),
-        norm="linf",
         eps=spec.eps,
         seed=spec.seed,
         n=result.card["n"],

@@ -81,6 +81,11 @@ class Record:
         """(n,) bool: proven to stand at ε."""
         return (self.table["lower"].to_numpy() >= eps) & self.table["clean_correct"].to_numpy()
 
+    @property
+    def searched(self) -> bool:
+        """Whether radii or an evaluation in this norm stand behind it; sweeps alone may have been weak attacks."""
+        return any(source.task in ("radii", "evaluate") and source.norm == self.norm for source in self.sources)
+
     def median(self) -> float:
         """Median distance found, over the images that are read correctly; inf where most were never fooled."""
         held = self.table.loc[self.table["clean_correct"], "upper"]

@@ -128,10 +128,21 @@ def test_records_say_who_is_more_robust(lab: Lab) -> None:
     assert table["n"].tolist() == [80, 80]
     assert table.loc["Linear", ["proven", "attacked", "median linf"]].tolist() == [0, 1, 0.4]
     assert table.loc["Dense", ["attacked", "median linf", "median l2"]].tolist() == [0, 0.2, 1.5]
-    assert (table["trust"] == "not run").all()
+    assert (table["trust"] == "– no report").all()
     assert "Linear is more robust than Dense (80 images against 0, of 80; p = 1.7e-24)" in texts(app)
     app.slider(key="model_comparison_record_at_linf").set_value(0.1).run()
     assert "No difference shown between" in texts(app)
+
+
+def test_single_attacks_alone_prove_no_order(lab: Lab) -> None:
+    """A model that was only swept is not called more robust than one that was searched: its attack may be weak."""
+    a, b = lab.model(accuracy=1.0), lab.model(accuracy=1.0, network="mlp", seed=0)
+    radii(lab, a, n=100, upper=0.05)
+    plant(lab, b, right=(100, 100, 100))
+    app = lab.open("model_comparison", model_comparison_models=[a.id, b.id])
+    assert not app.exception
+    assert any("Dense: single attacks only" in warning.value for warning in app.warning)
+    assert "is more robust than" not in texts(app)
 
 
 def test_transfer_matrix_is_run_and_drawn(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
