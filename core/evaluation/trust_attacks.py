@@ -24,11 +24,13 @@ def single_step(case: Case) -> Found:
 
 
 def losses(case: Case) -> Found:
-    """The gap between the log-odds and the margin as losses."""
+    """The gap between the log-odds and the margin as losses; of a figure, by how much it is above the lower one."""
     odds, margins = case.standing(case.many.fooled), case.standing(case.margins.fooled)
-    return abs(
-        odds - margins
-    ), f"{case.effort.steps} steps leave {odds:.1%} by log-odds and {margins:.1%} by the margin."
+    told = f"{case.effort.steps} steps leave {odds:.1%} by log-odds and {margins:.1%} by the margin"
+    if case.robust is None:
+        return abs(odds - margins), f"{told}."
+    figure = case.share(case.robust)
+    return max(0.0, figure - min(odds, margins)), f"{told}; the figure is {figure:.1%}."
 
 
 def converged(case: Case) -> Found:

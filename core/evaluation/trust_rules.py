@@ -143,10 +143,10 @@ RULES: dict[str, Rule] = {
         unit="points",
     ),
     "losses": Rule(
-        "Two losses agree",
+        "Two losses agree, or the lower counts",
         "two losses disagree",
         "Report the lower accuracy, and attack with both.",
-        warn=0.1,
+        warn=0.05,
         unit="points",
     ),
     "converged": Rule(

@@ -159,6 +159,14 @@ def test_steps_and_restarts_are_held_against_the_figure(monkeypatch: pytest.Monk
         assert asked(name, right, X, model=ripples).verdict == "fail"
 
 
+def test_figure_is_held_against_the_better_loss() -> None:
+    """A figure far above what either loss leaves is warned of; a careful one is below both."""
+    right = honest()(X).argmax(1) == Y
+    assert asked("losses", right, X).verdict == "warn"
+    careful_one = asked("losses", *careful("linf"))
+    assert (careful_one.verdict, careful_one.measured) == ("pass", 0.0)
+
+
 def test_images_that_break_the_rules_are_found() -> None:
     """Too far, outside the box, or not fooling: each fails, and a single image is enough."""
     robust, x_adv = careful("linf")
