@@ -55,8 +55,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
 
     Args:
         history: rows with epoch, loss, train_accuracy, validation_loss, validation_accuracy; others are left out. Where
-            they have robust_accuracy, fgsm_accuracy or certified_accuracy, these are drawn as well, and epochs that
-            are overfitted to a single step are crossed.
+            they have robust_accuracy, fgsm_accuracy, certified_accuracy or noise_accuracy, these are drawn as well, and
+            epochs that are overfitted to a single step are crossed.
         best_epoch: the epoch whose weights were kept, marked by a ring.
     """
     rows = [row for row in history if "epoch" in row and "validation_accuracy" in row]
@@ -79,8 +79,13 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
                 row=1,
                 col=column,
             )
-    attacked = [row for row in rows if "robust_accuracy" in row]
-    watched = (("under PGD", "robust_accuracy"), ("under FGSM", "fgsm_accuracy"), ("proven", "certified_accuracy"))
+    attacked = [row for row in rows if "robust_accuracy" in row or "noise_accuracy" in row]
+    watched = (
+        ("under PGD", "robust_accuracy"),
+        ("under FGSM", "fgsm_accuracy"),
+        ("proven", "certified_accuracy"),
+        ("under noise", "noise_accuracy"),
+    )
     for place, (name, key) in enumerate(watched, start=2):
         if any(key in row for row in attacked):
             figure.add_scatter(
@@ -90,8 +95,9 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
                 mode="lines+markers",
                 line={"color": colour(place), "dash": "dot" if key == "fgsm_accuracy" else "solid", "width": 2},
                 marker={"size": 5},
-                customdata=[row["eps"] for row in attacked],
-                hovertemplate="epoch %{x}, ε %{customdata:.3g}: %{y:.4f}<extra>" + name + "</extra>",
+                customdata=[row.get("eps", row.get("sigma")) for row in attacked],
+                hovertemplate=f"epoch %{{x}}, {'σ' if key == 'noise_accuracy' else 'ε'} %{{customdata:.3g}}: %{{y:.4f}}"
+                + f"<extra>{name}</extra>",
                 row=1,
                 col=2,
             )

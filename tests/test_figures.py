@@ -89,6 +89,8 @@ def test_training_curves_show_accuracy_under_attack_and_proven() -> None:
         assert names == {"training", "validation", *expected}
     proven = figures.training_curves([{"epoch": 1, **row, **watched, "certified_accuracy": 0.5}])
     assert [trace.y[0] for trace in proven.data if trace.name == "proven"] == [0.5]
+    noisy = figures.training_curves([{"epoch": 1, **row, "sigma": 0.5, "noise_accuracy": 0.4}])
+    assert [(trace.y[0], trace.customdata[0]) for trace in noisy.data if trace.name == "under noise"] == [(0.4, 0.5)]
 
 
 def test_training_curves_cross_out_epochs_that_withstand_one_step_only() -> None:

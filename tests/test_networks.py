@@ -19,6 +19,7 @@ from core.networks import (
     with_threshold,
 )
 from core.specs import NETWORKS
+from core.specs.training import BATCH_NORM
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 40, 24)]
 
@@ -152,3 +153,13 @@ def test_logits_of_leaves_the_model_as_it_was() -> None:
     assert torch.allclose(whole, logits_of(model, x.float() / 255, batch_size=4), atol=1e-5)
     assert F.softmax(whole, dim=1).shape == (23, 10)
     assert not whole.requires_grad
+
+
+def test_networks_with_batch_norm_are_those_the_specs_name() -> None:
+    """A batch of one image is refused for them, and for no other."""
+    having = {
+        name
+        for name in NETWORKS
+        if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in build(name, (1, 8, 8), 10).modules())
+    }
+    assert having == set(BATCH_NORM)

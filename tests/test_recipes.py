@@ -77,7 +77,7 @@ def test_interval_bounds_training_proves_what_standard_training_cannot() -> None
 
 def test_every_recipe_is_tried_here() -> None:
     """A new recipe needs settings above."""
-    assert set(SETTINGS) == set(RECIPES) - {"standard"}
+    assert set(SETTINGS) == set(RECIPES) - {"standard", "noise"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -97,6 +97,47 @@ def test_loss_reaches_the_weights_and_only_them(name: str, batch: tuple[torch.Te
     assert model.training
     assert all(module.training for module in model.modules())
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(("network", "scalar"), [("strided", True), ("resnet_small", False), ("resnet_small", True)])
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_fits_two_classes_one_score_and_batch_norm(name: str, network: str, scalar: bool) -> None:
+    """Nothing of this is refused, so it must train: finite losses of three channels, running statistics that move."""
+    torch.manual_seed(0)
+    model = build(network, (3, 8, 8), 2, scalar=scalar).train()
+    x, y, rows = torch.rand(8, 3, 8, 8), torch.randint(0, 2, (8,)), torch.arange(8)
+    spec = TrainSpec(data={"dataset": "cifar10", "classes": (3, 5)}, network=network, scalar=scalar, recipe=name)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    recipe, buffers = batch_loss(spec.recipe), [buffer.clone() for buffer in model.buffers()]
+    for _ in range(2):
+        loss, logits = train_step(model, optimizer, recipe, mixed_precision("cpu"), x, y, rows)
+        assert loss.isfinite()
+        assert logits.shape == (8, 2)
+    moved = [not torch.equal(old, new) for old, new in zip(buffers, model.buffers(), strict=True)]
+    assert any(moved) == (network == "resnet_small")
+
+
+def test_noise_training_reads_noisy_images() -> None:
+    """Far better than standard training under the same noise; the epoch kept is the best under it; not clamped."""
+    data = load(specs.DataSpec())
+    x, y = to_float(data.test.x), data.test.y
+    noisy = x + 0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    trained = train(TrainSpec(network="mlp", epochs=12, recipe={"name": "noise", "sigma": 0.5}), data)
+    plain = train(TrainSpec(network="mlp", epochs=12), data).model
+    assert (trained.model(noisy).argmax(1) == y).float().mean() > (plain(noisy).argmax(1) == y).float().mean() + 0.08
+    found = [row["noise_accuracy"] for row in trained.history]
+    assert found[trained.best_epoch - 1] == max(found)
+    assert "robust_accuracy" not in trained.history[0]
+    seen: list[torch.Tensor] = []
+
+    class Spy(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return images.flatten(1)[:, :10]
+
+    batch_loss(specs.NoiseRecipe(sigma=0.5))(Spy(), x, y, rows=torch.arange(len(x)), progress=0.0)
+    assert seen[0].min() < -0.5
+    assert (seen[0] - x).std().item() == pytest.approx(0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("start", ["image", "ball", "noise"])

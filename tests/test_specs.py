@@ -126,6 +126,17 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
     (TrainSpec, {"network": "resnet"}, "network", "'linear', 'mlp', 'cnn', 'lenet'"),
     (TrainSpec, {"recipe": "magic"}, "recipe", "one of standard"),
     (TrainSpec, {"scalar": True}, "spec", "two classes"),
+    (TrainSpec, {"network": "preactresnet18", "recipe": "ibp"}, "network", "few layers for ibp"),
+    (TrainSpec, {"network": "resnet_small", "batch_size": 1}, "batch_size", "at least 2 for the batch normalisation"),
+    (
+        TrainSpec,
+        {"recipe": {"name": "fgsm_mix", "remade": "epoch"}, "augment": "crop_flip"},
+        "augment",
+        "expected none",
+    ),
+    (TrainSpec, {"recipe": {"name": "generator", "steps": 1}}, "recipe", "greater than or equal to 2"),
+    (TrainSpec, {"recipe": {"name": "noise", "sigma": 0}}, "recipe", "greater than 0"),
+    (TrainSpec, {"recipe": {"name": "noise", "eps": 0.3}}, "recipe", "not permitted"),
     (TrainSpec, {"epochs": 0}, "epochs", "greater than or equal to 1"),
     (TrainSpec, {"colour": "red"}, "colour", "not permitted"),
 ]

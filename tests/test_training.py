@@ -13,7 +13,7 @@ from core.data import load
 from core.networks import logits_of
 from core.progress import Cancelled
 from core.specs import PRESETS, DataSpec, TrainSpec
-from core.training import estimate_seconds, run, train
+from core.training import checkpoint, estimate_seconds, loop, run, steps, train
 from core.training.steps import learning_rate
 
 SHORT = TrainSpec(network="mlp", epochs=4)
@@ -83,6 +83,78 @@ def test_divergence_is_said_not_saved() -> None:
     spec = TrainSpec(network="mlp", lr=10, momentum=0.99, schedule="constant", epochs=30)
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         train(spec, load(spec.data))
+
+
+def broken(after: int, kind: str) -> Any:
+    """`train_step` that spoils the loss or a weight from one step on."""
+    count = 0
+
+    def step(model: torch.nn.Module, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal count
+        count += 1
+        loss, logits = steps.train_step(model, *rest)
+        if count > after and kind == "loss":
+            loss = loss * torch.nan
+        if count > after and kind == "weight":
+            with torch.no_grad():
+                next(model.parameters())[0, 0] = torch.inf
+        return loss, logits
+
+    return step
+
+
+@pytest.mark.parametrize("kind", ["loss", "weight"])
+def test_divergence_keeps_the_last_good_state(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops in the fourth epoch, the state after the third is kept and whole, and training goes on from it."""
+    spec, data = TrainSpec(network="linear", epochs=5, batch_size=1294), load(DataSpec())
+    assert len(data.train) == 1294  # one step an epoch
+    keep = tmp_path / "state.safetensors"
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", broken(3, kind))
+        with pytest.raises(FloatingPointError, match=r"epoch 4: .* state after epoch 3 is kept.* lower the learning"):
+            train(spec, data, keep=keep)
+    state = checkpoint.read(keep)
+    assert state is not None
+    assert [row["epoch"] for row in state.facts["history"]] == [1, 2, 3]
+    assert all(value.isfinite().all() for group in ("model", "best") for value in state.tensors[group].values())
+    assert [row["epoch"] for row in train(spec, data, keep=keep).history] == [1, 2, 3, 4, 5]
+
+
+def test_divergence_before_anything_is_kept_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first epoch; a recipe with a rising budget is told of that as well."""
+    monkeypatch.setattr(loop, "train_step", broken(0, "loss"))
+    spec = TrainSpec(network="linear", recipe={"name": "fgsm", "eps": 0.1})
+    with pytest.raises(FloatingPointError, match=r"epoch 1: the loss became nan .* no state was kept yet.* let ε rise"):
+        train(spec, load(spec.data))
+
+
+def test_patience_stops_after_epochs_without_gain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`patience` epochs after the best one; the history says so; a run gone on with stops there as well."""
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0.0)
+    data = load(DataSpec())
+    spec = TrainSpec(network="mlp", epochs=60, patience=3, recipe={"name": "fgsm", "eps": 0.1})
+    trained = train(spec, data, keep=tmp_path / "state.safetensors")
+    assert len(trained.history) == trained.best_epoch + 3 < 60
+    assert [row.get("stopped") for row in trained.history[-2:]] == [None, 1.0]
+    again = train(spec, data, keep=tmp_path / "state.safetensors")
+    assert (len(again.history), again.best_epoch) == (len(trained.history), trained.best_epoch)
+
+
+def test_patience_waits_for_the_full_budget() -> None:
+    """While ε rises no epoch can be compared, so none is without gain."""
+    spec = TrainSpec(network="linear", epochs=6, patience=1, recipe={"name": "fgsm", "eps": 0.1, "warmup": 0.7})
+    history = train(spec, load(spec.data)).history
+    assert len(history) >= 5
+    assert not any(row.get("stopped") for row in history if row["eps"] < 0.1)
+
+
+def test_gaussian_start_leaves_batch_normalisation_its_scale() -> None:
+    """With a scale of 0 no signal would pass; biases start at 0."""
+    model = steps.new_model(TrainSpec(network="resnet_small", init="gaussian"), load(DataSpec()))
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            assert torch.equal(parameter, torch.full_like(parameter, float(not name.endswith("bias")))), name
 
 
 def test_learning_rate_follows_its_schedule() -> None:

@@ -154,7 +154,7 @@ def metrics_text(job: jobs.Job) -> str:
     numbers = {
         name.replace("_", " "): value
         for name, value in job.metrics.items()
-        if name not in ("lr", "seconds", "overfitted", "rolled_back")
+        if name not in ("lr", "seconds", "overfitted", "rolled_back", "stopped")
         and isinstance(value, int | float)
         and math.isfinite(value)
     }

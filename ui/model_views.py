@@ -56,7 +56,7 @@ def _made(model: store.Artifact) -> str:
 
 OPTIMISER = (
     *("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "init"),
-    *("augment", "average", "seed"),
+    *("augment", "average", "patience", "seed"),
 )
 """Fields of a TrainSpec that stand in the training page's form, in this order."""
 SETTINGS = ("network", "scalar", *OPTIMISER)
@@ -153,6 +153,12 @@ def overfitting(history: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
+def stopped(history: Sequence[Mapping[str, Any]]) -> None:
+    """Say that a training was ended for want of a better epoch."""
+    if history and history[-1].get("stopped"):
+        st.caption(f"Stopped after epoch {int(history[-1]['epoch'])}: its patience was over without a better one.")
+
+
 def report(page: str, model: store.Artifact, *, current: bool) -> None:
     """Draw what is known of one saved model: figures, curves, confusion, scores, earlier models, ways on.
 
@@ -178,6 +184,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
             config=CONFIG,
         )
         overfitting(card["history"])
+        stopped(card["history"])
         st.markdown("**Against earlier models on the same data**")
         _earlier(page, model)
     with right:

@@ -6,7 +6,7 @@ torch, so that pages and the command line can draw their controls at once.
 
     base        what every spec is
     data        data sets
-    recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free, IBP, generator
+    recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free, IBP, generator, noise
     training    networks, optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
@@ -64,6 +64,7 @@ from core.specs.recipes import (
     FreeRecipe,
     GeneratorRecipe,
     IbpRecipe,
+    NoiseRecipe,
     PgdRecipe,
     Recipe,
     RecipeBase,
@@ -153,6 +154,7 @@ __all__ = [
     "Minimum",
     "ModelTask",
     "NetworkName",
+    "NoiseRecipe",
     "Norm",
     "OnePixel",
     "Patch",

@@ -148,7 +148,7 @@ class GeneratorRecipe(RecipeBase):
     name: Literal["generator"] = "generator"
     eps: float = _eps(0.3)
     share: float = Field(
-        0.5, ge=0, le=1, title="Drawn by the generator", description="Share of the moved images; PGD moves the others."
+        0.5, gt=0, le=1, title="Drawn by the generator", description="Share of the moved images; PGD moves the others."
     )
     rounds: int = Field(
         10, ge=1, le=1000, title="Generator rounds", description="Steps to the image or to the class, for each batch."
@@ -171,8 +171,32 @@ class GeneratorRecipe(RecipeBase):
     warmup: float = _warmup()
 
 
+class NoiseRecipe(RecipeBase):
+    """Settings of training on Gaussian noise."""
+
+    title: ClassVar[str] = "Gaussian noise"
+    help: ClassVar[str] = "Noisy images only: what randomised smoothing needs of the network it asks many times."
+    paper: ClassVar[str] = "Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918"
+    name: Literal["noise"] = "noise"
+    sigma: float = Field(
+        0.25, gt=0, le=2, title="σ", description="Standard deviation of the noise on each pixel of [0, 1]; not clipped."
+    )
+
+    def label(self) -> str:
+        """Such as `Gaussian noise 0.25`."""
+        return f"{self.title} {self.sigma:.3g}"
+
+
 AnyRecipe = (
-    StandardRecipe | FgsmMixRecipe | FgsmRecipe | PgdRecipe | TradesRecipe | FreeRecipe | IbpRecipe | GeneratorRecipe
+    StandardRecipe
+    | FgsmMixRecipe
+    | FgsmRecipe
+    | PgdRecipe
+    | TradesRecipe
+    | FreeRecipe
+    | IbpRecipe
+    | GeneratorRecipe
+    | NoiseRecipe
 )
 RECIPES: dict[str, type[RecipeBase]] = {cls.model_fields["name"].default: cls for cls in get_args(AnyRecipe)}
 """Every recipe by its name."""

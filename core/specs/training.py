@@ -20,6 +20,8 @@ NETWORKS: dict[str, str] = {
     "resnet_small": "Small residual network",
     "preactresnet18": "PreActResNet-18 (for a GPU)",
 }
+BATCH_NORM = ("resnet_small", "preactresnet18")
+"""Networks that normalise by the batch's own mean and variance while training."""
 NetworkName = Literal["linear", "mlp", "cnn", "lenet", "strided", "strided_wide", "resnet_small", "preactresnet18"]
 
 
@@ -50,14 +52,28 @@ class TrainSpec(Spec):
     average: float = Field(
         0.0, ge=0, lt=1, title="Weight averaging", description="Decay of the running mean of the weights; 0: none."
     )
+    patience: int = Field(
+        0, ge=0, le=1000, title="Patience", description="Stop after so many epochs without a better one; 0: never."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same machine: same weights.")
 
-    LATER: ClassVar[tuple[str, ...]] = ("augment", "average")
+    LATER: ClassVar[tuple[str, ...]] = ("augment", "average", "patience")
 
     @model_validator(mode="after")
     def _moved_images_stay_where_they_are(self) -> Self:
         if self.augment != "none" and getattr(self.recipe, "remade", "batch") == "epoch":
             raise ValueError(f"augment: expected none where images are remade once an epoch, got {self.augment!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _recipe_fits_the_network(self) -> Self:
+        if self.recipe.name == "ibp" and self.network == "preactresnet18":
+            raise ValueError(
+                "network: expected one of few layers for ibp, such as strided or resnet_small (through 17 convolutions "
+                "intervals grow past anything that could be learnt), got 'preactresnet18'"
+            )
+        if self.batch_size == 1 and self.network in BATCH_NORM:
+            raise ValueError(f"batch_size: expected at least 2 for the batch normalisation of {self.network}, got 1")
         return self
 
     @model_validator(mode="after")

@@ -99,12 +99,14 @@ def machine(device: str) -> str:
 
 
 def _under_attack(best: dict[str, float], n: int) -> dict[str, float]:
-    """The best epoch's accuracy under PGD, and proven, on validation images; with its ε and n."""
+    """The best epoch's accuracy under PGD, proven, or under noise, on validation images; with its ε or σ, and n."""
     found: dict[str, float] = {}
     if "robust_accuracy" in best:
         found = {"robust_accuracy": best["robust_accuracy"], "robust_eps": best["eps"], "robust_n": min(WATCHED, n)}
     if "certified_accuracy" in best:
         found |= {"certified_accuracy": best["certified_accuracy"], "certified_n": n}
+    if "noise_accuracy" in best:
+        found = {"noise_accuracy": best["noise_accuracy"], "noise_sigma": best["sigma"], "noise_n": min(WATCHED, n)}
     return found
 
 

@@ -31,7 +31,7 @@ from core.training.steps import (
     new_model,
     train_step,
 )
-from core.training.watch import LAST, overfitted, ranked, watch
+from core.training.watch import LAST, overfitted, ranked, under_noise, watch
 
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch
 CHECKPOINT_EVERY = 10.0
@@ -72,8 +72,9 @@ def train(
     Returns:
         The model with the weights of the best epoch: the highest accuracy on the validation split, proven where the
         recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss); the FGSM mix
-        by FGSM, the others by PGD. Epochs of a rising ε, or in which the network overfitted to a single step, count
-        only where there is no other (the FGSM mix overfits by its nature).
+        by FGSM, noise by accuracy under it, the others by PGD. Epochs of a rising ε, or in which the network overfitted
+        to a single step, count only where there is no other (the FGSM mix overfits by its nature).
+        With `patience`, training ends after so many epochs without a better one: `stopped` in the last row.
         Reproducible from the seed on one machine with one number of threads. For a recipe with a budget a row of the
         history has `eps`, `robust_accuracy` and `fgsm_accuracy` at it (on validation images, see `watch`), for one that
         proves `certified_accuracy`; `overfitted`; and `rolled_back`: the weights went back to the best epoch's, and the
@@ -81,7 +82,7 @@ def train(
 
     Raises:
         ValueError: a scalar network for a data set of other than two classes.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: the loss or a weight is no longer finite; the state that was kept before stays.
     """
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cuda):
@@ -102,7 +103,7 @@ class _Loop:
         self.validation = _on(data.validation, device)
         self.group = parallel.group()
         self.loss = batch_loss(spec.recipe)
-        self.eps = getattr(spec.recipe, "eps", 0.0)
+        self.eps, self.sigma = (getattr(spec.recipe, name, 0.0) for name in ("eps", "sigma"))
         self.optimizer = make_optimizer(spec, model)
         self.averaged = None if spec.average == 0 else averaging(model, spec.average)
         self.precision = mixed_precision(device)
@@ -115,6 +116,7 @@ class _Loop:
         self.best: tuple[float, ...] = LAST
         self.best_state: dict[str, Tensor] = {}
         self.best_epoch = 0
+        self.epoch, self.kept_epoch = 0, 0
         self.seconds, self.training_seconds = 0.0, 0.0
 
     def run(self, keep: Path | None) -> Trained:
@@ -127,10 +129,13 @@ class _Loop:
             self._one_epoch(epoch)
             self.seconds += time.perf_counter() - start
             self._report(**self.history[-1])
+            if self.history[-1].get("stopped"):
+                break
             due = self.group.rank == 0 and time.perf_counter() - written > CHECKPOINT_EVERY
             if keep is not None and due and epoch < self.spec.epochs:
                 with contextlib.suppress(OSError):  # a full disk ends no training: the state is a convenience
                     checkpoint.write(keep, self._state())
+                    self.kept_epoch = epoch
                 written = time.perf_counter()
         self.judged.load_state_dict(self.best_state)
         return Trained(
@@ -144,10 +149,14 @@ class _Loop:
     def _one_epoch(self, epoch: int) -> None:
         """Train, measure, add a row to the history, keep the weights if they are the best so far."""
         start = time.perf_counter()
+        self.epoch = epoch
         self.group.seed(self.spec.seed, epoch)
         loss, accuracy, lr = self._epoch()
         self.training_seconds += time.perf_counter() - start
         validation_loss, validation_accuracy = self.group.agreed(_measure(self.judged, self.validation), self.device)
+        self._sound("the loss on the validation images", validation_loss)
+        if not all(value.isfinite().all() for value in self.model.state_dict().values()):
+            raise self._diverged("a weight is no longer finite")
         row = {
             "epoch": epoch,
             "loss": loss,
@@ -159,11 +168,12 @@ class _Loop:
         collapsed, settled = False, True
         if self.eps:
             settled = self.eps_now() == self.eps  # while ε rises, epochs cannot be compared
-            watched = self._watch()
-            row |= dict(zip(watched, self.group.agreed(watched.values(), self.device), strict=True))
+            row |= self._agreed(self._watch())
             collapsed = settled and overfitted(row, self.history)
             row["overfitted"] = float(collapsed)
             row["rolled_back"] = float(collapsed and bool(self.best_state) and self.loss.strengthen())
+        if self.sigma:
+            row |= self._agreed(under_noise(self.judged, self.validation, self.sigma, seed=self.spec.seed))
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
         kept = settled and not (collapsed and self.loss.aim == "robust_accuracy")
@@ -175,6 +185,8 @@ class _Loop:
         elif rank > self.best or not self.best_state or not settled:
             self.best, self.best_epoch = rank, epoch
             self.best_state = {name: value.clone() for name, value in self.judged.state_dict().items()}
+        if self.spec.patience and settled and epoch - self.best_epoch >= self.spec.patience:
+            row["stopped"] = 1.0
 
     def _state(self) -> checkpoint.State:
         tensors = {
@@ -211,6 +223,7 @@ class _Loop:
         for name in _FACTS:
             setattr(self, name, state.facts[name])
         self.best = tuple(self.best)
+        self.kept_epoch = len(self.history)
 
     def eps_now(self) -> float:
         """The recipe's budget at this point of the training."""
@@ -223,6 +236,9 @@ class _Loop:
 
     def _watch(self) -> dict[str, float]:
         return watch(self.judged, self.validation, self.eps_now(), seed=self.spec.seed, certifies=self.loss.certifies)
+
+    def _agreed(self, measured: dict[str, float]) -> dict[str, float]:
+        return dict(zip(measured, self.group.agreed(measured.values(), self.device), strict=True))
 
     def _epoch(self) -> tuple[float, float, float]:
         """One pass; returns mean loss, accuracy on the fly, and the last learning rate."""
@@ -249,10 +265,10 @@ class _Loop:
             count += len(y)
             self.seen += len(batch[1])
             if time.perf_counter() - self.reported > _REPORT_EVERY:
-                self._report(loss=self._finite(loss))
+                self._report(loss=self._sound("the loss", loss.item()))
         self.group.average_buffers(self.model, self.averaged)
         total_loss, correct, n = self.group.total(total_loss, correct, torch.tensor(count, device=self.device))
-        return self._finite(total_loss / n), int(correct) / int(n), lr
+        return self._sound("the loss", (total_loss / n).item()), int(correct) / int(n), lr
 
     def _set_lr(self) -> float:
         lr = learning_rate(self.spec, self.step / max(1, self.total_steps - 1))
@@ -260,13 +276,21 @@ class _Loop:
             group["lr"] = lr
         return lr
 
-    def _finite(self, loss: Tensor) -> float:
-        value = loss.item()
+    def _sound(self, what: str, value: float) -> float:
+        """The value, if it is finite."""
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} after {self.seen} images: lower the learning rate (it is {self.spec.lr:g})"
-            )
+            raise self._diverged(f"{what} became {value}")
         return value
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        """The error that says what happened and where, what is kept, and what to change."""
+        kept = f"the state after epoch {self.kept_epoch} is kept" if self.kept_epoch else "no state was kept yet"
+        slower = ", or let ε rise over more of the training" * hasattr(self.spec.recipe, "warmup")
+        return FloatingPointError(
+            f"epoch {self.epoch}: {what} after {self.seen} images; {kept}, and the same request goes on "
+            f"from {'it' if self.kept_epoch else 'the start'}, most likely to the same end: lower the learning rate "
+            f"(it is {self.spec.lr:g}){slower}"
+        )
 
     def _report(self, **metrics: Any) -> None:
         self.reported = time.perf_counter()

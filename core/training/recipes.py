@@ -209,6 +209,20 @@ class Ibp(BatchLoss):
         return (1 - weight) * loss + weight * F.cross_entropy(worst, y), logits
 
 
+class Noise(BatchLoss):
+    """Loss of images under Gaussian noise, which may leave [0, 1]: smoothing asks the network about such images."""
+
+    aim = "noise_accuracy"
+
+    spec: specs.NoiseRecipe
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `BatchLoss`."""
+        return super().__call__(model, x + self.spec.sigma * torch.randn_like(x), y, rows=rows, progress=progress)
+
+
 MADE_BY: dict[type[specs.RecipeBase], type[BatchLoss]] = {
     specs.StandardRecipe: BatchLoss,
     specs.FgsmMixRecipe: FgsmMix,
@@ -218,6 +232,7 @@ MADE_BY: dict[type[specs.RecipeBase], type[BatchLoss]] = {
     specs.FreeRecipe: Free,
     specs.IbpRecipe: Ibp,
     specs.GeneratorRecipe: GeneratorAdversarial,
+    specs.NoiseRecipe: Noise,
 }
 
 

@@ -22,10 +22,10 @@ def new_model(spec: TrainSpec, data: Dataset) -> nn.Module:
     """The untrained network, its normalisation set from the training images; seed torch first."""
     model = build(spec.network, data.shape, len(data.class_names), scalar=spec.scalar)
     if spec.init == "gaussian":
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.01)
-            else:
+            elif name.endswith("bias"):  # and not batch normalisation's scale, without which nothing is learnt
                 nn.init.zeros_(parameter)
     centre = centre_of(model)
     if centre is not None:

@@ -1,4 +1,4 @@
-"""What a recipe with a budget is watched by after each epoch, and which epoch is the best.
+"""What recipes are watched by after each epoch, beside plain accuracy, and which epoch is the best.
 
 Catastrophic overfitting (Wong, Rice, Kolter 2020, arXiv 2001.03994): a network learns to withstand one step, and no
 longer withstands many.
@@ -14,6 +14,7 @@ from torch import nn
 from core.attacks import Streams, fgsm, pgd
 from core.certification import proven
 from core.data import Split, to_float
+from core.networks import logits_of
 
 Row = Mapping[str, float]
 WATCHED = 512
@@ -43,6 +44,14 @@ def watch(model: nn.Module, validation: Split, eps: float, *, seed: int, certifi
         "robust_accuracy": 1 - many.success.float().mean().item(),
         "fgsm_accuracy": 1 - one.success.float().mean().item(),
     }
+
+
+def under_noise(model: nn.Module, validation: Split, sigma: float, *, seed: int) -> dict[str, float]:
+    """`noise_accuracy`, each image under one draw of Gaussian noise: the same images and draws every epoch."""
+    x, y = to_float(validation.x[:WATCHED]), validation.y[:WATCHED]
+    noise = Streams.of(seed, torch.arange(len(y), device=y.device)).normal(tuple(x.shape[1:]))
+    right = logits_of(model, x + sigma * noise).argmax(1) == y
+    return {"sigma": sigma, "noise_accuracy": right.float().mean().item()}
 
 
 def overfitted(row: Row, history: Sequence[Row]) -> bool:

@@ -250,6 +250,30 @@ def test_recipe_shows_its_own_settings(lab: Lab) -> None:
     assert lab.open("train", train_recipe="pgd").selectbox(key="train_recipe").value == "pgd"
 
 
+@pytest.mark.parametrize("name", specs.RECIPES)
+def test_every_recipe_has_a_form_whose_defaults_are_its_own(
+    lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the untouched form asks for is the recipe as the command line has it."""
+    asked: list[Any] = []
+    monkeypatch.setattr(jobs, "submit", lambda task, root=None: asked.append(task))
+    app = lab.open("train", train_recipe=name)
+    app.form_submit_button[0].click().run()
+    assert not app.exception
+    assert asked[0].recipe == specs.RECIPES[name]()
+
+
+def test_report_says_that_patience_was_over(lab: Lab) -> None:
+    """A training that stopped early has fewer epochs than were asked for, and says why."""
+    row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9}
+    lab.model(network="mlp", patience=1, history=[{**row, "epoch": 1}, {**row, "epoch": 2, "stopped": 1.0}])
+    app = lab.open("train")
+    app.session_state["train_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.run()
+    assert not app.exception
+    assert "Stopped after epoch 2" in texts(app)
+
+
 @pytest.mark.parametrize(("typed", "eps"), [("8/255", 8 / 255), ("0.03", 0.03), (" 2 / 255 ", 2 / 255), ("1", 1.0)])
 def test_eps_may_be_typed_in_grey_levels(lab: Lab, typed: str, eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual 8/255 is asked for as it is written."""
