@@ -11,6 +11,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
     store          artifacts on disk, under keys made from their specs
     reference      the list of the reference models, what each is for, and which is like a given training
     enumeration    what an enumeration of changes has proven, in words
+    toy            the logistic toy of exercise set 4: six features, steps on the input
     events         what a job has told so far
     data           data sets as uint8 tensors in memory
     networks       architectures; whatever normalisation a model needs is its first layer
