@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from core import checkpoint
 from core.data import load
 from core.networks import logits_of
 from core.progress import Cancelled
 from core.specs import PRESETS, DataSpec, TrainSpec
-from core.training import checkpoint, estimate_seconds, loop, run, steps, train
+from core.training import estimate_seconds, loop, run, steps, train
 from core.training.steps import learning_rate
 
 SHORT = TrainSpec(network="mlp", epochs=4)

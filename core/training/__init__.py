@@ -3,7 +3,6 @@
     loop          epochs: train, measure, keep the best
     steps         network, optimiser, batches, one step of training
     watch         what is measured under attack; overfitting; which epoch is best
-    checkpoint    the state of an unfinished training
     estimate      how long it will take
     batch_loss    what every recipe is; recipes, generator: each of them; crafting: their moved images
     augmentation  random changes of images
