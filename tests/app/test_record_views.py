@@ -109,3 +109,15 @@ def test_contradictions_are_an_error_on_the_page(lab: Lab) -> None:
     radii(lab, model, upper=0.5, lower=np.where(np.arange(100) < 3, 0.2, 0.0), budget=300)
     app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
     assert any("on 3 images a certificate and a verified adversarial example" in error.value for error in app.error)
+
+
+def test_evaluation_is_asked_for_at_one_eps(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form's ε, effort and n, for every model shown."""
+    model = lab.model()
+    submitted = asked(monkeypatch)
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
+    app.number_input(key="epsilon_sweep_eval_eps_linf").set_value(0.2).run()
+    app.number_input(key="epsilon_sweep_eval_n").set_value(100).run()
+    app.button(key="epsilon_sweep_eval_run").click().run()
+    assert not app.exception
+    assert submitted == [specs.EvaluateSpec(model=model.id, eps=0.2, n=100)]

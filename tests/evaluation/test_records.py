@@ -12,7 +12,7 @@ import pytest
 from core import jobs, store
 from core.evaluation import records
 from core.evaluation.metrics import clopper_pearson
-from core.specs import AttackSpec, RadiiSpec, SweepSpec
+from core.specs import AttackSpec, EvaluateSpec, RadiiSpec, SweepSpec
 
 MODEL = "digits-linear"
 
@@ -142,6 +142,25 @@ def test_curve_sorts_once_and_calls_nothing(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(np, "sort", never)
     monkeypatch.setattr(store.Artifact, "table", never)
     assert len(records.curve(record, np.linspace(0, 1, 50))) == 50
+
+
+def test_an_evaluation_tightens_at_its_eps(root: Path) -> None:
+    """At its ε the record leaves no more than the evaluation did, image by image, and no proof contradicts it."""
+    name = model(root).id
+    jobs.run(RadiiSpec(model=name, n=40, budget=60), root)
+    evaluated = jobs.run(EvaluateSpec(model=name, eps=0.1, effort="quick", n=30), root)
+    assert isinstance(evaluated, store.Artifact)
+    record = load(root)
+    assert record.searched
+    assert "evaluate" in {source.task for source in record.sources}
+    assert len(record.contradictions) == 0
+    table = evaluated.table("images").set_index("index")
+    fell = table.index[table["upper"] <= 0.1 * (1 + 1e-6)]
+    left = set(record.table["index"][record.robust(0.1)])
+    assert len(fell)
+    assert not left & set(fell)
+    shared = load(root, n=30)
+    assert records.curve(shared, [0.1])["attacked"].item() <= evaluated.card["metrics"]["robust_accuracy"] + 1e-9
 
 
 def test_other_norms_bound_this_one(root: Path) -> None:
