@@ -30,6 +30,7 @@ from core.specs import (
     TASKS,
     UNIVERSAL_METHODS,
     AttackSpec,
+    CertifySpec,
     CompareSpec,
     DataSpec,
     EvaluateSpec,
@@ -62,6 +63,7 @@ _SUMMARIES = {
     "curve": "accuracy of models at any ε, between proven and attacked: looked up, nothing is run",
     "audit": "check a published table of the five metrics: can its printed digits be right?",
     "transfer": "who fools whom: images made on each of several models, shown to all of them",
+    "certify": "which test images no perturbation of a ball can fool: a proof for each",
 }
 
 
@@ -132,10 +134,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         elif name == "audit":
             command.add_argument("file", help="CSV, Markdown, LaTeX or plain text; - for standard input")
         elif name != "models":
-            plain = name in ("compare", "universal", "pattern", "radii", "evaluate")
+            plain = name in ("compare", "universal", "pattern", "radii", "evaluate", "certify")
             method = None if plain else _named("attack", METHODS, _first_attack(name), arguments)
             own = () if method is None else tuple(method.model_fields)  # a method's own budget goes before the task's
-            _add_fields(command, TASKS[name], leave_out=("attack", "attacks", "method", *own))
+            choice = ("method",) if name == "universal" else ()  # whose settings become flags
+            _add_fields(command, TASKS[name], leave_out=("attack", "attacks", *choice, *own))
             _add_attack_flags(command, name, arguments)
     return parser
 
@@ -145,7 +148,7 @@ def _add_attack_flags(command: argparse.ArgumentParser, name: str, arguments: Se
         command.add_argument(
             "--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {', '.join(METHODS)}"
         )
-    elif name in ("pattern", "radii", "evaluate"):
+    elif name in ("pattern", "radii", "evaluate", "certify"):
         return
     elif name == "universal":
         _add_choice(command, "method", UNIVERSAL_METHODS, "gradient", arguments)
@@ -233,6 +236,8 @@ def _run(command: str, options: dict[str, Any], as_json: bool) -> None:
     elif command == "transfer":
         options["attack"] = _chosen(options, "attack", METHODS, _first_attack(command))
         _transfer(TransferSpec.model_validate(options), as_json)
+    elif command == "certify":
+        _certify(CertifySpec.model_validate(options), as_json)
     else:
         options["attack"] = _chosen(options, "attack", METHODS, "fgsm")
         if command == "attack":
@@ -459,6 +464,14 @@ def _transfer(spec: TransferSpec, as_json: bool) -> None:
     _show(
         [{**row, **named, "passes": artifact.card["cost"][row["surrogate"]]} for row in artifact.card["rows"]], as_json
     )
+
+
+def _certify(spec: CertifySpec, as_json: bool) -> None:
+    (artifact,) = _artifacts(spec)
+    card = artifact.card
+    named = {"model": artifact.folder.parents[1].name, "method": spec.method, "norm": spec.norm, "eps": spec.eps}
+    rest = {"seconds": card["seconds"], "seed": spec.seed, "result": str(artifact.folder)}
+    _show({**named, **card["metrics"], **rest}, as_json)
 
 
 def _compare(spec: CompareSpec, as_json: bool) -> None:

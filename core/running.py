@@ -13,7 +13,9 @@ import numpy as np
 from core import store
 from core.progress import Progress
 from core.specs import (
+    TASKS,
     AttackSpec,
+    CertifySpec,
     CompareSpec,
     EvaluateSpec,
     ModelTask,
@@ -130,8 +132,12 @@ def runner_for(task: Task) -> Callable[..., Outcome]:
         from core.evaluation import strongest
 
         return strongest.run
-    known = "train, attack, sweep, universal, pattern, radii, transfer or evaluate"
-    raise ValueError(f"task: expected {known}, got {type(task).__name__}")
+    if isinstance(task, CertifySpec):
+        from core.evaluation import certify
+
+        return certify.run
+    known = ", ".join(name for name in TASKS if name != "compare")
+    raise ValueError(f"task: expected one of {known}, got {type(task).__name__}")
 
 
 def default_device() -> str:

@@ -161,7 +161,7 @@ def test_every_task_has_its_runner() -> None:
     assert running.runner_for(PatternSpec(model="x")) is pattern.run
     assert running.runner_for(RadiiSpec(model="x")) is radii.run
     assert running.runner_for(TransferSpec(models=("x", "y"), eps=0.1)) is transfer.run
-    with pytest.raises(ValueError, match=r"task: expected train, attack, .*, got CompareSpec"):
+    with pytest.raises(ValueError, match=r"task: expected one of train, attack, .*, got CompareSpec"):
         running.runner_for(CompareSpec(models=("x",)))
 
 
@@ -444,7 +444,7 @@ def test_jobs_are_listed_newest_first_and_broken_ones_left_out(tmp_path: Path) -
     folder = tmp_path / ".jobs"
     for name, text in [
         ("torn", '{"task": "tra'),
-        ("later", '{"task": "certify", "spec": {}, "created": 1}'),
+        ("later", '{"task": "other", "spec": {}, "created": 1}'),
         ("refused", '{"task": "train", "spec": {"epochs": -1}, "created": 1}'),
         ("undated", json.dumps(dump_task(MODEL))),
         ("number", "3"),
@@ -809,7 +809,7 @@ def test_a_job_is_done_once(tmp_path: Path, runner: Runner) -> None:
 def test_a_worker_of_a_broken_folder_says_so(tmp_path: Path, runner: Runner) -> None:
     """A job whose spec cannot be read fails; it does not vanish."""
     folder = fake(tmp_path, "one")
-    (folder / "spec.json").write_text('{"task": "certify"}')
+    (folder / "spec.json").write_text('{"task": "other"}')
     assert jobs.work(folder) == 1
     assert events.read(folder)[-1]["state"] == "failed"
     assert "task: expected one of train" in events.read(folder)[-1]["message"]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from core import specs
 from core.specs import (
     AttackSpec,
+    CertifySpec,
     CompareSpec,
     DataSpec,
     EvaluateSpec,
@@ -33,6 +34,7 @@ EXAMPLES: list[specs.Task] = [
     RadiiSpec(model="m", norm="l2", budget=500),
     TransferSpec(models=("b", "a"), eps=0.1),
     EvaluateSpec(model="m", norm="l2", eps=1, effort="quick"),
+    CertifySpec(model="m", method="exact", norm="l1", eps=2, time_limit=5),
 ]
 
 
@@ -70,6 +72,12 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
     (TransferSpec, {"models": ["a", "a"], "eps": 0.1}, "models", "different models"),
     (TransferSpec, {"models": ["a", "b"]}, "eps", "mifgsm needs a budget, got none"),
     (TransferSpec, {"models": ["a", "b"], "attack": "generator"}, "attack", "no target, got generator"),
+    (CertifySpec, {"model": "m"}, "eps", "alpha_crown needs a radius, got none"),
+    (CertifySpec, {"model": "m", "eps": 1.5}, "eps", "expected at most 1 in linf, got 1.5"),
+    (CertifySpec, {"model": "m", "eps": 0.1, "norm": "l0"}, "norm", "'linf', 'l2' or 'l1'"),
+    (CertifySpec, {"model": "m", "method": "smoothing"}, "norm", "expected l2 for smoothing"),
+    (CertifySpec, {"model": "m", "method": "smoothing", "norm": "l2", "eps": 0.5}, "eps", "takes none, got 0.5"),
+    (CertifySpec, {"model": "m", "eps": 0.1, "time_limit": 0}, "time_limit", "greater than 0"),
     (RadiiSpec, {"model": "m", "norm": "l3"}, "norm", "'linf', 'l2', 'l1' or 'l0'"),
     (RadiiSpec, {"model": "m", "budget": 10}, "budget", "greater than or equal to 50"),
     (PatternSpec, {"model": "m", "mask": "hat"}, "mask", "expected none or one of eyeglasses"),

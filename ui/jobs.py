@@ -194,6 +194,8 @@ def describe(task: specs.Task) -> tuple[str, str]:
         return f"Radii, {controls.say(task.norm)}", task.model
     if isinstance(task, specs.TransferSpec):
         return "Transfer matrix", f"{len(task.models)} models"
+    if isinstance(task, specs.CertifySpec):
+        return f"Certify, {task.method}", task.model
     return "Compare", f"{len(task.models)} models"
 
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from core.attacks.engine import Streams, check_images, default_streams, fast_layout, frozen
 from core.progress import Progress
 
+N0 = 100
+"""Draws that choose the class."""
 ABSTAIN = -1
 """The prediction where the votes do not suffice."""
 DRAWS = 1000
@@ -49,7 +51,7 @@ def certify(
     x: Float[Tensor, "n c h w"],
     *,
     sigma: float,
-    n0: int = 100,
+    n0: int = N0,
     n: int = 100_000,
     alpha: float = 0.001,
     streams: Streams | None = None,

@@ -5,6 +5,7 @@ attack       run an AttackSpec: chosen images, every image kept
 pattern      run a PatternSpec: one pattern on glasses or a patch, worn by many
 universal    run a UniversalSpec: one perturbation for many images, measured on others
 sweep        run a SweepSpec: accuracy and confidence against eps, per image
+certify      run a CertifySpec: what is proven of each image, and what was found
 radii        run a RadiiSpec: the smallest perturbation of each image, the radius proven
 transfer     run a TransferSpec: images made on each model, shown to all of them
 records      all artifacts of a model merged into bounds an image; curves are lookups (no torch)

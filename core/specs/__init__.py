@@ -10,7 +10,7 @@ torch, so that pages and the command line can draw their controls at once.
     training    networks, optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
-    tasks       what can be run: train, attack, sweep, compare, universal, pattern, radii, evaluate
+    tasks       what can be run: train, attack, sweep, compare, universal, pattern, radii, evaluate, certify
 """
 
 from core.specs.base import FORMAT, Spec, explain
@@ -77,6 +77,7 @@ from core.specs.tasks import (
     SWEEPABLE,
     TASKS,
     AttackSpec,
+    CertifySpec,
     CompareSpec,
     Eps,
     EvaluateSpec,
@@ -121,6 +122,7 @@ __all__ = [
     "Bim",
     "CarliniWagner",
     "Cells",
+    "CertifySpec",
     "CompareSpec",
     "DataSpec",
     "DatasetInfo",
