@@ -17,6 +17,7 @@ Verdicts on networks are computed in float64 and hold for the network as float32
 """
 
 from core.certification.bounds import Unbounded, interval, margin_bounds
+from core.certification.crown import linear_margins
 from core.certification.exact import Verdicts, exact_radius, verify
 from core.certification.proof import METHODS, certified_margins, proven
 
@@ -27,6 +28,7 @@ __all__ = [
     "certified_margins",
     "exact_radius",
     "interval",
+    "linear_margins",
     "margin_bounds",
     "proven",
     "verify",

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.certification.ball import Ball
 from core.certification.bounds import Bounds
-from core.certification.graph import Graph, interval_at, intervals
+from core.certification.graph import Graph, interval_at, intervals, lower
 
 MOST_VALUES = 2**24
 """Numbers in one tensor of coefficients: rows are bounded in chunks below it."""
@@ -123,6 +123,21 @@ def lower_bounds(
     """The smallest value over the ball of functions of node `at`, or less."""
     made = backward(graph, {at: rows}, bounds)
     return ball.lowest(made.coefficients) + made.constant
+
+
+def linear_margins(
+    model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], eps: float
+) -> Float[Tensor, "n k"]:
+    """As `bounds.margin_bounds`, by linear functions on top of intervals: for training, float32 and differentiable.
+
+    Raises:
+        Unbounded: a layer without a rule.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        graph = lower(model, tuple(x.shape[1:]), torch.float32)
+        ball = Ball.around(x, eps, "linf", torch.float32)
+        rows = margin_rows(graph.nodes[-1].shape[0], y, ball.x)
+        return lower_bounds(graph, ball, len(graph.nodes) - 1, rows, interval_bounds(graph, ball))
 
 
 def margin_rows(classes: int, y: Int[Tensor, " n"], like: Tensor) -> Float[Tensor, "n k k"]:

@@ -125,7 +125,8 @@ class IbpRecipe(RecipeBase):
     title: ClassVar[str] = "IBP"
     help: ClassVar[str] = "Part of the loss is that of bounds on the whole ball: what it withstands can be proven."
     paper: ClassVar[str] = (
-        "Gowal et al. 2018, arXiv 1810.12715; with attack steps MTL-IBP: De Palma et al. 2024, arXiv 2305.13991"
+        "Gowal et al. 2018, arXiv 1810.12715; with attack steps MTL-IBP: De Palma et al. 2024, arXiv 2305.13991; "
+        "CROWN-IBP: Zhang et al. 2020, arXiv 1906.06316"
     )
     name: Literal["ibp"] = "ibp"
     eps: float = _eps(0.3)
@@ -137,6 +138,13 @@ class IbpRecipe(RecipeBase):
     )
     relative_step: float = _relative_step()
     warmup: float = Field(0.33, ge=0, le=1, title="ε warm-up", description="Share of the training in which ε rises.")
+    bounds: Literal["ibp", "crown_ibp"] = Field(
+        "ibp",
+        title="Bounds",
+        description="Intervals; or linear bounds on top of them, which give way to them while ε rises (CROWN-IBP).",
+    )
+
+    LATER: ClassVar[tuple[str, ...]] = ("bounds",)
 
 
 class GeneratorRecipe(RecipeBase):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import specs
-from core.certification import margin_bounds
+from core.certification import linear_margins, margin_bounds
 from core.data import Split, to_float
 from core.training.batch_loss import BatchLoss, ramp
 from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, loss_of, pgd_images
@@ -205,7 +205,10 @@ class Ibp(BatchLoss):
         else:
             moved = x
         loss, logits = super().__call__(model, moved, y, rows=rows, progress=progress)
-        worst = -margin_bounds(model, x, y, eps).float()  # logits less that of y, at their highest
+        margins = margin_bounds(model, x, y, eps).float()
+        if spec.bounds == "crown_ibp" and share < 1:  # tight at first, when intervals would say nothing (1906.06316)
+            margins = share * margins + (1 - share) * linear_margins(model, x, y, eps)
+        worst = -margins  # logits less that of y, at their highest
         return (1 - weight) * loss + weight * F.cross_entropy(worst, y), logits
 
 
