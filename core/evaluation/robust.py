@@ -267,7 +267,8 @@ def _verdict(
     notes = []
     if doubtful:
         notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the last one counts.")
-    upper = torch.where(fooled, size.double(), torch.inf)
+    # in the ball in the images' dtype: a rounding error of eps there must not put it outside in float64
+    upper = torch.where(fooled, size.double().clamp(max=float(eps)), torch.inf)
     return Evaluation(
         clean=clean,
         robust=robust,
