@@ -153,13 +153,18 @@ def test_state_of_another_run_is_not_used(net: nn.Module, digits: tuple[Tensor, 
     assert torch.equal(made.robust, evaluate(net, x, y, eps=0.02, effort="quick", trust=False).robust)
 
 
-def test_effort_never_loses(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+def test_effort_begins_with_the_smaller_one() -> None:
     """A larger effort begins with the smaller one, so what falls to that falls to it too."""
     for norm in NORMS:
         plans = [cascade.stages(norm, effort, 10) for effort in cascade.EFFORTS]
         for less, more in pairwise(plans):
             assert more[: len(less)] == less
             assert len(more) > len(less)
+
+
+@pytest.mark.slow
+def test_largest_effort_leaves_no_more(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Run in full, it leaves no image that the smallest one fools, and spends AutoAttack's queries on what stands."""
     x, y = (part[:4] for part in digits)
     quick = evaluate(net, x, y, eps=0.06, effort="quick", trust=False)
     most = evaluate(net, x, y, eps=0.06, effort="at_least_autoattack", trust=False)
