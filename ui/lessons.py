@@ -139,3 +139,35 @@ def universal() -> None:
     """One change for many images: the three ways, and what can be known."""
     with st.expander("How it works, and what can be proven", icon=":material/school:"):
         st.markdown(_UNIVERSAL)
+
+
+_LINEAR = r"""
+**One image.** With margin $m$ and slope $v = w_y - w_t$ towards a rival $t$, a change $\delta$ costs
+$\langle v,\delta\rangle \le \lVert\delta\rVert\,\lVert v\rVert_*$ (Hölder). So the worst loss in the ball and the
+smallest change that reaches the rival are
+"""
+_LINEAR_MORE = r"""
+The dual norm $*$ is ℓ2 for ℓ2, ℓ1 for ℓ∞, ℓ∞ for ℓ1. In **the box** [0, 1] a pixel has only its room $u_j$ to move:
+ℓ∞ moves every pixel by $\min(\varepsilon, u_j)$, ℓ2 by $\min(\lambda |v_j|, u_j)$, ℓ1 fills pixels by falling $|v_j|$,
+and ℓ0 takes the largest gains $|v_j| u_j$ first. Each is optimal, not a search. With several classes the nearest rival
+decides, so the robust accuracy is exact.
+
+**Training.** The inner maximum is gone, what is left is convex: $R_\varepsilon(w) = \frac1n\sum \ell(m_i -
+\varepsilon\lVert w\rVert_*)$. For the hinge loss $H \le R_\varepsilon \le H + \varepsilon\lVert w\rVert_*$, and the
+upper end, reached where every margin is at most 1, is a soft-margin SVM (for ℓ2). Robustness is regularisation here,
+with ε in the units of the input. (Xu, Caramanis, Mannor 2009.)
+
+**Why it matters beyond.** A ReLU network is linear between its kinks: FGSM is the exact answer for the linear piece it
+stands on. What this page shows as a gap is, for a network, the gap between an attack and a proof.
+"""
+
+
+def linear() -> None:
+    """Duality, the box, and training as regularisation, folded."""
+    with st.expander("Why linear models can be solved exactly", icon=":material/school:"):
+        st.markdown(_LINEAR)
+        st.latex(
+            r"\max_{\lVert\delta\rVert\le\varepsilon}\ell = \ell(m-\varepsilon\lVert v\rVert_*),\qquad"
+            r"\min\lVert\delta\rVert = m/\lVert v\rVert_*"
+        )
+        st.markdown(_LINEAR_MORE)

@@ -37,6 +37,7 @@ def pick(
     text: str = "Model",
     scalar: bool | None = None,
     datasets: tuple[str, ...] | None = None,
+    network: str | None = None,
     default: str | None = None,
 ) -> store.Artifact | None:
     """Draw the choice of one saved model.
@@ -47,14 +48,15 @@ def pick(
         text: label of the widget.
         scalar: only networks with one raw score (True), only the others (False), or all (None).
         datasets: only models of these data sets.
+        network: only models of this architecture.
         default: id to start with; otherwise the newest whose images are here. Where they are not, the page says so.
 
     Returns:
         The artifact, or None when none fits; the page then says what is missing, with one button that makes it.
     """
-    fitting = _fitting(scalar, datasets)
+    fitting = _fitting(scalar, datasets, network)
     if not fitting:
-        empty(page, scalar=scalar)
+        empty(page, scalar=scalar, network=network)
         return None
     by_id = {model.id: model for model in fitting}
     ids = list(by_id)
@@ -107,9 +109,11 @@ def pick_many(
     return [by_id[model_id] for model_id in chosen]
 
 
-def empty(page: str, *, scalar: bool | None = None) -> None:
+def empty(page: str, *, scalar: bool | None = None, network: str | None = None) -> None:
     """Say that no model fits, why, and offer to train one (and watch it, where it is already in training)."""
     spec = FIRST_SCALAR if scalar else FIRST
+    if network is not None:
+        spec = spec.model_copy(update={"network": network})
     if scalar:
         st.info(
             "This page needs a network with one raw score that tells two classes apart, and none is saved yet.",
@@ -125,12 +129,13 @@ def empty(page: str, *, scalar: bool | None = None) -> None:
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
 
 
-def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None) -> list[store.Artifact]:
+def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None, network: str | None = None) -> list[store.Artifact]:
     return [
         model
         for model in sources.models()
         if (scalar is None or sources.model_spec(model).scalar == scalar)
         and (datasets is None or sources.model_spec(model).data.dataset in datasets)
+        and (network is None or sources.model_spec(model).network == network)
     ]
 
 

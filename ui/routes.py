@@ -44,6 +44,12 @@ ROUTES: dict[str, Route] = {
     "model_comparison": Route(
         "Measurement", "Model comparison", ":material/table_chart:", "Models side by side under the same attacks."
     ),
+    "linear_models": Route(
+        "Theory",
+        "Linear models",
+        ":material/linear_scale:",
+        "The case that can be solved exactly, and what it teaches.",
+    ),
 }
 DEFAULT = "overview"
 

@@ -200,6 +200,25 @@ def eps_of(weight: np.ndarray, decay: float) -> float:
     return 2 * decay * float(np.linalg.norm(weight))
 
 
+def decay_of(x: np.ndarray, y: np.ndarray, *, eps: float) -> tuple[float, Trained] | None:
+    """The λ whose SVM has 2λ‖w‖ = eps, and that SVM, by bisection of log λ; None where eps is out of reach.
+
+    2λ‖w‖ does not fall as λ grows, and ends at the pull of the points at w = 0.
+    """
+    low, high = 1e-5, 1e3
+    first, last = svm(x, y, decay=low), svm(x, y, decay=high)
+    if not eps_of(first.weight, low) <= eps < eps_of(last.weight, high):
+        return None
+    while high / low > 1 + 1e-4:
+        middle = float(np.sqrt(low * high))
+        found = svm(x, y, decay=middle)
+        if eps_of(found.weight, middle) <= eps:
+            low, first = middle, found
+        else:
+            high = middle
+    return low, first
+
+
 def shared_budget(weight: np.ndarray, bias: float, x: np.ndarray, y: np.ndarray, *, budget: float, norm: str) -> float:
     """The largest summed hinge when all changes together may be no longer than `budget`: Σ‖δ_i‖ ≤ c.
 

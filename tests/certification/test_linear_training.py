@@ -130,6 +130,15 @@ def test_svm_minimises_the_regularised_hinge_at_its_eps() -> None:
     assert sizes == sorted(sizes)
 
 
+def test_decay_of_an_eps_is_found_again() -> None:
+    """λ(ε) inverts ε(λ); an ε that no SVM has is None."""
+    x, y = cloud(4)
+    found = lt.decay_of(x, y, eps=0.1)
+    assert found is not None
+    assert lt.eps_of(found[1].weight, found[0]) == pytest.approx(0.1, rel=1e-3)
+    assert lt.decay_of(x, y, eps=50.0) is None
+
+
 def test_zero_robust_loss_has_the_hard_margins_direction_and_norm() -> None:
     """1/(γ - ε), as a general solver finds; and there is none from γ on."""
     x, y = far()

@@ -1,0 +1,24 @@
+"""Linear models: the case that can be solved exactly, by hand, in the plane, and on images."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui import guard, lessons, linear_images, linear_plane, linear_toy
+
+PAGE = "linear_models"
+PARTS = ("Six features, by hand", "In the plane, with the SVM", "Images, exactly")
+
+guard.ensure_router()
+
+st.title("Linear models")
+st.write(
+    "Where the logits are affine in the input, nothing need be searched: the worst change, the smallest one and the "
+    "robust accuracy are formulas, and an attack can be held against them."
+)
+lessons.linear()
+tabs = st.tabs(PARTS, key=f"{PAGE}_part", on_change="rerun", bind="query-params")
+for tab, draw in zip(tabs, (linear_toy.show, linear_plane.show, linear_images.show), strict=True):
+    with tab:
+        if tab.open:
+            draw(PAGE)

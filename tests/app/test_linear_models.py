@@ -1,0 +1,119 @@
+"""The page of linear models: what it says is what core computes; every tab works with what is there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from core import running, specs, toy
+from ui import linear_images, linear_plane
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
+
+    from tests.app.conftest import Lab
+
+PAGE = "linear_models"
+TEN = specs.TrainSpec(network="linear", epochs=3)
+SCALAR = specs.TrainSpec(data=specs.DataSpec(classes=(4, 9)), network="linear", scalar=True, epochs=3)
+TABS = {"plane": "In the plane, with the SVM", "images": "Images, exactly"}
+
+
+def text(app: AppTest) -> str:
+    """All that the page says."""
+    blocks = (*app.info, *app.success, *app.warning, *app.error, *app.caption, *app.markdown)
+    return "\n".join(block.value for block in blocks)
+
+
+def test_toy_shows_the_flip_and_its_numbers(lab: Lab) -> None:
+    """Seven steps flip; fewer do not, and it is said which step will; another objective is slower."""
+    app = lab.open(PAGE)
+    assert "Flipped at step 7" in text(app)
+    shown = {metric.label: metric.value for metric in app.metric}
+    path = toy.walk(toy.X_A, rate=0.1, steps=7)
+    assert shown["f(x)"] == f"{path.f[-1]:.4f}"
+    assert shown["ℓ2 distance to x_B"] == f"{np.linalg.norm(path.points[-1] - toy.X_B):.4f}"
+    app.slider(key=f"{PAGE}_steps").set_value(0).run()
+    assert "It flips at step 7" in text(app)
+    assert "= (0.105, 0, 0.105, 0, 0, 0)" in text(app)
+    assert "= (−0.105, 0.105, −0.105, 0.105, 0, 0)" in text(app)
+    app.selectbox(key=f"{PAGE}_objective").select("output").run()
+    assert "It flips at step 29" in text(app)
+    assert not app.exception
+
+
+@pytest.mark.parametrize(("norm", "loss"), [("l2", "hinge"), ("linf", "hinge"), ("l2", "logistic")])
+def test_plane_draws_what_was_trained(lab: Lab, norm: str, loss: str) -> None:
+    """Objective and robust accuracy are core's; FGSM's step is the maximiser in linf."""
+    from core.certification import linear_training
+
+    app = lab.open(PAGE, linear_models_part=TABS["plane"], linear_models_norm=norm, linear_models_loss=loss)
+    x, y = linear_plane.points(40, 0.8, 0)
+    found = linear_training.fit(x, y, eps=0.3, norm=norm, loss=loss)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Rε"] == f"{found.objective:.4f}"
+    accuracy = linear_training.robust_accuracy(found.weight, found.bias, x, y, eps=0.3, norm=norm)
+    assert shown["Robust accuracy"] == f"{accuracy:.1%}"
+    assert ("FGSM *is* the maximiser" in text(app)) == (norm == "linf")
+    assert len(app.get("plotly_chart")) == 4
+    (apart,) = re.findall(r"differ by at most (\S+)\.$", text(app), re.MULTILINE)
+    assert float(apart) < 1e-4
+
+
+def test_plane_says_why_there_is_no_minimum(lab: Lab) -> None:
+    """Far classes, logistic loss: said in words; the hinge loss there ends at 0."""
+    app = lab.open(PAGE, linear_models_part=TABS["plane"], linear_models_apart="3.0", linear_models_loss="logistic")
+    assert "has no minimum at this ε" in text(app)
+    app.segmented_control(key=f"{PAGE}_loss").set_value("hinge").run()
+    assert {metric.label: metric.value for metric in app.metric}["Rε"] == "0.0000"
+
+
+def test_plane_at_the_ends_of_its_sliders(lab: Lab) -> None:
+    """No ball, and one so large that w = 0."""
+    app = lab.open(PAGE, linear_models_part=TABS["plane"], linear_models_plane_eps="0.0")
+    assert not app.exception
+    app.slider(key=f"{PAGE}_plane_eps").set_value(1.5).run()
+    assert not app.exception
+    assert "w = 0" in text(app)
+
+
+def test_images_without_a_model_offer_to_train_a_linear_one(lab: Lab) -> None:
+    """A LeNet in the store does not fit: the button trains a linear model."""
+    lab.model(network="lenet")
+    app = lab.open(PAGE, linear_models_part=TABS["images"])
+    assert "no saved model that fits" in text(app)
+    assert app.button(key=f"{PAGE}_first").label == "Train a first model on digits (seconds)"
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_images_show_exact_below_attacks(lab: Lab, norm: str) -> None:
+    """The gap in words is the table's; the smallest change flips; its count or length is core's."""
+    model = running.run(TEN, lab.root, device="cpu")
+    app = lab.open(PAGE, linear_models_part=TABS["images"], linear_models_image_norm=norm, linear_models_image_n="60")
+    table = linear_images.measured(model.id, lab.root, norm, 60)
+    attacked = table.drop(columns=["eps", "n", "exact", "exact without box"])
+    assert len(attacked.columns) == (2 if norm == "linf" else 1)
+    assert (attacked.to_numpy() >= table[["exact"]].to_numpy()).all()
+    assert (table["exact"] >= table["exact without box"]).all()
+    assert table["exact"].iloc[0] > 0.8
+    assert table["exact"].iloc[-1] < table["exact"].iloc[0]
+    gap = (attacked.min(axis=1) - table["exact"]).max()
+    assert (f"**{gap:.4f}**" if gap > 0 else "No gap") in text(app)
+    index = int(re.findall(r"est image #(\d+)", text(app))[0])
+    looked = linear_images.one(model.id, lab.root, index, norm)
+    said = f"**{int(looked['distance'])} feature" if norm == "l0" else f"**{looked['distance']:.5f}**"
+    assert said in text(app)
+    assert looked["before"].argmax() == looked["y"]
+    assert looked["after"].argmax() == looked["rival"]
+    assert ((looked["x_adv"] >= 0) & (looked["x_adv"] <= 1)).all()
+
+
+def test_images_of_a_scalar_network(lab: Lab) -> None:
+    """One score: one picture of weights."""
+    running.run(SCALAR, lab.root, device="cpu")
+    app = lab.open(PAGE, linear_models_part=TABS["images"], linear_models_image_n="40")
+    assert "The weights as pictures" in text(app)
+    assert not app.exception
