@@ -59,18 +59,22 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def one(model_id: str, root: Path, index: int, norm: str) -> dict[str, Any]:
-    """One image's smallest change, exactly: x, delta, distance, rival, logits before and after, k(ε)."""
+def one(model_id: str, root: Path, index: int, norm: str, target: int | None = None) -> dict[str, Any]:
+    """One image's smallest change, exactly, to any class or to the target; k(ε) to any."""
     import torch
 
     from core.certification.linear import frontier, smallest
+    from core.certification.linear_targeted import smallest_to
     from core.data import to_float
 
     linear, _shape = _affine(model_id, root)
     test = sources.dataset(sources.saved_model(model_id, root).spec.data).test
     at = test.index == index
     x, y = to_float(test.x[at]), test.y[at]
-    found = smallest(linear, x, y, norm=norm)
+    if target is None:
+        found = smallest(linear, x, y, norm=norm)
+    else:
+        found = smallest_to(linear, x, torch.full_like(y, target), norm=norm)
     double = x.double()
     moved = (double + found.delta.double() * (1.0 if norm == "l0" else 1.0001)).clamp(0, 1)
     return {
@@ -206,7 +210,7 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
     """One image and its smallest change, proven smallest."""
     names = list(model.card["class_names"])
     st.markdown("**One image: its smallest change, and no smaller one exists**")
-    first, second = st.columns(2, vertical_alignment="bottom")
+    first, second, third = st.columns(3, vertical_alignment="bottom")
     with first:
         label = controls.a_class(page, names, name="source", label="True class", slider=False)
     found = samples.candidates(tests, label)
@@ -217,15 +221,23 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         place = samples.place(
             f"{page}_image", len(found), label="Image", help=f"One of {len(found):,} that are read correctly."
         )
+    target = None
+    with third:
+        if norm != "l0":  # no formula there
+            extra = {"any": "any wrong class"}
+            chosen = controls.a_class(
+                page, names, name="target", label="Target class", extra=extra, default="any", slider=False
+            )
+            target = None if chosen == "any" else int(chosen)
     index = int(found.iloc[place]["index"])
     if samples.images(model, [index]) is None:
         return
-    looked = one(model.id, model.root, index, norm)
+    looked = one(model.id, model.root, index, norm, target)
     if not np.isfinite(looked["distance"]) or looked["distance"] == 0:
         st.info(
-            "No image of the box is read as another class."
+            f"No image of the box is read as {'another class' if target is None else names[target]}."
             if looked["distance"]
-            else "This image is misread as it is.",
+            else "This image is read so as it is.",
             icon=":material/info:",
         )
         return
@@ -251,15 +263,21 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
                 "exceed the margin; any other list of that length gains less."
             )
         else:
+            safe = "safe" if target is None else f"not read as {names[target]}"
             st.markdown(
-                f"Test image #{index} is safe in every ball of {controls.say(norm)} size below "
+                f"Test image #{index} is {safe} in every ball of {controls.say(norm)} size below "
                 f"**{looked['distance']:.5f}**, and just beyond it is read as {names[looked['rival']]}. Shown is the "
                 "change, a ten-thousandth longer."
+                + (
+                    ""
+                    if target is None
+                    else " All other classes must be beaten at once: a linear or quadratic programme."
+                )
             )
         frame = pd.DataFrame({"most change of a feature": CAPS, "fewest features k": looked["frontier"]})
         frame["fewest features k"] = [str(k) if k >= 0 else "impossible" for k in looked["frontier"]]
         st.dataframe(frame, hide_index=True, height="content")
-        st.caption("k(ε): the fewest features when none may move by more; exact.")
+        st.caption("k(ε): the fewest features to any other class when none may move by more; exact.")
     downloads.picture(
         page, picture, name="linear_smallest", provenance=f"{model.id} · test image {index} · {norm}", label="Images"
     )

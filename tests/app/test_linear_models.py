@@ -111,6 +111,19 @@ def test_images_show_exact_below_attacks(lab: Lab, norm: str) -> None:
     assert ((looked["x_adv"] >= 0) & (looked["x_adv"] <= 1)).all()
 
 
+def test_images_towards_a_class(lab: Lab) -> None:
+    """Never nearer than the nearest class; the words name the target; the class that it has is said."""
+    model = running.run(TEN, lab.root, device="cpu")
+    app = lab.open(PAGE, linear_models_part=TABS["images"], linear_models_image_n="40", linear_models_target="7")
+    index = int(re.findall(r"est image #(\d+) is not read as 7", text(app))[0])
+    looked = linear_images.one(model.id, lab.root, index, "linf", 7)
+    assert f"**{looked['distance']:.5f}**" in text(app)
+    assert looked["after"].argmax() == 7
+    assert looked["distance"] >= linear_images.one(model.id, lab.root, index, "linf")["distance"] - 1e-9
+    app.selectbox(key=f"{PAGE}_target").select(0).run()
+    assert "This image is read so as it is" in text(app)
+
+
 def test_images_of_a_scalar_network(lab: Lab) -> None:
     """One score: one picture of weights."""
     running.run(SCALAR, lab.root, device="cpu")
