@@ -24,7 +24,8 @@ The parts, from the bottom up (a test checks that a part imports only from those
     running        run a spec in this process: find its artifact, or make it
     reference_build  train, measure and ship a reference model
     jobs, worker   run a spec in a process of its own
-    __main__       the command line, made from the same specs as the forms
+    cli            the commands of the command line: flags from the same specs as the forms, results as tables or JSON
+    __main__       the command line's entry: `python -m core`
 """
 
 import os

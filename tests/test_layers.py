@@ -34,6 +34,7 @@ LAYERS: list[set[str]] = [
     {"core.running"},
     {"core.reference_build"},
     {"core.jobs", "core.worker"},
+    {"core.cli"},
     {"core.__main__"},
     {"ui"},
     {"pages", "dashboard"},

@@ -1,0 +1,9 @@
+"""What the command line does: each module holds some commands, as flags to read and a function to run.
+
+flags       specs as flags, and flags as the fields of specs
+output      progress on standard error, results on standard output, as tables or JSON
+models      train, models, reference
+attacks     attack, minimum, sweep, universal, pattern, transfer
+evaluation  compare, evaluate, radii, curve, audit, certify
+parser      the list of the commands, and the parser made from it
+"""

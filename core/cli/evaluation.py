@@ -1,0 +1,157 @@
+"""Commands that judge models: compare, evaluate, radii, curve, audit, certify."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import pandas as pd
+
+from core import store
+from core.cli.flags import add_fields, given
+from core.cli.output import artifacts, note, show
+from core.specs import DEFAULT_EPS, METHODS, CertifySpec, CompareSpec, EvaluateSpec, Norm, RadiiSpec
+
+
+def compare_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Flags for the fields of the task; the attacks are many, so each has its settings in its own word."""
+    add_fields(command, CompareSpec, leave_out=("attacks",))
+    command.add_argument("--attacks", nargs="+", metavar="NAME[:FIELD=VALUE,…]", help=f"some of {', '.join(METHODS)}")
+
+
+def compare(options: dict[str, Any], as_json: bool) -> None:
+    """Sweep several models by several attacks and show one table."""
+    from core.evaluation import comparison
+
+    options = given(options)
+    options["attacks"] = [_method(text) for text in options.get("attacks", ["fgsm"])]
+    spec = CompareSpec.model_validate(options)
+    artifacts(spec)
+    made = comparison.compare(spec, store.default_root())
+    for warning in made.warnings:
+        note(warning)
+    if as_json:
+        rows = cast(list[dict[str, Any]], made.table.to_dict("records"))
+        show([{**row, "seed": spec.seed} for row in rows], as_json)
+    else:
+        print(comparison.to_markdown(made))
+
+
+def _method(text: str) -> dict[str, Any]:
+    """`pgd:norm=l2,steps=100` as the fields of a method."""
+    name, _, settings = text.partition(":")
+    if name not in METHODS:
+        raise ValueError(f"attacks: expected one of {', '.join(METHODS)}, got {name!r}")
+    pairs = [setting.partition("=") for setting in settings.split(",") if setting]
+    return {"name": name, **{field.strip(): value.strip() for field, _, value in pairs}}
+
+
+def evaluate(options: dict[str, Any], as_json: bool) -> None:
+    """Evaluate a model as strongly as asked and show what is left, and whether to trust it."""
+    spec = EvaluateSpec.model_validate(given(options))
+    (artifact,) = artifacts(spec)
+    for text in artifact.card["notes"]:
+        note(text)
+    named = {"norm": spec.norm, "eps": spec.eps, "effort": spec.effort, "seed": spec.seed}
+    trust = artifact.card["trust"]
+    show(
+        {
+            "model": artifact.folder.parents[1].name,
+            **named,
+            **artifact.card["metrics"],
+            "trust": trust if as_json else trust and trust["verdict"],
+            "result": str(artifact.folder),
+        },
+        as_json,
+    )
+
+
+def radii(options: dict[str, Any], as_json: bool) -> None:
+    """Find the smallest perturbation of each test image and show their summary."""
+    spec = RadiiSpec.model_validate(given(options))
+    (artifact,) = artifacts(spec)
+    card = artifact.card
+    named = {"model": artifact.folder.parents[1].name, "norm": spec.norm, "budget": spec.budget}
+    show({**named, **card["metrics"], "seconds": card["seconds"], "result": str(artifact.folder)}, as_json)
+
+
+def certify(options: dict[str, Any], as_json: bool) -> None:
+    """Prove what can be proven and show how much that is."""
+    spec = CertifySpec.model_validate(given(options))
+    (artifact,) = artifacts(spec)
+    card = artifact.card
+    named = {"model": artifact.folder.parents[1].name, "method": spec.method, "norm": spec.norm, "eps": spec.eps}
+    rest = {"seconds": card["seconds"], "seed": spec.seed, "result": str(artifact.folder)}
+    show({**named, **card["metrics"], **rest}, as_json)
+
+
+def curve_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Which models, and where to look."""
+    command.add_argument("--models", nargs="+", required=True, metavar="ID", help="saved models of one data set")
+    command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
+    command.add_argument("--eps", nargs="+", type=float, default=list(DEFAULT_EPS), metavar="EPS")
+    command.add_argument("--n", type=int, help="only the first n images")
+
+
+def curve(options: dict[str, Any], as_json: bool) -> None:
+    """Look accuracies up in what was found before, and test their differences."""
+    from core.evaluation import paired, records
+
+    models, norm, root = options["models"], options["norm"], store.default_root()
+    if len({str(store.open_model(model, root).card["spec"]["data"]) for model in models}) > 1:
+        raise ValueError("models: expected models of one data set, got several")
+    found = {}
+    for model in models:
+        record = records.load(model, norm, root, n=options["n"])
+        if record is None:
+            raise ValueError(f"models: expected models with radii or another result in {norm}, got {model!r} without")
+        found[record.model] = record
+    for record in found.values():
+        if not record.searched:
+            note(f"{record.model}: single attacks only in {norm}: find its radii; it is not tested")
+        for row in record.contradictions.to_dict("records"):
+            note(f"{record.model}: a proof and an example contradict each other: {row}")
+    shared = dict(zip(found, records.common(list(found.values())), strict=True))
+    rows, tests = [], []
+    for value in sorted(options["eps"]):
+        rows += [{"model": model, **records.curve(record, [value]).iloc[0]} for model, record in shared.items()]
+        right = {
+            model: pd.Series(record.robust(value), index=record.table["index"])
+            for model, record in shared.items()
+            if record.searched
+        }
+        tests += [{"eps": value, **row} for row in paired.pairs(right).to_dict("records")]
+    if as_json:
+        show({"norm": norm, "curves": rows, "tests": tests}, as_json)
+        return
+    show(rows, as_json)
+    for row in tests:
+        print(f"ε = {row['eps']:g}: {paired.sentence(cast(Mapping[str, object], row))}")
+
+
+def audit_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Which table."""
+    command.add_argument("file", help="CSV, Markdown, LaTeX or plain text; - for standard input")
+
+
+def audit(options: dict[str, Any], as_json: bool) -> None:
+    """Read a table and show a verdict on each row."""
+    from core.evaluation import auditor
+
+    file = options["file"]
+    findings = auditor.audit(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8"))
+    show(
+        [
+            {
+                "row": finding.row.label,
+                "verdict": finding.verdict,
+                "finding": finding.note,
+                "could_be": "; ".join(f"{name} {new} instead of {old}" for name, old, new in finding.misprints),
+            }
+            for finding in findings
+        ],
+        as_json,
+    )

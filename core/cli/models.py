@@ -1,0 +1,89 @@
+"""Commands that make and list models: train, models, reference."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from core import reference, running, store
+from core.cli.flags import add_choice, add_fields, chosen, given
+from core.cli.output import artifacts, note, progress, show
+from core.specs import PRESETS, RECIPES, DataSpec, TrainSpec, preset
+
+
+def train_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Data, network and training as flags, and the settings of the recipe that is named."""
+    command.add_argument("--preset", choices=list(PRESETS), help="settings by name; other flags change them")
+    add_fields(command, DataSpec)
+    add_fields(command, TrainSpec, leave_out=("data", "recipe"))
+    add_choice(command, "recipe", RECIPES, "standard", arguments)
+
+
+def train(options: dict[str, Any], as_json: bool) -> None:
+    """Train a model and show its accuracy."""
+    spec = _train_spec(given(options))
+    cached = spec.artifact_name() in [model.id for model in store.models(store.default_root())]
+    (artifact,) = artifacts(spec)
+    if not running.leads():  # torchrun: the first of the processes speaks for all
+        return
+    metrics = artifact.card["metrics"]
+    show(
+        {
+            "model": artifact.id,
+            "test_accuracy": metrics["test_accuracy"],
+            "low": metrics["test_low"],
+            "high": metrics["test_high"],
+            "n": metrics["test_n"],
+            "seconds": artifact.card["timing"]["seconds"],
+            "images_per_second": artifact.card["timing"]["images_per_second"],
+            "seed": spec.seed,
+            "cached": cached,
+        },
+        as_json,
+    )
+
+
+def _train_spec(options: dict[str, Any]) -> TrainSpec:
+    data = {name: options.pop(name) for name in DataSpec.model_fields if name in options}
+    recipe = chosen(options, "recipe", RECIPES, "standard")
+    settings = preset(options.pop("preset", "fast"), data.get("dataset", "digits"))
+    return TrainSpec.model_validate({**settings, **options, "data": data, "recipe": recipe})
+
+
+def models_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """No flags: all models are listed."""
+
+
+def models(options: dict[str, Any], as_json: bool) -> None:
+    """List the models of the store."""
+    from core.evaluation.comparison import model_row
+
+    rows = [model_row(artifact) for artifact in store.models(store.default_root())]
+    if not rows and not as_json:
+        print(f"no saved models in {store.default_root()}; train one: python -m core train")
+        return
+    show(rows, as_json)
+
+
+def reference_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Which reference models to make, and on what."""
+    command.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(reference.REFERENCES)}")
+    command.add_argument("--all", action="store_true", help="all that this machine can make")
+    command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
+    command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
+
+
+def references(options: dict[str, Any], as_json: bool) -> None:
+    """Make the reference models that are named, and list those, or all where none is."""
+    root, names, device = store.default_root(), options["names"], options["device"]
+    if names or options["all"]:
+        from core import reference_build
+
+        gpu = (device or running.default_device()).startswith("cuda")
+        made_here = [one.name for one in reference.REFERENCES.values() if gpu or not one.needs_gpu]
+        for name in made_here if options["all"] else names:
+            with progress() as line:
+                made = reference_build.make(name, root, device=device, n=options["n"], on_progress=line)
+            note(f"{name}: {made.folder}")
+    show([row for row in reference.rows(root) if not names or row["name"] in names], as_json)

@@ -1,0 +1,70 @@
+"""What a command shows: progress on standard error while it runs, then its result on standard output."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tabulate import tabulate
+
+from core import store
+from core.specs import Task
+
+
+def artifacts(spec: Task) -> list[store.Artifact]:
+    """Run a task in this process, or find what it made before, with its progress as a line."""
+    from core import jobs
+
+    with progress() as line:
+        made = jobs.run(spec, on_progress=line)
+    return made if isinstance(made, list) else [made]
+
+
+@contextmanager
+def progress() -> Iterator[Callable[..., None]]:
+    """Progress as one line on standard error that overwrites itself; silent where nobody looks."""
+    shown = False
+
+    def line(done: int, total: int, *, phase: str | None = None, snapshot: object = None, **metrics: Any) -> None:
+        nonlocal shown
+        if not sys.stderr.isatty():
+            return
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float))
+        print(
+            f"\r\033[K{phase or ''} {100 * done / max(1, total):.0f} %  {numbers}", end="", file=sys.stderr, flush=True
+        )
+        shown = True
+
+    try:
+        yield line
+    finally:
+        if shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def show(result: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
+    """Print one result, or rows of several, as a table or as JSON."""
+    if as_json:
+        print(json.dumps(_strict(result), indent=2, allow_nan=False))
+    elif isinstance(result, list):
+        print(tabulate(result, headers="keys", floatfmt=".4f", missingval="–"))
+    else:
+        print(tabulate(list(result.items()), tablefmt="plain", floatfmt=".4f", missingval="–"))
+
+
+def note(text: str) -> None:
+    """Print what the reader should know beside the result, on standard error."""
+    print(text, file=sys.stderr)
+
+
+def _strict(value: Any) -> Any:
+    """NaN, an undefined metric, as null: JSON has no other word for it."""
+    if isinstance(value, dict):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
