@@ -22,7 +22,7 @@ FAMILIES = (
     ("fgsm_mix", "fgsm", "free"),
     ("pgd", "trades"),
     ("generator",),
-    ("ibp", "crown_ibp"),
+    ("ibp",),
     ("noise",),
 )
 """Recipes of a kind: those of one family are compared with each other."""

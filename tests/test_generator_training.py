@@ -86,6 +86,18 @@ def test_pool_takes_in_networks_and_lets_the_oldest_go(batch: tuple[torch.Tensor
         assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+def test_restored_pool_lies_in_memory_as_the_network_does() -> None:
+    """Channels last, whatever the file's layout: else sums are in another order and a resumed run ends elsewhere."""
+    net = build("strided", (1, 8, 8), 10).to(memory_format=torch.channels_last)
+    recipe = GeneratorAdversarial(GeneratorRecipe())
+    recipe.pool = [dict(net.state_dict())]
+    again = GeneratorAdversarial(recipe.spec)
+    again.restore({name: value.contiguous() for name, value in recipe.state().items()})
+    kernels = [value for value in again.pool[0].values() if value.ndim == 4]
+    assert len(kernels) > 1
+    assert all(value.is_contiguous(memory_format=torch.channels_last) for value in kernels)
+
+
 def test_earlier_networks_are_attacked_too(
     batch: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,3 +163,9 @@ def test_networks_with_batch_norm_are_those_the_specs_name() -> None:
         if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in build(name, (1, 8, 8), 10).modules())
     }
     assert having == set(BATCH_NORM)
+
+
+def test_convolutions_are_not_rounded_to_tf32() -> None:
+    """What proofs allow for is float32's rounding; cuDNN's default for convolutions on a GPU is coarser."""
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32

@@ -158,6 +158,24 @@ def test_gaussian_start_leaves_batch_normalisation_its_scale() -> None:
             assert torch.equal(parameter, torch.full_like(parameter, float(not name.endswith("bias")))), name
 
 
+def test_last_batch_of_one_image_joins_the_one_before_where_it_is_normalised() -> None:
+    """Small images end in one place a channel, where one image has no variance; the schedule counts one step less."""
+    data = load(DataSpec())
+    size = (len(data.train) - 1) // 3
+    assert len(data.train) % size == 1
+    trained = train(TrainSpec(network="resnet_small", epochs=1, batch_size=size), data)
+    assert trained.history[-1]["lr"] == pytest.approx(0.1 * 1e-3)
+
+
+def test_batches_are_as_asked_but_for_a_last_one_that_is_too_small() -> None:
+    """Every image once; nothing is joined where no batch is too small, or where there is one only."""
+    assert steps.batch_sizes(10, 3) == [3, 3, 3, 1]
+    assert steps.batch_sizes(10, 3, least=2) == [3, 3, 4]
+    assert steps.batch_sizes(11, 3, least=2) == [3, 3, 3, 2]
+    assert steps.batch_sizes(12, 3, least=2) == [3, 3, 3, 3]
+    assert steps.batch_sizes(1, 3, least=2) == [1]
+
+
 def test_learning_rate_follows_its_schedule() -> None:
     """One-cycle starts low, peaks at a quarter, ends near zero; constant is constant."""
     rates = [learning_rate(TrainSpec(lr=1.0), progress) for progress in (0, 0.1, 0.25, 0.6, 1)]

@@ -180,7 +180,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
         st.plotly_chart(
             figures.training_curves(card["history"], card.get("best_epoch")),
             key=f"{page}_curves",
-            alt=f"Loss and accuracy over {spec.epochs} epochs",
+            alt=f"Loss and accuracy over {len(card['history'])} epochs",
             config=CONFIG,
         )
         overfitting(card["history"])
@@ -279,7 +279,7 @@ def _earlier(page: str, model: store.Artifact) -> None:
     """Validation accuracy of this model and of the others on the same data."""
     data = sources.model_spec(model).data
     same = [other for other in sources.models() if sources.model_spec(other).data == data]
-    others = [other for other in same if other.id != model.id][:5]
+    others = [other for other in same if other.id != model.id]
     if not others:
         st.caption("This is the first model on this data.")
         return
@@ -289,7 +289,7 @@ def _earlier(page: str, model: store.Artifact) -> None:
         f"{abs(change):.2%} {'above' if change >= 0 else 'below'} the best of the others on the test set "
         f"({model_picker.label(best)})."
     )
-    histories = {_short(entry): entry.card["history"] for entry in (model, *others)}
+    histories = {_short(entry): entry.card["history"] for entry in (model, *others[:5])}
     st.plotly_chart(
         figures.accuracy_by_epoch(histories),
         key=f"{page}_earlier",

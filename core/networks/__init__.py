@@ -18,6 +18,9 @@ from core.networks.residual import preactresnet18, resnet_small
 from core.networks.table import Layer, device_of, layer_table, parameter_count
 from core.specs import NETWORKS
 
+torch.backends.cudnn.allow_tf32 = False
+"""Verdicts and proofs are in float32; cuDNN's own choice for convolutions has ten bits of mantissa."""
+
 BUILDERS = {
     "linear": linear,
     "mlp": mlp,

@@ -77,4 +77,6 @@ class GeneratorAdversarial(BatchLoss):
             place, _, name = key.partition("/")
             while len(self.pool) <= int(place):
                 self.pool.append({})
-            self.pool[int(place)][name] = value
+            # laid out as in the network, so that sums are in the same order
+            layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+            self.pool[int(place)][name] = value.contiguous(memory_format=layout)

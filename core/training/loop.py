@@ -18,12 +18,14 @@ from core.data import Dataset, Split
 from core.networks import logits_of
 from core.progress import Progress
 from core.specs import TrainSpec
+from core.specs.training import BATCH_NORM
 from core.training import parallel
 from core.training.augmentation import augmented
 from core.training.batch_loss import ramp
 from core.training.recipes import batch_loss
 from core.training.steps import (
     averaging,
+    batch_sizes,
     batches,
     learning_rate,
     make_optimizer,
@@ -108,7 +110,10 @@ class _Loop:
         self.averaged = None if spec.average == 0 else averaging(model, spec.average)
         self.precision = mixed_precision(device)
         self.generator = torch.Generator().manual_seed(spec.seed)
-        self.total_steps = spec.epochs * math.ceil(len(self.train_split) / spec.batch_size) * self.loss.replays
+        # of one image alone batch normalisation knows no variance
+        self.least = 2 * self.group.size if spec.network in BATCH_NORM else 1
+        steps = len(batch_sizes(len(self.train_split), spec.batch_size, self.least))
+        self.total_steps = spec.epochs * steps * self.loss.replays
         self.total_images = spec.epochs * len(self.train_split)
         self.seen, self.step = 0, 0
         self.reported = 0.0
@@ -248,7 +253,7 @@ class _Loop:
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         lr = self.spec.lr
         count = 0
-        for batch in batches(self.train_split, self.spec.batch_size, self.generator, self.device):
+        for batch in batches(self.train_split, self.spec.batch_size, self.generator, self.device, self.least):
             x, y, rows = (self.group.share(part) for part in batch)
             x = augmented(x, self.spec.augment)
             for _ in range(self.loss.replays):

@@ -42,11 +42,22 @@ def make_optimizer(spec: TrainSpec, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
+def batch_sizes(images: int, batch_size: int, least: int = 1) -> list[int]:
+    """Sizes of the batches of one pass; a last one of fewer than `least` images is joined to the one before."""
+    sizes = [batch_size] * (images // batch_size) + [images % batch_size] * (images % batch_size > 0)
+    if len(sizes) > 1 and sizes[-1] < least:
+        sizes[-2:] = [sizes[-2] + sizes[-1]]
+    return sizes
+
+
 def batches(
-    split: Split, batch_size: int, generator: torch.Generator, device: str
+    split: Split, batch_size: int, generator: torch.Generator, device: str, least: int = 1
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One pass in random order: x (B, C, H, W) float32 in [0, 1], channels last; y (B,); positions in it (B,)."""
-    for rows in torch.randperm(len(split), generator=generator).split(batch_size):
+    """One pass in random order: x (B, C, H, W) float32 in [0, 1], channels last; y (B,); positions in it (B,).
+
+    `least` as in `batch_sizes`.
+    """
+    for rows in torch.randperm(len(split), generator=generator).split(batch_sizes(len(split), batch_size, least)):
         rows = rows.to(split.x.device)
         yield to_float(split.x[rows]).contiguous(memory_format=torch.channels_last), split.y[rows], rows
 

@@ -199,6 +199,15 @@ def test_earlier_models_on_the_same_data_are_compared(lab: Lab) -> None:
     assert len(app.get("plotly_chart")) == 3
 
 
+def test_best_of_the_others_may_be_an_old_one(lab: Lab) -> None:
+    """The curves are of the newest five; the best is of all."""
+    lab.model(accuracy=0.95, network="linear")
+    for seed in range(1, 6):
+        lab.model(accuracy=0.5, network="linear", seed=seed)
+    lab.model(accuracy=0.9, network="lenet")
+    assert "5.00% below the best of the others" in texts(lab.open("train"))
+
+
 def test_link_to_an_attack_page_chooses_the_model(lab: Lab) -> None:
     """A link names the model by its id; another choice made afterwards is kept; the link followed again wins again."""
     wanted = lab.model(accuracy=0.9, network="lenet")
