@@ -29,7 +29,7 @@ def planted(n: int, seed: int) -> records.Record:
     rng = np.random.default_rng(seed)
     upper = rng.exponential(0.2, n)
     table = pd.DataFrame({"index": np.arange(n), "clean_correct": rng.random(n) < 0.95, "upper": upper})
-    return records.Record("planted", "linf", table.assign(lower=upper * rng.random(n)), (), pd.DataFrame())
+    return records.Record("planted", "", "linf", table.assign(lower=upper * rng.random(n)), (), pd.DataFrame())
 
 
 def lookup(models: int, eps: np.ndarray, n: int, rounds: int) -> tuple[float, float]:

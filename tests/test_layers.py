@@ -91,7 +91,7 @@ def test_core_does_not_know_streamlit(module: str) -> None:
     "modules",
     [
         "core.__main__, core.jobs, core.figures, core.reference",
-        "core.evaluation.comparison, core.evaluation.trust",
+        "core.evaluation.comparison, core.evaluation.trust, core.evaluation.records, core.evaluation.paired",
         "ui",
     ],
 )

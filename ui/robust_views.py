@@ -133,7 +133,12 @@ def trust_of(model: store.Artifact, norm: str) -> trust.Trust | None:
 
 
 def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> pd.DataFrame:
-    """McNemar's test of each pair of models on what still stands at ε, of those that were searched for radii."""
+    """McNemar's test of each pair of models on what still stands at ε, of those that were searched for radii.
+
+    Empty where the models read different data: images of the same number are not the same images then.
+    """
+    if len({record.data for record in found.values()}) > 1:
+        return paired.pairs({})
     right = {
         names[model]: pd.Series(record.robust(eps), index=record.table["index"].to_numpy())
         for model, record in found.items()

@@ -14,8 +14,26 @@ workbook     tables as one Excel file (no torch)
 auditor      does a published table of the five metrics hold? (no torch)
 trust        whether a robust accuracy can be believed (no torch until it runs): trust_rules, trust_case,
              trust_model, trust_attacks
-robust       the strongest evaluation of a model on given images: `evaluate`
+robust       the strongest evaluation of a model on given images: `evaluate`, importable from here
 cascade      the attacks that it is made of, and which images each is for
 strongest    run an EvaluateSpec
 comparison   models x attacks x eps as one table, and its exports (no torch)
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.evaluation.robust import Evaluation, evaluate
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+def __getattr__(name: str) -> object:
+    """`evaluate` and what it returns, loaded when first asked for: pages read tables from here without torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from core.evaluation import robust
+
+    return getattr(robust, name)

@@ -77,6 +77,7 @@ class Finding:
 def audit(text: str) -> list[Finding]:
     """Check every row of a pasted table: CSV, Markdown, LaTeX or words and numbers, metrics as columns or as rows.
 
+    Shares and confidences of a row are each read as percentages where one of them is above 1, with or without the sign.
     Raises ValueError when no row of five metrics can be found in it.
     """
     rows = parse(text)
@@ -213,8 +214,12 @@ def _metric(cell: str) -> str | None:
 
 
 def _row(label: str, cells: Sequence[tuple[str, str]]) -> Row | None:
-    printed = {name: Printed.of(cell) for name, cell in cells if _is_number(cell)}
-    return Row(label, printed) if printed else None
+    texts = {name: cell for name, cell in cells if _is_number(cell)}
+    for kind in (METRICS[:2], METRICS[2:]):  # shares and confidences: many tables give only one of them in per cent
+        bare = [name for name in kind if name in texts and not texts[name].endswith("%")]
+        if any(float(texts[name]) > 1 for name in bare):
+            texts |= {name: f"{texts[name]} %" for name in bare}
+    return Row(label, {name: Printed.of(text) for name, text in texts.items()}) if texts else None
 
 
 def _named(cells: Sequence[str], names: Sequence[str | None]) -> Row | None:

@@ -61,7 +61,10 @@ def pairs(right: Mapping[str, pd.Series]) -> pd.DataFrame:
 
 
 def sentence(row: Mapping[str, object]) -> str:
-    """A row of `pairs` in words: `A is more robust than B (51 against 12 of 1,000 images, p = 3e-06)`."""
+    """A row of `pairs` in words: `A is more robust than B (51 images against 12, of 1,000; p = 3e-06)`.
+
+    The p is `p_holm`.
+    """
     only_a, only_b, n = (int(str(row[name])) for name in ("only_a", "only_b", "n"))
     p = float(str(row["p_holm"]))
     said = "below 1e-300" if p < 1e-300 else f"= {p:.2g}"

@@ -61,6 +61,7 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
 
     parts = plan(spec.norm, spec.budget, probabilities.shape[1], False)
     names = np.array([*(part.attack.__name__ for part in parts), ""])  # the last, at -1, is that of what was not found
+    named = names[result.trace["part"].cpu().numpy()]
     right = clean.cpu().numpy()
     table = pd.DataFrame(
         {
@@ -71,7 +72,7 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
             "clean_correct": right,
             "lower": np.zeros(len(x)) if lower is None else lower.double().cpu().numpy(),
             "upper": upper.cpu().numpy(),
-            "found_by": np.where(right, names[result.trace["part"].cpu().numpy()], "clean"),
+            "found_by": np.where(right, np.where(upper.isfinite().cpu().numpy(), named, ""), "clean"),
             "forwards": result.forwards.cpu().numpy(),
             "backwards": result.backwards.cpu().numpy(),
             **{name: size[name].cpu().numpy() for name in NORMS},

@@ -17,12 +17,15 @@ import numpy as np
 import pandas as pd
 
 from core import store
-from core.evaluation.artifact_bounds import NORMS, ROUNDING, bounds_of, norm_of
+from core.evaluation.artifact_bounds import NORMS, bounds_of, norm_of
 from core.evaluation.metrics import intervals
+from core.specs import TrainSpec
 
 BASES = ("radii", "evaluate", "certify", "sweep")
 """Tasks whose images a record may be about; the first of them that was run in the norm decides. Others only tighten."""
 TASKS = (*BASES, "attack")
+SAME = 1e-12
+"""Relative; an ε that is asked for is a bound's own if they differ by no more: 3 · 0.1 is not 0.3 in floating point."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Record:
 
     Attributes:
         model: id of the model.
+        data: the data set and the classes that its images are of; only in the same one do indices name the same images.
         norm: linf, l2, l1 or l0.
         table: a row an image, in the test set's fixed order: index, y, clean_correct, lower (0 where nothing is
             proven), upper (inf where nothing was found, 0 where the image is wrong as it is), found_by, found_in and
@@ -55,6 +59,7 @@ class Record:
     """
 
     model: str
+    data: str
     norm: str
     table: pd.DataFrame
     sources: tuple[Source, ...]
@@ -75,11 +80,11 @@ class Record:
 
     def robust(self, eps: float) -> np.ndarray:
         """(n,) bool: still standing at ε, whatever was tried."""
-        return self.table["upper"].to_numpy() > eps
+        return self.table["upper"].to_numpy() > eps * (1 + SAME)
 
     def proven(self, eps: float) -> np.ndarray:
         """(n,) bool: proven to stand at ε."""
-        return (self.table["lower"].to_numpy() >= eps) & self.table["clean_correct"].to_numpy()
+        return (self.table["lower"].to_numpy() >= eps * (1 - SAME)) & self.table["clean_correct"].to_numpy()
 
     @property
     def searched(self) -> bool:
@@ -105,8 +110,8 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
         all images of its kind lies, at that level, between `proven_low` and `attacked_high`.
     """
     at, n = np.asarray(eps, dtype=np.float64), len(record)
-    attacked = n - np.searchsorted(record.uppers, at, side="right")
-    proven = n - np.searchsorted(record.lowers, at, side="left")
+    attacked = n - np.searchsorted(record.uppers, at * (1 + SAME), side="right")
+    proven = n - np.searchsorted(record.lowers, at * (1 - SAME), side="left")
     columns: dict[str, Any] = {"eps": at, "n": n}
     for name, hits in (("proven", proven), ("attacked", attacked)):
         low, high = intervals(hits, n)
@@ -178,16 +183,18 @@ def merge(
             **spent,
         }
     )
-    wrong = (lower > upper * (1 + ROUNDING)) & right
+    wrong = (lower >= upper) & right  # at the same ε, too: both speak of the closed ball
     columns = ["index", "y", "lower", "upper", "found_by", "found_in", "proven_in"]
     contradictions = table.loc[wrong, columns].reset_index(drop=True)
     # the example was confirmed by a forward pass: what is proven must end before it
-    table["lower"] = np.where(lower >= upper, np.nextafter(upper, 0.0), lower)
+    table["lower"] = np.minimum(lower, upper * (1 - 4 * SAME))
     counted = tuple(
         replace(source, uppers=int((found_in == source.id).sum()), lowers=int((proven_in == source.id).sum()))
         for source in sources
     )
-    return Record(model.id, norm, table, counted, contradictions)
+    spec = model.spec()
+    assert isinstance(spec, TrainSpec)
+    return Record(model.id, str(spec.data), norm, table, counted, contradictions)
 
 
 def _base(read: Sequence[tuple[store.Artifact, pd.DataFrame]], norm: str) -> np.ndarray | None:

@@ -249,7 +249,8 @@ def _verdict(
     eps: float,
 ) -> Evaluation:
     """Every verdict anew: images reversed, in batches of another size, ball and box looked at."""
-    clean = predicted(predict(model, x.flip(0), 160)).flip(0) == y
+    misread = standing.fooled & (standing.found < 0)  # at first sight: it was never attacked, so it cannot stand now
+    clean = (predicted(predict(model, x.flip(0), 160)).flip(0) == y) & ~misread
     after = predicted(predict(model, standing.x_adv.flip(0), 160)).flip(0)
     size = distances(standing.x_adv, x)[norm].to(x.dtype)
     inside = (
@@ -266,7 +267,7 @@ def _verdict(
     doubtful = int((standing.fooled != ~robust).sum())
     notes = []
     if doubtful:
-        notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the last one counts.")
+        notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse one counts.")
     # in the ball in the images' dtype: a rounding error of eps there must not put it outside in float64
     upper = torch.where(fooled, size.double().clamp(max=float(eps)), torch.inf)
     return Evaluation(

@@ -19,8 +19,8 @@ FEW = 32
 """Images whose path is looked at point by point."""
 PICTURES = 1 << 33
 SIDE = 21
-ANSWERS_VARY = "Not asked: two passes of the very same images differ."
 """Points along each side of a loss surface."""
+ANSWERS_VARY = "Not asked: two passes of the very same images differ."
 
 
 def probabilities(case: Case) -> Found:

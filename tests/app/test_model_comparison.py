@@ -9,7 +9,7 @@ import pytest
 from core import specs, store
 from tests.app.test_epsilon_sweep import LADDER, asked, five, plant, texts
 from tests.app.test_record_views import radii
-from ui import comparison_views
+from ui import comparison_views, record_views, robust_views
 
 if TYPE_CHECKING:
     from tests.app.conftest import Lab
@@ -132,6 +132,23 @@ def test_records_say_who_is_more_robust(lab: Lab) -> None:
     assert "Linear is more robust than Dense (80 images against 0, of 80; p = 1.7e-24)" in texts(app)
     app.slider(key="model_comparison_record_at_linf").set_value(0.1).run()
     assert "No difference shown between" in texts(app)
+
+
+def test_models_of_different_images_are_not_tested(lab: Lab) -> None:
+    """Image 3 of one data set is not image 3 of another: no test of the pair, on the page or in the exports."""
+    a = lab.model(accuracy=1.0)
+    b = lab.model(accuracy=1.0, data={"dataset": "digits", "classes": (4, 9)})
+    radii(lab, a, n=60, upper=0.4)
+    radii(lab, b, n=60, upper=0.2)
+    app = lab.open("model_comparison", model_comparison_models=[a.id, b.id])
+    app.slider(key="model_comparison_record_at_linf").set_value(0.3).run()
+    assert not app.exception
+    assert any("not tested against each other" in warning.value for warning in app.warning)
+    assert "is more robust than" not in texts(app)
+    found = record_views.read([a, b], "linf")
+    assert set(found[a.id].table["index"]) & set(found[b.id].table["index"])
+    assert robust_views.tables(found, [0.3], "linf")["paired tests"].empty
+    assert len(robust_views.tests_at({"a": found[a.id], "b": found[a.id]}, {"a": "A", "b": "B"}, 0.3)) == 1
 
 
 def test_single_attacks_alone_prove_no_order(lab: Lab) -> None:

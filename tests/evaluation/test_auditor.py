@@ -54,6 +54,32 @@ def test_misprint_of_the_published_table_is_found(kind: str) -> None:
     assert (printed, could_be) == (("97.21 %", "97.12 %") if kind == "percent" else (".9721", ".9712"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a 98.40 1.60 97.21 97.61 67.34",
+        "a 98.40 1.60 .9721 .9761 .6734",
+        "a .9840 .0160 97.21 97.61 67.34",
+        "m,accuracy,error,confidence,confidence_correct,confidence_wrong\na,98.40,1.60,97.21,97.61,67.34",
+    ],
+)
+def test_percentages_need_no_sign(text: str) -> None:
+    """Per cent without the sign, in shares, confidences or both: the misprint is found, and its correction holds."""
+    (finding,) = audit(text)
+    assert finding.verdict == "fails"
+    assert finding.high == pytest.approx(0.9713, abs=2e-4)
+    assert finding.misprints[0][0] == "confidence"
+    (mended,) = audit(text.replace("97.21", "97.12").replace(".9721", ".9712"))
+    assert mended.verdict == "holds"
+
+
+def test_small_percentages_are_none_of_shares() -> None:
+    """An error of 0.42 beside an accuracy of 99.58 is in per cent, too."""
+    (finding,) = audit("a 99.58 0.42 99.0 99.1 75.3")
+    assert finding.verdict == "holds", finding.note
+    assert finding.row.printed["error"].high < 0.005
+
+
 @pytest.mark.parametrize("digits", [2, 3, 4, 6])
 def test_true_tables_always_hold(digits: int) -> None:
     """No false alarm: metrics of random images, rounded to any number of digits, satisfy it within their rounding."""

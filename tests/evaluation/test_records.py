@@ -99,6 +99,29 @@ def test_contradiction_is_told_and_the_example_counts(root: Path) -> None:
     assert (record.table["lower"] <= record.table["upper"]).all()
 
 
+def test_contradiction_at_the_very_eps_is_told(root: Path) -> None:
+    """A ball is closed: what is proven at .3 and fooled at a distance of .3 contradict each other."""
+    plant(root, eps=0.3, upper=np.where(np.arange(20) == 3, float(np.float32(0.3)), np.inf))
+    assert len(load(root).contradictions) == 0
+    plant(root, eps=0.3, lower=np.where(np.arange(20) == 3, 0.3, 0.0))
+    record = load(root)
+    assert bool(record.table["clean_correct"][3])
+    (row,) = record.contradictions.to_dict("records")
+    assert (row["lower"], row["upper"]) == (0.3, 0.3)
+    assert not record.proven(0.3).any()
+
+
+def test_lookup_at_an_eps_of_a_slider(root: Path) -> None:
+    """A slider's 3 · 0.1 is the bounds' 0.3, from above as from below: nothing jumps by a last binary digit."""
+    plant(root, upper=np.where(np.arange(20) < 10, 0.3, np.inf), lower=np.where(np.arange(20) < 10, 0.0, 0.3))
+    record = load(root)
+    right = record.table["clean_correct"].to_numpy()
+    for eps in (3 * 0.1, 0.3, np.nextafter(0.3, 0)):
+        row = records.curve(record, [eps]).iloc[0]
+        assert row["proven"] == row["attacked"] == right[10:].sum() / 20
+        assert record.proven(eps).sum() == record.robust(eps).sum() == right[10:].sum()
+
+
 def test_rounding_of_eps_is_no_survival(root: Path) -> None:
     """0.3 in float32 is more than 0.3: what fell in the ball of 0.3 has fallen at 0.3, what was proven there stands."""
     plant(root, eps=0.3, upper=np.where(np.arange(20) < 10, float(np.float32(0.3)), np.inf), lower=0.0)

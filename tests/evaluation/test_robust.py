@@ -192,6 +192,26 @@ def test_model_that_hides_its_gradients_falls(net: nn.Module, digits: tuple[Tens
     assert (made.found_by == "Square").any()
 
 
+def test_image_that_was_never_attacked_does_not_stand(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Misread at first sight, read rightly at the end: nothing was tried on it, so it counts as misread."""
+
+    class Wavering(nn.Module):
+        looks = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Logits; at the first look at all images those of the next class."""
+            self.looks += len(x) > 1
+            return net(x).roll(1, 1) if len(x) > 1 and self.looks == 1 else net(x)
+
+    x, y = digits
+    misread = net(x).roll(1, 1).argmax(1) != y
+    made = evaluate(Wavering(), x, y, eps=0.01, effort="quick", trust=False)
+    assert (net(x).argmax(1) == y)[misread].sum() > 20
+    assert not made.clean[misread].any()
+    assert not made.robust[misread].any()
+    assert (made.upper[misread] == 0).all()
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -267,3 +287,13 @@ def test_one_image_and_one_class_are_honest(net: nn.Module, digits: tuple[Tensor
     assert any("one image" in note for note in one.notes)
     same = evaluate(net, x[y == 4], y[y == 4], eps=0.01, effort="quick", trust=False)
     assert any("of class 4" in note for note in same.notes)
+
+
+def test_evaluate_is_importable_from_the_package() -> None:
+    """As the design says; asking for it is what loads torch (tests/test_layers), and there is nothing else."""
+    import core.evaluation as package
+
+    assert package.evaluate is evaluate
+    assert package.Evaluation.__name__ == "Evaluation"
+    with pytest.raises(AttributeError, match="no attribute 'evaluation'"):
+        _ = package.evaluation
