@@ -211,10 +211,10 @@ class _Search:
             made[place] = flat.unflatten(1, shape)
         return made
 
-    def _gather(self, values: dict[int, Tensor]) -> Tensor:
-        """The inverse of `_spread`; keys are places of what ReLUs read."""
+    def _gather(self, values: dict[int, Tensor], count: int = 1) -> Tensor:
+        """The inverse of `_spread`; keys are places of what ReLUs read, `count` is B."""
         parts = [values[place].flatten(1)[:, where] for place, where in self.where.items()]
-        return torch.cat(parts, 1) if parts else torch.zeros(1, 0)
+        return torch.cat(parts, 1) if parts else torch.zeros(count, 0, device=self.x.device)
 
     def _bounds(self, signs: dict[int, Tensor]) -> Known:
         made = {}
@@ -300,8 +300,10 @@ class _Search:
                     {relu: value[likely] for relu, value in shifts.items()},
                 )
             left[likely[found - less[likely] > TINY]] = False
-        slopes = self._gather(self._by_place({relu: value[:, 0] for relu, value in choice.slopes.items()}))
-        multipliers = self._gather(self._by_place({relu: value[:, 0] for relu, value in choice.multipliers.items()}))
+        slopes, multipliers = (
+            self._gather(self._by_place({relu: value[:, 0] for relu, value in values.items()}), len(part))
+            for values in (choice.slopes, choice.multipliers)
+        )
         made = _Cases(part.row, part.signs, slopes, multipliers, self._splits(choice, part.signs))
         return made.take(left), self._fools(choice.point[left])
 

@@ -16,6 +16,7 @@ from core.certification.ball import Ball
 from core.certification.crown import crown_bounds, interval_bounds, margin_rows
 from core.certification.exact import FOOLED, PROVEN, UNKNOWN, exact_radius, verify
 from core.certification.graph import lower
+from core.certification.linear import affine, smallest
 from core.certification.milp import decide, program
 
 SEEDS = (3, 4)
@@ -121,6 +122,18 @@ def test_radius_is_where_the_smallest_margin_changes_sign() -> None:
         assert smallest_margin(model, pixels, int(y[i]), float(safe[i])) > 0
         if found[i]:
             assert smallest_margin(model, pixels, int(y[i]), float(fooled[i]) + 1e-6) <= 1e-5
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_networks_without_relus_are_decided_as_they_are_solved(norm: str) -> None:
+    """Linear models: proven just below the exact distance, fooled just above it; nothing is open to be split."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).eval()
+    x = torch.rand(8, 1, 6, 6)
+    y = model(x).argmax(1)
+    distance = smallest(affine(model, (1, 6, 6)), x, y, norm=norm).distance
+    assert (verify(model, x, y, 0.98 * distance, norm=norm).verdict == PROVEN).all()
+    assert (verify(model, x, y, 1.02 * distance, norm=norm).verdict == FOOLED).all()
 
 
 def test_no_time_ends_in_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
