@@ -30,9 +30,17 @@ def artifact(spec: specs.Task) -> store.Artifact | None:
 
 
 def models() -> list[store.Artifact]:
-    """All saved models, newest first, those whose images are not on this machine last; cards only."""
-    found = store.models(store.default_root())
-    return sorted(found, key=lambda model: not present(model_spec(model).data.dataset))
+    """All saved models, cards only: the user's own, newest first, then the reference models in their own order.
+
+    Those whose images are not on this machine come last.
+    """
+    places = {name: place for place, name in enumerate(reference.REFERENCES, start=1)}
+
+    def place(model: store.Artifact) -> tuple[bool, int]:
+        name = model.card.get("reference", {}).get("name")
+        return not present(model_spec(model).data.dataset), places.get(name, len(places)) if name else 0
+
+    return sorted(store.models(store.default_root()), key=place)
 
 
 def references() -> list[tuple[reference.Reference, store.Artifact]]:

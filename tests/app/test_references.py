@@ -54,6 +54,15 @@ def test_saved_models_of_ones_own_stand_below(lab: Lab, ships: list[store.Artifa
     assert [model.id for model in sources.models()] == [own.id, ships[0].id, ships[1].id]
 
 
+def test_models_are_offered_in_an_order_that_is_good_to_begin_with(lab: Lab, tmp_path: Path) -> None:
+    """Whichever was made last: what one trained oneself, then the reference models as listed, the missing last."""
+    names = ("mnist-lenet", "digits-pgd", "digits-standard")
+    planted = {name: plant(lab, REFERENCES[name].spec, ships=tmp_path / "reference") for name in names}
+    own = lab.model(network="mlp")
+    order = [planted[name].id for name in ("digits-standard", "digits-pgd", "mnist-lenet")]
+    assert [model.id for model in sources.models()] == [own.id, *order]
+
+
 def test_the_card_of_a_model_that_ships(lab: Lab, ships: list[store.Artifact]) -> None:
     """Its settings on the training page find it: purpose, measurements, precision, time and the command."""
     app = lab.open("train")
