@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,26 @@ def adopt(model_id: str, store_root: Path) -> None:
 def replace(model_id: str, data: dict[str, bytes]) -> Path:
     """Put a model where it ships, in the place of the one before; `data` is its files by name. Returns its folder.
 
+    The new one is whole on disk before the old one is touched; a kill between the two renames leaves both in `.tmp`,
+    which nobody else clears. Several processes may do so at once.
+
     Raises ValueError where `ADVERSARIAL_LAB_REFERENCE` says that nothing ships, or OSError.
     """
     where = root()
     if where is None:
         raise ValueError("ADVERSARIAL_LAB_REFERENCE: expected a folder, got an empty name, by which nothing ships")
-    temporary = where / ".tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    if (where / model_id).exists():
-        (where / model_id).rename(temporary / "before")
-    files.write_folder(where / model_id, data, temporary)
+    (where / ".tmp").mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{model_id}.", dir=where / ".tmp"))
+    target, new, before = where / model_id, temporary / "new", temporary / "before"
+    files.write_folder(new, data, temporary)
+    with filelock.FileLock(where / ".tmp" / "replace.lock"):
+        if target.exists():
+            target.rename(before)
+        try:
+            new.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise
     shutil.rmtree(temporary)
-    return where / model_id
+    return target

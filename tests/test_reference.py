@@ -119,7 +119,7 @@ def test_making_it_again_changes_nothing_but_times(ships: Path, store_root: Path
         assert store.find(TINY.spec, tmp_path / "empty") == again
     assert store.find(TINY.spec, store_root, own=True) == trained
     assert store.find(TINY.spec, tmp_path / "another-store", own=True) is not None
-    assert [path.name for path in ships.iterdir()] == [first.id]
+    assert [path.name for path in ships.glob("[!.]*")] == [first.id]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_all_that_ships_is_whole_and_small_and_on_the_list(monkeypatch: pytest.M
     assert where is not None
     by_model = {one.spec.artifact_name(): one.name for one in REFERENCES.values()}
     sizes = {}
-    for folder in where.iterdir():
+    for folder in where.glob("[!.]*"):
         card = cards.verified(folder)
         assert card["reference"]["name"] == by_model[folder.name]
         assert {"clean", "pgd"} <= set(store.Artifact(folder, card).table("measurements")["measure"])

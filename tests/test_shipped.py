@@ -146,3 +146,31 @@ def test_what_a_killed_copy_left_is_removed_by_the_next(ships: Path, store_root:
     put(store_root, AttackSpec(model=MODEL.artifact_name(), attack=Fgsm(), eps=0.1))
     assert not half.exists()
     assert store.find(MODEL, store_root) is not None
+
+
+def test_replacing_never_loses_what_ships(ships: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a full disk, in the writing or the last rename, nor another's unfinished work costs a model."""
+    name = MODEL.artifact_name()
+    others = ships / ".tmp" / "another.0000" / "before"
+    others.mkdir(parents=True)
+    before = content(ships / name)
+    real = Path.rename
+
+    def full(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("disk full")
+        return real(self, target)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "rename", full)
+        with pytest.raises(OSError, match="disk full"):
+            shipped.replace(name, {"card.json": b"{}"})
+    assert content(ships / name) == before
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fsync", lambda descriptor: (ships / name / "card.json").read_bytes() and 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shipped.replace(name, {"card.json": b"{}"})
+    assert content(ships / name) == before
+    assert shipped.replace(name, {"card.json": b"{}"}) == ships / name
+    assert content(ships / name) == {"card.json": b"{}"}
+    assert others.is_dir()
