@@ -64,6 +64,16 @@ def test_shares_make_up_the_batch() -> None:
     assert torch.equal(ALONE.share(rows), rows)
 
 
+def test_batch_too_small_for_the_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch normalisation needs two images in each; the message names both numbers."""
+    from core.training import parallel
+
+    monkeypatch.setattr(parallel, "group", lambda: Group(0, 4))
+    spec = specs.TrainSpec(network="resnet_small", batch_size=7)
+    with pytest.raises(ValueError, match=r"batch_size: expected at least 8 .* resnet_small in 4 processes.* got 7"):
+        train(spec, load(spec.data))
+
+
 def test_one_process_changes_nothing() -> None:
     """Alone, gradients, numbers and random states are left as they are."""
     model = nn.Linear(3, 2)

@@ -224,7 +224,9 @@ def test_history_tells_robust_accuracy() -> None:
 Watched = tuple[list[dict[str, torch.Tensor]], list[dict[str, torch.Tensor]], Any]
 
 
-def watched_run(recipe: str, found: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch) -> Watched:
+def watched_run(
+    recipe: str, found: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch, patience: int = 0
+) -> Watched:
     """Train an epoch for each pair of accuracies (PGD, FGSM), which are pretended; weights at ends and beginnings."""
     ends: list[dict[str, torch.Tensor]] = []
     begun: list[dict[str, torch.Tensor]] = []
@@ -244,7 +246,7 @@ def watched_run(recipe: str, found: list[tuple[float, float]], monkeypatch: pyte
 
     monkeypatch.setattr(_Loop, "_watch", watch)
     monkeypatch.setattr(_Loop, "_epoch", spied)
-    spec = TrainSpec(network="mlp", epochs=len(found), recipe={"name": recipe, "eps": EPS})
+    spec = TrainSpec(network="mlp", epochs=len(found), patience=patience, recipe={"name": recipe, "eps": EPS})
     return ends, begun, train(spec, load(specs.DataSpec()))
 
 
@@ -259,6 +261,14 @@ def test_overfitting_to_one_step_is_undone(monkeypatch: pytest.MonkeyPatch) -> N
     assert [(row["overfitted"], row["rolled_back"]) for row in trained.history] == [(0, 0), (1, 1), (0, 0)]
     assert same(begun[2], ends[0])
     assert trained.best_epoch == 3
+
+
+def test_patience_counts_anew_from_a_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The epochs that led into the collapse, and the collapse itself, are no epochs without gain."""
+    found = [(0.6, 0.7), (0.55, 0.6), (0.1, 0.9), (0.5, 0.6), (0.5, 0.6), (0.5, 0.6)]
+    history = watched_run("fgsm", found, monkeypatch, patience=2)[2].history
+    assert [row["rolled_back"] for row in history] == [0, 0, 1, 0, 0]
+    assert [row.get("stopped") for row in history] == [None, None, None, None, 1.0]
 
 
 def test_recipe_that_cannot_be_made_harder_trains_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,14 +76,16 @@ def train(
         recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss); the FGSM mix
         by FGSM, noise by accuracy under it, the others by PGD. Epochs of a rising ε, or in which the network overfitted
         to a single step, count only where there is no other (the FGSM mix overfits by its nature).
-        With `patience`, training ends after so many epochs without a better one: `stopped` in the last row.
+        With `patience`, training ends after so many epochs without a better one, a rollback starting the count anew:
+        `stopped` in the last row.
         Reproducible from the seed on one machine with one number of threads. For a recipe with a budget a row of the
         history has `eps`, `robust_accuracy` and `fgsm_accuracy` at it (on validation images, see `watch`), for one that
         proves `certified_accuracy`; `overfitted`; and `rolled_back`: the weights went back to the best epoch's, and the
         recipe takes twice the steps from there on (only recipes of one step do).
 
     Raises:
-        ValueError: a scalar network for a data set of other than two classes.
+        ValueError: a scalar network for a data set of other than two classes, or, with batch normalisation, a batch of
+            fewer than two images a process.
         FloatingPointError: the loss or a weight is no longer finite; the state that was kept before stays.
     """
     cuda = [torch.device(device)] if device.startswith("cuda") else []
@@ -112,6 +114,11 @@ class _Loop:
         self.generator = torch.Generator().manual_seed(spec.seed)
         # of one image alone batch normalisation knows no variance
         self.least = 2 * self.group.size if spec.network in BATCH_NORM else 1
+        if spec.batch_size < self.least:
+            raise ValueError(
+                f"batch_size: expected at least {self.least} for the batch normalisation of {spec.network} in "
+                f"{self.group.size} processes, two images each, got {spec.batch_size}"
+            )
         steps = len(batch_sizes(len(self.train_split), spec.batch_size, self.least))
         self.total_steps = spec.epochs * steps * self.loss.replays
         self.total_images = spec.epochs * len(self.train_split)
@@ -190,7 +197,9 @@ class _Loop:
         elif rank > self.best or not self.best_state or not settled:
             self.best, self.best_epoch = rank, epoch
             self.best_state = {name: value.clone() for name, value in self.judged.state_dict().items()}
-        if self.spec.patience and settled and epoch - self.best_epoch >= self.spec.patience:
+        # from a rollback on it trains anew, so the epochs before it do not count
+        since = max([self.best_epoch, *(int(past["epoch"]) for past in self.history if past.get("rolled_back"))])
+        if self.spec.patience and settled and epoch - since >= self.spec.patience:
             row["stopped"] = 1.0
 
     def _state(self) -> checkpoint.State:
