@@ -114,7 +114,7 @@ def verify(
             model,
             x[rows],
             y[rows],
-            eps=eps[rows].to(x.dtype),
+            eps=_at_most(eps[rows], x.dtype),
             norm=kind,
             steps=40,
             restarts=2,
@@ -128,7 +128,8 @@ def verify(
     for done, row in enumerate(rows.tolist()):
         start = time.perf_counter()
         one = torch.tensor([row], device=x.device)
-        search = _Search(model, graph, quick, x[one], y[one], Ball.around(x[one], eps[one], norm, torch.float64))
+        ball = Ball.around(x[one], eps[one], norm, torch.float64)
+        search = _Search(model, graph, quick, x[one], y[one], ball, eps[one])
         verdict[row], found_by[row], adversarial = search.run(start + time_limit)
         if adversarial is not None:
             x_adv[row] = adversarial
@@ -162,8 +163,11 @@ class _Cases:
 class _Search:
     """Branch and bound on one image."""
 
-    def __init__(self, model: nn.Module, graph: Graph, quick: Graph, x: Tensor, y: Tensor, ball: Ball) -> None:
+    def __init__(
+        self, model: nn.Module, graph: Graph, quick: Graph, x: Tensor, y: Tensor, ball: Ball, eps: Tensor
+    ) -> None:
         self.model, self.graph, self.quick, self.x, self.y, self.ball = model, graph, quick, x, y, ball
+        self.eps = torch.minimum(eps, ball.eps)  # as asked for: the ball's radius is rounded up
         self.cases = 0
 
     def run(self, deadline: float) -> tuple[str, str, Tensor | None]:
@@ -354,7 +358,7 @@ class _Search:
         if not len(points):
             return None
         x = self.x.expand(len(points), -1, -1, -1)
-        eps = self.ball.eps.to(x.dtype).expand(len(points))
+        eps = _at_most(self.eps, x.dtype).expand(len(points))
         images = points.to(x.device, x.dtype).clamp(0, 1)
         if self.ball.norm == "linf":
             low, high = linf_bounds(x, eps)
@@ -367,6 +371,12 @@ class _Search:
                 if bool((predict(self.model, images[row : row + 1]).argmax(1) != self.y).all()):
                     return images[row]
         return None
+
+
+def _at_most(eps: Tensor, dtype: torch.dtype) -> Tensor:
+    """The next number of a dtype at or below each radius."""
+    near = eps.to(dtype)
+    return torch.where(near.to(eps.dtype) > eps, torch.nextafter(near, torch.zeros_like(near)), near)
 
 
 def exact_radius(

@@ -176,3 +176,20 @@ def test_integer_programme_agrees_with_itself_on_loose_bounds() -> None:
         assert lowest[0] == pytest.approx(lowest[1], abs=1e-5)
     with pytest.raises(ValueError, match="expected linf or l1 for linear programming, got 'l2'"):
         program(graph, Ball.around(x[:1], 0.2, "l2", torch.float64), {})
+
+
+def test_image_that_fools_lies_within_the_radius_as_asked() -> None:
+    """0.3 is no float32, and the next one lies above it: neither the attack nor the search may end there."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 4))
+        model[1].bias.copy_(torch.tensor([0.1, 0.0]))
+    x, y, eps = torch.zeros(1, 1, 2, 2), torch.tensor([0]), torch.tensor([0.3], dtype=torch.float64)
+    found = verify(model, x, y, 0.3)
+    assert found.verdict.tolist() == [FOOLED]
+    assert found.x_adv.double().max() <= 0.3
+    graphs = [lower(model, (1, 2, 2), dtype) for dtype in (torch.float64, torch.float32)]
+    search = exact._Search(model, *graphs, x, y, Ball.around(x, eps, "linf", torch.float64), eps)
+    image = search._fools(torch.ones(1, 1, 2, 2))
+    assert image is not None
+    assert 0.299999 < image.double().max() <= 0.3
