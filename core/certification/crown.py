@@ -183,11 +183,12 @@ def refined(graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known) -
         return bound
     order = unstable.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
     widest = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
-    stem, constant = stem_of(graph, place)
     parts = []
     for chosen in order.split(max(1, MOST_VALUES // (2 * widest * len(low))), dim=1):
-        start = {stop: torch.cat([rows[chosen], -rows[chosen]], 1) for stop, rows in stem.items()}
-        shift = torch.cat([constant[chosen], -constant[chosen]], 1)
+        wanted, at = chosen.unique(return_inverse=True)
+        stem, constant = stem_of(graph, place, wanted)
+        start = {stop: torch.cat([rows[at], -rows[at]], 1) for stop, rows in stem.items()}
+        shift = torch.cat([constant[at], -constant[at]], 1)
         made = backward(graph, start, known, constant=shift)
         parts.append(torch.stack((ball.lowest(made.coefficients) + made.constant).chunk(2, dim=1)))
     least, most_negative = torch.cat(parts, dim=2)
@@ -197,23 +198,35 @@ def refined(graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known) -
     return low.unflatten(1, shape), torch.maximum(low, high).unflatten(1, shape)
 
 
-def stem_of(graph: Graph, place: int) -> tuple[dict[int, Tensor], Tensor]:
-    """Every value of a node as a function of the ReLUs and the image that it reads: the same for all images, so kept.
+def stem_of(graph: Graph, place: int, wanted: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    """Some values of a node as functions of the ReLUs and the image that it reads.
+
+    They are the same for all images: those of a node whose coefficients are at most `MOST_VALUES` are kept.
 
     Returns:
-        Place of what is read to coefficients (D, *its shape), D the number of values; and constants (D,).
+        Place of what is read to coefficients (K, *its shape), K the number of values; and constants (K,).
     """
     if place not in graph.stems:
         count = torch.Size(graph.nodes[place].shape).numel()
-        one = torch.eye(count, dtype=graph.dtype, device=graph.device)
-        pending = {place: one.unflatten(1, graph.nodes[place].shape)[None]}
-        constant: Tensor | float = one.new_zeros(1, count)
-        for at in range(place, 0, -1):
-            if at in pending and graph.nodes[at].kind != "relu":
-                constant = constant + _step(graph, at, pending)
-        assert isinstance(constant, Tensor)
-        graph.stems[place] = {stop: rows[0].contiguous() for stop, rows in pending.items()}, constant[0]
-    return graph.stems[place]
+        widest = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
+        if count * widest > MOST_VALUES:
+            return _stem(graph, place, wanted)
+        graph.stems[place] = _stem(graph, place, torch.arange(count, device=graph.device))
+    stem, constant = graph.stems[place]
+    return {stop: rows[wanted] for stop, rows in stem.items()}, constant[wanted]
+
+
+def _stem(graph: Graph, place: int, wanted: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    shape = graph.nodes[place].shape
+    one = torch.zeros(len(wanted), torch.Size(shape).numel(), dtype=graph.dtype, device=graph.device)
+    one[torch.arange(len(wanted), device=graph.device), wanted] = 1
+    pending = {place: one.unflatten(1, shape)[None]}
+    constant: Tensor | float = one.new_zeros(1, len(wanted))
+    for at in range(place, 0, -1):
+        if at in pending and graph.nodes[at].kind != "relu":
+            constant = constant + _step(graph, at, pending)
+    assert isinstance(constant, Tensor)
+    return {stop: rows[0].contiguous() for stop, rows in pending.items()}, constant[0]
 
 
 def _exact_first(graph: Graph, ball: Ball) -> Known:

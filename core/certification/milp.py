@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy import sparse
 from scipy.optimize import Bounds as Box
@@ -141,16 +142,16 @@ def _expression(
     graph: Graph, place: int, columns: dict[int, np.ndarray], chosen: np.ndarray
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Some values of a node as a matrix over the variables, and constants."""
-    stem, constant = stem_of(graph, place)
+    stem, constant = stem_of(graph, place, torch.from_numpy(chosen).to(graph.device))
     width = 1 + max(int(column.max(initial=-1)) for column in columns.values())
     total = sparse.csr_matrix((len(chosen), width))
     for stop, rows in stem.items():
         kept = np.flatnonzero(columns[stop] >= 0)
-        part = sparse.coo_matrix(rows.detach().cpu().flatten(1).numpy()[np.ix_(chosen, kept)])
+        part = sparse.coo_matrix(rows.detach().cpu().flatten(1).numpy()[:, kept])
         total = total + sparse.csr_matrix(
             (part.data, (part.row, columns[stop][kept][part.col])), shape=(len(chosen), width)
         )
-    return total, constant.detach().cpu().numpy()[chosen]
+    return total, constant.detach().cpu().numpy()
 
 
 def _minus(column: np.ndarray, matrix: sparse.csr_matrix) -> sparse.csr_matrix:

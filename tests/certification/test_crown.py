@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from core.attacks import pgd
-from core.certification import METHODS, Unbounded, certified_margins, proven
+from core.certification import METHODS, Unbounded, certified_margins, crown, proven
 from core.certification.ball import NORMS, Ball
 from core.certification.crown import crown_bounds, interval_bounds, lower_bounds, margin_rows
 from core.certification.graph import intervals, lower, rounding
@@ -55,6 +55,24 @@ def test_no_image_of_the_ball_leaves_the_bounds(network: str, norm: str, prepare
                     assert (values[place] >= low - 1e-9).all()
                     assert (values[place] <= high + 1e-9).all()
                 assert ((rows @ values[-1][..., None])[..., 0] >= least - 1e-9).all()
+
+
+def test_large_nodes_keep_no_matrix_and_have_the_same_bounds(prepared: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above `MOST_VALUES` only the rows that are needed are made; below, each node's are made once."""
+    model, x = prepared("strided")
+    ball = Ball.around(x[:2], 0.02, "linf", torch.float64)
+    whole, bare = (lower(model, (1, 12, 12), torch.float64) for _ in range(2))
+    with torch.no_grad():
+        kept = crown_bounds(whole, ball)
+        monkeypatch.setattr(crown, "MOST_VALUES", 2**13)
+        made = crown_bounds(bare, ball)
+    assert whole.stems
+    values = [sum(rows.numel() for rows in stem.values()) for stem, _ in bare.stems.values()]
+    assert len(bare.stems) < len(whole.stems)
+    assert max(values, default=0) <= 2 * 2**13
+    for place, ends in kept.items():
+        for one, other in zip(ends, made[place], strict=True):
+            assert torch.allclose(one, other, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", NORMS)
