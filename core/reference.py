@@ -1,6 +1,6 @@
 """The reference models: what they are trained from, what each is for, and what was measured of them. Imports no torch.
 
-`REFERENCES` is the one place where their settings stand. `python -m core reference NAME` makes one from its spec,
+`REFERENCES` is the one place for their settings. `python -m core reference NAME --make` makes one from its spec,
 measures it and puts it where it ships (see `core.reference_build`, `core.shipped`).
 """
 

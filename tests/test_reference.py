@@ -158,18 +158,24 @@ def test_a_model_too_large_to_ship_is_refused(ships: Path, store_root: Path, mon
 
 
 def test_the_command_lists_and_makes(ships: Path, store_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a name it lists them all, made or not; an unknown name or number of images is refused."""
+    """Names alone list those; only `--make` makes; an unknown name or number of images is refused."""
     assert main(["reference", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == list(REFERENCES)
     assert not any(row["ships"] for row in rows)
-    assert main(["reference", "tiny", "--n", "20", "--device", "cpu", "--json"]) == 0
+    assert main(["reference", "tiny", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert not row["ships"]
+    assert not ships.exists()
+    assert main(["reference", "--make"]) == main(["reference", "--all"]) == 2
+    assert "expected --make with names or with --all" in capsys.readouterr().err
+    assert main(["reference", "tiny", "--make", "--n", "20", "--device", "cpu", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["ships"]
     assert row["n"] == 20
     assert main(["reference", "nonesuch"]) == 2
     assert "name: expected one of digits-standard" in capsys.readouterr().err
-    assert main(["reference", "tiny", "--n", "0"]) == 2
+    assert main(["reference", "tiny", "--make", "--n", "0"]) == 2
 
 
 # ---------------------------------------------------------------- what ships

@@ -178,7 +178,7 @@ def made_of(card: Mapping[str, Any]) -> list[str]:
         f"Weights in float16: {in_half} differ from those in float32."
         if facts["weights_dtype"] == "float16"
         else f"Weights in float32: in float16 {in_half} would differ.",
-        f"`python -m core reference {facts['name']}` makes it anew.",
+        f"`python -m core reference {facts['name']} --make` makes it anew.",
     ]
 
 

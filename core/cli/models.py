@@ -67,17 +67,23 @@ def models(options: dict[str, Any], as_json: bool) -> None:
 
 
 def reference_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    """Which reference models to make, and on what."""
+    """Which reference models to list or make, and on what."""
     command.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(reference.REFERENCES)}")
-    command.add_argument("--all", action="store_true", help="all that this machine can make")
+    command.add_argument("--make", action="store_true", help="train and measure those named anew; they then ship")
+    command.add_argument("--all", action="store_true", help="with --make: all that this machine can make")
     command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
     command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
 
 
 def references(options: dict[str, Any], as_json: bool) -> None:
-    """Make the reference models that are named, and list those, or all where none is."""
+    """List the reference models that are named, or all where none is; made anew before only where that is asked for."""
     root, names, device = store.default_root(), options["names"], options["device"]
-    if names or options["all"]:
+    for name in names:
+        if name not in reference.REFERENCES:
+            raise ValueError(f"name: expected one of {', '.join(reference.REFERENCES)}, got {name!r}")
+    if (options["make"] and not names and not options["all"]) or (options["all"] and not options["make"]):
+        raise ValueError("make: expected --make with names or with --all, got one without the other")
+    if options["make"]:
         from core import reference_build
 
         gpu = (device or running.default_device()).startswith("cuda")

@@ -69,7 +69,7 @@ def test_the_card_of_a_model_that_ships(lab: Lab, ships: list[store.Artifact]) -
     said = texts(app)
     assert "Reference model `digits-standard`" in said
     assert "Weights in float16: 0 of 360 test predictions differ" in said
-    assert "`python -m core reference digits-standard` makes it anew" in said
+    assert "`python -m core reference digits-standard --make` makes it anew" in said
     frame = next(element.value for element in app.dataframe if "Measured" in element.value)
     assert list(frame["Measured"]) == ["Clean", "Under PGD"]
     assert list(frame["Share"]) == [0.95, 0.25]
