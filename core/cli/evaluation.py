@@ -123,7 +123,8 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
             for model, record in shared.items()
             if record.searched
         }
-        tests += [{"eps": value, **row} for row in paired.pairs(right).to_dict("records")]
+        table = paired.pairs(right, {model: record.search for model, record in shared.items()})
+        tests += [{"eps": value, **row} for row in table.to_dict("records")]
     if as_json:
         show({"norm": norm, "curves": rows, "tests": tests}, as_json)
         return

@@ -35,15 +35,17 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     return corrected
 
 
-def pairs(right: Mapping[str, pd.Series]) -> pd.DataFrame:
+def pairs(right: Mapping[str, pd.Series], searched: Mapping[str, str] | None = None) -> pd.DataFrame:
     """McNemar's test for each pair of columns of verdicts, on the images that both have.
 
     Args:
         right: name → a verdict an image (bool), indexed by the image's number.
+        searched: name → how hard it was searched, in words; by default all alike.
 
     Returns:
         A row a pair: a, b, n (shared images), both, only_a, only_b, neither, p, p_holm, and `better`: the name of the
         one that is right more often where `p_holm` is below `LEVEL`, else "". Pairs that share no image are left out.
+        `unequal` names the two searches where they differ, else ""; `better` is "" then: the search may be the cause.
     """
     rows = []
     for a, b in itertools.combinations(right, 2):
@@ -56,19 +58,28 @@ def pairs(right: Mapping[str, pd.Series]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["a", "b", "n", "both", "only_a", "only_b", "neither", "p"])
     table["p_holm"] = holm(table["p"].to_numpy(dtype=np.float64))
     ahead = np.where(table["only_a"] > table["only_b"], table["a"], table["b"])
-    table["better"] = np.where(table["p_holm"] < LEVEL, ahead, "")
+    said = dict(searched or {})
+    table["unequal"] = [
+        "" if said.get(a, "") == said.get(b, "") else f"{a}: {said.get(a, '')}; {b}: {said.get(b, '')}"
+        for a, b in zip(table["a"], table["b"], strict=True)
+    ]
+    table["better"] = np.where((table["p_holm"] < LEVEL) & (table["unequal"] == ""), ahead, "")
     return table
 
 
 def sentence(row: Mapping[str, object]) -> str:
     """A row of `pairs` in words: `A is more robust than B (51 images against 12, of 1,000; p = 3e-06)`.
 
-    The p is `p_holm`.
+    The p is `p_holm`, marked `p (Holm)` where the correction changed it. Unequal searches are named, and
+    nothing is said of robustness.
     """
     only_a, only_b, n = (int(str(row[name])) for name in ("only_a", "only_b", "n"))
     p = float(str(row["p_holm"]))
     said = "below 1e-300" if p < 1e-300 else f"= {p:.2g}"
-    counts = f"{max(only_a, only_b):,} images against {min(only_a, only_b):,}, of {n:,}; p {said}"
+    name = "p" if p == float(str(row["p"])) else "p (Holm)"
+    counts = f"{max(only_a, only_b):,} images against {min(only_a, only_b):,}, of {n:,}; {name} {said}"
+    if row.get("unequal"):
+        return f"{row['a']} and {row['b']} were searched unequally ({row['unequal']}): not compared ({counts}, of both)"
     if not row["better"]:
         return f"no difference shown between {row['a']} and {row['b']} ({counts})"
     worse = row["b"] if row["better"] == row["a"] else row["a"]

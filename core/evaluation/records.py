@@ -40,6 +40,8 @@ class Source:
     passes: float
     uppers: int = 0
     lowers: int = 0
+    search: str = ""
+    """Of radii and evaluations: how hard they looked, such as `radii of 200 passes`."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,13 @@ class Record:
     def searched(self) -> bool:
         """Whether radii or an evaluation in this norm stand behind it; sweeps alone may have been weak attacks."""
         return any(source.task in ("radii", "evaluate") and source.norm == self.norm for source in self.sources)
+
+    @property
+    def search(self) -> str:
+        """How hard radii and evaluations in this norm looked, in words; equal for models that were searched alike."""
+        return ", ".join(
+            sorted({source.search for source in self.sources if source.search and source.norm == self.norm})
+        )
 
     def median(self) -> float:
         """Median distance found, over the images that are read correctly; inf where most were never fooled."""
@@ -216,4 +225,14 @@ def _source(artifact: store.Artifact, bounds: pd.DataFrame) -> Source:
         eps=float(eps) if isinstance(eps, int | float) else None,
         n=len(bounds),
         passes=passes,
+        search=_search(artifact),
     )
+
+
+def _search(artifact: store.Artifact) -> str:
+    spec = artifact.card["spec"]
+    if artifact.card["task"] == "radii":
+        return f"radii of {spec['budget']} passes"
+    if artifact.card["task"] == "evaluate":
+        return f"evaluation {spec['effort']} at ε {spec['eps']:g}"
+    return ""

@@ -268,6 +268,12 @@ def _verdict(
     notes = []
     if doubtful:
         notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse one counts.")
+    undefined = int((after < 0).sum())
+    if undefined:
+        notes.append(
+            f"{undefined} of {len(x)} images: the best point found gives logits that are not finite; it does not count "
+            "as adversarial."
+        )
     # in the ball in the images' dtype: a rounding error of eps there must not put it outside in float64
     upper = torch.where(fooled, size.double().clamp(max=float(eps)), torch.inf)
     return Evaluation(

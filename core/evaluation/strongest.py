@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from core import store
+from core.attacks.geometry import distances
 from core.data import first_of_test, to_float
+from core.evaluation.artifact_bounds import NORMS
 from core.evaluation.attack import probabilities
 from core.evaluation.robust import evaluate
 from core.models import load_model
@@ -23,8 +26,8 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
 
     Returns:
         Outcome: table `images` (a row an image: index, y, pred, confidence, clean_correct, lower, upper, found_by,
-        forwards, backwards; pred and confidence are those at the image that was made), arrays `images` (index, x_adv)
-        and `metrics`; `trust` is the trust report.
+        forwards, backwards; pred and confidence are those at the image that was made; linf, l2, l1 and l0 are the
+        distances of what fools, inf where nothing does), arrays `images` (index, x_adv)
 
     Raises:
         ValueError: a model that is not there, or one that cannot be evaluated; DataMissing: its data set cannot be had.
@@ -48,6 +51,7 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
     )
     seconds = time.perf_counter() - start
     after = probabilities(saved.model, made.x_adv)
+    found, size = made.upper.isfinite().cpu(), distances(made.x_adv, x)
     table = pd.DataFrame(
         {
             "index": batch.index.numpy(),
@@ -60,6 +64,7 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
             "found_by": made.found_by,
             "forwards": made.forwards.cpu().numpy(),
             "backwards": made.backwards.cpu().numpy(),
+            **{name: size[name].cpu().where(found, torch.inf).numpy() for name in NORMS},
         }
     )
     low, high = made.interval
@@ -80,6 +85,8 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
             "seconds": seconds,
             "forwards": float(table["forwards"].mean()),
             "backwards": float(table["backwards"].mean()),
+            "trust_forwards": 0.0 if made.trust is None else made.trust.forwards / made.n,
+            "trust_backwards": 0.0 if made.trust is None else made.trust.backwards / made.n,
         },
         "notes": list(made.notes),
         "trust": None if made.trust is None else made.trust.to_json(),

@@ -65,3 +65,17 @@ def test_clear_difference_names_the_better() -> None:
     three = pairs({"A": strong, "B": weak, "C": strong})
     assert len(three) == 3
     assert three["p_holm"].tolist() == pytest.approx([min(1, 3 * three["p"][0]), 1, min(1, 3 * three["p"][2])])
+
+
+def test_unequal_searches_are_named_and_not_compared() -> None:
+    """However clear the counts are; equal ones are compared, and a corrected p says so."""
+    index = np.arange(200)
+    series = {name: pd.Series(index < most, index) for name, most in (("A", 150), ("B", 100), ("C", 100))}
+    searched = {"A": "radii of 60 passes", "B": "evaluation quick at ε 0.1", "C": "radii of 60 passes"}
+    rows = {(row["a"], row["b"]): row for row in pairs(series, searched).to_dict("records")}
+    assert rows["A", "B"]["better"] == ""
+    said = sentence(rows["A", "B"])
+    assert "searched unequally (A: radii of 60 passes; B: evaluation quick at ε 0.1)" in said
+    assert "p (Holm) = " in said
+    assert "more robust" not in said
+    assert sentence(rows["A", "C"]).startswith("A is more robust than C (50 images against 0, of 200; p (Holm) = ")

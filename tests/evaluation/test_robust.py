@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from core.attacks import pgd
 from core.evaluation import cascade
-from core.evaluation.robust import evaluate
+from core.evaluation.robust import _verdict, evaluate
 from core.models import load_model
 from core.networks import ScalarScore
 from core.progress import Cancelled
@@ -297,3 +297,20 @@ def test_evaluate_is_importable_from_the_package() -> None:
     assert package.Evaluation.__name__ == "Evaluation"
     with pytest.raises(AttributeError, match="no attribute 'evaluation'"):
         _ = package.evaluation
+
+
+def test_points_without_logits_are_counted_in_a_note() -> None:
+    """Two of four best points give NaN: they fool nobody, and the notes say how many they are."""
+
+    class Torn(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = x.mean((1, 2, 3))
+            return torch.stack([1 - score, torch.where(score > 0.05, torch.nan, score)], 1)
+
+    x, y = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
+    standing = cascade.Standing.first(x, Torn()(x), y)
+    standing.x_adv[:2] = 0.1
+    safe = torch.zeros(4, dtype=torch.bool)
+    made = _verdict(Torn(), x, y, standing, safe, plan_names=["pgd"], norm="linf", eps=0.1)
+    assert made.robust.all()
+    assert [note for note in made.notes if note.startswith("2 of 4 images") and "not finite" in note]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from core import jobs, store
 from core.__main__ import main
+from core.evaluation.artifact_bounds import bounds_of
 from core.evaluation.trust import Trust
 from core.specs import EvaluateSpec
 
 COLUMNS = [
     *("index", "y", "pred", "confidence", "clean_correct", "lower", "upper"),
-    *("found_by", "forwards", "backwards"),
+    *("found_by", "forwards", "backwards", "linf", "l2", "l1", "l0"),
 ]
 
 
@@ -34,6 +36,15 @@ def test_evaluation_s_table_card_and_command_agree(
     assert (table["lower"] <= table["upper"]).all()
     assert ((table["pred"] == table["y"]) == (table["upper"] > spec.eps)).all()
     assert metrics["forwards"] == pytest.approx(table["forwards"].mean())
+    trust = Trust.from_json(made.card["trust"])
+    assert metrics["trust_forwards"] == pytest.approx(trust.forwards / 40)
+    assert metrics["trust_backwards"] == pytest.approx(trust.backwards / 40)
+    fell = table["clean_correct"] & (table["upper"] <= spec.eps)
+    assert fell.any()
+    bounds = bounds_of(made, "l2")
+    assert bounds is not None
+    assert bounds["upper"][fell.to_numpy()].tolist() == table["l2"][fell].tolist()
+    assert np.isinf(bounds["upper"][(table["upper"] > spec.eps).to_numpy()]).all()
     assert metrics["low"] <= metrics["robust_accuracy"] <= metrics["high"]
     assert torch.tensor(made.arrays("images")["x_adv"]).shape == (40, 1, 8, 8)
     assert Trust.from_json(made.card["trust"]).verdict == made.card["trust"]["verdict"]
