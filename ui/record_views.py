@@ -113,13 +113,12 @@ def lookup(
     most = farthest(list(found.values()), norm)
     grid = np.unique(np.append(np.linspace(0, most, POINTS), eps))
     drawn = {names[model]: records.curve(record, grid) for model, record in found.items()}
+    single = _single(curves, found, norm, most)
     if norm not in charts:
         lines = {
             name: {key: table[key].to_numpy() for key in ("eps", "proven", "attacked")} for name, table in drawn.items()
         }
-        charts[norm] = figures_records.between(
-            lines, single=_single(curves, found, norm, most), marked=eps, chance=chance, unit=UNITS[norm]
-        )
+        charts[norm] = figures_records.between(lines, single=single, marked=eps, chance=chance, unit=UNITS[norm])
     at = {name: table[table["eps"] == eps].iloc[0] for name, table in drawn.items()}
     st.plotly_chart(
         figures.mark(charts[norm], eps),
@@ -132,7 +131,7 @@ def lookup(
         "Solid: accuracy under all attacks that were run, the most that can be left. Dotted: what is proven, the "
         "least. "
         "The truth for these images lies between. "
-        + ("Crosses: FGSM, one gradient for all ε and one forward pass each." if norm == "linf" else "")
+        + ("Crosses: FGSM, one gradient for all ε and one forward pass each." if single else "")
     )
     weak(found, names)
     table_at(page, found, names, eps, norm)

@@ -33,16 +33,16 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
             found = dict(zip(found, shared, strict=True))
     standing(page, models, found, norm)
     record_views.rests_on(page, found, sweep_views.short_names(models), norm)
-    show_trust(page, models, norm)
     return norm, found
 
 
-def show_trust(page: str, models: Sequence[store.Artifact], norm: str) -> None:
-    """The trust report of one of the models that were evaluated."""
-    reports = {model.id: report for model in models if (report := trust_of(model, norm)) is not None}
+def show_trust(page: str, models: Sequence[store.Artifact], norm: str, eps: float) -> None:
+    """The trust report of one of the models that were evaluated, of the evaluation nearest to ε."""
+    reports = {model.id: report for model in models if (report := trust_of(model, norm, eps)) is not None}
     if reports:
         names = sweep_views.short_names(models)
         chosen = sweep_choice.one_of(page, "trust_of", "Trust report of", list(reports), names.__getitem__)
+        st.caption(f"Of the evaluation at ε = {reports[chosen].eps:g}, the nearest to ε = {eps:g}.")
         trust_views.show_trust(reports[chosen], key=f"{page}_trust")
 
 
@@ -61,7 +61,7 @@ def standing(page: str, models: Sequence[store.Artifact], found: Mapping[str, Re
         column_config={
             "Model": st.column_config.TextColumn(pinned=True),
             "interval": st.column_config.TextColumn("95 %", help=record_views.COLUMNS["interval"][1]),
-            "trust": st.column_config.TextColumn("Trust", help="Verdict of the newest evaluation's trust report."),
+            "trust": st.column_config.TextColumn("Trust", help="Verdict of the evaluation nearest in ε."),
             "training": st.column_config.NumberColumn("Training", format="%.0f s", help="Time that training took."),
             "passes": st.column_config.NumberColumn("Passes", format="%.0f", help=record_views.COLUMNS["passes"][1]),
             "n": st.column_config.NumberColumn("n", format="localized"),
@@ -95,6 +95,7 @@ def standing(page: str, models: Sequence[store.Artifact], found: Mapping[str, Re
             page, frame, name="robust_models", provenance=lines, formats=("csv", "md", "tex", "xlsx"), label="Models"
         )
         downloads.table(page, tests, name="paired_tests", provenance=lines, formats=("csv", "xlsx"), label="Tests")
+    show_trust(page, models, norm, eps)
 
 
 def models_at(
@@ -107,7 +108,7 @@ def models_at(
         if model.id not in found:
             continue
         row = record_views.row_at(found[model.id], eps)
-        report = trust_of(model, norm)
+        report = trust_of(model, norm, eps)
         rows.append(
             {
                 "Model": names[model.id],
@@ -116,7 +117,7 @@ def models_at(
                     f"median {name}": by_model[model.id].median() if model.id in by_model else np.nan
                     for name, by_model in medians.items()
                 },
-                "trust": trust_views.word(report),
+                "trust": trust_views.word(report) + ("" if report is None else f" at ε {report.eps:g}"),
                 "trust report": "" if report is None else report.line(),
                 "training": model.card.get("timing", {}).get("seconds"),
             }
@@ -124,12 +125,12 @@ def models_at(
     return pd.DataFrame(rows).replace(np.inf, np.nan)
 
 
-def trust_of(model: store.Artifact, norm: str) -> trust.Trust | None:
-    """The trust report of the newest evaluation of a model in this norm."""
-    for result in store.results(model.id, store.default_root(), "evaluate"):
-        if result.card.get("norm") == norm and result.card.get("trust"):
-            return trust.Trust.from_json(result.card["trust"])
-    return None
+def trust_of(model: store.Artifact, norm: str, eps: float) -> trust.Trust | None:
+    """The trust report of a model's evaluation in this norm that is nearest in ε; the newest of several."""
+    cards = [result.card for result in store.results(model.id, store.default_root(), "evaluate")]
+    held = [card for card in cards if card.get("norm") == norm and card.get("trust")]
+    nearest = min(held, key=lambda card: abs(float(card["eps"]) - eps), default=None)
+    return None if nearest is None else trust.Trust.from_json(nearest["trust"])
 
 
 def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> pd.DataFrame:
@@ -144,7 +145,7 @@ def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) 
         for model, record in found.items()
         if record.searched
     }
-    return paired.pairs(right)
+    return paired.pairs(right, {names[model]: record.search for model, record in found.items()})
 
 
 def tables(found: Mapping[str, Record], eps: Sequence[float], norm: str) -> dict[str, pd.DataFrame]:

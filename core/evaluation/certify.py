@@ -60,10 +60,13 @@ def run(spec: CertifySpec, root: Path, *, device: str, on_progress: Progress | N
     answer = _ANSWERS.get(spec.method, _by_bounds)(spec, saved.model, x, y, streams, on_progress)
     seconds = time.perf_counter() - start
 
-    verdict, found_by = np.where(clean, answer.verdict, "fooled"), np.where(clean, answer.found_by, "clean")
-    fooled = verdict == "fooled"
     probabilities = F.softmax(logits_of(saved.model, answer.x_adv.flip(0), batch_size=384), dim=1).flip(0)
     confidence, pred = (value.cpu().numpy() for value in probabilities.max(dim=1))
+    verdict, found_by = np.where(clean, answer.verdict, "fooled"), np.where(clean, answer.found_by, "clean")
+    # a verdict must not hang on how a batch was cut
+    lost = clean & (verdict == "fooled") & (pred == batch.y.numpy())
+    verdict, found_by = np.where(lost, "unknown", verdict), np.where(lost, "", found_by)
+    fooled = verdict == "fooled"
     distance = distances(answer.x_adv, x)[spec.norm].double().cpu().numpy()
     table = pd.DataFrame(
         {

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from core import specs, store
+from core.evaluation.trust import Trust
 from tests.app.test_epsilon_sweep import LADDER, asked, five, plant, texts
 from tests.app.test_record_views import radii
 from ui import comparison_views, record_views, robust_views
@@ -193,3 +196,35 @@ def test_auditor_finds_the_misprint_of_the_published_table(lab: Lab) -> None:
     assert table.loc["trained, clean", "could be"].startswith("confidence .9712 instead of .9721")
     app.text_area(key="model_comparison_audit").set_value("no table at all").run()
     assert "No table of the five metrics was found" in texts(app)
+
+
+def test_unequal_searches_are_told_and_prove_no_order(lab: Lab) -> None:
+    """Sixty passes against two hundred: the page names both and calls neither model more robust."""
+    a, b = lab.model(accuracy=1.0), lab.model(accuracy=1.0, network="mlp", seed=0)
+    radii(lab, a, n=100, upper=0.4, budget=60)
+    radii(lab, b, n=100, upper=0.2, budget=200)
+    app = lab.open("model_comparison", model_comparison_models=[a.id, b.id])
+    app.slider(key="model_comparison_record_at_linf").set_value(0.3).run()
+    assert not app.exception
+    assert "searched unequally (Linear: radii of 60 passes; Dense: radii of 200 passes)" in texts(app)
+    assert "is more robust than" not in texts(app)
+
+
+def test_trust_is_that_of_the_evaluation_nearest_in_eps(lab: Lab) -> None:
+    """Of two evaluations the one nearer to the slider, whichever is newer, and the table says at which ε it was."""
+    model = lab.model(accuracy=1.0)
+    radii(lab, model, n=100, upper=0.4)
+    tests = model.table("test").iloc[:100]
+    images = pd.DataFrame({"index": tests["index"], "y": tests["y"], "pred": tests["pred"], "clean_correct": True})
+    images = images.assign(lower=0.0, upper=np.inf, found_by="", forwards=9, backwards=6)
+    for eps in (0.3, 0.1):
+        report = Trust((), "linf", eps, 100, 0, "quick", {}, (), (), 0, 0).to_json()
+        spec = specs.EvaluateSpec(model=model.id, eps=eps, effort="quick", n=100)
+        store.write(spec, lab.root, card={"norm": "linf", "eps": eps, "trust": report}, tables={"images": images})
+    app = lab.open("model_comparison", model_comparison_models=[model.id])
+    for at, eps in ((0.28, 0.3), (0.12, 0.1)):
+        app.slider(key="model_comparison_record_at_linf").set_value(at).run()
+        assert not app.exception
+        table = next(table.value for table in app.dataframe if "median linf" in table.value)
+        assert table["trust"].tolist()[0].endswith(f"at ε {eps:g}")
+        assert f"Of the evaluation at ε = {eps:g}, the nearest to ε = {at:g}." in texts(app)

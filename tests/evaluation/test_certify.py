@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from core import jobs, store
+from core.evaluation import certify
 from core.specs import CertifySpec
 
 
@@ -55,3 +57,18 @@ def test_smoothing_proves_nothing_of_the_model_itself(root: Path) -> None:
     assert (table["smoothed_radius"] > 0).any()
     assert made.card["smoothing"] == {"sigma": 0.1, "draws": 2000, "alpha": 0.001, "n0": 100}
     assert 0 <= made.card["metrics"]["smoothed_accuracy"] <= 1
+
+
+def test_image_that_fools_in_one_layout_only_is_not_fooled(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that hands back images which the second look reads rightly bounds nothing from above."""
+
+    def lying(spec: object, model: object, x: Tensor, *rest: object) -> certify._Answer:
+        return certify._Answer(np.full(len(x), "fooled"), np.full(len(x), "pgd"), x, {})
+
+    monkeypatch.setitem(certify._ANSWERS, "exact", lying)
+    table = certified(root, "mlp", eps=0.02, n=25, method="exact").table("images")
+    right = table["clean_correct"]
+    assert right.any()
+    assert (table["verdict"][right] == "unknown").all()
+    assert np.isinf(table["upper"][right]).all()
+    assert (table["found_by"][right] == "").all()
