@@ -120,9 +120,12 @@ st.subheader("Check a published table", anchor=False)
 audit_views.section(PAGE)
 
 st.subheader("Take away", anchor=False)
-st.caption("Every cell that has been run, at every ε: five metrics, n, intervals, calibration gap, success rate.")
-more = robust_views.tables(found, spec.eps, norm)
-comparison_views.exports(PAGE, made, more | ({"transfer": transfer} if len(transfer) else {}))
+more = robust_views.tables(found, spec.eps, norm) | ({"transfer": transfer} if len(transfer) else {})
+if len(made.table) or any(len(table) for table in more.values()):
+    st.caption("Every cell that has been run, at every ε: five metrics, n, intervals, calibration gap, success rate.")
+    comparison_views.exports(PAGE, made, more)
+else:
+    st.caption("Nothing has been run with these settings yet: there is no table to take away.")
 if st.button(
     "Open these curves in the epsilon sweep", icon=":material/show_chart:", key=f"{PAGE}_open", type="tertiary"
 ):

@@ -14,6 +14,7 @@ process's share of the batch, and its running statistics are averaged after each
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 from collections.abc import Iterable, Iterator
@@ -114,6 +115,7 @@ def join(device: str) -> str:
         device = f"cuda:{place}"
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=PATIENCE)
+        atexit.register(leave)  # its threads must not outlive the interpreter: now and then that aborts
     return device
 
 

@@ -57,6 +57,7 @@ def test_targeted_pattern_drives_to_its_class(masked: Masked, digits: Batch) -> 
 
 def test_pattern_is_the_same_again_and_leaves_the_model_alone(masked: Masked, few: Batch) -> None:
     """Same streams, same pattern; modes and weights come back."""
+    masked.train()
     before = copy.deepcopy(masked.state_dict())
     first, second = (universal_pattern(masked, *few, scene=SCENE, epochs=2, minibatch=16) for _ in range(2))
     assert torch.equal(first.pattern, second.pattern)
