@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -98,46 +99,28 @@ def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artif
     return there if len(there) == len(found) else None
 
 
+_RUNNERS: dict[type[Task], str] = {
+    TrainSpec: "core.training",
+    AttackSpec: "core.evaluation.attack",
+    SweepSpec: "core.evaluation.sweep",
+    UniversalSpec: "core.evaluation.universal",
+    PatternSpec: "core.evaluation.pattern",
+    RadiiSpec: "core.evaluation.radii",
+    TransferSpec: "core.evaluation.transfer",
+    EvaluateSpec: "core.evaluation.strongest",
+    CertifySpec: "core.evaluation.certify",
+}
+"""The module whose `run` makes the artifact of each task; by name, since importing it imports torch."""
+
+
 def runner_for(task: Task) -> Callable[..., Outcome]:
     """The function that makes the artifact of `task`; importing it imports torch."""
-    if isinstance(task, TrainSpec):
-        from core import training
-
-        return training.run
-    if isinstance(task, AttackSpec):
-        from core.evaluation import attack
-
-        return attack.run
-    if isinstance(task, SweepSpec):
-        from core.evaluation import sweep
-
-        return sweep.run
-    if isinstance(task, UniversalSpec):
-        from core.evaluation import universal
-
-        return universal.run
-    if isinstance(task, PatternSpec):
-        from core.evaluation import pattern
-
-        return pattern.run
-    if isinstance(task, RadiiSpec):
-        from core.evaluation import radii
-
-        return radii.run
-    if isinstance(task, TransferSpec):
-        from core.evaluation import transfer
-
-        return transfer.run
-    if isinstance(task, EvaluateSpec):
-        from core.evaluation import strongest
-
-        return strongest.run
-    if isinstance(task, CertifySpec):
-        from core.evaluation import certify
-
-        return certify.run
-    known = ", ".join(name for name in TASKS if name != "compare")
-    raise ValueError(f"task: expected one of {known}, got {type(task).__name__}")
+    module = _RUNNERS.get(type(task))
+    if module is None:
+        known = ", ".join(name for name in TASKS if name != "compare")
+        raise ValueError(f"task: expected one of {known}, got {type(task).__name__}")
+    run: Callable[..., Outcome] = import_module(module).run
+    return run
 
 
 def default_device() -> str:
