@@ -68,11 +68,14 @@ def between(
     return styled(figure, height=height, legend=legend, margin={"l": 8, "r": 8, "t": 12, "b": 8})
 
 
-def transfer_matrix(rates: np.ndarray, names: Sequence[str], *, height: int | None = None) -> go.Figure:
+def transfer_matrix(
+    rates: np.ndarray, counted: np.ndarray, names: Sequence[str], *, height: int | None = None
+) -> go.Figure:
     """Share of images made on each surrogate (row) that fool each victim (column), with the number in each cell.
 
     Args:
-        rates: (M, M) in [0, 1]; NaN where a victim reads none of the images.
+        rates: (M, M) in [0, 1]; NaN where no image counts.
+        counted: (M, M) images that each rate is a share of; shown on hover.
         names: of the models, in this order.
         height: in CSS pixels; by default from the number of models.
     """
@@ -88,7 +91,8 @@ def transfer_matrix(rates: np.ndarray, names: Sequence[str], *, height: int | No
             xgap=2,
             ygap=2,
             colorbar={"tickformat": ".0%", "thickness": 10},
-            hovertemplate="made on %{y}, shown to %{x}: %{z:.1%} fooled<extra></extra>",
+            customdata=counted,
+            hovertemplate="made on %{y}, shown to %{x}: %{z:.1%} of %{customdata:,} fooled<extra></extra>",
         )
     )
     rows, columns = np.nonzero(~np.isnan(rates))

@@ -53,18 +53,23 @@ def draw(page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], 
     names = sweep_views.short_names(models)
     order = [model.id for model in models]
     table = pd.DataFrame(result.card["rows"])
-    square = table.pivot_table(index="surrogate", columns="victim", values="rate", dropna=False).loc[order, order]
-    rates = square.to_numpy(dtype=np.float64)
+    rates, counted = (
+        table.pivot_table(index="surrogate", columns="victim", values=name, dropna=False)
+        .loc[order, order]
+        .to_numpy(dtype=np.float64)
+        for name in ("rate", "counted")
+    )
     st.plotly_chart(
-        figures_records.transfer_matrix(rates, [names[model] for model in order]),
+        figures_records.transfer_matrix(rates, counted, [names[model] for model in order]),
         key=f"{page}_transfer",
         alt="Share of images that fool, made on (row) and shown to (column): "
         + "; ".join(f"{names[row.surrogate]} to {names[row.victim]} {row.rate:.0%}" for row in table.itertuples()),
         config=sweep_views.CONFIG,
     )
     st.caption(
-        "Each row's images were made on that model alone; each column is the model they are shown to. Counted are the "
-        "images that the victim reads correctly unchanged. The diagonal is the attack with full knowledge."
+        "Each row's images were made on that model alone, by all of the attack's steps; each column is the model that "
+        f"is shown them. Counted are the images that both read correctly unchanged: {_span(counted)} of "
+        f"{result.card['n']:,}. The diagonal is the attack with full knowledge."
     )
     line = provenance.line(
         attack=sweep_views.attack_text(spec.attack),
@@ -79,3 +84,9 @@ def draw(page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], 
     )
     provenance.show(line, here=False)
     return table.assign(passes=passes)
+
+
+def _span(counted: np.ndarray) -> str:
+    """Such as `190` or `184 to 197`."""
+    low, high = int(counted.min()), int(counted.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -139,6 +139,9 @@ RANDOM = (
 )
 """Methods that draw random numbers."""
 
+STOPPING = (specs.Pgd, specs.Rfgsm, specs.Bim, specs.MiFgsm, specs.Apgd)
+"""Methods that stop at the first image that fools, and can go on."""
+
 
 def run_method(
     model: nn.Module,
@@ -153,6 +156,7 @@ def run_method(
     eight_bit: bool = False,
     surrogate: nn.Module | None = None,
     start: Float[Tensor, "n c h w"] | None = None,
+    early_stop: bool = True,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Run the attack that `method` describes.
@@ -171,6 +175,7 @@ def run_method(
             3 passes of the budget are kept for this.
         surrogate: the model that `method.surrogate` names, exactly for the methods that need one.
         start: (N, C, H, W) images to begin at, for the methods that can; ignored by the others.
+        early_stop: off, methods of `STOPPING` take all their steps, so that other models are fooled too; no others can.
         on_progress: see the method.
 
     Raises:
@@ -197,6 +202,8 @@ def run_method(
         settings["surrogate"] = surrogate
     if method.takes_start and start is not None:
         settings["start"] = start
+    if not early_stop and isinstance(method, STOPPING):
+        settings["early_stop"] = False
     if budget is not None:
         if method.fixed_cost:
             raise ValueError(f"budget: {method.slug()} has a fixed cost and takes none, got {budget}")

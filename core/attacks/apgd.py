@@ -70,6 +70,7 @@ def apgd(
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
     budget: int | None = None,
+    early_stop: bool = True,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -94,13 +95,14 @@ def apgd(
         streams: random streams an image; default seed 0 and the positions in `x`.
         budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. Starts that do
             not fit are left out; if not even one fits, its steps are fewer, and the step rule knows how many.
+        early_stop: an image that fools is done; off, it goes on to the start's end, for other models to be fooled too.
         batch: images under attack at once.
         on_progress: called with done and total images, and the share fooled so far.
 
     Returns:
-        `x_adv`: the first fooling iterate, else the one of the lowest margin seen (which may be `x`). Images fooled
-        before come back unchanged, as successes. The ball holds to the last bit in `distance`. `trace`: `margin`
-        (N,), the margin at `x_adv` (NaN where the model's output is).
+        `x_adv`: the first fooling iterate, else (and without `early_stop` always) the one of the lowest margin seen,
+        which may be `x`. Images fooled before come back unchanged, as successes. The ball holds to the last bit in
+        `distance`. `trace`: `margin` (N,), the margin at `x_adv` (NaN where the model's output is).
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -173,12 +175,12 @@ def apgd(
             forwards[on.rows] += 1
 
             now, found = part.reached(logits), part.margin(logits)
-            better = now | (found < best[on.rows])
+            better = (now & ~fooled[on.rows]) | (found < best[on.rows])
             x_adv[on.rows[better]], best[on.rows[better]] = on.point[better], found[better]
             fooled[on.rows[now]] = True
 
-            over = now | last
-            again = on.rows[last & ~now & (start_of[on.rows] + 1 < plan.shape[1])]
+            over = (now & early_stop) | last
+            again = on.rows[last & ~fooled[on.rows] & (start_of[on.rows] + 1 < plan.shape[1])]
             start_of[again] += 1
             waiting.extend(again.tolist())
             ended += int(over.sum()) - len(again)

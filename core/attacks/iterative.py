@@ -24,6 +24,7 @@ def bim(
     relative_step: float = 0.25,
     y_target: Int[Tensor, " n"] | None = None,
     budget: int | None = None,
+    early_stop: bool = True,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -36,7 +37,17 @@ def bim(
     """
     how = Walk(steps, _constant(steps, relative_step), "image")
     return walk(
-        model, x, y, how, eps=eps, norm=norm, y_target=y_target, budget=budget, batch=batch, on_progress=on_progress
+        model,
+        x,
+        y,
+        how,
+        eps=eps,
+        norm=norm,
+        y_target=y_target,
+        budget=budget,
+        early_stop=early_stop,
+        batch=batch,
+        on_progress=on_progress,
     )
 
 
@@ -52,6 +63,7 @@ def mifgsm(
     momentum: float = 1.0,
     y_target: Int[Tensor, " n"] | None = None,
     budget: int | None = None,
+    early_stop: bool = True,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -68,7 +80,17 @@ def mifgsm(
         raise ValueError(f"momentum: expected a number from 0 to 10, got {momentum}")
     how = Walk(steps, _constant(steps, relative_step), "image", momentum=momentum)
     return walk(
-        model, x, y, how, eps=eps, norm=norm, y_target=y_target, budget=budget, batch=batch, on_progress=on_progress
+        model,
+        x,
+        y,
+        how,
+        eps=eps,
+        norm=norm,
+        y_target=y_target,
+        budget=budget,
+        early_stop=early_stop,
+        batch=batch,
+        on_progress=on_progress,
     )
 
 
@@ -83,6 +105,7 @@ def rfgsm(
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
     budget: int | None = None,
+    early_stop: bool = True,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -106,6 +129,7 @@ def rfgsm(
         y_target=y_target,
         streams=streams,
         budget=budget,
+        early_stop=early_stop,
         batch=batch,
         on_progress=on_progress,
     )

@@ -87,6 +87,7 @@ def pgd(
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
     budget: int | None = None,
+    early_stop: bool = True,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -109,13 +110,14 @@ def pgd(
         streams: random streams an image; default seed 0 and the positions in `x`.
         budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. A smaller one
             than a start needs shortens its schedule.
+        early_stop: an image that fools is done; off, it goes on to the start's end, for other models to be fooled too.
         batch: images under attack at once.
         on_progress: called with done and total images, and the share fooled so far.
 
     Returns:
-        `x_adv`: the first fooling iterate, else the one of the lowest margin seen (which may be `x`). Images fooled
-        before come back unchanged, as successes. The ball holds to the last bit in `distance`. `trace`: `margin`
-        (N,), the margin at `x_adv` (NaN where the model's output is).
+        `x_adv`: the first fooling iterate, else (and without `early_stop` always) the one of the lowest margin seen,
+        which may be `x`. Images fooled before come back unchanged, as successes. The ball holds to the last bit in
+        `distance`. `trace`: `margin` (N,), the margin at `x_adv` (NaN where the model's output is).
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -135,6 +137,7 @@ def pgd(
         y_target=y_target,
         streams=streams,
         budget=budget,
+        early_stop=early_stop,
         batch=batch,
         on_progress=on_progress,
     )
@@ -154,6 +157,7 @@ def walk(
     streams: Streams | None = None,
     budget: int | None = None,
     begin: Float[Tensor, "n c h w"] | None = None,
+    early_stop: bool = True,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -222,12 +226,12 @@ def walk(
             forwards[rows] += 1
 
             now, value = part.reached(logits), part.margin(logits)
-            better = now | (value < best[rows])
+            better = (now & ~fooled[rows]) | (value < best[rows])
             x_adv[rows[better]], best[rows[better]] = point[better], value[better]
             fooled[rows[now]] = True
 
-            over = now | last
-            again = rows[last & ~now & (start + 1 < restarts)]
+            over = (now & early_stop) | last
+            again = rows[last & ~fooled[rows] & (start + 1 < restarts)]
             restart_of[again] += 1
             waiting.extend(again.tolist())
             ended += int(over.sum()) - len(again)

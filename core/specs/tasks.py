@@ -340,6 +340,11 @@ class TransferSpec(Spec):
     attack: MethodField = Field(default_factory=MiFgsm, title="Attack", description="Made on each model; its settings.")
     eps: Eps | None = Field(None, title="ε", description="Budget; in [0, 1] for linf. Only for methods that need one.")
     n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    early_stop: bool = Field(
+        False,
+        title="Stop when fooled",
+        description="Stop at the first image that fools its surrogate; off: all steps, which transfers better.",
+    )
     seed: int = _SEED
 
     @field_validator("models")
