@@ -13,7 +13,7 @@ import streamlit as st
 from core import figures, figures_records, specs, store
 from core.evaluation import records
 from core.evaluation.records import Record
-from ui import controls, downloads, sweep_views
+from ui import controls, downloads, sources, sweep_views
 from ui.sweep_views import CONFIG, Curve
 
 POINTS = 101
@@ -29,10 +29,9 @@ UNITS = {
 
 def read(models: Sequence[store.Artifact], norm: str, n: int | None = None) -> dict[str, Record]:
     """Model id → its record in this norm, of those that have one; on the first n images."""
-    root = store.default_root()
     found = {}
     for model in models:
-        results = store.results(model.id, root, *records.TASKS)
+        results = sources.results(model.id, *records.TASKS)
         record = _merged(model, results, norm, n, tuple(part.card["sha256"] for part in (model, *results)))
         if record is not None:
             found[model.id] = record
@@ -213,14 +212,17 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
 
 
 def weak(found: Mapping[str, Record], names: Mapping[str, str]) -> None:
-    """Name the models whose record rests on single attacks alone."""
-    bare = [names[model] for model, record in found.items() if not record.searched]
+    """Name the models whose record rests, for some of its images, on single attacks alone."""
+    bare = [names[model] for model, record in found.items() if not record.search]
     if bare:
         st.warning(
             f"{', '.join(bare)}: single attacks only, no radii and no evaluation in this norm. “Attacked” may "
             "say more of those attacks than of the model.",
             icon=":material/warning:",
         )
+    mixed = [f"{names[model]}: {record.search}" for model, record in found.items() if "; " in record.search]
+    if mixed:
+        st.caption("Not all images were searched alike. " + ". ".join(mixed) + ".")
 
 
 def rests_on(page: str, found: Mapping[str, Record], names: Mapping[str, str], norm: str) -> None:
@@ -233,6 +235,11 @@ def rests_on(page: str, found: Mapping[str, Record], names: Mapping[str, str], n
                 icon=":material/error:",
             )
             st.dataframe(record.contradictions, hide_index=True, key=f"{page}_contradictions_{model}")
+        if record.left_out:
+            st.warning(
+                f"{names[model]}: made from other data than the model's and left out: {', '.join(record.left_out)}.",
+                icon=":material/warning:",
+            )
     rows = [
         {
             "model": names[model],

@@ -31,27 +31,40 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
             st.caption(f"On the {len(shared[0]):,} images that were run on every model shown.")
         if len(shared[0]):
             found = dict(zip(found, shared, strict=True))
-    standing(page, models, found, norm)
+    reports = {model.id: reports_of(model, norm) for model in models}
+    standing(page, models, found, norm, medians(models, found, norm), reports)
     record_views.rests_on(page, found, sweep_views.short_names(models), norm)
     return norm, found
 
 
-def show_trust(page: str, models: Sequence[store.Artifact], norm: str, eps: float) -> None:
+def show_trust(
+    page: str, models: Sequence[store.Artifact], reports: Mapping[str, Sequence[trust.Trust]], eps: float
+) -> None:
     """The trust report of one of the models that were evaluated, of the evaluation nearest to ε."""
-    reports = {model.id: report for model in models if (report := trust_of(model, norm, eps)) is not None}
-    if reports:
+    nearest = {model: report for model, made in reports.items() if (report := trust_of(made, eps)) is not None}
+    if nearest:
         names = sweep_views.short_names(models)
-        chosen = sweep_choice.one_of(page, "trust_of", "Trust report of", list(reports), names.__getitem__)
-        st.caption(f"Of the evaluation at ε = {reports[chosen].eps:g}, the nearest to ε = {eps:g}.")
-        trust_views.show_trust(reports[chosen], key=f"{page}_trust")
+        chosen = sweep_choice.one_of(page, "trust_of", "Trust report of", list(nearest), names.__getitem__)
+        st.caption(f"Of the evaluation at ε = {nearest[chosen].eps:g}, the nearest to ε = {eps:g}.")
+        trust_views.show_trust(nearest[chosen], key=f"{page}_trust")
 
 
 @st.fragment
-def standing(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> None:
-    """The slider, the table of models at that ε, and the paired tests; a lookup."""
+def standing(
+    page: str,
+    models: Sequence[store.Artifact],
+    found: Mapping[str, Record],
+    norm: str,
+    distances: pd.DataFrame,
+    reports: Mapping[str, Sequence[trust.Trust]],
+) -> None:
+    """The slider, the table of models at that ε, and the paired tests; a move is a lookup and reads no file.
+
+    `distances` are the `medians`; `reports` the trust reports of each model's evaluations.
+    """
     eps = record_views.eps_slider(page, found, norm)
     names = sweep_views.short_names(models)
-    frame = models_at(models, found, names, norm, eps)
+    frame = models_at(models, found, names, distances, reports, eps)
     st.dataframe(
         frame.drop(columns="trust report"),
         hide_index=True,
@@ -95,57 +108,70 @@ def standing(page: str, models: Sequence[store.Artifact], found: Mapping[str, Re
             page, frame, name="robust_models", provenance=lines, formats=("csv", "md", "tex", "xlsx"), label="Models"
         )
         downloads.table(page, tests, name="paired_tests", provenance=lines, formats=("csv", "xlsx"), label="Tests")
-    show_trust(page, models, norm, eps)
+    show_trust(page, models, reports, eps)
+
+
+def medians(models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> pd.DataFrame:
+    """A row a model, a column a norm: the median distance found, over the images of `found` that are read correctly.
+
+    In other norms, too, all models are measured on the same images: those of `found` that all were searched on.
+    """
+    columns = {norm: {model: record.median() for model, record in found.items()}}
+    for other in (name for name in records.NORMS if name != norm):
+        read = record_views.read([model for model in models if model.id in found], other)
+        index = [found[model].table["index"].to_numpy() for model in read]
+        shared = records.common([record.take(wanted) for record, wanted in zip(read.values(), index, strict=True)])
+        columns[other] = {model: record.median() for model, record in zip(read, shared, strict=True) if len(record)}
+    return pd.DataFrame(columns, index=list(found), columns=list(records.NORMS)).replace(np.inf, np.nan)
 
 
 def models_at(
-    models: Sequence[store.Artifact], found: Mapping[str, Record], names: Mapping[str, str], norm: str, eps: float
+    models: Sequence[store.Artifact],
+    found: Mapping[str, Record],
+    names: Mapping[str, str],
+    distances: pd.DataFrame,
+    reports: Mapping[str, Sequence[trust.Trust]],
+    eps: float,
 ) -> pd.DataFrame:
     """A row a model: the interval at ε, median distances in every norm, trust, cost."""
-    medians = {name: found if name == norm else record_views.read(models, name) for name in records.NORMS}
     rows = []
     for model in models:
         if model.id not in found:
             continue
         row = record_views.row_at(found[model.id], eps)
-        report = trust_of(model, norm, eps)
+        report = trust_of(reports[model.id], eps)
         rows.append(
             {
                 "Model": names[model.id],
                 **{key: row[key] for key in ("n", "clean", "proven", "attacked", "interval", "passes")},
-                **{
-                    f"median {name}": by_model[model.id].median() if model.id in by_model else np.nan
-                    for name, by_model in medians.items()
-                },
+                **{f"median {name}": distances.loc[model.id, name] for name in records.NORMS},
                 "trust": trust_views.word(report) + ("" if report is None else f" at ε {report.eps:g}"),
                 "trust report": "" if report is None else report.line(),
                 "training": model.card.get("timing", {}).get("seconds"),
             }
         )
-    return pd.DataFrame(rows).replace(np.inf, np.nan)
+    return pd.DataFrame(rows)
 
 
-def trust_of(model: store.Artifact, norm: str, eps: float) -> trust.Trust | None:
-    """The trust report of a model's evaluation in this norm that is nearest in ε; the newest of several."""
-    cards = [result.card for result in store.results(model.id, store.default_root(), "evaluate")]
-    held = [card for card in cards if card.get("norm") == norm and card.get("trust")]
-    nearest = min(held, key=lambda card: abs(float(card["eps"]) - eps), default=None)
-    return None if nearest is None else trust.Trust.from_json(nearest["trust"])
+def reports_of(model: store.Artifact, norm: str) -> list[trust.Trust]:
+    """The trust reports of a model's evaluations in this norm, newest first."""
+    cards = [result.card for result in sources.results(model.id, "evaluate")]
+    return [trust.Trust.from_json(card["trust"]) for card in cards if card.get("norm") == norm and card.get("trust")]
+
+
+def trust_of(reports: Sequence[trust.Trust], eps: float) -> trust.Trust | None:
+    """The report that is nearest in ε; the newest of several."""
+    return min(reports, key=lambda report: abs(report.eps - eps), default=None)
 
 
 def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> pd.DataFrame:
-    """McNemar's test of each pair of models on what still stands at ε, of those that were searched for radii.
+    """McNemar's test of each pair of models on what still stands at ε, on the images that were searched for both.
 
     Empty where the models read different data: images of the same number are not the same images then.
     """
     if len({record.data for record in found.values()}) > 1:
         return paired.pairs({})
-    right = {
-        names[model]: pd.Series(record.robust(eps), index=record.table["index"].to_numpy())
-        for model, record in found.items()
-        if record.searched
-    }
-    return paired.pairs(right, {names[model]: record.search for model, record in found.items()})
+    return records.tests({names[model]: record for model, record in found.items()}, eps)
 
 
 def tables(found: Mapping[str, Record], eps: Sequence[float], norm: str) -> dict[str, pd.DataFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,24 @@ def models() -> list[store.Artifact]:
         return not present(model_spec(model).data.dataset), places.get(name, len(places)) if name else 0
 
     return sorted(store.models(store.default_root()), key=place)
+
+
+def results(model_id: str, *tasks: str) -> list[store.Artifact]:
+    """As `store.results`; cards are read again only where a folder came, went or changed."""
+    root = store.default_root()
+    try:
+        with os.scandir(root / model_id / "results") as entries:
+            stamp = tuple(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
+    except OSError:
+        stamp = ()
+    return list(_results(model_id, root, tasks, stamp))
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)
+def _results(
+    model_id: str, root: Path, tasks: tuple[str, ...], stamp: tuple[tuple[str, int], ...]
+) -> list[store.Artifact]:
+    return store.results(model_id, root, *tasks)
 
 
 def references() -> list[tuple[reference.Reference, store.Artifact]]:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import pandas as pd
-
 from core import store
 from core.cli.flags import add_fields, given
 from core.cli.output import artifacts, note, show
@@ -111,19 +109,18 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
         found[record.model] = record
     for record in found.values():
         if not record.searched:
-            note(f"{record.model}: single attacks only in {norm}: find its radii; it is not tested")
+            note(
+                f"{record.model}: {record.search or 'single attacks only'} in {norm}: find its radii to test all images"
+            )
+        for name in record.left_out:
+            note(f"{record.model}: {name} was made from other data and is left out")
         for row in record.contradictions.to_dict("records"):
             note(f"{record.model}: a proof and an example contradict each other: {row}")
     shared = dict(zip(found, records.common(list(found.values())), strict=True))
     rows, tests = [], []
     for value in sorted(options["eps"]):
         rows += [{"model": model, **records.curve(record, [value]).iloc[0]} for model, record in shared.items()]
-        right = {
-            model: pd.Series(record.robust(value), index=record.table["index"])
-            for model, record in shared.items()
-            if record.searched
-        }
-        table = paired.pairs(right, {model: record.search for model, record in shared.items()})
+        table = records.tests(shared, value)
         tests += [{"eps": value, **row} for row in table.to_dict("records")]
     if as_json:
         show({"norm": norm, "curves": rows, "tests": tests}, as_json)

@@ -19,6 +19,16 @@ NORMS = ("linf", "l2", "l1", "l0")
 ROUNDING = 1e-6
 """Relative; a distance that is above ε by no more is float32's rounding of ε itself."""
 
+NAMES = {
+    **{name: method.title for name, method in METHODS.items()},
+    "generator_attack": METHODS["generator"].title,
+    "clean": "clean image",
+    "greedy": METHODS["jacobian_sparse"].title,
+    "sigma-zero": METHODS["sigma_zero"].title,
+    "milp": "MILP",
+}
+"""What found an image, as runs call it → as people read it; names that are missing here are readable as they are."""
+
 
 def norm_of(artifact: store.Artifact) -> str:
     """The norm that an artifact's ε, or its search, is measured in."""
@@ -32,10 +42,11 @@ def norm_of(artifact: store.Artifact) -> str:
 def bounds_of(artifact: store.Artifact, norm: str) -> pd.DataFrame | None:
     """An artifact's bounds of each image in `norm`: by index, upper, lower, found_by, forwards, backwards.
 
-    None where it says nothing: pictures outside the box, a threshold of its own, files that are damaged.
+    found_by is one of the titles of `METHODS`, or what an evaluation calls its parts. None where the artifact says
+    nothing: pictures outside the box, a threshold of its own, a vote on noisy copies, files that are damaged.
     """
     spec = artifact.card["spec"]
-    if spec.get("threshold", 0):
+    if spec.get("threshold", 0) or spec.get("method") == "smoothing":  # another classifier than the model
         return None
     method = spec.get("attack") if isinstance(spec.get("attack"), dict) else {}
     if not method.get("clip", True) or not method.get("boxed", True):
@@ -63,7 +74,7 @@ def bounds_of(artifact: store.Artifact, norm: str) -> pd.DataFrame | None:
         {
             "upper": upper,
             "lower": np.nan_to_num(lower, nan=0.0),
-            "found_by": table["found_by"].to_numpy() if "found_by" in table else "",
+            "found_by": table["found_by"].replace(NAMES).to_numpy() if "found_by" in table else "",
             "forwards": table["forwards"].to_numpy() if "forwards" in table else 0,
             "backwards": table["backwards"].to_numpy() if "backwards" in table else 0,
         },
@@ -81,7 +92,7 @@ def _of_attack(table: pd.DataFrame, norm: str, own: str, name: str) -> pd.DataFr
     passes = {key: table[key].to_numpy() if key in table else 0 for key in ("forwards", "backwards")}
     rows = pd.DataFrame({"index": table["index"].to_numpy(), "upper": distance, **passes})
     whole = rows.groupby("index", sort=False).agg({"upper": "min", "forwards": "sum", "backwards": "sum"})
-    return whole.assign(lower=0.0, found_by=name)
+    return whole.assign(lower=0.0, found_by=NAMES.get(name, name))
 
 
 def _snap(distance: np.ndarray, eps: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import bdtr
 
 LEVEL = 0.05
 """A difference counts from here on, after Holm's correction."""
@@ -15,11 +16,9 @@ LEVEL = 0.05
 def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p of McNemar's test (1947): images that only one is right on are as likely to be either's.
 
-    The binomial test of only_a out of only_a + only_b at 1/2; 1 when there is no such image.
+    The binomial test of only_a out of only_a + only_b at 1/2: twice the smaller tail; 1 when there is no such image.
     """
-    from scipy.stats import binomtest  # its import takes a moment, and pages draw before that
-
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))) if only_a + only_b else 1.0
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -49,22 +48,30 @@ def pairs(right: Mapping[str, pd.Series], searched: Mapping[str, str] | None = N
     """
     rows = []
     for a, b in itertools.combinations(right, 2):
-        shared = right[a].index.intersection(right[b].index)
-        if not len(shared):
+        one, other = right[a], right[b]
+        if not one.index.equals(other.index):
+            shared = one.index.intersection(other.index)
+            one, other = one.loc[shared], other.loc[shared]
+        if not len(one):
             continue
-        one, other = right[a].loc[shared].to_numpy(bool), right[b].loc[shared].to_numpy(bool)
-        counts = [int(found.sum()) for found in (one & other, one & ~other, ~one & other, ~one & ~other)]
-        rows.append([a, b, len(shared), *counts, mcnemar(counts[1], counts[2])])
+        of_a, of_b = one.to_numpy(bool), other.to_numpy(bool)
+        counts = [int(found.sum()) for found in (of_a & of_b, of_a & ~of_b, ~of_a & of_b, ~of_a & ~of_b)]
+        rows.append([a, b, len(one), *counts, mcnemar(counts[1], counts[2])])
     table = pd.DataFrame(rows, columns=["a", "b", "n", "both", "only_a", "only_b", "neither", "p"])
-    table["p_holm"] = holm(table["p"].to_numpy(dtype=np.float64))
-    ahead = np.where(table["only_a"] > table["only_b"], table["a"], table["b"])
     said = dict(searched or {})
     table["unequal"] = [
         "" if said.get(a, "") == said.get(b, "") else f"{a}: {said.get(a, '')}; {b}: {said.get(b, '')}"
         for a, b in zip(table["a"], table["b"], strict=True)
     ]
-    table["better"] = np.where((table["p_holm"] < LEVEL) & (table["unequal"] == ""), ahead, "")
-    return table
+    return corrected(table)
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `pairs`, perhaps of several calls, with `p_holm` and `better` for all of them as one family."""
+    p_holm = holm(table["p"].to_numpy(dtype=np.float64))
+    ahead = np.where(table["only_a"] > table["only_b"], table["a"], table["b"])
+    shown = (p_holm < LEVEL) & (table["unequal"] == "").to_numpy()
+    return table.assign(p_holm=p_holm, better=np.where(shown, ahead, ""))
 
 
 def sentence(row: Mapping[str, object]) -> str:

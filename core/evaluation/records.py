@@ -7,7 +7,8 @@ is called: at most the share with `upper` > ε, at least the share with `lower` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +18,15 @@ import numpy as np
 import pandas as pd
 
 from core import store
-from core.evaluation.artifact_bounds import NORMS, bounds_of, norm_of
+from core.evaluation import paired
+from core.evaluation.artifact_bounds import NAMES, NORMS, bounds_of, norm_of
 from core.evaluation.metrics import intervals
 from core.specs import TrainSpec
 
-BASES = ("radii", "evaluate", "certify", "sweep")
-"""Tasks whose images a record may be about; the first of them that was run in the norm decides. Others only tighten."""
-TASKS = (*BASES, "attack")
+SEARCHES = ("radii", "evaluate", "certify")
+"""Tasks that speak of images as such: a record is about all images that any of them was run on in its norm. Sweeps, of
+which each is one attack, say so only where there is none of these; attacks on chosen images never do. All tighten."""
+TASKS = (*SEARCHES, "sweep", "attack")
 SAME = 1e-12
 """Relative; an ε that is asked for is a bound's own if they differ by no more: 3 · 0.1 is not 0.3 in floating point."""
 
@@ -54,10 +57,12 @@ class Record:
         norm: linf, l2, l1 or l0.
         table: a row an image, in the test set's fixed order: index, y, clean_correct, lower (0 where nothing is
             proven), upper (inf where nothing was found, 0 where the image is wrong as it is), found_by, found_in and
-            proven_in (ids of artifacts, "" for none), forwards and backwards (all that was spent on it).
+            proven_in (ids of artifacts, "" for none), forwards and backwards (all that was spent on it), search (the
+            radii and evaluations in this norm that looked at it, in words, "" for none).
         sources: what it was merged from.
         contradictions: the images for which a certificate and a verified adversarial example disagree, with both bounds
             and where they come from: a bug in one of the two. The example counts, since a forward pass confirms it.
+        left_out: ids of artifacts that were made from other data than the model's, so that their images are others.
     """
 
     model: str
@@ -66,6 +71,7 @@ class Record:
     table: pd.DataFrame
     sources: tuple[Source, ...]
     contradictions: pd.DataFrame
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -88,17 +94,18 @@ class Record:
         """(n,) bool: proven to stand at ε."""
         return (self.table["lower"].to_numpy() >= eps * (1 - SAME)) & self.table["clean_correct"].to_numpy()
 
-    @property
+    @cached_property
     def searched(self) -> bool:
-        """Whether radii or an evaluation in this norm stand behind it; sweeps alone may have been weak attacks."""
-        return any(source.task in ("radii", "evaluate") and source.norm == self.norm for source in self.sources)
+        """Whether radii or an evaluation in this norm looked at every image; sweeps alone may be weak attacks."""
+        return bool((self.table["search"] != "").all())
 
-    @property
+    @cached_property
     def search(self) -> str:
         """How hard radii and evaluations in this norm looked, in words; equal for models that were searched alike."""
-        return ", ".join(
-            sorted({source.search for source in self.sources if source.search and source.norm == self.norm})
-        )
+        counts = self.table["search"].value_counts()
+        if len(counts) <= 1:
+            return str(next(iter(counts.index), ""))
+        return "; ".join(f"{text or 'single attacks'} on {count:,} images" for text, count in counts.items())
 
     def median(self) -> float:
         """Median distance found, over the images that are read correctly; inf where most were never fooled."""
@@ -106,7 +113,9 @@ class Record:
         return float(held.median()) if len(held) else float("nan")
 
     def take(self, index: np.ndarray) -> Record:
-        """The record of some of its images, in its own order."""
+        """The record of some of its images, in its own order; `index` names each once."""
+        if len(index) == len(self) and np.isin(self.table["index"], index).all():
+            return self
         return replace(self, table=self.table[self.table["index"].isin(index)].reset_index(drop=True))
 
 
@@ -134,8 +143,29 @@ def common(records: Sequence[Record]) -> list[Record]:
     return [record.take(np.array(sorted(shared), dtype=np.int64)) for record in records]
 
 
+def tests(found: Mapping[str, Record], eps: float) -> pd.DataFrame:
+    """McNemar's test of each pair of models on what stands at ε (see `paired.pairs`), of models of one data set.
+
+    On the images that radii or an evaluation looked at for both; elsewhere an image may stand because nobody tried.
+    """
+    index = pd.Index(next(iter(found.values())).table["index"] if found else [])
+    if all(record.searched and index.equals(pd.Index(record.table["index"])) for record in found.values()):
+        right = {name: pd.Series(record.robust(eps), index=index) for name, record in found.items()}
+        return paired.pairs(right, {name: record.search for name, record in found.items()})
+    looked = {
+        name: record.table.loc[record.table["search"] != "", "index"].to_numpy() for name, record in found.items()
+    }
+    rows = []
+    for pair in itertools.combinations([name for name in found if len(looked[name])], 2):
+        shared = np.intersect1d(looked[pair[0]], looked[pair[1]])
+        taken = {name: found[name].take(shared) for name in pair if len(shared)}
+        right = {name: pd.Series(part.robust(eps), index=part.table["index"]) for name, part in taken.items()}
+        rows.append(paired.pairs(right, {name: part.search for name, part in taken.items()}))
+    return paired.corrected(pd.concat(rows, ignore_index=True)) if rows else paired.pairs({})
+
+
 def load(model_id: str, norm: str, root: Path, *, n: int | None = None) -> Record | None:
-    """Merge all that the store holds of a model in one norm; None where no task of `BASES` was run in it.
+    """Merge all that the store holds of a model in one norm; None where neither sweep nor search was run in it.
 
     Args:
         model_id: id of a saved model.
@@ -156,17 +186,19 @@ def merge(
     model: store.Artifact, norm: str, artifacts: Sequence[store.Artifact], *, n: int | None = None
 ) -> Record | None:
     """The record of these artifacts of one model; see `load`."""
-    read = [(artifact, bounds) for artifact in artifacts if (bounds := bounds_of(artifact, norm)) is not None]
-    images = _base(read, norm)
+    ours = [artifact for artifact in artifacts if _same_data(artifact, model)]
+    read = [(artifact, bounds) for artifact in ours if (bounds := bounds_of(artifact, norm)) is not None]
+    images = _images(read, norm)
     if images is None:
         return None
     tests = model.table("test").set_index("index").loc[images[:n]]
     y, right = tests["y"].to_numpy(), (tests["pred"] == tests["y"]).to_numpy()
     size = len(y)
     upper, lower = np.where(right, np.inf, 0.0), np.zeros(size)
-    found_by = np.where(right, "", "clean").astype(object)
+    found_by = np.where(right, "", NAMES["clean"]).astype(object)
     found_in, proven_in = np.full(size, "", dtype=object), np.full(size, "", dtype=object)
     spent = {name: np.zeros(size, dtype=np.int64) for name in ("forwards", "backwards")}
+    looked: dict[str, np.ndarray] = {}
     sources = []
     for artifact, bounds in read:
         here = bounds.reindex(tests.index)
@@ -177,8 +209,11 @@ def merge(
         proven_in[farther] = artifact.id
         for name, total in spent.items():
             total += here[name].fillna(0).to_numpy().astype(np.int64)
-        if here["upper"].notna().any():
+        covered = here["upper"].notna().to_numpy()
+        if covered.any():
             sources.append(_source(artifact, bounds))
+            if (text := sources[-1].search) and sources[-1].norm == norm:
+                looked[text] = looked.get(text, False) | covered
     table = pd.DataFrame(
         {
             "index": tests.index.to_numpy(),
@@ -190,6 +225,7 @@ def merge(
             "found_in": found_in,
             "proven_in": proven_in,
             **spent,
+            "search": _joined(looked, size),
         }
     )
     wrong = (lower >= upper) & right  # at the same ε, too: both speak of the closed ball
@@ -203,16 +239,31 @@ def merge(
     )
     spec = model.spec()
     assert isinstance(spec, TrainSpec)
-    return Record(model.id, str(spec.data), norm, table, counted, contradictions)
+    left_out = tuple(artifact.id for artifact in artifacts if not _same_data(artifact, model))
+    return Record(model.id, str(spec.data), norm, table, counted, contradictions, left_out)
 
 
-def _base(read: Sequence[tuple[store.Artifact, pd.DataFrame]], norm: str) -> np.ndarray | None:
-    """The images that the record is about: those of the artifact with most images of the first task of `BASES`."""
-    for task in BASES:
-        tables = [bounds for artifact, bounds in read if artifact.card["task"] == task and norm_of(artifact) == norm]
+def _images(read: Sequence[tuple[store.Artifact, pd.DataFrame]], norm: str) -> np.ndarray | None:
+    """The images that the record is about (see `SEARCHES`): those of the artifact with most of them, then the rest."""
+    for tasks in (SEARCHES, ("sweep",)):
+        tables = [bounds for artifact, bounds in read if artifact.card["task"] in tasks and norm_of(artifact) == norm]
         if tables:
-            return max(tables, key=len).index.to_numpy()
+            return pd.unique(np.concatenate([table.index for table in sorted(tables, key=len, reverse=True)]))
     return None
+
+
+def _same_data(artifact: store.Artifact, model: store.Artifact) -> bool:
+    """Whether an artifact's images are the model's: in another data set the same numbers are other images."""
+    made_from, trained_on = (part.card.get("data", {}).get("fingerprint") for part in (artifact, model))
+    return made_from is None or made_from == trained_on
+
+
+def _joined(looked: dict[str, np.ndarray], size: int) -> np.ndarray:
+    """For each image the texts whose mask holds it, in one line."""
+    made = np.full(size, "", dtype=object)
+    for text in sorted(looked):
+        made[looked[text]] += np.where(made[looked[text]] == "", text, f", {text}")
+    return made
 
 
 def _source(artifact: store.Artifact, bounds: pd.DataFrame) -> Source:

@@ -137,6 +137,33 @@ def test_records_say_who_is_more_robust(lab: Lab) -> None:
     assert "No difference shown between" in texts(app)
 
 
+def test_slider_of_records_reads_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A move of ε is a lookup: medians, trust reports and tests come from memory, no folder is listed."""
+    a, b = lab.model(accuracy=1.0), lab.model(accuracy=1.0, network="mlp", seed=0)
+    for model in (a, b):
+        radii(lab, model, upper=0.2)
+        radii(lab, model, norm="l2", upper=1.5)
+    app = lab.open("model_comparison", model_comparison_models=[a.id, b.id])
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the slider must be a lookup")
+
+    monkeypatch.setattr("core.evaluation.records.merge", never)
+    monkeypatch.setattr(store, "results", never)
+    monkeypatch.setattr(store.Artifact, "table", never)
+    app.slider(key="model_comparison_record_at_linf").set_value(0.1).run()
+    assert not app.exception
+
+
+def test_medians_of_other_norms_are_of_the_same_images(lab: Lab) -> None:
+    """Radii in l2 of more images than linf's, with other distances there: only the shared ones count."""
+    a = lab.model(accuracy=1.0)
+    radii(lab, a, n=60, upper=0.2)
+    radii(lab, a, n=200, norm="l2", upper=np.where(np.arange(200) < 60, 1.5, 4.0))
+    found = record_views.read([a], "linf")
+    assert robust_views.medians([a], found, "linf").loc[a.id, "l2"] == 1.5
+
+
 def test_models_of_different_images_are_not_tested(lab: Lab) -> None:
     """Image 3 of one data set is not image 3 of another: no test of the pair, on the page or in the exports."""
     a = lab.model(accuracy=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from core import jobs, store
 from core.evaluation import records
 from core.evaluation.metrics import clopper_pearson
+from core.evaluation.paired import holm
 from core.specs import AttackSpec, EvaluateSpec, RadiiSpec, SweepSpec
 
 MODEL = "digits-linear"
@@ -22,16 +24,26 @@ def model(root: Path) -> store.Artifact:
     return store.open_model(MODEL, root)
 
 
-def plant(root: Path, *, n: int = 20, norm: str = "linf", eps: float | None = None, **columns: Any) -> store.Artifact:
-    """Plant a radii artifact (with `eps`, one that speaks of a ball) over the first n test images."""
-    tests = model(root).table("test").iloc[:n]
+def plant(
+    root: Path,
+    *,
+    n: int = 20,
+    first: int = 0,
+    norm: str = "linf",
+    eps: float | None = None,
+    data: str = "",
+    **columns: Any,
+) -> store.Artifact:
+    """Plant a radii artifact (with `eps`, one that speaks of a ball) over n test images from the `first`."""
+    tests = model(root).table("test").iloc[first : first + n]
     table = pd.DataFrame({"index": tests["index"], "y": tests["y"]}).assign(
         **{"clean_correct": True, "lower": 0.0, "upper": np.inf, "found_by": "fmn", "forwards": 3, "backwards": 2}
         | columns
     )
     budget = 50 + len(store.results(model(root).id, root, "radii"))
     spec = RadiiSpec(model=model(root).id, norm=norm, n=n, budget=budget)  # type: ignore[arg-type]
-    return store.write(spec, root, card={"norm": norm, "eps": eps}, tables={"images": table.reset_index(drop=True)})
+    card = {"norm": norm, "eps": eps} | ({"data": {"fingerprint": data}} if data else {})
+    return store.write(spec, root, card=card, tables={"images": table.reset_index(drop=True)})
 
 
 def load(root: Path, norm: str = "linf", **options: Any) -> records.Record:
@@ -84,6 +96,62 @@ def test_more_artifacts_only_tighten(root: Path) -> None:
     assert record.table["upper"][right].tolist() == [0.2] * int(right[:5].sum()) + [0.3] * int(right[5:].sum())
     assert set(record.table["found_in"][:5][right[:5]]) == {tighter.id}
     assert record.table["forwards"].tolist() == [9] * 5 + [6] * 15
+
+
+def test_record_covers_the_images_of_all_searches(root: Path) -> None:
+    """Not those of the first radii alone: each image has what is tightest for it, and says who looked at it."""
+    plant(root, n=20, first=0, upper=0.3)
+    plant(root, n=20, first=10, upper=0.2)
+    record = load(root)
+    order = model(root).table("test")["index"].tolist()[:30]
+    table = record.table.set_index("index").loc[order]
+    assert len(record) == 30
+    right = table["clean_correct"].to_numpy()
+    assert table["upper"][right].tolist() == [0.3] * int(right[:10].sum()) + [0.2] * int(right[10:].sum())
+    jobs.run(SweepSpec(model=model(root).id, eps=(0, 0.1), n=60), root)
+    assert len(load(root)) == 30, "one attack alone is no search"
+    assert "; " in record.search
+    assert "radii of 50 passes on 10 images" in record.search
+    assert record.searched
+    assert len(record.take(np.array(order[:10]))) == 10
+    assert record.take(np.array(order[:10])).search == "radii of 50 passes"
+
+
+def test_what_was_made_from_other_data_is_left_out_and_named(root: Path) -> None:
+    """Its image 7 is another image than the model's image 7."""
+    kept = plant(root, upper=0.3, data=model(root).card["data"]["fingerprint"])
+    other = plant(root, n=25, upper=0.01, data="of another data set")
+    record = load(root)
+    assert record.left_out == (other.id,)
+    assert {source.id for source in record.sources} == {kept.id}
+    assert record.table["upper"].max() == 0.3
+    assert len(record) == 20
+
+
+def test_found_by_is_one_vocabulary(root: Path) -> None:
+    """Registry names, an evaluation's parts and what was wrong before are all said as people read them."""
+    names = ["fmn", "sigma-zero", "APGD margin, start 1", "ddn", "carlini_wagner"]
+    plant(root, n=100, upper=0.2, found_by=names * 20)
+    jobs.run(SweepSpec(model=model(root).id, eps=(0, 0.1), n=100), root)
+    table = load(root).table
+    said = {"FMN", "σ-zero", "APGD margin, start 1", "DDN", "clean image", "Carlini-Wagner", "FGSM"}
+    assert set(table["found_by"]) == said
+    assert (table["found_by"] == "clean image").tolist() == (~table["clean_correct"]).tolist()
+
+
+def test_tests_count_the_images_that_both_were_searched_on(root: Path) -> None:
+    """Images that only a weak attack saw are no win; Holm's correction runs over all pairs."""
+    plant(root, n=20, upper=0.3)
+    long, short = load(root), load(root)
+    bare = long.table.assign(search=np.where(np.arange(20) < 12, "radii of 50 passes", ""), upper=0.1)
+    short = replace(long, table=bare)
+    made = records.tests({"A": long, "B": short, "C": long}, 0.2)
+    assert made["n"].tolist() == [12, 20, 12]
+    right = int(long.table["clean_correct"][:12].sum())
+    assert made["only_a"].tolist() == [right, 0, 0]
+    assert made["p_holm"].tolist() == pytest.approx(holm(made["p"]).tolist())
+    assert made["better"].tolist() == ["A", "", "C"]
+    assert len(records.tests({"A": long}, 0.2)) == 0
 
 
 def test_contradiction_is_told_and_the_example_counts(root: Path) -> None:
