@@ -1,4 +1,4 @@
-"""Commands that judge models: compare, evaluate, radii, curve, audit, certify."""
+"""Commands that judge models: compare, evaluate, trust, radii, curve, audit, certify."""
 
 from __future__ import annotations
 
@@ -65,6 +65,38 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
         },
         as_json,
     )
+
+
+def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Whose report, and of which evaluation."""
+    command.add_argument("--model", required=True, metavar="ID", help="a saved model that was evaluated")
+    command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
+    command.add_argument("--eps", type=float, help="of the evaluation nearest to it. Default: the newest.")
+
+
+def trust(options: dict[str, Any], as_json: bool) -> None:
+    """Print the checks of a stored evaluation, those that speak against its figure first; runs nothing."""
+    from core.evaluation.trust import MARKS, Trust
+
+    norm, root = options["norm"], store.default_root()
+    model = store.open_model(options["model"], root)
+    stored = [
+        result
+        for result in store.results(model.id, root, "evaluate")
+        if result.card["norm"] == norm and result.card["trust"]
+    ]
+    if not stored:
+        raise ValueError(f"model: expected one that was evaluated in {norm}, got {model.id!r}: run `evaluate` first")
+    wanted = options["eps"]
+    artifact = stored[0] if wanted is None else min(stored, key=lambda result: abs(result.card["eps"] - wanted))
+    report = Trust.from_json(artifact.card["trust"])
+    rows = [
+        {"verdict": f"{MARKS[check.verdict]} {check.verdict}", "check": check.title, "measured": check.said}
+        | {"limits": check.limits, "what to do": check.advice if check in report.doubts() else ""}
+        for check in sorted(report.checks, key=lambda check: list(MARKS).index(check.verdict))
+    ]
+    note(f"{model.id}, {norm}, ε = {report.eps:g}, {artifact.card['effort']}: {report.line()}")
+    show({"model": model.id, "result": artifact.id, **report.to_json()} if as_json else rows, as_json)
 
 
 def radii(options: dict[str, Any], as_json: bool) -> None:

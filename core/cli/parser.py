@@ -67,6 +67,11 @@ COMMANDS = {
         _fields(EvaluateSpec),
         evaluation.evaluate,
     ),
+    "trust": Command(
+        "the trust report of a stored evaluation: every check, what it measured, and what to do; runs nothing",
+        evaluation.trust_flags,
+        evaluation.trust,
+    ),
     "pattern": Command(
         "one pattern on glasses or a patch for many images, measured likewise, in fresh scenes",
         _fields(PatternSpec),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import store
+from core import checkpoint, store
 from core.attacks import run_method
 from core.attacks.geometry import distances
 from core.attacks.minimum import plan
@@ -24,6 +25,8 @@ from core.networks import logits_of
 from core.progress import Progress
 from core.specs import Minimum, RadiiSpec
 
+PART = 500
+"""Images that are searched before what was found is kept."""
 HALVINGS = 12
 """Halvings of the interval that the proven radius lies in: to a four-thousandth of what the attack found."""
 NORMS = ("linf", "l2", "l1", "l0", "pixels")
@@ -31,6 +34,8 @@ NORMS = ("linf", "l2", "l1", "l0", "pixels")
 
 def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
     """Look for the smallest perturbation of the first n test images (fixed order), wrong ones included.
+
+    A run that was stopped goes on where it was, from the store's checkpoints, and ends in the same result.
 
     Returns:
         Outcome: table `images`, a row an image: index, y, pred and confidence of what was found (of the image itself
@@ -48,20 +53,22 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     x, y = to_float(batch.x).to(device), batch.y.to(device)
 
     start = time.perf_counter()
-    method = Minimum(norm=spec.norm, budget=spec.budget)
-    result = run_method(saved.model, x, y, method, on_progress=on_progress)
+    mark = f"{store.resolve(spec, root).key()} {saved.artifact.card['sha256']} {data.fingerprint}"
+    kept = store.unfinished(spec, root)
+    result = _searched(saved.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, mark, on_progress)
     clean = logits_of(saved.model, x).argmax(dim=1) == y
     # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
-    probabilities = F.softmax(logits_of(saved.model, result.x_adv.flip(0), batch_size=384), dim=1).flip(0)
+    x_adv = result["x_adv"]
+    probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
     confidence, pred = probabilities.max(dim=1)
-    size = distances(result.x_adv, x)
+    size = distances(x_adv, x)
     upper = torch.where(pred != y, size[spec.norm].double(), torch.inf).where(clean, 0.0)
     lower = proven_radii(saved.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0))
     seconds = time.perf_counter() - start
 
     parts = plan(spec.norm, spec.budget, probabilities.shape[1], False)
     names = np.array([*(part.attack.__name__ for part in parts), ""])  # the last, at -1, is that of what was not found
-    named = names[result.trace["part"].cpu().numpy()]
+    named = names[result["part"].cpu().numpy()]
     right = clean.cpu().numpy()
     table = pd.DataFrame(
         {
@@ -73,8 +80,8 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
             "lower": np.zeros(len(x)) if lower is None else lower.double().cpu().numpy(),
             "upper": upper.cpu().numpy(),
             "found_by": np.where(right, np.where(upper.isfinite().cpu().numpy(), named, ""), "clean"),
-            "forwards": result.forwards.cpu().numpy(),
-            "backwards": result.backwards.cpu().numpy(),
+            "forwards": result["forwards"].cpu().numpy(),
+            "backwards": result["backwards"].cpu().numpy(),
             **{name: size[name].cpu().numpy() for name in NORMS},
         }
     )
@@ -90,8 +97,51 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
         "seconds": seconds,
         "device": device,
     }
-    arrays = {"images": {"index": batch.index.numpy(), "x_adv": result.x_adv.cpu().numpy()}}
+    arrays = {"images": {"index": batch.index.numpy(), "x_adv": x_adv.cpu().numpy()}}
+    kept.unlink(missing_ok=True)
     return store.Outcome(card=card, arrays=arrays, tables={"images": table})
+
+
+def _searched(
+    model: nn.Module, x: Tensor, y: Tensor, method: Minimum, path: Path, mark: str, on_progress: Progress | None
+) -> dict[str, Tensor]:
+    """`x_adv`, `forwards`, `backwards` and `part` of the attack, `PART` images at a time, each kept when it is done.
+
+    What `path` holds under the same `mark` is not done again. Nothing is drawn, and no image hangs on its neighbours.
+    """
+    kept = checkpoint.read(path)
+    known = kept.tensors["images"] if kept is not None and kept.facts.get("mark") == mark else {}
+    done = len(known["part"]) if known else 0
+    found = [{name: value.to(x.device) for name, value in known.items()}] if known else []
+    for low in range(done, len(x), PART):
+        rows = slice(low, low + PART)
+        result = run_method(model, x[rows], y[rows], method, on_progress=_after(on_progress, low, len(x)))
+        found.append(
+            {
+                "x_adv": result.x_adv,
+                "forwards": result.forwards,
+                "backwards": result.backwards,
+                "part": result.trace["part"],
+            }
+        )
+        if low + PART < len(x):
+            checkpoint.write(path, checkpoint.State({"images": _whole(found)}, {"mark": mark}))
+    return _whole(found)
+
+
+def _whole(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _after(on_progress: Progress | None, before: int, whole: int) -> Progress | None:
+    """Progress on one part as progress of the whole, of which `before` images were done."""
+    if on_progress is None:
+        return None
+
+    def report(done: int, total: int, **metrics: Any) -> None:
+        on_progress(before + done, whole, **metrics)
+
+    return report
 
 
 def proven_radii(

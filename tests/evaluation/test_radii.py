@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from core import jobs, store
 from core.__main__ import main
 from core.attacks.geometry import norm_of
 from core.data import first_of_test, to_float
+from core.evaluation import radii
 from core.models import load_model
+from core.progress import Cancelled
 from core.specs import RadiiSpec
 
 COLUMNS = ["index", "y", "pred", "confidence", "clean_correct", "lower", "upper", "found_by", "forwards", "backwards"]
@@ -59,6 +64,34 @@ def test_radii_of_a_linear_model_meet(root: Path) -> None:
     assert (upper > 0).all()
     assert lower == pytest.approx(upper, rel=5e-3)
     assert artifact.card["certificate"] == "interval bounds"
+
+
+def test_killed_radii_go_on_and_end_in_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the third part, the first two are not attacked again; the artifact is that of one run."""
+    spec = RadiiSpec(model="digits-linear", n=50, budget=60)
+    whole = made(root, n=50)
+    kept = store.unfinished(store.resolve(spec, root), root)
+    images = (whole.table("images"), whole.arrays("images")["x_adv"])
+    shutil.rmtree(whole.folder)
+    monkeypatch.setattr(radii, "PART", 20)
+    real, sizes = radii.run_method, []
+
+    def counting(model: nn.Module, x: torch.Tensor, *rest: object, **options: object) -> object:
+        if len(sizes) == 2:
+            sizes.append(0)
+            raise Cancelled
+        sizes.append(len(x))
+        return real(model, x, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(radii, "run_method", counting)
+    with pytest.raises(Cancelled):
+        made(root, n=50)
+    assert kept.exists()
+    again = made(root, n=50)
+    assert sizes == [20, 20, 0, 10]
+    pd.testing.assert_frame_equal(again.table("images"), images[0])
+    assert np.array_equal(again.arrays("images")["x_adv"], images[1])
+    assert not kept.exists()
 
 
 def test_radii_from_the_command_line(

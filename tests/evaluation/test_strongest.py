@@ -57,6 +57,15 @@ def test_evaluation_s_table_card_and_command_agree(
     assert {name: printed[name] for name in metrics} == metrics
     assert printed["trust"]["verdict"] == made.card["trust"]["verdict"]
 
+    assert main(["trust", "--model", "digits-mlp", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["result"], printed["eps"], printed["checks"]) == (made.id, 0.05, made.card["trust"]["checks"])
+    assert main(["trust", "--model", "digits-mlp", "--eps", "0.3"]) == 0
+    shown = capsys.readouterr().out
+    assert all(check.title in shown and check.said in shown for check in trust.checks)
+    assert main(["trust", "--model", "digits-mlp", "--norm", "l1"]) == 2
+    assert "expected one that was evaluated in l1" in capsys.readouterr().err
+
 
 def test_evaluation_of_too_large_a_ball_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """More than a pixel's range has no meaning in linf."""
