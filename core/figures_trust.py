@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -47,25 +49,19 @@ def strip(trust: Trust, *, height: int = 170) -> go.Figure:
 
 def loss_surface(surface: Surface, *, height: int = 380) -> go.Figure:
     """The margin over the plane as a map: blue where the image is misread, a line where the answer changes."""
-    values, axis = np.asarray(surface.margin), list(surface.axis)
-    limit = float(np.abs(values).max()) or 1.0
+    plane, limit = _plane(surface)
+    values = plane["z"]
     figure = go.Figure(
         go.Heatmap(
-            z=values,
-            x=axis,
-            y=axis,
+            **plane,
             zmin=-limit,
             zmax=limit,
-            colorscale=[list(stop) for stop in DIVERGING],
             colorbar={"thickness": 12, "outlinewidth": 0, "title": {"text": "margin"}},
-            hovertemplate="gradient %{x:.2f}, random %{y:.2f}: margin %{z:.3g}<extra></extra>",
         )
     )
     if values.min() < 0 < values.max():
         figure.add_contour(
-            z=values,
-            x=axis,
-            y=axis,
+            **{name: plane[name] for name in "xyz"},
             contours={"start": 0, "end": 0, "size": 1, "coloring": "none"},
             line={"color": _INK, "width": 2},
             showscale=False,
@@ -86,24 +82,34 @@ def loss_surface(surface: Surface, *, height: int = 380) -> go.Figure:
 
 def loss_landscape(surface: Surface, *, height: int = 420) -> go.Figure:
     """The same in three dimensions: smooth where gradients can be followed, a plain or a heap of needles where not."""
-    values, axis = np.asarray(surface.margin), list(surface.axis)
-    limit = float(np.abs(values).max()) or 1.0
+    plane, limit = _plane(surface)
     figure = go.Figure(
         go.Surface(
-            z=values,
-            x=axis,
-            y=axis,
+            **plane,
             cmin=-limit,
             cmax=limit,
-            colorscale=[list(stop) for stop in DIVERGING],
             showscale=False,
             contours={"z": {"show": True, "start": 0, "end": 0.5, "size": 1, "color": _INK}},
-            hovertemplate="gradient %{x:.2f}, random %{y:.2f}: margin %{z:.3g}<extra></extra>",
         )
     )
+    grey = {"gridcolor": "rgba(128,128,128,.4)", "zerolinecolor": "rgba(128,128,128,.6)", "showbackground": False}
     titles = {"xaxis": "gradient", "yaxis": "random", "zaxis": "margin"}
-    figure.update_layout(scene={name: {"title": {"text": text}} for name, text in titles.items()})
+    figure.update_layout(scene={name: {"title": {"text": text}, **grey} for name, text in titles.items()})
+    figure.update_scenes(camera_eye={"x": 1.5, "y": -1.5, "z": 0.9})
     return styled(figure, height=height, margin={"t": 8})
+
+
+def _plane(surface: Surface) -> tuple[dict[str, Any], float]:
+    """What both drawings of a surface say, and the largest margin on it, up or down."""
+    values, axis = np.asarray(surface.margin), list(surface.axis)
+    plane = {
+        "z": values,
+        "x": axis,
+        "y": axis,
+        "colorscale": [list(stop) for stop in DIVERGING],
+        "hovertemplate": "gradient %{x:.2f}, random %{y:.2f}: margin %{z:.3g}<extra></extra>",
+    }
+    return plane, float(np.abs(values).max()) or 1.0
 
 
 def attacks(trust: Trust, *, height: int = 320) -> go.Figure:

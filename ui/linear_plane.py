@@ -9,85 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from core import figures, figures_linear
-from ui import controls, downloads
+from ui import controls, downloads, linear_limits, linear_points
 
 CONFIG = {"displaylogo": False}
 NORMS = ("l2", "linf")
 LOSSES = {"hinge": "hinge", "logistic": "logistic"}
-LADDER = tuple(round(0.1 * k, 1) for k in range(16))
-"""ε of the curves."""
-DECAYS = tuple(float(value) for value in np.logspace(-3, 1, 13))
-
-
-def points(n: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two round classes of standard deviation ½, their means 2·`apart` from each other."""
-    rng = np.random.default_rng(seed)
-    y = np.where(np.arange(n) % 2, 1, -1)
-    return 0.5 * rng.normal(size=(n, 2)) + apart * y[:, None] * np.array([0.8, 0.6]), y
-
-
-@st.cache_data(max_entries=64, show_spinner="Training …")
-def solved(n: int, apart: float, seed: int, norm: str, loss: str, eps: float) -> Any:
-    """The adversarially trained model, or in words why there is none."""
-    from core.certification import linear_training
-
-    x, y = points(n, apart, seed)
-    try:
-        return linear_training.fit(x, y, eps=eps, norm=norm, loss=loss)
-    except ValueError as error:
-        return str(error)
-
-
-@st.cache_data(max_entries=64, show_spinner="Training a support vector machine …")
-def machine(n: int, apart: float, seed: int, eps: float) -> Any:
-    """λ and the SVM whose 2λ‖w‖ is eps; None where there is none."""
-    from core.certification import linear_training
-
-    return linear_training.decay_of(*points(n, apart, seed), eps=eps)
-
-
-@st.cache_data(max_entries=32, show_spinner="Training at every ε …")
-def curves(n: int, apart: float, seed: int, norm: str, loss: str) -> pd.DataFrame:
-    """A row an ε: the least R_ε, its model's clean loss, the least H + ε‖w‖, norms, accuracies."""
-    from core.certification import linear_training as lt
-
-    x, y = points(n, apart, seed)
-    plain = solved(n, apart, seed, norm, loss, 0.0)
-    rows = []
-    for eps in LADDER:
-        found = solved(n, apart, seed, norm, loss, eps)
-        if isinstance(found, str):
-            continue
-        model = (found.weight, found.bias, x, y)
-        row = {"eps": eps, "R_eps": found.objective, "loss": lt.risk(*model, eps=0, norm=norm, loss=loss)}
-        if loss == "hinge":
-            row["regularised"] = lt.fit(x, y, eps=eps, norm=norm, inside=False).objective
-        row["norm of w"] = lt.dual_norm(found.weight, norm)
-        row["robust accuracy"] = lt.robust_accuracy(*model, eps=eps, norm=norm)
-        if not isinstance(plain, str):
-            row["R_eps, trained at 0"] = lt.risk(plain.weight, plain.bias, x, y, eps=eps, norm=norm, loss=loss)
-            row["robust accuracy, trained at 0"] = lt.robust_accuracy(
-                plain.weight, plain.bias, x, y, eps=eps, norm=norm
-            )
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-@st.cache_data(max_entries=32, show_spinner="Training support vector machines …")
-def path(n: int, apart: float, seed: int) -> pd.DataFrame:
-    """A row a λ: the SVM's ε = 2λ‖w‖, its H + ε‖w‖, and the minimum of that, found without it."""
-    from core.certification import linear_training as lt
-
-    x, y = points(n, apart, seed)
-    rows = []
-    for decay in DECAYS:
-        found = lt.svm(x, y, decay=decay)
-        eps = lt.eps_of(found.weight, decay)
-        value = lt.risk(found.weight, found.bias, x, y, eps=eps, inside=False)
-        ours = lt.fit(x, y, eps=eps, inside=False)
-        size = float(np.linalg.norm(found.weight))
-        rows.append({"lambda": decay, "eps": eps, "norm of w": size, "SVM": value, "minimum": ours.objective})
-    return pd.DataFrame(rows)
 
 
 def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
@@ -155,7 +81,7 @@ def corners(centre: np.ndarray, eps: float, norm: str) -> np.ndarray:
 def show(page: str) -> None:
     """The whole tab."""
     n, apart, seed, norm, loss, eps, row = choose(page)
-    found = solved(n, apart, seed, norm, loss, eps)
+    found = linear_points.solved(n, apart, seed, norm, loss, eps)
     line = f"two classes in the plane · {n} points, distance {apart:g}, seed {seed} · {controls.say(norm)}"
     if isinstance(found, str):
         st.info(
@@ -165,9 +91,10 @@ def show(page: str) -> None:
         )
     else:
         picture(page, n, apart, seed, norm, loss, eps, row, found)
-    table = curves(n, apart, seed, norm, loss)
+    table = linear_points.curves(n, apart, seed, norm, loss)
     against(page, table, eps, loss)
     equivalence(page, n, apart, seed)
+    linear_limits.show(n, apart, seed, eps)
     st.caption(f"{line} · {loss} · ε {eps:g} · this page's address reproduces it")
     downloads.table(page, table, name="adversarial_training_plane", provenance=f"{line} · {loss}")
 
@@ -176,16 +103,16 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
     """Points, boundaries, and one ball with its worst point; beside it what each costs."""
     from core.certification import linear_training as lt
 
-    x, y = points(n, apart, seed)
+    x, y = linear_points.points(n, apart, seed)
     weight, bias, label = found.weight, found.bias, int(y[row])
     delta = lt.worst(weight, label, eps=eps, norm=norm)
     step = lt.worst(weight, label, eps=eps, norm="linf")
     lines = {f"adversarial, ε = {eps:g}": (weight, bias)}
-    svm = machine(n, apart, seed, eps) if norm == "l2" and loss == "hinge" else None
+    svm = linear_points.machine(n, apart, seed, eps) if norm == "l2" and loss == "hinge" else None
     if svm is not None:
         lines[f"SVM, λ = {svm[0]:.3g}"] = (svm[1].weight, svm[1].bias)
     if eps > 0:
-        plain = solved(n, apart, seed, norm, loss, 0.0)
+        plain = linear_points.solved(n, apart, seed, norm, loss, 0.0)
         if not isinstance(plain, str):
             lines["trained at ε = 0"] = (plain.weight, plain.bias)
     size, length = lt.dual_norm(weight, norm), float(np.linalg.norm(weight))
@@ -301,7 +228,7 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
 def equivalence(page: str, n: int, apart: float, seed: int) -> None:
     """λ against ε, and that both reach the same minimum."""
     st.markdown("**The soft-margin SVM is the same model under another name** (ℓ2, hinge)")
-    table = path(n, apart, seed)
+    table = linear_points.path(n, apart, seed)
     left, right = st.columns(2)
     with left:
         st.latex(r"\min_w H + \lambda\lVert w\rVert^2 \;\Leftrightarrow\; \min_w H + \varepsilon\lVert w\rVert,")

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core import figures_trust
-from core.evaluation.trust import MARKS, Check, Trust
+from core.evaluation.trust import MARKS, Check, Surface, Trust
 from core.evaluation.trust_rules import RULES
 
 CONFIG = {"displaylogo": False}
@@ -69,20 +69,31 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
         st.plotly_chart(figures_trust.strip(made), key=f"{key}_strip", alt=made.line(), config=CONFIG)
         left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
         st.plotly_chart(figures_trust.attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}", config=CONFIG)
-        for place, surface in enumerate(made.surfaces):
-            lowest = min(min(row) for row in surface.margin)
-            st.plotly_chart(
-                figures_trust.loss_surface(surface),
-                key=f"{key}_surface_{place}",
-                alt=f"Margin of image {surface.index} around it; the lowest is {lowest:.3g}",
-                config=CONFIG,
-            )
         if made.surfaces:
+            solid = st.toggle(
+                "Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read."
+            )
+            with st.grid(2, min_column_width=330):
+                for place, surface in enumerate(made.surfaces):
+                    picture(surface, solid, f"{key}_surface_{place}")
             st.caption(
                 "The margin of an image over two directions: to the right a full step against the gradient, upwards a "
                 "random one. An honest model falls smoothly to the right; where gradients are masked it is flat, or a "
                 "heap of needles, or falls as much by chance. The line is where the answer changes."
             )
+
+
+def picture(surface: Surface, solid: bool, key: str) -> None:
+    """One loss surface, as a map or as a landscape."""
+    lowest = min(min(row) for row in surface.margin)
+    with st.container():
+        st.markdown(f"Image {surface.index}, class {surface.y}")
+        st.plotly_chart(
+            figures_trust.loss_landscape(surface) if solid else figures_trust.loss_surface(surface),
+            key=key,
+            alt=f"Margin of image {surface.index} around it; the lowest is {lowest:.3g}",
+            config=CONFIG,
+        )
 
 
 def summary(trust: Trust) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core import running, specs, toy
-from ui import linear_images, linear_plane
+from ui import linear_images, linear_limits, linear_points
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -51,7 +51,7 @@ def test_plane_draws_what_was_trained(lab: Lab, norm: str, loss: str) -> None:
     from core.certification import linear_training
 
     app = lab.open(PAGE, linear_models_part=TABS["plane"], linear_models_norm=norm, linear_models_loss=loss)
-    x, y = linear_plane.points(40, 0.8, 0)
+    x, y = linear_points.points(40, 0.8, 0)
     found = linear_training.fit(x, y, eps=0.3, norm=norm, loss=loss)
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Rε"] == f"{found.objective:.4f}"
@@ -61,6 +61,30 @@ def test_plane_draws_what_was_trained(lab: Lab, norm: str, loss: str) -> None:
     assert len(app.get("plotly_chart")) == 4
     (apart,) = re.findall(r"differ by at most (\S+)\.$", text(app), re.MULTILINE)
     assert float(apart) < 1e-4
+
+
+def test_plane_shows_the_hard_margin_as_the_limit(lab: Lab) -> None:
+    """‖w‖ = 1/(γ − ε) below γ, none beyond; what overlaps has no γ."""
+    from core.certification import linear_training as lt
+
+    few = {"linear_models_n": "10", "linear_models_apart": "2.0", "linear_models_plane_eps": "0.3"}
+    app = lab.open(PAGE, linear_models_part=TABS["plane"], **few)
+    gamma = lt.largest_margin(*linear_points.points(10, 2.0, 0), intercept=False)
+    assert gamma > 0.3
+    assert f"γ = **{gamma:.4f}**" in text(app)
+    assert f"‖w‖ = **{1 / (gamma - 0.3):.4f}**" in text(app)
+    assert "cosine 1.0000 with the hard margin" in text(app)
+    assert "beyond γ, there is none" in linear_limits.hard(10, 2.0, 0, gamma + 0.1)
+    assert "so γ = 0" in linear_limits.hard(40, 0.1, 0, 0.3)
+
+
+def test_plane_shows_the_shared_budget(lab: Lab) -> None:
+    """The exact worst sum beside the formula: equal where some margin is at most 1, below it elsewhere."""
+    app = lab.open(PAGE, linear_models_part=TABS["plane"])
+    exact, formula = re.findall(r"exactly \*\*(\S+)\*\*, by the formula (\S+); they agree", text(app))[0]
+    assert exact == formula
+    each = float(re.findall(r"for each point instead: (\S+),", text(app))[0])
+    assert each <= float(exact)
 
 
 def test_plane_says_why_there_is_no_minimum(lab: Lab) -> None:

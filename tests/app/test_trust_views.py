@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +70,20 @@ def test_every_check_is_listed_worst_first() -> None:
     assert rows["Measured"].tolist()[:2] == ["90 %", "0.1"]
     assert (rows["Finding"] != "").all()
     assert (rows["Limits"] != "").all()
+
+
+def test_surfaces_turn_into_landscapes() -> None:
+    """A toggle draws the same margins in three dimensions."""
+    app = drawn(made())
+
+    def kinds() -> list[str]:
+        specs = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+        return [spec["data"][0]["type"] for spec in specs]
+
+    assert kinds() == ["heatmap", "bar", "heatmap"]
+    app.toggle(key="trust_solid").set_value(True).run()
+    assert not app.exception
+    assert kinds() == ["heatmap", "bar", "surface"]
 
 
 def test_no_report_is_said() -> None:
