@@ -1,8 +1,11 @@
-"""The input gradient of a thin convolution, in a fraction of the time on a CPU.
+"""The input gradient of two kinds of convolution, in a fraction of the time on a CPU.
 
-A convolution of few input channels is the first layer of nearly every model that is attacked, and oneDNN's gradient
+A thin one, of few input channels, is the first layer of nearly every model that is attacked, and oneDNN's gradient
 with respect to such an input takes several times as long as the convolution itself. Here it is one matrix product and
 a shifted sum for each tap of the kernel: for LeNet on MNIST a fifth of the time, two thirds for 3×3 kernels on colour.
+
+A strided one of few channels has the gradient of a convolution without a stride, whose outputs are blocks of pixels:
+half of oneDNN's time for 4×4 kernels with a stride of 2 on 16 channels, four fifths on 32.
 """
 
 from __future__ import annotations
@@ -18,14 +21,16 @@ from torch.overrides import TorchFunctionMode
 
 THIN = 3
 """Input channels up to which a convolution is thin: grey and colour images."""
+FEW = 32
+"""Input channels up to which a strided convolution goes the way of blocks."""
 PIECE = 2**20
 """Numbers in a piece of the tap matrix, so that it stays in a core's cache."""
 
 Pair = int | tuple[int, ...]
 
 
-class ThinConvolutions(TorchFunctionMode):
-    """While it is on, thin convolutions with frozen weights, on a CPU, remember the quicker way back to their input.
+class QuickConvolutions(TorchFunctionMode):
+    """While it is on, such convolutions with frozen weights, on a CPU, remember the quicker way back to their input.
 
     Outputs are to the last bit what they are without; gradients agree up to rounding, and have no gradients themselves.
     """
@@ -34,11 +39,11 @@ class ThinConvolutions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Take the quick way if there is one."""
-        result = _thin(*args, **(kwargs or {})) if func is F.conv2d else None
+        result = _quick(*args, **(kwargs or {})) if func is F.conv2d else None
         return func(*args, **(kwargs or {})) if result is None else result
 
 
-def _thin(
+def _quick(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -47,21 +52,29 @@ def _thin(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    """The arguments of `conv2d`; None where it is no thin convolution of an input that alone needs a gradient."""
+    """The arguments of `conv2d`; None where there is no quicker way, or where not the input alone needs a gradient."""
     if not input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad):
         return None
-    if input.device.type != "cpu" or input.ndim != 4 or weight.shape[1] > THIN or not torch.is_grad_enabled():
+    if input.device.type != "cpu" or input.ndim != 4 or not torch.is_grad_enabled():
+        return None
+    if weight.shape[1] > THIN and not _in_blocks(weight, _pair(stride)):
         return None
     if groups != 1 or isinstance(padding, str) or _pair(dilation) != (1, 1):
         return None
-    return _ThinConvolution.apply(input, weight, bias, _pair(stride), _pair(padding))
+    return _QuickConvolution.apply(input, weight, bias, _pair(stride), _pair(padding))
+
+
+def _in_blocks(weight: Tensor, stride: tuple[int, ...]) -> bool:
+    """Whether a kernel is whole strides wide and high, so that no tap of the block's kernel is idle."""
+    sides = weight.shape[2:]
+    return weight.shape[1] <= FEW and min(stride) > 1 and sides[0] % stride[0] == sides[1] % stride[1] == 0
 
 
 def _pair(value: Pair) -> tuple[int, ...]:
     return (value, value) if isinstance(value, int) else tuple(value) * (2 // len(value))
 
 
-class _ThinConvolution(torch.autograd.Function):
+class _QuickConvolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
@@ -74,10 +87,11 @@ class _ThinConvolution(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
-        return input_gradient_of(gradient, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
+        back = by_taps if weight.shape[1] <= THIN else by_blocks
+        return back(gradient, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
 
 
-def input_gradient_of(
+def by_taps(
     gradient: Float[Tensor, "n o i j"],
     weight: Float[Tensor, "o c a b"],
     size: tuple[int, int],
@@ -105,3 +119,28 @@ def input_gradient_of(
         for a in range(high):
             place[:, :, a : a + (rows - 1) * stride[0] + 1 : stride[0]] += lines[:, a]
     return total[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+
+
+def by_blocks(
+    gradient: Float[Tensor, "n o i j"],
+    weight: Float[Tensor, "o c a b"],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Float[Tensor, "n c h w"]:
+    """As `by_taps`, for kernels that are whole strides wide and high: (m·stride, n·stride).
+
+    Each output reaches m × n blocks of stride × stride pixels of the input, so a block's gradient is a convolution of
+    m × n taps whose outputs are its pixels (sub-pixel convolution, Shi et al. 2016, arXiv 1609.05158).
+    """
+    out, channels, high, wide = weight.shape
+    down, right = stride
+    taps = weight.to(gradient.dtype).view(out, channels, high // down, down, wide // right, right).flip(2, 4)
+    taps = taps.permute(3, 5, 1, 0, 2, 4).flatten(0, 2).contiguous(memory_format=torch.channels_last)
+    blocks = F.conv2d(gradient, taps, padding=(taps.shape[2] - 1, taps.shape[3] - 1)).permute(0, 2, 3, 1)
+    shape = (blocks.shape[1] * down, blocks.shape[2] * right)
+    total = blocks.unflatten(3, (down, right, channels)).permute(0, 1, 3, 2, 4, 5).reshape(-1, *shape, channels)
+    unread = [max(0, padding[side] + size[side] - shape[side]) for side in (0, 1)]  # pixels that no output looks at
+    total = F.pad(total, (0, 0, 0, unread[1], 0, unread[0]))
+    rows, columns = (slice(padding[side], padding[side] + size[side]) for side in (0, 1))
+    return total[:, rows, columns].permute(0, 3, 1, 2)

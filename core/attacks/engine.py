@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.convolution import ThinConvolutions
+from core.attacks.convolution import QuickConvolutions
 from core.attacks.geometry import distances
 from core.attacks.losses import Goal, Loss
 from core.attacks.masks import Masked
@@ -170,7 +170,7 @@ def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss) -> tuple[
 
 def logits_of_leaf(model: nn.Module, leaf: Tensor) -> Tensor:
     """A forward pass from which gradients with respect to `leaf` are to be taken. Freeze the model first."""
-    with ThinConvolutions():
+    with QuickConvolutions():
         logits: Tensor = model(leaf)
     return logits
 

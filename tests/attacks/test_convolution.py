@@ -1,4 +1,4 @@
-"""Thin convolutions: the quicker gradient is the gradient, and is taken only where it is meant to be."""
+"""Thin and strided convolutions: the quicker gradient is the gradient, and is taken only where it is meant to be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.attacks import convolution
-from core.attacks.convolution import ThinConvolutions
+from core.attacks.convolution import QuickConvolutions
 from core.attacks.engine import frozen, gradient_step
 from core.attacks.losses import Goal
 
@@ -20,12 +20,15 @@ CASES = (
     {"channels": 3, "kernel": (3, 2), "stride": (2, 3), "padding": (2, 0)},
     {"channels": 2, "kernel": (4, 4), "stride": 3},
     {"channels": 1, "kernel": (7, 7), "padding": (3,), "stride": (2,)},
+    {"channels": 5, "kernel": (4, 4), "padding": 1, "stride": 2},
+    {"channels": 4, "kernel": (2, 6), "padding": (1, 2), "stride": (2, 3)},
+    {"channels": 6, "kernel": (4, 2), "stride": (4, 2)},
 )
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("case", CASES)
-def test_thin_convolution_has_the_gradient_of_the_convolution(case: dict, layout: torch.memory_format) -> None:
+def test_quick_convolution_has_the_gradient_of_the_convolution(case: dict, layout: torch.memory_format) -> None:
     """For every kernel, stride and padding, in pieces too; the output is the same to the last bit."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(5, case["channels"], 13, 11, generator=generator, dtype=torch.float64).contiguous(
@@ -36,11 +39,11 @@ def test_thin_convolution_has_the_gradient_of_the_convolution(case: dict, layout
     settings = {key: case[key] for key in ("stride", "padding") if key in case}
     leaf = x.requires_grad_()
     plain = F.conv2d(leaf, weight, bias, **settings)
-    with pytest.MonkeyPatch.context() as patch, ThinConvolutions():
+    with pytest.MonkeyPatch.context() as patch, QuickConvolutions():
         patch.setattr(convolution, "PIECE", 300)
         thin = F.conv2d(leaf, weight, bias, **settings)
         assert torch.equal(thin, plain)
-        assert type(thin.grad_fn).__name__ == "_ThinConvolutionBackward"
+        assert type(thin.grad_fn).__name__ == "_QuickConvolutionBackward"
         back = torch.randn(plain.shape, generator=generator, dtype=torch.float64)
         (found,) = torch.autograd.grad(thin, leaf, back)
     (wanted,) = torch.autograd.grad(plain, leaf, back)
@@ -51,7 +54,7 @@ def test_other_convolutions_are_left_alone() -> None:
     """Weights that learn, many channels, groups, dilation, inputs without a gradient, padding by name."""
     x = torch.rand(2, 2, 6, 6, requires_grad=True)
     weight = torch.rand(4, 2, 3, 3)
-    with ThinConvolutions():
+    with QuickConvolutions():
         for made in (
             F.conv2d(x, weight.clone().requires_grad_()),
             F.conv2d(x, weight, torch.zeros(4, requires_grad=True)),
@@ -61,7 +64,7 @@ def test_other_convolutions_are_left_alone() -> None:
             F.conv2d(x, weight, padding="same"),
             F.conv2d(x[0], weight),
         ):
-            assert type(made.grad_fn).__name__ != "_ThinConvolutionBackward"
+            assert type(made.grad_fn).__name__ != "_QuickConvolutionBackward"
         assert F.conv2d(x.detach(), weight).grad_fn is None
 
 
@@ -75,8 +78,8 @@ def test_gradient_step_goes_the_quick_way(net: nn.Module, few: tuple[Tensor, Ten
         _, gradient = gradient_step(model, x, Goal.of(y, None), "margin")
         leaf = x.clone().requires_grad_()
         (wanted,) = torch.autograd.grad(Goal.of(y, None).loss(model(leaf), "margin").sum(), leaf)
-    assert used[0] == "_ThinConvolutionBackward"
-    assert used[1] != "_ThinConvolutionBackward"
+    assert used[0] == "_QuickConvolutionBackward"
+    assert used[1] != "_QuickConvolutionBackward"
     torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -89,7 +92,7 @@ def test_thin_convolution_in_half_precision_sums_in_float32() -> None:
     leaf = x.requires_grad_()
     (exact,) = torch.autograd.grad(F.conv2d(leaf, weight), leaf, back)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        with ThinConvolutions():
+        with QuickConvolutions():
             thin = F.conv2d(leaf, weight)
         plain = F.conv2d(leaf, weight)
     (found,) = torch.autograd.grad(thin, leaf, back.bfloat16())  # outside of autocast, as a loop may
