@@ -11,12 +11,12 @@ import time
 import torch
 from tabulate import tabulate
 
-from core import jobs
+from core import jobs, reference_build
 from core.attacks import pgd
 from core.data import first_of_test, to_float
 from core.models import load_model
 from core.networks import logits_of
-from core.specs import SweepSpec
+from core.specs import GeneratorStrong, SweepSpec
 from core.store import default_root
 
 SET3_SHEET = {
@@ -86,6 +86,36 @@ def _torchattacks(
 
 def _accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     return (logits_of(model, x).argmax(dim=1) == y).float().mean().item()
+
+
+def set1(models: list[str], n: int) -> str:
+    """The strong generator attack on an undefended model and on others: medians of the fooled, times the first one's.
+
+    Below them the share of all n images that each has fooled within a distance.
+    """
+    rows: list[list[object]] = []
+    found = {name: _drawn_distances(name, n) for name in models}
+    first: dict[str, float] = {}
+    for name, distances in found.items():
+        medians = {norm: values[values < torch.inf].median().item() for norm, values in distances.items()}
+        first = first or medians
+        fooled = (distances["l2"] < torch.inf).float().mean().item()
+        rows.append([name, fooled, *(f"{value:.3f} ({value / first[norm]:.2f}x)" for norm, value in medians.items())])
+    lines = [tabulate(rows, headers=["set 1D", "fooled", "median l2", "median linf"], tablefmt="github")]
+    for norm in ("l2", "linf"):
+        widest = max(values[values < torch.inf].max().item() for values in (held[norm] for held in found.values()))
+        caps = [widest * place / 10 for place in range(1, 11)]
+        shares = [[name, *((held[norm] <= cap).float().mean().item() for cap in caps)] for name, held in found.items()]
+        headers = [f"fooled within {norm}", *(f"{cap:.2f}" for cap in caps)]
+        lines.append(tabulate(shares, headers=headers, tablefmt="github", floatfmt=".2f"))
+    return "\n\n".join(lines)
+
+
+def _drawn_distances(name: str, n: int) -> dict[str, torch.Tensor]:
+    """l2 and linf of each image that the attack made; infinite where it did not fool."""
+    saved = load_model(name, default_root())
+    result = reference_build.drawn(saved.model, saved.data(), GeneratorStrong(), n=n)
+    return {norm: result.distance[norm].where(result.success, torch.inf) for norm in ("l2", "linf")}
 
 
 def set3(standard: str, mixed: str, n: int, eps: float) -> str:

@@ -38,6 +38,7 @@ from core.data import Split, load
 from core.data_folder import data_root
 from core.networks import build
 from core.specs import DataSpec, TrainSpec
+from core.training.augmentation import augmented
 from core.training.recipes import batch_loss
 from core.training.steps import batches, make_optimizer, mixed_precision, new_model, train_step
 
@@ -104,7 +105,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 # ---------------------------------------------------------------- adversarial training
 
-SECTIONS = ("loops", "pgd", "cost", "reach", "set3", "set5")
+SECTIONS = ("loops", "pgd", "cost", "augmentation", "reach", "set1", "set3", "set5")
 EPS, RELATIVE_STEP = 0.1, 0.25
 
 
@@ -183,6 +184,29 @@ def cost_section(options: argparse.Namespace) -> str:
     return tabulate(rows, headers=headers, tablefmt="github", floatfmt=".2f")
 
 
+def augmentation_section(options: argparse.Namespace) -> str:
+    """CPU time of each augmentation, as a share of a step of standard training with it."""
+    rows = []
+    data = load(DataSpec(dataset="cifar10"))
+    split = data.train.take(torch.arange(options.images))
+    for kind in ("crop_flip", "crop_flip_cutout"):
+        spec = TrainSpec(
+            data=DataSpec(dataset="cifar10"), network="resnet_small", augment=kind, batch_size=options.batch_size
+        )
+        changing, steps = [], []
+        for turn in range(options.rounds + 1):
+            torch.manual_seed(turn)
+            generator = torch.Generator().manual_seed(turn)
+            model = new_model(spec, data)
+            xs = [x for x, _, _ in batches(split, spec.batch_size, generator, "cpu")]
+            changing.append(_cpu_seconds(lambda xs=xs, kind=kind: [augmented(x, kind) for x in xs]))
+            steps.append(_cpu_seconds(train_ours, split, spec, model))
+        change, step = (statistics.median(times[1:]) for times in (changing, steps))
+        rows.append([kind, 1e6 * change / options.images, 1e6 * step / options.images, change / (change + step)])
+    headers = ["augmentation", "µs an image", "standard step without it, µs an image", "share of a step"]
+    return tabulate(rows, headers=headers, tablefmt="github", floatfmt=".2f")
+
+
 def _cpu_seconds(work: Callable[..., object], *arguments: object) -> float:
     start = time.process_time()
     work(*arguments)
@@ -240,10 +264,11 @@ def main() -> None:
     parser.add_argument("--eps", type=float, help="reach: instead of the ε of training; set3: instead of .25")
     parser.add_argument("--attack-steps", type=int, default=50, help="reach")
     parser.add_argument("--restarts", type=int, default=10, help="reach")
+    parser.add_argument("--set1", nargs="+", metavar="MODEL", help="ids of saved models, an undefended one first")
     parser.add_argument("--set3", nargs=2, metavar=("STANDARD", "MIX"), help="ids of saved models")
     parser.add_argument("--set5", nargs=3, metavar=("LINEAR", "CNN", "FGSM"), help="ids of saved models")
     options = parser.parse_args()
-    for section in ("set3", "set5"):
+    for section in ("set1", "set3", "set5"):
         if section in options.sections and not getattr(options, section):
             parser.error(f"--sections {section} needs --{section} with ids of saved models")
     if "reach" in options.sections and not options.models:
@@ -255,6 +280,8 @@ def main() -> None:
         "pgd": lambda: pgd_section(options),
         "cost": lambda: cost_section(options),
         "reach": lambda: reach.reach(options.models, options.n, options.attack_steps, options.restarts, options.eps),
+        "augmentation": lambda: augmentation_section(options),
+        "set1": lambda: reach.set1(options.set1, min(options.n, 200)),
         "set3": lambda: reach.set3(*options.set3, options.n, options.eps or 0.25),
         "set5": lambda: reach.set5(options.set5, options.n),
     }

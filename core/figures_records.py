@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from core.figures import colour, faint, styled
+from core.figures import DASHES, colour, faint, styled
 
 _MARKED = "marked"
 """As in `core.figures`, whose `mark` moves the line."""
@@ -66,6 +66,33 @@ def between(
     figure.update_yaxes(title_text="robust accuracy", tickformat=".0%", range=[-0.02, 1.02])
     legend = {"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0, "title": {"text": ""}}
     return styled(figure, height=height, legend=legend, margin={"l": 8, "r": 8, "t": 12, "b": 8})
+
+
+def within(distances: Mapping[str, np.ndarray], *, norm: str, height: int = 320) -> go.Figure:
+    """Success against a cap on the distortion: the share of images that an attack has fooled within each distance.
+
+    Args:
+        distances: name → (n,), each image's distance, infinite where it was not fooled.
+        norm: what the distances are, as the axis says it.
+        height: in CSS pixels.
+    """
+    figure = go.Figure()
+    farthest = max((float(d[np.isfinite(d)].max(initial=0)) for d in distances.values()), default=0.0)
+    for place, (name, values) in enumerate(distances.items()):
+        steps = np.sort(values[np.isfinite(values)])
+        n = max(1, len(values))
+        figure.add_scatter(
+            x=[0.0, *steps, 1.05 * farthest],
+            y=[0.0, *(np.arange(1, len(steps) + 1) / n), len(steps) / n],
+            name=name,
+            mode="lines",
+            line={"color": colour(place), "width": 2, "shape": "hv", "dash": DASHES[place % len(DASHES)]},
+            hovertemplate=f"within {norm} %{{x:.3g}}: %{{y:.0%}} of {len(values)}<extra>{name}</extra>",
+        )
+    figure.update_xaxes(title_text=f"largest distance allowed ({norm})", rangemode="tozero")
+    figure.update_yaxes(title_text="fooled", tickformat=".0%", range=[-0.02, 1.02])
+    legend = {"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0, "title": {"text": ""}}
+    return styled(figure, height=height, legend=legend)
 
 
 def transfer_matrix(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from core import cards, reference, running, shipped, specs, store, training
-from core.attacks import Streams, run_method
+from core.attacks import AttackResult, Streams, run_method
 from core.certification import proven
 from core.data import Dataset, first_of_test, load, to_float
 from core.evaluation.metrics import clopper_pearson, five_metrics
@@ -176,15 +176,20 @@ def measure(
     return rows
 
 
-def _drawn(model: nn.Module, data: Dataset, method: specs.Method, on_progress: Progress | None) -> Row:
-    """One generator attack on images that are read correctly, each towards a wrong class made from its number."""
+def drawn(
+    model: nn.Module, data: Dataset, method: specs.Method, *, n: int, on_progress: Progress | None = None
+) -> AttackResult:
+    """A generator attack on the first n test images that are read correctly, each towards one wrong class.
+
+    The class is made from the image's number, so that two models are asked for the same.
+    """
     device = next(model.parameters()).device
     ordered = first_of_test(data, len(data.test))
     right = logits_of(model, ordered.x).argmax(dim=1).cpu() == ordered.y
-    batch = ordered.take(right.nonzero()[:DRAWN_N, 0])
+    batch = ordered.take(right.nonzero()[:n, 0])
     classes = len(data.class_names)
     target: Tensor = (batch.y + 1 + batch.index % (classes - 1)) % classes
-    result = run_method(
+    return run_method(
         model,
         to_float(batch.x).to(device),
         batch.y.to(device),
@@ -193,6 +198,10 @@ def _drawn(model: nn.Module, data: Dataset, method: specs.Method, on_progress: P
         streams=Streams.of(SEED, batch.index.to(device)),
         on_progress=_named(on_progress, method.title),
     )
+
+
+def _drawn(model: nn.Module, data: Dataset, method: specs.Method, on_progress: Progress | None) -> Row:
+    result = drawn(model, data, method, n=DRAWN_N, on_progress=on_progress)
     won = result.success
     share = _share(method.slug(), f"one wrong class an image, seed {SEED}", int(won.sum()), len(won))
     return share | {

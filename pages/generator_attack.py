@@ -232,6 +232,7 @@ if result is not None:
     draw_samples(slots, [arrays.arrays["x"][row] for row in arrays.samples], rows, names)
     generator_parts.show(result, model)
     generator_compare.attacks(result, spec, model)
+    generator_compare.models(result, spec, model)
     generator_compare.transfer(result, model)
     generator_parts.matrix(model, spec, tests, confidence)
     st.stop()

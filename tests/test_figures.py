@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from core import figures
+from core import figures, figures_records
 
 HISTORY = [
     {"epoch": k, "loss": 1 / k, "train_accuracy": 0.9, "validation_loss": 1.2 / k, "validation_accuracy": 1 - 0.5 / k}
@@ -102,3 +102,12 @@ def test_training_curves_cross_out_epochs_that_withstand_one_step_only() -> None
     (crossed,) = [trace for trace in figure.data if trace.name == "overfitted to one step"]
     assert (list(crossed.x), list(crossed.y)) == ([2], [0.1])
     assert "went back" in crossed.customdata[0]
+
+
+def test_success_within_a_distance_is_the_share_of_all_images() -> None:
+    """Two of four fooled: half at their own distances and from then on; none at all is a line at zero."""
+    found = {"a": np.array([2.0, np.inf, 1.0, np.inf]), "b": np.full(3, np.inf)}
+    one, other = figures_records.within(found, norm="ℓ2").data
+    assert list(zip(one.x, one.y, strict=True)) == [(0, 0), (1, 0.25), (2, 0.5), (2.1, 0.5)]
+    assert list(other.y) == [0, 0]
+    assert figures_records.within({}, norm="ℓ2").to_json()

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import specs, store
+from core import figures_records, specs, store
 from core.evaluation.comparison import settings_line
-from ui import downloads, generator_views, jobs, model_picker, provenance, routes, sources
+from ui import controls, downloads, generator_views, jobs, model_picker, provenance, routes, sources
 
 PAGE = "generator_attack"
 WAYS = ("generator", "generator_strong", "ddn")
@@ -103,6 +103,60 @@ def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifac
                 jobs.start(other)
     for name in missing:
         jobs.panel(f"{PAGE}_{name}", spec.model_copy(update={"attack": specs.METHODS[name]()}))
+
+
+# ---------------------------------------------------------------- other models
+
+
+def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact) -> None:
+    """Success against a cap on the distortion, of the same attack on the same pairs of this model and of others."""
+    others = relatives(model)
+    if not others:
+        return
+    st.subheader("The same attack on other models", anchor=False)
+    asked = {other.id: spec.model_copy(update={"model": other.id}) for other in others}
+    done = {other.id: made for other in others if (made := sources.artifact(asked[other.id])) is not None}
+    if done:
+        norm = st.segmented_control(
+            "Distance",
+            ["l2", "linf"],
+            default="l2",
+            format_func=generator_views.NORMS.get,
+            required=True,
+            key=f"{PAGE}_cap_norm",
+            **controls.KEEP,
+        )
+        named = {"this model": result} | {model_picker.label(o): done[o.id] for o in others if o.id in done}
+        distances = {name: _distances(made.table("images"), str(norm)) for name, made in named.items()}
+        figure = figures_records.within(distances, norm=generator_views.NORMS[str(norm)])
+        st.plotly_chart(figure, config=generator_views.CONFIG, key=f"{PAGE}_cap", alt="Share fooled within a distance")
+        st.caption(_medians(distances))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        rest = {other.id: model_picker.label(other) for other in others if other.id not in done}
+        if rest:
+            chosen = st.selectbox("Another model", list(rest), format_func=rest.get, key=f"{PAGE}_other_model")
+            job = jobs.of(asked[chosen])
+            live = job is not None and job.live
+            if st.button("Run it there", icon=":material/play_arrow:", key=f"{PAGE}_run_there", disabled=live):
+                jobs.start(asked[chosen])
+    if rest:
+        jobs.panel(f"{PAGE}_there", asked[chosen])
+
+
+def _distances(table: pd.DataFrame, norm: str) -> np.ndarray:
+    """Of the pairs that count; infinite where the attack did not fool."""
+    counted = table[generator_views.counted(table)]
+    return np.where(counted["success"], counted[norm], np.inf)
+
+
+def _medians(distances: dict[str, np.ndarray]) -> str:
+    """The median distance of the fooled pairs of each model, and how many times the first one's."""
+    found = {name: float(np.median(d[np.isfinite(d)])) for name, d in distances.items() if np.isfinite(d).any()}
+    if not found:
+        return "No pair was fooled on any of them."
+    first, unit = next(iter(found.items()))
+    others = [f"{name} {value:.3g} ({value / unit:.2f}×)" for name, value in found.items() if name != first]
+    return "Median distance of the pairs that were fooled: " + ", ".join([f"{first} {unit:.3g}", *others]) + "."
 
 
 # ---------------------------------------------------------------- transfer

@@ -199,3 +199,24 @@ def test_no_other_model_offers_to_train_one(lab: Lab, model: store.Artifact) -> 
     running.run(spec_of(model, rounds=5), lab.root, device="cpu")
     app = lab.open(PAGE, generator_attack_confidence="50%", generator_attack_generator_rounds="5")
     assert "no other saved model of the same classes" in text(app)
+
+
+def test_success_within_a_distance_of_several_models(lab: Lab, model: store.Artifact) -> None:
+    """Another model's attack is drawn beside this one's once it has run; before, there is a button for it."""
+    spec = spec_of(model, rounds=30)
+    running.run(spec, lab.root, device="cpu")
+    other = running.run(TRAIN.model_copy(update={"seed": 1}), lab.root, device="cpu")
+    assert isinstance(other, store.Artifact)
+    here = {"generator_attack_confidence": "50%", "generator_attack_generator_rounds": "30"}
+    app = lab.open(PAGE, generator_attack_model=model.id, **here)
+    assert not app.exception
+    assert any(button.label == "Run it there" for button in app.button)
+    assert "Median distance" not in text(app)
+    made = running.run(spec.model_copy(update={"model": other.id}), lab.root, device="cpu")
+    assert isinstance(made, store.Artifact)
+    app = lab.open(PAGE, generator_attack_model=model.id, **here)
+    assert not app.exception
+    assert "Median distance of the pairs that were fooled: this model" in text(app)
+    table = made.table("images")
+    won = table[generator_views.counted(table) & table["success"]]
+    assert f"{won['l2'].median():.3g} (" in text(app)
