@@ -223,6 +223,26 @@ def test_estimate_is_positive_and_none_for_folders() -> None:
     assert estimate_seconds(TrainSpec(data=DataSpec(dataset="folder", folder="x"))) is None
 
 
+def test_estimate_counts_what_each_epoch_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that counts images through the network, where attacking the validation images is most of the work."""
+    seen = [0]
+
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], _output: object) -> None:
+        seen[0] += len(inputs[0]) * isinstance(module, torch.nn.Sequential)
+
+    monkeypatch.setattr("time.perf_counter", lambda: float(seen[0]))
+    spec = TrainSpec(network="mlp", recipe={"name": "fgsm", "eps": 0.02}, epochs=6)
+    handle = torch.nn.modules.module.register_module_forward_hook(count)
+    try:
+        expected = estimate_seconds(spec)
+        seen[0] = 0
+        train(spec, load(spec.data))
+    finally:
+        handle.remove()
+    assert expected is not None
+    assert 0.8 * seen[0] < expected < 1.3 * seen[0]
+
+
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_fast_recipe_reaches_99_percent_on_mnist(tmp_path: Path) -> None:
