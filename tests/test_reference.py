@@ -191,6 +191,8 @@ def test_all_that_ships_is_whole_and_small_and_on_the_list(monkeypatch: pytest.M
     for folder in where.glob("[!.]*"):
         card = cards.verified(folder)
         assert card["reference"]["name"] == by_model[folder.name]
+        assert specs.load_task(card).artifact_name() == folder.name
+        assert specs.load_task(card).body() == card["spec"]
         assert {"clean", "pgd"} <= set(store.Artifact(folder, card).table("measurements")["measure"])
         assert {path.name for path in folder.iterdir()} == {*card["files"], cards.CARD}
         sizes[folder.name] = sum(path.stat().st_size for path in folder.iterdir())

@@ -231,3 +231,14 @@ def test_universal_results_from_before_the_budget_are_found() -> None:
     spec = UniversalSpec(model="m", eps=0.1)
     assert "budget" not in spec.body()
     assert spec.key() != UniversalSpec(model="m", eps=0.1, budget=50).key()
+
+
+def test_settings_that_came_later_leave_no_trace_at_their_default_even_inside() -> None:
+    """A recipe's own later fields: the key of before at their default, another one otherwise; JSON gives both back."""
+    before, after = (TrainSpec(recipe={"name": "ibp", "bounds": bounds}) for bounds in ("ibp", "crown_ibp"))
+    assert "bounds" not in before.body()["recipe"]
+    assert after.body()["recipe"]["bounds"] == "crown_ibp"
+    assert before.key() != after.key()
+    assert TrainSpec.model_validate(before.body()) == before
+    compared = CompareSpec(models=("a",), attacks=("fgsm", {"name": "pgd", "steps": 5}))
+    assert compared.body() == compared.model_dump(mode="json")

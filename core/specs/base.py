@@ -25,7 +25,8 @@ class Spec(BaseModel):
     def body(self) -> dict[str, Any]:
         """The fields, ready for JSON: what cards hold and keys are made from."""
         old = {name for name in self.LATER if getattr(self, name) == type(self).model_fields[name].get_default()}
-        return self.model_dump(mode="json", exclude=old)
+        plain = self.model_dump(mode="json", exclude=old)
+        return {name: _plain(getattr(self, name), value) for name, value in plain.items()}
 
     def canonical(self) -> str:
         """The spec as JSON with sorted keys: equal specs give equal text on every machine."""
@@ -43,6 +44,15 @@ class Spec(BaseModel):
     def artifact_name(self) -> str:
         """Folder name of the artifact: slug, cut to a folder name's length, and ten hexadecimal digits of the key."""
         return f"{self.slug()[:80]}-{self.key()[:10]}"
+
+
+def _plain(value: Any, dumped: Any) -> Any:
+    """A field ready for JSON; specs inside it answer for themselves, by their own `LATER`."""
+    if isinstance(value, Spec):
+        return value.body()
+    if isinstance(value, tuple):
+        return [_plain(*pair) for pair in zip(value, dumped, strict=True)]
+    return dumped
 
 
 def named(choices: Mapping[str, type[Spec]]) -> BeforeValidator:
