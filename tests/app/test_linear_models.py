@@ -63,28 +63,28 @@ def test_plane_draws_what_was_trained(lab: Lab, norm: str, loss: str) -> None:
     assert float(apart) < 1e-4
 
 
-def test_plane_shows_the_hard_margin_as_the_limit(lab: Lab) -> None:
+def test_hard_margin_is_the_limit() -> None:
     """‖w‖ = 1/(γ − ε) below γ, none beyond; what overlaps has no γ."""
     from core.certification import linear_training as lt
 
-    few = {"linear_models_n": "10", "linear_models_apart": "2.0", "linear_models_plane_eps": "0.3"}
-    app = lab.open(PAGE, linear_models_part=TABS["plane"], **few)
     gamma = lt.largest_margin(*linear_points.points(10, 2.0, 0), intercept=False)
     assert gamma > 0.3
-    assert f"γ = **{gamma:.4f}**" in text(app)
-    assert f"‖w‖ = **{1 / (gamma - 0.3):.4f}**" in text(app)
-    assert "cosine 1.0000 with the hard margin" in text(app)
+    said = linear_limits.hard(10, 2.0, 0, 0.3)
+    assert f"γ = **{gamma:.4f}**" in said
+    assert f"‖w‖ = **{1 / (gamma - 0.3):.4f}**" in said
+    assert "cosine 1.0000 with the hard margin" in said
     assert "beyond γ, there is none" in linear_limits.hard(10, 2.0, 0, gamma + 0.1)
     assert "so γ = 0" in linear_limits.hard(40, 0.1, 0, 0.3)
 
 
-def test_plane_shows_the_shared_budget(lab: Lab) -> None:
-    """The exact worst sum beside the formula: equal where some margin is at most 1, below it elsewhere."""
+def test_plane_shows_both_limits(lab: Lab) -> None:
+    """The exact worst sum beside the formula, equal where some margin is at most 1; points that no line separates."""
     app = lab.open(PAGE, linear_models_part=TABS["plane"])
     exact, formula = re.findall(r"exactly \*\*(\S+)\*\*, by the formula (\S+); they agree", text(app))[0]
     assert exact == formula
     each = float(re.findall(r"for each point instead: (\S+),", text(app))[0])
     assert each <= float(exact)
+    assert "so γ = 0" in text(app)
 
 
 def test_plane_says_why_there_is_no_minimum(lab: Lab) -> None:
