@@ -32,6 +32,7 @@ import pandas as pd
 from core import cards, files, shipped
 from core.cards import CARD, Damage
 from core.specs import (
+    TASKS,
     AttackSpec,
     CompareSpec,
     Method,
@@ -347,6 +348,9 @@ def write(
     card: the runner's own fields, anything JSON can say; numpy numbers become numbers, NaN and infinity become null.
     arrays, tables: by file name without its ending; tables are written without their index.
 
+    A copy of a model that ships is set aside for one that was trained here, with the results that were made of it; then
+    the card says so: `results_set_aside`, how many, and `set_aside`, where.
+
     Raises ValueError on what cannot be written without pickle, or when the model of a result is not in the store;
     OSError on a full disk, and the store is as it was.
     """
@@ -363,8 +367,14 @@ def write(
             if not (root / spec.model / CARD).is_file():
                 raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
             folder.parent.mkdir(exist_ok=True)
-        elif folder.exists():  # a copy of the model that ships, and what was made of it
-            _set_aside(folder, root, "it was a copy of the model that ships with the project; here one was trained")
+        elif folder.exists():  # a copy of the model that ships, and what was made of it: of other weights than these
+            kept = len(cards.folders(folder / "results", *TASKS))
+            where = _set_aside(
+                folder, root, "it was a copy of the model that ships with the project; here one was trained"
+            )
+            if kept:
+                told = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
+                body, data = cards.compose(spec, {**card, **told}, arrays or {}, tables or {})
         files.write_folder(folder, data, root / ".tmp")
     return Artifact(folder, body)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import jobs, shipped, store
+from core import cards, jobs, shipped, store
 from core.specs import AttackSpec, Fgsm, TrainSpec
 
 MODEL = TrainSpec(epochs=1)
@@ -111,6 +111,9 @@ def test_a_copy_is_no_training_of_ones_own(ships: Path, store_root: Path) -> Non
     assert "copy of the model that ships" in (aside / "why.txt").read_text()
     assert (aside / "results").is_dir()
     assert store.results(own.id, store_root) == []
+    assert own.card["results_set_aside"] == 1
+    assert store_root / own.card["set_aside"] == aside
+    assert cards.verified(own.folder) == own.card
 
 
 @pytest.mark.parametrize("filename", ["weights.safetensors", "card.json"])

@@ -172,6 +172,12 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     except store.DamagedArtifact as damage:
         st.error(str(damage), icon=":material/error:")
         return
+    if "set_aside" in card:
+        count = card["results_set_aside"]
+        st.caption(
+            f"{count} result{'s' if count != 1 else ''} made on the model that ships with the project, of other weights, "
+            f"were set aside in `{card['set_aside']}` of the store."
+        )
     reference_views.card(page, model)
     reference_views.beside(page, model)
     left, right = st.columns(2)

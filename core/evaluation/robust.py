@@ -144,7 +144,8 @@ def evaluate(
             mark = _fingerprint(model, x, y, index, [norm, eps, effort, seed, [stage.name for stage in plan]])
             first = _resume(state, mark, standing)
         rows = (~safe).nonzero()[:, 0]
-        for number in range(first, len(plan) if eps > 0 else 0):
+        whole = 1 if norm == "l0" else 0  # less than one feature: nothing may change
+        for number in range(first, len(plan) if eps > 0 and eps >= whole else 0):
             report = _part(on_progress, number, len(plan), plan[number].name, standing)
             run_stage(
                 plan[number],

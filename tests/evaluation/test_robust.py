@@ -93,6 +93,15 @@ def test_evaluate_is_no_weaker_than_pgd(net: nn.Module, digits: tuple[Tensor, Te
     assert not (made.robust & result.success).any()
 
 
+def test_evaluate_of_less_than_one_feature_attacks_nothing(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Below 1 nothing may change in l0: no stage is run, two looks an image are all."""
+    x, y = digits
+    made = evaluate(net, x, y, norm="l0", eps=0.5, trust=False)
+    assert torch.equal(made.robust, made.clean)
+    assert made.backwards.sum() == 0
+    assert (made.forwards <= 3).all()
+
+
 def test_evaluate_of_a_slice_is_the_slice(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     """Images evaluated alone under their own indices get the verdicts and passes that they get among all."""
     x, y = digits
