@@ -175,7 +175,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     if "set_aside" in card:
         count = card["results_set_aside"]
         st.caption(
-            f"{count} result{'s' if count != 1 else ''} made on the model that ships with the project, of other weights, "
+            f"{count} result{'s' if count != 1 else ''} made on the model that ships with the project (other weights) "
             f"were set aside in `{card['set_aside']}` of the store."
         )
     reference_views.card(page, model)

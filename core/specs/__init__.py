@@ -10,11 +10,18 @@ torch, so that pages and the command line can draw their controls at once.
     training    networks, optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
-    tasks       what can be run: train, attack, sweep, compare, universal, pattern, radii, evaluate, certify
+    shared      what the tasks have in common
+    attacking   attack, sweep, compare, transfer
+    many_images universal, pattern
+    judging     radii, evaluate, certify
+    tasks       all that can be run
 """
 
+from core.specs.attacking import SWEEPABLE, AttackSpec, CompareSpec, SweepSpec, TransferSpec
 from core.specs.base import FORMAT, Spec, explain
 from core.specs.data import DATASETS, DatasetInfo, DatasetName, DataSpec
+from core.specs.judging import CertifySpec, EvaluateSpec, RadiiSpec
+from core.specs.many_images import PatternSpec, UniversalSpec
 from core.specs.masks import SHAPES, AnyMask, Cells, Eyeglasses, MaskField, Patch
 from core.specs.methods import (
     METHODS,
@@ -71,27 +78,8 @@ from core.specs.recipes import (
     StandardRecipe,
     TradesRecipe,
 )
-from core.specs.tasks import (
-    DEFAULT_EPS,
-    MAX_EPS,
-    SWEEPABLE,
-    TASKS,
-    AttackSpec,
-    CertifySpec,
-    CompareSpec,
-    Eps,
-    EvaluateSpec,
-    ModelTask,
-    PatternSpec,
-    RadiiSpec,
-    SweepSpec,
-    Task,
-    TransferSpec,
-    UniversalSpec,
-    dump_task,
-    load_task,
-    task_name,
-)
+from core.specs.shared import DEFAULT_EPS, MAX_EPS, Eps
+from core.specs.tasks import TASKS, ModelTask, Task, dump_task, load_task, task_name
 from core.specs.training import (
     NETWORKS,
     PRESET_TITLES,
