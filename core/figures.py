@@ -60,7 +60,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
         best_epoch: the epoch whose weights were kept, marked by a ring.
     """
     rows = [row for row in history if "epoch" in row and "validation_accuracy" in row]
-    figure = make_subplots(rows=1, cols=2, subplot_titles=("Loss", "Accuracy"), horizontal_spacing=0.1)
+    figure = make_subplots(rows=1, cols=2, subplot_titles=("Loss", "Accuracy"), horizontal_spacing=0.2)
     epochs = [row["epoch"] for row in rows]
     for column, (train, validation) in enumerate(
         (("loss", "validation_loss"), ("train_accuracy", "validation_accuracy")), start=1

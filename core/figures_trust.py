@@ -14,6 +14,7 @@ from core.figures import DIVERGING, colour, styled
 
 SHADES: dict[Verdict, str] = {"fail": "#e9967a", "warn": "#f2d58a", "pass": "#b9d9c6", "skipped": "#d9dde3"}
 """Light enough for dark signs on them, whatever the page."""
+SIGNS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 _INK = "#1b2430"
 STEP, NOISE = "along the gradient, in full steps", "at random, in full steps"
 
@@ -65,6 +66,7 @@ def loss_surface(surface: Surface, *, height: int = 380) -> go.Figure:
             contours={"start": 0, "end": 0, "size": 1, "coloring": "none"},
             line={"color": _INK, "width": 2},
             showscale=False,
+            showlegend=False,
             hoverinfo="skip",
         )
     figure.add_scatter(
@@ -121,6 +123,8 @@ def attacks(trust: Trust, *, height: int = 320) -> go.Figure:
         y=[trust.accuracy[name] for name in names],
         marker={"color": [colour(6), *[colour(0)] * (len(names) - 2), colour(1)]},
         text=[f"{trust.accuracy[name]:.0%}" for name in names],
+        textposition="outside",
+        cliponaxis=False,
         hovertemplate="%{x}: %{y:.1%}<extra></extra>",
         showlegend=False,
         row=1,
@@ -138,6 +142,6 @@ def attacks(trust: Trust, *, height: int = 320) -> go.Figure:
         col=2,
     )
     figure.add_vline(x=trust.eps, line={"color": colour(4), "width": 1.5, "dash": "dash"}, row=1, col=2)
-    figure.update_xaxes(title_text=f"ε in {trust.norm}", col=2)
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.05])
+    figure.update_xaxes(title_text=f"ε in {SIGNS[trust.norm]}", col=2)
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.12])
     return styled(figure, height=height)

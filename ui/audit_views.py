@@ -30,7 +30,13 @@ def section(page: str) -> None:
         placeholder="Paste rows of: correct, error, confidence, confidence when correct, confidence when wrong",
         help="CSV, Markdown, LaTeX or plain text; shares or percentages; metrics as columns or as rows.",
     )
-    st.button("Put in exercise set 3's table", key=f"{page}_audit_example", type="tertiary", on_click=put)
+    st.button(
+        "Put in exercise set 3's table",
+        key=f"{page}_audit_example",
+        type="tertiary",
+        icon=":material/content_paste:",
+        on_click=put,
+    )
     if not text.strip():
         st.caption(
             "Mean confidence is that of correct and of wrong images, weighted by their shares: C = A·Cc + E·Ce. "

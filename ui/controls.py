@@ -6,17 +6,15 @@ settings, values survive page switches, and a bad value in an address falls back
 
 from __future__ import annotations
 
-import contextlib
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import streamlit as st
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-from streamlit.errors import StreamlitAPIException
 
 from core import specs
+from ui import widgets
+from ui.widgets import seed
 
 S = TypeVar("S", bound=specs.Spec)
 
@@ -62,28 +60,6 @@ def both(eps: float) -> str:
     return f"{eps:.4g} ({grey_levels(eps)})" if eps <= 1 else f"{eps:.4g}"
 
 
-def seed(key: str, options: Sequence[Any], text: Callable[[Any], str] = str, *, many: bool = False) -> None:
-    """Let a link name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
-
-    Streamlit itself knows options in an address by the `text` that the widget shows, so the address is rewritten where
-    it may be. With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
-    """
-    by_name = {str(option): option for option in options}
-    given = st.query_params.get_all(key)
-    named = [by_name[name] for name in given if name in by_name]
-    shown = {text(option) for option in options}
-    # what the widget shows comes first: among the classes 1 and 7, "1" is the first and not number 1
-    if not named or shown.issuperset(given):
-        st.session_state.pop(f"{key}_followed", None)
-        return
-    if st.session_state.get(f"{key}_followed") == given:
-        return  # the same address as at the last run: something else may have been chosen since
-    st.session_state[f"{key}_followed"] = given
-    st.session_state[key] = named if many else named[0]
-    with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
-        st.query_params[key] = [text(option) for option in named] if many else text(named[0])
-
-
 def field(
     page: str,
     spec: type[specs.Spec],
@@ -126,19 +102,21 @@ def field(
     }
     if on_change is not None:
         common["on_change"] = on_change
-    kind, optional = _kind(info.annotation)
+    kind, optional = widgets.kind(info.annotation)
     if options is not None or get_origin(kind) is Literal:
-        return _choice(list(options if options is not None else get_args(kind)), start, common)
+        return widgets.choice(list(options if options is not None else get_args(kind)), start, common, say)
     if kind is bool:
         return st.toggle(value=bool(start), **common)
     if kind is int:
-        low, high = _bounds(info)
+        low, high = widgets.bounds(info)
         start = None if optional and start is None else int(start)
-        return st.number_input(value=start, min_value=_whole(low), max_value=_whole(high), step=1, **common)
+        return st.number_input(
+            value=start, min_value=widgets.whole(low), max_value=widgets.whole(high), step=1, **common
+        )
     if kind is float:
-        return _real(info, start, common)
+        return widgets.real(info, start, common)
     if get_origin(kind) is tuple:
-        return _numbers(start, optional, common)
+        return widgets.numbers(start, optional, common)
     if kind is str:
         return st.text_input(value=start or "", **common) or (None if optional else "")
     raise TypeError(f"{spec.__name__}.{name}: no widget for {info.annotation}")
@@ -151,16 +129,24 @@ def fields(
     *,
     columns: int = 3,
     defaults: Mapping[str, Any] | None = None,
+    prefix: str = "",
 ) -> dict[str, Any]:
-    """Draw several fields in columns, row by row; returns name → value. `defaults` replace the fields' own."""
+    """Draw several fields in columns, row by row; returns name → value.
+
+    `defaults` replace the fields' own; `prefix` tells the keys from those of another form on the page.
+    """
     start = defaults or {}
-    return _in_columns(list(names), columns, lambda name: field(page, spec, name, default=start.get(name)))
+
+    def draw(name: str) -> Any:
+        return field(page, spec, name, key=f"{prefix}{name}", default=start.get(name))
+
+    return widgets.in_columns(list(names), columns, draw)
 
 
 def recipe_choice(page: str) -> dict[str, Any]:
     """Draw the choice of a training recipe and what it is: `{"name": …}`. Do not call this inside a form."""
     names = list(specs.RECIPES)
-    name = _choice(names, names[0], {"label": "Recipe", "key": f"{page}_recipe", **KEEP}, say=recipe_title)
+    name = widgets.choice(names, names[0], {"label": "Recipe", "key": f"{page}_recipe", **KEEP}, say=recipe_title)
     cls = specs.RECIPES[name]
     st.caption(f"{cls.help} *{cls.paper}.*" if cls.paper else cls.help)
     return {"name": name}
@@ -175,7 +161,7 @@ def recipe_settings(page: str, name: str) -> dict[str, Any]:
         key = f"{name}_{setting}"
         return typed_eps(page, cls, setting, key=key) if setting == "eps" else field(page, cls, setting, key=key)
 
-    return _in_columns(wanted, 3, draw)
+    return widgets.in_columns(wanted, 3, draw)
 
 
 def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> float | str:
@@ -193,7 +179,7 @@ def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> floa
             **KEEP,
         )
         try:
-            value = _ratio(text)
+            value = widgets.ratio(text)
         except (ValueError, ZeroDivisionError):
             return text
         if 0 <= value <= 1:
@@ -229,7 +215,7 @@ def method(
         What the `attack` field of a spec takes: `{"name": …, setting: value, …}`.
     """
     name = (
-        _choice(list(names), names[0], {"label": label, "key": f"{page}_attack", **KEEP})
+        widgets.choice(list(names), names[0], {"label": label, "key": f"{page}_attack", **KEEP}, say)
         if len(names) > 1
         else names[0]
     )
@@ -242,7 +228,7 @@ def method_settings(page: str, name: str, *, skip: Sequence[str] = (), columns: 
     """Draw the settings of one method (keys `<page>_<method>_<setting>`); may be called inside a form."""
     cls = specs.METHODS[name]
     wanted = [setting for setting in cls.model_fields if setting != "name" and setting not in skip]
-    return _in_columns(wanted, columns, lambda setting: field(page, cls, setting, key=f"{name}_{setting}"))
+    return widgets.in_columns(wanted, columns, lambda setting: field(page, cls, setting, key=f"{name}_{setting}"))
 
 
 def eps(
@@ -275,7 +261,7 @@ def eps_ladder(page: str, *, name: str = "eps", default: Sequence[float] = specs
     )
     words = text.replace(",", " ").replace(";", " ").split()
     try:
-        values = [_ratio(word) for word in words]
+        values = [widgets.ratio(word) for word in words]
     except (ValueError, ZeroDivisionError):
         st.error(f"ε: expected numbers such as 0.1 or 8/255, got {text!r}.", icon=":material/error:")
         return None
@@ -327,89 +313,3 @@ def build(spec: type[S], **values: Any) -> S | None:
         text = refused[0] + "." if len(refused) == 1 else "\n".join(f"- {line}" for line in refused)
         st.error(f"These settings cannot be run. {text}", icon=":material/error:")
         return None
-
-
-def _in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> dict[str, Any]:
-    """Draw one widget a name, row by row; returns name → value."""
-    values: dict[str, Any] = {}
-    for start in range(0, len(names), columns):
-        row = st.columns(columns, vertical_alignment="bottom")
-        for column, name in zip(row, names[start : start + columns], strict=False):
-            with column:
-                values[name] = draw(name)
-    return values
-
-
-def _choice(options: list[Any], start: Any, common: dict[str, Any], say: Callable[[Any], str] = say) -> Any:
-    """All options visible where they are few and short, else a list."""
-    seed(common["key"], options, say)
-    if len(options) <= 4 and sum(len(say(option)) for option in options) <= 32:
-        return st.segmented_control(options=options, default=start, format_func=say, required=True, **common)
-    return st.selectbox(options=options, index=options.index(start), format_func=say, **common)
-
-
-def _real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float | None:
-    """A slider where the range is short and a hundredth of it fine enough for the default, else a number."""
-    low, high = _bounds(info)
-    if start is not None and low is not None and high is not None and high - low <= 3:
-        step = (high - low) / 100
-        if start >= step and abs(start / step - round(start / step)) < 1e-6:
-            return float(
-                st.slider(min_value=float(low), max_value=float(high), value=float(start), step=step, **common)
-            )
-    value = st.number_input(
-        value=None if start is None else float(start),
-        min_value=None if low is None else float(low),
-        max_value=None if high is None else float(high),
-        step=10.0 ** _magnitude(start if start else 0.1),
-        format="%.6g",
-        placeholder="none" if start is None else None,
-        **common,
-    )
-    return None if value is None else float(value)
-
-
-def _numbers(start: Sequence[float] | None, optional: bool, common: dict[str, Any]) -> tuple[Any, ...] | None:
-    """A box for several numbers; what cannot be read stays as text, which the spec refuses in its own words."""
-    words = st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common).replace(",", " ").split()
-    if optional and not words:
-        return None
-    try:
-        return tuple(_ratio(word) for word in words)
-    except (ValueError, ZeroDivisionError):
-        return tuple(words)
-
-
-def _magnitude(value: float) -> int:
-    """Exponent of the step that changes the leading digit of `value`."""
-    return int(f"{abs(value):e}".split("e")[1])
-
-
-def _kind(annotation: Any) -> tuple[Any, bool]:
-    """The type without `| None` and `Annotated`, and whether None is allowed."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        inner = [part for part in get_args(annotation) if part is not type(None)]
-        if len(inner) == 1:
-            return _kind(inner[0])[0], True
-    if hasattr(annotation, "__metadata__"):
-        return _kind(get_args(annotation)[0])
-    return annotation, False
-
-
-def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
-    """Lower and upper bound of a field; an open bound is shown as a closed one, and refused by the spec."""
-    found: dict[str, float] = {}
-    for constraint in info.metadata:
-        for side in ("ge", "gt", "le", "lt"):
-            if getattr(constraint, side, None) is not None:
-                found[side] = getattr(constraint, side)
-    return found.get("ge", found.get("gt")), found.get("le", found.get("lt"))
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
-
-
-def _ratio(word: str) -> float:
-    top, _, bottom = word.partition("/")
-    return float(top) / float(bottom) if bottom else float(top)

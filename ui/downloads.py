@@ -40,7 +40,7 @@ def table(
         formats: some of csv, md, tex and xlsx.
         label: written before the format on the buttons, where it is not clear which table is meant.
     """
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, width="content"):
         for ending in formats:
             st.download_button(
                 f"{label} ({_TITLES[ending]})" if label else _TITLES[ending],

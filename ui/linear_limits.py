@@ -20,8 +20,8 @@ def show(n: int, apart: float, seed: int, eps: float) -> None:
     with right:
         st.markdown("**One budget for all points together**")
         st.latex(
-            r"\max_{\sum_i\lVert\delta_i\rVert\le c}\ \sum_i \max(0,1-m_i(\delta))"
-            r"=\sum_i\max(0,1-m_i)+c\lVert w\rVert"
+            r"\begin{aligned}\max_{\sum_i\lVert\delta_i\rVert\le c}\ &\textstyle\sum_i \max(0,1-m_i(\delta_i))\\"
+            r"=\ &\textstyle\sum_i\max(0,1-m_i)+c\lVert w\rVert\end{aligned}"
         )
         st.markdown(shared(n, apart, seed, eps))
 

@@ -36,9 +36,9 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
             page, names, name="many_target", label="Target class", extra={"any": "any wrong class"}, default="any"
         )
         st.markdown("**Scenes:** how much the object and the light may vary")
-        values = _fields(page, scene, 5, usual)
+        values = controls.fields(page, specs.PatternSpec, scene, columns=5, defaults=usual, prefix="many_")
         with st.expander("Images and effort"):
-            values |= _fields(page, EFFORT, 3, {})
+            values |= controls.fields(page, specs.PatternSpec, EFFORT, prefix="many_")
         asked = st.form_submit_button("Make one pattern", type="primary", icon=":material/play_arrow:")
     spec = controls.build(specs.PatternSpec, model=model.id, mask=mask, target=target, **values)
     if spec is None:
@@ -52,18 +52,6 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
     job = jobs.panel(page, spec)
     if job is None or job.state == "done":  # done, and its result is gone from the store
         st.info("No pattern for these settings yet: make one.", icon=":material/play_arrow:")
-
-
-def _fields(page: str, names: Sequence[str], columns: int, usual: dict[str, Any]) -> dict[str, Any]:
-    values = {}
-    for begin in range(0, len(names), columns):
-        row = st.columns(columns, vertical_alignment="bottom")
-        for column, name in zip(row, names[begin : begin + columns], strict=False):
-            with column:
-                values[name] = controls.field(
-                    page, specs.PatternSpec, name, key=f"many_{name}", default=usual.get(name)
-                )
-    return values
 
 
 def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: store.Artifact) -> None:

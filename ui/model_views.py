@@ -9,7 +9,17 @@ import pandas as pd
 import streamlit as st
 
 from core import figures, shipped, specs, store
-from ui import controls, downloads, missing, model_picker, provenance, reference_views, routes, sources
+from ui import (
+    controls,
+    downloads,
+    missing,
+    model_picker,
+    model_rows,
+    provenance,
+    reference_views,
+    routes,
+    sources,
+)
 from ui import jobs as job_panel
 
 CONFIG = {"displaylogo": False}
@@ -83,21 +93,19 @@ def saved_models(
         return None
     st.subheader("Saved models", anchor=False)
     frame = table(models)
-    picked = st.dataframe(
+    chosen = model_rows.choose(
+        page,
         frame,
-        column_config=COLUMNS,
-        hide_index=True,
-        height=min(320, 38 + 35 * len(frame)),
-        on_select="rerun",
-        selection_mode="single-row",
+        models,
         key=f"{page}_saved",
+        columns=COLUMNS,
+        height=320,
         alt="Saved models with their accuracies",
+        name="saved_models",
+        provenance=f"{len(frame)} saved models of Adversarial Lab",
+        opens="report",
     )
-    with st.container(horizontal=True, vertical_alignment="center"):
-        downloads.table(page, frame, name="saved_models", provenance=f"{len(frame)} saved models of Adversarial Lab")
-        st.caption("Choose a row to see that model's report.")
-    rows = picked["selection"]["rows"]
-    return models[rows[0]] if rows and rows[0] < len(models) else current
+    return chosen or current
 
 
 def layer_table(layers: Sequence[Mapping[str, Any]]) -> None:

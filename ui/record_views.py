@@ -18,7 +18,7 @@ from ui.sweep_views import CONFIG, Curve
 
 POINTS = 101
 """ε on a curve."""
-TASKS = {"radii": "radii", "evaluate": "strongest evaluation", "certify": "certificate", "sweep": "sweep"}
+TASKS = {"radii": "radii", "evaluate": "evaluation", "certify": "certificate", "sweep": "sweep"}
 UNITS = {
     "linf": "units of a pixel's range [0, 1]",
     "l2": "the length √Σδ² of the change",
@@ -247,7 +247,7 @@ def rests_on(page: str, found: Mapping[str, Record], names: Mapping[str, str], n
             "norm": controls.say(source.norm),
             "ε": source.eps,
             "n": source.n,
-            "passes": source.passes,
+            "passes": source.passes or None,  # sweeps do not count theirs
             "nearest found": source.uppers,
             "farthest proven": source.lowers,
             "result": source.id,

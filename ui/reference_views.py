@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core import reference, shipped, specs, store
-from ui import controls, downloads, sources
+from ui import controls, downloads, model_rows, sources
 from ui import jobs as job_panel
 
 MEASURES = {
@@ -45,24 +45,18 @@ def section(page: str) -> store.Artifact | None:
         "They come with the project, trained and measured by its own code: something to attack from the first start."
     )
     frame = pd.DataFrame([_row(one, model) for one, model in found]).dropna(axis=1, how="all")
-    picked = st.dataframe(
+    chosen = model_rows.choose(
+        f"{page}_references",
         frame,
-        column_config=_COLUMNS,
-        hide_index=True,
-        height=min(460, 38 + 35 * len(frame)),
-        on_select="rerun",
-        selection_mode="single-row",
+        [model for _, model in found],
         key=f"{page}_references",
+        columns=_COLUMNS,
+        height=460,
         alt="Reference models with what was measured of them",
+        name="reference_models",
+        provenance=f"{len(frame)} reference models of Adversarial Lab; PGD: 50 steps, 10 restarts, ℓ∞",
+        opens="card and measurements",
     )
-    with st.container(horizontal=True, vertical_alignment="center"):
-        downloads.table(
-            f"{page}_references",
-            frame,
-            name="reference_models",
-            provenance=f"{len(frame)} reference models of Adversarial Lab; PGD: 50 steps, 10 restarts, ℓ∞",
-        )
-        st.caption("Choose a row to see that model's card and measurements.")
     away = {one.spec.data.dataset for one, _ in found if not sources.present(one.spec.data.dataset)}
     if away:
         titles = " and ".join(specs.DATASETS[name].title for name in sorted(away, reverse=True))
@@ -70,8 +64,7 @@ def section(page: str) -> store.Artifact | None:
             f"The images of {titles} are not on this machine. What was measured is shown all the same; attacking these "
             "models needs the images: every page that does says how to get them."
         )
-    rows = picked["selection"]["rows"]
-    return found[rows[0]][1] if rows and rows[0] < len(found) else None
+    return chosen
 
 
 def _row(one: reference.Reference, model: store.Artifact) -> dict[str, Any]:
@@ -117,6 +110,7 @@ def card(page: str, model: store.Artifact) -> None:
     st.dataframe(
         frame,
         hide_index=True,
+        placeholder="–",
         column_config={
             "Share": st.column_config.NumberColumn(format="percent"),
             "95 % from": st.column_config.NumberColumn(format="percent", help="Clopper–Pearson interval, 95 %"),
@@ -189,7 +183,7 @@ def beside(page: str, model: store.Artifact) -> None:
     """Draw a model beside the reference model of the same kind: accuracies, cost, and what may not be compared."""
     spec = sources.model_spec(model)
     other = sources.counterpart(spec)
-    if other is None or other.id == model.id:
+    if other is None or other.id == model.id or shipped.is_copy(model.card):  # a reference is none of another network
         return
     name = other.card.get("reference", {}).get("name", other.id)
     st.markdown(f"**Beside the reference model of the same kind, `{name}`**")

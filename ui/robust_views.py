@@ -66,7 +66,7 @@ def standing(
     names = sweep_views.short_names(models)
     frame = models_at(models, found, names, distances, reports, eps)
     st.dataframe(
-        frame.drop(columns="trust report"),
+        frame.drop(columns="trust report").dropna(axis=1, how="all"),
         hide_index=True,
         placeholder="–",
         key=f"{page}_robust_table",

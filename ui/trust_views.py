@@ -73,7 +73,7 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
             solid = st.toggle(
                 "Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read."
             )
-            with st.grid(2, min_column_width=330):
+            with st.grid(min(2, len(made.surfaces)), min_column_width=330):
                 for place, surface in enumerate(made.surfaces):
                     picture(surface, solid, f"{key}_surface_{place}")
             st.caption(
@@ -122,7 +122,7 @@ def table(trust: Trust) -> pd.DataFrame:
             "Verdict": [f"{MARKS[check.verdict]} {check.verdict}" for check in checks],
             "Check": [check.title for check in checks],
             "Measured": [check.said for check in checks],
-            "Limits": [check.limits for check in checks],
             "Finding": [check.finding for check in checks],
+            "Limits": [check.limits for check in checks],
         }
     )

@@ -1,0 +1,122 @@
+"""How one kind of value is asked for, and what a field's annotation says of it; `controls` draws whole fields."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, Union, get_args, get_origin
+
+import streamlit as st
+from pydantic.fields import FieldInfo
+from streamlit.errors import StreamlitAPIException
+
+
+def seed(key: str, options: Sequence[Any], text: Callable[[Any], str] = str, *, many: bool = False) -> None:
+    """Let a link name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
+
+    Streamlit itself knows options in an address by the `text` that the widget shows, so the address is rewritten where
+    it may be. With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
+    """
+    by_name = {str(option): option for option in options}
+    given = st.query_params.get_all(key)
+    named = [by_name[name] for name in given if name in by_name]
+    shown = {text(option) for option in options}
+    # what the widget shows comes first: among the classes 1 and 7, "1" is the first and not number 1
+    if not named or shown.issuperset(given):
+        st.session_state.pop(f"{key}_followed", None)
+        return
+    if st.session_state.get(f"{key}_followed") == given:
+        return  # the same address as at the last run: something else may have been chosen since
+    st.session_state[f"{key}_followed"] = given
+    st.session_state[key] = named if many else named[0]
+    with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
+        st.query_params[key] = [text(option) for option in named] if many else text(named[0])
+
+
+def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> dict[str, Any]:
+    """Draw one widget a name, row by row; returns name → value."""
+    values: dict[str, Any] = {}
+    for start in range(0, len(names), columns):
+        row = st.columns(columns, vertical_alignment="bottom")
+        for column, name in zip(row, names[start : start + columns], strict=False):
+            with column:
+                values[name] = draw(name)
+    return values
+
+
+def choice(options: list[Any], start: Any, common: dict[str, Any], say: Callable[[Any], str]) -> Any:
+    """All options visible where they are few and short, else a list; `say` puts one in words."""
+    seed(common["key"], options, say)
+    if len(options) <= 4 and sum(len(say(option)) for option in options) <= 32:
+        return st.segmented_control(options=options, default=start, format_func=say, required=True, **common)
+    return st.selectbox(options=options, index=options.index(start), format_func=say, **common)
+
+
+def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float | None:
+    """A slider where the range is short and a hundredth of it fine enough for the default, else a number."""
+    low, high = bounds(info)
+    if start is not None and low is not None and high is not None and high - low <= 3:
+        step = (high - low) / 100
+        if start >= step and abs(start / step - round(start / step)) < 1e-6:
+            return float(
+                st.slider(min_value=float(low), max_value=float(high), value=float(start), step=step, **common)
+            )
+    value = st.number_input(
+        value=None if start is None else float(start),
+        min_value=None if low is None else float(low),
+        max_value=None if high is None else float(high),
+        step=10.0 ** _magnitude(start if start else 0.1),
+        format="%.6g",
+        placeholder="none" if start is None else None,
+        **common,
+    )
+    return None if value is None else float(value)
+
+
+def numbers(start: Sequence[float] | None, optional: bool, common: dict[str, Any]) -> tuple[Any, ...] | None:
+    """A box for several numbers; what cannot be read stays as text, which the spec refuses in its own words."""
+    words = st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common).replace(",", " ").split()
+    if optional and not words:
+        return None
+    try:
+        return tuple(ratio(word) for word in words)
+    except (ValueError, ZeroDivisionError):
+        return tuple(words)
+
+
+def _magnitude(value: float) -> int:
+    """Exponent of the step that changes the leading digit of `value`."""
+    return int(f"{abs(value):e}".split("e")[1])
+
+
+def kind(annotation: Any) -> tuple[Any, bool]:
+    """The type without `| None` and `Annotated`, and whether None is allowed."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        if len(inner) == 1:
+            return kind(inner[0])[0], True
+    if hasattr(annotation, "__metadata__"):
+        return kind(get_args(annotation)[0])
+    return annotation, False
+
+
+def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
+    """Lower and upper bound of a field; an open bound is shown as a closed one, and refused by the spec."""
+    found: dict[str, float] = {}
+    for constraint in info.metadata:
+        for side in ("ge", "gt", "le", "lt"):
+            if getattr(constraint, side, None) is not None:
+                found[side] = getattr(constraint, side)
+    return found.get("ge", found.get("gt")), found.get("le", found.get("lt"))
+
+
+def whole(value: float | None) -> int | None:
+    """A bound of whole numbers."""
+    return None if value is None else int(value)
+
+
+def ratio(word: str) -> float:
+    """A number typed as `0.1` or as `8/255`. Raises ValueError or ZeroDivisionError."""
+    top, _, bottom = word.partition("/")
+    return float(top) / float(bottom) if bottom else float(top)
