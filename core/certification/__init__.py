@@ -3,23 +3,25 @@
 linear      linear models solved exactly: smallest perturbation, largest damage, k(eps), in every norm, with the box
 linear_targeted: the smallest change after which one chosen class wins, by linear and quadratic programmes
 linear_training: adversarial training of binary linear models in closed form, beside the soft-margin SVM
-bounds      intervals through a network, quick and differentiable: for training
 ball        linf, l2 and l1 balls inside the box, and the lowest value of a linear function there
 affine      the maps that networks are made of
-graph       a network as affine maps, ReLUs and sums; what float32 may take off its logits
+graph       a network as affine maps, ReLUs and sums
+bounds      intervals through it, quick and differentiable; what float32 may take off its logits
 crown       linear bounds, backwards
 alpha       slopes and multipliers chosen for each image
 proof       which images are proven, by bounds of rising strength
 milp        margins by mixed-integer linear programming
+branching   one image by branch and bound, and by integer programming
 exact       complete verification: proven, fooled, unknown; exact radii
 smoothing   randomised smoothing: an l2 certificate with a confidence
 
 Verdicts on networks are computed in float64 and hold for the network as float32 evaluates it.
 """
 
-from core.certification.bounds import Unbounded, interval, margin_bounds
+from core.certification.bounds import interval, margin_bounds
 from core.certification.crown import linear_margins
 from core.certification.exact import Verdicts, exact_radius, verify
+from core.certification.graph import Unbounded
 from core.certification.proof import METHODS, certified_margins, proven
 
 __all__ = [

@@ -147,7 +147,7 @@ class Gather:
         self.index, self.shape_in, self.shape_out, self.terms = index, shape_in, shape_out, 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.flatten(1)[:, self.index].unflatten(1, self.shape_out)
+        return x.flatten(1).index_select(1, self.index).unflatten(1, self.shape_out)
 
     spread = size = __call__
 

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core.certification.ball import Ball
-from core.certification.crown import Known, Linear, adaptive_slope, backward
+from core.certification.bounds import Known
+from core.certification.crown import Linear, adaptive_slope, backward
 from core.certification.graph import Graph
 
 SLOPE_RATE, MULTIPLIER_RATE, DECAY = 0.25, 0.1, 0.97
@@ -40,9 +41,10 @@ class Choice:
     at_relu: dict[int, Tensor]
 
 
-def first_choice(graph: Graph, bounds: Known) -> dict[int, Tensor]:
-    """CROWN's slopes."""
-    return {relu: adaptive_slope(*bounds[graph.nodes[relu].parents[0]])[:, None] for relu in graph.relus}
+def first_choice(graph: Graph, bounds: Known, at: int | None = None) -> dict[int, Tensor]:
+    """CROWN's slopes of the ReLUs before node `at`."""
+    relus = [relu for relu in graph.relus if at is None or relu < at]
+    return {relu: adaptive_slope(*bounds[graph.nodes[relu].parents[0]])[:, None] for relu in relus}
 
 
 def shifts_of(graph: Graph, multipliers: dict[int, Tensor], signs: Known | dict[int, Tensor]) -> dict[int, Tensor]:
@@ -58,30 +60,32 @@ def shifts_of(graph: Graph, multipliers: dict[int, Tensor], signs: Known | dict[
 def optimized(
     graph: Graph,
     ball: Ball,
-    rows: Float[Tensor, "n 1 k"],
+    rows: Float[Tensor, "n 1 ..."],
     bounds: Known,
     *,
     steps: int,
+    at: int | None = None,
     signs: dict[int, Tensor] | None = None,
     slopes: dict[int, Tensor] | None = None,
     multipliers: dict[int, Tensor] | None = None,
     goal: float = torch.inf,
 ) -> Choice:
-    """The highest lower bound of one function of the logits a row that `steps` steps find.
+    """The highest lower bound of one function a row, of the logits or of another node, that `steps` steps find.
 
     Args:
         graph: see `graph.lower`; ball and bounds are in its dtype.
         ball: one a row.
         bounds: of what every ReLU reads; they hold the splits already.
-        rows: coefficients of the logits.
+        rows: coefficients of the node's values.
         steps: evaluations with a gradient; one without follows.
+        at: the node; the logits by default.
         signs: for each node before a ReLU (N, *shape) in -1, 0, 1: values known to be negative, open, positive.
         slopes: where to start.
         multipliers: where to start.
         goal: stop when every bound is above it.
     """
-    last = len(graph.nodes) - 1
-    slopes = first_choice(graph, bounds) if slopes is None else slopes
+    at = len(graph.nodes) - 1 if at is None else at
+    slopes = first_choice(graph, bounds, at) if slopes is None else slopes
     if signs is not None and multipliers is None:
         multipliers = {relu: torch.zeros_like(value) for relu, value in slopes.items()}
     a = {relu: value.detach().clone().requires_grad_() for relu, value in slopes.items()}
@@ -95,7 +99,7 @@ def optimized(
 
     def look(keep: bool) -> tuple[Tensor, Linear]:
         shifts = shifts_of(graph, b, signs) if signs is not None else None
-        made = backward(graph, {last: rows}, bounds, slopes=a, shifts=shifts, keep=keep)
+        made = backward(graph, {at: rows}, bounds, slopes=a, shifts=shifts, keep=keep)
         return (ball.lowest(made.coefficients) + made.constant)[:, 0], made
 
     def note(value: Tensor, made: Linear, best: Choice | None) -> Choice:

@@ -17,14 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.certification.ball import Ball
-from core.certification.bounds import Bounds
-from core.certification.graph import Graph, interval_at, intervals, lower
+from core.certification.bounds import Bounds, Known, interval_at, intervals, margin_rows
+from core.certification.graph import Graph, lower
 
 MOST_VALUES = 2**24
 """Numbers in one tensor of coefficients: rows are bounded in chunks below it."""
-
-Known = dict[int, Bounds]
-"""Bounds of nodes by their places."""
 
 
 @dataclass
@@ -140,12 +137,6 @@ def linear_margins(
         return lower_bounds(graph, ball, len(graph.nodes) - 1, rows, interval_bounds(graph, ball))
 
 
-def margin_rows(classes: int, y: Int[Tensor, " n"], like: Tensor) -> Float[Tensor, "n k k"]:
-    """Rows true - other, one a class; row y is zero."""
-    one = torch.eye(classes, dtype=like.dtype, device=like.device)
-    return one[y][:, None] - one
-
-
 def interval_bounds(graph: Graph, ball: Ball) -> Known:
     """What every ReLU reads, by intervals; exact for any norm where only affine layers come before.
 
@@ -167,7 +158,7 @@ def crown_bounds(graph: Graph, ball: Ball) -> Known:
     for place in range(max(wanted, default=-1) + 1):
         made.append(interval_at(graph, place, made, (ball.low, ball.high), known))
         if place in wanted:
-            if _worth_refining(graph, ball, place):
+            if worth_refining(graph, ball, place):
                 made[place] = refined(graph, ball, place, made[place], known)
             known[place] = made[place]
     return known
@@ -244,7 +235,8 @@ def _sees_no_relu(graph: Graph, place: int) -> bool:
     return node.kind != "relu" and all(_sees_no_relu(graph, parent) for parent in node.parents)
 
 
-def _worth_refining(graph: Graph, ball: Ball, place: int) -> bool:
+def worth_refining(graph: Graph, ball: Ball, place: int) -> bool:
+    """Whether linear bounds may say more of a node than intervals, and are not too many."""
     if ball.norm == "linf" and _is_first_layer(graph, place):
         return False
     return graph.nodes[place].kind != "add" or graph.nodes[place].sign > 0 or _sees_no_relu(graph, place)

@@ -1,4 +1,4 @@
-"""A network as a graph of affine maps, ReLUs and sums: what linear bounds and exact verification are computed on.
+"""A network as a graph of affine maps, ReLUs and sums: what every bound and exact verification are computed on.
 
 Max-pooling becomes ReLUs as well, since max(a, b) = b + relu(a - b); so what treats ReLUs treats every network here.
 Weights are converted to the dtype that is asked for, and stay differentiable. Layers are taken as in eval mode.
@@ -6,20 +6,22 @@ Weights are converted to the dtype that is asked for, and stay differentiable. L
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from core.certification.affine import Affine, Conv, Dense, Gather, Reshape, Scale, Shape
-from core.certification.bounds import Bounds, Unbounded
 from core.networks import Centre, ScalarScore
 from core.networks.residual import PreActBlock
 
 Kind = Literal["input", "affine", "relu", "add"]
+
+
+class Unbounded(ValueError):
+    """The network has a layer that no rule is known for."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Node:
         affine: the map of an affine node.
         sign: 1 or -1.
         max_of: two nodes whose maximum a sum is known to be.
+        pool: the node, window and stride of a max-pooling that a sum is known to be.
     """
 
     kind: Kind
@@ -41,6 +44,7 @@ class Node:
     affine: Affine | None = None
     sign: int = 1
     max_of: tuple[int, int] | None = None
+    pool: tuple[int, tuple[int, int], tuple[int, int]] | None = None
 
 
 @dataclass
@@ -99,77 +103,6 @@ def lower(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> G
     graph = Graph(dtype or first.dtype, first.device)
     _lower(model, graph, graph.add(Node("input", shape)))
     return graph
-
-
-def intervals(graph: Graph, low: Tensor, high: Tensor, known: dict[int, Bounds] | None = None) -> list[Bounds]:
-    """Bounds of every node for inputs between `low` and `high`; `known` bounds of nodes are taken where tighter."""
-    made: list[Bounds] = []
-    for place in range(len(graph.nodes)):
-        made.append(interval_at(graph, place, made, (low, high), known or {}))
-    return made
-
-
-def interval_at(graph: Graph, place: int, made: list[Bounds], ends: Bounds, known: dict[int, Bounds]) -> Bounds:
-    """Bounds of one node from those of the nodes before it."""
-    node = graph.nodes[place]
-    if node.kind == "input":
-        low, high = ends
-    elif node.kind == "affine":
-        assert node.affine is not None
-        low, high = made[node.parents[0]]
-        middle, radius = node.affine((low + high) / 2), node.affine.spread((high - low) / 2)
-        low, high = middle - radius, middle + radius
-    elif node.kind == "relu":
-        low, high = (end.clamp(min=0) for end in made[node.parents[0]])
-    elif node.max_of is not None:
-        (low_a, high_a), (low_b, high_b) = (made[parent] for parent in node.max_of)
-        low, high = torch.maximum(low_a, low_b), torch.maximum(high_a, high_b)
-    else:
-        (low_a, high_a), (low_b, high_b) = (made[parent] for parent in node.parents)
-        low, high = (low_a + low_b, high_a + high_b) if node.sign > 0 else (low_a - high_b, high_a - low_b)
-    if place in known:
-        low, high = torch.maximum(low, known[place][0]), torch.minimum(high, known[place][1])
-    return low, high
-
-
-def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor:
-    """How far float32 may take each logit (N, K) from the exact one, anywhere in the bounded region.
-
-    The a priori bound of sums of products, in any order of summation, carried through the network: an error e before an
-    affine map is |W| e after it, plus gamma (|W| |x| + |b|). For n products gamma is n units (Higham 2002, section
-    3.5), or 10 sqrt(n) units where that is less: exceeded with a probability below 1e-20 if the roundings of one
-    sum are independent (Higham and Mary 2019, theorem 2.4). It does not cover arithmetic coarser
-    than float32, such as TF32.
-
-    Args:
-        graph: in float64.
-        made: bounds of every node, see `intervals`.
-        unit: the unit roundoff; float32's.
-    """
-    errors: list[Tensor] = []
-    for node in graph.nodes:
-        if node.kind == "input":
-            errors.append(torch.zeros_like(made[0][0]))
-        elif node.kind == "affine":
-            assert node.affine is not None
-            before = errors[node.parents[0]]
-            if node.affine.terms == 0:  # values are moved, not computed
-                errors.append(node.affine(before))
-                continue
-            low, high = made[node.parents[0]]
-            size = torch.maximum(low.abs(), high.abs()) + before
-            terms = node.affine.terms + 4
-            share = min(terms, 10 * math.sqrt(terms)) * unit
-            errors.append(node.affine.spread(before) + share / (1 - share) * node.affine.size(size))
-        elif node.kind == "relu":
-            errors.append(errors[node.parents[0]])
-        elif node.max_of is not None:  # a pooling compares and does not compute
-            errors.append(torch.maximum(*(errors[parent] for parent in node.max_of)))
-        else:
-            sizes = [torch.maximum(made[parent][0].abs(), made[parent][1].abs()) for parent in node.parents]
-            total = sum(errors[parent] for parent in node.parents)
-            errors.append(total + 2 * unit * (sizes[0] + sizes[1] + total))
-    return errors[-1]
 
 
 # ---------------------------------------------------------------- one rule a layer
@@ -292,6 +225,8 @@ def _maximum(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int, 
     while len(found) > 1:
         larger = [_larger(graph, a, b) for a, b in zip(found[::2], found[1::2], strict=False)]
         found = larger + found[2 * len(larger) :]
+    if len(places) > 1:
+        graph.nodes[found[0]] = replace(graph.nodes[found[0]], pool=(at, kernel, stride))
     return found[0]
 
 

@@ -17,7 +17,8 @@ from scipy.optimize import LinearConstraint, milp
 from torch import Tensor
 
 from core.certification.ball import Ball
-from core.certification.crown import Known, stem_of
+from core.certification.bounds import Known
+from core.certification.crown import stem_of
 from core.certification.graph import Graph
 
 INFEASIBLE, SOLVED = 2, 0

@@ -9,11 +9,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine import frozen
-from core.certification import bounds as ibp
 from core.certification.alpha import optimized
 from core.certification.ball import Ball
-from core.certification.crown import Known, backward, crown_bounds, interval_bounds, lower_bounds, margin_rows
-from core.certification.graph import Graph, intervals, lower, rounding
+from core.certification.bounds import Known, interval_margins, intervals, margin_rows, rounding
+from core.certification.crown import (
+    MOST_VALUES,
+    backward,
+    crown_bounds,
+    interval_bounds,
+    lower_bounds,
+    worth_refining,
+)
+from core.certification.graph import Graph, lower
 
 METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
 """Bounds from the quickest to the tightest: intervals; linear bounds of the margins on top of intervals; linear bounds
@@ -43,7 +50,7 @@ def certified_margins(
     """How far logit y stays above every other logit in the whole ball, at least; float64, -inf where nothing is known.
 
     Computed in float64, for the network as float32 evaluates it: what rounding may take off a margin, in any order of
-    summation, is taken off here (`graph.rounding`). Stronger methods are only asked where weaker ones prove nothing.
+    summation, is taken off here (`bounds.rounding`). Stronger methods are only asked where weaker ones prove nothing.
 
     Args:
         model: pixels to logits, of layers that `graph.RULES` names; taken as in eval mode.
@@ -112,21 +119,6 @@ def _by_intervals(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: T
     return smallest(interval_margins(graph, made, rows) - allowance(graph, ball, known, rows), y)
 
 
-def interval_margins(graph: Graph, made: list[ibp.Bounds], rows: Float[Tensor, "n m k"]) -> Float[Tensor, "n m"]:
-    """The smallest value of functions of the logits, the last affine layers joined with them."""
-    place, constant = len(graph.nodes) - 1, torch.zeros(rows.shape[:2], dtype=rows.dtype, device=rows.device)
-    value: Tensor = rows
-    while graph.nodes[place].kind == "affine" and graph.nodes[place].parents[0] != 0:
-        affine = graph.nodes[place].affine
-        assert affine is not None
-        value, more = affine.back(value)
-        constant, place = constant + more, graph.nodes[place].parents[0]
-    low, high = made[place]
-    middle, radius = ((low + high) / 2).flatten(1), ((high - low) / 2).flatten(1)
-    flat = value.flatten(2)
-    return (flat @ middle[..., None] - flat.abs() @ radius[..., None])[..., 0] + constant
-
-
 def _by_linear(bounds_of: Callable[[Graph, Ball], Known]) -> Callable[..., Tensor]:
     def margins(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor) -> Tensor:
         known = bounds_of(graph, ball)
@@ -171,18 +163,44 @@ def sloped_margins(
     return bound
 
 
+@torch.no_grad()
+def tightened(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, known: Known, steps: int = STEPS) -> Known:
+    """Bounds of what the ReLUs of one image read, once more, with slopes chosen for each value whose sign is open."""
+    made = dict(known)
+    for place in graph.before_relus:
+        low, high = (end.flatten().clone() for end in made[place])
+        where = ((low < 0) & (high > 0)).nonzero()[:, 0]
+        if not worth_refining(graph, ball, place):
+            continue
+        width = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
+        for chosen in where.split(max(1, MOST_VALUES // (8 * width))):
+            count = torch.zeros(2 * len(chosen), dtype=torch.int64, device=low.device)
+            one = torch.zeros(len(chosen), len(low), dtype=graph.dtype, device=low.device)
+            one[torch.arange(len(chosen)), chosen] = 1
+            rows = torch.cat([one, -one]).unflatten(1, (1, *graph.nodes[place].shape))
+            balls, part = ball.take(count), {at: (a[count], b[count]) for at, (a, b) in made.items() if at < place}
+            with frozen(model):
+                found = optimized(quick, balls.to(torch.float32), rows.float(), _cast(part), steps=steps, at=place)
+            least, negative = evaluated(graph, balls, rows, part, found.slopes, at=place).chunk(2)
+            low[chosen], high[chosen] = torch.maximum(low[chosen], least), torch.minimum(high[chosen], -negative)
+        made[place] = low.view_as(known[place][0]), torch.maximum(low, high).view_as(known[place][1])
+    return made
+
+
 def evaluated(
     graph: Graph,
     ball: Ball,
-    rows: Float[Tensor, "n 1 k"],
+    rows: Float[Tensor, "n 1 ..."],
     known: Known,
     slopes: dict[int, Tensor],
     shifts: dict[int, Tensor] | None = None,
+    at: int | None = None,
 ) -> Float[Tensor, " n"]:
-    """The bound that given slopes and shifts prove, in the graph's dtype."""
+    """The bound of functions of a node (the logits by default) that slopes and shifts prove, in the graph's dtype."""
     slopes = {relu: value.to(graph.dtype) for relu, value in slopes.items()}
     shifts = None if shifts is None else {relu: value.to(graph.dtype) for relu, value in shifts.items()}
-    made = backward(graph, {len(graph.nodes) - 1: rows}, known, slopes=slopes, shifts=shifts)
+    at = len(graph.nodes) - 1 if at is None else at
+    made = backward(graph, {at: rows}, known, slopes=slopes, shifts=shifts)
     return (ball.lowest(made.coefficients) + made.constant)[:, 0]
 
 

@@ -12,8 +12,9 @@ from torch import nn
 from core.attacks import pgd
 from core.certification import METHODS, Unbounded, certified_margins, crown, proven
 from core.certification.ball import NORMS, Ball
-from core.certification.crown import crown_bounds, interval_bounds, lower_bounds, margin_rows
-from core.certification.graph import intervals, lower, rounding
+from core.certification.bounds import intervals, margin_rows, rounding
+from core.certification.crown import crown_bounds, interval_bounds, lower_bounds
+from core.certification.graph import lower
 
 Made = Callable[..., tuple[nn.Module, torch.Tensor]]
 SIZES = {"linf": 0.02, "l2": 0.2, "l1": 0.5}

@@ -11,9 +11,10 @@ from scipy.optimize import linprog
 from torch import nn
 
 from core.attacks import pgd
-from core.certification import exact
+from core.certification import branching, exact
 from core.certification.ball import Ball
-from core.certification.crown import crown_bounds, interval_bounds, margin_rows
+from core.certification.bounds import margin_rows
+from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.exact import FOOLED, PROVEN, UNKNOWN, exact_radius, verify
 from core.certification.graph import lower
 from core.certification.linear import affine, smallest
@@ -78,10 +79,10 @@ def test_verdicts_are_those_of_every_activation_pattern(seed: int) -> None:
 def test_each_way_alone_finds_the_truth(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither optimised slopes nor an attack before it: branch and bound to its leaves, or one integer programme."""
     monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
-    monkeypatch.setattr(exact, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
-    monkeypatch.setattr(exact, "STEPS", 1)
+    monkeypatch.setattr(branching, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching, "STEPS", 1)
     if by == "milp":
-        monkeypatch.setattr(exact._Search, "_branch", lambda self, rows, deadline: None)
+        monkeypatch.setattr(branching.Search, "_branch", lambda self, rows, deadline: None)
     for seed in SEEDS:
         model, x, y = small(seed)
         truth = [smallest_margin(model, x[i].flatten().double().numpy(), int(y[i]), 0.12) > 0 for i in range(2)]
@@ -139,7 +140,7 @@ def test_networks_without_relus_are_decided_as_they_are_solved(norm: str) -> Non
 def test_no_time_ends_in_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images that need branching, in a microsecond."""
     monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
-    monkeypatch.setattr(exact, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
     model, x, y = small(3)
     answer = verify(model, x, y, 0.3, time_limit=1e-6)
     needs = answer.found_by == ""
@@ -189,7 +190,44 @@ def test_image_that_fools_lies_within_the_radius_as_asked() -> None:
     assert found.verdict.tolist() == [FOOLED]
     assert found.x_adv.double().max() <= 0.3
     graphs = [lower(model, (1, 2, 2), dtype) for dtype in (torch.float64, torch.float32)]
-    search = exact._Search(model, *graphs, x, y, Ball.around(x, eps, "linf", torch.float64), eps)
+    search = branching.Search(model, *graphs, x, y, Ball.around(x, eps, "linf", torch.float64), eps)
     image = search._fools(torch.ones(1, 1, 2, 2))
     assert image is not None
     assert 0.299999 < image.double().max() <= 0.3
+
+
+def test_cases_without_open_relus_are_decided_in_l2_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Branch and bound alone, one step for each case: every image gets its answer from the cases' ends."""
+    monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
+    monkeypatch.setattr(branching, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching, "STEPS", 1)
+    model, x, y = small(3)
+    x, y = x[1:3], y[1:3]
+    answer = verify(model, x, y, 0.18, norm="l2")
+    assert not (answer.verdict == UNKNOWN).any()
+    attacked = pgd(model, x, y, eps=0.18, norm="l2", steps=100, restarts=10).success
+    assert list(answer.verdict == FOOLED) == attacked.tolist()
+
+
+def test_one_case_that_stays_undecided_keeps_no_other_from_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first end gives no answer: an image that the next one fools is fooled, others are unknown, none is proven."""
+    monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
+    monkeypatch.setattr(branching, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching, "FEW", 0)
+    monkeypatch.setattr(branching.Search, "_splits", lambda self, at_relu, cases: torch.full_like(cases.row, -1))
+    leaf, told = branching.Search._leaf, {}
+
+    def first_fails(self: branching.Search, case: branching._Cases, deadline: float) -> branching.Answer | None:
+        answers = told.setdefault(self, [])
+        answers.append(leaf(self, case, deadline) if answers else None)
+        return answers[-1]
+
+    monkeypatch.setattr(branching.Search, "_leaf", first_fails)
+    for seed, eps in itertools.product(SEEDS, (0.12, 0.2, 0.3)):
+        model, x, y = small(seed)
+        answer = verify(model, x, y, eps)
+        searched = ~np.isin(answer.found_by, ["clean", "ibp"])
+        assert set(answer.verdict[searched]) <= {FOOLED, UNKNOWN}
+    second = [answers[1] for answers in told.values() if len(answers) > 1]
+    assert any(found is not None and found[0] == FOOLED for found in second)
+    assert any(found is not None and found[0] == PROVEN for found in second)
