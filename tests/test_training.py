@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from core import checkpoint
 from core.data import load
-from core.networks import logits_of
+from core.networks import build, logits_of
 from core.progress import Cancelled
 from core.specs import PRESETS, DataSpec, TrainSpec
 from core.training import estimate_seconds, loop, run, steps, train
@@ -241,6 +242,46 @@ def test_estimate_counts_what_each_epoch_measures(monkeypatch: pytest.MonkeyPatc
         handle.remove()
     assert expected is not None
     assert 0.8 * seen[0] < expected < 1.3 * seen[0]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("network", ["mlp", "preactresnet18"])
+def test_only_long_trainings_on_a_gpu_compile(network: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither on a CPU, nor small networks, whose training ends before the compiler does."""
+    asked: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: asked.append(module))
+    model = torch.nn.Linear(2, 2)
+    assert steps.compiled(model, TrainSpec(network=network), device) is model
+    assert asked == [model] * (device == "cuda" and network == "preactresnet18")
+
+
+@pytest.mark.slow
+def test_compiled_training_is_the_same_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced, attacked in eval mode and averaged: the weights of a plain run under the names of a plain run."""
+    spec = TrainSpec(network="linear", recipe={"name": "pgd", "eps": 0.05, "steps": 2}, epochs=2, average=0.9)
+    data = load(spec.data)
+    wanted = train(spec, data).model.state_dict()
+
+    def traced(model: torch.nn.Module, spec: TrainSpec, device: str) -> torch.nn.Module:
+        model.compile(backend="eager")
+        return model
+
+    monkeypatch.setattr(loop, "compiled", traced)
+    monkeypatch.setattr("core.attacks.engine.QuickConvolutions", contextlib.nullcontext)  # a CPU's
+    found = train(spec, data).model.state_dict()
+    assert list(found) == list(wanted)
+    assert all(torch.allclose(found[name], value, atol=1e-4) for name, value in wanted.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_compiled_training_on_a_gpu_learns_and_saves_plain_names() -> None:
+    """PreActResNet-18 on digits by PGD: finite weights under the names of the network as it is built."""
+    spec = TrainSpec(network="preactresnet18", recipe={"name": "pgd", "eps": 0.05, "steps": 2}, epochs=4)
+    trained = train(spec, load(spec.data), device="cuda")
+    plain = build("preactresnet18", (1, 8, 8), 10).state_dict()
+    assert list(trained.model.state_dict()) == list(plain)
+    assert trained.history[-1]["validation_accuracy"] > 0.5
 
 
 @pytest.mark.real_data

@@ -6,7 +6,7 @@ Nothing here knows a particular attack.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -170,7 +170,8 @@ def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss) -> tuple[
 
 def logits_of_leaf(model: nn.Module, leaf: Tensor) -> Tensor:
     """A forward pass from which gradients with respect to `leaf` are to be taken. Freeze the model first."""
-    with QuickConvolutions():
+    # the quick ways are a CPU's; elsewhere they would only stand in a compiled model's way
+    with QuickConvolutions() if leaf.device.type == "cpu" else nullcontext():
         logits: Tensor = model(leaf)
     return logits
 

@@ -27,6 +27,7 @@ from core.training.steps import (
     averaging,
     batch_sizes,
     batches,
+    compiled,
     learning_rate,
     make_optimizer,
     mixed_precision,
@@ -91,7 +92,7 @@ def train(
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(spec.seed)
-        model = new_model(spec, data).to(device)
+        model = compiled(new_model(spec, data).to(device), spec, device)
         return _Loop(spec, data, model, device, on_progress).run(keep)
 
 

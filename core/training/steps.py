@@ -16,6 +16,8 @@ from core.training.batch_loss import BatchLoss
 from core.training.parallel import ALONE, Group
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
+COMPILED = ("preactresnet18",)
+"""Networks that train long enough on a GPU for compiling, a minute or so, to be worth its while."""
 
 
 def new_model(spec: TrainSpec, data: Dataset) -> nn.Module:
@@ -31,6 +33,16 @@ def new_model(spec: TrainSpec, data: Dataset) -> nn.Module:
     if centre is not None:
         centre.fit(to_float(data.train.x[:10_000]))
     return model.to(memory_format=torch.channels_last)
+
+
+def compiled(model: nn.Module, spec: TrainSpec, device: str) -> nn.Module:
+    """The same module, whose forward pass PyTorch compiles at its first call, on a GPU and if it is of `COMPILED`.
+
+    Names of parameters and buffers, copies of the module and what is saved of it know nothing of that.
+    """
+    if device.startswith("cuda") and spec.network in COMPILED:
+        model.compile()
+    return model
 
 
 def make_optimizer(spec: TrainSpec, model: nn.Module) -> torch.optim.Optimizer:
