@@ -1,7 +1,8 @@
 """Training beside plain loops, its recipes beside standard training, and what trained models reach.
 
-    python -m benchmarks.training [--sections loops pgd cost reach set3 set5] [--images 20000] [--rounds 5] ...
-    python -m benchmarks.training --sections reach set3 set5 --models A B --set3 STANDARD MIX --set5 LINEAR CNN FGSM
+    python -m benchmarks.training [--sections loops pgd cost augmentation …] [--images 20000] [--rounds 5] ...
+    python -m benchmarks.training --sections reach set1 --models A B --set1 STANDARD ROBUST
+    python -m benchmarks.training --sections set3 set5 --set3 STANDARD MIX --set5 LINEAR CNN FGSM
 
 `loops`: images a second of the training loop beside a plain torchvision + DataLoader loop and a naive in-memory one.
 All train the same LeNet (431,080 parameters) with the same optimiser (SGD with momentum and weight decay) on MNIST; one
@@ -14,7 +15,10 @@ training reaches (multiplications and additions of the layers only, backward cou
 environment of `benchmarks/requirements.txt`), with the same network, batch, steps, step size and random start.
 `cost`: N-FGSM and PGD-k in units of the same network's standard steps, by this project on both sides; the goals are
 2.2 and k + 1.3. Both measure CPU time: on a busy machine the clock says little.
-`reach`: PGD by us and by torchattacks on saved models. `set3`, `set5`: the exercises' tables beside the sheets'.
+`augmentation`: what random changes of CIFAR-10's images cost of a step of the small residual network.
+`reach`: PGD by us and by torchattacks on saved models. `set1`: how far the strong generator attack must go on a
+defended model, as multiples of an undefended one, and success against a cap on the distance, on 200 images at most.
+`set3`, `set5`: the exercises' tables beside the sheets'.
 """
 
 from __future__ import annotations
