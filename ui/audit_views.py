@@ -54,11 +54,11 @@ def section(page: str) -> None:
             "verdict": MARKS[finding.verdict],
             "C printed": finding.row.printed["confidence"].text if "confidence" in finding.row.printed else "–",
             "A·Cc + E·Ce": f"{finding.low:.5f} – {finding.high:.5f}" if finding.low <= finding.high else "–",
-            "what it says": finding.note,
             "could be": "; ".join(
                 f"{metric.replace('_', ' ')} {other} instead of {printed}"
                 for metric, printed, other in finding.misprints
             ),
+            "what it says": finding.note,
         }
         for number, finding in enumerate(findings, start=1)
     ]

@@ -65,22 +65,27 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
             f"{made.backwards / made.n:,.0f} backward passes an image. Signs of masked gradients after Athalye, "
             "Carlini and Wagner 2018, arXiv 1802.00420."
         )
-    with st.expander("Pictures behind the checks", expanded=open_pictures):
-        st.plotly_chart(figures_trust.strip(made), key=f"{key}_strip", alt=made.line(), config=CONFIG)
-        left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
-        st.plotly_chart(figures_trust.attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}", config=CONFIG)
-        if made.surfaces:
-            solid = st.toggle(
-                "Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read."
-            )
-            with st.grid(min(2, len(made.surfaces)), min_column_width=330):
-                for place, surface in enumerate(made.surfaces):
-                    picture(surface, solid, f"{key}_surface_{place}")
-            st.caption(
-                "The margin of an image over two directions: to the right a full step against the gradient, upwards a "
-                "random one. An honest model falls smoothly to the right; where gradients are masked it is flat, or a "
-                "heap of needles, or falls as much by chance. The line is where the answer changes."
-            )
+    folded = st.expander("Pictures behind the checks", expanded=open_pictures, key=f"{key}_pictures", on_change="rerun")
+    if folded.open:  # else a slider above would draw them anew at each move
+        with folded:
+            pictures(made, key)
+
+
+def pictures(made: Trust, key: str) -> None:
+    """The strip of verdicts, what the attacks left, and the loss surfaces."""
+    st.plotly_chart(figures_trust.strip(made), key=f"{key}_strip", alt=made.line(), config=CONFIG)
+    left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
+    st.plotly_chart(figures_trust.attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}", config=CONFIG)
+    if made.surfaces:
+        solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read.")
+        with st.grid(min(2, len(made.surfaces)), min_column_width=330):
+            for place, surface in enumerate(made.surfaces):
+                picture(surface, solid, f"{key}_surface_{place}")
+        st.caption(
+            "The margin of an image over two directions: to the right a full step against the gradient, upwards a "
+            "random one. An honest model falls smoothly to the right; where gradients are masked it is flat, or a "
+            "heap of needles, or falls as much by chance. The line is where the answer changes."
+        )
 
 
 def picture(surface: Surface, solid: bool, key: str) -> None:

@@ -28,15 +28,15 @@ def made(bad: dict[str, float] | None = None) -> Trust:
     return Trust(checks, "linf", 0.1, 100, 0, "quick", accuracy, ladder, (surface,), 40_000, 20_000)
 
 
-def drawn(trust: Any) -> AppTest:
+def drawn(trust: Any, *, unfolded: bool = False) -> AppTest:
     """A page of nothing but the report."""
 
-    def page(given: object) -> None:
+    def page(given: object, unfolded: bool) -> None:
         from ui.trust_views import show_trust
 
-        show_trust(given)  # type: ignore[arg-type]
+        show_trust(given, open_pictures=unfolded)  # type: ignore[arg-type]
 
-    app = AppTest.from_function(page, args=(trust,), default_timeout=20).run()
+    app = AppTest.from_function(page, args=(trust, unfolded), default_timeout=20).run()
     assert not app.exception, app.exception[0].value
     return app
 
@@ -73,8 +73,9 @@ def test_every_check_is_listed_worst_first() -> None:
 
 
 def test_surfaces_turn_into_landscapes() -> None:
-    """A toggle draws the same margins in three dimensions."""
-    app = drawn(made())
+    """A toggle draws the same margins in three dimensions; folded, nothing is drawn at all."""
+    assert not drawn(made()).get("plotly_chart")
+    app = drawn(made(), unfolded=True)
 
     def kinds() -> list[str]:
         specs = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
