@@ -3,10 +3,11 @@
     python -m benchmarks.certification MODEL EPS [--images 50] [--sections bounds exact lirpa milp] [--time-limit 10]
     python -m benchmarks.certification --sections linear [--seeds 4]
 
-A network that many steps were trained against, and that is small enough to be decided (a minute of training):
+A dense network that PGD was trained against, with a weight decay that leaves 96.4 % clean accuracy and makes it small
+enough for complete verification to decide most images:
 
-    python -m core train --dataset mnist --network mlp --epochs 6 --batch-size 256 --weight-decay 0.01 --lr 0.1
-        --recipe pgd --eps 0.1 --steps 7 --warmup 0.3
+    python -m core train --dataset mnist --network mlp --epochs 5 --batch-size 256 --weight-decay 0.015 --lr 0.1
+        --recipe pgd --eps 0.15 --steps 5 --relative-step 0.3 --warmup 0.3
     python -m benchmarks.certification mnist-mlp-pgd .1 --images 200 --sections bounds exact --time-limit 60
 
 MODEL is the id of a saved model with ReLUs, or the start of one; EPS an linf radius. Every method sees the same images:
