@@ -139,7 +139,8 @@ _LIST = (
     ),
     Reference(
         "mnist-generator",
-        _spec("mnist", "strided", "generator", epochs=15, **_ROBUST),
+        # where ε is withstood, grey beyond 1 - ε is as good as flipped: a larger ε would shorten the way in linf
+        _spec("mnist", "strided", "generator", epochs=11, relative_cap=0.66, **{**_ROBUST, "eps": 0.195}),
         "Exercise set 1: defended against the generator attack itself.",
         drawn=True,
     ),
