@@ -25,6 +25,8 @@ def between(
 ) -> go.Figure:
     """Robust accuracy against ε of several models, each as a band from what is proven to what was attacked.
 
+    The legend has one entry a model, for its colour; the dash says which line it is.
+
     Args:
         curves: name → arrays `eps`, `proven`, `attacked` (as in `core.evaluation.records.curve`).
         single: name → place of the model's colour, and rows with eps and accuracy: single-step curves laid over.
@@ -40,8 +42,9 @@ def between(
             figure.add_scatter(
                 x=eps,
                 y=rows[key],
-                name=f"{name}, {key}",
+                name=name,
                 legendgroup=name,
+                showlegend=key == "attacked",
                 mode="lines",
                 line={"color": hue, "width": 2 if key == "attacked" else 1.5, "dash": dash},
                 fill="tonexty" if key == "attacked" else None,
@@ -53,6 +56,8 @@ def between(
             x=[row["eps"] for row in points],
             y=[row["accuracy"] for row in points],
             name=name,
+            legendgroup=list(curves)[place],
+            showlegend=False,
             mode="lines+markers",
             line={"color": colour(place), "width": 1, "dash": "dashdot"},
             marker={"size": 6, "symbol": "x-thin-open"},

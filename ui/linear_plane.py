@@ -166,6 +166,8 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
             st.metric("γ", text, help="The largest ε at which these points are robustly separable.")
         if length == 0:
             st.caption("w = 0: at this ε no direction is worth more than it costs, and there is no boundary.")
+        elif norm == "l2" and loss == "hinge" and found.objective < linear_points.NOTHING:
+            st.caption("Many w have Rε = 0 here. Drawn is the shortest of them, the hard margin's: see below.")
         elif svm is not None:
             same = bool((lt.margins(weight, bias, x, y) <= 1 + 1e-6).all())
             angle = float(weight @ svm[1].weight / length / np.linalg.norm(svm[1].weight))

@@ -77,6 +77,16 @@ def test_hard_margin_is_the_limit() -> None:
     assert "so γ = 0" in linear_limits.hard(40, 0.1, 0, 0.3)
 
 
+def test_shortest_of_many_minimisers_is_drawn() -> None:
+    """Where the robust hinge loss is 0 for many w, the hard margin's stands for them, not a corner of a programme."""
+    from core.certification import linear_training as lt
+
+    x, y = linear_points.points(10, 2.0, 0)
+    found = linear_points.solved(10, 2.0, 0, "l2", "hinge", 0.3)
+    assert np.linalg.norm(found.weight) == pytest.approx(1 / (lt.largest_margin(x, y) - 0.3), rel=1e-6)
+    assert lt.risk(found.weight, found.bias, x, y, eps=0.3) == pytest.approx(0, abs=1e-9)
+
+
 def test_plane_shows_both_limits(lab: Lab) -> None:
     """The exact worst sum beside the formula, equal where some margin is at most 1; points that no line separates."""
     app = lab.open(PAGE, linear_models_part=TABS["plane"])
