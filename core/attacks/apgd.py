@@ -29,6 +29,7 @@ from core.attacks.engine import (
     check,
     confine,
     default_streams,
+    even_batch,
     finish,
     frozen,
     input_gradient,
@@ -142,6 +143,7 @@ def apgd(
         x_adv = x.clone()
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
         waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
+        batch = even_batch(len(waiting), batch)
         ended = len(x) - len(waiting)
         start_of = torch.zeros_like(y)
         on: _Active | None = None
@@ -166,11 +168,13 @@ def apgd(
             last = on.step == steps  # these need a verdict only
             if last.all():
                 logits, gradient = predict(model, on.point, batch), torch.zeros_like(on.point)
+                value = _value(logits, part, on, loss)
             else:
                 leaf = leaf_of(on.point)
                 logits = logits_of_leaf(model, leaf)
-                gradient = input_gradient(_value(logits, part, on, loss)[~last].sum(), leaf)
-                logits = logits.detach()
+                value = _value(logits, part, on, loss)
+                gradient = input_gradient(value[~last].sum(), leaf)
+                logits, value = logits.detach(), value.detach()
                 backwards[on.rows[~last]] += 1
             forwards[on.rows] += 1
 
@@ -185,8 +189,7 @@ def apgd(
             waiting.extend(again.tolist())
             ended += int(over.sum()) - len(again)
 
-            value = _value(logits, part, on, loss)[~over]
-            on, gradient = on.take(~over), gradient[~over]
+            on, gradient, value = on.take(~over), gradient[~over], value[~over]
             rows = on.rows
             if len(rows):
                 gradient = rule.look(on, value, gradient, x[rows])

@@ -5,6 +5,7 @@ Nothing here knows a particular attack.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -136,6 +137,11 @@ def confine(model: nn.Module, point: Tensor, x: Tensor) -> Tensor:
 def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -> Float[Tensor, "n k"]:
     """Logits in chunks of `batch` images. The model is used as it is: freeze it first."""
     return torch.cat([model(fast_layout(chunk)) for chunk in x.split(batch)])
+
+
+def even_batch(images: int, batch: int) -> int:
+    """The number of images at once, at most `batch`, for which no small rest is left at the end."""
+    return max(1, math.ceil(images / max(1, math.ceil(images / batch))))
 
 
 def fast_layout(x: Tensor) -> Tensor:

@@ -201,27 +201,26 @@ def water_level(
 ) -> Float[Tensor, " n"]:
     """The smallest eps with sum_j |w_j| min(eps, u_j) = need: the exact linf distance of a linear model in a box.
 
-    The left side rises piecewise linearly in eps with corners at the u_j: sort them (MATHEMATICS section 1, linf).
+    The left side is concave and piecewise linear in eps, with corners at the u_j (MATHEMATICS section 1, linf): the
+    steps of Newton's method from 0 rise to the root and reach it after finitely many, without sorting the corners.
 
     Returns:
         (N,) in the weights' dtype; 0 where need <= 0, inf where even every feature at its limit is not enough.
     """
-    size = weight.abs().double()
-    limits, order = room.double().sort(dim=1)
-    size = size.gather(1, order)
-    need = need.double()
-    filled = (size * limits).cumsum(1)  # gained by those that are full once eps reaches limits[k]
-    active = size.sum(1, keepdim=True) - size.cumsum(1)  # slope beyond limits[k]
-    gained = filled + limits * active.clamp(min=0)
-    before = (gained < need[:, None]).sum(1)  # corners whose gain is not enough
-    zero = torch.zeros_like(need)[:, None]
-    filled = torch.cat([zero, filled], 1).gather(1, before[:, None])[:, 0]
-    rest = torch.cat([size.sum(1, keepdim=True), active], 1).gather(1, before[:, None])[:, 0]
-    tiny = torch.finfo(torch.float64).tiny
-    level = (need - filled) / rest.clamp(min=tiny)
-    level = torch.where(before == size.shape[1], torch.inf, level)
-    level = torch.where(need <= 0, 0.0, level)
-    return torch.where(need.isnan() | gained[:, -1].isnan(), torch.inf, level).to(weight.dtype)
+    size, limits, target = weight.abs().double(), room.double(), need.double()
+    gain = size * limits
+    level = torch.zeros_like(target)
+    for _ in range(size.shape[1] + 1):  # each step that is not the last one passes a corner
+        full = limits <= level[:, None]
+        short = target - torch.where(full, gain, 0).sum(1)
+        slope = torch.where(full, 0, size).sum(1)
+        step = torch.where(slope > 0, short / slope, torch.where(short > 0, torch.inf, level))
+        higher = step > level
+        level = torch.where(higher, step, level)
+        if not (higher & level.isfinite()).any():
+            break
+    level = torch.where(target <= 0, 0.0, level)
+    return torch.where(target.isnan() | gain.sum(1).isnan(), torch.inf, level).to(weight.dtype)
 
 
 def shortest_prefix(

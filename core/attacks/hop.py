@@ -1,25 +1,31 @@
 """Basin hopping: disturb the best point found so far, descend again by a few steps, keep what is lower.
 
 Where restarts from fresh points stall, the neighbourhood of the best one still has lower places: a share of its
-features jumps to an end of the ball at random, and a short walk leads down from there.
+features jumps to an end of the ball at random, and a short walk leads down from there. Several such hops start from the
+same point at once (`chains`), the best of them is where the next ones begin: few images stand in the end, and a network
+takes a small batch as long as a larger one.
 
-Source: Wales and Doye 1997, doi 10.1021/jp970984n (the Monte Carlo scheme; here at temperature 0).
+Source: Wales and Doye 1997, doi 10.1021/jp970984n (the Monte Carlo scheme; here at temperature 0, in chains).
 
 On LeNet (MNIST, adversarially trained, linf, eps .3), the 30 images of 200 that had the lowest margins after six
 output-diversified starts of APGD (mean .42): 16 more such starts fooled 2 and left .36 on average in 3.0 s, 3,000
-squares 2 and .36 in 13.5 s, 25 hops of 14 steps 5 and .21 in 2.0 s.
+squares 2 and .36 in 13.5 s, 25 hops of 14 steps 5 and .21 in 2.0 s. Six rounds of 4 chains find what 24 hops in a row
+do, in two thirds of the time on 24 images.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams
-from core.attacks.losses import Loss
+from core.attacks.engine import AttackResult, Streams, check, default_streams, finish, frozen, predict
+from core.attacks.losses import Goal, Loss
 from core.attacks.pgd import PGD_BATCH, Walk, cosine_shares, walk
 from core.attacks.smallest import check_counts, check_positive
-from core.attacks.steps import Ball
+from core.attacks.steps import Ball, eps_limit
 from core.progress import Progress
 
 
@@ -31,14 +37,14 @@ def hop(
     eps: float | Tensor,
     norm: Ball = "linf",
     begin: Float[Tensor, "n c h w"] | None = None,
-    hops: int = 25,
-    steps: int = 14,
-    share: float = 0.1,
+    hops: int = 24,
+    chains: int = 4,
+    steps: int = 12,
+    share: float = 0.2,
     relative_step: float = 0.25,
     loss: Loss = "margin",
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
-    budget: int | None = None,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -52,42 +58,66 @@ def hop(
         norm: shape of the ball.
         begin: (N, C, H, W) inside ball and box, where the search stands; default the images.
         hops: disturbances, at least 1, each with its walk.
+        chains: so many of them at once, at least 1, from the same point; the last round may have fewer.
         steps: gradient steps of a walk, at least 1.
         share: in (0, 1]: of the features that jump in linf; in l2 and l1 of a random point of the ball that is added.
         relative_step: first step as a share of eps; the steps fall by a cosine to a tenth of it.
         loss: `ce`, `margin` or `dlr`, to walk by; points are compared by their margin.
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
-        budget: the most forward and backward passes to spend on each image, at least 5; None: no limit.
         batch: images under attack at once.
         on_progress: called with done and total images, and the share fooled so far.
 
     Returns:
-        As `pgd`: the first fooling iterate, else that of the lowest margin seen, the start included.
+        A fooling iterate, else that of the lowest margin seen, the start included. The ball holds to the last bit in
+        `distance`. `trace`: `margin` (N,), the margin at `x_adv`.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    check_counts(hops=hops, steps=steps)
+    check_counts(hops=hops, chains=chains, steps=steps)
     check_positive(relative_step=relative_step, share=share)
     if share > 1:
         raise ValueError(f"share: expected at most 1, got {share:g}")
     if begin is not None and begin.shape != x.shape:
         raise ValueError(f"begin: expected shape {tuple(x.shape)}, as x, got {tuple(begin.shape)}")
+    radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    streams = default_streams(streams, x)
+    goal = Goal.of(y, y_target)
     how = Walk(steps, lambda count: cosine_shares(count, relative_step), "kick", offset=share)
-    return walk(
-        model,
-        x,
-        y,
-        how,
-        eps=eps,
-        norm=norm,
-        restarts=hops,
-        loss=loss,
-        y_target=y_target,
-        streams=streams,
-        budget=budget,
-        begin=begin,
-        batch=batch,
-        on_progress=on_progress,
-    )
+    settings: dict[str, Any] = {"norm": norm, "loss": loss, "batch": batch}
+
+    with frozen(model):
+        x_adv = x.clone() if begin is None else begin.clone()
+        logits = predict(model, x_adv, max(batch, 256))
+        fooled, best = goal.reached(logits), goal.margin(logits)
+        forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
+        for done in range(0, hops, chains):
+            rows = (~fooled & (radius > 0)).nonzero()[:, 0]
+            if not len(rows):
+                break
+            wide = min(chains, hops - done)
+            many = rows.repeat_interleave(wide)
+            number = torch.arange(done, done + wide, device=x.device).repeat(len(rows))
+            made = walk(
+                model,
+                x[many],
+                y[many],
+                how,
+                eps=radius[many],
+                y_target=None if y_target is None else y_target[many],
+                streams=streams.take(many).fork(number),
+                begin=x_adv[many],
+                **settings,
+            )
+            forwards[rows] += made.forwards.view(-1, wide).sum(1)
+            backwards[rows] += made.backwards.view(-1, wide).sum(1)
+            low, which = torch.where(made.success, -torch.inf, made.trace["margin"]).view(-1, wide).min(1)
+            chosen = torch.arange(len(rows), device=x.device) * wide + which
+            better = low < best[rows]
+            x_adv[rows[better]] = made.x_adv[chosen[better]]
+            best[rows[better]] = made.trace["margin"][chosen[better]]
+            fooled[rows] = made.success[chosen]
+            if on_progress:
+                on_progress(int(fooled.sum()), len(x), success=fooled.float().mean().item())
+        return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)

@@ -27,6 +27,7 @@ from core.attacks.engine import (
     check,
     confine,
     default_streams,
+    even_batch,
     finish,
     frozen,
     gradient_step,
@@ -163,7 +164,8 @@ def walk(
 ) -> AttackResult:
     """The loop of PGD and its relatives; arguments, result and errors as in `pgd`.
 
-    `begin` (N, C, H, W), inside ball and box: the best points that an earlier search found; one pass looks at them.
+    `begin` (N, C, H, W), inside ball and box: the best points that an earlier search found. They are looked at instead
+    of the images.
     """
     for name, count in (("restarts", restarts), ("batch", batch)):
         if count < 1:
@@ -183,17 +185,12 @@ def walk(
     direction = "l2" if norm == "l1" else norm  # in l1 the projection picks the features, by its threshold
 
     with frozen(model):
-        clean = predict(model, x, max(batch, 256))
-        fooled, best = goal.reached(clean), goal.margin(clean)
-        x_adv = x.clone()
+        x_adv = x.clone() if begin is None else begin.clone()
+        logits = predict(model, x_adv, max(batch, 256))
+        fooled, best = goal.reached(logits), goal.margin(logits)
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
-        if begin is not None:
-            logits = predict(model, begin, max(batch, 256))
-            lower = ~fooled & (goal.reached(logits) | (goal.margin(logits) < best))
-            x_adv[lower], best[lower] = begin[lower], goal.margin(logits)[lower]
-            fooled[lower] = goal.reached(logits)[lower]
-            forwards += 1
         waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
+        batch = even_batch(len(waiting), batch)
         ended = len(x) - len(waiting)
         # the active set: image, which start, which step, current iterate, its limits and its momentum
         rows, start, step = (torch.zeros(0, dtype=torch.int64, device=x.device) for _ in range(3))

@@ -2,8 +2,9 @@
 
 Source: Andriushchenko, Croce, Flammarion, Hein 2020, arXiv 1912.00049, algorithms 1 to 3. Departures: each image has
 squares, signs and a query counter of its own (the public code draws one square for the whole batch); fooled images
-leave the batch at once; the margin is the loss towards a target too; in linf the signs of a square are drawn again as
-long as the stream's few tries leave the image as it was; the l2 bump is written as a sum over rings.
+leave the batch at once; the margin is the loss towards a target too; several squares may be tried at once and the best
+be kept (`offspring`; the paper's search is a (1+1) evolution strategy, this a (1+lambda) one); in linf a square that
+leaves the image as it was turns its signs over; the l2 bump is written as a sum over rings.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from core.attacks.engine import (
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import Goal
 from core.attacks.pgd import PGD_BATCH
-from core.attacks.smallest import steps_within
+from core.attacks.smallest import check_counts, steps_within
 from core.attacks.steps import eps_limit
 from core.progress import Progress
 
@@ -47,7 +48,9 @@ def square(
     eps: float | Tensor,
     norm: Literal["linf", "l2"] = "linf",
     queries: int = 1000,
+    offspring: int = 1,
     area: float = 0.8,
+    milestones: tuple[tuple[int, float], ...] = (),
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
     budget: int | None = None,
@@ -63,7 +66,13 @@ def square(
         eps: size of the ball, one for all or (N,); in [0, 1] for linf, 0 or more for l2.
         norm: shape of the ball.
         queries: forward passes of the search for an image that stands, at least 1; the first is its random start.
+        offspring: so many of the queries at once, from the same point, at least 1. Where few squares are any good 16
+            at once find as much by the query, and few images then take a tenth of the time.
         area: share of the image that the first squares cover, in (0, 1].
+        milestones: pairs of queries and a share of the image's own margin: a search that is still above it after so
+            many queries is given up. On LeNet and strided networks (MNIST, adversarially trained, linf .3, 4,000
+            queries) the 9 of 35 images that fell at last had at most .07 after 500 queries and .06 after 1,000; of the
+            others two had at most .135 after 500.
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
         budget: the most forward passes to spend on each image, at least 3: it cuts `queries`; None: no limit.
@@ -78,33 +87,37 @@ def square(
     Raises:
         ValueError: bad input, naming the argument.
     """
-    for name, count in (("queries", queries), ("batch", batch)):
-        if count < 1:
-            raise ValueError(f"{name}: expected at least 1, got {count}")
+    check_counts(queries=queries, offspring=offspring, batch=batch)
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     if not 0 < area <= 1:
         raise ValueError(f"area: expected a share above 0 and at most 1, got {area}")
     queries = steps_within(budget, queries, 1, 2)
+    wide = min(offspring, queries)
     radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
     sides = torch.tensor(side_lengths(queries, area, min(x.shape[2:])), device=x.device)
+    allowed = torch.full((queries + wide,), torch.inf, dtype=x.dtype, device=x.device)
+    for at, share in milestones:
+        if at < queries:
+            allowed[-(-at // wide) * wide] = share
 
     with frozen(model), torch.no_grad():
         clean = predict(model, x, max(batch, 256))
-        fooled, best = goal.reached(clean), goal.margin(clean)
-        x_adv = x.clone()
+        fooled, own_margin = goal.reached(clean), goal.margin(clean)
+        x_adv, best = x.clone(), own_margin.clone()
         forwards = torch.ones_like(y)
         waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
         ended = len(x) - len(waiting)
         rows, query = (torch.zeros(0, dtype=torch.int64, device=x.device) for _ in range(2))
         # the search's own point and margin; the image that is kept may be the clean one
         point, low, high, lowest = x[:0], x[:0], x[:0], best[:0]
+        room = max(1, batch // wide)
 
         while waiting or len(rows):
-            if waiting and len(rows) < batch:
-                free = min(len(waiting), batch - len(rows))
+            if waiting and len(rows) < room:
+                free = min(len(waiting), room - len(rows))
                 new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
                 rows, query = torch.cat([rows, new]), torch.cat([query, torch.zeros_like(new)])
                 point = torch.cat([point, x[new]])
@@ -113,16 +126,22 @@ def square(
                     new_low, new_high = linf_bounds(x[new], radius[new])
                     low, high = torch.cat([low, new_low]), torch.cat([high, new_high])
 
-            own, first = streams.take(rows).fork(query), query == 0
+            many = torch.arange(len(rows), device=x.device).repeat_interleave(wide)
+            number = query[many] + torch.arange(wide, device=x.device).repeat(len(rows))
+            own, first, side = streams.take(rows[many]).fork(number), query[many] == 0, sides[query[many]]
             if norm == "linf":
-                trial = _linf_proposal(own, point, low, high, sides[query], first)
+                trial = _linf_proposal(own, point[many], low[many], high[many], side, first)
             else:
-                trial = _l2_proposal(own, point, x[rows], radius[rows], sides[query], first)
-            trial = confine(model, trial, x[rows])
+                trial = _l2_proposal(own, point[many], x[rows[many]], radius[rows[many]], side, first)
+            trial = confine(model, trial, x[rows[many]])
             logits = predict(model, trial, batch)
-            forwards[rows] += 1
-            part = goal.take(rows)
+            forwards[rows] += wide
+            part = goal.take(rows[many])
             now, found = part.reached(logits), part.margin(logits)
+            if wide > 1:
+                score = torch.where(now, -torch.inf, found.where(found.isfinite(), torch.inf))
+                best_one = score.view(-1, wide).argmin(1) + many[::wide] * wide
+                trial, now, found = trial[best_one], now[best_one], found[best_one]
             accept = now | (found < lowest)
             point = torch.where(per_image(accept, x), trial, point)
             lowest = torch.where(accept, found, lowest)
@@ -130,8 +149,8 @@ def square(
             x_adv[rows[better]], best[rows[better]] = trial[better], found[better]
             fooled[rows[now]] = True
 
-            query = query + 1
-            stay = ~now & (query < queries)
+            query = query + wide
+            stay = ~now & (query + wide <= queries) & (lowest <= allowed[query] * own_margin[rows])
             ended += int((~stay).sum())
             if not stay.all():
                 rows, query, point, lowest = rows[stay], query[stay], point[stay], lowest[stay]
@@ -151,12 +170,11 @@ def side_lengths(queries: int, area: float, longest: int) -> list[int]:
     return [min(longest, max(1, round(share**0.5 * longest))) for share in shares]
 
 
-def _inside(corner: Tensor, side: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Which pixels (n, H, W) are in a square with this upper left corner (n, 2), and their rows and columns in it."""
-    down = torch.arange(shape[0], device=side.device)[None, :, None] - corner[:, 0, None, None]
-    right = torch.arange(shape[1], device=side.device)[None, None, :] - corner[:, 1, None, None]
-    wide = side[:, None, None]
-    return (down >= 0) & (down < wide) & (right >= 0) & (right < wide), down, right
+def _inside(corner: Tensor, side: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Which pixels (n, H, W) are in a square with this upper left corner (n, 2)."""
+    down, right = (torch.arange(size, device=side.device) - corner[:, axis, None] for axis, size in enumerate(shape))
+    rows, columns = ((at >= 0) & (at < side[:, None]) for at in (down, right))
+    return rows[:, :, None] & columns[:, None, :]
 
 
 def _corner(streams: Streams, side: Tensor, shape: tuple[int, int], number: int) -> Tensor:
@@ -173,15 +191,13 @@ def _signs(streams: Streams, shape: tuple[int, ...], number: int, dtype: torch.d
 def _linf_proposal(streams: Streams, point: Tensor, low: Tensor, high: Tensor, side: Tensor, first: Tensor) -> Tensor:
     """A square at x ± eps, a sign a channel; at the first query vertical stripes, a sign a column and channel."""
     channels, height, width = point.shape[1:]
-    mask, _, _ = _inside(_corner(streams, side, (height, width), 1), side, (height, width))
-    trial = point
-    for attempt in range(4):  # a square may be there already: draw its signs again, a few times
-        again = (trial == point).flatten(1).all(1)
-        if not again.any():
-            break
-        signs = _signs(streams, (channels, 1, 1), 2 + attempt, point.dtype)
-        fresh = torch.where(mask[:, None], torch.where(signs > 0, high, low), point)
-        trial = torch.where(per_image(again, point), fresh, trial)
+    mask = _inside(_corner(streams, side, (height, width), 1), side, (height, width))[:, None]
+    up = _signs(streams, (channels, 1, 1), 2, point.dtype) > 0
+    trial = torch.where(mask, torch.where(up, high, low), point)
+    same = (trial == point).flatten(1).all(1).nonzero()[:, 0]
+    if len(same):  # the square is there already: the other way round
+        other = torch.where(up[same], low[same], high[same])
+        trial[same] = torch.where(mask[same], other, point[same])
     if first.any():
         stripes = torch.where(_signs(streams, (channels, 1, width), 0, point.dtype) > 0, high, low)
         trial = torch.where(per_image(first, point), stripes, trial)
@@ -194,8 +210,11 @@ def _l2_proposal(streams: Streams, point: Tensor, x: Tensor, eps: Tensor, side: 
     tiny = torch.finfo(x.dtype).tiny
     side = (side.clamp(min=3) | 1).clamp(max=min(height, width))  # odd, so that a bump has a middle
     delta = point - x
-    into, down, right = _inside(_corner(streams, side, (height, width), 1), side, (height, width))
-    away, _, _ = _inside(_corner(streams, side, (height, width), 2), side, (height, width))
+    corner = _corner(streams, side, (height, width), 1)
+    down = torch.arange(height, device=x.device)[None, :, None] - corner[:, 0, None, None]
+    right = torch.arange(width, device=x.device)[None, None, :] - corner[:, 1, None, None]
+    into = _inside(corner, side, (height, width))
+    away = _inside(_corner(streams, side, (height, width), 2), side, (height, width))
     turned = streams.fork(3).uniform(0, 1, (1, 1)) < 0.5
     bump = torch.where(turned, _bump(right, down, side), _bump(down, right, side)) * into
     bump = bump / bump.square().sum((1, 2), keepdim=True).sqrt().clamp(min=tiny)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import engine
-from core.attacks.engine import Streams
+from core.attacks.engine import Streams, even_batch
 from core.attacks.losses import Goal
 
 
@@ -171,3 +171,9 @@ def test_check_gives_the_budget_a_number_an_image() -> None:
     exact = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
     assert engine.check(exact, X.double(), Y, eps=0.25).tolist() == [0.25, 0.25]
     assert engine.check(MODEL, X, Y, eps=torch.tensor([0.0, 1.0], dtype=torch.float64)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("images", "batch", "expected"), [(278, 128, 93), (128, 128, 128), (5, 128, 5), (0, 128, 1)])
+def test_even_batch_leaves_no_small_rest(images: int, batch: int, expected: int) -> None:
+    """As many rounds as the batch asks for, of equal size."""
+    assert even_batch(images, batch) == expected

@@ -31,7 +31,7 @@ def test_hop_goes_on_from_the_best_point(norm: Any, net: nn.Module, few: Batch) 
     assert (low < was - 1e-4).float().mean() > 0.5
     assert (result.distance[norm] <= eps).all()
     assert torch.equal(net.eval()(result.x_adv).argmax(1) != y[stand], result.success)
-    assert (result.forwards <= 3 + 6 * 7).all()
+    assert (result.forwards <= 2 + 6 * (2 + 6 + 1)).all()
     assert (result.backwards <= 6 * 6).all()
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
@@ -40,9 +40,9 @@ def test_hop_of_a_slice_is_the_slice(net: nn.Module, few: Batch) -> None:
     """Draws belong to the image: alone it gets what it gets among all."""
     x, y = few
     streams = Streams.of(3, torch.arange(len(y)))
-    whole = hop(net, x, y, eps=0.06, hops=3, steps=4, streams=streams, batch=7)
+    whole = hop(net, x, y, eps=0.06, hops=3, chains=2, steps=4, streams=streams, batch=7)
     rows = torch.tensor([1, 9, 17])
-    part = hop(net, x[rows], y[rows], eps=0.06, hops=3, steps=4, streams=streams.take(rows))
+    part = hop(net, x[rows], y[rows], eps=0.06, hops=3, chains=2, steps=4, streams=streams.take(rows))
     assert torch.allclose(part.x_adv, whole.x_adv[rows])
     assert torch.equal(part.forwards, whole.forwards[rows])
 
@@ -51,6 +51,7 @@ def test_hop_of_a_slice_is_the_slice(net: nn.Module, few: Batch) -> None:
     ("fields", "said"),
     [
         ({"hops": 0}, "hops: expected at least 1"),
+        ({"chains": 0}, "chains: expected at least 1"),
         ({"steps": 0}, "steps: expected at least 1"),
         ({"share": 1.5}, "share: expected at most 1"),
         ({"share": 0.0}, "share: expected a positive"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.attacks import pgd, square
 from core.attacks.engine import Streams
-from core.attacks.square import _bump, _inside, side_lengths
+from core.attacks.square import _bump, side_lengths
 
 Batch = tuple[Tensor, Tensor]
 
@@ -51,6 +51,38 @@ def test_square_counts_its_queries(net: nn.Module, few: Batch) -> None:
     assert (result.forwards[result.success & right] <= 1 + 40 + 1).all()
     assert (result.forwards[~right] == 2).all()
     assert (result.backwards == 0).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_with_offspring_spends_and_finds_alike(net: nn.Module, few: Batch, norm: Any) -> None:
+    """Several squares at once: no more queries than asked for, inside the ball; a slice is the slice."""
+    x, y = few
+    eps = {"linf": 0.1, "l2": 0.8}[norm]
+    whole = square(net, x, y, eps=eps, norm=norm, queries=42, offspring=5, batch=11)
+    assert (whole.forwards <= 1 + 42 + 1).all()
+    assert (whole.forwards[~whole.success] == 1 + 40).all()
+    assert (whole.distance[norm] <= eps).all()
+    assert torch.equal(net.eval()(whole.x_adv).argmax(1) != y, whole.success)
+    rows = torch.tensor([2, 5, 11])
+    streams = Streams.of(0, torch.arange(len(y)))
+    part = square(net, x[rows], y[rows], eps=eps, norm=norm, queries=42, offspring=5, streams=streams.take(rows))
+    assert torch.allclose(part.x_adv, whole.x_adv[rows])
+    assert torch.equal(part.forwards, whole.forwards[rows])
+    alone = square(net, x, y, eps=eps, norm=norm, queries=42)
+    assert abs(int(whole.success.sum()) - int(alone.success.sum())) <= len(y) // 4
+
+
+def test_square_gives_up_at_a_milestone(net: nn.Module, few: Batch) -> None:
+    """A search above its share of the margin ends there, at the next round; a share that all keep changes nothing."""
+    x, y = few
+    free = square(net, x, y, eps=0.1, queries=60, offspring=4)
+    never = square(net, x, y, eps=0.1, queries=60, offspring=4, milestones=((10, 0.0), (90, 0.0)))
+    always = square(net, x, y, eps=0.1, queries=60, offspring=4, milestones=((10, 2.0),))
+    stood = ~never.success
+    assert stood.any()
+    assert (never.forwards[stood] == 1 + 12).all()
+    assert torch.equal(always.x_adv, free.x_adv)
+    assert torch.equal(always.forwards, free.forwards)
 
 
 def test_square_takes_no_gradient(few: Batch) -> None:
@@ -112,8 +144,8 @@ def test_side_lengths_shrink_to_one() -> None:
 def test_bump_is_two_hills_of_opposite_sign() -> None:
     """Upper half positive, lower half negative, the highest value in the middle of each hill."""
     side = torch.tensor([7])
-    _, down, right = _inside(torch.tensor([[0, 0]]), side, (7, 7))
-    bump = _bump(down.expand(1, 7, 7), right.expand(1, 7, 7), side)[0]
+    at = torch.arange(7)
+    bump = _bump(at[None, :, None].expand(1, 7, 7), at[None, None, :].expand(1, 7, 7), side)[0]
     assert (bump[:3] > 0).all()
     assert (bump[3:] < 0).all()
     assert bump.argmax() == 1 * 7 + 3

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from core.attacks import pgd
-from core.certification import Unbounded, interval, margin_bounds, proven
+from core.certification import Unbounded, certified_margins, interval, margin_bounds, proven
 from core.certification.bounds import ball
+from core.certification.proof import TINY
 from core.networks import Centre
 from core.specs import NETWORKS
 
@@ -79,6 +80,17 @@ def test_no_attack_fools_what_is_proven(network: str, prepared: Made) -> None:
     assert sure[0]
     assert torch.equal(proven(model, x, y, 1e-3)[1:3], sure[1:3])
     assert not (pgd(model, x, y, eps=eps, steps=30).success & sure).any()
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp", "strided", "resnet_small"])
+def test_first_look_loses_no_proof(network: str, prepared: Made) -> None:
+    """What bounds in float32 throw out is not proven by those that allow for rounding either, at any radius."""
+    model, x = prepared(network)
+    y = model(x).argmax(1)
+    for eps in (0.0, 1e-3, 0.01, 0.03, 0.1):
+        assert torch.equal(proven(model, x, y, eps), certified_margins(model, x, y, eps, method="ibp") > TINY)
+    each = torch.linspace(0, 0.1, len(x))
+    assert torch.equal(proven(model, x, y, each), certified_margins(model, x, y, each, method="ibp") > TINY)
 
 
 def test_wrong_images_and_broken_models_are_never_proven(prepared: Made) -> None:

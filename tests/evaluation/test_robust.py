@@ -12,6 +12,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from core.attacks import pgd
+from core.attacks.engine import Streams
+from core.attacks.losses import margin
 from core.evaluation import cascade
 from core.evaluation.robust import _verdict, evaluate
 from core.models import load_model
@@ -172,6 +174,26 @@ def test_effort_begins_with_the_smaller_one() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_towards_classes_is_an_attack(norm: Any, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """All targets at once: verdicts and margins are those of the images, in the ball; a slice is the slice."""
+    x, y = digits
+    eps = torch.full((len(x),), NORMS[norm])
+    streams = Streams.of(0, torch.arange(len(x)))
+    made = cascade.towards(net, x, y, eps=eps, norm=norm, targets=3, steps=6, streams=streams)
+    logits = net(made.x_adv)
+    assert 0 < int(made.success.sum()) < len(x)
+    assert torch.equal(logits.argmax(1) != y, made.success)
+    assert torch.allclose(margin(logits, y), made.trace["margin"], atol=1e-5)
+    assert (made.distance[norm] <= eps).all()
+    rows = torch.tensor([1, 4, 17])
+    part = cascade.towards(
+        net, x[rows], y[rows], eps=eps[rows], norm=norm, targets=3, steps=6, streams=streams.take(rows)
+    )
+    assert torch.allclose(part.x_adv, made.x_adv[rows], atol=1e-6)
+    assert torch.equal(part.forwards, made.forwards[rows])
+
+
 def test_largest_effort_leaves_no_more(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     """Run in full, it leaves no image that the smallest one fools, and spends AutoAttack's queries on what stands."""
     x, y = (part[:4] for part in digits)
