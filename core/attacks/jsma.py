@@ -3,9 +3,9 @@
 Source: Papernot, McDaniel, Jha, Fredrikson, Celik, Swami 2016, arXiv 1511.07528, algorithm 3, on the logits, as there;
 without a target the map for leaving a class (Wiyatno and Xu 2018, arXiv 1808.07945, NT-JSMA). Departures: all images
 run side by side; of the Jacobian only the two rows that the map needs are computed; the best pair is found exactly
-without looking at every pair; features within 0.01 of their end are out from the start; where no pair fits, the image
-is given up; for two classes the map is that of the difference of the logits, so that scalar networks, whose other
-logit is constant, have one.
+without looking at every pair; with `pairs` above 1 one Jacobian serves several pairs; features within 0.01 of their
+end are out from the start; where no pair fits, the image is given up; for two classes the map is that of the
+difference of the logits, so that scalar networks, whose other logit is constant, have one.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def jsma(
     *,
     theta: float = 1.0,
     gamma: float = 0.1,
+    pairs: int = 1,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -65,6 +66,8 @@ def jsma(
             has reached its end, 1 or 0, is out.
         gamma: share of the features that may change, in (0, 1]: at most ceil(features * gamma / 2) steps (the paper
             rounds down; so every share allows a step).
+        pairs: pairs changed by one Jacobian, the best, the best of the other features, and so on; 1 is the paper's.
+            Where they reach the goal, the last ones are taken back as far as it stays reached.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
@@ -77,14 +80,15 @@ def jsma(
     Raises:
         ValueError: bad input, naming the argument.
     """
-    check_counts(batch=batch)
+    check_counts(batch=batch, pairs=pairs)
     if not (0 < abs(theta) <= 1):
         raise ValueError(f"theta: expected a number from -1 to 1, not 0, got {theta}")
     if not 0 < gamma <= 1:
         raise ValueError(f"gamma: expected a share above 0 and at most 1, got {gamma}")
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
-    steps = steps_within(budget, math.ceil(x[0].numel() * gamma / 2 - 1e-9), price=3, other=2)
+    most = math.ceil(x[0].numel() * gamma / 2 - 1e-9)
+    steps = min(most, pairs * steps_within(budget, math.ceil(most / pairs), price=3, other=1 + pairs))
     end = 1.0 if theta > 0 else 0.0
     # a rise of the label's logit is wanted (target) or unwanted (true class), and theta moves with or against it
     sign = (1.0 if goal.targeted else -1.0) * (1.0 if theta > 0 else -1.0)
@@ -92,6 +96,9 @@ def jsma(
     x_adv = x.clone()
     fooled, stuck = (torch.zeros_like(y, dtype=torch.bool) for _ in range(2))
     forwards, backwards, step = (torch.zeros_like(y) for _ in range(3))
+    last = torch.zeros(len(x), pairs, 2, dtype=torch.int64, device=x.device)  # what the last Jacobian changed
+    before = torch.zeros(len(x), pairs, 2, dtype=x.dtype, device=x.device)  # and what it was
+    block = torch.zeros_like(y)
     with frozen(model):
         free = (confine(model, torch.full_like(x, 1 - end), torch.full_like(x, end)) != end).flatten(1)
         free &= ((x - end).abs() > 0.01).flatten(1)
@@ -105,24 +112,60 @@ def jsma(
             over = step[rows] == steps
             if over.any():  # these need a verdict only
                 fooled[rows[over]] = goal.take(rows[over]).reached(predict(model, x_adv[rows[over]], batch))
+                ended = rows[over & fooled[rows]]
+                _take_back(model, x_adv, goal, ended, last, before, block, forwards, step)
                 rows = rows[~over]
             if len(rows):
                 logits, up, down = _slopes(model, x_adv[rows], goal.take(rows))
                 backwards[rows] += 2 if logits.shape[1] > 2 else 1
                 now = goal.take(rows).reached(logits)
                 fooled[rows[now]] = True
+                _take_back(model, x_adv, goal, rows[now], last, before, block, forwards, step)
                 rows, up, down = rows[~now], up[~now], down[~now]
-                pair, found = best_pair(sign * up, sign * down, free[rows])
-                stuck[rows[~found]] = True
-                rows, pair = rows[found], pair[found]
-                moved = (x_adv[rows].flatten(1).gather(1, pair) + theta).clamp(0, 1)
-                x_adv[rows] = x_adv[rows].flatten(1).scatter(1, pair, moved).view(-1, *x.shape[1:])
-                free[rows] = free[rows].scatter(1, pair, moved != end)
-                step[rows] += 1
+                block[rows] = 0
+                more, wide = torch.ones_like(rows, dtype=torch.bool), free[rows]
+                for place in range(pairs):
+                    more &= step[rows] < steps
+                    pair, found = best_pair(sign * up, sign * down, wide & more[:, None])
+                    stuck[rows[more & ~found]] = place == 0
+                    more &= found
+                    some, pair = rows[more], pair[more]
+                    old = x_adv[some].flatten(1).gather(1, pair)
+                    moved = (old + theta).clamp(0, 1)
+                    last[some, place], before[some, place] = pair, old
+                    x_adv[some] = x_adv[some].flatten(1).scatter(1, pair, moved).view(-1, *x.shape[1:])
+                    free[some] = free[some].scatter(1, pair, moved != end)
+                    wide[more] = wide[more].scatter(1, pair, False)  # another pair is of other features
+                    step[some] += 1
+                    block[some] += 1
+                rows = rows[~stuck[rows]]
             if on_progress:
                 done = len(x) - len(waiting) - len(rows)
                 on_progress(done, len(x), success=fooled.float().mean().item())
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"steps": step, "stuck": stuck}, batch)
+
+
+def _take_back(
+    model: nn.Module,
+    x_adv: Tensor,
+    goal: Goal,
+    rows: Tensor,
+    last: Tensor,
+    before: Tensor,
+    block: Tensor,
+    forwards: Tensor,
+    step: Tensor,
+) -> None:
+    """Take the last pairs of a Jacobian back, one at a time, while the goal stays reached; changes all in place."""
+    while len(rows := rows[block[rows] > 1]):
+        place = block[rows] - 1
+        trial = x_adv[rows].flatten(1).scatter(1, last[rows, place], before[rows, place]).view(-1, *x_adv.shape[1:])
+        forwards[rows] += 1
+        still = goal.take(rows).reached(predict(model, trial))
+        rows = rows[still]
+        x_adv[rows] = trial[still]
+        step[rows] -= 1
+        block[rows] -= 1
 
 
 def _slopes(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:

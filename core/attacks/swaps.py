@@ -14,10 +14,10 @@ from core.attacks.engine import predict
 from core.attacks.losses import Goal
 from core.attacks.smallest import Smallest
 
-ADDED = 24
-"""New changes that are really tried alone in a round, those for which the gradient promises most."""
-TWO_FOR_ONE, ONE_FOR_ONE = 32, 8
-"""Exchanges that are really tried in a round, those that promise most if real effects of single changes add up."""
+ROUNDS = ((12, 8, 4), (24, 32, 8))
+"""What is really tried in a round: new changes alone, those for which the gradient promises most, then two-for-one and
+one-for-one exchanges, those that promise most if real effects of single changes add up. First small rounds, as far as
+they help (at 200 passes an image they leave 5 % fewer features), then large ones."""
 
 NUMBERS = 2**25
 """Numbers of changed images held at once."""
@@ -38,7 +38,8 @@ def swap(
     Args:
         best: what was found, in l0; changed in place. A new change goes to the end of its feature's range.
         rows: the images.
-        calls: the most forward and backward passes to spend on each image, one number or (n,); a round takes about 70.
+        calls: the most forward and backward passes to spend on each image, one number or (n,); a round takes about 30
+            or 70.
         low: (N, C, H, W) the lowest value of each feature; None: 0.
         high: (N, C, H, W) the highest; None: 1.
     """
@@ -46,30 +47,36 @@ def swap(
     able = (best.size[rows] > 1) & (best.size[rows] < torch.inf)
     rows, left = rows[able], left[able]
     point = best.x_adv[rows].clone()
+    large = torch.zeros_like(rows)
     while len(rows):
         count = (point != best.x[rows]).flatten(1).sum(1)
-        price = 2 + count + ADDED + TWO_FOR_ONE + ONE_FOR_ONE
+        price = 2 + count + torch.tensor([sum(trials) for trials in ROUNDS], device=rows.device)[large]
         live = (price <= left) & (count > 1)
-        rows, point, left = rows[live], point[live], (left - price)[live]
-        if not len(rows):
-            return
-        ends = [
-            torch.zeros_like(point) if low is None else low[rows],
-            torch.ones_like(point) if high is None else high[rows],
-        ]
-        point, better = _round(best, rows, point, *ends)
-        rows, point, left = rows[better], point[better], left[better]
+        rows, point, left, large = rows[live], point[live], (left - price)[live], large[live]
+        turns = [(large == size).nonzero()[:, 0] for size in range(len(ROUNDS))]
+        for turn, trials in zip(turns, ROUNDS, strict=True):
+            if len(turn):
+                some = rows[turn]
+                least = torch.zeros_like(point[turn]) if low is None else low[some]
+                most = torch.ones_like(point[turn]) if high is None else high[some]
+                point[turn], better = _round(best, some, point[turn], least, most, trials)
+                large[turn[~better]] += 1
+        stay = large < len(ROUNDS)
+        rows, point, left, large = rows[stay], point[stay], left[stay], large[stay]
 
 
-def _round(best: Smallest, rows: Tensor, point: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def _round(
+    best: Smallest, rows: Tensor, point: Tensor, low: Tensor, high: Tensor, trials: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
     """One round; returns the images as they are after it, and which of them became better."""
+    added, two_for_one, one_for_one = trials
     image, now = best.x[rows].flatten(1), point.flatten(1)
     changed = now != image
     _, slope, margin = best.step(rows, point, "margin")
     slope = slope.flatten(1)
     end = torch.where(slope < 0, high.flatten(1), low.flatten(1))
     gain = torch.where(changed, 0, slope * (now - end))
-    gain, new = gain.topk(min(ADDED, gain.shape[1]), dim=1)
+    gain, new = gain.topk(min(added, gain.shape[1]), dim=1)
     old, there = _places(changed)
 
     remove = _Move(old, image.gather(1, old), there)
@@ -78,8 +85,8 @@ def _round(best: Smallest, rows: Tensor, point: Tensor, low: Tensor, high: Tenso
     with_new, _ = _try(best, rows, now, [add])
     loss, win = without - margin[:, None], with_new - margin[:, None]
 
-    one_of, other_of, what, ok_two = _two_for_one(loss, win)
-    one, ok_one = _most_promising((loss[:, :, None] + win[:, None]).flatten(1), ONE_FOR_ONE)
+    one_of, other_of, what, ok_two = _two_for_one(loss, win, two_for_one)
+    one, ok_one = _most_promising((loss[:, :, None] + win[:, None]).flatten(1), one_for_one)
     here, other = one // new.shape[1], one % new.shape[1]
 
     exchange = [remove.take(one_of, ok_two), remove.take(other_of, ok_two), add.take(what, ok_two)]
@@ -144,16 +151,16 @@ def _try(best: Smallest, rows: Tensor, now: Tensor, moves: list[_Move]) -> tuple
     return margin, fooled
 
 
-def _two_for_one(loss: Tensor, win: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _two_for_one(loss: Tensor, win: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The exchanges that promise most, from what k old changes lose (n, k) and m new ones win (n, m).
 
     Returns places (n, t): the two old changes, the new one; and whether the exchange is there. Beside one new change,
     the t lowest sums of two involve the t + 1 smallest losses only: of the others none is looked at.
     """
-    small, few = loss.topk(min(TWO_FOR_ONE + 1, loss.shape[1]), dim=1, largest=False)
+    small, few = loss.topk(min(most + 1, loss.shape[1]), dim=1, largest=False)
     first, second = torch.triu_indices(few.shape[1], few.shape[1], 1, device=loss.device)
     pair = (small[:, first] + small[:, second])[:, :, None] + win[:, None]
-    two, there = _most_promising(pair.flatten(1), TWO_FOR_ONE)
+    two, there = _most_promising(pair.flatten(1), most)
     place = two // win.shape[1]
     return few.gather(1, first[place]), few.gather(1, second[place]), two % win.shape[1], there
 

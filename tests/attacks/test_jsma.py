@@ -134,6 +134,24 @@ def test_jsma_counts_its_passes(net: nn.Module, few: Batch) -> None:
     assert torch.equal(result.backwards, 2 * steps + 2 * (~at_the_end | result.trace["stuck"]))
 
 
+@pytest.mark.parametrize("pairs", [2, 3])
+def test_jsma_of_several_pairs_takes_the_needless_ones_back(net: nn.Module, few: Batch, pairs: int) -> None:
+    """Every pass that the model sees is told, Jacobians are fewer, and budget and gamma hold."""
+    x, y = few
+    model = copy.deepcopy(net).eval()
+    seen = {"forwards": 0}
+    model.register_forward_hook(lambda module, args, out: seen.update(forwards=seen["forwards"] + len(out)))
+    result = jsma(model, x, y, gamma=0.5, pairs=pairs)
+    single = jsma(net, x, y, gamma=0.5)
+    assert seen["forwards"] - result.forwards.sum() == 1  # the check of the model's shape
+    assert result.backwards.sum() < single.backwards.sum()
+    assert torch.equal(result.distance["l0"], 2 * result.trace["steps"])
+    assert result.trace["steps"].max() <= 16
+    assert result.success.any()
+    capped = jsma(net, x, y, gamma=0.5, pairs=pairs, budget=12)
+    assert (capped.forwards + capped.backwards).max() <= 12
+
+
 def test_jsma_takes_colour_images() -> None:
     """Features are counted, not pixels: a pair may be two colours of one pixel."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
