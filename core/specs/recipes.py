@@ -86,12 +86,21 @@ class PgdRecipe(RecipeBase):
 
     title: ClassVar[str] = "PGD"
     help: ClassVar[str] = "Moved images only, by several steps from a random start: the standard of robust training."
-    paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
+    paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083; stable ReLUs: Xiao et al. 2019, arXiv 1809.03008"
     name: Literal["pgd"] = "pgd"
     eps: float = _eps(0.3)
     steps: int = _steps()
     relative_step: float = _relative_step()
     warmup: float = _warmup()
+    stability: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        title="ReLU stability",
+        description="Weight of a loss that keeps the ReLUs' signs in the ball: makes exact proofs quick. 0: left out.",
+    )
+
+    LATER: ClassVar[tuple[str, ...]] = ("stability",)
 
 
 class TradesRecipe(RecipeBase):

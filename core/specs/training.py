@@ -67,11 +67,15 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _recipe_fits_the_network(self) -> Self:
-        if self.recipe.name == "ibp" and self.network == "preactresnet18":
+        stable = bool(getattr(self.recipe, "stability", 0.0))
+        if (self.recipe.name == "ibp" or stable) and self.network == "preactresnet18":
             raise ValueError(
-                "network: expected one of few layers for ibp, such as strided or resnet_small (through 17 convolutions "
-                "intervals grow past anything that could be learnt), got 'preactresnet18'"
+                f"network: expected one of few layers for {'stability' if stable else 'ibp'}, such as strided or "
+                "resnet_small (through 17 convolutions intervals grow past anything that could be learnt), "
+                "got 'preactresnet18'"
             )
+        if stable and self.network == "linear":
+            raise ValueError("network: expected one with ReLUs for stability, got 'linear'")
         if self.batch_size == 1 and self.network in BATCH_NORM:
             raise ValueError(f"batch_size: expected at least 2 for the batch normalisation of {self.network}, got 1")
         return self

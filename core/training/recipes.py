@@ -16,6 +16,7 @@ from core.data import Split, to_float
 from core.training.batch_loss import BatchLoss, ramp
 from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, loss_of, pgd_images
 from core.training.generator import GeneratorAdversarial
+from core.training.stability import instability
 
 MOST_STEPS = 8
 """Steps that single-step training grows to at most."""
@@ -106,7 +107,7 @@ class Fgsm(BatchLoss):
 
 
 class Pgd(BatchLoss):
-    """Loss of images moved by several steps from a random point of the ball."""
+    """Loss of images moved by several steps from a random point of the ball; with a share of ReLUs without a sign."""
 
     spec: specs.PgdRecipe
 
@@ -116,7 +117,10 @@ class Pgd(BatchLoss):
         """See `BatchLoss`."""
         spec, eps = self.spec, ramp(self.spec.eps, self.spec.warmup, progress)
         moved = pgd_images(model, x, eps, steps=spec.steps, relative_step=spec.relative_step, objective=loss_of(y))
-        return super().__call__(model, moved, y, rows=rows, progress=progress)
+        loss, logits = super().__call__(model, moved, y, rows=rows, progress=progress)
+        if spec.stability:
+            loss = loss + spec.stability * instability(model, x, eps)
+        return loss, logits
 
 
 class Trades(BatchLoss):
