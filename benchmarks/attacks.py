@@ -180,19 +180,14 @@ def jsma(name: str, model: Counting, x: Tensor, y: Tensor, count: int) -> list[L
     """JSMA towards the next class: success, features changed, seconds an image."""
     target = (y + 1) % 10
     few = slice(0, count)
-    entries: dict[str, tuple[peers.Attack, slice]] = {
-        "ours, two pairs a Jacobian": (
-            lambda m, a, b: attacks.jsma(m, a, b, y_target=target, pairs=2).x_adv,
-            slice(None),
-        ),
-        "ours, two pairs, same images": (
-            lambda m, a, b: attacks.jsma(m, a, b, y_target=target[few], pairs=2).x_adv,
-            few,
-        ),
-        "ours": (lambda m, a, b: attacks.jsma(m, a, b, y_target=target).x_adv, slice(None)),
-        "ours, same images": (lambda m, a, b: attacks.jsma(m, a, b, y_target=target[few]).x_adv, few),
-        **{who: (attack, few) for who, attack in peers.jsma_peers(target[few]).items()},
-    }
+    entries: dict[str, tuple[peers.Attack, slice]] = {}
+    for pairs in (2, 4, 1):
+        for images, rows in (("", slice(None)), (", same images", few)):
+            entries[f"ours, {pairs} pairs a Jacobian{images}"] = (
+                lambda m, a, b, p=pairs, r=rows: attacks.jsma(m, a, b, y_target=target[r], pairs=p).x_adv,
+                rows,
+            )
+    entries |= {who: (attack, few) for who, attack in peers.jsma_peers(target[few]).items()}
     lines, base = [], float("nan")
     for who, (attack, rows) in entries.items():
         result = run(attack, model, x[rows], y[rows])
