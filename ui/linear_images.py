@@ -221,14 +221,12 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         place = samples.place(
             f"{page}_image", len(found), label="Image", help=f"One of {len(found):,} that are read correctly."
         )
-    target = None
     with third:
-        if norm != "l0":  # no formula there
-            extra = {"any": "any wrong class"}
-            chosen = controls.a_class(
-                page, names, name="target", label="Target class", extra=extra, default="any", slider=False
-            )
-            target = None if chosen == "any" else int(chosen)
+        extra = {"any": "any wrong class"}
+        chosen = controls.a_class(
+            page, names, name="target", label="Target class", extra=extra, default="any", slider=False
+        )
+        target = None if chosen == "any" else int(chosen)
     index = int(found.iloc[place]["index"])
     if samples.images(model, [index]) is None:
         return
@@ -259,8 +257,14 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
             k = int(looked["distance"])
             st.markdown(
                 f"**{k} feature{'s' if k > 1 else ''}** flip test image #{index} from {names[looked['y']]} to "
-                f"{names[looked['rival']]}; no {k - 1} do. Proof: sort the gains |vⱼ|uⱼ, take the largest until they "
-                "exceed the margin; any other list of that length gains less."
+                f"{names[looked['rival']]}; no {k - 1} do. Proof: "
+                + (
+                    "sort the gains |vⱼ|uⱼ, take the largest until they exceed the margin; any other list of that "
+                    "length gains less."
+                    if target is None
+                    else "all other classes must be beaten at once: an integer programme over which features may "
+                    "move, solved to the end."
+                )
             )
         else:
             safe = "safe" if target is None else f"not read as {names[target]}"

@@ -1,7 +1,7 @@
 """Proof: what no perturbation inside a ball can do.
 
 linear      linear models solved exactly: smallest perturbation, largest damage, k(eps), in every norm, with the box
-linear_targeted: the smallest change after which one chosen class wins, by linear and quadratic programmes
+linear_targeted: the smallest change after which one chosen class wins, by linear, quadratic and integer programmes
 linear_training: adversarial training of binary linear models in closed form, beside the soft-margin SVM
 ball        linf, l2 and l1 balls inside the box, and the lowest value of a linear function there
 affine      the maps that networks are made of

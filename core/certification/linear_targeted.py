@@ -6,6 +6,8 @@ w_t - w_k and g_k = f_k - f_t the change is the shortest one with Aδ ≥ g in t
 linf, l1    a linear programme (HiGHS)
 l2          a quadratic programme by its dual, at most K - 1 multipliers μ ≥ 0: δ_j = (Aᵀμ)_j cut to the room of feature
             j; L-BFGS-B, then Newton's steps on the features and classes that are left free
+l0, boxed   an integer programme (HiGHS): which features may leave the image at all; without the box a feature has no
+            limit that could be switched on and off, so that case is refused
 
 Every answer is held against its dual: feasible, and no longer than the bound plus `TOLERANCE`.
 """
@@ -16,12 +18,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy import sparse
-from scipy.optimize import linprog, minimize
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp, minimize
 from torch import Tensor
 
 from core.certification.linear import Affine, Exact
 
-NORMS = ("linf", "l2", "l1")
+NORMS = ("linf", "l2", "l1", "l0")
+ORDERS = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
+SECONDS = 60.0
+"""The longest that an integer programme may take."""
 TOLERANCE = 1e-6
 """Relative: of the length over its lower bound, and of the logits that must be beaten."""
 
@@ -35,20 +40,22 @@ def smallest_to(
         linear: the model; see `linear.affine`.
         x: (N, C, H, W) in [0, 1].
         y_target: (N,).
-        norm: "linf", "l2" or "l1".
-        box: whether the perturbed image must stay in [0, 1].
+        norm: "linf", "l2", "l1" or "l0" (features).
+        box: whether the perturbed image must stay in [0, 1]; in l0 it must.
 
     Returns:
         As `linear.smallest` does: distance 0 where it is read as the target already, inf (and rival -1) where no image
         of the box is, else rival is the target.
 
     Raises:
-        ValueError: an unknown norm, images or targets that do not fit the model.
-        RuntimeError: a solver did not come within `TOLERANCE` of its bound.
+        ValueError: an unknown norm, l0 without the box, images or targets that do not fit the model.
+        RuntimeError: a solver did not come within `TOLERANCE` of its bound, or not within `SECONDS`.
     """
     classes, features = linear.weight.shape
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    if norm == "l0" and not box:
+        raise ValueError("box: expected True in l0, got False: without it no feature has a limit")
     if x.ndim < 2 or x[:1].numel() not in (0, features):
         raise ValueError(f"x: expected images of {features} features, got shape {tuple(x.shape)}")
     if len(y_target) != len(x) or (len(x) and not 0 <= int(y_target.min()) <= int(y_target.max()) < classes):
@@ -63,12 +70,13 @@ def smallest_to(
         if (need <= 0).all():
             continue
         low, high = (-flat[row], 1 - flat[row]) if box else (np.full(features, -np.inf), np.full(features, np.inf))
-        found = (_quadratic if norm == "l2" else _linear)(slopes, need, low, high, norm)
+        solve = {"l2": _quadratic, "l0": _integer}.get(norm, _linear)
+        found = solve(slopes, need, low, high, norm)
         if found is None:
             distance[row], rival[row] = np.inf, -1
         else:
             moved[row] = found
-            distance[row] = np.linalg.norm(found, {"linf": np.inf, "l2": 2, "l1": 1}[norm])
+            distance[row] = np.linalg.norm(found, ORDERS[norm])
     return Exact(torch.from_numpy(distance), torch.from_numpy(moved).view_as(x).to(x.dtype), rival)
 
 
@@ -126,6 +134,36 @@ def _quadratic(slopes: np.ndarray, need: np.ndarray, low: np.ndarray, high: np.n
         mu = trial
     delta = at(mu)
     _verify(slopes, need, delta, float(np.sqrt(max(0.0, 2 * dual(mu)))), float(np.linalg.norm(delta)))
+    return delta
+
+
+def _integer(slopes: np.ndarray, need: np.ndarray, low: np.ndarray, high: np.ndarray, norm: str) -> np.ndarray | None:
+    """δ_j between z_j low_j and z_j high_j with z_j in {0, 1}: their sum is paid; then the δ with the most room."""
+    features = slopes.shape[1]
+    eye, none = sparse.eye_array(features), np.zeros(features)
+    rules = [
+        LinearConstraint(sparse.hstack([sparse.csr_array(slopes), sparse.csr_array(slopes.shape)]), need, np.inf),
+        LinearConstraint(sparse.hstack([eye, -sparse.diags_array(high)]), -np.inf, none),
+        LinearConstraint(sparse.hstack([eye, -sparse.diags_array(low)]), none, np.inf),
+    ]
+    answer = milp(
+        np.r_[none, np.ones(features)],
+        integrality=np.r_[none, np.ones(features)],
+        bounds=Bounds(np.r_[low, none], np.r_[high, np.ones(features)]),
+        constraints=rules,
+        options={"time_limit": SECONDS},
+    )
+    if answer.status == 2:
+        return None
+    if answer.status != 0:
+        raise RuntimeError(f"the integer programme was not solved: {answer.message}")
+    chosen = answer.x[features:] > 0.5
+    bounds = [*zip(low[chosen], high[chosen], strict=True), (None, None)]
+    rows = np.hstack([-slopes[:, chosen], np.ones((len(need), 1))])
+    room = linprog(np.r_[np.zeros(chosen.sum()), -1.0], A_ub=rows, b_ub=-need, bounds=bounds, method="highs")
+    delta = np.zeros(features)
+    delta[chosen] = room.x[:-1]
+    _verify(slopes, need, delta, float(np.ceil(answer.mip_dual_bound - TOLERANCE)), float(np.linalg.norm(delta, 0)))
     return delta
 
 

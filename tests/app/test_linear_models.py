@@ -158,6 +158,19 @@ def test_images_towards_a_class(lab: Lab) -> None:
     assert "This image is read so as it is" in text(app)
 
 
+def test_images_fewest_features_towards_a_class(lab: Lab) -> None:
+    """The integer programme's count stands in the words, with its own proof, and the image is read as the target."""
+    model = running.run(TEN, lab.root, device="cpu")
+    settings = {"linear_models_image_n": "40", "linear_models_target": "7", "linear_models_image_norm": "l0"}
+    app = lab.open(PAGE, linear_models_part=TABS["images"], **settings)
+    index = int(re.findall(r"flip test image #(\d+) from \d to 7", text(app))[0])
+    looked = linear_images.one(model.id, lab.root, index, "l0", 7)
+    assert f"**{int(looked['distance'])} feature" in text(app)
+    assert "an integer programme" in text(app)
+    assert looked["after"].argmax() == 7
+    assert looked["distance"] >= linear_images.one(model.id, lab.root, index, "l0")["distance"]
+
+
 def test_images_of_a_scalar_network(lab: Lab) -> None:
     """One score: one picture of weights."""
     running.run(SCALAR, lab.root, device="cpu")
