@@ -180,7 +180,7 @@ def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
     yield Stage("one step", pgd, {"steps": 1, "random_start": False, "loss": "ce"})
     yield Stage("PGD margin", pgd, {"steps": 10, "random_start": False, "loss": "margin"})
     if norm in ("l2", "l1"):
-        yield _fab(30, 1)
+        yield _fab(50, 1)
     yield _start(1, "ce", 4, 8)
     if norm in ("linf", "l2"):
         yield Stage("probe", square, {"queries": 5}, probe=True)
@@ -189,14 +189,14 @@ def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
     if effort == "quick":
         return
     if norm in ("l2", "l1"):
-        yield _fab(50, near, near=1.5)
+        yield _fab(50, near, near=1.15)
     yield _hops(8, 0.2)
     yield _targets(near, 20, 0.08)
     if norm in ("linf", "l2"):
-        settings = {"queries": 4000, "offspring": 16, "milestones": ((250, 0.35), (500, 0.12), (1000, 0.06))}
+        settings = {"queries": 4000, "offspring": 16, "milestones": ((64, 0.7), (250, 0.27), (500, 0.12), (1000, 0.06))}
         yield Stage("Square", square, settings, 0.2)
-    yield _hops(16, 0.08, 8)
-    yield _hops(64, 0.03, 16)
+    yield _hops(16, 0.06, 8)
+    yield _hops(48, 0.03, 16)
     if effort == "standard":
         return
     yield Stage("APGD-CE", apgd, {"loss": "ce", "steps": 100})
