@@ -26,6 +26,8 @@ from core.attacks.losses import margin
 from core.progress import Progress
 
 Norm = str
+NEAR = 1.25
+"""In l2 and l1, where FAB says how far off the boundary is: at how many times eps an image is worth more."""
 EFFORTS = ("quick", "standard", "at_least_autoattack")
 """How much is tried. Forward and backward passes of an image that stands (linf, 10 classes), far from falling and at
 most: `quick` about 35 + 23 to 80 + 63; `standard` the same to 5,500 + 1,300; `at_least_autoattack`, which has APGD-CE,
@@ -41,7 +43,7 @@ class Stage:
         name: as it stands in `found_by`.
         attack: the function, and `settings` its arguments.
         within: only images whose lowest margin is at most this share of the clean one, and those that `masked` marks.
-        near: only images that something fooled at no more than so many times eps.
+        near: only images that something fooled at no more than so many times eps, and those that `masked` marks.
         goes_on: begins at the best point so far.
         probe: a few queries without gradients; images that they bring lower than all before are marked as masked.
         fixed: takes eps, norm and streams; else it looks for the smallest change, which counts if it is within eps.
@@ -113,16 +115,16 @@ def stages(norm: Norm, effort: str, classes: int) -> list[Stage]:
     return plan
 
 
-def _start(number: int, loss: str, odi: int, steps: int, within: float = torch.inf) -> Stage:
-    return Stage(f"APGD {loss}, start {number}", apgd, {"loss": loss, "odi_steps": odi, "steps": steps}, within)
+def _start(number: int, loss: str, odi: int, steps: int, within: float = torch.inf, near: float = torch.inf) -> Stage:
+    return Stage(f"APGD {loss}, start {number}", apgd, {"loss": loss, "odi_steps": odi, "steps": steps}, within, near)
 
 
-def _hops(hops: int, within: float, chains: int = 4) -> Stage:
-    return Stage("hops", hop, {"hops": hops, "chains": chains, "share": 0.15}, within, goes_on=True)
+def _hops(hops: int, within: float, near: float = torch.inf, chains: int = 4) -> Stage:
+    return Stage("hops", hop, {"hops": hops, "chains": chains, "share": 0.15}, within, near, goes_on=True)
 
 
-def _targets(targets: int, steps: int, within: float) -> Stage:
-    return Stage("APGD towards classes", towards, {"targets": targets, "steps": steps}, within)
+def _targets(targets: int, steps: int, within: float, near: float = torch.inf) -> Stage:
+    return Stage("APGD towards classes", towards, {"targets": targets, "steps": steps}, within, near)
 
 
 def towards(
@@ -176,33 +178,34 @@ def _fab(steps: int, targets: int, near: float = torch.inf) -> Stage:
 
 
 def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
-    near = min(3, classes - 1)
+    several = min(3, classes - 1)
+    near = torch.inf if norm == "linf" else NEAR
     yield Stage("one step", pgd, {"steps": 1, "random_start": False, "loss": "ce"})
     yield Stage("PGD margin", pgd, {"steps": 10, "random_start": False, "loss": "margin"})
-    if norm in ("l2", "l1"):
+    if norm != "linf":
         yield _fab(50, 1)
     yield _start(1, "ce", 4, 8)
-    if norm in ("linf", "l2"):
+    if norm != "l1":
         yield Stage("probe", square, {"queries": 5}, probe=True)
-    yield _start(2, "dlr", 5, 15, 0.4)
-    yield _start(3, "ce", 5, 15, 0.3)
+    yield _start(2, "dlr", 5, 15, 0.4, near)
+    yield _start(3, "ce", 5, 15, 0.3, near)
     if effort == "quick":
         return
-    if norm in ("l2", "l1"):
-        yield _fab(50, near, near=1.15)
-    yield _hops(8, 0.2)
-    yield _targets(near, 20, 0.08)
-    if norm in ("linf", "l2"):
+    if norm != "linf":
+        yield _fab(50, several, near=1.15)
+    yield _hops(8, 0.2, near)
+    yield _targets(several, 20, 0.08, near)
+    if norm != "l1":
         settings = {"queries": 4000, "offspring": 16, "milestones": ((64, 0.7), (250, 0.27), (500, 0.12), (1000, 0.06))}
-        yield Stage("Square", square, settings, 0.2)
-    yield _hops(16, 0.06, 8)
-    yield _hops(48, 0.03, 16)
+        yield Stage("Square", square, settings, 0.2, near)
+    yield _hops(16, 0.06, near, chains=8)
+    yield _hops(48, 0.03, near, chains=16)
     if effort == "standard":
         return
     yield Stage("APGD-CE", apgd, {"loss": "ce", "steps": 100})
     yield _targets(classes - 1, 100, torch.inf)
     yield _fab(100, min(9, classes - 1))
-    if norm in ("linf", "l2"):
+    if norm != "l1":
         yield Stage("Square, long", square, {"queries": 5000})
     yield _hops(200, 0.4)
 
@@ -242,7 +245,7 @@ def run_stage(
     if stage.within < torch.inf:
         chosen &= (standing.share()[rows] <= stage.within) | standing.masked[rows]
     if stage.near < torch.inf:
-        chosen &= standing.nearest[rows] <= stage.near * eps[rows]
+        chosen &= (standing.nearest[rows] <= stage.near * eps[rows]) | standing.masked[rows]
     rows = rows[chosen]
     rows = rows[standing.margin[rows].argsort(stable=True)]
     if not len(rows):
