@@ -145,6 +145,11 @@ _LIST = (
         drawn=True,
     ),
     Reference(
+        "mnist-mlp-stable",
+        _spec("mnist", "mlp", "pgd", epochs=10, steps=7, stability=0.7, batch_size=256, **{**_ROBUST, "eps": 0.1}),
+        "An interval that becomes a point: most ReLUs keep their signs, so exact proofs decide nearly every image.",
+    ),
+    Reference(
         "mnist-ibp",
         _spec("mnist", "strided", "ibp", epochs=30, lr=0.001, eps=0.3, warmup=0.4, **_ADAM),
         "What can be proven: interval bounds hold for most of its test images at ε = 0.3.",

@@ -168,12 +168,20 @@ def measure(
         _share("pgd", settings, int((~result.success).sum()), len(y), eps)
         | {"forwards": result.forwards.double().mean().item(), "backwards": result.backwards.double().mean().item()}
     )
-    if asked.spec.recipe.name == "ibp":
-        held = proven(model, x, y, eps)
-        rows.append(_share("proven", "linf, interval bounds", int(held.sum()), len(y), eps))
+    found = _provable(asked)
+    if found is not None:
+        held = proven(model, x, y, eps, method=found[0])
+        rows.append(_share("proven", f"linf, {found[1]}", int(held.sum()), len(y), eps))
     if asked.drawn:
         rows += [_drawn(model, data, method, on_progress) for method in DRAWN]
     return rows
+
+
+def _provable(asked: reference.Reference) -> tuple[str, str] | None:
+    """By which bounds a model is measured that was trained to be proven, and in words; None for others."""
+    if asked.spec.recipe.name == "ibp":
+        return "ibp", "interval bounds"
+    return ("crown", "linear bounds (CROWN)") if getattr(asked.spec.recipe, "stability", 0.0) else None
 
 
 def drawn(

@@ -107,6 +107,22 @@ def test_a_reference_is_trained_measured_and_shipped(ships: Path, store_root: Pa
     assert row["proven"] == table.loc["proven", "value"]
 
 
+def test_stable_relus_are_measured_by_linear_bounds(
+    ships: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that PGD and stable ReLUs made has its proven share beside PGD's; plain PGD's has none."""
+    recipe = {"name": "pgd", "eps": 0.03, "steps": 2}
+    for stability in (1.0, 0.0):
+        spec = specs.TrainSpec(network="mlp", recipe=recipe | {"stability": stability}, epochs=5)
+        monkeypatch.setitem(REFERENCES, "tiny", Reference("tiny", spec, "A test."))
+        made = reference_build.make("tiny", store_root, device="cpu", n=30)
+        table = made.table("measurements").set_index("measure")
+        assert ("proven" in table.index) == bool(stability)
+        if stability:
+            assert 0 < table.loc["proven", "value"] <= table.loc["pgd", "value"]
+            assert table.loc["proven", "settings"] == "linf, linear bounds (CROWN)"
+
+
 def test_making_it_again_changes_nothing_but_times(ships: Path, store_root: Path, tmp_path: Path) -> None:
     """From the training in the store, or trained anew although it ships already: the same files."""
     first = reference_build.make("tiny", store_root, device="cpu", n=30)
