@@ -196,8 +196,12 @@ def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
     yield _hops(8, 0.2, near)
     yield _targets(several, 20, 0.08, near)
     if norm != "l1":
-        settings = {"queries": 4000, "offspring": 16, "milestones": ((64, 0.7), (250, 0.27), (500, 0.12), (1000, 0.06))}
-        yield Stage("Square", square, settings, 0.2, near)
+        settings = {
+            "queries": 4000,
+            "offspring": 16,
+            "milestones": ((128, 0.45), (250, 0.22), (500, 0.12), (1000, 0.06)),
+        }
+        yield Stage("Square", square, settings, 0.4, near)
     yield _hops(16, 0.06, near, chains=8)
     yield _hops(48, 0.03, near, chains=16)
     if effort == "standard":
