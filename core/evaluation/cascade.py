@@ -207,7 +207,8 @@ def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
     if effort == "standard":
         return
     yield Stage("APGD-CE", apgd, {"loss": "ce", "steps": 100})
-    yield _targets(classes - 1, 100, torch.inf)
+    every = {"restarts": 0, "targets": classes - 1, "loss": "dlr", "steps": 100}
+    yield Stage("APGD towards classes", apgd, every)  # one class after another: many images, and most fall early
     yield _fab(100, min(9, classes - 1))
     if norm != "l1":
         yield Stage("Square, long", square, {"queries": 5000})
