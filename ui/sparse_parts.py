@@ -144,7 +144,7 @@ def few(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any]) ->
         default="jacobian_sparse",
         format_func=method_title,
         required=True,
-        help="The settings above are the greedy attack's; others run with their own, some with the pixel budget.",
+        help="The settings above are the greedy attack's; others have their own, some take the pixel budget too.",
         key=key,
         **controls.KEEP,
     )
@@ -154,7 +154,9 @@ def few(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any]) ->
         greedy(case, controls.build(specs.AttackSpec, attack=sparse, **ask))
     else:
         budget = {"eps": float(sparse["max_features"])} if method.needs_eps else {}
-        other(case, controls.build(specs.AttackSpec, attack=name, **budget, **ask))
+        with st.expander(f"Settings of {method.title}"):
+            attack = {"name": name, **controls.method_settings(PAGE, name)}
+        other(case, controls.build(specs.AttackSpec, attack=attack, **budget, **ask))
 
 
 def method_title(name: str) -> str:

@@ -27,6 +27,7 @@
     first_layer  rank-one updates where the first layer is linear
     swaps        fewer features by exchanging two changes for one other
     jsma         pairs of features by their saliency; l0
+    saliency     JSMA's maps and the best pairs on them
     frontier     how few features against the cap on each change
     sparse_rs    random search over few pixels, without gradients; l0
     one_pixel    differential evolution of a pixel, or a few; l0

@@ -1,43 +1,30 @@
 """JSMA: pairs of features read off the Jacobian's saliency map, changed by theta until the target is reached.
 
-Source: Papernot, McDaniel, Jha, Fredrikson, Celik, Swami 2016, arXiv 1511.07528, algorithm 3, on the logits, as there;
-without a target the map for leaving a class (Wiyatno and Xu 2018, arXiv 1808.07945, NT-JSMA). Departures: all images
-run side by side; of the Jacobian only the two rows that the map needs are computed; the best pair is found exactly
-without looking at every pair; with `pairs` above 1 one Jacobian serves several pairs; features within 0.01 of their
-end are out from the start; where no pair fits, the image is given up; for two classes the map is that of the
-difference of the logits, so that scalar networks, whose other logit is constant, have one.
+Source: Papernot, McDaniel, Jha, Fredrikson, Celik, Swami 2016, arXiv 1511.07528, algorithm 3, on the logits, as there,
+or on the probabilities; without a target the map for leaving a class (Wiyatno and Xu 2018, arXiv 1808.07945, NT-JSMA);
+by effects and not by derivatives alone (Combey, Loison, Faucher, Hajri 2020, arXiv 2007.06032, TJSMA). Departures: all
+images run side by side; of the Jacobian only what the map needs is computed, two rows of the logits' or one of the
+probabilities'; the best pair is found exactly without looking at every pair; with `pairs` above 1 one Jacobian serves
+several pairs; features within 0.01 of their end are out from the start; where no pair fits, the image is given up; for
+two classes the map is that of the difference of the logits, so that scalar networks, whose other logit is constant,
+have one.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import (
-    AttackResult,
-    check,
-    confine,
-    finish,
-    frozen,
-    input_gradient,
-    leaf_of,
-    logits_of_leaf,
-    predict,
-)
+from core.attacks.engine import AttackResult, check, confine, finish, frozen, predict
 from core.attacks.losses import Goal
+from core.attacks.saliency import OUTPUTS, Outputs, best_pairs, slopes
 from core.attacks.smallest import SMALLEST_BATCH, check_counts, steps_within
 from core.progress import Progress
-
-MAP_SIZE = 4_000_000
-"""Pairs looked at in one go: bounds the memory where many features compete."""
-CROWD = 200
-"""More competing features than this are thinned out by a sort before they are paired."""
-PROBES = 4
-"""Features paired with all others to set the mark that a pair has to reach."""
 
 
 def jsma(
@@ -48,6 +35,8 @@ def jsma(
     theta: float = 1.0,
     gamma: float = 0.1,
     pairs: int = 1,
+    outputs: Outputs = "logits",
+    taylor: bool = False,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -55,7 +44,7 @@ def jsma(
 ) -> AttackResult:
     """Change two features a step, those of the largest saliency, until the image is fooled; l0 counts features.
 
-    A pair's saliency is the product of how much it raises the target's logit and how much it lowers the sum of all
+    A pair's saliency is the product of how much it raises the target's output and how much it lowers the sum of all
     others, where it does both. Without a target: how much it lowers the true class and raises the sum of all others.
 
     Args:
@@ -66,8 +55,13 @@ def jsma(
             has reached its end, 1 or 0, is out.
         gamma: share of the features that may change, in (0, 1]: at most ceil(features * gamma / 2) steps (the paper
             rounds down; so every share allows a step).
-        pairs: pairs changed by one Jacobian, the best, the best of the other features, and so on; 1 is the paper's.
-            Where they reach the goal, the last ones are taken back as far as it stays reached.
+        pairs: the most pairs changed by one Jacobian, the best, the best of the other features, and so on; 1 is the
+            paper's. Of probabilities no more than the Jacobian says are needed. Where they reach the goal, the last
+            ones are taken back as far as it stays reached, by bisection.
+        outputs: whose Jacobian: `logits`, the paper's, or `probabilities`, where all others lose what the target's
+            gains: half the backward passes, and fewer features, since the map minds the strongest other class.
+        taylor: derivatives times how far each feature can move before its end, so that one that cannot move by theta
+            counts less (Combey et al. 2020).
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images under attack at once.
@@ -85,20 +79,23 @@ def jsma(
         raise ValueError(f"theta: expected a number from -1 to 1, not 0, got {theta}")
     if not 0 < gamma <= 1:
         raise ValueError(f"gamma: expected a share above 0 and at most 1, got {gamma}")
+    if outputs not in OUTPUTS:
+        raise ValueError(f"outputs: expected one of {', '.join(OUTPUTS)}, got {outputs!r}")
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
     most = math.ceil(x[0].numel() * gamma / 2 - 1e-9)
-    steps = min(most, pairs * steps_within(budget, math.ceil(most / pairs), price=3, other=1 + pairs))
+    pairs = min(pairs, most, max(1, x[0].numel() // 2))
+    price = 3 if outputs == "logits" else 2  # of a Jacobian, its forward pass with it
+    turns = steps_within(budget, most, price, other=2 + math.ceil(math.log2(pairs)))
     end = 1.0 if theta > 0 else 0.0
-    # a rise of the label's logit is wanted (target) or unwanted (true class), and theta moves with or against it
+    # a rise of the label's output is wanted (target) or unwanted (true class), and theta moves with or against it
     sign = (1.0 if goal.targeted else -1.0) * (1.0 if theta > 0 else -1.0)
 
-    x_adv = x.clone()
+    x_adv = x.clone(memory_format=torch.contiguous_format)
+    flat = x_adv.flatten(1)  # the same memory
     fooled, stuck = (torch.zeros_like(y, dtype=torch.bool) for _ in range(2))
-    forwards, backwards, step = (torch.zeros_like(y) for _ in range(3))
-    last = torch.zeros(len(x), pairs, 2, dtype=torch.int64, device=x.device)  # what the last Jacobian changed
-    before = torch.zeros(len(x), pairs, 2, dtype=x.dtype, device=x.device)  # and what it was
-    block = torch.zeros_like(y)
+    forwards, backwards, step, turn = (torch.zeros_like(y) for _ in range(4))
+    block = _Block.empty(x, pairs)
     with frozen(model):
         free = (confine(model, torch.full_like(x, 1 - end), torch.full_like(x, end)) != end).flatten(1)
         free &= ((x - end).abs() > 0.01).flatten(1)
@@ -109,35 +106,39 @@ def jsma(
                 new = [waiting.popleft() for _ in range(min(len(waiting), batch - len(rows)))]
                 rows = torch.cat([rows, torch.tensor(new, device=x.device)])
             forwards[rows] += 1
-            over = step[rows] == steps
+            over = (step[rows] == most) | (turn[rows] == turns)
             if over.any():  # these need a verdict only
                 fooled[rows[over]] = goal.take(rows[over]).reached(predict(model, x_adv[rows[over]], batch))
-                ended = rows[over & fooled[rows]]
-                _take_back(model, x_adv, goal, ended, last, before, block, forwards, step)
+                block.take_back(model, x_adv, goal, rows[over & fooled[rows]], forwards, step)
                 rows = rows[~over]
             if len(rows):
-                logits, up, down = _slopes(model, x_adv[rows], goal.take(rows))
-                backwards[rows] += 2 if logits.shape[1] > 2 else 1
+                logits, up, down = slopes(model, x_adv[rows], goal.take(rows), outputs)
+                backwards[rows] += 1 if down is None else 2
                 now = goal.take(rows).reached(logits)
                 fooled[rows[now]] = True
-                _take_back(model, x_adv, goal, rows[now], last, before, block, forwards, step)
-                rows, up, down = rows[~now], up[~now], down[~now]
-                block[rows] = 0
-                more, wide = torch.ones_like(rows, dtype=torch.bool), free[rows]
-                for place in range(pairs):
-                    more &= step[rows] < steps
-                    pair, found = best_pair(sign * up, sign * down, wide & more[:, None])
-                    stuck[rows[more & ~found]] = place == 0
-                    more &= found
-                    some, pair = rows[more], pair[more]
-                    old = x_adv[some].flatten(1).gather(1, pair)
-                    moved = (old + theta).clamp(0, 1)
-                    last[some, place], before[some, place] = pair, old
-                    x_adv[some] = x_adv[some].flatten(1).scatter(1, pair, moved).view(-1, *x.shape[1:])
-                    free[some] = free[some].scatter(1, pair, moved != end)
-                    wide[more] = wide[more].scatter(1, pair, False)  # another pair is of other features
-                    step[some] += 1
-                    block[some] += 1
+                block.take_back(model, x_adv, goal, rows[now], forwards, step)
+                rows, up, down = rows[~now], sign * up[~now], None if down is None else sign * down[~now]
+                changed = (flat[rows] + theta).clamp(0, 1)
+                room = (changed - flat[rows]).abs()
+                effect = up * room
+                if taylor:
+                    up, down = effect, None if down is None else down * room
+                best, count = best_pairs(up, down, free[rows], pairs)
+                stuck[rows] = count == 0
+                feature = best.flatten(1)
+                old, moved = flat[rows].gather(1, feature), changed.gather(1, feature)
+                if down is None:
+                    gain = effect.gather(1, feature).unflatten(1, (-1, 2)).sum(2).cumsum(1)
+                    short = goal.take(rows).loss(logits[~now], "ce")
+                    count = torch.minimum(count, 1 + (gain < short[:, None]).sum(1))
+                count = torch.minimum(count, most - step[rows])
+                image, place = _places(0 * count, count, pairs)
+                which = rows[image], feature[image, place]
+                flat[which] = moved[image, place]
+                free[which] = moved[image, place] != end
+                block.keep(rows, feature, old, count)
+                step[rows] += count
+                turn[rows] += 1
                 rows = rows[~stuck[rows]]
             if on_progress:
                 done = len(x) - len(waiting) - len(rows)
@@ -145,100 +146,51 @@ def jsma(
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"steps": step, "stuck": stuck}, batch)
 
 
-def _take_back(
-    model: nn.Module,
-    x_adv: Tensor,
-    goal: Goal,
-    rows: Tensor,
-    last: Tensor,
-    before: Tensor,
-    block: Tensor,
-    forwards: Tensor,
-    step: Tensor,
-) -> None:
-    """Take the last pairs of a Jacobian back, one at a time, while the goal stays reached; changes all in place."""
-    while len(rows := rows[block[rows] > 1]):
-        place = block[rows] - 1
-        trial = x_adv[rows].flatten(1).scatter(1, last[rows, place], before[rows, place]).view(-1, *x_adv.shape[1:])
-        forwards[rows] += 1
-        still = goal.take(rows).reached(predict(model, trial))
-        rows = rows[still]
-        x_adv[rows] = trial[still]
-        step[rows] -= 1
-        block[rows] -= 1
+@dataclass
+class _Block:
+    """What the last Jacobian changed of each image; in place.
 
-
-def _slopes(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, and (n, features): how the label's logit rises with each feature, and how the sum of all others falls."""
-    leaf = leaf_of(x)
-    logits = logits_of_leaf(model, leaf)
-    own = logits.gather(1, goal.label[:, None])[:, 0]
-    if logits.shape[1] == 2:
-        rise = input_gradient((own - logits.sum(1) + own).sum(), leaf).flatten(1)
-        return logits.detach(), rise, rise
-    rise = input_gradient(own.sum(), leaf, retain_graph=True).flatten(1)
-    fall = input_gradient((own - logits.sum(1)).sum(), leaf).flatten(1)
-    return logits.detach(), rise, fall
-
-
-def best_pair(
-    up: Float[Tensor, "n d"], down: Float[Tensor, "n d"], free: Bool[Tensor, "n d"]
-) -> tuple[Int[Tensor, "n 2"], Bool[Tensor, " n"]]:
-    """The two free features p < q of the largest (up_p + up_q)(down_p + down_q) with both sums positive.
-
-    Exactly the pair that a search through all pairs finds first, in much less time: with the largest `up` and `down`
-    of all as its partner's, no feature can be in a pair better than its bound; the pairs of a few features of the
-    highest bounds set a mark; only features whose bound reaches it are paired with each other. Where these are many,
-    those are left out that two others match or beat in both numbers: one of the two makes a better pair.
-
-    Returns:
-        pair: (N, 2) int64.
-        found: (N,) bool, false where no pair has two positive sums.
+    Attributes:
+        feature: (N, 2 pairs) int64, pair after pair.
+        before: (N, 2 pairs) what they were.
+        count: (N,) int64, how many pairs.
     """
-    nothing = torch.zeros(len(up), 2, dtype=torch.int64, device=up.device)
-    if up.shape[1] < 2 or not len(up):
-        return nothing, nothing[:, 0] > 0
-    up, down = (torch.where(free, value.double(), -torch.inf) for value in (up, down))
-    bound = _saliency(up, down, up.amax(1, keepdim=True), down.amax(1, keepdim=True))
-    strong = bound.topk(min(PROBES, up.shape[1]), dim=1).indices
-    mates = _saliency(up[:, None], down[:, None], up.gather(1, strong)[:, :, None], down.gather(1, strong)[:, :, None])
-    mark = mates.scatter(2, strong[:, :, None], 0).amax((1, 2))  # a feature is no pair with itself
-    competes = (bound >= mark[:, None]) & (bound > 0)
-    if int(competes.sum(1).max()) > CROWD:
-        competes &= _unbeaten(up, down)
 
-    count = competes.sum(1)
-    most = max(2, int(count.max()))
-    image, feature = competes.nonzero(as_tuple=True)  # by image and then by feature
-    place = torch.arange(len(image), device=up.device) - (count.cumsum(0) - count)[image]
-    features = torch.zeros(len(up), most, dtype=torch.int64, device=up.device)
-    features[image, place] = feature
-    rises, falls = (torch.full((len(up), most), -torch.inf, dtype=up.dtype, device=up.device) for _ in range(2))
-    rises[image, place], falls[image, place] = up[image, feature], down[image, feature]
-    first, last = torch.triu_indices(most, most, 1, device=up.device)
-    pairs, found = [], []
-    size = max(1, MAP_SIZE // len(first))
-    for rise, fall, names in zip(rises.split(size), falls.split(size), features.split(size), strict=True):
-        value, best = _saliency(rise[:, first], fall[:, first], rise[:, last], fall[:, last]).max(1)
-        pairs.append(names.gather(1, torch.stack([first[best], last[best]], 1)))
-        found.append(value > 0)
-    return torch.cat(pairs), torch.cat(found)
+    feature: Tensor
+    before: Tensor
+    count: Tensor
 
+    @classmethod
+    def empty(cls, x: Tensor, pairs: int) -> _Block:
+        feature = torch.zeros(len(x), 2 * pairs, dtype=torch.int64, device=x.device)
+        return cls(feature, feature.to(x.dtype), feature[:, 0].clone())
 
-def _unbeaten(up: Tensor, down: Tensor) -> Tensor:
-    """Which features (n, d) at most one other, or one equal but earlier, matches or beats in both numbers.
+    def keep(self, rows: Tensor, feature: Tensor, before: Tensor, count: Tensor) -> None:
+        self.feature[rows], self.before[rows], self.count[rows] = feature, before, count
 
-    Going down in `up`, those whose `down` is above the second largest so far.
-    """
-    order = up.sort(dim=1, descending=True, stable=True).indices
-    other = down.gather(1, order)
-    start = torch.full_like(other[:, :1], -torch.inf)
-    largest = torch.cat([start, other.cummax(1).values[:, :-1]], 1)
-    second = torch.cat([start, torch.minimum(other, largest).cummax(1).values[:, :-1]], 1)
-    return torch.zeros_like(order, dtype=torch.bool).scatter(1, order, other > second)
+    def take_back(
+        self, model: nn.Module, x_adv: Tensor, goal: Goal, rows: Tensor, forwards: Tensor, step: Tensor
+    ) -> None:
+        """Leave of these images' pairs only so many, the first, as reach the goal, by bisection."""
+        low, high = 0 * rows, self.count[rows]
+        while (wide := high - low > 1).any():
+            some, middle = rows[wide], (low + high)[wide] // 2
+            trial = x_adv[some]
+            self._put_back(trial, torch.arange(len(some), device=some.device), some, middle)
+            forwards[some] += 1
+            still = goal.take(some).reached(predict(model, trial))
+            low[wide], high[wide] = torch.where(still, low[wide], middle), torch.where(still, middle, high[wide])
+        self._put_back(x_adv, rows, rows, high)
+        step[rows] -= self.count[rows] - high
+
+    def _put_back(self, images: Tensor, at: Tensor, rows: Tensor, first: Tensor) -> None:
+        """Undo the pairs from `first` on of these rows, which are the images number `at`."""
+        image, place = _places(first, self.count[rows], self.feature.shape[1] // 2)
+        images.flatten(1)[at[image], self.feature[rows[image], place]] = self.before[rows[image], place]
 
 
-def _saliency(up: Tensor, down: Tensor, other_up: Tensor, other_down: Tensor) -> Tensor:
-    """(up + other_up)(down + other_down) where both sums are positive, else 0."""
-    rise, fall = up + other_up, down + other_down
-    return torch.where((rise > 0) & (fall > 0), rise * fall, 0)
+def _places(first: Tensor, end: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+    """Row and place, in a list of pairs, of the features of pairs number `first` to `end` (excluded) of each row."""
+    number = torch.arange(2 * pairs, device=first.device) // 2
+    image, place = ((number >= first[:, None]) & (number < end[:, None])).nonzero(as_tuple=True)
+    return image, place

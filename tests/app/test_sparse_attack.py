@@ -245,6 +245,17 @@ def test_other_methods_stand_beside_the_greedy_one(lab: Lab, method: str) -> Non
     assert len(frame) == int(found["Changed"]) > 0
 
 
+def test_settings_of_another_method_are_those_of_its_attack(lab: Lab) -> None:
+    """JSMA on probabilities, four pairs by one Jacobian: fewer passes than as the paper has it, and its own result."""
+    trained(lab, MANY)
+    app = lab.open(PAGE, sparse_attack_part="A few pixels", sparse_attack_method="jsma")
+    before = next(int(metric.value) for metric in app.metric if metric.label == "Backward passes")
+    app.number_input(key=f"{PAGE}_jsma_pairs").set_value(4)
+    app.segmented_control(key=f"{PAGE}_jsma_outputs").set_value("probabilities").run()
+    assert not app.exception
+    assert 0 < next(int(metric.value) for metric in app.metric if metric.label == "Backward passes") < before
+
+
 def test_trace_lists_what_swaps_brought_in(lab: Lab) -> None:
     """Pruned changes that swaps took out, and those they brought in, are told apart; the last place is the result."""
     model = trained(lab, MANY)

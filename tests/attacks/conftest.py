@@ -144,6 +144,7 @@ ATTACKS: dict[str, Attack] = {
     "frontier": _smallest("frontier", caps=(0.4, 1.0), candidates=4),
     "exhaustive": _smallest("exhaustive", pixels=2, levels=3, pairs=150),
     "jsma": _smallest("jsma", theta=0.5, gamma=1.0),
+    "jsma-probabilities": _smallest("jsma", theta=0.5, gamma=1.0, pairs=2, outputs="probabilities", taylor=True),
     "one_pixel": _smallest("one_pixel", random=True, pixels=6, population=24, generations=25),
     "sparse_rs": _budgeted("sparse_rs", only="l0", queries=200),
     **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},

@@ -14,6 +14,7 @@ FEW = (
     "frontier",
     "exhaustive",
     "jsma",
+    "jsma-probabilities",
     "sparse_rs",
     "one_pixel",
     "sigma_zero",

@@ -16,9 +16,21 @@ class Jsma(Method):
     help: ClassVar[str] = "Change the pair of features of the largest saliency, by θ each, until the class is reached."
     paper: ClassVar[str] = "Papernot et al. 2016, arXiv 1511.07528; untargeted: Wiyatno and Xu 2018, arXiv 1808.07945"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    LATER: ClassVar[tuple[str, ...]] = ("pairs", "outputs", "taylor")
     name: Literal["jsma"] = "jsma"
     theta: float = Field(1.0, ge=-1, le=1, title="Change θ", description="Of a feature, each step; below 0: darker.")
     gamma: float = Field(0.1, gt=0, le=1, title="Share γ", description="Of the features that may change.")
+    pairs: int = Field(
+        1, ge=1, le=100, title="Pairs a Jacobian", description="Changed before the next one; 1 is the paper's. Quicker."
+    )
+    outputs: Literal["logits", "probabilities"] = Field(
+        "logits",
+        title="Jacobian of",
+        description="Logits: the paper's. Probabilities: fewer features, half the backward passes.",
+    )
+    taylor: bool = Field(
+        False, title="Taylor's map", description="Derivatives times how far each feature can move: fewer features."
+    )
 
     @field_validator("theta")
     @classmethod
