@@ -36,6 +36,7 @@ from core.attacks.engine import (
     leaf_of,
     logits_of_leaf,
     predict,
+    take_waiting,
 )
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import LOSSES, Goal, Loss
@@ -150,8 +151,7 @@ def apgd(
 
         while waiting or (on is not None and len(on.rows)):
             if waiting and (on is None or len(on.rows) < batch):
-                free = min(len(waiting), batch - (0 if on is None else len(on.rows)))
-                new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
+                new = take_waiting(waiting, batch - (0 if on is None else len(on.rows)), x.device)
                 begins = start_of[new]
                 own, moved = streams.take(new).fork(begins), (begins > 0) | random_start
                 point = x[new]

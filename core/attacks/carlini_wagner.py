@@ -18,10 +18,9 @@ from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
 from core.attacks.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, searches_within
+from core.attacks.steps import adam_move
 from core.progress import Progress
 
-BETA1, BETA2 = 0.9, 0.999
-"""Adam's decay of its two running means."""
 GROWTH = 4.0
 """Factor on c while no c has fooled the image yet."""
 
@@ -93,10 +92,7 @@ def carlini_wagner(
                     hit |= fooled
                     weight = torch.where(fooled, 0, trade * scale)
                     descent = 2 * delta + per_image(weight, slope) * slope
-                    mean = BETA1 * mean + (1 - BETA1) * descent
-                    square = BETA2 * square + (1 - BETA2) * descent.square()
-                    spread = (square / (1 - BETA2 ** (k + 1))).sqrt() + 1e-8
-                    move = rates[k] * near * (mean / (1 - BETA1 ** (k + 1))) / spread
+                    move, mean, square = adam_move(mean, square, descent, k, rates[k] * near)
                     delta = project_box(delta - move, image)
                     best.report(rows, (search * steps + k) / (searches * steps))
                 hit |= best.look(rows, (image + delta).clamp(0, 1))

@@ -6,6 +6,7 @@ Nothing here knows a particular attack.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -142,6 +143,11 @@ def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -
 def even_batch(images: int, batch: int) -> int:
     """The number of images at once, at most `batch`, for which no small rest is left at the end."""
     return max(1, math.ceil(images / max(1, math.ceil(images / batch))))
+
+
+def take_waiting(waiting: deque[int], room: int, device: torch.device) -> Int[Tensor, " n"]:
+    """The next images of the queue, as many as there is room for in the batch, which leave it."""
+    return torch.tensor([waiting.popleft() for _ in range(min(len(waiting), room))], dtype=torch.int64, device=device)
 
 
 def fast_layout(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, check, confine, finish, frozen, predict
+from core.attacks.engine import AttackResult, check, confine, finish, frozen, predict, take_waiting
 from core.attacks.losses import Goal
 from core.attacks.saliency import OUTPUTS, Outputs, best_pairs, slopes
 from core.attacks.smallest import SMALLEST_BATCH, check_counts, steps_within
@@ -103,8 +103,7 @@ def jsma(
         rows = torch.zeros(0, dtype=torch.int64, device=x.device)
         while waiting or len(rows):
             if waiting and len(rows) < batch:
-                new = [waiting.popleft() for _ in range(min(len(waiting), batch - len(rows)))]
-                rows = torch.cat([rows, torch.tensor(new, device=x.device)])
+                rows = torch.cat([rows, take_waiting(waiting, batch - len(rows), x.device)])
             forwards[rows] += 1
             over = (step[rows] == most) | (turn[rows] == turns)
             if over.any():  # these need a verdict only

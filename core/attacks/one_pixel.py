@@ -25,6 +25,7 @@ from core.attacks.engine import (
     finish,
     frozen,
     predict,
+    take_waiting,
 )
 from core.attacks.geometry import per_image
 from core.attacks.losses import Goal
@@ -107,12 +108,11 @@ def one_pixel(
 
         while waiting or len(rows):
             if waiting and len(rows) < most:
-                free = min(len(waiting), most - len(rows))
-                new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
+                new = take_waiting(waiting, most - len(rows), x.device)
                 rows = torch.cat([rows, new])
                 shape = (population, pixels, 2 + x.shape[1])
                 people = torch.cat([people, _strangers(streams.take(new), shape, bounds, x.dtype)])
-                fitness = torch.cat([fitness, x.new_full((free, population), torch.inf)])
+                fitness = torch.cat([fitness, x.new_full((len(new), population), torch.inf)])
 
             first = bred[rows] == 0  # the random ones themselves
             children = _children(streams.take(rows).fork(bred[rows]), people, factor, bounds)

@@ -30,10 +30,9 @@ from core.attacks.smallest import (
     final_within,
     steps_within,
 )
+from core.attacks.steps import BETA1, BETA2
 from core.progress import Progress
 
-BETA1, BETA2 = 0.9, 0.999
-"""Adam's decay of its two running means."""
 DUAL_KEPT = 0.9
 """Decay of the running mean of the trade-off."""
 REACH = 3.0

@@ -32,6 +32,7 @@ from core.attacks.engine import (
     frozen,
     gradient_step,
     predict,
+    take_waiting,
 )
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import LOSSES, Goal, Loss
@@ -199,8 +200,7 @@ def walk(
 
         while waiting or len(rows):
             if waiting and len(rows) < batch:
-                free = min(len(waiting), batch - len(rows))
-                new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
+                new = take_waiting(waiting, batch - len(rows), x.device)
                 begins = restart_of[new]
                 first = _first_point(how, streams.take(new).fork(begins), x[new], x_adv[new], radius[new], norm, begins)
                 first = confine(model, first, x[new])

@@ -35,6 +35,7 @@ from core.attacks.losses import Goal
 from core.attacks.masks import unmasked
 from core.attacks.scenes import Scene
 from core.attacks.smallest import check_counts, check_positive, cosine
+from core.attacks.steps import adam_move
 from core.progress import Progress
 
 PHYSICAL_BATCH = 64
@@ -45,8 +46,6 @@ SHOWN = 6
 """Fresh scenes kept for each image, to look at."""
 FRESH = 0x5EED
 """Fork of the streams that fresh scenes are drawn from; the steps use the numbers 0, 1, ..."""
-BETA1, BETA2 = 0.9, 0.999
-"""Adam's decay of its two running means."""
 
 
 def physical(
@@ -235,10 +234,7 @@ class _Walk:
         gradient = input_gradient(value, leaf)
         largest = gradient.abs().flatten(1).amax(1).clamp(min=torch.finfo(leaf.dtype).tiny)
         gradient = gradient / per_image(largest, gradient)
-        mean = self.mean[rows] = BETA1 * self.mean[rows] + (1 - BETA1) * gradient
-        square = self.square[rows] = BETA2 * self.square[rows] + (1 - BETA2) * gradient.square()
-        spread = (square / (1 - BETA2 ** (number + 1))).sqrt() + 1e-8
-        move = rate * (mean / (1 - BETA1 ** (number + 1))) / spread
+        move, self.mean[rows], self.square[rows] = adam_move(self.mean[rows], self.square[rows], gradient, number, rate)
         self.pattern[rows] = (leaf.detach() - move).clamp(0, 1)
 
         all_fooled = goal.reached(logits.detach()).view(-1, scenes).all(1)

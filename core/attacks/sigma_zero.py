@@ -16,11 +16,9 @@ from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
 from core.attacks.pruning import prune
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within
+from core.attacks.steps import adam_move
 from core.attacks.swaps import swap
 from core.progress import Progress
-
-BETA1, BETA2 = 0.9, 0.999
-"""Adam's decay of its two running means."""
 
 
 def sigma_zero(
@@ -95,10 +93,8 @@ def sigma_zero(
                 slope = slope + 2 * sigma * delta / (energy + sigma).square() / image[0].numel()
                 largest = norm_of(slope, "linf").clamp(min=torch.finfo(x.dtype).tiny)
                 slope = slope / per_image(largest, slope)
-                mean = BETA1 * mean + (1 - BETA1) * slope
-                square = BETA2 * square + (1 - BETA2) * slope.square()
-                scale = (square / (1 - BETA2 ** (k + 1))).sqrt() + 1e-8
-                delta = project_box(delta - rates[k] * (mean / (1 - BETA1 ** (k + 1))) / scale, image)
+                step, mean, square = adam_move(mean, square, slope, k, rates[k])
+                delta = project_box(delta - step, image)
                 move = 0.01 * rates[k]
                 level = (level + torch.where(fooled, move, -move)).clamp(0, 1)
                 delta = torch.where(delta.abs() < per_image(level, delta), 0, delta)

@@ -16,7 +16,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, confine, default_streams, finish, frozen, predict
+from core.attacks.engine import (
+    AttackResult,
+    Streams,
+    check,
+    confine,
+    default_streams,
+    finish,
+    frozen,
+    predict,
+    take_waiting,
+)
 from core.attacks.geometry import into_ball, per_image
 from core.attacks.losses import Goal
 from core.attacks.pgd import PGD_BATCH
@@ -98,8 +108,7 @@ def simba(
         order = torch.zeros(0, directions, dtype=torch.int64, device=x.device)
         while waiting or len(rows):
             if waiting and len(rows) < batch:
-                free = min(len(waiting), batch - len(rows))
-                new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
+                new = take_waiting(waiting, batch - len(rows), x.device)
                 zeros = torch.zeros_like(new)
                 rows, turn, place = torch.cat([rows, new]), torch.cat([turn, zeros]), torch.cat([place, zeros])
                 sign, kept = torch.cat([sign, zeros + 1]), torch.cat([kept, zeros])

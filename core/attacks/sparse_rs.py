@@ -26,6 +26,7 @@ from core.attacks.engine import (
     finish,
     frozen,
     predict,
+    take_waiting,
 )
 from core.attacks.geometry import per_image
 from core.attacks.losses import Goal, Loss
@@ -108,8 +109,7 @@ def sparse_rs(
 
         while waiting or len(rows):
             if waiting and len(rows) < batch:
-                free = min(len(waiting), batch - len(rows))
-                new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
+                new = take_waiting(waiting, batch - len(rows), x.device)
                 search = search.joined(_Search.of(x[new], colours, places, most[new], streams.take(new)))
                 rows, query = torch.cat([rows, new]), torch.cat([query, torch.zeros_like(new)])
                 lowest = torch.cat([lowest, torch.full_like(best[new], torch.inf)])

@@ -25,6 +25,7 @@ from core.attacks.engine import (
     finish,
     frozen,
     predict,
+    take_waiting,
 )
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import Goal
@@ -117,8 +118,7 @@ def square(
 
         while waiting or len(rows):
             if waiting and len(rows) < room:
-                free = min(len(waiting), room - len(rows))
-                new = torch.tensor([waiting.popleft() for _ in range(free)], device=x.device)
+                new = take_waiting(waiting, room - len(rows), x.device)
                 rows, query = torch.cat([rows, new]), torch.cat([query, torch.zeros_like(new)])
                 point = torch.cat([point, x[new]])
                 lowest = torch.cat([lowest, torch.full_like(best[new], torch.inf)])

@@ -1,4 +1,4 @@
-"""Random points of a ball, and steps along a gradient inside ball and box: what the attacks with a budget walk by."""
+"""Random points of a ball, steps along a gradient inside ball and box, and Adam's: what attacks walk by."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from core.attacks.geometry import linf_bounds, per_image, project_l1_box, projec
 
 Ball = Literal["linf", "l2", "l1"]
 BALLS: tuple[Ball, ...] = ("linf", "l2", "l1")
+BETA1, BETA2 = 0.9, 0.999
+"""Adam's decay of its two running means."""
 
 
 def eps_limit(norm: str) -> float:
@@ -109,3 +111,16 @@ def step_against(
     chosen = ((size >= least) & (size > 0)).to(point.dtype).view_as(point) * gradient.sign()
     share = length / chosen.abs().flatten(1).sum(1).clamp(min=1)
     return point - per_image(share, point) * chosen
+
+
+def adam_move(
+    mean: Tensor, square: Tensor, gradient: Tensor, number: int, rate: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adam's step `number` (from 0), to be subtracted from the point, and the two running means after it.
+
+    Source: Kingma and Ba 2015, arXiv 1412.6980, algorithm 1.
+    """
+    mean = BETA1 * mean + (1 - BETA1) * gradient
+    square = BETA2 * square + (1 - BETA2) * gradient.square()
+    spread = (square / (1 - BETA2 ** (number + 1))).sqrt() + 1e-8
+    return rate * (mean / (1 - BETA1 ** (number + 1))) / spread, mean, square

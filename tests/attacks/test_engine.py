@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from core.attacks import engine
-from core.attacks.engine import Streams, even_batch
+from core.attacks.engine import Streams, even_batch, take_waiting
 from core.attacks.losses import Goal
+from core.attacks.steps import adam_move
 
 
 class Counting(nn.Module):
@@ -177,3 +180,31 @@ def test_check_gives_the_budget_a_number_an_image() -> None:
 def test_even_batch_leaves_no_small_rest(images: int, batch: int, expected: int) -> None:
     """As many rounds as the batch asks for, of equal size."""
     assert even_batch(images, batch) == expected
+
+
+def test_take_waiting_empties_the_queue_from_its_front() -> None:
+    """As many as there is room for, in their order, then what is left, then none: an index either way."""
+    waiting = deque([4, 2, 7])
+    taken = [take_waiting(waiting, room, torch.device("cpu")) for room in (2, 5, 5)]
+    assert [rows.tolist() for rows in taken] == [[4, 2], [7], []]
+    assert {rows.dtype for rows in taken} == {torch.int64}
+
+
+def test_adam_move_is_that_of_torch() -> None:
+    """Step after step, with a rate that changes; where the gradient is 0 nothing moves."""
+    generator = torch.Generator().manual_seed(0)
+    point = torch.randn(3, 5, dtype=torch.float64, generator=generator)
+    theirs = point.clone().requires_grad_()
+    optimiser = torch.optim.Adam([theirs], lr=0.1)
+    mean = square = torch.zeros_like(point)
+    for number in range(6):
+        gradient = torch.randn(3, 5, dtype=torch.float64, generator=generator)
+        gradient[0] = 0
+        rate = 0.1 / (1 + number)
+        move, mean, square = adam_move(mean, square, gradient, number, rate)
+        point = point - move
+        optimiser.param_groups[0]["lr"] = rate
+        theirs.grad = gradient
+        optimiser.step()
+        torch.testing.assert_close(point, theirs.detach(), rtol=1e-12, atol=1e-12)
+        assert not move[0].any()
