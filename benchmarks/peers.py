@@ -128,7 +128,10 @@ def smallest_peers(norm: str, passes: int) -> dict[str, Attack]:
 
 
 def jsma_peers(y_target: Tensor) -> dict[str, Attack]:
-    """JSMA with theta 1 and gamma .1 towards these classes; torchattacks takes them by its targeted mode."""
+    """JSMA with theta 1 and gamma .1 towards these classes; torchattacks takes them by its targeted mode.
+
+    ART as it comes, image by image, and with the batch that suits it best.
+    """
 
     def torchattacks_jsma(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         import torchattacks
@@ -137,13 +140,16 @@ def jsma_peers(y_target: Tensor) -> dict[str, Attack]:
         attack.set_mode_targeted_by_label(quiet=True)
         return attack(x, y_target)
 
-    def art_jsma(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        from art.attacks.evasion import SaliencyMapMethod
+    def art_jsma(size: int) -> Attack:
+        def attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            from art.attacks.evasion import SaliencyMapMethod
 
-        attack = SaliencyMapMethod(art_classifier(model, x), theta=1.0, gamma=0.1, batch_size=len(x), verbose=False)
-        return torch.from_numpy(attack.generate(x.numpy(), one_hot(y_target)))
+            run = SaliencyMapMethod(art_classifier(model, x), theta=1.0, gamma=0.1, batch_size=size, verbose=False)
+            return torch.from_numpy(run.generate(x.numpy(), one_hot(y_target)))
 
-    return {"torchattacks": torchattacks_jsma, "ART": art_jsma}
+        return attack
+
+    return {"torchattacks": torchattacks_jsma, "ART": art_jsma(1), f"ART, batch {CHUNK}": art_jsma(CHUNK)}
 
 
 def art_universal(model: nn.Module, x: Tensor, y: Tensor, eps: float, attacker: str, epochs: int) -> Tensor:
