@@ -44,6 +44,8 @@
     minimum      the best of several within a budget of passes; linf, l2, l1, l0
     universal    one perturbation for many images: UAP, gradient steps
     universal_lp   the smallest one for a set of images, by linear programming; why there is none
+    universal_search   what a perturbation does to a set, and the programme set up there
+    programme    a linear programme over one perturbation, and what its dual proves
 
 Every attack is a function `attack(model, x, y, *, ..., y_target=None, on_progress=None) -> AttackResult`; `run_method`
 calls the one that a spec describes. Those for many images at once are called in their own

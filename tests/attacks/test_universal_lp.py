@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from core.attacks import jacobian_dense, masks
 from core.attacks.engine import frozen, predict
-from core.attacks.universal_lp import Programme, universal_lp
+from core.attacks.programme import Programme
+from core.attacks.universal_lp import universal_lp
 
 Linear = Callable[[Tensor, float], nn.Module]
 
