@@ -17,7 +17,7 @@ from core.networks import build
 from core.specs import RECIPES, TrainSpec
 from core.training import train
 from core.training.batch_loss import ramp
-from core.training.crafting import fgsm_images, loss_of, pgd_images
+from core.training.crafting import fgsm_images, pgd_images, slope
 from core.training.loop import _Loop
 from core.training.recipes import batch_loss
 from core.training.steps import mixed_precision, train_step
@@ -167,11 +167,24 @@ def test_single_step_images(start: str, batch: tuple[torch.Tensor, torch.Tensor]
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_slope_is_the_gradient_of_cross_entropy_and_of_the_divergence() -> None:
+    """From classes and from probabilities it is what autograd finds, and has the logits' type."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(6, 4, generator=generator)).requires_grad_()
+    y, other = torch.tensor([0, 1, 2, 3, 0, 1]), torch.randn(6, 4, generator=generator).log_softmax(1)
+    (wanted,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), logits)
+    torch.testing.assert_close(slope(logits, y), wanted)
+    apart = F.kl_div(logits.log_softmax(1), other, reduction="sum", log_target=True)
+    (wanted,) = torch.autograd.grad(apart, logits)
+    torch.testing.assert_close(slope(logits, other.exp()), wanted)
+    assert slope(logits.bfloat16(), y).dtype == torch.bfloat16
+
+
 def test_many_steps_raise_the_loss_more_than_one(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Inside the ball, PGD finds at least FGSM's loss."""
     x, y = batch
     model = build("cnn", (1, 8, 8), 10).eval()
-    many = pgd_images(model, x, EPS, steps=20, relative_step=0.25, objective=loss_of(y))
+    many = pgd_images(model, x, y, EPS, steps=20, relative_step=0.25)
     assert (many - x).abs().max() <= EPS + 1e-6
     one = fgsm_images(model, x, y, EPS, "image")
     assert F.cross_entropy(model(many), y) > F.cross_entropy(model(one), y)

@@ -87,7 +87,7 @@ def test_without_a_weight_the_loss_is_that_of_before() -> None:
         torch.manual_seed(0)
         losses.append(batch_loss(PgdRecipe(eps=EPS, stability=weight))(model, x, y, rows=rows, progress=1.0)[0])
     torch.manual_seed(0)
-    moved = crafting.pgd_images(model, x, EPS, steps=10, relative_step=0.25, objective=crafting.loss_of(y))
+    moved = crafting.pgd_images(model, x, y, EPS, steps=10, relative_step=0.25)
     assert torch.equal(losses[0], F.cross_entropy(model(moved).float(), y))
     assert torch.equal(losses[1], losses[0] + 2 * instability(model, x, EPS))
     before, after = (TrainSpec(recipe={"name": "pgd", "stability": weight}) for weight in (0.0, 0.1))

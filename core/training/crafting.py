@@ -21,8 +21,8 @@ from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
 from core.attacks.smallest import cosine, linear_distance
 
-BatchObjective = Callable[[Tensor], Tensor]
-"""Logits (B, K) of the moved images to the scalar that is to rise."""
+Aim = Int[Tensor, " b"] | Float[Tensor, "b k"]
+"""What the moved images are to be unlike: their classes, or probabilities of all classes."""
 FIRST_STEP, LAST_STEP = 0.5, 0.1
 """Steps of a short generator attack, as shares of the distance: the first one's and the last one's."""
 
@@ -43,21 +43,27 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def ascent_sign(model: nn.Module, point: Tensor, objective: BatchObjective) -> Tensor:
-    """Sign of the objective's gradient with respect to the images, by one pass forward and one back."""
+def ascent_sign(model: nn.Module, point: Tensor, aim: Aim) -> Tensor:
+    """Sign of the cross-entropy's gradient with respect to the images, by one pass forward and one back."""
     leaf = point.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(objective(logits_of_leaf(model, leaf)), leaf)
+    logits = logits_of_leaf(model, leaf)
+    (gradient,) = torch.autograd.grad(logits, leaf, slope(logits, aim))
     return gradient.sign()
+
+
+def slope(logits: Float[Tensor, "b k"], aim: Aim) -> Float[Tensor, "b k"]:
+    """Gradient of the cross-entropy, summed over the batch, with respect to the logits.
+
+    Written out, since autograd's way to it takes as long as a tenth of a small network's step. Towards probabilities it
+    is the divergence's gradient too.
+    """
+    found = logits.detach().float().softmax(1)
+    return (found - (F.one_hot(aim, found.shape[1]) if aim.ndim == 1 else aim)).to(logits.dtype)
 
 
 def in_ball(point: Tensor, x: Tensor, eps: float) -> Tensor:
     """The nearest image of the linf ball and the box, up to rounding, which is of no account while training."""
     return torch.clamp(torch.minimum(torch.maximum(point, x - eps), x + eps), 0, 1)
-
-
-def loss_of(y: Int[Tensor, " b"]) -> BatchObjective:
-    """Cross-entropy, summed over the batch so that an image's gradient does not hang on the others."""
-    return lambda logits: F.cross_entropy(logits.float(), y, reduction="sum")
 
 
 def fgsm_images(
@@ -74,26 +80,28 @@ def fgsm_images(
         point = (x + reach * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
         length = eps if start == "noise" else 1.25 * eps
     with evaluating(model):
-        moved = point + length * ascent_sign(model, point, loss_of(y))
+        moved = point + length * ascent_sign(model, point, y)
     return moved.clamp(0, 1) if start == "noise" else in_ball(moved, x, eps)
 
 
 def pgd_images(
     model: nn.Module,
     x: Float[Tensor, "b c h w"],
+    aim: Aim,
     eps: float,
     *,
     steps: int,
     relative_step: float,
-    objective: BatchObjective,
     start: Tensor | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """Several steps of `relative_step` times eps, from `start` or from a random point of the ball."""
     point = x + eps * (2 * torch.rand_like(x) - 1) if start is None else start
     point = point.clamp(0, 1)
+    low, high = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
     with evaluating(model):
         for _ in range(steps):
-            point = in_ball(point + relative_step * eps * ascent_sign(model, point, objective), x, eps)
+            sign = ascent_sign(model, point, aim)
+            point = point.detach().add(sign, alpha=relative_step * eps).clamp_(low, high)
     return point
 
 

@@ -13,7 +13,7 @@ from core.certification import proven
 from core.data import VALIDATION_LIMIT
 from core.networks import build, logits_of
 from core.specs import DATASETS, TrainSpec
-from core.training.crafting import ascent_sign, evaluating, loss_of
+from core.training.crafting import ascent_sign, evaluating
 from core.training.recipes import batch_loss
 from core.training.steps import make_optimizer, mixed_precision, train_step
 from core.training.watch import WATCH_STEPS, WATCHED
@@ -62,7 +62,7 @@ def _measuring(spec: TrainSpec, model: nn.Module, x: Tensor, y: Tensor, validati
     eps = getattr(spec.recipe, "eps", 0.0)
     if eps:  # PGD and one step of FGSM: a pass forward and back each, and a last look
         with evaluating(model):
-            step = _seconds(lambda: ascent_sign(model, x, loss_of(y)))
+            step = _seconds(lambda: ascent_sign(model, x, y))
         total += watched * ((WATCH_STEPS + 1) * step + 2 * once)
     if certifies:
         with evaluating(model):

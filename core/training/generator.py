@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from core import specs
 from core.training.batch_loss import BatchLoss, ramp
-from core.training.crafting import evaluating, generator_images, loss_of, pgd_images
+from core.training.crafting import evaluating, generator_images, pgd_images
 
 Weights = dict[str, Tensor]
 
@@ -43,9 +43,8 @@ class GeneratorAdversarial(BatchLoss):
             with evaluating(model):
                 parts.append(generator_images(self._attacked(model), x[:drawn], y[:drawn], cap, rounds=spec.rounds))
         if drawn < len(x):
-            rest, objective = x[drawn:], loss_of(y[drawn:])
-            step = spec.relative_step
-            parts.append(pgd_images(model, rest, eps, steps=spec.steps, relative_step=step, objective=objective))
+            rest, step = (x[drawn:], y[drawn:]), spec.relative_step
+            parts.append(pgd_images(model, *rest, eps, steps=spec.steps, relative_step=step))
         both = torch.cat([x, *parts]).contiguous(memory_format=torch.channels_last)
         logits, attacked = model(both).float().chunk(2)
         return (F.cross_entropy(logits, y) + F.cross_entropy(attacked, y)) / 2, logits

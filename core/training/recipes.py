@@ -14,7 +14,7 @@ from core import specs
 from core.certification import linear_margins, margin_bounds
 from core.data import Split, to_float
 from core.training.batch_loss import BatchLoss, ramp
-from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, loss_of, pgd_images
+from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, pgd_images, slope
 from core.training.generator import GeneratorAdversarial
 from core.training.stability import instability
 
@@ -56,7 +56,7 @@ class FgsmMix(BatchLoss):
         elif _same_in_both_modes(model):  # the clean forward pass gives the step's gradient as well
             leaf = x.detach().requires_grad_()
             logits = model(leaf).float()
-            (gradient,) = torch.autograd.grad(loss_of(y)(logits), leaf, retain_graph=True)
+            (gradient,) = torch.autograd.grad(logits, leaf, slope(logits, y), retain_graph=True)
             moved = self._step(x, gradient.sign())
         else:
             moved = self._step(x, self._ascent(model, x, y))
@@ -66,7 +66,7 @@ class FgsmMix(BatchLoss):
 
     def _ascent(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with evaluating(model):
-            return ascent_sign(model, x, loss_of(y))
+            return ascent_sign(model, x, y)
 
     def _step(self, x: Tensor, sign: Tensor) -> Tensor:
         moved = x + self.spec.eps * sign
@@ -102,7 +102,7 @@ class Fgsm(BatchLoss):
             moved = fgsm_images(model, x, y, eps, self.spec.start)
         else:
             step = 1.25 / self.steps
-            moved = pgd_images(model, x, eps, steps=self.steps, relative_step=step, objective=loss_of(y))
+            moved = pgd_images(model, x, y, eps, steps=self.steps, relative_step=step)
         return super().__call__(model, moved, y, rows=rows, progress=progress)
 
 
@@ -116,7 +116,7 @@ class Pgd(BatchLoss):
     ) -> tuple[Tensor, Tensor]:
         """See `BatchLoss`."""
         spec, eps = self.spec, ramp(self.spec.eps, self.spec.warmup, progress)
-        moved = pgd_images(model, x, eps, steps=spec.steps, relative_step=spec.relative_step, objective=loss_of(y))
+        moved = pgd_images(model, x, y, eps, steps=spec.steps, relative_step=spec.relative_step)
         loss, logits = super().__call__(model, moved, y, rows=rows, progress=progress)
         if spec.stability:
             loss = loss + spec.stability * instability(model, x, eps)
@@ -134,22 +134,11 @@ class Trades(BatchLoss):
         """See `BatchLoss`; the logits are the clean images'."""
         spec, eps = self.spec, ramp(self.spec.eps, self.spec.warmup, progress)
         with evaluating(model), torch.no_grad():
-            clean = model(x).float().log_softmax(1)
-
-        def divergence(logits: Tensor) -> Tensor:
-            return F.kl_div(logits.float().log_softmax(1), clean, reduction="sum", log_target=True)
+            clean = model(x).float().softmax(1)
 
         # at the image itself the divergence has no slope: start a hair beside it (the paper's own choice)
         start = x + 1e-3 * torch.randn_like(x)
-        moved = pgd_images(
-            model,
-            x,
-            eps,
-            steps=spec.steps,
-            relative_step=spec.relative_step,
-            objective=divergence,
-            start=start,
-        )
+        moved = pgd_images(model, x, clean, eps, steps=spec.steps, relative_step=spec.relative_step, start=start)
         logits, attacked = model(torch.cat([x, moved])).float().chunk(2)
         apart = F.kl_div(attacked.log_softmax(1), logits.log_softmax(1), reduction="batchmean", log_target=True)
         return F.cross_entropy(logits, y) + spec.beta * apart, logits
@@ -205,7 +194,7 @@ class Ibp(BatchLoss):
         share = ramp(1.0, spec.warmup, progress)
         eps, weight = spec.eps * share, spec.weight * share
         if spec.steps:
-            moved = pgd_images(model, x, eps, steps=spec.steps, relative_step=spec.relative_step, objective=loss_of(y))
+            moved = pgd_images(model, x, y, eps, steps=spec.steps, relative_step=spec.relative_step)
         else:
             moved = x
         loss, logits = super().__call__(model, moved, y, rows=rows, progress=progress)

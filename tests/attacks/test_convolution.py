@@ -50,6 +50,35 @@ def test_quick_convolution_has_the_gradient_of_the_convolution(case: dict, layou
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_rows_have_the_gradient_of_the_convolution(case: dict) -> None:
+    """The way of half precision is right for every kernel, stride and padding, in double precision."""
+    generator = torch.Generator().manual_seed(0)
+    leaf = torch.rand(3, case["channels"], 13, 11, generator=generator, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(6, case["channels"], *case["kernel"], generator=generator, dtype=torch.float64)
+    stride, padding = (convolution._pair(case.get(key, plain)) for key, plain in (("stride", 1), ("padding", 0)))
+    out = F.conv2d(leaf, weight, None, stride, padding)
+    back = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+    (wanted,) = torch.autograd.grad(out, leaf, back)
+    found = convolution.by_rows(back, weight, (13, 11), stride, padding)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_gradient_through_flattening_keeps_the_layout_of_the_images() -> None:
+    """Channels last stays so on the way back, other layouts are left alone; the values are autograd's."""
+    x, weight = torch.rand(2, 3, 4, 5), torch.rand(7, 60)
+    for layout in (torch.channels_last, torch.contiguous_format):
+        leaf = x.contiguous(memory_format=layout).requires_grad_()
+        seen: list[Tensor] = []
+        with QuickConvolutions():
+            before = leaf * 2
+            out = before.flatten(1) @ weight.t()
+        before.register_hook(seen.append)
+        torch.autograd.grad(out.sum(), leaf)
+        assert seen[0].is_contiguous(memory_format=layout)
+        torch.testing.assert_close(seen[0].flatten(1), weight.sum(0).expand(2, 60))
+
+
 def test_other_convolutions_are_left_alone() -> None:
     """Weights that learn, many channels, groups, dilation, inputs without a gradient, padding by name."""
     x = torch.rand(2, 2, 6, 6, requires_grad=True)
