@@ -21,7 +21,11 @@ class Jsma(Method):
     theta: float = Field(1.0, ge=-1, le=1, title="Change θ", description="Of a feature, each step; below 0: darker.")
     gamma: float = Field(0.1, gt=0, le=1, title="Share γ", description="Of the features that may change.")
     pairs: int = Field(
-        1, ge=1, le=100, title="Pairs a Jacobian", description="Changed before the next one; 1 is the paper's. Quicker."
+        1,
+        ge=1,
+        le=100,
+        title="Pairs a Jacobian",
+        description="At most, before the next one; 1 is the paper's. More: quicker, some more features.",
     )
     outputs: Literal["logits", "probabilities"] = Field(
         "logits",
