@@ -100,14 +100,17 @@ class _QuickConvolution(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
-        back = _way_back(gradient, weight, ctx.stride)
+        back = way_back(gradient, weight, ctx.stride)
+        assert back is not None  # see `_quick`
         return back(gradient, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
 
 
-def _way_back(gradient: Tensor, weight: Tensor, stride: tuple[int, ...]) -> Callable[..., Tensor]:
-    """The quickest of the ways below."""
+def way_back(gradient: Tensor, weight: Tensor, stride: tuple[int, ...]) -> Callable[..., Tensor] | None:
+    """The quickest of the ways below; None where oneDNN's own is quicker than any."""
     if weight.shape[1] > 1 and _in_blocks(weight, stride):
         return by_blocks
+    if weight.shape[1] > THIN:
+        return None
     narrow = weight.shape[1] == 1 and gradient.shape[3] * len(weight) <= NARROW
     return by_rows if narrow and gradient.dtype in HALF else by_taps
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.masks import Masked
-from core.networks import Centre, ScalarScore
+from core.networks import Centre, ScalarScore, unrolled
 
 AFFINE = (Centre, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.Linear)
 """Layers that are affine in eval mode; a subclass may do anything, so it is none of them."""
@@ -40,7 +40,7 @@ class FirstLayer:
         model = model.model if type(model) is Masked else model  # a mask changes no logit
         scalar = model if type(model) is ScalarScore else None
         body: nn.Module = model if scalar is None else scalar.body
-        layers = list(_layers(body))
+        layers = list(unrolled(body))
         affine = next((k for k, layer in enumerate(layers) if type(layer) not in AFFINE), len(layers))
         dense = [k for k, layer in enumerate(layers[:affine]) if type(layer) is nn.Linear]
         if not dense or not any(type(layer) is nn.Flatten for layer in layers[: dense[-1]]):
@@ -65,15 +65,6 @@ class FirstLayer:
         for slot in range(feature.shape[1]):
             z = torch.addcmul(z, by[:, slot, None], self.columns[feature[:, slot]])
         return self.tail(z)
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers of nested sequences, in their order; anything else is one layer."""
-    if type(module) is not nn.Sequential:
-        yield module
-        return
-    for part in module:
-        yield from _layers(part)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.networks.layers import Centre, FullConv2d, ScalarScore, Shape
+from core.networks.layers import Centre, FullConv2d, ScalarScore, Shape, unrolled
 from core.networks.plain import cnn, lenet, linear, mlp, strided, strided_wide
 from core.networks.residual import preactresnet18, resnet_small
 from core.networks.table import Layer, device_of, layer_table, parameter_count
@@ -105,5 +105,6 @@ __all__ = [
     "layer_table",
     "logits_of",
     "parameter_count",
+    "unrolled",
     "with_threshold",
 ]

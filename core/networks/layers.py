@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -10,6 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Shape = tuple[int, int, int]
+
+
+def unrolled(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of nested sequences, in their order; anything else is one layer."""
+    if type(module) is not nn.Sequential:
+        yield module
+        return
+    for part in module:
+        yield from unrolled(part)
 
 
 class Centre(nn.Module):

@@ -5,6 +5,7 @@
     watch         what is measured under attack; overfitting; which epoch is best
     estimate      how long it will take
     batch_loss    what every recipe is; recipes, generator: each of them; crafting: their moved images
+    sequence      gradients of a plain sequence of layers, its weights prepared once
     stability     how many ReLUs keep their sign in a ball
     augmentation  random changes of images
     parallel      several processes that share every batch

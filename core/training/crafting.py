@@ -20,6 +20,7 @@ from core.attacks.generator_strong import GROWTH, move
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
 from core.attacks.smallest import cosine, linear_distance
+from core.training.sequence import Sequence
 
 Aim = Int[Tensor, " b"] | Float[Tensor, "b k"]
 """What the moved images are to be unlike: their classes, or probabilities of all classes."""
@@ -43,8 +44,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def ascent_sign(model: nn.Module, point: Tensor, aim: Aim) -> Tensor:
-    """Sign of the cross-entropy's gradient with respect to the images, by one pass forward and one back."""
+def ascent_sign(model: nn.Module, point: Tensor, aim: Aim, sequence: Sequence | None = None) -> Tensor:
+    """Sign of the cross-entropy's gradient with respect to the images, by one pass forward and one back.
+
+    `sequence`: the same model, for several steps with the same weights.
+    """
+    if sequence is not None:
+        return sequence.gradient(point, lambda logits: slope(logits, aim)).sign()
     leaf = point.detach().requires_grad_()
     logits = logits_of_leaf(model, leaf)
     (gradient,) = torch.autograd.grad(logits, leaf, slope(logits, aim))
@@ -99,8 +105,9 @@ def pgd_images(
     point = point.clamp(0, 1)
     low, high = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
     with evaluating(model):
+        sequence = Sequence.of(model, x.device.type)
         for _ in range(steps):
-            sign = ascent_sign(model, point, aim)
+            sign = ascent_sign(model, point, aim, sequence)
             point = point.detach().add(sign, alpha=relative_step * eps).clamp_(low, high)
     return point
 
