@@ -235,6 +235,7 @@ def universal(name: str, model: Counting, x: Tensor, y: Tensor, held_x: Tensor, 
     lines, base = [], float("nan")
     entries: dict[str, Callable[[], Tensor]] = {
         "ours, gradient": lambda: universal_gradient(model, x, y, eps=EPS).delta,
+        "ours, gradient, one epoch": lambda: universal_gradient(model, x, y, eps=EPS, epochs=1).delta,
         "ours, UAP": lambda: uap(model, x, y, eps=EPS).delta,
         "ART UAP (DeepFool)": lambda: peers.art_universal(model, x, y, EPS, "deepfool", epochs=1),
         "ART UAP (FGSM)": lambda: peers.art_universal(model, x, y, EPS, "fgsm", epochs=2),
