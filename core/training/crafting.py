@@ -47,7 +47,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def ascent_sign(model: nn.Module, point: Tensor, aim: Aim, sequence: Sequence | None = None) -> Tensor:
     """Sign of the cross-entropy's gradient with respect to the images, by one pass forward and one back.
 
-    `sequence`: the same model, for several steps with the same weights.
+    `sequence`: the same model, as it is at its first step.
     """
     if sequence is not None:
         return sequence.gradient(point, lambda logits: slope(logits, aim)).sign()
@@ -86,7 +86,7 @@ def fgsm_images(
         point = (x + reach * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
         length = eps if start == "noise" else 1.25 * eps
     with evaluating(model):
-        moved = point + length * ascent_sign(model, point, y)
+        moved = point + length * ascent_sign(model, point, y, Sequence.of(model, x.device.type))
     return moved.clamp(0, 1) if start == "noise" else in_ball(moved, x, eps)
 
 
