@@ -275,15 +275,15 @@ def check_images(model: nn.Module, x: Tensor) -> int:
     return logits.shape[1]
 
 
-def check_eps(eps: float | Tensor, x: Tensor, limit: float = 1.0) -> Tensor:
+def check_eps(eps: float | Tensor, x: Tensor, limit: float = 1.0, name: str = "eps") -> Tensor:
     """The budget as (N,) in the images' dtype and device. Raises ValueError unless finite and in [0, limit]."""
     if isinstance(eps, Tensor) and (eps.ndim > 1 or (eps.ndim == 1 and len(eps) != len(x))):
-        raise ValueError(f"eps: expected a number or shape ({len(x)},), got shape {tuple(eps.shape)}")
+        raise ValueError(f"{name}: expected a number or shape ({len(x)},), got shape {tuple(eps.shape)}")
     budget = torch.as_tensor(eps).to(device=x.device, dtype=x.dtype)
     good = (budget >= 0) & (budget <= limit) & budget.isfinite()
     if not good.all():
         span = "of 0 or more" if limit == torch.inf else f"in [0, {limit:g}]"
-        raise ValueError(f"eps: expected finite budgets {span}, got {budget[~good].flatten()[0].item():g}")
+        raise ValueError(f"{name}: expected finite budgets {span}, got {budget[~good].flatten()[0].item():g}")
     return budget.expand(len(x)).clone()
 
 

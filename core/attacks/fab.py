@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.deepfool import NORMS, boundaries, boxed_step
-from core.attacks.engine import AttackResult, check, frozen, input_gradient, leaf_of, logits_of_leaf
+from core.attacks.engine import AttackResult, check, check_eps, frozen, input_gradient, leaf_of, logits_of_leaf
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
 from core.attacks.smallest import FEWEST_STEPS, SMALLEST_BATCH, Smallest, check_counts, final_within, steps_within
@@ -34,6 +34,7 @@ def fab(
     alpha_max: float = 0.1,
     eta: float = 1.05,
     beta: float = 0.9,
+    enough: float | Tensor = 0.0,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -53,6 +54,7 @@ def fab(
         alpha_max: the most that a step is drawn towards the image, in [0, 1].
         eta: each projection is lengthened by this factor, at least 1, to cross the boundary.
         beta: where a step fools, the next one starts from so much of the change, in (0, 1).
+        enough: one for all or (N,), 0 or more: an image fooled within this distance is done with.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the steps go to the boundary between the target and its strongest rival.
         batch: images under attack at once.
@@ -78,6 +80,7 @@ def fab(
     if not 0 < beta < 1:
         raise ValueError(f"beta: expected a number in (0, 1), got {beta}")
     check(model, x, y, y_target=y_target)
+    wanted = check_eps(enough, x, torch.inf, "enough")
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
         classes = best.logits.shape[1]
@@ -92,10 +95,11 @@ def fab(
         steps = steps_within(budget, steps, (1 + looked) * each, 2 + each + final)
         for chunk in best.chunks():
             for run in range(each):
-                toward = ranking[chunk, run] if runs else None
-                _run(best, chunk, toward, steps, looked, alpha_max, eta, beta)
+                rows = chunk[best.size[chunk] > wanted[chunk]]
+                toward = ranking[rows, run] if runs else None
+                _run(best, rows, toward, wanted, steps, looked, alpha_max, eta, beta)
                 best.report(chunk, (run + 1) / each)
-            best.bisect(chunk, final)
+            best.bisect(chunk[best.size[chunk] > wanted[chunk]], final)
         return best.result()
 
 
@@ -103,6 +107,7 @@ def _run(
     best: Smallest,
     rows: Tensor,
     toward: Tensor | None,
+    wanted: Tensor,
     steps: int,
     looked: int,
     alpha_max: float,
@@ -113,6 +118,8 @@ def _run(
     image = point = best.x[rows]
     goal = best.goal.take(rows)
     for _ in range(steps):
+        if not len(rows):
+            return
         leaf = leaf_of(point)
         logits = logits_of_leaf(best.model, leaf)
         if toward is None:
@@ -130,6 +137,10 @@ def _run(
             nearest = torch.where(nearer, size, nearest)
         best.backwards[rows] += len(needs)
         fooled = best.offer(rows, point, logits.detach())
+        on = best.size[rows] > wanted[rows]
+        if not on.all():
+            rows, goal, toward = rows[on], best.goal.take(rows[on]), None if toward is None else toward[on]
+            image, point, slope, value, fooled = image[on], point[on], slope[on], value[on], fooled[on]
         delta = point - image
         delta = torch.where(per_image(fooled, point), beta * delta, delta)
         start = (image + delta).clamp(0, 1)

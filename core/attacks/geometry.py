@@ -209,7 +209,9 @@ def water_level(
     """
     size, limits, target = weight.abs().double(), room.double(), need.double()
     gain = size * limits
-    level = torch.zeros_like(target)
+    broken = target.isnan() | gain.sum(1).isnan()
+    found = torch.zeros_like(target)
+    rows, level = torch.arange(len(target), device=target.device), found
     for _ in range(size.shape[1] + 1):  # each step that is not the last one passes a corner
         full = limits <= level[:, None]
         short = target - torch.where(full, gain, 0).sum(1)
@@ -217,10 +219,15 @@ def water_level(
         step = torch.where(slope > 0, short / slope, torch.where(short > 0, torch.inf, level))
         higher = step > level
         level = torch.where(higher, step, level)
-        if not (higher & level.isfinite()).any():
+        found[rows] = level
+        on = higher & level.isfinite()
+        if not on.any():
             break
-    level = torch.where(target <= 0, 0.0, level)
-    return torch.where(target.isnan() | gain.sum(1).isnan(), torch.inf, level).to(weight.dtype)
+        if 4 * int(on.sum()) < 3 * len(on):  # a few rows take many steps
+            rows, level, size, limits = rows[on], level[on], size[on], limits[on]
+            gain, target = gain[on], target[on]
+    found = torch.where(need <= 0, 0.0, found)
+    return torch.where(broken, torch.inf, found).to(weight.dtype)
 
 
 def shortest_prefix(

@@ -28,6 +28,9 @@ from core.attacks.smallest import check_counts, check_positive
 from core.attacks.steps import Ball, eps_limit
 from core.progress import Progress
 
+COPIES = 2048
+"""Chains that walk at once: bounds the memory where many images stand."""
+
 
 def hop(
     model: nn.Module,
@@ -60,7 +63,8 @@ def hop(
         hops: disturbances, at least 1, each with its walk.
         chains: so many of them at once, at least 1, from the same point; the last round may have fewer.
         steps: gradient steps of a walk, at least 1.
-        share: in (0, 1]: of the features that jump in linf; in l2 and l1 of a random point of the ball that is added.
+        share: in [0, 1]: of the features that jump in linf; in l2 and l1 of a random point of the ball that is added.
+            At 0 a hop is a walk down from the point itself.
         relative_step: first step as a share of eps; the steps fall by a cosine to a tenth of it.
         loss: `ce`, `margin` or `dlr`, to walk by; points are compared by their margin.
         y_target: (N,) int64; given, the attack goes towards these classes.
@@ -76,9 +80,9 @@ def hop(
         ValueError: bad input, naming the argument.
     """
     check_counts(hops=hops, chains=chains, steps=steps)
-    check_positive(relative_step=relative_step, share=share)
-    if share > 1:
-        raise ValueError(f"share: expected at most 1, got {share:g}")
+    check_positive(relative_step=relative_step)
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: expected a number from 0 to 1, got {share:g}")
     if begin is not None and begin.shape != x.shape:
         raise ValueError(f"begin: expected shape {tuple(x.shape)}, as x, got {tuple(begin.shape)}")
     radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
@@ -93,31 +97,32 @@ def hop(
         fooled, best = goal.reached(logits), goal.margin(logits)
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
         for done in range(0, hops, chains):
-            rows = (~fooled & (radius > 0)).nonzero()[:, 0]
-            if not len(rows):
+            standing = (~fooled & (radius > 0)).nonzero()[:, 0]
+            if not len(standing):
                 break
             wide = min(chains, hops - done)
-            many = rows.repeat_interleave(wide)
-            number = torch.arange(done, done + wide, device=x.device).repeat(len(rows))
-            made = walk(
-                model,
-                x[many],
-                y[many],
-                how,
-                eps=radius[many],
-                y_target=None if y_target is None else y_target[many],
-                streams=streams.take(many).fork(number),
-                begin=x_adv[many],
-                **settings,
-            )
-            forwards[rows] += made.forwards.view(-1, wide).sum(1)
-            backwards[rows] += made.backwards.view(-1, wide).sum(1)
-            low, which = torch.where(made.success, -torch.inf, made.trace["margin"]).view(-1, wide).min(1)
-            chosen = torch.arange(len(rows), device=x.device) * wide + which
-            better = low < best[rows]
-            x_adv[rows[better]] = made.x_adv[chosen[better]]
-            best[rows[better]] = made.trace["margin"][chosen[better]]
-            fooled[rows] = made.success[chosen]
+            for rows in standing.split(max(1, COPIES // wide)):
+                many = rows.repeat_interleave(wide)
+                number = torch.arange(done, done + wide, device=x.device).repeat(len(rows))
+                made = walk(
+                    model,
+                    x[many],
+                    y[many],
+                    how,
+                    eps=radius[many],
+                    y_target=None if y_target is None else y_target[many],
+                    streams=streams.take(many).fork(number),
+                    begin=x_adv[many],
+                    **settings,
+                )
+                forwards[rows] += made.forwards.view(-1, wide).sum(1)
+                backwards[rows] += made.backwards.view(-1, wide).sum(1)
+                low, which = torch.where(made.success, -torch.inf, made.trace["margin"]).view(-1, wide).min(1)
+                chosen = torch.arange(len(rows), device=x.device) * wide + which
+                better = low < best[rows]
+                x_adv[rows[better]] = made.x_adv[chosen[better]]
+                best[rows[better]] = made.trace["margin"][chosen[better]]
+                fooled[rows] = made.success[chosen]
             if on_progress:
                 on_progress(int(fooled.sum()), len(x), success=fooled.float().mean().item())
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)

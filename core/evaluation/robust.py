@@ -23,7 +23,7 @@ from core.attacks.losses import predicted
 from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
 from core.evaluation import trust as trust_report
-from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, run_stage, stages
+from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, described, run_stage, stages
 from core.evaluation.metrics import clopper_pearson
 from core.progress import Progress
 
@@ -141,7 +141,7 @@ def evaluate(
         plan = stages(norm, effort, logits.shape[1])
         first, mark = 0, ""
         if state is not None:
-            mark = _fingerprint(model, x, y, index, [norm, eps, effort, seed, [stage.name for stage in plan]])
+            mark = _fingerprint(model, x, y, index, [norm, eps, effort, seed, *map(described, plan)])
             first = _resume(state, mark, standing)
         rows = (~safe).nonzero()[:, 0]
         whole = 1 if norm == "l0" else 0  # less than one feature: nothing may change

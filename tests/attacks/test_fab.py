@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,21 @@ def test_fab_gains_from_more_classes(net: nn.Module, few: Batch) -> None:
     one, three = (fab(net, *few, norm="linf", targets=targets, steps=15) for targets in (1, 3))
     assert (three.distance["linf"] <= one.distance["linf"] * 1.01).all()
     assert (three.distance["linf"] < 0.99 * one.distance["linf"]).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_fab_ends_where_enough_is_found(norm: Any, net: nn.Module, few: Batch) -> None:
+    """The same images fall within a distance that is enough, for fewer passes; the others are searched to the end."""
+    full = fab(net, *few, norm=norm, targets=2, steps=15)
+    enough = full.distance[norm][full.distance[norm] > 0].median().item()
+    part = fab(net, *few, norm=norm, targets=2, steps=15, enough=enough)
+    within = part.distance[norm] <= enough
+    assert torch.equal(within, full.distance[norm] <= enough)
+    assert torch.equal(part.x_adv[~within], full.x_adv[~within])
+    assert (part.backwards <= full.backwards).all()
+    assert part.backwards[within].sum() < 0.7 * full.backwards[within].sum()
+    with pytest.raises(ValueError, match="enough: expected finite budgets of 0 or more, got -1"):
+        fab(net, *few, enough=-1.0)
 
 
 def test_fab_refuses_runs_towards_other_classes_than_the_target(net: nn.Module, few: Batch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from core.attacks import hop, pgd
 from core.attacks.engine import Streams
+from core.attacks.losses import margin
 
 Batch = tuple[Tensor, Tensor]
 EPS = {"linf": 0.06, "l2": 0.4, "l1": 1.5}
@@ -47,14 +49,37 @@ def test_hop_of_a_slice_is_the_slice(net: nn.Module, few: Batch) -> None:
     assert torch.equal(part.forwards, whole.forwards[rows])
 
 
+@pytest.mark.parametrize("norm", EPS)
+def test_hop_without_disturbance_is_a_walk_down(norm: Any, net: nn.Module, few: Batch) -> None:
+    """At share 0 nothing is drawn: whatever the streams, the same walk from the point itself, which ends lower."""
+    x, y = few
+    settings: dict[str, Any] = {"eps": EPS[norm], "norm": norm, "hops": 1, "chains": 1, "steps": 6, "share": 0.0}
+    index = torch.arange(len(y))
+    one, other = (hop(net, x, y, streams=Streams.of(seed, index), **settings) for seed in (0, 1))
+    assert torch.equal(one.x_adv, other.x_adv)
+    clean = margin(net.eval()(x), y)
+    right = clean > 0
+    assert (one.trace["margin"] < clean)[right].all()
+
+
+def test_hop_in_pieces_is_the_same(net: nn.Module, few: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many chains walk at once bounds the memory and changes nothing."""
+    x, y = few
+    whole = hop(net, x, y, eps=0.06, hops=4, chains=2, steps=4)
+    monkeypatch.setattr(importlib.import_module("core.attacks.hop"), "COPIES", 6)
+    pieces = hop(net, x, y, eps=0.06, hops=4, chains=2, steps=4)
+    assert torch.allclose(pieces.x_adv, whole.x_adv)
+    assert torch.equal(pieces.forwards, whole.forwards)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"hops": 0}, "hops: expected at least 1"),
         ({"chains": 0}, "chains: expected at least 1"),
         ({"steps": 0}, "steps: expected at least 1"),
-        ({"share": 1.5}, "share: expected at most 1"),
-        ({"share": 0.0}, "share: expected a positive"),
+        ({"share": 1.5}, "share: expected a number from 0 to 1"),
+        ({"share": -0.1}, "share: expected a number from 0 to 1"),
     ],
 )
 def test_hop_refuses_bad_settings(fields: dict[str, Any], said: str, net: nn.Module, few: Batch) -> None:

@@ -12,7 +12,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from core.attacks import pgd
-from core.attacks.engine import Streams
+from core.attacks.engine import AttackResult, Streams
+from core.attacks.geometry import distances
 from core.attacks.losses import margin
 from core.evaluation import cascade
 from core.evaluation.robust import _verdict, evaluate
@@ -192,6 +193,48 @@ def test_towards_classes_is_an_attack(norm: Any, net: nn.Module, digits: tuple[T
     )
     assert torch.allclose(part.x_adv, made.x_adv[rows], atol=1e-6)
     assert torch.equal(part.forwards, made.forwards[rows])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_boundary_outside_is_pulled_into_the_ball(norm: str, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """What FAB finds beyond eps is kept inside as the best attempt, with its margin."""
+    x, y = digits
+    eps = torch.full((len(x),), NORMS[norm] / 4)
+    standing = cascade.Standing.first(x, net(x), y)
+    stage = cascade.Stage("FAB", cascade.fab, {"steps": 10, "targets": 1}, fixed=False)
+    streams = Streams.of(0, torch.arange(len(x)))
+    cascade.run_stage(stage, 0, net, x, y, torch.arange(len(x)), standing, norm=norm, eps=eps, streams=streams)
+    stand = ~standing.fooled
+    assert stand.any()
+    assert (standing.margin < standing.clean)[stand].all()
+    assert (distances(standing.x_adv, x)[norm] <= eps).all()
+    assert torch.allclose(margin(net(standing.x_adv), y)[stand], standing.margin[stand], atol=1e-5)
+    assert not standing.astray.any()
+
+
+def test_search_that_went_astray_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boundary far off, and a flat way to it: the image is worth more. Where the way falls evenly it is not."""
+
+    def far_off(model: nn.Module, x: Tensor, y: Tensor, **_settings: Any) -> AttackResult:
+        made = torch.ones_like(x)
+        ones = torch.ones_like(y)
+        return AttackResult(made, ones.bool(), distances(made, x), ones, ones, {})
+
+    class Flat(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """Image 0's margin falls evenly, that of the others only beyond a distance."""
+            size = x.flatten(1).norm(dim=1) / 4
+            falls = torch.where(torch.arange(len(x)) == 0, size, (size - 0.8).clamp(min=0) * 5)
+            return torch.stack([0.9 - falls, torch.zeros_like(size)], 1)
+
+    monkeypatch.setattr(cascade, "fab", far_off)
+    x, y = torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64)
+    eps = torch.tensor([0.5, 0.5, 3.0])  # all are fooled at distance 4: the last one at less than twice eps
+    standing = cascade.Standing.first(x, Flat()(x), y)
+    stage = cascade.Stage("FAB", far_off, {}, fixed=False)
+    streams = Streams.of(0, torch.arange(3))
+    cascade.run_stage(stage, 0, Flat(), x, y, torch.arange(3), standing, norm="l2", eps=eps, streams=streams)
+    assert standing.astray.tolist() == [False, True, False]
 
 
 def test_largest_effort_leaves_no_more(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
