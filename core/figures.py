@@ -50,6 +50,33 @@ def styled(figure: go.Figure, *, height: int = 320, **layout: Any) -> go.Figure:
     return figure
 
 
+def write_cells(figure: go.Figure, text: np.ndarray, dark: np.ndarray) -> go.Figure:
+    """Write into the cells of a figure's heatmap, in place. Returns it.
+
+    Plotly's own texts in cells without a value are black, whatever the page; here they have the page's colour.
+
+    Args:
+        figure: its first trace is the heatmap, with names along both sides.
+        text: (R, C), empty where nothing is written.
+        dark: (R, C), whether the cell's colour is dark, so that white is written on it.
+    """
+    cells = figure.data[0]
+    bare = np.isnan(np.asarray(cells.z, float))
+    for among, ink in ((~bare & dark, "#ffffff"), (~bare & ~dark, "#1b2430"), (bare, None)):
+        rows, columns = np.nonzero(among & (text != ""))
+        if len(rows):
+            figure.add_scatter(
+                x=[cells.x[c] for c in columns],
+                y=[cells.y[r] for r in rows],
+                text=text[rows, columns].tolist(),
+                mode="text",
+                textfont={"color": ink, "size": 12},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+    return figure
+
+
 def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> go.Figure:
     """Loss and accuracy by epoch, training dashed and validation solid.
 
@@ -197,16 +224,7 @@ def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go
             ),
         )
     )
-    rows, columns = np.nonzero(counts)
-    figure.add_scatter(
-        x=[labels[c] for c in columns],
-        y=[labels[r] for r in rows],
-        text=[str(counts[r, c]) for r, c in zip(rows, columns, strict=True)],
-        mode="text",
-        textfont={"color": ["#ffffff" if value > 0.7 else "#1b2430" for value in np.abs(z[rows, columns])], "size": 12},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    write_cells(figure, np.where(counts > 0, counts.astype(str), ""), np.abs(z) > 0.7)
     figure.update_xaxes(title_text="read as", type="category", showgrid=False)
     figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
     return styled(figure, height=max(260, min(560, 120 + 34 * k)), margin={"t": 8})
@@ -333,12 +351,13 @@ def signed_heatmap(
             zmin=-limit,
             zmax=limit,
             colorscale=[list(stop) for stop in DIVERGING],
-            colorbar={"thickness": 12, "outlinewidth": 0, "tickformat": ".2g"},
+            colorbar={"thickness": 12, "outlinewidth": 0, "tickformat": ".2~g"},
             hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra>" + name + "</extra>",
         )
     )
-    figure.update_xaxes(showgrid=False, showticklabels=ticks, constrain="domain")
-    figure.update_yaxes(showgrid=False, showticklabels=ticks, autorange="reversed", scaleanchor="x", constrain="domain")
+    sides = {"showgrid": False, "showticklabels": ticks, "ticks": None if ticks else "", "constrain": "domain"}
+    figure.update_xaxes(**sides)
+    figure.update_yaxes(**sides, autorange="reversed", scaleanchor="x")
     return styled(figure, height=height, margin={"t": 8})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from core.figures import DASHES, colour, faint, styled
+from core.figures import DASHES, colour, faint, styled, write_cells
 
 _MARKED = "marked"
 """As in `core.figures`, whose `mark` moves the line."""
@@ -127,17 +127,8 @@ def transfer_matrix(
             hovertemplate="made on %{y}, shown to %{x}: %{z:.1%} of %{customdata:,} fooled<extra></extra>",
         )
     )
-    rows, columns = np.nonzero(~np.isnan(rates))
-    shown = rates[rows, columns]
-    figure.add_scatter(
-        x=[labels[c] for c in columns],
-        y=[labels[r] for r in rows],
-        text=[f"{rate:.0%}" for rate in shown],
-        mode="text",
-        textfont={"color": ["#ffffff" if rate > 0.55 else "#1b2430" for rate in shown]},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    shown = [["" if np.isnan(rate) else f"{rate:.0%}" for rate in row] for row in rates]
+    write_cells(figure, np.array(shown), rates > 0.55)
     figure.update_xaxes(title_text="victim", type="category", showgrid=False)
     figure.update_yaxes(title_text="made on", type="category", autorange="reversed", showgrid=False)
     return styled(figure, height=height or max(240, 120 + 48 * len(names)), margin={"l": 8, "r": 8, "t": 8, "b": 8})

@@ -54,6 +54,18 @@ def test_confusion_without_errors_has_no_error_colour() -> None:
     assert np.isnan(np.asarray(heat.z)[0, 1])  # an empty cell shows the paper
 
 
+def test_texts_of_cells_are_legible_on_every_page() -> None:
+    """White on dark cells, dark on light ones, the page's own colour where there is no cell; empty texts: none."""
+    heat = go.Figure(go.Heatmap(z=[[0.0, 1.0], [np.nan, np.nan]], x=["a", "b"], y=["c", "d"]))
+    _, *written = figures.write_cells(heat, np.array([["0", "1"], ["own", ""]]), np.array([[False, True]] * 2)).data
+    found = {text.textfont.color: (text.x, text.y, text.text) for text in written}
+    assert found == {
+        "#ffffff": (("b",), ("c",), ("1",)),
+        "#1b2430": (("a",), ("c",), ("0",)),
+        None: (("a",), ("d",), ("own",)),
+    }
+
+
 def test_band_lies_around_its_curve() -> None:
     """Down along the upper ends and back along the lower ones."""
     band, curve = figures.against_eps({"a": ROWS}).data

@@ -13,7 +13,7 @@ import streamlit as st
 
 from core import specs, store
 from core.evaluation import comparison, paired, workbook
-from ui import downloads, gallery, sweep_views
+from ui import downloads, gallery, percent, sweep_views
 from ui.sweep_views import Curve
 
 LAYOUT = {
@@ -51,7 +51,7 @@ def models_table(
             row[f"{attack}, curve"] = [line["accuracy"] for line in curve.rows] if curve else None
         rows.append({**row, "Parameters": card["parameters"], "Training": card["seconds"], "Id": model.id})
     st.dataframe(
-        pd.DataFrame(rows),
+        percent.of(pd.DataFrame(rows), ["Test", *attacks]),
         hide_index=True,
         placeholder="not run",
         key=f"{page}_models_table",
@@ -59,13 +59,13 @@ def models_table(
         column_config={
             "Model": st.column_config.TextColumn(pinned=True),
             "Test": st.column_config.NumberColumn(
-                format="percent", help="Accuracy on the whole test set, unchanged, when the model was trained."
+                format=percent.FORMAT, help="Accuracy on the whole test set, unchanged, when the model was trained."
             ),
             "Parameters": st.column_config.NumberColumn(format="localized"),
             "Training": st.column_config.NumberColumn(format="%.0f s", help="Time that training took."),
             **{
                 attack: st.column_config.NumberColumn(
-                    f"{attack} at {eps:g}", format="percent", help="Share of the n images still read correctly."
+                    f"{attack} at {eps:g}", format=percent.FORMAT, help="Share of the n images still read correctly."
                 )
                 for attack in attacks
             },

@@ -15,6 +15,8 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+LETTER = 6.9
+"""CSS pixels that a letter of a column's label takes at most, on average over a word."""
 _BLUE, _WHITE, _RED = np.array([33, 102, 172]), np.array([247, 247, 247]), np.array([178, 24, 43])
 
 
@@ -111,7 +113,7 @@ def show(
     Args:
         tiles: as in `mosaic`.
         alt: what the picture shows, in a sentence.
-        columns: a short label over each column.
+        columns: a short label over each column. Its words stay whole: where the page is too narrow, one scrolls.
         rows: a short label beside each row.
         captions: a short text under each tile, row by row (such as `4→9`); lines are split at a newline.
         legend: a line under the picture: what colours mean, the gain, the order.
@@ -137,7 +139,9 @@ def show(
         parts.append(_image(strip, alt if r == 0 else "", scale) if strip is not None else "<div></div>")
         if captions:
             parts.append("<div></div>" * bool(rows) + _labels(captions[r], count, gap, "400"))
-    template = f"{'max-content ' if rows else ''}minmax(0,{picture.shape[1] * scale}px)"
+    wide = picture.shape[1] * scale
+    longest = max((len(word) for text in columns or () for word in text.split()), default=0)
+    template = f"{'max-content ' if rows else ''}minmax({min(count * longest * LETTER, wide):.0f}px,{wide}px)"
     st.html(
         f'<figure style="margin:0;overflow-x:auto"><div style="display:grid;grid-template-columns:{template};'
         f'gap:3px 8px;line-height:1.25;font-size:0.8rem">{"".join(parts)}</div>'

@@ -10,7 +10,18 @@ import streamlit as st
 
 from core import figures_records, specs, store
 from core.evaluation.comparison import settings_line
-from ui import controls, downloads, generator_views, jobs, model_picker, provenance, routes, sources
+from ui import (
+    controls,
+    downloads,
+    generator_views,
+    jobs,
+    model_picker,
+    percent,
+    provenance,
+    routes,
+    sources,
+    sweep_views,
+)
 
 PAGE = "generator_attack"
 WAYS = ("generator", "generator_strong", "ddn")
@@ -126,7 +137,8 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
             key=f"{PAGE}_cap_norm",
             **controls.KEEP,
         )
-        named = {"this model": result} | {model_picker.label(o): done[o.id] for o in others if o.id in done}
+        names = sweep_views.short_names(others)
+        named = {"this model": result} | {names[model_id]: made for model_id, made in done.items()}
         distances = {name: _distances(made.table("images"), str(norm)) for name, made in named.items()}
         figure = figures_records.within(distances, norm=generator_views.NORMS[str(norm)])
         st.plotly_chart(figure, config=generator_views.CONFIG, key=f"{PAGE}_cap", alt="Share fooled within a distance")
@@ -155,8 +167,8 @@ def _medians(distances: dict[str, np.ndarray]) -> str:
     if not found:
         return "No pair was fooled on any of them."
     first, unit = next(iter(found.items()))
-    others = [f"{name} {value:.3g} ({value / unit:.2f}×)" for name, value in found.items() if name != first]
-    return "Median distance of the pairs that were fooled: " + ", ".join([f"{first} {unit:.3g}", *others]) + "."
+    others = [f"{value:.3g} on {name} ({value / unit:.2f}×)" for name, value in found.items() if name != first]
+    return "Median distance of the pairs that were fooled: " + ", ".join([f"{unit:.3g} on {first}", *others]) + "."
 
 
 # ---------------------------------------------------------------- transfer
@@ -193,12 +205,12 @@ def transfer(result: store.Artifact, model: store.Artifact) -> None:
         f"The {n} images that fool this model, shown to the others as they are. One that another model reads wrongly, "
         "or even as the target, transfers. “Originals” is the share of their originals that the model reads rightly."
     )
+    shares = ("read as the target", "read wrongly", "originals")
     st.dataframe(
-        frame.drop(columns="n"),
+        percent.of(frame.drop(columns="n"), shares),
         hide_index=True,
         column_config={
-            name: st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-            for name in ("read as the target", "read wrongly", "originals")
+            name: st.column_config.ProgressColumn(format=percent.FORMAT, min_value=0, max_value=100) for name in shares
         },
         key=f"{PAGE}_transfer",
         alt="Share of the made images that each saved model reads as the target, and wrongly",

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from core import specs, store
-from ui import controls, downloads, generator_views, jobs, provenance, samples, sources
+from ui import controls, downloads, generator_views, jobs, percent, provenance, samples, sources
 
 PAGE = "generator_attack"
 
@@ -75,12 +75,15 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
     st.subheader("Distances of every pair", anchor=False)
     frame = generator_views.distances(pairs)
     st.dataframe(
-        frame,
+        percent.of(frame, ["P(target)"]),
         hide_index=True,
         height=min(330, 38 + 35 * len(frame)),
         column_config={
-            "P(target)": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
-            **{name: st.column_config.NumberColumn(format="%.3g") for name in ("ℓ1", "ℓ2", "ℓ∞")},
+            "P(target)": st.column_config.ProgressColumn(format=percent.FORMAT, min_value=0, max_value=100),
+            **{
+                name: st.column_config.NumberColumn(format=text)
+                for name, text in (("ℓ1", "%.2f"), ("ℓ2", "%.3f"), ("ℓ∞", "%.4f"))
+            },
         },
         alt="Distances and outcome of every pair",
     )

@@ -224,8 +224,6 @@ def matrix(pairs: Pairs) -> go.Figure:
             z=colour,
             x=[f"{names[target]} " for target in targets],  # the space keeps plotly from reading digits as numbers
             y=[f"{names[source]} " for source in sources],
-            text=text,
-            texttemplate="%{text}",
             customdata=hover,
             colorscale=[[0, "#c9daf0"], [1, "#1f4f93"]],
             colorbar={"title": {"text": "median ℓ2", "side": "right"}, "thickness": 12, "outlinewidth": 0},
@@ -235,6 +233,8 @@ def matrix(pairs: Pairs) -> go.Figure:
             hovertemplate="true %{y}to %{x}: %{customdata}<extra></extra>",
         )
     )
+    low, high = (np.nanmin(colour), np.nanmax(colour)) if np.isfinite(colour).any() else (0.0, 0.0)
+    figures.write_cells(figure, np.array(text), colour > (low + high) / 2)
     figure.update_xaxes(title_text="target class", type="category", showgrid=False)
     figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
     return figures.styled(figure, height=110 + 36 * len(sources), margin={"t": 8})

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core import store
-from ui import downloads
+from ui import downloads, percent
 
 
 def choose(
@@ -19,6 +19,7 @@ def choose(
     *,
     key: str,
     columns: dict[str, Any],
+    shares: Sequence[str],
     height: int,
     alt: str,
     name: str,
@@ -33,6 +34,7 @@ def choose(
         models: in the order of the rows.
         key: of the table.
         columns: how columns are written.
+        shares: columns of shares, shown as per cent.
         height: in CSS pixels, at most.
         alt: the table in words.
         name: of the files, without ending.
@@ -40,7 +42,7 @@ def choose(
         opens: what a chosen row shows, such as `report`.
     """
     picked = st.dataframe(
-        frame,
+        percent.of(frame, shares),
         column_config=columns,
         hide_index=True,
         placeholder="–",

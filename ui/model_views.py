@@ -15,6 +15,7 @@ from ui import (
     missing,
     model_picker,
     model_rows,
+    percent,
     provenance,
     reference_views,
     routes,
@@ -73,9 +74,9 @@ SETTINGS = ("network", "scalar", *OPTIMISER)
 """Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 
 COLUMNS: dict[str, Any] = {
-    "Test accuracy": st.column_config.NumberColumn(format="percent", help="Share of the test set read correctly"),
-    "95 % from": st.column_config.NumberColumn(format="percent", help="Clopper–Pearson interval, 95 %"),
-    "to": st.column_config.NumberColumn(format="percent"),
+    "Test accuracy": st.column_config.NumberColumn(format=percent.FORMAT, help="Share of the test set read correctly"),
+    "95 % from": st.column_config.NumberColumn(format=percent.FORMAT, help="Clopper–Pearson interval, 95 %"),
+    "to": st.column_config.NumberColumn(format=percent.FORMAT),
     "n": st.column_config.NumberColumn(format="localized", help="Images in the test set"),
     "Parameters": st.column_config.NumberColumn(format="localized"),
     "Seconds": st.column_config.NumberColumn(format="%.1f", help="Of training"),
@@ -99,6 +100,7 @@ def saved_models(
         models,
         key=f"{page}_saved",
         columns=COLUMNS,
+        shares=("Test accuracy", "95 % from", "to"),
         height=320,
         alt="Saved models with their accuracies",
         name="saved_models",

@@ -13,7 +13,7 @@ import streamlit as st
 from core import figures, figures_records, specs, store
 from core.evaluation import records
 from core.evaluation.records import Record
-from ui import controls, downloads, sources, sweep_views
+from ui import controls, downloads, percent, sources, sweep_views
 from ui.sweep_views import CONFIG, Curve
 
 POINTS = 101
@@ -181,6 +181,7 @@ COLUMNS = {
     ),
     "passes": ("Passes", "Forward and backward passes spent on an image, on average, over all that was run."),
 }
+SHARES = ("clean", "proven", "attacked")
 
 
 def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], eps: float, norm: str) -> None:
@@ -188,7 +189,7 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
     frame = pd.DataFrame([{"Model": names[model], **row_at(record, eps)} for model, record in found.items()])
     frame["median"] = frame["median"].replace(np.inf, np.nan)
     st.dataframe(
-        frame,
+        percent.of(frame, SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_record_table",
@@ -200,7 +201,7 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
                     title,
                     help=text,
                     format={"median": "%.4g", "passes": "%.0f", "n": "localized", "undecided": "localized"}.get(
-                        name, "percent"
+                        name, percent.FORMAT
                     ),
                 )
                 if name != "interval"

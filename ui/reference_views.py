@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core import reference, shipped, specs, store
-from ui import controls, downloads, model_rows, sources
+from ui import controls, downloads, model_rows, percent, sources
 from ui import jobs as job_panel
 
 MEASURES = {
@@ -22,14 +22,16 @@ MEASURES = {
 }
 """Rows of a table of measurements in words."""
 
-_SHARE = {"format": "percent"}
+_SHARES = ("Test accuracy", "Under PGD", "Proven")
 _COLUMNS: dict[str, Any] = {
     "Name": st.column_config.TextColumn(pinned=True),
-    "Test accuracy": st.column_config.NumberColumn(**_SHARE, help="Share of the test set read correctly"),
+    "Test accuracy": st.column_config.NumberColumn(format=percent.FORMAT, help="Share of the test set read correctly"),
     "Under PGD": st.column_config.NumberColumn(
-        **_SHARE, help="Read correctly still, at ε in ℓ∞: 50 steps from each of 10 starts"
+        format=percent.FORMAT, help="Read correctly still, at ε in ℓ∞: 50 steps from each of 10 starts"
     ),
-    "Proven": st.column_config.NumberColumn(**_SHARE, help="Read correctly whatever is done within ε, by bounds"),
+    "Proven": st.column_config.NumberColumn(
+        format=percent.FORMAT, help="Read correctly whatever is done within ε, by bounds"
+    ),
     "Training": st.column_config.TextColumn(help="Processor time, or the clock's where that is not known"),
     "Images": st.column_config.TextColumn(help="Whether the data set is on this machine: attacks need it"),
 }
@@ -51,6 +53,7 @@ def section(page: str) -> store.Artifact | None:
         [model for _, model in found],
         key=f"{page}_references",
         columns=_COLUMNS,
+        shares=_SHARES,
         height=460,
         alt="Reference models with what was measured of them",
         name="reference_models",
@@ -108,13 +111,13 @@ def card(page: str, model: store.Artifact) -> None:
         return
     frame = measurements(measured)
     st.dataframe(
-        frame,
+        percent.of(frame, ("Share", "95 % from", "to")),
         hide_index=True,
         placeholder="–",
         column_config={
-            "Share": st.column_config.NumberColumn(format="percent"),
-            "95 % from": st.column_config.NumberColumn(format="percent", help="Clopper–Pearson interval, 95 %"),
-            "to": st.column_config.NumberColumn(format="percent"),
+            "Share": st.column_config.NumberColumn(format=percent.FORMAT),
+            "95 % from": st.column_config.NumberColumn(format=percent.FORMAT, help="Clopper–Pearson interval, 95 %"),
+            "to": st.column_config.NumberColumn(format=percent.FORMAT),
             "n": st.column_config.NumberColumn(format="localized", help="Test images"),
             "Passes": st.column_config.NumberColumn(
                 format="localized", help="Forward and backward passes an image, on average"
@@ -189,14 +192,14 @@ def beside(page: str, model: store.Artifact) -> None:
     st.markdown(f"**Beside the reference model of the same kind, `{name}`**")
     rows = [_beside("this model", model), _beside(name, other)]
     st.dataframe(
-        pd.DataFrame(rows).dropna(axis=1, how="all"),
+        percent.of(pd.DataFrame(rows).dropna(axis=1, how="all"), ("Test accuracy", "Robust", "Proven")),
         hide_index=True,
         column_config={
-            "Test accuracy": st.column_config.NumberColumn(format="percent"),
+            "Test accuracy": st.column_config.NumberColumn(format=percent.FORMAT),
             "Robust": st.column_config.NumberColumn(
-                format="percent", help="Validation images still read correctly under PGD with 10 steps, at ε in ℓ∞"
+                format=percent.FORMAT, help="Validation images still read correctly under PGD with 10 steps, at ε in ℓ∞"
             ),
-            "Proven": st.column_config.NumberColumn(format="percent", help="Of the validation images, by bounds"),
+            "Proven": st.column_config.NumberColumn(format=percent.FORMAT, help="Of the validation images, by bounds"),
             "n (robust)": st.column_config.NumberColumn(format="localized"),
             "Seconds": st.column_config.NumberColumn(format="%.1f", help="Of training, by the clock"),
             "Processor": st.column_config.NumberColumn(format="%.1f s", help="Of training, all threads together"),

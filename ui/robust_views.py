@@ -12,7 +12,7 @@ import streamlit as st
 from core import store
 from core.evaluation import paired, records, trust
 from core.evaluation.records import Record
-from ui import controls, downloads, record_runs, record_views, sources, sweep_choice, sweep_views, trust_views
+from ui import controls, downloads, percent, record_runs, record_views, sources, sweep_choice, sweep_views, trust_views
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
@@ -66,7 +66,7 @@ def standing(
     names = sweep_views.short_names(models)
     frame = models_at(models, found, names, distances, reports, eps)
     st.dataframe(
-        frame.drop(columns="trust report").dropna(axis=1, how="all"),
+        percent.of(frame.drop(columns="trust report").dropna(axis=1, how="all"), record_views.SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_robust_table",
@@ -79,7 +79,7 @@ def standing(
             "passes": st.column_config.NumberColumn("Passes", format="%.0f", help=record_views.COLUMNS["passes"][1]),
             "n": st.column_config.NumberColumn("n", format="localized"),
             **{
-                name: st.column_config.NumberColumn(title, format="percent", help=record_views.COLUMNS[name][1])
+                name: st.column_config.NumberColumn(title, format=percent.FORMAT, help=record_views.COLUMNS[name][1])
                 for name, title in (("clean", "Clean"), ("proven", "Proven"), ("attacked", "Attacked"))
             },
             **{

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core import specs, store
-from ui import controls, downloads, gallery, jobs, provenance, sources, sparse_parts, sparse_views
+from ui import controls, downloads, gallery, jobs, percent, provenance, sources, sparse_parts, sparse_views
 
 PAGE = "sparse_attack"
 QUIZ_IMAGES = 20
@@ -125,11 +125,14 @@ def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float)
                 }
             )
     st.markdown("**The dense formula on the same images**")
-    percent = {name: st.column_config.NumberColumn(format="percent") for name in ("fooled", "95 % from", "to")}
+    shares = ("fooled", "95 % from", "to")
     st.dataframe(
-        pd.DataFrame(rows),
+        percent.of(pd.DataFrame(rows), shares),
         hide_index=True,
-        column_config={"median ε*": st.column_config.NumberColumn(format="%.4f"), **percent},
+        column_config={
+            "median ε*": st.column_config.NumberColumn(format="%.4f"),
+            **{name: st.column_config.NumberColumn(format=percent.FORMAT) for name in shares},
+        },
         alt="Median ε* of the dense formula and the share of images that it fools",
     )
     st.caption("At exactly 1 · ε* a linear N would sit on its threshold; a curved one falls short or goes beyond.")

@@ -15,6 +15,8 @@ from ui import controls, downloads, gallery, provenance, sources, sparse_views
 PAGE = "sparse_attack"
 OTHERS = ("jsma", "sigma_zero", "sparse_rs", "one_pixel")
 """Other attacks on few pixels, where the registry has them."""
+LEVELS = {name: st.column_config.NumberColumn(format="%.3f") for name in ("old", "new")}
+"""How a table of changed pixels writes grey levels."""
 
 
 def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
@@ -193,7 +195,7 @@ def other(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
         )
     frame = sparse_views.changes(case.x, image)
     with right:
-        st.dataframe(frame, hide_index=True, alt="The changed pixels")
+        st.dataframe(frame, hide_index=True, column_config=LEVELS, alt="The changed pixels")
     line = source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
@@ -271,7 +273,7 @@ def greedy(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
         hide_index=True,
         height=min(320, 38 + 35 * max(1, len(frame))),
         column_config={name: st.column_config.NumberColumn(format="%.4g") for name in frame.columns if "after" in name}
-        | {name: st.column_config.NumberColumn(format="%.3f") for name in ("old", "new")},
+        | LEVELS,
         alt="The changed pixels in their order",
     )
     line = source_line(result, case)

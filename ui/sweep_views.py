@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from core import specs, store
-from ui import controls, downloads, provenance, sources
+from ui import controls, downloads, percent, provenance, sources
 
 
 def _kinds() -> dict[str, tuple[str, dict[str, str]]]:
@@ -228,7 +228,7 @@ def named(curve: Curve) -> dict[str, Any]:
 
 def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: str) -> None:
     """Draw the five metrics with interval, calibration gap and success rate, a row each; `first` names the rows."""
-    shown = frame[[*first, *METRICS]].astype({name: float for name in METRICS if name != "interval"})
+    shown = percent.of(frame[[*first, *METRICS]], [name for name in METRICS if name != "interval"])
     st.dataframe(
         shown,
         hide_index=True,
@@ -243,7 +243,7 @@ def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: st
             **{
                 name: st.column_config.Column(title, help=text)
                 if name == "interval"
-                else st.column_config.NumberColumn(title, help=text, format="percent")
+                else st.column_config.NumberColumn(title, help=text, format=percent.FORMAT)
                 for name, (title, text) in METRICS.items()
             },
         },

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import specs, store
 from core.evaluation.metrics import clopper_pearson
-from ui import controls, downloads, gallery, mask_views, provenance, sources
+from ui import controls, downloads, gallery, mask_views, percent, provenance, sources
 
 SHOWN = 10
 """Images in a row."""
@@ -154,12 +154,12 @@ def by_class(rows: pd.DataFrame, held: pd.DataFrame, spec: specs.UniversalSpec, 
             f"{common.iloc[0] / len(won):.0%} of the fooled images are read as "
             f"{controls.class_text(int(common.index[0]), names)}: one change has few classes to lead to."
         )
-    share = st.column_config.NumberColumn(format="percent")
+    share = st.column_config.NumberColumn(format=percent.FORMAT)
     st.dataframe(
-        rows,
+        percent.of(rows, ("fooled", "low", "high")),
         hide_index=True,
         column_config={
-            "fooled": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
+            "fooled": st.column_config.ProgressColumn(format=percent.FORMAT, min_value=0, max_value=100),
             "low": share,
             "high": share,
         },

@@ -107,11 +107,11 @@ def test_slider_looks_up_metrics_and_images(lab: Lab) -> None:
     plant(lab, lab.model())
     app = lab.open("epsilon_sweep")
     assert app.select_slider(key="epsilon_sweep_at").value == 0.1
-    assert five(app)["accuracy"].tolist() == [0.6]
+    assert five(app)["accuracy"].tolist() == [60]
     app.select_slider(key="epsilon_sweep_at").set_value(0.3).run()
     assert not app.exception
     table = five(app)
-    assert table["accuracy"].tolist() == [0.05]
+    assert table["accuracy"].tolist() == [5]
     assert table["interval"].tolist() == ["1.6% – 11.3%"]
     assert "The five metrics at ε = 0.3 (76.5/255)" in texts(app)
 
@@ -145,7 +145,7 @@ def test_address_reproduces_the_settings(lab: Lab) -> None:
         epsilon_sweep_n="100",
         epsilon_sweep_at="0.3",
     )
-    assert five(app)["accuracy"].tolist() == [0.05]
+    assert five(app)["accuracy"].tolist() == [5]
 
 
 def test_a_ladder_that_changes_takes_the_slider_along(lab: Lab) -> None:
@@ -159,7 +159,7 @@ def test_a_ladder_that_changes_takes_the_slider_along(lab: Lab) -> None:
     app.text_input(key="epsilon_sweep_eps").set_value("0, 0.25").run()
     assert not app.exception
     assert app.select_slider(key="epsilon_sweep_at").value == 0.25
-    assert five(app)["accuracy"].tolist() == [0.2]
+    assert five(app)["accuracy"].tolist() == [20]
 
 
 def test_target_is_part_of_what_is_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from ui import downloads, gallery, jobs
+from ui import downloads, gallery, jobs, percent
 
 GREY = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
 
@@ -37,6 +38,24 @@ def test_colour_images_keep_their_channels() -> None:
     image = np.zeros((3, 2, 2), np.float32)
     image[1] = 1
     assert (gallery.rgb(image) == [0, 255, 0]).all()
+
+
+def test_words_over_columns_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two columns keep room for the longest word twice, not more than the picture is wide; without labels, none."""
+    drawn: list[str] = []
+    monkeypatch.setattr(gallery.st, "html", drawn.append)
+    for columns, tile in ((["original", "→ 0"], 96), (["original", "→ 0"], 8), (None, 96)):
+        gallery.show([[GREY, GREY]], alt="two", columns=columns, tile=tile)
+    least = [re.search(r"minmax\((\d+)px,(\d+)px\)", text) for text in drawn]
+    assert [match and match.groups() for match in least] == [("110", "204"), ("17", "17"), ("0", "204")]
+
+
+def test_shares_are_shown_as_per_cent() -> None:
+    """None becomes NaN, other columns and those that are not there are left alone."""
+    shown = percent.of(pd.DataFrame({"n": [1, 2], "clean": [0.901, None]}), ("clean", "proven"))
+    assert shown["n"].tolist() == [1, 2]
+    assert shown["clean"].tolist() == pytest.approx([90.1, np.nan], nan_ok=True)
+    assert percent.FORMAT % shown["clean"][0] == "90.10%"
 
 
 def test_difference_is_signed_and_diverging() -> None:

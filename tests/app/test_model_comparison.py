@@ -30,10 +30,10 @@ def test_table_says_what_was_not_run_and_one_button_runs_it(lab: Lab, monkeypatc
         model_comparison_eps="0 0.1 0.3",
     )
     table = app.dataframe[0].value.set_index("Model")
-    assert table.loc["Linear", "FGSM"] == pytest.approx(0.6)
+    assert table.loc["Linear", "FGSM"] == pytest.approx(60)
     assert table.loc["Linear", "FGSM, interval"] == "49.7–69.7"
     assert list(table.loc["Linear", "FGSM, curve"]) == pytest.approx([0.95, 0.6, 0.05])
-    assert table.loc["Linear", "Test"] == pytest.approx(0.95)
+    assert table.loc["Linear", "Test"] == pytest.approx(95)
     assert table["FGSM"].isna()["Dense"]
     assert "1 of 2 not run yet" in texts(app)
     app.button(key="model_comparison_run").click().run()
@@ -115,7 +115,7 @@ def test_exports_and_the_way_to_the_curves(lab: Lab) -> None:
     assert not app.exception
     assert app.title[0].value == "Epsilon sweep"
     assert app.number_input(key="epsilon_sweep_pgd_steps").value == 7
-    assert five(app)["accuracy"].tolist() == [0.6]
+    assert five(app)["accuracy"].tolist() == [60]
 
 
 def test_records_say_who_is_more_robust(lab: Lab) -> None:
@@ -129,7 +129,7 @@ def test_records_say_who_is_more_robust(lab: Lab) -> None:
     assert not app.exception
     table = next(table.value for table in app.dataframe if "median linf" in table.value).set_index("Model")
     assert table["n"].tolist() == [80, 80]
-    assert table.loc["Linear", ["proven", "attacked", "median linf"]].tolist() == [0, 1, 0.4]
+    assert table.loc["Linear", ["proven", "attacked", "median linf"]].tolist() == [0, 100, 0.4]
     assert table.loc["Dense", ["attacked", "median linf", "median l2"]].tolist() == [0, 0.2, 1.5]
     assert (table["trust"] == "– no report").all()
     assert "Linear is more robust than Dense (80 images against 0, of 80; p = 1.7e-24)" in texts(app)

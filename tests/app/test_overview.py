@@ -36,7 +36,7 @@ def test_saved_models_are_listed_with_their_accuracies(lab: Lab) -> None:
     lab.model(accuracy=0.8)
     lab.model(accuracy=0.9, network="lenet")
     frame = lab.open("overview").dataframe[0].value
-    assert list(frame["Test accuracy"]) == [0.9, 0.8]
+    assert list(frame["Test accuracy"]) == [90, 80]
     assert {"95 % from", "to", "n", "Id"} <= set(frame.columns)
 
 

@@ -44,9 +44,9 @@ def test_slider_shows_the_interval_at_any_eps(lab: Lab) -> None:
         app.slider(key="epsilon_sweep_record_at_linf").set_value(eps).run()
         assert not app.exception
         row = at(app).loc["Linear"]
-        assert (row["proven"], row["attacked"]) == pytest.approx((proven, attacked))
+        assert (row["proven"], row["attacked"]) == pytest.approx((100 * proven, 100 * attacked))
         assert row["undecided"] == round(360 * (attacked - proven))
-        assert (row["n"], row["passes"], row["clean"]) == (360, 15, 0.9)
+        assert (row["n"], row["passes"], row["clean"]) == (360, 15, 90)
     assert row["median"] == 0.2
     assert not any("FGSM, one gradient" in caption.value for caption in app.caption)  # no sweep is drawn
     assert "What it rests on (1 results)" in [expander.label for expander in app.expander]
@@ -66,7 +66,7 @@ def test_slider_calls_no_model_and_reads_nothing(lab: Lab, monkeypatch: pytest.M
     monkeypatch.setattr(store.Artifact, "table", never)
     app.slider(key="epsilon_sweep_record_at_linf").set_value(0.1).run()
     assert not app.exception
-    assert at(app).loc["Linear", "attacked"] == pytest.approx(0.9, abs=0.1)
+    assert at(app).loc["Linear", "attacked"] == pytest.approx(90, abs=10)
 
 
 def test_sweeps_alone_make_a_record_and_fgsm_lies_over_it(lab: Lab) -> None:

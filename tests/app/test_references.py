@@ -39,7 +39,7 @@ def test_the_first_start_lists_what_ships_and_what_is_missing(lab: Lab, ships: l
     frame = app.dataframe[0].value
     assert list(frame["Name"]) == ["digits-standard", "mnist-lenet"]
     assert list(frame["Images"]) == ["here", "not on this machine"]
-    assert list(frame["Under PGD"]) == [0.25, 0.25]
+    assert list(frame["Under PGD"]) == [25, 25]
     assert list(frame["ε"]) == ["0.15", "0.15"]
     assert "The images of MNIST are not on this machine" in texts(app)
     assert "overview_first" not in [button.key for button in app.button]
@@ -72,7 +72,7 @@ def test_the_card_of_a_model_that_ships(lab: Lab, ships: list[store.Artifact]) -
     assert "`python -m core reference digits-standard --make` makes it anew" in said
     frame = next(element.value for element in app.dataframe if "Measured" in element.value)
     assert list(frame["Measured"]) == ["Clean", "Under PGD"]
-    assert list(frame["Share"]) == [0.95, 0.25]
+    assert list(frame["Share"]) == [95, 25]
     assert "Median ℓ2" not in frame
     assert "Beside the reference model" not in said  # it is that model
 
@@ -133,7 +133,7 @@ def test_a_trained_model_stands_beside_the_reference_of_its_kind(lab: Lab, ships
     assert "15.00% below the reference's." in said
     frame = next(element.value for element in app.dataframe if list(element.value.columns)[:1] == ["Model"])
     assert list(frame["Model"]) == ["this model", "digits-standard"]
-    assert list(frame["Test accuracy"]) == [0.8, 0.95]
+    assert list(frame["Test accuracy"]) == [80, 95]
     assert list(frame["Seconds"]) == [1.5, 1.5]
 
 
