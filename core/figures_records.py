@@ -129,6 +129,6 @@ def transfer_matrix(
     )
     shown = [["" if np.isnan(rate) else f"{rate:.0%}" for rate in row] for row in rates]
     write_cells(figure, np.array(shown), rates > 0.55)
-    figure.update_xaxes(title_text="victim", type="category", showgrid=False)
+    figure.update_xaxes(title_text="victim", type="category", showgrid=False, autotickangles=[0, -90])
     figure.update_yaxes(title_text="made on", type="category", autorange="reversed", showgrid=False)
     return styled(figure, height=height or max(240, 120 + 48 * len(names)), margin={"l": 8, "r": 8, "t": 8, "b": 8})

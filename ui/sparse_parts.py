@@ -272,7 +272,7 @@ def greedy(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
         frame,
         hide_index=True,
         height=min(320, 38 + 35 * max(1, len(frame))),
-        column_config={name: st.column_config.NumberColumn(format="%.4g") for name in frame.columns if "after" in name}
+        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in frame.columns if "after" in name}
         | LEVELS,
         alt="The changed pixels in their order",
     )

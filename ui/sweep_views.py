@@ -154,7 +154,10 @@ def kind_of(method: specs.Method) -> str:
 def short_names(models: Sequence[store.Artifact]) -> dict[str, str]:
     """Model id → the shortest text that tells the models apart."""
     found: dict[str, str] = {}
-    for parts in (("network",), ("network", "recipe"), ("data", "network"), ("data", "network", "recipe")):
+    ways = [("network",), ("network", "recipe")]
+    if len({sources.data_title(sources.model_spec(model).data) for model in models}) > 1:
+        ways += [("data", "network"), ("data", "network", "recipe")]
+    for parts in ways:
         found = {model.id: _named(model, parts) for model in models}
         if len(set(found.values())) == len(models):
             return found
