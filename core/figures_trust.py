@@ -44,7 +44,7 @@ def strip(trust: Trust, *, height: int = 170) -> go.Figure:
         )
     )
     figure.update_xaxes(tickangle=-45, showgrid=False, type="category")
-    figure.update_yaxes(showgrid=False, showticklabels=False)
+    figure.update_yaxes(showgrid=False, showticklabels=False, ticks="")
     return styled(figure, height=height, margin={"t": 8})
 
 

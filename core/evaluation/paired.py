@@ -84,7 +84,8 @@ def sentence(row: Mapping[str, object]) -> str:
     p = float(str(row["p_holm"]))
     said = "below 1e-300" if p < 1e-300 else f"= {p:.2g}"
     name = "p" if p == float(str(row["p"])) else "p (Holm)"
-    counts = f"{max(only_a, only_b):,} images against {min(only_a, only_b):,}, of {n:,}; {name} {said}"
+    more, fewer = max(only_a, only_b), min(only_a, only_b)
+    counts = f"{more:,} image{'s' if more != 1 else ''} against {fewer:,}, of {n:,}; {name} {said}"
     if row.get("unequal"):
         return f"{row['a']} and {row['b']} were searched unequally ({row['unequal']}): not compared ({counts}, of both)"
     if not row["better"]:

@@ -51,6 +51,7 @@ def test_pairs_count_the_shared_images_only() -> None:
     assert row["p"] == 0.5
     assert row["better"] == ""
     assert sentence(row) == "no difference shown between A and B (2 images against 0, of 4; p = 0.5)"
+    assert "(1 image against 0, of 4;" in sentence({**row, "only_a": 1})
 
 
 def test_clear_difference_names_the_better() -> None:
