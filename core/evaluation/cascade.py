@@ -236,7 +236,7 @@ def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
     if norm != "l1":
         close = 0.1 if norm == "linf" else 0.05
         yield _squares(2000, ((256, 0.93), (500, 0.8)), close, near)
-        anew = ((128, 0.5), (250, 0.3), (500, 0.15), (750, 0.09), (1000, 0.06))
+        anew = ((128, 0.44), (250, 0.22), (500, 0.1), (1000, 0.06))
         yield Stage("Square", square, SQUARES | {"queries": 4000, "milestones": anew}, close, near)
     if effort == "standard":
         return
