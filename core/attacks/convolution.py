@@ -141,7 +141,7 @@ def by_taps(
         place = total[start : start + piece].transpose(0, 1)
         for a in range(high):
             place[:, :, a : a + (rows - 1) * stride[0] + 1 : stride[0]] += lines[:, a]
-    return total[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+    return _inner(total, size, padding)
 
 
 def by_blocks(
@@ -165,8 +165,7 @@ def by_blocks(
     total = blocks.unflatten(3, (down, right, channels)).permute(0, 1, 3, 2, 4, 5).reshape(-1, *shape, channels)
     unread = [max(0, padding[side] + size[side] - shape[side]) for side in (0, 1)]  # pixels that no output looks at
     total = F.pad(total, (0, 0, 0, unread[1], 0, unread[0])) if any(unread) else total
-    rows, columns = (slice(padding[side], padding[side] + size[side]) for side in (0, 1))
-    return total[:, rows, columns].permute(0, 3, 1, 2)
+    return _inner(total.permute(0, 3, 1, 2), size, padding)
 
 
 def by_rows(
@@ -196,6 +195,11 @@ def by_rows(
     for k in range(reach):
         total[:, k : k + rows] += passed[:, :, k]
     total = total.view(len(gradient), -1, width, channels).permute(0, 3, 1, 2)
+    return _inner(total, size, padding)
+
+
+def _inner(total: Tensor, size: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """The image (N, C, *size) without what surrounds it."""
     return total[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
 
 

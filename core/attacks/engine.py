@@ -287,6 +287,12 @@ def check_eps(eps: float | Tensor, x: Tensor, limit: float = 1.0, name: str = "e
     return budget.expand(len(x)).clone()
 
 
+def check_begin(begin: Tensor | None, x: Tensor) -> None:
+    """Refuse points to begin at that are not of the images' shape."""
+    if begin is not None and begin.shape != x.shape:
+        raise ValueError(f"begin: expected shape {tuple(x.shape)}, as x, got {tuple(begin.shape)}")
+
+
 def _check_labels(name: str, labels: Tensor, x: Tensor, classes: int) -> None:
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != x.shape[:1]:
         got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__

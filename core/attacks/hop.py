@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, default_streams, finish, frozen, predict
+from core.attacks.engine import AttackResult, Streams, check, check_begin, default_streams, finish, frozen, predict
 from core.attacks.losses import Goal, Loss
 from core.attacks.pgd import PGD_BATCH, Walk, cosine_shares, walk
 from core.attacks.smallest import check_counts, check_positive
@@ -83,8 +83,7 @@ def hop(
     check_positive(relative_step=relative_step)
     if not 0 <= share <= 1:
         raise ValueError(f"share: expected a number from 0 to 1, got {share:g}")
-    if begin is not None and begin.shape != x.shape:
-        raise ValueError(f"begin: expected shape {tuple(x.shape)}, as x, got {tuple(begin.shape)}")
+    check_begin(begin, x)
     radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)

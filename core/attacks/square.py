@@ -20,6 +20,7 @@ from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
+    check_begin,
     confine,
     default_streams,
     finish,
@@ -100,8 +101,7 @@ def square(
         raise ValueError(f"area: expected a share above 0 and at most 1, got {area}")
     if spent < 0:
         raise ValueError(f"spent: expected 0 or more, got {spent}")
-    if begin is not None and begin.shape != x.shape:
-        raise ValueError(f"begin: expected shape {tuple(x.shape)}, as x, got {tuple(begin.shape)}")
+    check_begin(begin, x)
     queries = steps_within(budget, queries, 1, 2)
     wide = min(offspring, queries)
     radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))

@@ -328,17 +328,15 @@ def _note(
     made = result.x_adv
     if stage.fixed:
         found = result.trace["margin"]
-    else:  # what looks for the smallest change knows no ball: what fools outside is pulled into it
-        if norm != "l0":
+    else:
+        if norm != "l0":  # FAB knows no ball: what fools outside is pulled into it
             made = into_ball(made, x[rows], eps[rows], norm)
         found = margin(predict(model, made), y[rows])
         standing.forwards[rows] += 1
-    if stage.attack is fab:
-        success |= found < 0
-        times = (
-            distance / eps[rows]
-        )  # a straight way to a boundary so far off loses 1 / times of the margin in the ball
-        standing.astray[rows] = ~success & (times > FAR) & (found > (1 - 0.5 / times) * standing.clean[rows])
+        if norm != "l0":
+            success |= found < 0
+            times = distance / eps[rows]  # a straight way so far loses 1 / times of the margin inside the ball
+            standing.astray[rows] = ~success & (times > FAR) & (found > (1 - 0.5 / times) * standing.clean[rows])
     if stage.probe:
         standing.masked[rows] |= found < standing.margin[rows]
     better = success | ((found < standing.margin[rows]) & (found > 0))

@@ -67,9 +67,9 @@ def slope(logits: Float[Tensor, "b k"], aim: Aim) -> Float[Tensor, "b k"]:
     return (found - (F.one_hot(aim, found.shape[1]) if aim.ndim == 1 else aim)).to(logits.dtype)
 
 
-def in_ball(point: Tensor, x: Tensor, eps: float) -> Tensor:
-    """The nearest image of the linf ball and the box, up to rounding, which is of no account while training."""
-    return torch.clamp(torch.minimum(torch.maximum(point, x - eps), x + eps), 0, 1)
+def ball_bounds(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Lowest and highest image of the linf ball in the box, up to rounding, which is of no account while training."""
+    return (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
 
 
 def fgsm_images(
@@ -87,7 +87,7 @@ def fgsm_images(
         length = eps if start == "noise" else 1.25 * eps
     with evaluating(model):
         moved = point + length * ascent_sign(model, point, y, Sequence.of(model, x.device.type))
-    return moved.clamp(0, 1) if start == "noise" else in_ball(moved, x, eps)
+    return moved.clamp(0, 1) if start == "noise" else moved.clamp(*ball_bounds(x, eps))
 
 
 def pgd_images(
@@ -103,7 +103,7 @@ def pgd_images(
     """Several steps of `relative_step` times eps, from `start` or from a random point of the ball."""
     point = x + eps * (2 * torch.rand_like(x) - 1) if start is None else start
     point = point.clamp(0, 1)
-    low, high = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
+    low, high = ball_bounds(x, eps)
     with evaluating(model):
         sequence = Sequence.of(model, x.device.type)
         for _ in range(steps):

@@ -14,7 +14,7 @@ from core import specs
 from core.certification import linear_margins, margin_bounds
 from core.data import Split, to_float
 from core.training.batch_loss import BatchLoss, ramp
-from core.training.crafting import ascent_sign, evaluating, fgsm_images, in_ball, pgd_images, slope
+from core.training.crafting import ascent_sign, ball_bounds, evaluating, fgsm_images, pgd_images, slope
 from core.training.generator import GeneratorAdversarial
 from core.training.stability import instability
 
@@ -158,7 +158,7 @@ class Free(BatchLoss):
         eps, delta = self.spec.eps, self._stepped()
         if delta is None or len(delta) != len(x):
             delta = torch.zeros_like(x)
-        moved = in_ball(x + delta, x, eps)
+        moved = (x + delta).clamp(*ball_bounds(x, eps))
         self.delta = (moved - x).detach().requires_grad_()
         return super().__call__(model, x + self.delta, y, rows=rows, progress=progress)
 
