@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; a training goes on from its last state when it is asked for again", file=sys.stderr)
+        print(
+            "stopped; a training, an evaluation or radii go on from their last state when asked for again",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

@@ -43,6 +43,11 @@ def is_copy(card: dict[str, Any]) -> bool:
     return "reference" in card
 
 
+def name_of(card: dict[str, Any]) -> str | None:
+    """The name of the reference model that a card is of; None for a model that was trained here."""
+    return card.get("reference", {}).get("name")
+
+
 def adopt(model_id: str, store_root: Path) -> None:
     """Copy a shipped model into the user's store, checked, whole or not at all: what is made of it lies under it there.
 

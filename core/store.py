@@ -173,23 +173,36 @@ def find(spec: Task, root: Path, *, own: bool = False) -> Artifact | None:
 
 
 def open_model(model_id: str, root: Path) -> Artifact:
-    """The saved model of this id, or of the only id that begins so; its card is checked, its files when they are read.
+    """The saved model of this id, or of a reference model's name, or of the only id that begins so.
+
+    Its card is checked, its files when they are read.
 
     Raises ValueError listing the ids there are, DamagedArtifact when its card cannot be trusted.
     """
     root = Path(root)
-    _checked_id(model_id, "model")
-    own = root / model_id
-    folder = own if (own / CARD).is_file() else shipped.folder(model_id)
-    if folder is not None and cards.may_be_model(folder):
-        return _or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
+    found = _opened(_checked_id(model_id, "model"), root)
+    if found is not None:
+        return found
     saved = models(root)
+    by_name = {shipped.name_of(model.card): model.id for model in (*saved, *shipped_models())}
+    named = _opened(by_name[model_id], root) if model_id in by_name else None
+    if named is not None:
+        return named
     matches = [model for model in saved if model.id.startswith(model_id)]
     if len(matches) == 1:
         return matches[0]
     there = ", ".join(model.id for model in (matches or saved)) or "none; train one first"
     kind = "one of the ids that begin so" if matches else "the id of a saved model"
     raise ValueError(f"model: expected {kind} ({there}), got {model_id!r}")
+
+
+def _opened(model_id: str, root: Path) -> Artifact | None:
+    """The model of exactly this id: the user's own, else the one that ships."""
+    own = root / model_id
+    folder = own if (own / CARD).is_file() else shipped.folder(model_id)
+    if folder is None or not cards.may_be_model(folder):
+        return None
+    return _or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
 
 
 def unfinished(spec: Task, root: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,17 @@ def test_tables_for_people(capsys: Capture) -> None:
     model = capsys.readouterr().out.split()[1]
     assert main(["compare", "--models", model, "--n", "20", "--eps", "0"]) == 0
     assert f"| {model} |" in capsys.readouterr().out
+
+
+def test_evaluate_for_people_is_legible_and_says_how_many(capsys: Capture) -> None:
+    """Four digits after the point, never sixteen; fewer images than asked for are told, a default is not."""
+    assert main(["train", "--network", "linear", "--epochs", "2"]) == 0
+    model = capsys.readouterr().out.split()[1]
+    for asked, said in (([], False), (["--n", "5000"], True)):
+        assert main(["evaluate", "--model", model, "--eps", "0.3", "--effort", "quick", *asked]) == 0
+        out, err = capsys.readouterr()
+        assert ("the test set has 360 images, 5,000 were asked for" in err) is said
+        assert not re.search(r"\.\d{5}", out), out
 
 
 @pytest.mark.parametrize(

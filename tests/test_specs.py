@@ -61,6 +61,18 @@ def test_key_is_pinned() -> None:
     assert TrainSpec(data=DataSpec(dataset="mnist")).artifact_name() == "mnist-lenet-standard-ef26041bb7"
 
 
+def test_refusals_say_what_is_missing_or_no_number() -> None:
+    """Pydantic's own words are put into those of the project."""
+    for fields, said in (
+        ({"eps": 0.1}, "model: expected a value, got nothing"),
+        ({"model": "m", "eps": "much"}, "eps: expected a number, got 'much'"),
+        ({"model": "m", "eps": 0.1, "n": "all"}, "n: expected a whole number, got 'all'"),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            EvaluateSpec(**fields)
+        assert explain(caught.value) == said
+
+
 def test_slug_is_readable() -> None:
     """Folder names tell data, network and recipe."""
     assert EXAMPLES[0].slug() == "mnist-4v9-mlp-scalar-standard"
@@ -119,7 +131,7 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
     (SweepSpec, {"model": "m", "attack": "bogus"}, "attack", "expected one of fgsm"),
     (SweepSpec, {"model": "m", "n": 0}, "n", "greater than or equal to 1"),
     (SweepSpec, {"model": ""}, "model", "at least 1 character"),
-    (SweepSpec, {}, "model", "required"),
+    (SweepSpec, {}, "model", "expected a value"),
     (CompareSpec, {"models": []}, "models", "at least 1 item"),
     (AttackSpec, {"model": "m", "attack": "fgsm"}, "spec", "needs a budget"),
     (AttackSpec, {"model": "m", "attack": "fgsm", "eps": 0.1, "indices": []}, "indices", "at least one image"),

@@ -528,6 +528,19 @@ def test_open_model_takes_an_id_or_what_only_one_begins_with(tmp_path: Path) -> 
             store.open_model(name, tmp_path)
 
 
+def test_open_model_takes_a_reference_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes before ids that begin so; the user's own model of the same id goes before the one that ships."""
+    where, mine = tmp_path / "reference", tmp_path / "store"
+    monkeypatch.setenv("ADVERSARIAL_LAB_REFERENCE", str(where))
+    put(where, TrainSpec(), reference={"name": "digits"})
+    put(where, TrainSpec(network="mlp"), reference={"name": "digits-lenet"})
+    assert store.open_model("digits", mine).id == TrainSpec().artifact_name()
+    assert store.open_model("digits-lenet", mine).id == TrainSpec(network="mlp").artifact_name()
+    own = put(mine, TrainSpec())
+    assert store.open_model("digits", mine) == own
+    assert store.resolve(SweepSpec(model="digits"), mine) == SweepSpec(model=own.id)
+
+
 def test_resolve_gives_full_ids(tmp_path: Path) -> None:
     """So that a short id and a long one ask for the same artifact."""
     model = put(tmp_path)

@@ -51,6 +51,7 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
     """Evaluate a model as strongly as asked and show what is left, and whether to trust it."""
     spec = EvaluateSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
+    _note_fewer(spec, artifact)
     for text in artifact.card["notes"]:
         note(text)
     named = {"norm": spec.norm, "eps": spec.eps, "effort": spec.effort, "seed": spec.seed}
@@ -65,6 +66,13 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
         },
         as_json,
     )
+
+
+def _note_fewer(spec: EvaluateSpec | RadiiSpec, artifact: store.Artifact) -> None:
+    """Say where the test set has fewer images than were asked for."""
+    n = artifact.card["n"]
+    if n < spec.n and "n" in spec.model_fields_set:
+        note(f"n: the test set has {n:,} images, {spec.n:,} were asked for")
 
 
 def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -104,6 +112,7 @@ def radii(options: dict[str, Any], as_json: bool) -> None:
     spec = RadiiSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
     card = artifact.card
+    _note_fewer(spec, artifact)
     named = {"model": artifact.folder.parents[1].name, "norm": spec.norm, "budget": spec.budget}
     show({**named, **card["metrics"], "seconds": card["seconds"], "result": str(artifact.folder)}, as_json)
 

@@ -53,12 +53,20 @@ def show(result: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
     elif isinstance(result, list):
         print(tabulate(result, headers="keys", floatfmt=".4f", missingval="–"))
     else:
-        print(tabulate(list(result.items()), tablefmt="plain", floatfmt=".4f", missingval="–"))
+        rows = [(name, _short(value)) for name, value in result.items()]
+        print(tabulate(rows, tablefmt="plain", disable_numparse=True, missingval="–"))
 
 
 def note(text: str) -> None:
     """Print what the reader should know beside the result, on standard error."""
     print(text, file=sys.stderr)
+
+
+def _short(value: Any) -> Any:
+    """A float with four digits after the point, or, if it is tiny, four in all."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.4g}"
 
 
 def _strict(value: Any) -> Any:

@@ -68,6 +68,15 @@ def named(choices: Mapping[str, type[Spec]]) -> BeforeValidator:
     return BeforeValidator(from_name)
 
 
+_PLAIN = {
+    "missing": "expected a value",
+    "finite_number": "expected a finite number",
+    "float_parsing": "expected a number",
+    "int_parsing": "expected a whole number",
+}
+"""Pydantic's kinds of error that its own words leave unclear."""
+
+
 def explain(error: ValidationError) -> str:
     """One line per refused field: its name, what was expected, what came."""
     lines = []
@@ -78,8 +87,7 @@ def explain(error: ValidationError) -> str:
             got = got[:117] + "..."
         what = item["msg"].removeprefix("Value error, ")
         what = re.sub(r"^Input should be", "expected", what)
-        if item["type"] == "finite_number":
-            what = "expected a finite number"
+        what = _PLAIN.get(item["type"], what)
         # a check of the whole spec names its field, and what came, itself
         lines.append(what if where == "spec" and ", got " in what else f"{where}: {what}, got {got}")
     return "\n".join(lines)

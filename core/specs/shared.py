@@ -37,7 +37,9 @@ def names_a_surrogate(method: Method) -> None:
         raise ValueError(f"attack.surrogate: expected the id of a saved model for {method.slug()}, got nothing")
 
 
-MODEL = Field(min_length=1, title="Model", description="Id of a saved model (see `models`).")
+MODEL = Field(
+    min_length=1, title="Model", description="Id of a saved model (see `models`), or a reference model's name."
+)
 SEED = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Random streams are keyed by this and the image index.")
 THRESHOLD = Field(0.0, ge=-1e6, le=1e6, title="Threshold τ", description="Scalar networks: class 1 above it.")
 BUDGET = Field(
