@@ -137,7 +137,10 @@ def confine(model: nn.Module, point: Tensor, x: Tensor) -> Tensor:
 @torch.no_grad()
 def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -> Float[Tensor, "n k"]:
     """Logits in chunks of `batch` images. The model is used as it is: freeze it first."""
-    return torch.cat([model(fast_layout(chunk)) for chunk in x.split(batch)])
+    logits = torch.cat([model(fast_layout(chunk)) for chunk in x.split(batch)])
+    if len(logits) != len(x):
+        raise ValueError(f"model: expected a row of logits an image, got {len(logits)} for {len(x)} images")
+    return logits
 
 
 def even_batch(images: int, batch: int) -> int:
@@ -259,7 +262,9 @@ def check_budget(budget: int | None, least: int) -> None:
 
 
 def check_images(model: nn.Module, x: Tensor) -> int:
-    """Refuse what is no batch of images (see `check`); returns the model's number of classes."""
+    """Refuse what is no model, or no batch of its images (see `check`); returns the model's number of classes."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
         got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x: expected a floating-point tensor (N, C, H, W), got {got}")
@@ -269,9 +274,16 @@ def check_images(model: nn.Module, x: Tensor) -> int:
     if not (low >= 0 and high <= 1):  # false for NaN too
         raise ValueError(f"x: expected finite values in [0, 1], got {low:g} to {high:g}")
     with frozen(model):
-        logits = predict(model, x[:1])
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(f"model: expected logits (N, K) with K >= 2, got shape {tuple(logits.shape)} for one image")
+        try:
+            logits = model(fast_layout(x[:1]))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            images = f"{x.dtype} images of shape {tuple(x.shape[1:])}"
+            raise ValueError(f"model: expected one that takes {images}, got the error: {error}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"model: expected logits (N, K) with K >= 2, got {got} for one image")
     return logits.shape[1]
 
 

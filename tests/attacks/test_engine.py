@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
+from typing import Any
 
 import pytest
 import torch
@@ -167,6 +169,48 @@ def test_check_refuses_a_model_without_logits() -> None:
     """One output is no classifier."""
     with pytest.raises(ValueError, match=r"model: expected logits \(N, K\) with K >= 2, got shape \(1, 1\)"):
         engine.check(nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), X, Y)
+
+
+class _Answers(nn.Module):
+    """A model that answers as it is told."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.answer(MODEL(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "message"),
+    [
+        (_Answers(lambda logits: (logits, 1)), X, r"model: expected logits \(N, K\) with K >= 2, got tuple for one"),
+        (
+            MODEL,
+            torch.rand(2, 1, 3, 3),
+            r"model: expected one that takes torch.float32 images of shape \(1, 3, 3\), got",
+        ),
+        (MODEL, X.double(), r"model: expected one that takes torch.float64 images of shape \(1, 2, 2\), got the error"),
+    ],
+)
+def test_check_refuses_what_is_no_model_of_these_images(model: Any, x: torch.Tensor, message: str) -> None:
+    """Several outputs, images of another size or dtype: named, not an error from deep inside."""
+    with pytest.raises(ValueError, match=f"^{message}"):
+        engine.check(model, x, Y)
+
+
+def test_check_refuses_a_function_for_a_model() -> None:
+    """Its mode and its parameters could not be held still."""
+    unchecked = inspect.unwrap(engine.check_images)  # the tests check types at every call, users' calls are not
+    with pytest.raises(ValueError, match=r"model: expected a torch\.nn\.Module, got method"):
+        unchecked(MODEL.forward, X)
+
+
+def test_predict_refuses_a_model_that_joins_images() -> None:
+    """A row of logits an image, or it is no classifier of images."""
+    with pytest.raises(ValueError, match="model: expected a row of logits an image, got 1 for 2 images"):
+        engine.predict(_Answers(lambda logits: logits.mean(0, keepdim=True)), X)
 
 
 def test_check_gives_the_budget_a_number_an_image() -> None:
