@@ -128,11 +128,12 @@ class Trust:
     def line(self) -> str:
         """The overall verdict and its reasons in one line, for exports."""
         count = Counter(check.verdict for check in self.checks)
+        images = "1 image" if self.n == 1 else f"{self.n} images"
         if not self.doubts():
             skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
-            return f"trust: pass ({count['pass']} checks of {self.n} images{skipped})"
+            return f"trust: pass ({count['pass']} checks of {images}{skipped})"
         reasons = "; ".join(f"{RULES[check.name].sign} ({check.verdict}, {check.said})" for check in self.doubts())
-        return f"trust: {self.verdict}: {reasons}; {count['pass']} of {len(self.checks)} checks of {self.n} images pass"
+        return f"trust: {self.verdict}: {reasons}; {count['pass']} of {len(self.checks)} checks of {images} pass"
 
     def to_markdown(self) -> str:
         """The line and the table of checks, as GitHub's Markdown."""

@@ -55,8 +55,9 @@ def black_box(case: Case) -> Found:
     if case.queries is None:
         return None, "Not asked: there is no random search in l1."
     share = case.share(case.queries.fooled)
+    both = " and the evaluation" if case.norm == "l0" and case.robust is not None else ""
     return share, (
-        f"Gradients leave {case.standing(case.white):.1%}; {case.effort.queries} queries of random search fool "
+        f"Gradients{both} leave {case.share(case.left):.1%}; {case.effort.queries} queries of random search fool "
         f"{share:.1%} more."
     )
 

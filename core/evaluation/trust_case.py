@@ -248,6 +248,15 @@ class Case:
         return self.many.fooled | self.margins.fooled | self.longer.fooled | self.again.fooled
 
     @cached_property
+    def left(self) -> Bool[Tensor, " n"]:
+        """Images read rightly that no attack with gradients fooled; in l0, nor did the evaluation.
+
+        Whole features change there, one by one, and random search outdoes gradients on honest models as well.
+        """
+        rows = self.correct & ~self.white
+        return rows if self.norm != "l0" or self.robust is None else rows & self.robust
+
+    @cached_property
     def unbounded(self) -> Tried:
         """The walk in the whole box, which is the linf ball of size 1, from the image itself."""
         return self.walk(norm="linf", eps=1.0, random_start=False)
@@ -265,7 +274,7 @@ class Case:
     @cached_property
     def queries(self) -> Tried | None:
         """What random search finds of what gradients left; None in l1, for which there is none."""
-        rows, most = self.correct & ~self.white, self.effort.queries
+        rows, most = self.left, self.effort.queries
         if self.norm == "l1":
             return None
         if self.norm == "l0":
@@ -275,7 +284,7 @@ class Case:
     @cached_property
     def drawn(self) -> Bool[Tensor, " n"]:
         """Images that noise fools, of what gradients left."""
-        at = (self.correct & ~self.white).nonzero()[:, 0]
+        at = self.left.nonzero()[:, 0]
         found = torch.zeros_like(self.correct)
         for draw in range(self.effort.draws):
             if not len(at):
@@ -301,7 +310,7 @@ class Case:
         )
         if self.norm in ("l2", "l1"):
             point = into_ball(point, self.x, self.radius, self.norm)
-        found = self.correct & ~self.white & self.goal.reached(self.logits(point))
+        found = self.left & self.goal.reached(self.logits(point))
         self.inside |= found
         return found
 

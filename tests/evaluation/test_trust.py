@@ -6,16 +6,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import pgd
+from core.attacks import pgd, sparse_rs
 from core.evaluation import trust_attacks, trust_case
 from core.evaluation.trust import MARKS, Check, Trust, report
 from core.evaluation.trust_rules import FEWEST, RULES
+from core.models import load_model
 from core.progress import Cancelled
 from tests.evaluation import decoys
 from tests.evaluation.decoys import DECOYS, Decoy
@@ -157,6 +159,26 @@ def test_steps_and_restarts_are_held_against_the_figure(monkeypatch: pytest.Monk
     plain = decoys.trained(0.0)
     right = plain(X).argmax(1) == Y
     assert asked(name, right, X, model=plain).verdict == "fail"
+
+
+def test_queries_count_in_l0_beyond_what_the_evaluation_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Random search outdoes gradients there on honest models too: no reason for mistrust if the evaluation had both."""
+    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
+    monkeypatch.setitem(trust_case.EFFORTS, "small", replace(SMALL, steps=1, restarts=1, queries=300))
+    defended = load_model("digits-pgd", tmp_path).model
+    found = sparse_rs(defended, X[:60], Y[:60], eps=3, count="features", queries=1500)
+    claims = {"robust": ~found.success & (defended(X[:60]).argmax(1) == Y[:60]), "x_adv": found.x_adv}
+    alone, beside = (
+        report(defended, X[:60], Y[:60], norm="l0", eps=3, effort="small", **more) for more in ({}, claims)
+    )
+    assert alone.check("black_box").verdict == "fail"
+    assert beside.check("black_box").verdict == "pass", beside.check("black_box").finding
+
+
+def test_one_image_is_told_as_one() -> None:
+    """The line for exports counts in plain words."""
+    assert "checks of 1 image" in report(honest(), X[:1], Y[:1], eps=0.15, effort="small").line()
+    assert "of 1 images" not in report(honest(), X[:1], Y[:1], eps=0.15, effort="small").line()
 
 
 def test_figure_is_held_against_the_better_loss() -> None:
