@@ -206,14 +206,15 @@ def saved(root: Path) -> list[tuple[Reference, store.Artifact]]:
 
 
 def counterpart(spec: TrainSpec, root: Path) -> store.Artifact | None:
-    """The reference model of the same kind: same data and classes, a recipe of the same family; not the model itself.
+    """The reference model of the same kind: same data and classes, a recipe of the same family.
 
-    Of several, that of the same recipe, then of the same network, then of the nearest budget. None where none is there.
+    Of several, that of this very spec (which is the model itself where nothing ships), then of the same recipe, then of
+    the same network, then of the nearest budget. None where none is there.
     """
     fitting = [
         (reference.spec, model)
         for reference, model in saved(root)
-        if reference.spec.data == spec.data and family(reference.spec) == family(spec) and reference.spec != spec
+        if reference.spec.data == spec.data and family(reference.spec) == family(spec)
     ]
     nearest = min(fitting, key=lambda pair: _apart(pair[0], spec), default=None)
     return None if nearest is None else nearest[1]
@@ -225,9 +226,14 @@ def family(spec: TrainSpec) -> tuple[str, ...]:
     return next((names for names in FAMILIES if name in names), (name,))
 
 
-def _apart(one: TrainSpec, other: TrainSpec) -> tuple[bool, bool, float]:
+def _apart(one: TrainSpec, other: TrainSpec) -> tuple[bool, bool, bool, float]:
     budgets = [float(getattr(spec.recipe, "eps", 0.0)) for spec in (one, other)]
-    return one.recipe.name != other.recipe.name, one.network != other.network, math.dist(budgets[:1], budgets[1:])
+    return (
+        one != other,
+        one.recipe.name != other.recipe.name,
+        one.network != other.network,
+        math.dist(budgets[:1], budgets[1:]),
+    )
 
 
 def rows(root: Path) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def test_names_and_artifacts_are_all_different() -> None:
 
 
 def test_the_counterpart_is_the_nearest_of_the_same_kind(store_root: Path) -> None:
-    """Same data and family of recipes; then recipe, network, budget; never the model itself; none where none is."""
+    """Same data and family of recipes; then the very spec, recipe, network, budget; none where none is."""
     wanted = ("digits-standard", "digits-fgsm-mix", "digits-pgd", "mnist-pgd")
     ids = {name: REFERENCES[name].spec.artifact_name() for name in wanted}
     pgd = specs.TrainSpec(recipe={"name": "pgd", "eps": 0.2})
@@ -66,7 +66,10 @@ def test_the_counterpart_is_the_nearest_of_the_same_kind(store_root: Path) -> No
     assert nearest(network="mlp") == ids["digits-standard"]
     assert nearest(recipe={"name": "ibp"}) is None
     assert nearest(data={"classes": (4, 9)}) is None
-    assert reference.counterpart(REFERENCES["digits-standard"].spec, store_root) is None
+    assert nearest() == nearest(epochs=3) == ids["digits-standard"]
+    store.write(REFERENCES["mnist-linear"].spec, store_root, card={})
+    own = store.write(REFERENCES["mnist-lenet"].spec, store_root, card={})
+    assert reference.counterpart(REFERENCES["mnist-lenet"].spec, store_root) == own  # not mnist-linear
 
 
 # ---------------------------------------------------------------- making one

@@ -186,8 +186,8 @@ def beside(page: str, model: store.Artifact) -> None:
     """Draw a model beside the reference model of the same kind: accuracies, cost, and what may not be compared."""
     spec = sources.model_spec(model)
     other = sources.counterpart(spec)
-    if other is None or other.id == model.id or shipped.is_copy(model.card):  # a reference is none of another network
-        return
+    if other is None or other.folder == model.folder or shipped.is_copy(model.card):
+        return  # a reference model is of no other's kind
     name = other.card.get("reference", {}).get("name", other.id)
     st.markdown(f"**Beside the reference model of the same kind, `{name}`**")
     rows = [_beside("this model", model), _beside(name, other)]

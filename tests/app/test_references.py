@@ -137,6 +137,15 @@ def test_a_trained_model_stands_beside_the_reference_of_its_kind(lab: Lab, ships
     assert list(frame["Seconds"]) == [1.5, 1.5]
 
 
+def test_own_training_of_a_references_settings_stands_beside_that_one(lab: Lab, ships: list[store.Artifact]) -> None:
+    """The same settings trained here: beside the model that ships, which itself stands beside none."""
+    assert "Beside the reference" not in texts(lab.open("train"))
+    lab.model(network="lenet", accuracy=0.8)
+    said = texts(lab.open("train"))
+    assert "Beside the reference model of the same kind, `digits-standard`" in said
+    assert "15.00% below the reference's." in said
+
+
 def test_robust_accuracies_at_different_budgets_are_not_compared(lab: Lab) -> None:
     """Said in words; at the same budget the difference is given."""
 
