@@ -16,6 +16,7 @@ from ui import (
     downloads,
     guard,
     provenance,
+    record_views,
     robust_views,
     routes,
     sweep_choice,
@@ -35,7 +36,7 @@ def lookup(spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Se
     comparison_views.models_table(PAGE, spec, models, curves, eps)
     st.caption(
         f"A click on a column's head sorts. Accuracy under attack at ε = {controls.both(eps)}, on the first n test "
-        "images; intervals are exact (Clopper–Pearson). The small curves run from 0 to 100 %."
+        "images; intervals are exact (Clopper–Pearson). The small curves run from 0 to 100 %. –: not run yet."
     )
     if not curves:
         return
@@ -115,7 +116,7 @@ if curves:
 st.subheader("Proven and attacked: is A more robust than B?", anchor=False)
 norm, found = robust_views.section(PAGE, models)
 st.subheader("Who fools whom", anchor=False)
-transfer = transfer_views.section(PAGE, models)
+transfer, made_by = transfer_views.section(PAGE, models)
 st.subheader("Check a published table", anchor=False)
 audit_views.section(PAGE)
 
@@ -123,7 +124,8 @@ st.subheader("Take away", anchor=False)
 more = robust_views.tables(found, spec.eps, norm) | ({"transfer": transfer} if len(transfer) else {})
 if len(made.table) or any(len(table) for table in more.values()):
     st.caption("Every cell that has been run, at every ε: five metrics, n, intervals, calibration gap, success rate.")
-    comparison_views.exports(PAGE, made, more)
+    origins = [record_views.line(record) for record in found.values()] + ([f"transfer: {made_by}"] if made_by else [])
+    comparison_views.exports(PAGE, made, more, origins)
 else:
     st.caption("Nothing has been run with these settings yet: there is no table to take away.")
 if st.button(

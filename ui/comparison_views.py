@@ -53,7 +53,7 @@ def models_table(
     st.dataframe(
         percent.of(pd.DataFrame(rows), ["Test", *attacks]),
         hide_index=True,
-        placeholder="not run",
+        placeholder="–",
         key=f"{page}_models_table",
         alt=f"Models with their accuracy under each attack at ε = {eps:g}",
         column_config={
@@ -190,33 +190,12 @@ def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: i
 # ---------------------------------------------------------------- exports
 
 
-def exports(page: str, made: comparison.Comparison, more: Mapping[str, pd.DataFrame]) -> None:
-    """Buttons that download the whole table, every ε of every cell that has been run, with its provenance.
-
-    `more` are further tables by name, for JSON and Excel.
-    """
-    body = {
-        "provenance": made.provenance(),
-        "spec": made.spec.model_dump(mode="json"),
-        "models": json.loads(made.models.to_json(orient="records")),
-        "rows": json.loads(made.table.to_json(orient="records", double_precision=15)),
-        **{name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in more.items()},
-        "warnings": made.warnings,
-    }
-
-    def excel() -> bytes:
-        lines = [made.provenance(), *made.warnings]
-        return workbook.to_excel({"figures": made.table, "models": made.models, **more}, lines)
-
-    files = {
-        "csv": ("CSV", "text/csv", comparison.to_csv(made)),
-        "md": ("Markdown", "text/markdown", comparison.to_markdown(made)),
-        "tex": ("LaTeX", "application/x-tex", comparison.to_latex(made)),
-        "json": ("JSON", "application/json", json.dumps(body, indent=1, ensure_ascii=False)),
-        "xlsx": ("Excel", downloads.EXCEL, excel),
-    }
+def exports(
+    page: str, made: comparison.Comparison, more: Mapping[str, pd.DataFrame], sources: Sequence[str] = ()
+) -> None:
+    """Buttons that download the whole table, every ε of every cell that has been run, with its provenance (`files`)."""
     with st.container(horizontal=True):
-        for ending, (title, mime, content) in files.items():
+        for ending, (title, mime, content) in files(made, more, sources).items():
             st.download_button(
                 title,
                 content,
@@ -226,3 +205,36 @@ def exports(page: str, made: comparison.Comparison, more: Mapping[str, pd.DataFr
                 key=f"{page}_download_{ending}",
                 on_click="ignore",
             )
+
+
+def files(
+    made: comparison.Comparison, more: Mapping[str, pd.DataFrame], sources: Sequence[str] = ()
+) -> dict[str, tuple[str, str, Any]]:
+    """What each ending's button is called, its type, and its content (Excel's as a function that makes it).
+
+    Args:
+        made: the table of all formats.
+        more: further tables by name, for JSON and Excel.
+        sources: lines that say where these come from.
+    """
+    body = {
+        "provenance": made.provenance(),
+        "sources": list(sources),
+        "spec": made.spec.model_dump(mode="json"),
+        "models": json.loads(made.models.to_json(orient="records")),
+        "rows": json.loads(made.table.to_json(orient="records", double_precision=15)),
+        **{name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in more.items()},
+        "warnings": made.warnings,
+    }
+
+    def excel() -> bytes:
+        lines = [made.provenance(), *sources, *made.warnings]
+        return workbook.to_excel({"figures": made.table, "models": made.models, **more}, lines)
+
+    return {
+        "csv": ("CSV", "text/csv", comparison.to_csv(made)),
+        "md": ("Markdown", "text/markdown", comparison.to_markdown(made)),
+        "tex": ("LaTeX", "application/x-tex", comparison.to_latex(made)),
+        "json": ("JSON", "application/json", json.dumps(body, indent=1, ensure_ascii=False)),
+        "xlsx": ("Excel", downloads.EXCEL, excel),
+    }

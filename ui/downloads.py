@@ -66,14 +66,20 @@ def text(frame: pd.DataFrame, ending: str, provenance: str) -> str:
     if ending == "csv":
         return "".join(f"# {line}\n" for line in provenance.splitlines()) + frame.to_csv(index=False)
     if ending == "md":
-        return frame.to_markdown(index=False) + f"\n\n{provenance}\n"
+        return _printed(frame, "pipe") + f"\n\n{provenance}\n"
     if ending == "tex":
-        from tabulate import tabulate
-
-        body = tabulate(frame, headers="keys", tablefmt="latex_booktabs", showindex=False)
-        comment = "".join(f"% {line}\n" for line in provenance.splitlines())
+        comment = "".join(f"% {line}\n" for line in (*provenance.splitlines(), "needs the package booktabs"))
+        body = _printed(frame, "latex_booktabs").replace("–", "--").replace("ε", r"$\varepsilon$")
         return comment + body + "\n"
     raise ValueError(f"ending: expected csv, md or tex, got {ending!r}")
+
+
+def _printed(frame: pd.DataFrame, form: str) -> str:
+    """For people: a dash where nothing was measured, columns left out where nothing was measured at all."""
+    from tabulate import tabulate
+
+    shown = frame.dropna(axis=1, how="all").astype(object)
+    return tabulate(shown.where(shown.notna(), None), headers="keys", tablefmt=form, showindex=False, missingval="–")
 
 
 def picture(page: str, picture: np.ndarray, *, name: str, provenance: str, scale: int = 4, label: str = "PNG") -> None:

@@ -256,7 +256,8 @@ def rests_on(page: str, found: Mapping[str, Record], names: Mapping[str, str], n
         for model, record in found.items()
         for source in record.sources
     ]
-    with st.expander(f"What it rests on ({len(rows)} results)", icon=":material/database:"):
+    counted = "1 result" if len(rows) == 1 else f"{len(rows)} results"
+    with st.expander(f"What it rests on ({counted})", icon=":material/database:"):
         st.dataframe(
             pd.DataFrame(rows),
             hide_index=True,

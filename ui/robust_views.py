@@ -31,7 +31,7 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
             st.caption(f"On the {len(shared[0]):,} images that were run on every model shown.")
         if len(shared[0]):
             found = dict(zip(found, shared, strict=True))
-    reports = {model.id: reports_of(model, norm) for model in models}
+    reports = {model.id: reports_of(model.id, norm) for model in models}
     standing(page, models, found, norm, medians(models, found, norm), reports)
     record_views.rests_on(page, found, sweep_views.short_names(models), norm)
     return norm, found
@@ -153,9 +153,9 @@ def models_at(
     return pd.DataFrame(rows)
 
 
-def reports_of(model: store.Artifact, norm: str) -> list[trust.Trust]:
+def reports_of(model: str, norm: str) -> list[trust.Trust]:
     """The trust reports of a model's evaluations in this norm, newest first."""
-    cards = [result.card for result in sources.results(model.id, "evaluate")]
+    cards = [result.card for result in sources.results(model, "evaluate")]
     return [trust.Trust.from_json(card["trust"]) for card in cards if card.get("norm") == norm and card.get("trust")]
 
 
@@ -175,13 +175,19 @@ def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) 
 
 
 def tables(found: Mapping[str, Record], eps: Sequence[float], norm: str) -> dict[str, pd.DataFrame]:
-    """For the exports: the interval of each model, and the test of each pair, at each of the ε."""
+    """For the exports: the interval of each model and the test of each pair, at each ε, and what reports say."""
     if not found:
         return {}
     curves = [records.curve(record, eps).assign(model=model, norm=norm) for model, record in found.items()]
     ids = {model: model for model in found}
     tests = [tests_at(found, ids, at).assign(eps=at, norm=norm) for at in eps]
-    return {"proven and attacked": pd.concat(curves), "paired tests": pd.concat(tests)}
+    judged = [
+        {"model": model, "norm": norm, "eps": report.eps, "verdict": report.verdict, "report": report.line()}
+        for model in found
+        for report in reports_of(model, norm)
+    ]
+    made = {"proven and attacked": pd.concat(curves), "paired tests": pd.concat(tests)}
+    return made | ({"trust reports": pd.DataFrame(judged)} if judged else {})
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:

@@ -17,10 +17,10 @@ ATTACKS = ("mifgsm", "bim", "fgsm", "pgd", "apgd")
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> pd.DataFrame:
-    """The form, the job, and the matrix; returns its rows for the exports."""
+    """The form, the job, and the matrix; returns its rows for the exports, and their provenance."""
     if len(models) < 2:
         st.info("Choose two models or more to see who fools whom.", icon=":material/info:")
-        return pd.DataFrame()
+        return pd.DataFrame(), ""
     left, middle, right = st.columns(3)
     with left:
         key = f"{page}_transfer_attack"
@@ -34,7 +34,7 @@ def section(page: str, models: Sequence[store.Artifact]) -> pd.DataFrame:
         specs.TransferSpec, models=[model.id for model in models], attack={"name": attack}, eps=eps, n=n
     )
     if spec is None:
-        return pd.DataFrame()
+        return pd.DataFrame(), ""
     result = sources.artifact(spec)
     if result is None:
         job = job_panel.panel(page, spec)
@@ -44,12 +44,14 @@ def section(page: str, models: Sequence[store.Artifact]) -> pd.DataFrame:
             key=f"{page}_transfer_run",
         ):
             job_panel.start(spec)
-        return pd.DataFrame()
+        return pd.DataFrame(), ""
     return draw(page, spec, models, result)
 
 
-def draw(page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], result: store.Artifact) -> pd.DataFrame:
-    """The matrix as a heat map, and its rows with intervals to take away."""
+def draw(
+    page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], result: store.Artifact
+) -> tuple[pd.DataFrame, str]:
+    """The matrix as a heat map; its rows with intervals, and where they come from, to take away."""
     names = sweep_views.short_names(models)
     order = [model.id for model in models]
     table = pd.DataFrame(result.card["rows"])
@@ -83,7 +85,7 @@ def draw(page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], 
         page, table.assign(passes=passes), name="transfer", provenance=line, formats=("csv", "md", "tex", "xlsx")
     )
     provenance.show(line, here=False)
-    return table.assign(passes=passes)
+    return table.assign(passes=passes), line
 
 
 def _span(counted: np.ndarray) -> str:

@@ -81,6 +81,18 @@ def test_png_is_lossless_and_carries_its_provenance() -> None:
     assert opened.text["Description"] == "ε 0.1 · n = 5"  # type: ignore[attr-defined]
 
 
+def test_tables_for_people_have_a_dash_where_nothing_was_measured() -> None:
+    """Never `nan`; a column that was measured nowhere is left out, but for CSV, which is for programs."""
+    frame = pd.DataFrame({"model": ["a", "b"], "l2": [0.123456789, np.nan], "l1": [np.nan, np.nan]})
+    for ending, dash in (("md", "–"), ("tex", "--")):
+        written = downloads.text(frame, ending, "n = 5")
+        assert "nan" not in written
+        assert "l1" not in written
+        assert f" {dash} " in written
+        assert "0.123457" in written
+    assert "l1" in downloads.text(frame, "csv", "n = 5")
+
+
 def test_tables_carry_their_provenance_in_every_format() -> None:
     """A comment in CSV and LaTeX, a line in Markdown; the CSV reads back as it was."""
     frame = pd.DataFrame({"ε": [0.0, 0.1], "accuracy": [0.99, 0.5]})
@@ -89,7 +101,7 @@ def test_tables_carry_their_provenance_in_every_format() -> None:
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(written), comment="#"), frame)
     assert "| " in downloads.text(frame, "md", "n = 5")
     assert downloads.text(frame, "md", "n = 5").endswith("n = 5\n")
-    assert downloads.text(frame, "tex", "n = 5").startswith("% n = 5\n\\begin{tabular}")
+    assert downloads.text(frame, "tex", "n = 5").startswith("% n = 5\n% needs the package booktabs\n\\begin{tabular}")
     with pytest.raises(ValueError, match="csv, md or tex"):
         downloads.text(frame, "xls", "")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 
 from core import specs, store
+from core.evaluation import comparison
 from core.evaluation.trust import Trust
 from tests.app.test_epsilon_sweep import LADDER, asked, five, plant, texts
 from tests.app.test_record_views import radii
@@ -116,6 +119,19 @@ def test_exports_and_the_way_to_the_curves(lab: Lab) -> None:
     assert app.title[0].value == "Epsilon sweep"
     assert app.number_input(key="epsilon_sweep_pgd_steps").value == 7
     assert five(app)["accuracy"].tolist() == [60]
+
+
+def test_exports_name_the_origin_of_every_table(lab: Lab) -> None:
+    """JSON and Excel hold tables of several origins: each has its line, and trust reports go with the figures."""
+    model = lab.model()
+    plant(lab, model)
+    made = comparison.compare(specs.CompareSpec(models=(model.id,), eps=LADDER, n=100), lab.root)
+    more = {"transfer": pd.DataFrame({"surrogate": ["a"], "rate": [0.5]})}
+    files = comparison_views.files(made, more, ["transfer: MI-FGSM · ε 0.1"])
+    body = json.loads(files["json"][2])
+    assert (body["provenance"], body["sources"]) == (made.provenance(), ["transfer: MI-FGSM · ε 0.1"])
+    sheet = pd.read_excel(io.BytesIO(files["xlsx"][2]()), sheet_name="provenance")
+    assert sheet["provenance"].tolist() == [made.provenance(), "transfer: MI-FGSM · ε 0.1"]
 
 
 def test_records_say_who_is_more_robust(lab: Lab) -> None:
@@ -261,3 +277,6 @@ def test_trust_is_that_of_the_evaluation_nearest_in_eps(lab: Lab) -> None:
         table = next(table.value for table in app.dataframe if "median linf" in table.value)
         assert table["trust"].tolist()[0].endswith(f"at ε {eps:g}")
         assert f"Of the evaluation at ε = {eps:g}, the nearest to ε = {at:g}." in texts(app)
+    exported = robust_views.tables(record_views.read([model], "linf"), [0.1], "linf")["trust reports"]
+    assert sorted(exported["eps"]) == [0.1, 0.3]
+    assert exported["report"].str.startswith("trust: pass").all()

@@ -49,7 +49,7 @@ def test_slider_shows_the_interval_at_any_eps(lab: Lab) -> None:
         assert (row["n"], row["passes"], row["clean"]) == (360, 15, 90)
     assert row["median"] == 0.2
     assert not any("FGSM, one gradient" in caption.value for caption in app.caption)  # no sweep is drawn
-    assert "What it rests on (1 results)" in [expander.label for expander in app.expander]
+    assert "What it rests on (1 result)" in [expander.label for expander in app.expander]
 
 
 def test_slider_calls_no_model_and_reads_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
