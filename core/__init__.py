@@ -20,7 +20,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
     certification  bounds and exact answers: what no perturbation can do
     evaluation     metrics, sweeps over eps, attack tables, model comparison
     training       one loop; a recipe is how a batch's loss is made
-    figures        tables -> plotly figures (figures_linear: of linear models)
+    figures        tables -> plotly figures (figures_heat: of cells; figures_linear, _records, _trust: of those)
     running        run a spec in this process: find its artifact, or make it
     reference_build  train, measure and ship a reference model
     jobs, worker   run a spec in a process of its own

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from core.figures import DASHES, colour, faint, styled, write_cells
+from core.figures import DASHES, colour, faint, styled
+from core.figures_heat import write_cells
 
 _MARKED = "marked"
 """As in `core.figures`, whose `mark` moves the line."""

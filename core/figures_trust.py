@@ -10,7 +10,8 @@ from plotly.subplots import make_subplots
 
 from core.evaluation.trust import MARKS, Surface, Trust
 from core.evaluation.trust_rules import Verdict
-from core.figures import DIVERGING, colour, styled
+from core.figures import colour, styled
+from core.figures_heat import DIVERGING
 
 SHADES: dict[Verdict, str] = {"fail": "#e9967a", "warn": "#f2d58a", "pass": "#b9d9c6", "skipped": "#d9dde3"}
 """Light enough for dark signs on them, whatever the page."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import figures, specs, store
+from core import figures, figures_heat, specs, store
 from ui import (
     controls,
     gallery,
@@ -140,7 +140,7 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             values, name = (margin, "∂margin/∂x") if output == "margin" else (case.jacobian[output], f"∂z{output}/∂x")
         st.markdown(f"**Jacobian {name}**")
         st.plotly_chart(
-            figures.signed_heatmap(sparse_views.flat(values), name=name, height=300),
+            figures_heat.signed_heatmap(sparse_views.flat(values), name=name, height=300),
             key=f"{PAGE}_jacobian",
             config=sparse_views.CONFIG,
             alt=f"Heatmap of {name}: red pixels raise the output when brighter, blue ones lower it",

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from core import figures, figures_records
+from core import figures, figures_heat, figures_records
 
 HISTORY = [
     {"epoch": k, "loss": 1 / k, "train_accuracy": 0.9, "validation_loss": 1.2 / k, "validation_accuracy": 1 - 0.5 / k}
@@ -22,10 +22,10 @@ def every_figure() -> dict[str, go.Figure]:
         "training_curves": figures.training_curves(HISTORY, best_epoch=3),
         "running_loss": figures.running_loss([{"loss": 2.0}, {"phase": "x"}, {"loss": 1.0}]),
         "accuracy_by_epoch": figures.accuracy_by_epoch({"this": HISTORY, "other": HISTORY[:2]}),
-        "confusion": figures.confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]),
+        "confusion": figures_heat.confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]),
         "score_histogram": figures.score_histogram(rng.normal(size=50), np.arange(50) % 2, ["4", "9"], 0.1),
         "against_eps": figures.against_eps({"a": ROWS, "b": ROWS}, chance=0.1, marked=0.1),
-        "signed_heatmap": figures.signed_heatmap(rng.normal(size=(8, 8))),
+        "signed_heatmap": figures_heat.signed_heatmap(rng.normal(size=(8, 8))),
         "traces": figures.traces({"distance": [1.0, 0.5]}, level=0.2, level_name="goal", marked=1),
     }
 
@@ -41,7 +41,7 @@ def test_paper_is_transparent_and_figure_is_json(name: str) -> None:
 
 def test_confusion_counts_rows_by_true_class() -> None:
     """Two images of class 1, one of them read as 0."""
-    heat = figures.confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]).data[0]
+    heat = figures_heat.confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]).data[0]
     assert heat.customdata[..., 0].tolist() == [[1, 0], [1, 1]]
     assert heat.z[1][0] == -1  # the worst error has full colour
     assert heat.z[1][1] == 0.5
@@ -49,7 +49,7 @@ def test_confusion_counts_rows_by_true_class() -> None:
 
 def test_confusion_without_errors_has_no_error_colour() -> None:
     """Nothing is divided by zero."""
-    heat = figures.confusion(np.array([0, 1]), np.array([0, 1]), ["4", "9"]).data[0]
+    heat = figures_heat.confusion(np.array([0, 1]), np.array([0, 1]), ["4", "9"]).data[0]
     assert np.diag(np.asarray(heat.z)).tolist() == [1, 1]
     assert np.isnan(np.asarray(heat.z)[0, 1])  # an empty cell shows the paper
 
@@ -57,7 +57,9 @@ def test_confusion_without_errors_has_no_error_colour() -> None:
 def test_texts_of_cells_are_legible_on_every_page() -> None:
     """White on dark cells, dark on light ones, the page's own colour where there is no cell; empty texts: none."""
     heat = go.Figure(go.Heatmap(z=[[0.0, 1.0], [np.nan, np.nan]], x=["a", "b"], y=["c", "d"]))
-    _, *written = figures.write_cells(heat, np.array([["0", "1"], ["own", ""]]), np.array([[False, True]] * 2)).data
+    _, *written = figures_heat.write_cells(
+        heat, np.array([["0", "1"], ["own", ""]]), np.array([[False, True]] * 2)
+    ).data
     found = {text.textfont.color: (text.x, text.y, text.text) for text in written}
     assert found == {
         "#ffffff": (("b",), ("c",), ("1",)),
@@ -83,7 +85,7 @@ def test_undefined_values_leave_a_gap() -> None:
 
 def test_heatmap_of_nothing_has_a_scale() -> None:
     """A Jacobian that vanishes is drawn, not divided by."""
-    assert figures.signed_heatmap(np.zeros((4, 4))).data[0].zmax == 1.0
+    assert figures_heat.signed_heatmap(np.zeros((4, 4))).data[0].zmax == 1.0
 
 
 def test_curves_leave_out_events_within_an_epoch() -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core import figures, jobs, store
+from core import figures, figures_heat, jobs, store
 from ui import controls, gallery
 
 CONFIG = {"displaylogo": False}
@@ -234,7 +234,7 @@ def matrix(pairs: Pairs) -> go.Figure:
         )
     )
     low, high = (np.nanmin(colour), np.nanmax(colour)) if np.isfinite(colour).any() else (0.0, 0.0)
-    figures.write_cells(figure, np.array(text), colour > (low + high) / 2)
+    figures_heat.write_cells(figure, np.array(text), colour > (low + high) / 2)
     figure.update_xaxes(title_text="target class", type="category", showgrid=False)
     figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
     return figures.styled(figure, height=110 + 36 * len(sources), margin={"t": 8})

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import figures, shipped, specs, store
+from core import figures, figures_heat, shipped, specs, store
 from ui import (
     controls,
     downloads,
@@ -207,7 +207,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
         st.markdown("**Confusion on the test set**")
         wrong = int((tests["y"] != tests["pred"]).sum())
         st.plotly_chart(
-            figures.confusion(tests["y"].to_numpy(), tests["pred"].to_numpy(), card["class_names"]),
+            figures_heat.confusion(tests["y"].to_numpy(), tests["pred"].to_numpy(), card["class_names"]),
             key=f"{page}_confusion",
             alt=f"Confusion matrix: {wrong} of {len(tests)} test images are read wrongly",
             config=CONFIG,

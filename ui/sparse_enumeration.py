@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import figures, specs, store
+from core import figures_heat, specs, store
 from core.enumeration import Enumeration
 from ui import controls, downloads, gallery, jobs, provenance, sources, sparse_parts, sparse_views
 
@@ -160,7 +160,7 @@ def margin_map(margin: np.ndarray, clean: float) -> Any:
     """How far below `clean` the lowest margins (C, H, W) are: of several channels the lowest; not tried is blank."""
     lowest = np.where(np.isnan(margin), np.inf, margin).min(axis=0)
     lowest = np.where(np.isinf(lowest), np.nan, lowest)
-    return figures.signed_heatmap(lowest - clean, name="lowest margin − unchanged", height=320)
+    return figures_heat.signed_heatmap(lowest - clean, name="lowest margin − unchanged", height=320)
 
 
 def changed(proof: Enumeration) -> pd.DataFrame:
