@@ -48,6 +48,7 @@ def models_table(
             at = curve.at(eps) if curve else {}
             row[attack] = at.get("accuracy")
             row[f"{attack}, interval"] = _interval(at["low"], at["high"]) if at else None
+            row[f"{attack}, passes"] = comparison.passes(at)
             row[f"{attack}, curve"] = [line["accuracy"] for line in curve.rows] if curve else None
         rows.append({**row, "Parameters": card["parameters"], "Training": card["seconds"], "Id": model.id})
     st.dataframe(
@@ -66,6 +67,12 @@ def models_table(
             **{
                 attack: st.column_config.NumberColumn(
                     f"{attack} at {eps:g}", format=percent.FORMAT, help="Share of the n images still read correctly."
+                )
+                for attack in attacks
+            },
+            **{
+                f"{attack}, passes": st.column_config.TextColumn(
+                    "Passes", help="Forward + backward passes an image, for all ε up to this one."
                 )
                 for attack in attacks
             },

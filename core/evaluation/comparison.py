@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
@@ -21,7 +23,7 @@ class Comparison:
 
     Attributes:
         table: a row for each model, attack and ε: model, attack, eps, n, the five metrics, low, high, calibration_gap,
-            success_rate. Cells not yet run are missing.
+            success_rate, forwards and backwards (passes an image). Cells not yet run are missing.
         models: a row a model: id, network, recipe, parameters, test_accuracy, test_low, test_high, seconds.
         missing: the sweeps that have not been run.
         warnings: reasons why the rows may not be comparable.
@@ -146,17 +148,25 @@ def _printed(table: pd.DataFrame) -> pd.DataFrame:
         "confidence_wrong": "conf. wrong",
         "calibration_gap": "calibration gap",
         "success_rate": "success rate",
+        "passes": "passes",
     }
     if table.empty:
         return pd.DataFrame(columns=list(names.values()))
     shown = table.assign(
         interval=[f"{_number(low)}–{_number(high)}" for low, high in zip(table["low"], table["high"], strict=True)],
         eps=[f"{value:g}" for value in table["eps"]],
+        passes=[passes(row) for row in table.to_dict("records")],
     )[list(names)]
     for name in shown.columns:
         if name in METRIC_COLUMNS or name in ("calibration_gap", "success_rate"):
             shown[name] = [_number(value) for value in shown[name]]
     return shown.rename(columns=names)
+
+
+def passes(row: Mapping[Any, Any]) -> str:
+    """Forward and backward passes an image of a sweep's row, such as `12.5 + 4`; a dash where they were not counted."""
+    counted = [row.get(name) for name in ("forwards", "backwards")]
+    return "–" if any(value is None or pd.isna(value) for value in counted) else " + ".join(f"{n:.4g}" for n in counted)
 
 
 def _number(value: float | None) -> str:

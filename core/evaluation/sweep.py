@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from core import store
 from core.attacks import run_method
-from core.attacks.engine import Streams
+from core.attacks.engine import AttackResult, Streams
 from core.attacks.fgsm import fgsm_direction, fgsm_step
 from core.attacks.geometry import distances
 from core.data import first_of_test, to_float
@@ -24,6 +24,9 @@ from core.models import load_model, load_surrogate
 from core.networks import logits_of
 from core.progress import Progress
 from core.specs import Fgsm, Method, SweepSpec
+
+_Rung = tuple[float, Tensor, tuple[int, int]]
+"""ε, the images made for it, and the forward and backward passes of all images up to it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
 
     Returns:
         Outcome: table `images` (a row for each ε and image), array file `gallery` (a correctly classified image of each
-        class at every ε) and the five metrics of each ε as `rows` in the card.
+        class at every ε) and the five metrics of each ε as `rows` in the card, with the passes an image (`forwards`,
+        `backwards`; mean of all images) that the ladder took up to it, one look at the result of each ε among them.
 
     Raises:
         ValueError: a target class that does not exist, a surrogate that does not fit; DataMissing: the model's data set
@@ -74,7 +78,8 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     clean = logits_of(saved.model, x).argmax(dim=1)
     shown = _one_a_class(batch.y, (clean == y).cpu(), len(data.class_names))
     tables, rows, pictures = [], [], []
-    for eps, x_adv in _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress):
+    ladder = _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress)
+    for looks, (eps, x_adv, (forwards, backwards)) in enumerate(ladder, start=1):
         # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
         probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
         confidence, pred = (value.cpu() for value in probabilities.max(dim=1))
@@ -94,7 +99,8 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
             )
         )
         counted = (clean == y) if target is None else (clean == y) & (y != target)
-        rows.append({"eps": eps, **_row(tables[-1], counted.cpu().numpy())})
+        passes = {"forwards": forwards / len(x) + looks, "backwards": backwards / len(x)}
+        rows.append({"eps": eps, **_row(tables[-1], counted.cpu().numpy()), **passes})
         pictures.append(x_adv[shown].cpu().numpy())
     gallery = {
         "index": batch.index[shown].numpy(),
@@ -113,6 +119,11 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     return store.Outcome(
         card=card, arrays={"gallery": gallery}, tables={"images": pd.concat(tables, ignore_index=True)}
     )
+
+
+def _passes(result: AttackResult) -> tuple[int, int]:
+    """Forward and backward passes of all images together."""
+    return int(result.forwards.sum()), int(result.backwards.sum())
 
 
 def _row(table: pd.DataFrame, counted: np.ndarray) -> dict[str, float]:
@@ -138,8 +149,8 @@ def _ladder(
     budgets: tuple[float, ...],
     clean: Tensor,
     on_progress: Progress | None,
-) -> Iterator[tuple[float, Tensor]]:
-    """Each ε, rising, and the images made for it."""
+) -> Iterator[_Rung]:
+    """Each ε, rising, the images made for it, and the passes of all images so far."""
     if isinstance(method, Fgsm):
         yield from _fgsm_ladder(model, images, method, budgets, on_progress)
     elif method.needs_eps:
@@ -148,16 +159,16 @@ def _ladder(
         result = run_method(model, images.x, images.y, method, y_target=images.y_target, on_progress=on_progress)
         for eps in budgets:
             reached = (result.success & (result.distance["linf"] <= eps))[:, None, None, None]
-            yield eps, torch.where(reached, result.x_adv, images.x)
+            yield eps, torch.where(reached, result.x_adv, images.x), _passes(result)
 
 
 def _fgsm_ladder(
     model: nn.Module, images: _Images, method: Fgsm, budgets: tuple[float, ...], on_progress: Progress | None
-) -> Iterator[tuple[float, Tensor]]:
+) -> Iterator[_Rung]:
     direction = fgsm_direction(model, images.x, images.y, images.y_target)
     for done, eps in enumerate(budgets, start=1):
         budget = torch.full((len(images.x),), eps, dtype=images.x.dtype, device=images.x.device)
-        yield eps, fgsm_step(images.x, direction, budget, clip=method.clip)
+        yield eps, fgsm_step(images.x, direction, budget, clip=method.clip), (len(images.x), len(images.x))
         if on_progress:
             on_progress(done, len(budgets), phase=f"FGSM, ε = {eps:g}")
 
@@ -170,9 +181,10 @@ def _budget_ladder(
     budgets: tuple[float, ...],
     clean: Tensor,
     on_progress: Progress | None,
-) -> Iterator[tuple[float, Tensor]]:
+) -> Iterator[_Rung]:
     x_adv = images.x.clone()
     standing = ~images.fooled(clean)
+    forwards = backwards = 0
     for place, eps in enumerate(budgets):
         if eps > 0 and standing.any():
             rows = standing.nonzero()[:, 0]
@@ -191,7 +203,10 @@ def _budget_ladder(
             # a failed attempt is shown at its own ε, but the next ε starts from the clean image again
             x_adv[rows] = result.x_adv
             standing[rows[result.success]] = False
-        yield eps, x_adv.clone()
+            forwards, backwards = (
+                so_far + new for so_far, new in zip((forwards, backwards), _passes(result), strict=True)
+            )
+        yield eps, x_adv.clone(), (forwards, backwards)
 
 
 def _part(on_progress: Progress | None, place: int, parts: int, eps: float) -> Progress | None:

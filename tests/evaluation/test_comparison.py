@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from core import jobs, store
-from core.evaluation.comparison import compare, to_csv, to_latex, to_markdown
+from core.evaluation.comparison import compare, passes, to_csv, to_latex, to_markdown
 from core.specs import CompareSpec, SweepSpec, TrainSpec
 
 SPEC = CompareSpec(
@@ -55,6 +55,9 @@ def test_exports_carry_figures_and_provenance(root: Path) -> None:
         assert "n = 60" in text
         assert "Clopper" in text
     assert to_markdown(made).count("\n| digits-") == len(made.table)
+    assert "| passes " in to_markdown(made)
+    assert "| 3 + 1 " in to_markdown(made)  # FGSM's gradient, and a look at each of two ε
+    assert passes({"forwards": float("nan"), "backwards": float("nan")}) == passes({}) == "–"  # of a sweep of before
     assert r"\toprule" in to_latex(made)
     assert r"$\varepsilon$" in to_latex(made)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from core import jobs, store
+from core.attacks import run_method
+from core.attacks.engine import AttackResult
 from core.evaluation import sweep
 from core.specs import CompareSpec, SweepSpec
 
@@ -64,6 +67,28 @@ def test_many_steps_are_stronger_than_one(root: Path) -> None:
     single, many = (ran(root, attack=attack).card["rows"] for attack in ("fgsm", "pgd"))
     assert all(b["accuracy"] <= a["accuracy"] + 1e-9 for a, b in zip(single, many, strict=True))
     assert many[-1]["accuracy"] < 0.1
+
+
+def test_fgsm_costs_one_gradient_and_one_look_an_eps(root: Path) -> None:
+    """However many ε: the forward passes rise by one each, the backward pass is the same one."""
+    rows = ran(root, attack="fgsm").card["rows"]
+    assert [row["forwards"] for row in rows] == [2, 3, 4, 5, 6]
+    assert [row["backwards"] for row in rows] == [1] * 5
+
+
+def test_passes_are_those_that_the_attacks_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Summed over the ladder, a mean of all images, with a look at the result of each ε."""
+    spent = []
+
+    def counted(*args: Any, **settings: Any) -> AttackResult:
+        spent.append(run_method(*args, **settings))
+        return spent[-1]
+
+    monkeypatch.setattr(sweep, "run_method", counted)
+    rows = ran(root, attack="pgd", seed=3).card["rows"]
+    assert (rows[0]["forwards"], rows[0]["backwards"]) == (1, 0)
+    assert rows[-1]["forwards"] == pytest.approx(sum(int(made.forwards.sum()) for made in spent) / 120 + len(rows))
+    assert rows[-1]["backwards"] == pytest.approx(sum(int(made.backwards.sum()) for made in spent) / 120)
 
 
 def test_fgsm_without_clipping_leaves_the_box(root: Path) -> None:
