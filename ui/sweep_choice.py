@@ -259,12 +259,20 @@ def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> floa
 
 
 def one_of(page: str, name: str, text: str, options: Sequence[str], words: Callable[[str], str] = str) -> str:
-    """Draw a choice among options that may change; one that is gone is forgotten."""
+    """Draw a choice among options that may change, and their words too; for one that is gone the first is chosen.
+
+    Both are set anew: the browser would go on showing the words of before.
+    """
     key = f"{page}_{name}"
-    if st.session_state.get(key) not in options:
-        st.session_state.pop(key, None)
+    held = st.session_state.get(key)
+    if held is not None and held not in options:
+        st.session_state[key] = options[0]
+    elif held is not None and st.session_state.get(f"{key}_words") != words(held):
+        st.session_state[key] = held
     controls.seed(key, list(options), words)
-    return str(st.selectbox(text, list(options), format_func=words, key=key, **controls.KEEP))
+    chosen = str(st.selectbox(text, list(options), format_func=words, key=key, **controls.KEEP))
+    st.session_state[f"{key}_words"] = words(chosen)
+    return chosen
 
 
 def only(key: str, options: Sequence[Any]) -> None:

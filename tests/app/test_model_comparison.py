@@ -79,9 +79,27 @@ def test_two_models_on_the_same_images(lab: Lab) -> None:
     assert "beyond what chance explains" in texts(app)
     app.selectbox(key="model_comparison_a").select(b.id).run()
     assert not app.exception
-    assert app.selectbox(key="model_comparison_b").value == a.id
+    other = app.selectbox(key="model_comparison_b")
+    assert other.value == a.id
+    assert other.proto.set_value  # else the browser goes on showing B, while the figures are A's
     app.select_slider(key="model_comparison_at").set_value(0.3).run()
     assert "The two are level" in texts(app)
+
+
+def test_choice_of_models_shows_their_names_of_now(lab: Lab) -> None:
+    """A third model may lengthen the names of the others: the browser is told, or it shows those of before."""
+    models = [lab.model(), lab.model(network="mlp", seed=0), lab.model(recipe={"name": "pgd"})]
+    for model in models:
+        plant(lab, model)
+    fields = {"model_comparison_n": "100", "model_comparison_eps": "0 0.1 0.3"}
+    app = lab.open("model_comparison", model_comparison_models=[model.id for model in models[:2]], **fields)
+    before = app.selectbox(key="model_comparison_a")
+    app.multiselect(key="model_comparison_models").set_value([model.id for model in models]).run()
+    assert not app.exception
+    after = app.selectbox(key="model_comparison_a")
+    assert (before.options[0], after.options[0]) == ("Linear", "Linear Standard")
+    assert after.value == before.value
+    assert after.proto.set_value
 
 
 def test_one_model_alone_is_no_error(lab: Lab) -> None:
