@@ -20,7 +20,7 @@ _INK = "#1b2430"
 STEP, NOISE = "along the gradient, in full steps", "at random, in full steps"
 
 
-def strip(trust: Trust, *, height: int = 170) -> go.Figure:
+def strip(trust: Trust, *, height: int = 190) -> go.Figure:
     """One cell a check, coloured by its verdict and signed, so that colour is never alone; the rest on hover."""
     order: list[Verdict] = list(SHADES)
     names = [check.name.replace("_", " ") for check in trust.checks]
@@ -44,7 +44,7 @@ def strip(trust: Trust, *, height: int = 170) -> go.Figure:
             xgap=2,
         )
     )
-    figure.update_xaxes(tickangle=-45, showgrid=False, type="category")
+    figure.update_xaxes(autotickangles=[-45, -90], tickmode="linear", showgrid=False, type="category")
     figure.update_yaxes(showgrid=False, showticklabels=False, ticks="")
     return styled(figure, height=height, margin={"t": 8})
 

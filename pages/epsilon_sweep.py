@@ -14,6 +14,7 @@ from ui import (
     provenance,
     record_runs,
     record_views,
+    robust_views,
     sweep_choice,
     sweep_notes,
     sweep_parts,
@@ -37,8 +38,13 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
     missing = [names[model.id] for model in models if model.id not in found]
     if missing:
         st.caption(f"Nothing in this norm yet: {', '.join(missing)}.")
-    record_views.lookup(PAGE, models, found, norm, curves, chance, {})
-    record_views.rests_on(PAGE, found, names, norm)
+    reports = {model: robust_views.reports_of(model, norm) for model in found}
+
+    def trusted(eps: float) -> None:
+        robust_views.show_trust(PAGE, models, reports, eps)
+
+    record_views.lookup(PAGE, models, found, norm, curves, chance, {}, trusted)
+    record_views.rests_on(PAGE, found, names, norm, robust_views.trust_lines(reports))
 
 
 def single_attacks(curves: Sequence[Curve], chance: float | None) -> None:

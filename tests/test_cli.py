@@ -188,6 +188,7 @@ def test_curve_is_a_lookup_with_its_tests(
     printed = json.loads(capsys.readouterr().out)
     assert [row["eps"] for row in printed["curves"]] == [0, 0, 0.05, 0.05]
     assert all(0 <= row["proven"] <= row["attacked"] <= 1 and row["n"] == 30 for row in printed["curves"])
+    assert all(type(row["n"]) is int for row in printed["curves"])  # a count
     assert [row["n"] for row in printed["tests"]] == [30, 30]
     assert main(["curve", "--models", "digits-linear", "digits-4v9"]) == 2
     assert "expected models of one data set" in capsys.readouterr().err

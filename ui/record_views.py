@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,8 +106,12 @@ def lookup(
     curves: Sequence[Curve],
     chance: float | None,
     charts: dict[str, go.Figure],
+    under: Callable[[float], None] = lambda eps: None,
 ) -> None:
-    """A slider over every ε, the curves as bands, and the table at that ε; moving it searches sorted bounds only."""
+    """A slider over every ε, the curves as bands, and the table at that ε; moving it searches sorted bounds only.
+
+    `under` draws what else there is to say at that ε, below them.
+    """
     names, eps = sweep_views.short_names(models), eps_slider(page, found, norm)
     most = farthest(list(found.values()), norm)
     grid = np.unique(np.append(np.linspace(0, most, POINTS), eps))
@@ -134,6 +138,7 @@ def lookup(
     )
     weak(found, names)
     table_at(page, found, names, eps, norm)
+    under(eps)
 
 
 def _single(
@@ -226,8 +231,10 @@ def weak(found: Mapping[str, Record], names: Mapping[str, str]) -> None:
         st.caption("Not all images were searched alike. " + ". ".join(mixed) + ".")
 
 
-def rests_on(page: str, found: Mapping[str, Record], names: Mapping[str, str], norm: str) -> None:
-    """Contradictions, the artifacts behind each record, and the records as files."""
+def rests_on(
+    page: str, found: Mapping[str, Record], names: Mapping[str, str], norm: str, notes: Sequence[str] = ()
+) -> None:
+    """Contradictions, the artifacts behind each record, and the records as files, with `notes` in their provenance."""
     for model, record in found.items():
         if len(record.contradictions):
             st.error(
@@ -277,7 +284,7 @@ def rests_on(page: str, found: Mapping[str, Record], names: Mapping[str, str], n
             for model, record in found.items()
         ]
     )
-    lines = "\n".join(line(record) for record in found.values())
+    lines = "\n".join([*(line(record) for record in found.values()), *notes])
     with st.container(horizontal=True):
         downloads.table(page, curves, name=f"record_curves_{norm}", provenance=lines, formats=("csv",), label="Curves")
         downloads.table(page, whole, name=f"record_{norm}", provenance=lines, formats=("csv",), label="Every image")

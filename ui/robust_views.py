@@ -33,7 +33,7 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
             found = dict(zip(found, shared, strict=True))
     reports = {model.id: reports_of(model.id, norm) for model in models}
     standing(page, models, found, norm, medians(models, found, norm), reports)
-    record_views.rests_on(page, found, sweep_views.short_names(models), norm)
+    record_views.rests_on(page, found, sweep_views.short_names(models), norm, trust_lines(reports))
     return norm, found
 
 
@@ -157,6 +157,15 @@ def reports_of(model: str, norm: str) -> list[trust.Trust]:
     """The trust reports of a model's evaluations in this norm, newest first."""
     cards = [result.card for result in sources.results(model, "evaluate")]
     return [trust.Trust.from_json(card["trust"]) for card in cards if card.get("norm") == norm and card.get("trust")]
+
+
+def trust_lines(reports: Mapping[str, Sequence[trust.Trust]]) -> list[str]:
+    """The verdict on each evaluation in a line, for exports."""
+    return [
+        f"model {model} · evaluation at ε {report.eps:g} · {report.line()}"
+        for model, made in reports.items()
+        for report in made
+    ]
 
 
 def trust_of(reports: Sequence[trust.Trust], eps: float) -> trust.Trust | None:

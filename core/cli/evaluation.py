@@ -158,9 +158,12 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
         for row in record.contradictions.to_dict("records"):
             note(f"{record.model}: a proof and an example contradict each other: {row}")
     shared = dict(zip(found, records.common(list(found.values())), strict=True))
-    rows, tests = [], []
+    rows: list[dict[str, Any]] = []
+    tests = []
     for value in sorted(options["eps"]):
-        rows += [{"model": model, **records.curve(record, [value]).iloc[0]} for model, record in shared.items()]
+        for model, record in shared.items():
+            (at,) = cast(list[dict[str, Any]], records.curve(record, [value]).to_dict("records"))
+            rows.append({"model": model, **at})
         table = records.tests(shared, value)
         tests += [{"eps": value, **row} for row in table.to_dict("records")]
     if as_json:

@@ -295,6 +295,14 @@ def test_trust_is_that_of_the_evaluation_nearest_in_eps(lab: Lab) -> None:
         table = next(table.value for table in app.dataframe if "median linf" in table.value)
         assert table["trust"].tolist()[0].endswith(f"at ε {eps:g}")
         assert f"Of the evaluation at ε = {eps:g}, the nearest to ε = {at:g}." in texts(app)
+    sweep = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
+    assert "Of the evaluation at ε = 0.1, the nearest to ε = 0.1." in texts(sweep)
+    assert not sweep.exception
+    reports = {model.id: robust_views.reports_of(model.id, "linf")}
+    assert [line.split(" · ")[1] for line in robust_views.trust_lines(reports)] == [
+        "evaluation at ε 0.1",
+        "evaluation at ε 0.3",
+    ]
     exported = robust_views.tables(record_views.read([model], "linf"), [0.1], "linf")["trust reports"]
     assert sorted(exported["eps"]) == [0.1, 0.3]
     assert exported["report"].str.startswith("trust: pass").all()

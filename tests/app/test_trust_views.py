@@ -97,7 +97,9 @@ def test_no_report_is_said() -> None:
 def test_strip_signs_every_check() -> None:
     """Colour and sign by verdict, a cell a check, in order; each cell's colour is its verdict's."""
     trust = made(BAD)
-    (cells,) = figures_trust.strip(trust).data
+    figure = figures_trust.strip(trust)
+    assert tuple(figure.layout.xaxis.autotickangles) == (-45, -90)  # upright where they would lie over each other
+    (cells,) = figure.data
     assert list(cells.text[0]) == [MARKS[check.verdict] for check in trust.checks]
     order = list(figures_trust.SHADES)
     for value, check in zip(cells.z[0], trust.checks, strict=True):
