@@ -6,6 +6,7 @@ exit status 0, or 2 for a request that is refused, or 1 for one that fails. The 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read has enough, as `head` does; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (DataMissing, DamagedArtifact, FloatingPointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -32,7 +32,10 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
     found = record_views.read(models, norm)
     record_runs.find_more(PAGE, models, found, norm)
     if not found:
-        st.info("Nothing was run on these models in this norm yet: find their radii.", icon=":material/info:")
+        st.info(
+            "Nothing was run on these models in this norm yet: find their radii, or evaluate them.",
+            icon=":material/info:",
+        )
         return
     names = sweep_views.short_names(models)
     missing = [names[model.id] for model in models if model.id not in found]

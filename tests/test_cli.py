@@ -6,6 +6,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,21 @@ def test_curve_is_a_lookup_with_its_tests(
     assert [row["n"] for row in printed["tests"]] == [30, 30]
     assert main(["curve", "--models", "digits-linear", "digits-4v9"]) == 2
     assert "expected models of one data set" in capsys.readouterr().err
+
+
+def test_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    """`python -m core … | head -1`: no message, no traceback, exit status 0."""
+    table = tmp_path / "table.csv"
+    table.write_text("model,correct,error,confidence,right,wrong\n" + "a,0.5,0.5,0.5,0.5,0.5\n" * 5000)
+    pipe = subprocess.Popen(
+        [sys.executable, "-m", "core", "audit", str(table)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert pipe.stdout is not None
+    assert pipe.stderr is not None
+    pipe.stdout.readline()
+    pipe.stdout.close()
+    assert (pipe.stderr.read(), pipe.wait()) == (b"", 0)
+    pipe.stderr.close()
 
 
 def test_audit_reads_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

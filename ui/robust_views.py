@@ -21,7 +21,10 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
     found = record_views.read(models, norm)
     record_runs.find_more(page, models, found, norm)
     if not found:
-        st.info("Nothing was run on these models in this norm yet: find their radii.", icon=":material/info:")
+        st.info(
+            "Nothing was run on these models in this norm yet: find their radii, or evaluate them.",
+            icon=":material/info:",
+        )
         return norm, {}
     if len({str(sources.model_spec(model).data) for model in models}) > 1:
         st.warning("These models read different images, so they are not tested against each other.")
