@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import core.attacks
 from core.attacks.engine import frozen
 from core.attacks.losses import Goal
-from core.attacks.nearest import CANDIDATES, UNITS, nearest_within, onto_nearest
+from core.attacks.nearest import CANDIDATES, LOOK, UNITS, astray, nearest_within, onto_nearest
 from core.attacks.smallest import Smallest
 from tests.attacks.test_smallest import linear_case
 
@@ -64,3 +64,22 @@ def test_last_step_is_left_out_of_a_short_budget() -> None:
     assert nearest_within(8 * nearest_within(None) - 1) == 0
     assert nearest_within(8 * nearest_within(None)) == nearest_within(None)
     assert nearest_within(1000, 0) == 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_astray_is_what_a_linear_model_cannot_reach(norm: str) -> None:
+    """Two linear classes: exactly the images that nothing in the box fools, at two passes each and no other's."""
+    model, x, y, _ = linear_case(2)
+    model.bias.data[1] += 4  # fewer can be reached
+    y = model(x).detach().argmax(1)
+    slope = (model.weight[y] - model.weight[1 - y]).detach()
+    end = (slope < 0).to(x.dtype).view_as(x)
+    reached = model(end).detach().argmax(1) != y
+    assert 5 < reached.sum() < 35
+    with frozen(model):
+        best = Smallest.start(model, x, Goal.of(y, None), norm, 128, None)
+        rows = torch.arange(30)
+        assert torch.equal(astray(best, rows), ~reached[:30])
+        assert ((best.forwards + best.backwards)[:30] == 1 + LOOK).all()
+        assert ((best.forwards + best.backwards)[30:] == 1).all()
+        assert len(astray(best, rows[:0])) == 0
