@@ -68,14 +68,16 @@ def test_last_step_is_left_out_of_a_short_budget() -> None:
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_astray_is_what_a_linear_model_cannot_reach(norm: str) -> None:
-    """Two linear classes: exactly the images that nothing in the box fools, at two passes each and no other's."""
-    model, x, y, _ = linear_case(2)
-    model.bias.data[1] += 4  # fewer can be reached
-    y = model(x).detach().argmax(1)
-    slope = (model.weight[y] - model.weight[1 - y]).detach()
-    end = (slope < 0).to(x.dtype).view_as(x)
-    reached = model(end).detach().argmax(1) != y
-    assert 5 < reached.sum() < 35
+    """Five linear classes: exactly those whose strongest other class nothing in the box reaches, at two passes each."""
+    model, x, _, _ = linear_case(5)
+    model.weight.data /= torch.tensor([[1.0], [2.0], [4.0], [8.0], [16.0]])
+    model.bias.data += torch.tensor([-3.0, -2.0, 0.0, 1.0, 2.0])
+    order = model(x).detach().argsort(1, descending=True)
+    y, other = order[:, 0], order[:, 1]
+    slope = (model.weight[y] - model.weight[other]).detach()
+    end = model((slope < 0).to(x.dtype)).detach()
+    reached = end.gather(1, y[:, None])[:, 0] <= end.gather(1, other[:, None])[:, 0]
+    assert 5 < reached[:30].sum() < 25
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, None), norm, 128, None)
         rows = torch.arange(30)
