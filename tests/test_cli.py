@@ -150,6 +150,14 @@ def test_flags_are_the_specs_fields(capsys: Capture) -> None:
         assert flag in text
 
 
+def test_help_of_evaluate_says_what_an_effort_costs(capsys: Capture) -> None:
+    """Each level, in passes, before anything is run."""
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "in passes: quick up to about 150 in linf and 400" in text
+
+
 def test_attack_command_takes_a_budget_and_8_bits(capsys: Capture, store_root: Path) -> None:
     """Both reach the attack and come back with the result; `minimum` has a budget of its own under the same flag."""
     model = call(capsys, "train", "--network", "linear", "--epochs", "5")["model"]
