@@ -116,25 +116,27 @@ def boxed_step(slope: Tensor, need: Tensor, point: Tensor, norm: str) -> tuple[T
     Returns:
         step: like `slope` (n, C, H, W). size: (n,) its length; inf where the box has no such change.
     """
-    weight = slope.flatten(1).abs()
-    room = torch.where(slope > 0, point, 1 - point).flatten(1)
-    tiny = torch.finfo(weight.dtype).tiny
-    if norm == "linf":
-        level = water_level(weight, room, need)
-        size, able = torch.minimum(level[:, None], room), level < torch.inf
-    elif norm == "l2":  # scaled to a largest weight of 1, so that no square underflows
-        largest = weight.amax(1).clamp(min=tiny)
-        weight = weight / largest[:, None]
-        level = water_level(weight.square(), torch.where(weight > 0, room / weight.clamp(min=tiny), 0), need / largest)
+    flat, place = slope.flatten(1), point.flatten(1)
+    tiny = torch.finfo(flat.dtype).tiny
+    if norm in ("linf", "l2"):  # a walk at these speeds, each feature as far as the box lets it
+        if norm == "linf":
+            speed, scale = flat.sign(), torch.ones_like(need)
+            weight, limits = flat.abs(), torch.maximum(place * speed, (place - 1) * speed)
+        else:  # scaled to a largest speed of 1, so that no square underflows
+            scale = flat.abs().amax(1).clamp(min=tiny)
+            speed = flat / scale[:, None]
+            weight, limits = speed.square(), torch.maximum(place / speed, (place - 1) / speed).nan_to_num_(0, 0, 0)
+        level = water_level(weight, limits, need / scale)
         able = level < torch.inf
-        size = torch.minimum(level.clamp(max=torch.finfo(level.dtype).max)[:, None] * weight, room)
+        far = level.clamp(max=torch.finfo(level.dtype).max)[:, None]
+        step = torch.clamp(-far * speed, -place, 1 - place).view_as(slope)
     else:
+        weight, room = flat.abs(), torch.where(flat > 0, place, 1 - place)
         ordered, order = weight.sort(dim=1, descending=True, stable=True)
         limits = room.gather(1, order)
         gain = ordered * limits
         before = gain.cumsum(1) - gain
         filled = torch.minimum((need[:, None] - before).clamp(min=0) / ordered.clamp(min=tiny), limits)
         size, able = torch.zeros_like(room).scatter(1, order, filled), gain.sum(1) >= need
-    size = torch.where(weight > 0, size, 0)
-    step = -slope.sign() * size.view_as(slope)
+        step = -slope.sign() * size.view_as(slope)
     return step, torch.where(able, norm_of(step, norm), torch.inf)

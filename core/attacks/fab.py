@@ -2,8 +2,13 @@
 
 Source: Croce and Hein 2020, arXiv 1907.02044, algorithm 1, and its targeted version. Departures: both projections onto
 the linearised boundary are exact inside the box (DeepFool's step), also where the box holds features back; no random
-restarts; one forward pass a step, so that the step back from a fooling iterate uses the gradient of that iterate; the
-final search is the bisection that all attacks here share.
+restarts; one forward pass a step, so that the step back from a fooling iterate uses the gradient of that iterate; no
+iterate goes much farther than the last one that fooled; the final search is the bisection that all attacks here share.
+
+Near the images of a network that was trained in linf the slope in l2 says little, and a first step goes right to the
+other side of the box; from there it takes twenty steps back, at a tenth each. `reach` keeps it nearer: on an
+interval-trained network (MNIST, 93 images that ten steps of PGD at l2 2.0 left) fifteen steps towards one class, and a
+walk down from what they found, leave 68 of them without it and 22 with 6.0.
 """
 
 from __future__ import annotations
@@ -21,6 +26,9 @@ from core.attacks.losses import Goal
 from core.attacks.smallest import FEWEST_STEPS, SMALLEST_BATCH, Smallest, check_counts, final_within, steps_within
 from core.progress import Progress
 
+GROWTH = 1.1
+"""How much farther off an iterate may lie than the limit of the one before it, or than the last one that fooled."""
+
 
 def fab(
     model: nn.Module,
@@ -30,11 +38,13 @@ def fab(
     norm: Literal["linf", "l2", "l1"] = "linf",
     steps: int = 50,
     targets: int = 0,
+    skip: int = 0,
     candidates: int = 10,
     alpha_max: float = 0.1,
     eta: float = 1.05,
     beta: float = 0.9,
     enough: float | Tensor = 0.0,
+    reach: float | Tensor = torch.inf,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = SMALLEST_BATCH,
@@ -50,11 +60,13 @@ def fab(
         steps: steps of each run, at least 1.
         targets: 0: one run, to the nearest of several boundaries; else so many runs (at most K - 1), each to the
             boundary with one of the strongest other classes: a backward pass a step whatever K is. Only untargeted.
+        skip: so many of the strongest other classes are left out, where `targets` is not 0.
         candidates: boundaries looked at when `targets` is 0, each for one backward pass a step.
         alpha_max: the most that a step is drawn towards the image, in [0, 1].
         eta: each projection is lengthened by this factor, at least 1, to cross the boundary.
         beta: where a step fools, the next one starts from so much of the change, in (0, 1).
         enough: one for all or (N,), 0 or more: an image fooled within this distance is done with.
+        reach: one for all or (N,), positive: how far off a run's first step may lead; later ones as `GROWTH` says.
         budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
         y_target: (N,) int64; given, the steps go to the boundary between the target and its strongest rival.
         batch: images under attack at once.
@@ -71,6 +83,8 @@ def fab(
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     if targets < 0:
         raise ValueError(f"targets: expected 0 or more, got {targets}")
+    if skip < 0:
+        raise ValueError(f"skip: expected 0 or more, got {skip}")
     if targets and y_target is not None:
         raise ValueError(f"targets: expected 0 where y_target is given, got {targets}")
     if not 0 <= alpha_max <= 1:
@@ -81,11 +95,14 @@ def fab(
         raise ValueError(f"beta: expected a number in (0, 1), got {beta}")
     check(model, x, y, y_target=y_target)
     wanted = check_eps(enough, x, torch.inf, "enough")
+    limit = _limits(reach, x)
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
         classes = best.logits.shape[1]
         ranking = best.logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
-        runs = min(targets, classes - 1)
+        runs = min(targets, classes - 1 - skip)
+        if targets and runs < 1:
+            raise ValueError(f"skip: expected at most {classes - 2} of {classes - 1} other classes, got {skip}")
         looked = 1 if runs or best.goal.targeted else min(candidates, classes - 1)
         final = final_within(budget)
         if budget is not None:  # what cannot be paid is left out: boundaries, runs, then steps
@@ -96,11 +113,20 @@ def fab(
         for chunk in best.chunks():
             for run in range(each):
                 rows = chunk[best.size[chunk] > wanted[chunk]]
-                toward = ranking[rows, run] if runs else None
-                _run(best, rows, toward, wanted, steps, looked, alpha_max, eta, beta)
+                toward = ranking[rows, skip + run] if runs else None
+                _run(best, rows, toward, wanted, limit[rows], steps, looked, alpha_max, eta, beta)
                 best.report(chunk, (run + 1) / each)
             best.bisect(chunk[best.size[chunk] > wanted[chunk]], final)
         return best.result()
+
+
+def _limits(reach: float | Tensor, x: Tensor) -> Tensor:
+    limit = torch.as_tensor(reach).to(device=x.device, dtype=x.dtype)
+    if limit.ndim > 1 or (limit.ndim == 1 and len(limit) != len(x)):
+        raise ValueError(f"reach: expected a number or shape ({len(x)},), got shape {tuple(limit.shape)}")
+    if not (limit > 0).all():
+        raise ValueError(f"reach: expected positive distances, got {limit[~(limit > 0)].flatten()[0].item():g}")
+    return limit.expand(len(x))
 
 
 def _run(
@@ -108,6 +134,7 @@ def _run(
     rows: Tensor,
     toward: Tensor | None,
     wanted: Tensor,
+    limit: Tensor,
     steps: int,
     looked: int,
     alpha_max: float,
@@ -126,31 +153,44 @@ def _run(
             needs = boundaries(logits, goal, looked)
         else:
             needs = [(logits.gather(1, goal.label[:, None]) - logits.gather(1, toward[:, None]))[:, 0]]
-        slope, value = torch.zeros_like(image), torch.zeros_like(needs[0].detach())
-        nearest = torch.full_like(value, torch.inf)
-        for number, need in enumerate(needs):
-            now, gradient = need.detach(), input_gradient(need.sum(), leaf, retain_graph=number + 1 < len(needs))
-            size = _onto(gradient, now, point, best.norm)[1] if len(needs) > 1 else now
-            nearer = (size < nearest) | ~slope.flatten(1).any(1)  # out of reach is better than no direction at all
-            slope = torch.where(per_image(nearer, slope), gradient, slope)
-            value = torch.where(nearer, now, value)
-            nearest = torch.where(nearer, size, nearest)
+        slope, value = _nearest(needs, leaf, point, best.norm)
         best.backwards[rows] += len(needs)
         fooled = best.offer(rows, point, logits.detach())
         on = best.size[rows] > wanted[rows]
         if not on.all():
             rows, goal, toward = rows[on], best.goal.take(rows[on]), None if toward is None else toward[on]
             image, point, slope, value, fooled = image[on], point[on], slope[on], value[on], fooled[on]
+            limit = limit[on]
         delta = point - image
-        delta = torch.where(per_image(fooled, point), beta * delta, delta)
+        limit = torch.where(fooled, torch.minimum(limit, GROWTH * norm_of(delta, best.norm)), limit)
+        delta = delta * per_image(torch.where(fooled, beta, 1.0), delta)
         start = (image + delta).clamp(0, 1)
         near = _onto(slope, value + (slope * (start - point)).flatten(1).sum(1), start, best.norm)[0]
         far = _onto(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)[0]
         size, whole = norm_of(near, best.norm), norm_of(far, best.norm)
         alpha = (size / (size + whole).clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=alpha_max)
         alpha = per_image(alpha, point)
-        point = (image + (1 - alpha) * (delta + eta * near) + alpha * eta * far).clamp(0, 1)
+        delta = (1 - alpha) * (delta + eta * near) + alpha * eta * far
+        length = norm_of(delta, best.norm)
+        cut = torch.where(length > limit, limit / length, 1)
+        point = (image + per_image(cut, delta) * delta).clamp(0, 1)
+        limit = GROWTH * limit
     best.look(rows, point)
+
+
+def _nearest(needs: list[Tensor], leaf: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+    """Slope and value of the boundary that is nearest by first order, an image."""
+    value, slope = needs[0].detach(), input_gradient(needs[0].sum(), leaf, retain_graph=len(needs) > 1)
+    if len(needs) == 1:
+        return slope, value
+    nearest = _onto(slope, value, point, norm)[1]
+    for number, need in enumerate(needs[1:], start=2):
+        now, gradient = need.detach(), input_gradient(need.sum(), leaf, retain_graph=number < len(needs))
+        size = _onto(gradient, now, point, norm)[1]
+        nearer = (size < nearest) | ~slope.flatten(1).any(1)  # out of reach is better than no direction at all
+        slope = torch.where(per_image(nearer, slope), gradient, slope)
+        value, nearest = torch.where(nearer, now, value), torch.where(nearer, size, nearest)
+    return slope, value
 
 
 def _onto(slope: Tensor, value: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:

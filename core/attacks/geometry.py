@@ -208,24 +208,23 @@ def water_level(
         (N,) in the weights' dtype; 0 where need <= 0, inf where even every feature at its limit is not enough.
     """
     size, limits, target = weight.abs().double(), room.double(), need.double()
-    gain = size * limits
-    broken = target.isnan() | gain.sum(1).isnan()
+    broken = target.isnan() | (size * limits).sum(1).isnan()
     found = torch.zeros_like(target)
     rows, level = torch.arange(len(target), device=target.device), found
+    close = 1 + 4 * torch.finfo(target.dtype).eps
     for _ in range(size.shape[1] + 1):  # each step that is not the last one passes a corner
-        full = limits <= level[:, None]
-        short = target - torch.where(full, gain, 0).sum(1)
-        slope = torch.where(full, 0, size).sum(1)
-        step = torch.where(slope > 0, short / slope, torch.where(short > 0, torch.inf, level))
-        higher = step > level
+        # products with zeros and ones: on a CPU `where` takes ten times as long
+        short = target - (size * torch.minimum(limits, level[:, None])).sum(1)
+        slope = (size * (limits - level[:, None]).sign_().clamp_(min=0)).sum(1)
+        step = torch.where(slope > 0, level + short / slope, torch.where(short > 0, torch.inf, level))
+        higher = step > level * close
         level = torch.where(higher, step, level)
         found[rows] = level
         on = higher & level.isfinite()
         if not on.any():
             break
         if 4 * int(on.sum()) < 3 * len(on):  # a few rows take many steps
-            rows, level, size, limits = rows[on], level[on], size[on], limits[on]
-            gain, target = gain[on], target[on]
+            rows, level, size, limits, target = rows[on], level[on], size[on], limits[on], target[on]
     found = torch.where(need <= 0, 0.0, found)
     return torch.where(broken, torch.inf, found).to(weight.dtype)
 

@@ -12,8 +12,9 @@ margin after 128 queries, while on a LeNet, where gradients do all there is to d
 
 In l2 and l1 walks of a fixed radius see nothing on networks that were trained in linf, since no feature may move far at
 once; FAB comes from outside, with long steps across the boundary. What it finds beyond the ball is pulled in and walked
-down from: on an interval-trained network (MNIST, l2 2.0, 1,000 images) .080 stand after that, .192 before, .087 after
-AutoAttack.
+down from. In l2 two short runs in turn, which begin a few eps away (`reach`), do more than a long one that comes from
+the other side of the box: on an interval-trained network (MNIST, l2 2.0, 1,000 images) `quick` leaves .104 at 99 passes
+an image, .358 with one long run at 113.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from core.attacks.losses import margin
 from core.progress import Progress
 
 Norm = str
-NEAR = 1.25
-"""In l2 and l1, where FAB says how far off the boundary is: at how many times eps an image is worth more."""
+NEAR = {"linf": torch.inf, "l2": 1.15, "l1": 1.25}
+"""Where FAB says how far off the boundary is: at how many times eps an image is worth more."""
 FAR = 2.0
 """FAB went astray where it fools no nearer than so many times eps and the way there hardly lowers the margin inside the
 ball: such images are worth more as well."""
@@ -196,8 +197,21 @@ def towards(
     )
 
 
-def _fab(steps: int, targets: int, near: float = torch.inf, eta: float = 1.05) -> Stage:
-    return Stage("FAB", fab, {"steps": steps, "targets": targets, "eta": eta}, near=near, fixed=False)
+def _fab(steps: int, targets: int, near: float = torch.inf, **settings: float) -> Stage:
+    return Stage("FAB", fab, {"steps": steps, "targets": targets, **settings}, near=near, fixed=False)
+
+
+def _from_outside(norm: Norm, classes: int) -> Iterator[Stage]:
+    if norm == "l1":
+        yield _fab(30, 1, eta=1.4)
+        yield _descent(NEAR[norm])
+        return
+    short = {"eta": 1.4, "beta": 0.8}
+    yield _fab(15, 1, reach=6, **short)
+    yield _descent(1.4)
+    if classes > 2:
+        yield _fab(15, min(2, classes - 2), near=2, skip=1, reach=3, **short)
+        yield _descent(1.4)
 
 
 def _descent(near: float) -> Stage:
@@ -211,21 +225,21 @@ def _squares(queries: int, milestones: tuple[tuple[int, float], ...], within: fl
 
 def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
     several = min(3, classes - 1)
-    near = torch.inf if norm == "linf" else NEAR
+    near = NEAR[norm]
     yield Stage("one step", pgd, {"steps": 1, "random_start": False, "loss": "ce"})
     yield Stage("PGD margin", pgd, {"steps": 10, "random_start": False, "loss": "margin"})
     if norm != "linf":
-        yield _fab(30, 1, eta=1.4)
-        yield _descent(near)
+        yield from _from_outside(norm, classes)
     if norm != "l1":
         yield Stage("probe", square, {"queries": 5}, probe=True)
     yield _start(1, "ce", 4, 8, 0.75)
-    yield _start(2, "dlr", 5, 15, 0.4, near)
+    if norm != "l2":
+        yield _start(2, "dlr", 5, 15, 0.4, near)
     yield _start(3, "ce", 5, 15, 0.3, near)
     if effort == "quick":
         return
-    if norm != "linf":
-        yield _fab(50, several, near=1.15, eta=1.2)
+    if norm == "l1":
+        yield _fab(50, several, eta=1.2)
         yield _descent(near)
     yield _hops(8, 0.2, near)
     yield _targets(several, 20, 0.08, near)
@@ -300,7 +314,7 @@ def run_stage(
     elif stage.attack is not sigma_zero:
         settings["norm"] = norm
     if stage.attack is fab:
-        settings["enough"] = eps[rows]
+        settings |= {"enough": eps[rows], "reach": settings.get("reach", torch.inf) * eps[rows]}
     if stage.goes_on:
         settings["begin"] = standing.x_adv[rows]
     result = stage.attack(model, x[rows], y[rows], on_progress=on_progress, **settings)

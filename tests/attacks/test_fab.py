@@ -68,6 +68,36 @@ def test_fab_ends_where_enough_is_found(norm: Any, net: nn.Module, few: Batch) -
         fab(net, *few, enough=-1.0)
 
 
+def test_fab_leaves_the_strongest_classes_out(net: nn.Module, few: Batch) -> None:
+    """The first class, and the two after it: the nearer of both is what runs towards all three find."""
+    plans = ((1, 0), (2, 1), (3, 0))
+    runs = [fab(net, *few, norm="l2", targets=targets, skip=skip, steps=15) for targets, skip in plans]
+    first, others, all_three = (run.distance["l2"] for run in runs)
+    assert (others < 0.99 * first).any()
+    assert (first < 0.99 * others).any()
+    torch.testing.assert_close(all_three, torch.minimum(first, others), rtol=0.01, atol=0)
+    assert torch.equal(runs[0].backwards + runs[1].backwards, runs[2].backwards)
+    with pytest.raises(ValueError, match="skip: expected 0 or more, got -1"):
+        fab(net, *few, targets=1, skip=-1)
+    with pytest.raises(ValueError, match="skip: expected at most 8 of 9 other classes, got 9"):
+        fab(net, *few, targets=1, skip=9)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_fab_goes_no_farther_than_its_reach(norm: Any, net: nn.Module, few: Batch) -> None:
+    """The first step ends within it, where one without it fools farther off; what follows may lie a little farther."""
+    far = fab(net, *few, norm=norm, targets=1, steps=1, eta=1.9)
+    reach = far.distance[norm][far.success].median().item()
+    near = fab(net, *few, norm=norm, targets=1, steps=1, eta=1.9, reach=torch.full((len(few[0]),), reach))
+    assert (far.distance[norm] > reach).any()
+    assert near.distance[norm].max() <= reach * 1.0001
+    later = fab(net, *few, norm=norm, targets=1, steps=8, eta=1.9, reach=reach)
+    assert later.success.float().mean() > near.success.float().mean()
+    for bad, said in ((0.0, "positive distances, got 0"), (torch.ones(2), r"shape \(")):
+        with pytest.raises(ValueError, match=f"reach: expected .*{said}"):
+            fab(net, *few, norm=norm, reach=bad)
+
+
 def test_fab_refuses_runs_towards_other_classes_than_the_target(net: nn.Module, few: Batch) -> None:
     """A target says which class; `targets` says how many others."""
     with pytest.raises(ValueError, match="targets: expected 0 where y_target is given, got 2"):

@@ -11,10 +11,12 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from core import shipped
 from core.attacks import pgd
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.geometry import distances
 from core.attacks.losses import margin
+from core.data import first_of_test, to_float
 from core.evaluation import cascade
 from core.evaluation.robust import _verdict, evaluate
 from core.models import load_model
@@ -210,6 +212,19 @@ def test_boundary_outside_is_pulled_into_the_ball(norm: str, net: nn.Module, dig
     assert (distances(standing.x_adv, x)[norm] <= eps).all()
     assert torch.allclose(margin(net(standing.x_adv), y)[stand], standing.margin[stand], atol=1e-5)
     assert not standing.astray.any()
+
+
+@pytest.mark.real_data
+def test_quick_finds_the_way_on_an_interval_trained_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MNIST, l2 2.0, 40 images: 4 stand; 16 did while FAB came from the other side of the box."""
+    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
+    folder = shipped.folder("mnist-strided-ibp-ac40cf7e7c")
+    assert folder is not None
+    saved = load_model(folder.name, folder.parent)
+    batch = first_of_test(saved.data(), 40)
+    made = evaluate(saved.model, to_float(batch.x), batch.y, norm="l2", eps=2.0, effort="quick", trust=False)
+    assert made.robust.sum() <= 7
+    assert (made.forwards + made.backwards).float().mean() < 130
 
 
 def test_search_that_went_astray_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
