@@ -73,7 +73,8 @@ def fab(
         on_progress: called each step with images done, all, share of `success`.
 
     Returns:
-        The smallest fooling iterate; images fooled before, and those that withstand, come back unchanged.
+        The smallest fooling iterate; images fooled before, and those that withstand, come back unchanged. `trace`:
+        `astray` (N,) bool, where the first run's linearised boundary at the image is nowhere in the box.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -110,14 +111,17 @@ def fab(
             runs = min(runs, max(1, (budget - 2 - final) // (2 * FEWEST_STEPS + 1)))
         each = max(1, runs)
         steps = steps_within(budget, steps, (1 + looked) * each, 2 + each + final)
+        astray = torch.zeros_like(y, dtype=torch.bool)
         for chunk in best.chunks():
             for run in range(each):
                 rows = chunk[best.size[chunk] > wanted[chunk]]
                 toward = ranking[rows, skip + run] if runs else None
-                _run(best, rows, toward, wanted, limit[rows], steps, looked, alpha_max, eta, beta)
+                lost = _run(best, rows, toward, wanted, limit[rows], steps, looked, alpha_max, eta, beta)
+                if run == 0:
+                    astray[rows] = lost
                 best.report(chunk, (run + 1) / each)
             best.bisect(chunk[best.size[chunk] > wanted[chunk]], final)
-        return best.result()
+        return best.result({"astray": astray})
 
 
 def _limits(reach: float | Tensor, x: Tensor) -> Tensor:
@@ -140,13 +144,17 @@ def _run(
     alpha_max: float,
     eta: float,
     beta: float,
-) -> None:
-    """One run from the images: to the nearest of the `looked` boundaries, or only to that with the class `toward`."""
+) -> Tensor:
+    """One run from the images: to the nearest of the `looked` boundaries, or only to that with the class `toward`.
+
+    Returns (n,) bool, where the box had nothing of the boundary that was linearised at the image.
+    """
     image = point = best.x[rows]
     goal = best.goal.take(rows)
-    for _ in range(steps):
+    lost = torch.zeros_like(rows, dtype=torch.bool)
+    for step in range(steps):
         if not len(rows):
-            return
+            break
         leaf = leaf_of(point)
         logits = logits_of_leaf(best.model, leaf)
         if toward is None:
@@ -166,7 +174,8 @@ def _run(
         delta = delta * per_image(torch.where(fooled, beta, 1.0), delta)
         start = (image + delta).clamp(0, 1)
         near = _onto(slope, value + (slope * (start - point)).flatten(1).sum(1), start, best.norm)[0]
-        far = _onto(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)[0]
+        far, reached = _onto(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)
+        lost = reached.isinf() if step == 0 else lost
         size, whole = norm_of(near, best.norm), norm_of(far, best.norm)
         alpha = (size / (size + whole).clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=alpha_max)
         alpha = per_image(alpha, point)
@@ -176,6 +185,7 @@ def _run(
         point = (image + per_image(cut, delta) * delta).clamp(0, 1)
         limit = GROWTH * limit
     best.look(rows, point)
+    return lost
 
 
 def _nearest(needs: list[Tensor], leaf: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:

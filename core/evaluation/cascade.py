@@ -37,9 +37,6 @@ from core.progress import Progress
 Norm = str
 NEAR = {"linf": torch.inf, "l2": 1.15, "l1": 1.25}
 """Where FAB says how far off the boundary is: at how many times eps an image is worth more."""
-FAR = 2.0
-"""FAB went astray where it fools no nearer than so many times eps and the way there hardly lowers the margin inside the
-ball: such images are worth more as well."""
 EFFORTS = ("quick", "standard", "at_least_autoattack")
 """How much is tried. Forward and backward passes of an image that stands (linf, 10 classes), far from falling and at
 most: `quick` about 25 + 12 to 85 + 65; `standard` the same to 9,200 + 1,000; `at_least_autoattack`, which has APGD-CE,
@@ -58,8 +55,8 @@ class Stage:
         name: as it stands in `found_by`.
         attack: the function, and `settings` its arguments.
         within: only images whose lowest margin is at most this share of the clean one, and those that `masked` marks.
-        near: only images that something fooled at no more than so many times eps, and those that `astray` or `masked`
-            marks.
+        near: only images that something fooled at no more than so many times eps, and those that `masked` marks.
+        astray: and those that `Standing.astray` marks.
         goes_on: begins at the best point so far.
         probe: a few queries without gradients; images that they bring lower than all before are marked as masked.
         fixed: takes eps, norm and streams; else it looks for the smallest change, which counts if it is within eps.
@@ -70,6 +67,7 @@ class Stage:
     settings: dict[str, Any]
     within: float = torch.inf
     near: float = torch.inf
+    astray: bool = False
     goes_on: bool = False
     probe: bool = False
     fixed: bool = True
@@ -87,7 +85,7 @@ class Standing:
         found: number of the stage that did, -1: none.
         masked: a probe without gradients came lower than the attacks before it.
         nearest: distance of the nearest image that fools, in the ball or not; inf where none is known.
-        astray: FAB's last search says nothing (see FAR).
+        astray: the boundary of the model that is linear at the image is nowhere in the box, so its slope says little.
         forwards, backwards: passes so far.
     """
 
@@ -198,7 +196,8 @@ def towards(
 
 
 def _fab(steps: int, targets: int, near: float = torch.inf, **settings: float) -> Stage:
-    return Stage("FAB", fab, {"steps": steps, "targets": targets, **settings}, near=near, fixed=False)
+    made = {"steps": steps, "targets": targets, **settings}
+    return Stage("FAB", fab, made, near=near, astray=True, fixed=False)
 
 
 def _from_outside(norm: Norm, classes: int) -> Iterator[Stage]:
@@ -241,6 +240,9 @@ def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
     if norm == "l1":
         yield _fab(50, several, eta=1.2)
         yield _descent(near)
+    if norm == "l2":
+        yield _fab(20, several, near=0, eta=1.4, reach=4)  # for those that went astray
+        yield _descent(1.4)
     yield _hops(8, 0.2, near)
     yield _targets(several, 20, 0.08, near)
     if norm != "l1":
@@ -299,7 +301,7 @@ def run_stage(
         chosen &= (standing.share()[rows] <= stage.within) | standing.masked[rows]
     if stage.near < torch.inf:
         reach = standing.nearest[rows] <= stage.near * eps[rows]
-        chosen &= reach | standing.astray[rows] | standing.masked[rows]
+        chosen &= reach | standing.masked[rows] | (standing.astray[rows] & stage.astray)
     rows = rows[chosen]
     rows = rows[standing.margin[rows].argsort(stable=True)]
     if not len(rows):
@@ -349,8 +351,7 @@ def _note(
         standing.forwards[rows] += 1
         if norm != "l0":
             success |= found < 0
-            times = distance / eps[rows]  # a straight way so far loses 1 / times of the margin inside the ball
-            standing.astray[rows] = ~success & (times > FAR) & (found > (1 - 0.5 / times) * standing.clean[rows])
+            standing.astray[rows] |= result.trace["astray"]
     if stage.probe:
         standing.masked[rows] |= found < standing.margin[rows]
     better = success | ((found < standing.margin[rows]) & (found > 0))

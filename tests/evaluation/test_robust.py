@@ -227,29 +227,35 @@ def test_quick_finds_the_way_on_an_interval_trained_network(monkeypatch: pytest.
     assert (made.forwards + made.backwards).float().mean() < 130
 
 
-def test_search_that_went_astray_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A boundary far off, and a flat way to it: the image is worth more. Where the way falls evenly it is not."""
+@pytest.mark.parametrize(("slope", "lost"), [(0.1, True), (1.0, False)])
+def test_image_whose_slope_leads_astray_is_known(slope: float, lost: bool) -> None:
+    """Too flat at the image for any boundary in the box, steep later: worth a stage that is for such images."""
 
-    def far_off(model: nn.Module, x: Tensor, y: Tensor, **_settings: Any) -> AttackResult:
-        made = torch.ones_like(x)
-        ones = torch.ones_like(y)
-        return AttackResult(made, ones.bool(), distances(made, x), ones, ones, {})
-
-    class Flat(nn.Module):
+    class Bend(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            """Image 0's margin falls evenly, that of the others only beyond a distance."""
-            size = x.flatten(1).norm(dim=1) / 4
-            falls = torch.where(torch.arange(len(x)) == 0, size, (size - 0.8).clamp(min=0) * 5)
-            return torch.stack([0.9 - falls, torch.zeros_like(size)], 1)
+            mean = x.flatten(1).mean(1)
+            return torch.stack([0.5 - slope * mean - 10 * (mean - 0.3).clamp(min=0), torch.zeros_like(mean)], 1)
 
-    monkeypatch.setattr(cascade, "fab", far_off)
-    x, y = torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64)
-    eps = torch.tensor([0.5, 0.5, 3.0])  # all are fooled at distance 4: the last one at less than twice eps
-    standing = cascade.Standing.first(x, Flat()(x), y)
-    stage = cascade.Stage("FAB", far_off, {}, fixed=False)
-    streams = Streams.of(0, torch.arange(3))
-    cascade.run_stage(stage, 0, Flat(), x, y, torch.arange(3), standing, norm="l2", eps=eps, streams=streams)
-    assert standing.astray.tolist() == [False, True, False]
+    seen: list[int] = []
+
+    def second(model: nn.Module, x: Tensor, y: Tensor, **_settings: Any) -> AttackResult:
+        seen.append(len(x))
+        zeros = torch.zeros_like(y)
+        return AttackResult(x, zeros.bool(), distances(x, x), zeros, zeros, {"margin": margin(model(x), y)})
+
+    x, y, rows = torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64), torch.arange(3)
+    eps, streams = torch.full((3,), 0.5), Streams.of(0, rows)
+    standing = cascade.Standing.first(x, Bend()(x), y)
+    for stage in (
+        cascade.Stage("FAB", cascade.fab, {"steps": 15}, fixed=False),
+        cascade.Stage("for all", second, {}, near=0),
+        cascade.Stage("for the lost", second, {}, near=0, astray=True),
+    ):
+        cascade.run_stage(stage, 0, Bend(), x, y, rows, standing, norm="l2", eps=eps, streams=streams)
+    assert standing.astray.tolist() == [lost] * 3
+    assert (standing.nearest > eps).all()
+    assert standing.nearest.isfinite().all()
+    assert seen == ([3] if lost else [])
 
 
 def test_largest_effort_leaves_no_more(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
