@@ -16,7 +16,7 @@ ATTACKS = ("mifgsm", "bim", "fgsm", "pgd", "apgd")
 """On offer: in linf, and MI-FGSM first, as it is made to transfer."""
 
 
-def section(page: str, models: Sequence[store.Artifact]) -> pd.DataFrame:
+def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, str]:
     """The form, the job, and the matrix; returns its rows for the exports, and their provenance."""
     if len(models) < 2:
         st.info("Choose two models or more to see who fools whom.", icon=":material/info:")
