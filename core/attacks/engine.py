@@ -273,7 +273,7 @@ def check_images(model: nn.Module, x: Tensor) -> int:
     low, high = x.min().item(), x.max().item()
     if not (low >= 0 and high <= 1):  # false for NaN too
         raise ValueError(f"x: expected finite values in [0, 1], got {low:g} to {high:g}")
-    with frozen(model):
+    with frozen(model), torch.no_grad():
         try:
             logits = model(fast_layout(x[:1]))
         except torch.OutOfMemoryError:

@@ -167,9 +167,10 @@ def _gaussian(side: int, like: Tensor) -> Float[Tensor, "c 1 k k"]:
 def _check_surrogate(model: nn.Module, surrogate: nn.Module, x: Tensor) -> None:
     if not isinstance(surrogate, nn.Module):
         raise ValueError(f"surrogate: expected a model whose gradients to follow, got {surrogate!r}")
+    ours = check_images(model, x[:1])
     try:
-        ours, theirs = check_images(model, x[:1]), check_images(surrogate, x[:1])
-    except RuntimeError as error:  # torch's word for images of the wrong shape
+        theirs = check_images(surrogate, x[:1])
+    except ValueError as error:
         raise ValueError(f"surrogate: expected a model of images {tuple(x.shape[1:])}; it says: {error}") from error
     if ours != theirs:
         raise ValueError(f"surrogate: expected a model of {ours} classes, as the victim, got one of {theirs}")
