@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,18 @@ def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         jobs.run(specs.TrainSpec(data=specs.DataSpec(classes=classes), epochs=15, **fields), root)
     assert len(store.models(root)) == 3
     return root
+
+
+@pytest.fixture
+def interval_trained(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any]:
+    """The MNIST network that ships, trained by interval bounds in linf, and 40 images with their classes."""
+    from core import shipped
+    from core.data import first_of_test, to_float
+    from core.models import load_model
+
+    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
+    folder = shipped.folder("mnist-strided-ibp-ac40cf7e7c")
+    assert folder is not None
+    saved = load_model(folder.name, folder.parent)
+    batch = first_of_test(saved.data(), 40)
+    return saved.model, to_float(batch.x), batch.y

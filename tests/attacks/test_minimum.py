@@ -9,12 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import shipped
 from core.attacks import minimum
 from core.attacks.geometry import shortest_prefix
 from core.attacks.minimum import plan
-from core.data import first_of_test, to_float
-from core.models import load_model
 from tests.attacks.test_smallest import linear_case
 
 Batch = tuple[Tensor, Tensor]
@@ -145,14 +142,9 @@ def test_minimum_runs_other_parts_where_the_gradient_leads_astray() -> None:
 
 
 @pytest.mark.real_data
-def test_minimum_finds_the_way_on_an_interval_trained_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minimum_finds_the_way_on_an_interval_trained_network(interval_trained: Any) -> None:
     """MNIST, l2, 200 passes, 40 images: most within 2.0 (16 beyond it where all passes went towards one class)."""
-    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
-    folder = shipped.folder("mnist-strided-ibp-ac40cf7e7c")
-    assert folder is not None
-    saved = load_model(folder.name, folder.parent)
-    batch = first_of_test(saved.data(), 40)
-    result = minimum(saved.model, to_float(batch.x), batch.y, norm="l2", budget=200)
+    result = minimum(*interval_trained, norm="l2", budget=200)
     assert result.success.all() or (result.distance["l2"][~result.success] == 0).all()
     assert (result.distance["l2"] > 2).sum() <= 8
 

@@ -11,12 +11,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from core import shipped
 from core.attacks import pgd
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.geometry import distances
 from core.attacks.losses import margin
-from core.data import first_of_test, to_float
 from core.evaluation import cascade
 from core.evaluation.robust import _verdict, evaluate
 from core.models import load_model
@@ -215,14 +213,9 @@ def test_boundary_outside_is_pulled_into_the_ball(norm: str, net: nn.Module, dig
 
 
 @pytest.mark.real_data
-def test_quick_finds_the_way_on_an_interval_trained_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_finds_the_way_on_an_interval_trained_network(interval_trained: Any) -> None:
     """MNIST, l2 2.0, 40 images: 4 stand; 16 did while FAB came from the other side of the box."""
-    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
-    folder = shipped.folder("mnist-strided-ibp-ac40cf7e7c")
-    assert folder is not None
-    saved = load_model(folder.name, folder.parent)
-    batch = first_of_test(saved.data(), 40)
-    made = evaluate(saved.model, to_float(batch.x), batch.y, norm="l2", eps=2.0, effort="quick", trust=False)
+    made = evaluate(*interval_trained, norm="l2", eps=2.0, effort="quick", trust=False)
     assert made.robust.sum() <= 7
     assert (made.forwards + made.backwards).float().mean() < 130
 
