@@ -43,7 +43,7 @@ twelve in linf 16 % of the images that stand then on an interval-trained network
 others. In l2 gradients see little of such networks near the image, and FAB's view from outside is worth more."""
 EFFORTS = ("quick", "standard", "at_least_autoattack")
 """How much is tried. Forward and backward passes of an image that stands (linf, 10 classes), far from falling and at
-most: `quick` about 25 + 12 to 85 + 65; `standard` the same to 9,200 + 1,000; `at_least_autoattack`, which has APGD-CE,
+most: `quick` about 32 + 12 to 92 + 65; `standard` the same to 9,200 + 1,000; `at_least_autoattack`, which has APGD-CE,
 APGD-T, FAB and Square at AutoAttack's lengths as well, about 7,000 + 3,000 to 23,000 + 7,000. AutoAttack itself
 takes 7,850 + 1,910 for each."""
 
