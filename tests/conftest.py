@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from core import data_folder, jobs, specs, store
+from core import data_folder, jobs, store
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No model that ships is seen by a test that does not ask; with several workers, one thread each."""
+    """No bundled model is seen by a test that does not ask; strict float32; with several workers, one thread each."""
     os.environ["ADVERSARIAL_LAB_REFERENCE"] = ""
+    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "STRICT"  # no float32 is rounded to bfloat16
     if os.environ.get("PYTEST_XDIST_WORKER"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in jobs' processes
 
@@ -39,11 +40,18 @@ def store_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with three models of `digits`: linear, mlp, and a scalar 4-against-9 network. Copy it before writing."""
+    """A store with three models of `digits`: linear, mlp, and a scalar 4-against-9 network. Copy it before writing.
+
+    Their weights are kept in `tests/fixtures`; the job of a training does all the rest.
+    """
+    import core.training
+    from tests.fixtures import STANDARD, standard
+
     root = tmp_path_factory.mktemp("trained")
-    for fields in ({"network": "linear"}, {"network": "mlp"}, {"network": "mlp", "scalar": True}):
-        classes = (4, 9) if "scalar" in fields else None
-        jobs.run(specs.TrainSpec(data=specs.DataSpec(classes=classes), epochs=15, **fields), root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core.training, "train", standard)
+        for spec in STANDARD.values():
+            jobs.run(spec, root)
     assert len(store.models(root)) == 3
     return root
 

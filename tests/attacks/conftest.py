@@ -185,23 +185,11 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def net(digits: tuple[Tensor, Tensor]) -> nn.Module:
+def net() -> nn.Module:
     """A small convolutional network with batch norm and dropout, trained on the first 1400 digits, in train mode."""
-    x, y = digits
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            *(nn.Conv2d(1, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2)),
-            *(nn.Linear(108, 32), nn.ReLU(), nn.Linear(32, 10)),
-        )
-        optimiser = torch.optim.Adam(model.parameters(), 0.01)
-        for step in range(120):
-            rows = slice(step % 7 * 200, step % 7 * 200 + 200)
-            loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return model.train()
+    from tests.fixtures import network  # it imports attacks, which the hook above has to see first
+
+    return network("convolution").train()
 
 
 @pytest.fixture

@@ -14,27 +14,15 @@ from core.attacks.first_layer import FirstLayer
 from core.attacks.masks import Masked
 from core.enumeration import Enumeration, summary
 from core.networks import Centre, build
+from tests.fixtures import network
 
 Batch = tuple[Tensor, Tensor]
 
 
 @pytest.fixture(scope="module")
-def dense(digits: Batch) -> nn.Module:
+def dense() -> nn.Module:
     """A dense network 64-24-10 on the digits, whose first layer is linear."""
-    x, y = digits
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        centre = Centre((1, 8, 8))
-        centre.fit(x)
-        model = nn.Sequential(centre, nn.Sequential(nn.Flatten(), nn.Linear(64, 24)), nn.ReLU(), nn.Linear(24, 10))
-        optimiser = torch.optim.Adam(model.parameters(), 0.01)
-        for step in range(60):
-            rows = slice(step % 7 * 200, step % 7 * 200 + 200)
-            loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return model.eval()
+    return network("centred")
 
 
 def hits(model: nn.Module, image: Tensor, y: int, changes: list[tuple[tuple[int, float], ...]]) -> list[int]:

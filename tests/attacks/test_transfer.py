@@ -13,25 +13,15 @@ from core.attacks import bim, mifgsm, transfer
 from core.attacks.engine import Streams
 from core.attacks.masks import Masked
 from core.attacks.transfer import _diverse, _gaussian
+from tests.fixtures import network
 
 Batch = tuple[Tensor, Tensor]
 
 
 @pytest.fixture(scope="module")
-def other(digits: Batch) -> nn.Module:
+def other() -> nn.Module:
     """A dense network trained on the same digits as `net`, in eval mode."""
-    x, y = digits
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-        optimiser = torch.optim.Adam(model.parameters(), 0.01)
-        for step in range(150):
-            rows = slice(step % 7 * 200, step % 7 * 200 + 200)
-            loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return model.eval()
+    return network("dense")
 
 
 @pytest.fixture

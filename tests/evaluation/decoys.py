@@ -1,4 +1,4 @@
-"""Models that only look robust, each around an honest one, and honest ones, trained in seconds on 8x8 digits."""
+"""Models that only look robust, each around an honest one, and honest ones (`tests.fixtures`), on 8x8 digits."""
 
 from __future__ import annotations
 
@@ -16,26 +16,6 @@ X = torch.tensor(DIGITS.images / 16, dtype=torch.float32)[:, None]
 Y = torch.tensor(DIGITS.target)
 TRAINED = 1400
 """The digits from here on are for testing."""
-
-
-def trained(eps: float, epochs: int = 12) -> nn.Module:
-    """A small dense network, against single steps from noise if eps is above 0 (N-FGSM, arXiv 2202.01181)."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
-        optimiser = torch.optim.Adam(model.parameters(), 0.005)
-        for _ in range(epochs):
-            for rows in torch.randperm(TRAINED).split(100):
-                x, y = X[rows], Y[rows]
-                if eps:
-                    start = (x + 2 * eps * (2 * torch.rand_like(x) - 1)).requires_grad_()
-                    (slope,) = torch.autograd.grad(nn.functional.cross_entropy(model(start), y), start)
-                    x = (start + eps * slope.sign()).detach()
-                optimiser.zero_grad()
-                nn.functional.cross_entropy(model(x), y).backward()
-                optimiser.step()
-    optimiser.zero_grad()
-    return model.eval()
 
 
 def evaluated(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from core.models import load_model
 from core.progress import Cancelled
 from tests.evaluation import decoys
 from tests.evaluation.decoys import DECOYS, Decoy
+from tests.fixtures import network
 
 EPS = {"linf": 0.15, "l2": 0.5, "l1": 0.8, "l0": 1}
 """Balls in which much of the honest model stands."""
@@ -39,7 +40,7 @@ def _small() -> Iterator[None]:
 @cache
 def honest() -> nn.Module:
     """An adversarially trained model."""
-    return decoys.trained(0.15)
+    return network("honest")
 
 
 @cache
@@ -83,7 +84,7 @@ def test_honest_model_is_not_flagged(norm: str) -> None:
 
 def test_plain_model_is_not_flagged() -> None:
     """A model that is not robust at all is no reason for mistrust: its low figure is true."""
-    plain = decoys.trained(0.0)
+    plain = network("plain")
     robust, x_adv = decoys.evaluated(plain, X, Y, "linf", 0.15)
     made = report(plain, X, Y, eps=0.15, robust=robust, x_adv=x_adv, effort="small")
     assert made.verdict == "pass", made.to_markdown()
@@ -156,7 +157,7 @@ def test_weak_evaluation_is_found_out() -> None:
 def test_steps_and_restarts_are_held_against_the_figure(monkeypatch: pytest.MonkeyPatch, name: str, steps: int) -> None:
     """Where a walk of a step or two stops short, twice the steps and new starts take images from the figure."""
     monkeypatch.setitem(trust_case.EFFORTS, "small", replace(SMALL, images=120, steps=steps, restarts=20))
-    plain = decoys.trained(0.0)
+    plain = network("plain")
     right = plain(X).argmax(1) == Y
     assert asked(name, right, X, model=plain).verdict == "fail"
 
