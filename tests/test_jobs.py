@@ -59,6 +59,16 @@ class Runner:
         return store.Outcome(card={}, arrays={"weights": {"w": np.ones(3)}})
 
 
+WAIT = 300.0
+"""Seconds that are waited for another process at most: a wait ends as soon as what it waits for is there."""
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take long to start a worker."""
+    monkeypatch.setattr(jobs, "START_GRACE", WAIT)
+
+
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     """Every task is run by a toy, in this process."""
@@ -220,16 +230,21 @@ def test_readers_read_only_what_is_new(tmp_path: Path) -> None:
 def test_progress_is_at_most_three_events_a_second(tmp_path: Path) -> None:
     """However often a runner speaks; the last word is there when the state changes."""
     report = worker.Reporter(tmp_path)
-    end = time.monotonic() + 1.2
-    calls = 0
-    while time.monotonic() < end:
+    start, calls = time.monotonic(), 0
+
+    def go_on() -> bool:
+        took = time.monotonic() - start
+        return took < 1.2 or (len(events.read(tmp_path)) < 3 and took < WAIT)
+
+    while go_on():
         calls += 1
         report(calls, 10**6, phase=f"phase {calls}", loss=calls)
         time.sleep(0.002)
+    took = time.monotonic() - start
     report.state("done")
     log = events.read(tmp_path)
-    assert calls > 50
-    assert 4 <= len(log) <= 6
+    assert calls > len(log)
+    assert 4 <= len(log) <= took / worker.EVENT_INTERVAL + 3  # the first, the last before the state, and that
     assert log[-2]["done"] == calls
     assert log[-1]["state"] == "done"
 
@@ -247,13 +262,14 @@ def test_every_epoch_is_written(tmp_path: Path) -> None:
     assert {event["phase"] for event in log} == {"training"}
 
 
-def test_what_is_said_before_a_silence_is_written(tmp_path: Path) -> None:
+def test_what_is_said_before_a_silence_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress that came too soon is written when its time has come, though the runner says nothing more."""
+    monkeypatch.setattr(worker, "EVENT_INTERVAL", 2.0)  # time enough to look before it is over
     report = worker.Reporter(tmp_path)
     report(1, 10, phase="training")
     report(2, 10, phase="testing")
     assert [event["phase"] for event in events.read(tmp_path)] == ["training"]
-    wait_for(lambda: len(events.read(tmp_path)) == 2, 2)
+    wait_for(lambda: len(events.read(tmp_path)) == 2)
     assert events.read(tmp_path)[-1]["phase"] == "testing"
 
 
@@ -391,9 +407,10 @@ def test_a_job_is_live_while_its_lock_is_held(tmp_path: Path) -> None:
     folder = fake(tmp_path, "one", *log)
     with filelock.FileLock(folder / "lock"):
         job = jobs.read("one", tmp_path)
+        late = time.time() - now
         assert (job.state, job.live) == ("running", True)
-        assert job.eta == pytest.approx(2.0, abs=0.5)
-        assert job.seconds == pytest.approx(3.0, abs=0.5)
+        assert max(0, 2 - late) - 1e-3 <= job.eta <= 2 + 1e-3
+        assert 3 - 1e-3 <= job.seconds <= 3 + late + 1e-3
         with pytest.raises(ValueError, match=r"job_id: expected the id of an ended job, got 'one' \(running\)"):
             jobs.forget("one", tmp_path)
     assert jobs.read("one", tmp_path).state == "dead"
@@ -511,7 +528,7 @@ def test_the_oldest_ended_jobs_are_forgotten(tmp_path: Path, runner: Runner, mon
 # ---------------------------------------------------------------- jobs as processes
 
 
-def wait_for(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_for(true: Callable[[], Any], seconds: float = WAIT) -> Any:
     """Whatever `true` gives, as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -521,7 +538,7 @@ def wait_for(true: Callable[[], Any], seconds: float = 30.0) -> Any:
     raise AssertionError(f"not true after {seconds} s")
 
 
-def until(job: jobs.Job, state: str, root: Path, seconds: float = 30.0) -> jobs.Job:
+def until(job: jobs.Job, state: str, root: Path, seconds: float = WAIT) -> jobs.Job:
     """The job as soon as it is in `state`."""
 
     def look() -> jobs.Job | None:
@@ -637,20 +654,20 @@ def test_two_processes_that_run_one_spec_train_once(tmp_path: Path) -> None:
     askers = [
         subprocess.Popen([*TOY, "run", str(tmp_path)], env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
-    said = {asker.communicate(timeout=30)[0].splitlines()[-1] for asker in askers}
+    said = {asker.communicate(timeout=WAIT)[0].splitlines()[-1] for asker in askers}
     assert said == {MODEL.artifact_name()}
     assert len(runs(tmp_path)) == 1
 
 
 @posix
 def test_cancel_ends_the_whole_group_and_leaves_the_store_clean(tmp_path: Path, toys: Callable[..., jobs.Job]) -> None:
-    """The worker and its children are gone within two seconds; the next job has the device."""
+    """The worker and its children are gone long before their time; the next job has the device."""
     job = until(toys(seconds=60, misdeed="child"), "running", tmp_path)
     child = int(wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text()))
     start = time.monotonic()
     jobs.cancel(job.id, tmp_path)
     job = until(job, "cancelled", tmp_path)
-    assert time.monotonic() - start < 3  # measured: 0.2 on a quiet machine
+    assert time.monotonic() - start < 30  # measured: 0.2 on a quiet machine; they would live for 60
     assert "cancelled" in job.message
     wait_for(lambda: not _lives(child))
     assert remains(tmp_path) == []
@@ -730,7 +747,7 @@ def test_a_killed_job_is_dead_at_once(tmp_path: Path, toys: Callable[..., jobs.J
     os.kill(pid, signal.SIGKILL)
     start = time.monotonic()
     job = until(job, "dead", tmp_path)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30  # not when its 60 seconds are over
     assert "a word on standard output" in job.log_tail
     assert "killed, or out of memory" in job.message
     wait_for(lambda: not Path(f"/proc/{pid}").exists())
@@ -819,7 +836,7 @@ def test_the_real_entry_trains_a_real_model(tmp_path: Path) -> None:
     """`python -m core work`, PyTorch and all, from another working folder."""
     spec = TrainSpec(network="linear", epochs=2)
     job = jobs.submit(spec, tmp_path)
-    job = until(job, "done", tmp_path, 60)
+    job = until(job, "done", tmp_path)
     found = store.find(spec, tmp_path)
     assert found is not None
     assert found.card["metrics"]["test_accuracy"] > 0.5

@@ -26,7 +26,7 @@ def together(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     environment.pop("PYTEST_XDIST_WORKER", None)
     return subprocess.run(
-        [sys.executable, *COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, *COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=600
     )
 
 

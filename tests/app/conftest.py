@@ -27,7 +27,7 @@ class Lab:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.app = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=20)
+        self.app = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=300)
         self.held: list[filelock.BaseFileLock] = []
 
     def open(self, page: str, **query: Any) -> AppTest:

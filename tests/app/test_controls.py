@@ -24,7 +24,7 @@ def drawn(method: str) -> None:
 @pytest.mark.parametrize("method", list(specs.METHODS))
 def test_every_setting_of_every_method_has_a_widget_with_its_default(method: str) -> None:
     """Untouched widgets build the method with its own defaults."""
-    app = AppTest.from_function(drawn, args=(method,), default_timeout=20).run()
+    app = AppTest.from_function(drawn, args=(method,), default_timeout=300).run()
     assert not app.exception
     assert app.session_state["made"] == specs.METHODS[method]()
     cls = specs.METHODS[method]
@@ -46,7 +46,7 @@ def test_every_setting_of_training_has_a_widget_with_its_default() -> None:
 
         st.session_state["made"] = specs.TrainSpec(**controls.fields("page", specs.TrainSpec, model_views.SETTINGS))
 
-    app = AppTest.from_function(script, default_timeout=20).run()
+    app = AppTest.from_function(script, default_timeout=300).run()
     assert not app.exception
     assert app.session_state["made"] == specs.TrainSpec()
 
@@ -73,7 +73,7 @@ def ladder() -> None:
 )
 def test_eps_ladder_reads_numbers_and_fractions(text: str, values: list[float] | None) -> None:
     """What cannot be read is said, not raised."""
-    app = AppTest.from_function(ladder, default_timeout=20).run()
+    app = AppTest.from_function(ladder, default_timeout=300).run()
     app.text_input[0].set_value(text).run()
     assert not app.exception
     assert app.session_state["eps"] == (None if values is None else pytest.approx(values))
@@ -94,7 +94,7 @@ def test_class_text_gives_name_and_number() -> None:
 
 def test_several_numbers_are_typed_in_one_box() -> None:
     """Spaces, commas and fractions are understood; what is no number is refused in one sentence."""
-    app = AppTest.from_function(drawn, args=("frontier",), default_timeout=20).run()
+    app = AppTest.from_function(drawn, args=("frontier",), default_timeout=300).run()
     app.text_input(key="page_frontier_caps").set_value("0.25, 1/2 1").run()
     assert app.session_state["made"].caps == (0.25, 0.5, 1.0)
     app.text_input(key="page_frontier_caps").set_value("0.25 half").run()

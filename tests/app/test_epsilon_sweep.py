@@ -127,10 +127,10 @@ def test_slider_needs_no_model_and_little_time(lab: Lab, monkeypatch: pytest.Mon
     monkeypatch.setattr("core.models.load_model", never)
     monkeypatch.setattr(store.Artifact, "table", never)
     monkeypatch.setattr(store.Artifact, "arrays", never)
-    start = time.perf_counter()
+    start = time.process_time()  # other work on the machine does not count
     app.select_slider(key="epsilon_sweep_at").set_value(0.0).run()
     assert not app.exception
-    assert time.perf_counter() - start < 5  # the whole page by AppTest, on any machine
+    assert time.process_time() - start < 3  # the whole page by AppTest; measured: 0.1
 
 
 def test_address_reproduces_the_settings(lab: Lab) -> None:

@@ -36,7 +36,7 @@ def drawn(trust: Any, *, unfolded: bool = False) -> AppTest:
 
         show_trust(given, open_pictures=unfolded)  # type: ignore[arg-type]
 
-    app = AppTest.from_function(page, args=(trust, unfolded), default_timeout=20).run()
+    app = AppTest.from_function(page, args=(trust, unfolded), default_timeout=300).run()
     assert not app.exception, app.exception[0].value
     return app
 

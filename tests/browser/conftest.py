@@ -62,11 +62,11 @@ def server(tmp_path: Path) -> Iterator[str]:
             yield address
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(300)
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
+    for _ in range(1500):
         assert process.poll() is None, "the server ended"
         try:
             with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2) as answer:
@@ -74,7 +74,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise AssertionError("the server did not answer within a minute")
+    raise AssertionError("the server did not answer within five minutes")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
     errors: list[str] = []
     context = browser.new_context(base_url=server, accept_downloads=True, viewport={"width": 1280, "height": 1000})
     made = context.new_page()
-    made.set_default_timeout(60_000)
+    made.set_default_timeout(300_000)
     made.on("console", lambda message: errors.append(message.text) if _is_error(message.type, message.text) else None)
     home = urlparse(server).netloc
     foreign: list[str] = []

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=300_000)  # milliseconds at most: a wait ends when its condition holds
 
 TITLES = {
     "overview": "Adversarial Lab",
