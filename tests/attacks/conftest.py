@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import types
 from collections.abc import Callable
@@ -196,6 +197,12 @@ def net() -> nn.Module:
 def few(digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """40 images that the network was not trained on."""
     return digits[0][1400:1440], digits[1][1400:1440]
+
+
+@pytest.fixture
+def exactly(net: nn.Module, few: tuple[Tensor, Tensor]) -> tuple[nn.Module, Tensor, Tensor]:
+    """The network and those images in float64, where no decision of an attack hangs on how a batch is rounded."""
+    return copy.deepcopy(net).double(), few[0].double(), few[1]
 
 
 @pytest.fixture

@@ -108,18 +108,23 @@ def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.M
         assert torch.equal(result.x_adv[:5], x[:5])
 
 
+@pytest.mark.parametrize(("dtype", "alike"), [(torch.float64, 4), (torch.float32, 3)])
 def test_attack_of_a_slice_equals_the_slice_of_the_attack(
-    attack: Attack, net: nn.Module, few: Batch, targets: Extra
+    attack: Attack, net: nn.Module, few: Batch, targets: Extra, dtype: torch.dtype, alike: int
 ) -> None:
-    """Neighbours in the batch change nothing beyond rounding; random starts belong to the image."""
-    x, y = few
+    """Neighbours in the batch change nothing beyond rounding; random starts belong to the image.
+
+    A convolution of another batch is rounded in another way. In float64 no step hangs on that; in float32 a sign near
+    0 may, and one image of the four then goes another way.
+    """
+    model, x, y = copy.deepcopy(net).to(dtype), few[0].to(dtype), few[1]
     rows = torch.tensor([30, 3, 17, 8])
     streams = Streams.of(5, torch.arange(len(x)))
-    whole = attack(net, x, y, streams=streams, **targets)
-    part = attack(net, x[rows], y[rows], streams=streams.take(rows), **{k: v[rows] for k, v in targets.items()})
-    assert torch.equal(whole.success[rows], part.success)
-    torch.testing.assert_close(whole.x_adv[rows], part.x_adv, rtol=0, atol=2e-3)
-    assert torch.equal(whole.backwards[rows], part.backwards)
+    whole = attack(model, x, y, streams=streams, **targets)
+    part = attack(model, x[rows], y[rows], streams=streams.take(rows), **{k: v[rows] for k, v in targets.items()})
+    near = (whole.x_adv[rows] - part.x_adv).abs().flatten(1).amax(1) <= (1e-6 if dtype == torch.float64 else 2e-3)
+    same = (whole.success[rows] == part.success) & (whole.backwards[rows] == part.backwards)
+    assert int((near & same).sum()) >= alike, (near, same)
 
 
 def test_attack_leaves_the_model_untouched(attack: Attack, net: nn.Module, few: Batch, targets: Extra) -> None:

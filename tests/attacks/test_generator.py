@@ -56,7 +56,7 @@ def test_generator_is_the_exercises_two_step_loop(
 
 def test_generator_rows_do_not_touch_one_another(net: nn.Module, pairs: tuple[Tensor, Tensor, Tensor]) -> None:
     """A row alone equals the row of the batch, in chunks too: random weights belong to image and target."""
-    x, y, target = pairs
+    net, x, y, target = copy.deepcopy(net).double(), pairs[0].double(), *pairs[1:]
     index = torch.arange(3).repeat_interleave(10)
     streams = Streams.of(2, index)
     whole = generator_attack(net, x, y, y_target=target, rounds=30, streams=streams)

@@ -38,9 +38,9 @@ def test_hop_goes_on_from_the_best_point(norm: Any, net: nn.Module, few: Batch) 
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_hop_of_a_slice_is_the_slice(net: nn.Module, few: Batch) -> None:
+def test_hop_of_a_slice_is_the_slice(exactly: tuple[nn.Module, Tensor, Tensor]) -> None:
     """Draws belong to the image: alone it gets what it gets among all."""
-    x, y = few
+    net, x, y = exactly
     streams = Streams.of(3, torch.arange(len(y)))
     whole = hop(net, x, y, eps=0.06, hops=3, chains=2, steps=4, streams=streams, batch=7)
     rows = torch.tensor([1, 9, 17])

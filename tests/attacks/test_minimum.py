@@ -20,9 +20,11 @@ NORMS = ("linf", "l2", "l1", "l0")
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("targeted", [False, True])
-def test_minimum_is_never_worse_than_its_parts(norm: str, targeted: bool, net: nn.Module, few: Batch) -> None:
+def test_minimum_is_never_worse_than_its_parts(
+    norm: str, targeted: bool, exactly: tuple[nn.Module, Tensor, Tensor]
+) -> None:
     """Each part run alone, as the plan has it, finds nothing smaller on any image that it is for."""
-    x, y = few
+    net, x, y = exactly
     y_target = (y + 3) % 10 if targeted else None
     result = minimum(net, x, y, norm=norm, budget=400, y_target=y_target)
     logits = copy.deepcopy(net).eval()(x).detach()

@@ -69,16 +69,16 @@ def test_pgd_drops_an_image_as_soon_as_it_is_fooled(net: nn.Module, few: Batch) 
     assert torch.equal(result.forwards - 3, (result.backwards - 1).clamp(min=-1))  # look, last verdict, verification
 
 
-def test_pgd_refills_its_batch(net: nn.Module, few: Batch) -> None:
+def test_pgd_refills_its_batch(exactly: tuple[nn.Module, Tensor, Tensor]) -> None:
     """Batches stay full while images wait, whatever was fooled, and the result does not depend on their size."""
-    x, y = few
+    net, x, y = exactly
     sizes: list[int] = []
     handle = net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
     small = pgd(net, x, y, eps=0.2, steps=8, batch=7)
     handle.remove()
     whole = pgd(net, x, y, eps=0.2, steps=8)
     assert torch.equal(small.success, whole.success)
-    torch.testing.assert_close(small.x_adv, whole.x_adv, rtol=0, atol=1e-3)
+    torch.testing.assert_close(small.x_adv, whole.x_adv, rtol=0, atol=1e-6)
     # the look at the class count and at the clean images, full steps, then a shrinking rest, then the verification
     steps = sizes[2 : -math.ceil(int(small.success.sum()) / 4)]
     first_short = next(place for place, size in enumerate(steps) if size < 7)

@@ -109,9 +109,9 @@ def test_sparse_rs_draws_belong_to_the_image(net: nn.Module, few: Batch) -> None
     assert torch.equal(found(0), found(0))
 
 
-def test_sparse_rs_of_different_k_is_that_of_each_alone(net: nn.Module, few: Batch) -> None:
+def test_sparse_rs_of_different_k_is_that_of_each_alone(exactly: tuple[nn.Module, Tensor, Tensor]) -> None:
     """How many pixels the neighbours change, and how often they have been tried, plays no part."""
-    x, y = few
+    net, x, y = exactly
     eps = torch.arange(40) % 9 + 1.0
     streams = Streams.of(3, torch.arange(40))
     whole = sparse_rs(net, x, y, eps=eps, queries=40, streams=streams, batch=7)

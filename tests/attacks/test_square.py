@@ -54,14 +54,14 @@ def test_square_counts_its_queries(net: nn.Module, few: Batch) -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_square_with_offspring_spends_and_finds_alike(net: nn.Module, few: Batch, norm: Any) -> None:
+def test_square_with_offspring_spends_and_finds_alike(exactly: tuple[nn.Module, Tensor, Tensor], norm: Any) -> None:
     """Several squares at once: no more queries than asked for, inside the ball; a slice is the slice."""
-    x, y = few
+    net, x, y = exactly
     eps = {"linf": 0.1, "l2": 0.8}[norm]
     whole = square(net, x, y, eps=eps, norm=norm, queries=42, offspring=5, batch=11)
     assert (whole.forwards <= 1 + 42 + 1).all()
     assert (whole.forwards[~whole.success] == 1 + 40).all()
-    assert (whole.distance[norm] <= eps).all()
+    assert (whole.distance[norm] <= eps + 1e-9).all()
     assert torch.equal(net.eval()(whole.x_adv).argmax(1) != y, whole.success)
     rows = torch.tensor([2, 5, 11])
     streams = Streams.of(0, torch.arange(len(y)))
@@ -86,9 +86,9 @@ def test_square_gives_up_at_a_milestone(net: nn.Module, few: Batch) -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_square_goes_on_from_a_point(net: nn.Module, few: Batch, norm: Any) -> None:
+def test_square_goes_on_from_a_point(exactly: tuple[nn.Module, Tensor, Tensor], norm: Any) -> None:
     """Never worse than where it begins, in the ball; a slice is the slice; milestones are shares of that margin."""
-    x, y = few
+    net, x, y = exactly
     eps = {"linf": 0.06, "l2": 0.4}[norm]
     first = pgd(net, x, y, eps=eps, norm=norm, steps=2, loss="margin")
     settings: dict[str, Any] = {"eps": eps, "norm": norm, "queries": 64, "offspring": 4, "spent": 512}
@@ -96,7 +96,7 @@ def test_square_goes_on_from_a_point(net: nn.Module, few: Batch, norm: Any) -> N
     low, was = made.trace["margin"], first.trace["margin"]
     assert (low <= was + 1e-5).all()
     assert (low < was - 1e-4)[~first.success].float().mean() > 0.5
-    assert (made.distance[norm] <= eps).all()
+    assert (made.distance[norm] <= eps + 1e-9).all()
     assert torch.equal(net.eval()(made.x_adv).argmax(1) != y, made.success)
     rows = torch.tensor([2, 5, 11])
     streams = Streams.of(0, torch.arange(len(y))).take(rows)

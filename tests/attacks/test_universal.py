@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -70,7 +71,7 @@ def test_uap_beats_noise_on_images_it_never_saw(net: nn.Module, parts: tuple[Ten
 
 def test_uap_follows_the_paper(net: nn.Module, parts: tuple[Tensor, ...]) -> None:
     """Looking ahead changes nothing: algorithm 1 written out, image by image, gives the same perturbation."""
-    x, y = parts[0][:25], parts[1][:25]
+    net, x, y = copy.deepcopy(net).double(), parts[0][:25].double(), parts[1][:25]
     streams = Streams.of(3, torch.arange(25))
     made = uap(net, x, y, eps=0.2, epochs=2, steps=5, together=1, streams=streams)
     delta, best, most = torch.zeros_like(x[:1]), torch.zeros_like(x[:1]), 0.0
