@@ -27,12 +27,12 @@ def masked(net: nn.Module) -> Masked:
 def test_pattern_fools_images_that_it_was_not_made_from(masked: Masked, digits: Batch) -> None:
     """More than noise on the same patch does; nothing outside the patch changes; success is strict and verified."""
     x, y = digits
-    made = universal_pattern(masked, x[:400], y[:400], scene=SCENE, epochs=4)
+    made = universal_pattern(masked, x[:400], y[:400], scene=SCENE, epochs=16)
     new, label = x[1400:1500], y[1400:1500]
     worn = wear(masked, new, label, made.pattern, scene=SCENE, fresh=20)
-    noise = Streams.of(0, torch.tensor([0])).uniform(0, 1, (1, 8, 8))[0]
-    control = wear(masked, new, label, noise, scene=SCENE, fresh=20)
-    assert worn.success.float().mean() > control.success.float().mean() + 0.15
+    noise = Streams.of(0, torch.arange(8)).uniform(0, 1, (1, 8, 8))
+    controls = [wear(masked, new, label, one, scene=SCENE, fresh=20).success.float().mean() for one in noise]
+    assert worn.success.float().mean() > torch.stack(controls).mean() + 0.12  # measured: 0.87 against 0.66
     outside = ~masked.mask.expand_as(new)
     assert torch.equal(worn.x_adv[outside], new[outside])
     inside = masked.mask.expand_as(new[0])
@@ -40,7 +40,7 @@ def test_pattern_fools_images_that_it_was_not_made_from(masked: Masked, digits: 
     fooled = copy.deepcopy(masked).eval()(worn.x_adv).argmax(1) != label
     assert torch.equal(worn.success, fooled & (worn.trace["share"] >= 0.5))
     assert made.loss[-1] < made.loss[0]
-    assert (made.forwards == 4).all()
+    assert (made.forwards == 16).all()
 
 
 def test_targeted_pattern_drives_to_its_class(masked: Masked, digits: Batch) -> None:
