@@ -76,7 +76,7 @@ def test_stable_training_leaves_fewer_signs_open() -> None:
     sure = [(certified_margins(model, x[:60], y[:60], EPS, method="crown") > 0).sum() for model in (plain, stable)]
     assert sure[1] > sure[0] + 3
     right = [(model(x).argmax(1) == y).double().mean() for model in (plain, stable)]
-    assert right[1] > right[0] - 0.04
+    assert right[1] > right[0] - 0.06  # over four seeds: from -0.017 to 0.003
 
 
 def test_without_a_weight_the_loss_is_that_of_before() -> None:

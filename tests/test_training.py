@@ -199,7 +199,7 @@ def test_scalar_network_tells_four_from_nine(tmp_path: Path) -> None:
     spec = TrainSpec(data=DataSpec(classes=(4, 9)), network="mlp", scalar=True, epochs=25)
     outcome = run(spec, tmp_path, device="cpu")
     table = outcome.tables["test"]
-    assert outcome.card["metrics"]["test_accuracy"] > 0.92
+    assert outcome.card["metrics"]["test_accuracy"] > 0.87  # of 58 images; over four seeds: 0.948 to 0.983
     assert np.array_equal(table["pred"] == 1, table["score"] > 0)
 
 
