@@ -11,7 +11,7 @@ run: $(VENV)/.run
 	$(BIN)/streamlit run dashboard.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
