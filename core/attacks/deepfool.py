@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen, input_gradient, logits_of_leaf
 from core.attacks.geometry import norm_of, water_level
 from core.attacks.losses import Goal
@@ -23,6 +24,7 @@ from core.progress import Progress
 NORMS = ("linf", "l2", "l1")
 
 
+@attack
 def deepfool(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, confine, finish, frozen, predict
 from core.attacks.first_layer import FirstLayer
 from core.attacks.losses import Goal
@@ -31,6 +32,7 @@ UNITS = 1000
 """Progress counts thousandths of an image: one may take minutes."""
 
 
+@attack(gradients=False)
 def exhaustive(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -193,7 +195,7 @@ class _Trials:
 
     def judged(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Margins, inf where they are no number, and whether they fool."""
-        goal = Goal(self.goal.label.expand(len(logits)), self.goal.targeted)
+        goal = self.goal.repeated(len(logits))
         return goal.margin(logits).nan_to_num(torch.inf, torch.inf, -torch.inf), goal.reached(logits)
 
     def singles(self, levels: int, share: float) -> Found | None:

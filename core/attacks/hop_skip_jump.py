@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, Streams, check, check_images, confine, default_streams, frozen, predict
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
@@ -38,6 +39,7 @@ BLOCK = 25
 MOST_PROBES = 10_000
 
 
+@attack(gradients=False)
 def hop_skip_jump(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     check,
@@ -35,6 +36,7 @@ JACOBIAN_BATCH = 128
 """Images in one pass; each has K gradients alive at once."""
 
 
+@attack
 def jacobian(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -90,6 +92,7 @@ def class_gradients(logits: Tensor, leaf: Tensor) -> Tensor:
     )
 
 
+@attack
 def jacobian_dense(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
@@ -39,6 +40,7 @@ from core.progress import Progress
 NORMS = ("linf", "l2")
 
 
+@attack
 def transfer(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
