@@ -1,4 +1,4 @@
-"""The door that every attack has: images, labels and model are made fit for it, and what comes out fits what went in."""
+"""The door of every attack: images, labels and model are made fit for it, and what comes out fits what went in."""
 
 from __future__ import annotations
 

@@ -272,7 +272,8 @@ def finish(
     """Verify every claimed success by a forward pass of the stored image in another batch layout; measure distances.
 
     The images run in reverse order and in chunks of another size: a verdict that hangs on how a batch was cut is a
-    rounding error and no success. One that is not clear by then is looked at one by one and in float64 (`verdict`).
+    rounding error and no success. One right on the boundary is looked at one by one and in float64 (`verdict`); that
+    takes a few passes more, which are counted, and which a budget does not know of.
 
     Args:
         model: frozen.
@@ -288,15 +289,16 @@ def finish(
         movable: whether an image that is right on the boundary may be moved on, away from `x`, inside the box: where
             the attack has no ball to stay in.
     """
-    success = torch.zeros_like(claimed)
+    success, near = torch.zeros_like(claimed), torch.zeros_like(claimed)
     size = max(1, batch // 2 + 1)
     for rows in claimed.nonzero()[:, 0].flip(0).split(size):  # in chunks: no copy of the whole set
         if len(rows):
             logits, part = predict(model, x_adv[rows], size), goal.take(rows)
             slack = clear_goal(model, part, logits).slack if part.slack is None else part.slack
             success[rows] = replace(part, slack=None if slack is None else slack / 2).reached(logits)
+            near[rows] = ~(part.margin(logits) > (0.0 if slack is None else slack))
     forwards = forwards + claimed
-    rows = (claimed & ~success).nonzero()[:, 0]
+    rows = (claimed & ~success & (near | movable)).nonzero()[:, 0]
     if len(rows):
         made, success[rows], passes = settled(
             predict, model, x[rows], x_adv[rows], goal.take(rows), batch=size, movable=movable
@@ -391,7 +393,7 @@ def check_eps(eps: object, x: Tensor, limit: float = 1.0, name: str = "eps") -> 
         hint = "; write 8/255 without quotes" if isinstance(eps, str) else ""
         raise ValueError(f"{name}: expected a number or {len(x)} numbers, got {eps!r}{hint}")
     try:
-        exact = torch.as_tensor(eps, dtype=torch.float64).to(device=x.device)  # type: ignore[arg-type]
+        exact = torch.as_tensor(eps, dtype=torch.float64).to(device=x.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: expected a number or {len(x)} numbers, got {type(eps).__name__}: {error}") from error
     if exact.ndim > 1 or (exact.ndim == 1 and len(exact) != len(x)):

@@ -9,10 +9,11 @@ which bears it all and gives the same logits; a model that bears everything come
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -115,7 +116,8 @@ def bears_of(model: nn.Module) -> Bears:
     return inner.bears if isinstance(inner, Fitted) else Bears()
 
 
-_known: ContextVar[tuple[int, ...]] = ContextVar("models that were looked at", default=())
+_known: ContextVar[Mapping[int, tuple[Bears, bool]]] = ContextVar("known", default=MappingProxyType({}))
+"""What each model bears that is under attack, by its identity, and whether gradients were looked at."""
 
 
 @contextmanager
@@ -132,18 +134,20 @@ def fitted(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = T
         gradients: also look at backward passes; off for attacks that take none.
     """
     inner = model.model if isinstance(model, Masked) else model
-    known = _known.get()
-    if isinstance(inner, Fitted) or id(inner) in known:
+    if isinstance(inner, Fitted):
         yield model
         return
-    # what is compiled bears what it was compiled from does: each look at it would be a compilation
-    bears = find_out(getattr(inner, "_orig_mod", inner), x, gradients=gradients)
+    known = _known.get()
+    bears, differentiated = known.get(id(inner), (None, False))
+    if bears is None or (gradients and not differentiated):
+        # what is compiled bears what it was compiled from does: each look at it would be a compilation
+        bears = find_out(getattr(inner, "_orig_mod", inner), x, gradients=gradients)
     made: nn.Module = model
     if bears != Bears():
         made = Fitted(inner, bears)
         made.training = inner.training if hasattr(inner, "training") else False
         made = Masked(made, model.mask) if isinstance(model, Masked) else made
-    token = _known.set((*known, id(inner)))
+    token = _known.set({**known, id(inner): (bears, gradients or differentiated)})
     try:
         yield made
     finally:

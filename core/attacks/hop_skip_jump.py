@@ -93,6 +93,7 @@ def hop_skip_jump(
     streams = default_streams(streams, x)
     with frozen(model), torch.no_grad():
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
+        best.goal = Goal.of(y, y_target)  # it sees the class only, and no margin
         search = _Search(best, streams, limit, math.ceil((1.5 if norm == "l2" else 2) * math.log2(x[0].numel())))
         for chunk in best.chunks():
             rows, point = search.begin(chunk, None if start is None else start[chunk])

@@ -16,15 +16,15 @@ from torch import Tensor
 
 Loss = Literal["ce", "margin", "dlr"]
 LOSSES: tuple[Loss, ...] = ("ce", "margin", "dlr")
-SLACK = 128
-"""An image counts as fooled from so many units of rounding of the clean logits' spread on: ten times what float32 was
-seen to change logits by between batch layouts, and 1.5e-5 of the spread."""
+SLACK = 16
+"""An image counts as fooled from so many units of rounding of the clean logits' spread on: 2e-6 of it, more than what
+float32 usually changes logits by between batch layouts. Models that round more are looked at closely (`verdict`)."""
 COARSE = 2
 """The same for a model that computes in half precision inside, in units of its own rounding."""
 
 
 def predicted(logits: Float[Tensor, "n k"]) -> Int[Tensor, " n"]:
-    """The class of the largest logit; -1 where a logit is NaN: the model gives no class there, and not the first one."""
+    """The class of the largest logit; -1 where a logit is NaN: the model gives no class there, not the first one."""
     return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
 
 

@@ -67,9 +67,8 @@ def onto_nearest(best: Smallest, rows: Tensor, passes: int) -> None:
         need, nearest = torch.where(nearer, at_image, need), torch.where(nearer, size, nearest)
     best.offer(rows, point, logits.detach())
     best.backwards[rows] += len(gaps)
-    over = 0.0 if goal.slack is None else 1.25 * goal.slack  # less does not count as fooled
     for units in UNITS:
-        enough = need * (1 + units * torch.finfo(need.dtype).eps) + over
+        enough = need * (1 + units * torch.finfo(need.dtype).eps)
         best.look(rows, (image + boxed_step(slope, enough, image, best.norm)[0]).clamp(0, 1))
 
 

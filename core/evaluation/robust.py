@@ -17,11 +17,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core import checkpoint
-from core.attacks.engine import Streams, check, frozen, predict
+from core.attacks.engine import Streams, admitted, check, frozen, plain, predict, wide
+from core.attacks.fitted import Fitted, bears_of
 from core.attacks.geometry import distances
 from core.attacks.losses import predicted
 from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
+from core.epsilon import reaches, within
 from core.evaluation import trust as trust_report
 from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, described, run_stage, stages
 from core.evaluation.metrics import clopper_pearson
@@ -82,7 +84,7 @@ class Evaluation:
     @property
     def proven_accuracy(self) -> float:
         """Share of images that no image of the ball can change; never above `robust_accuracy`."""
-        return (self.lower >= self.eps).logical_and(self.clean).double().mean().item()
+        return reaches(self.lower, self.eps).logical_and(self.clean).double().mean().item()
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -123,12 +125,34 @@ def evaluate(
         on_progress: called with done, total, `phase` and `robust_accuracy` so far; may raise Cancelled.
 
     Returns:
-        Every fooling image is in ball and box, and every verdict was made in float32 (the images' dtype), again, on
-        the images as they are returned, in another batch layout.
+        Every fooling image is in ball and box, and every verdict was made in float32 (the images' dtype; half precision
+        comes back as float32), again, on the images as they are returned, in another batch layout.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
+    notes = _of_mode(model)
+    x, y = wide(plain(x)), plain(y)
+    with torch.inference_mode(False), admitted(model, x) as fit:
+        made = _evaluated(fit, x, y, norm, eps, effort, seed, index, trust, state, on_progress)
+        notes += [*bears_of(fit).notes]
+    return replace(made, notes=(*notes, *made.notes))
+
+
+def _evaluated(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    norm: Norm,
+    eps: float,
+    effort: str,
+    seed: int,
+    index: Tensor | None,
+    trust: bool,
+    state: Path | None,
+    on_progress: Progress | None,
+) -> Evaluation:
+    """`evaluate` of a model that bears what attacks do with it (`attacks.fitted`)."""
     budget, notes = _checked(model, x, y, norm, eps, effort)
     index = torch.arange(len(x), device=x.device) if index is None else index
     if index.shape != y.shape:
@@ -196,17 +220,21 @@ def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effo
         raise ValueError(f"eps: expected a number, got {type(eps).__name__}")
     budget = check(model, x, y, eps=float(eps), eps_limit=eps_limit(norm))
     notes = []
-    training = sum(module.training for module in model.modules())
-    if training:
-        notes.append(
-            "The model came in training mode; it was evaluated in eval mode (dropout off, batch norm with its running "
-            "statistics) and put back."
-        )
     if len(x) == 1:
         notes.append("There is one image: the interval says how little that tells.")
     elif int((y != y[0]).sum()) == 0:
         notes.append(f"All {len(x)} images are of class {int(y[0])}: the figures say nothing of the others.")
     return budget.floor() if norm == "l0" else budget, notes
+
+
+def _of_mode(model: nn.Module) -> list[str]:
+    """What there is to say of the mode that a model came in."""
+    if not isinstance(model, nn.Module) or not any(getattr(module, "training", False) for module in model.modules()):
+        return []
+    return [
+        "The model came in training mode; it was evaluated in eval mode (dropout off, batch norm with its running "
+        "statistics) and put back."
+    ]
 
 
 def _finite(logits: Tensor) -> Tensor:
@@ -232,6 +260,10 @@ def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float) -> Te
     """
     if norm == "l0" or eps <= 0:
         return torch.zeros_like(y, dtype=torch.bool)
+    bears = bears_of(model)
+    if bears.precision is not None or bears.inside is not None:  # proofs are of float32 and finer
+        return torch.zeros_like(y, dtype=torch.bool)
+    model = model.model if isinstance(model, Fitted) else model
     try:
         return proven(model, x, y, min(eps, 1.0))
     except Unbounded:
@@ -253,30 +285,31 @@ def _verdict(
     misread = standing.fooled & (standing.found < 0)  # at first sight: it was never attacked, so it cannot stand now
     clean = (predicted(predict(model, x.flip(0), 160)).flip(0) == y) & ~misread
     after = predicted(predict(model, standing.x_adv.flip(0), 160)).flip(0)
-    size = distances(standing.x_adv, x)[norm].to(x.dtype)
-    inside = (
-        (size <= torch.tensor(eps, dtype=x.dtype))
-        & (standing.x_adv >= 0).flatten(1).all(1)
-        & (standing.x_adv <= 1).flatten(1).all(1)
-    )
-    fooled = (after != y) & (after >= 0) & inside
+    size = distances(standing.x_adv, x)[norm].double()
+    in_box = ((standing.x_adv >= 0) & (standing.x_adv <= 1)).flatten(1).all(1)
+    outside = ~(within(size, float(eps)) & in_box)
+    if outside.any():
+        raise RuntimeError(
+            f"An attack left the ball or [0, 1] for {int(outside.sum())} of {len(x)} images (farthest: "
+            f"{size.max().item():.9g} for {eps:g} in {norm}). This is an error of Adversarial Lab; no figure is given."
+        )
+    fooled = (after != y) | (standing.fooled & ~misread)
     robust = clean & ~fooled
     names = np.array([*plan_names, "clean image", ""])
     code = torch.where(fooled, standing.found, len(plan_names) + 1)
     code = torch.where(fooled & (standing.found < 0), len(plan_names), code)
     code = torch.where(~clean, len(plan_names), code)
-    doubtful = int((standing.fooled != ~robust).sum())
+    doubtful = int((standing.fooled != ((after != y) | ~clean)).sum())
     notes = []
     if doubtful:
         notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse one counts.")
-    undefined = int((after < 0).sum())
+    undefined = int((fooled & (after < 0)).sum())
     if undefined:
         notes.append(
-            f"{undefined} of {len(x)} images: the best point found gives logits that are not finite; it does not count "
-            "as adversarial."
+            f"For {undefined} of {len(x)} images an attack found a point where the model answers NaN: it has no class "
+            "there, which counts against it."
         )
-    # in the ball in the images' dtype: a rounding error of eps there must not put it outside in float64
-    upper = torch.where(fooled, size.double().clamp(max=float(eps)), torch.inf)
+    upper = torch.where(fooled, size, torch.inf)
     return Evaluation(
         clean=clean,
         robust=robust,
@@ -334,7 +367,10 @@ def _fingerprint(model: nn.Module, x: Tensor, y: Tensor, index: Tensor, asked: l
     """A hash of all that the result depends on."""
     total = hashlib.sha256(repr(asked).encode())
     for part in (x, y, index, *model.state_dict().values()):
-        total.update(part.detach().cpu().contiguous().numpy().tobytes())
+        if isinstance(part, Tensor) and not part.is_quantized:
+            total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        else:  # packed weights of a quantised layer
+            total.update(repr(part).encode())
     return total.hexdigest()
 
 

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from core import store
 from core.attacks import run_method
-from core.attacks.engine import AttackResult, Streams
+from core.attacks.engine import AttackResult, Streams, check_eps
 from core.attacks.fgsm import fgsm_direction, fgsm_step
 from core.attacks.geometry import distances
 from core.data import first_of_test, to_float
+from core.epsilon import within
 from core.evaluation.metrics import clopper_pearson, five_metrics
 from core.models import load_model, load_surrogate
 from core.networks import logits_of
@@ -158,7 +159,7 @@ def _ladder(
     else:
         result = run_method(model, images.x, images.y, method, y_target=images.y_target, on_progress=on_progress)
         for eps in budgets:
-            reached = (result.success & (result.distance["linf"] <= eps))[:, None, None, None]
+            reached = (result.success & within(result.distance["linf"], eps))[:, None, None, None]
             yield eps, torch.where(reached, result.x_adv, images.x), _passes(result)
 
 
@@ -167,7 +168,7 @@ def _fgsm_ladder(
 ) -> Iterator[_Rung]:
     direction = fgsm_direction(model, images.x, images.y, images.y_target)
     for done, eps in enumerate(budgets, start=1):
-        budget = torch.full((len(images.x),), eps, dtype=images.x.dtype, device=images.x.device)
+        budget = check_eps(eps, images.x)
         yield eps, fgsm_step(images.x, direction, budget, clip=method.clip), (len(images.x), len(images.x))
         if on_progress:
             on_progress(done, len(budgets), phase=f"FGSM, ε = {eps:g}")
