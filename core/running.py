@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from core import store
+from core import store, trained_on
 from core.progress import Progress
 from core.specs import (
     TASKS,
@@ -184,6 +184,9 @@ def _make(
 
 
 def _find(task: Task, root: Path, note: Note, own: bool = False) -> Artifact | None:
+    if isinstance(task, ModelTask):  # what was found before a folder changed is no answer for the folder as it is now
+        for model in trained_on.models_of(task):
+            trained_on.check_folder(store.open_model(model, root))
     try:
         return store.find(task, root, own=own)
     except store.DamagedArtifact as damage:
