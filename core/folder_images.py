@@ -2,7 +2,7 @@
 
 What a person sees in a viewer is what is read: turned as the camera says (EXIF), a transparent ground as white, of
 animations the first frame. Whole numbers of more than 8 bits are scaled by the bits that the whole folder uses (8, 10,
-12, 14 or 16), so that files stay comparable with each other. Numbers with a point have no known range and are refused.
+12, 14 or 16), so that files stay comparable with each other. Decimal numbers have no known range and are refused.
 Whatever cannot be read is named, all of it in one message.
 """
 
@@ -73,7 +73,7 @@ def read_images(
     bits = _depth(done)
     if not bad and bits is not None and bits < 16:
         bad = [
-            (path, f"16 bits a colour, of which the folder uses {bits}: save it with 8")
+            (path, f"has 16 bits a colour, of which the folder uses only {bits} (save it with 8)")
             for path, image in zip(paths, done, strict=True)
             if image.deep_colour
         ]
@@ -105,25 +105,25 @@ def _in_eight_bits(image: _Pixels, bits: int, grey: bool) -> np.ndarray:
 
 
 class _Refused(ValueError):
-    """Why an image is not read."""
+    """What is wrong with an image that is not read."""
 
 
 def _tried(path: Path, size: int, grey: bool) -> _Pixels | str:
-    """The image, or why it cannot be read."""
+    """The image, or what is wrong with it."""
     try:
         return _read(path, size, grey)
     except _Refused as error:
         return str(error)
     except UnidentifiedImageError:
-        return "not an image" if path.stat().st_size else "an empty file"
+        return "is not an image" if path.stat().st_size else "is empty"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return f"too large: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+        return f"is too large (more than {Image.MAX_IMAGE_PIXELS:,} pixels)"
     except OSError as error:
-        return error.strerror or str(error) or "damaged"
+        return f"cannot be opened ({error.strerror})" if error.strerror else f"is damaged ({error})"
     except MemoryError:
-        return "too large for the memory"
+        return "is too large for the memory"
     except Exception as error:  # decoders of damaged files raise whatever comes: SyntaxError, struct.error, …
-        return f"damaged: {error or type(error).__name__}"
+        return f"is damaged ({error or type(error).__name__})"
 
 
 def _read(path: Path, size: int, grey: bool) -> _Pixels:
@@ -134,13 +134,13 @@ def _read(path: Path, size: int, grey: bool) -> _Pixels:
             _refuse_tiff(opened, deep=opened.mode.startswith("I"))
         image = ImageOps.exif_transpose(opened)
     if image.mode == "F":
-        raise _Refused("numbers with a point, whose range is not known: save it with 8 or 16 bits")
+        raise _Refused("has decimal numbers, whose range is not known (save it with 8 or 16 bits)")
     if image.mode.startswith("I"):
         if "transparency" in image.info:
-            raise _Refused("16 bits with a transparent grey: save it with 8")
+            raise _Refused("has 16 bits and a transparent grey (save it with 8)")
         numbers = np.asarray(image)
         if numbers.min() < 0 or numbers.max() > 65535:
-            raise _Refused(f"values from {numbers.min():,} to {numbers.max():,}, expected 0 to 65,535")
+            raise _Refused(f"has values from {numbers.min():,} to {numbers.max():,} (expected 0 to 65,535)")
         image = Image.fromarray(numbers.astype(np.float32))
         return _Pixels(np.asarray(_square(image, size)), peak=int(numbers.max()), animated=animated)
     # of 16 bits a colour the decoder has cut off the low 8
@@ -154,9 +154,9 @@ def _refuse_tiff(image: Image.Image, *, deep: bool) -> None:
     """Kinds of TIFF that Pillow reads wrongly, without an error."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if deep and tags.get(262) == 0:
-        raise _Refused("a TIFF of 16 bits in which 0 is white: save it with 0 as black")
+        raise _Refused("is a TIFF of 16 bits in which 0 is white (save it with 0 as black)")
     if tags.get(274, 1) in (5, 6, 7, 8) and tags.get(256) != tags.get(257):
-        raise _Refused("a TIFF that lies on its side by its orientation tag: save it upright")
+        raise _Refused("is a TIFF that lies on its side by its orientation tag (save it upright)")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -168,7 +168,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     drawn = image.convert("RGBA")
     flat = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
     if np.ptp(np.asarray(drawn)[..., 3]) and not np.ptp(np.asarray(flat), axis=(0, 1)).any():
-        raise _Refused("a white drawing on a transparent ground, which is read as white: give it a ground")
+        raise _Refused("is a white drawing on a transparent ground, which is read as white (give it a ground)")
     return flat
 
 

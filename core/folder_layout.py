@@ -309,7 +309,7 @@ def _content(listed: _Listed, stamped: str) -> str:
         try:
             body = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
-            unreadable.append((path, error.strerror or str(error)))
+            unreadable.append((path, f"cannot be opened ({error.strerror or error})"))
             continue
         where = unicodedata.normalize("NFC", "/".join(path.relative_to(listed.found.root).parts[1:]))
         digest.update(repr((part, name, where, body)).encode())
@@ -366,9 +366,9 @@ def _mark(path: Path) -> str:
 
 
 def cannot_be_read(root: Path, files: Iterable[tuple[Path, str]]) -> str:
-    """One sentence that names the files of a folder which cannot be read, and why."""
-    named = [f"{path.relative_to(root) if path.is_relative_to(root) else path} ({why})" for path, why in files]
-    return f"folder: {count(named, 'file')} in {root} cannot be read: {listed(named)}"
+    """One sentence that names the files of a folder which cannot be read, each with what is wrong (`is empty`)."""
+    named = [f"{path.relative_to(root) if path.is_relative_to(root) else path} {why}" for path, why in files]
+    return f"folder: {count(named, 'file')} in {root} cannot be read: {listed(named, '; ')}"
 
 
 def _visible(name: str) -> bool:
@@ -420,7 +420,7 @@ def count(things: Sequence[object], what: str) -> str:
     return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], between: str = ", ") -> str:
     """The first names, and how many more there are."""
     more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    return between.join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

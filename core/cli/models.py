@@ -30,7 +30,7 @@ def train(options: dict[str, Any], as_json: bool) -> None:
     if not running.leads():  # torchrun: the first of the processes speaks for all
         return
     metrics = artifact.card["metrics"]
-    for text in artifact.card["data"].get("notes", ()):
+    for text in artifact.card.get("data", {}).get("notes", ()):
         note(text)
     for text in trained_on.earlier(spec, root):
         note(text)
