@@ -288,6 +288,7 @@ def _folder_bytes(root: Path) -> int:
 
 def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) -> _Parts:
     """An own folder: its parts as they are named there, what is missing of them held out of the training part."""
+    folder_layout.class_names(found, spec)  # before images are read, since that may take long
     files = {part: found.files(part) for part in ("train", "validation", "test")}
     every = [path for of in files.values() for path, _ in of]
     pixels, notes = read_images(every, found.root, size=spec.image_size, grey=spec.grey, on_progress=on_progress)

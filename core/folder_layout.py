@@ -272,7 +272,7 @@ def _refuse_nested_parts(folder: Path, classes: list[Path]) -> None:
 
 def stamp(found: Layout) -> str:
     """A fingerprint of the listing: paths, sizes and times. Cheap; another value means that something may differ."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(found.notes).encode())
     for part, name, path in found.every():
         try:
             stat = path.stat()

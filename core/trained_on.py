@@ -7,6 +7,7 @@ results name images by their numbers: where these mean something else by now, al
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from core.data_folder import DataMissing, data_root
 from core.folder_layout import listed
 from core.specs import DataSpec, ModelTask, TrainSpec, TransferSpec
 
+_logger = logging.getLogger(__name__)
+_told: set[tuple[str, str]] = set()  # models and fingerprints that were warned of
 _AGAIN = (
     "To use this model, put the folder back as it was. To use the folder as it is now, train again: that makes another "
     "model and keeps this one."
@@ -38,6 +41,9 @@ def check(
 ) -> None:
     """Compare a loaded data set with what a model was trained on.
 
+    Other classes are refused, and other images of an own folder. Of a built-in set, whose labels are fixed, other images
+    are a warning in the log, once: a file may be damaged.
+
     Args:
         model: a saved model.
         class_names: of the data set at hand, in their order.
@@ -53,11 +59,14 @@ def check(
     if data.get("fingerprint") in (None, fingerprint):
         return
     if spec.dataset != "folder":
-        raise ValueError(
-            f"model: the images of {data.get('title', spec.dataset)} in {data_root().resolve()} are not those that "
-            f"{model.id} was trained on: their fingerprint is {fingerprint[:8]}, not {data['fingerprint'][:8]}. A file "
-            "may be damaged: delete the data set there, and it is downloaded again"
-        )
+        if (model.id, fingerprint) not in _told:
+            _told.add((model.id, fingerprint))
+            _logger.warning(
+                "%s: the images of %s on this machine are not those that it was trained on (fingerprint %.8s, not %.8s). "
+                "A file may be damaged: remove the data set from %s, and it is downloaded again.",
+                *(model.id, data.get("title", spec.dataset), fingerprint, data["fingerprint"], data_root().resolve()),
+            )
+        return
     if spec.content is None or _content(spec) != spec.content:  # else the same files, decoded by another version
         raise ValueError(_other_images(model, sizes))
 
