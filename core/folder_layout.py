@@ -319,11 +319,16 @@ def _content(listed: _Listed, stamped: str) -> str:
 
 
 def resolved(spec: DataSpec) -> DataSpec:
-    """The same spec; of a folder with the `content` that it has now. Raises DataMissing."""
+    """The same spec; of a folder with the `content` that it has now.
+
+    Raises DataMissing for a folder that cannot be used, ValueError for a class that it does not have.
+    """
     if spec.dataset != "folder" or spec.content is not None:
         return spec
     assert spec.folder is not None
-    return spec.model_copy(update={"content": content(layout(spec.folder))})
+    found = layout(spec.folder)
+    class_names(found, spec)
+    return spec.model_copy(update={"content": content(found)})
 
 
 def class_names(found: Layout, spec: DataSpec) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def run(
     Among several askers, in any process, one makes it and the others wait. A damaged artifact is set aside, said in the
     log, and made again. device: "cpu" or "cuda"; None takes CUDA when there is one. own: models that ship with the
     project do not count as found. Whatever the runner or `on_progress` raises passes through, and the store is as it
-    was.
+    was. ValueError where the folder that a model was trained on has changed: what was found before is no answer then.
     """
     made = run_all(task, root, device=device, own=own, on_progress=on_progress)
     return made if isinstance(task, CompareSpec) else made[0]

@@ -7,6 +7,7 @@ results name images by their numbers: where these mean something else by now, al
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +42,8 @@ def check(
 ) -> None:
     """Compare a loaded data set with what a model was trained on.
 
-    Other classes are refused, and other images of an own folder. Of a built-in set, whose labels are fixed, other images
-    are a warning in the log, once: a file may be damaged.
+    Other classes are refused, and other images of an own folder. Of a built-in set, whose labels are fixed, other
+    images are a warning in the log, once: a file may be damaged.
 
     Args:
         model: a saved model.
@@ -62,8 +63,8 @@ def check(
         if (model.id, fingerprint) not in _told:
             _told.add((model.id, fingerprint))
             _logger.warning(
-                "%s: the images of %s on this machine are not those that it was trained on (fingerprint %.8s, not %.8s). "
-                "A file may be damaged: remove the data set from %s, and it is downloaded again.",
+                "%s: the images of %s on this machine are not those that it was trained on (fingerprint %.8s, "
+                "not %.8s). A file may be damaged: remove the data set from %s, and it is downloaded again.",
                 *(model.id, data.get("title", spec.dataset), fingerprint, data["fingerprint"], data_root().resolve()),
             )
         return
@@ -101,23 +102,24 @@ def changed(model: store.Artifact) -> str:
     return ""
 
 
-def earlier(spec: TrainSpec, root: Path) -> list[str]:
-    """Models that were trained by the same settings when the folder held something else, in sentences."""
+def earlier(spec: TrainSpec, root: Path) -> str:
+    """Says which model was trained with the same settings when the folder held something else; "" where none was."""
     if spec.data.content is None:
-        return []
-    plain = spec.model_copy(update={"data": spec.data.model_copy(update={"content": None})})
-    told = []
+        return ""
     for model in store.models(root):
-        other = model.spec()
-        assert isinstance(other, TrainSpec)
-        if other.data.dataset != "folder" or other.data.content == spec.data.content:
-            continue
-        if other.model_copy(update={"data": other.data.model_copy(update={"content": None})}) == plain:
-            told.append(
-                f"{model.id} was trained with the same settings before the folder changed. It is kept, and "
-                f"{spec.artifact_name()} is another model."
-            )
-    return told
+        with contextlib.suppress(ValueError):  # of another version, whose settings this one does not know
+            other = model.spec()
+            assert isinstance(other, TrainSpec)
+            if other.data.content != spec.data.content and _without_content(other) == _without_content(spec):
+                return (
+                    f"{model.id} was trained with the same settings before the folder changed. It is kept; "
+                    f"{spec.artifact_name()} is another model."
+                )
+    return ""
+
+
+def _without_content(spec: TrainSpec) -> TrainSpec:
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"content": None})})
 
 
 def _content(spec: DataSpec) -> str:

@@ -27,16 +27,19 @@ NOISE = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
 def save(path: Path, pixels: np.ndarray | None = None) -> None:
+    """An image of these pixels, or of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8) if pixels is None else pixels).save(path)
 
 
 def fill(root: Path, classes: tuple[str, ...] = ("cat", "dog"), n: int = 6) -> None:
+    """Class folders of noise."""
     for name, number in itertools.product(classes, range(n)):
         save(root / name / f"{number}.png")
 
 
 def read(root: Path, size: int = 8, **more: object) -> Dataset:
+    """Load a folder."""
     return load(DataSpec.model_validate({"dataset": "folder", "folder": str(root), "image_size": size, **more}))
 
 

@@ -117,7 +117,7 @@ def as_it_is(spec: specs.TrainSpec) -> specs.TrainSpec | None:
     try:
         with st.spinner("Looking through the folder …"):
             found = store.resolve(spec, store.default_root())
-    except (data_folder.DataMissing, OSError) as error:
+    except (data_folder.DataMissing, ValueError, OSError) as error:
         st.error(str(error).removeprefix("folder: "), icon=":material/folder_off:")
         return None
     assert isinstance(found, specs.TrainSpec)

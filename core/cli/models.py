@@ -32,7 +32,7 @@ def train(options: dict[str, Any], as_json: bool) -> None:
     metrics = artifact.card["metrics"]
     for text in artifact.card.get("data", {}).get("notes", ()):
         note(text)
-    for text in trained_on.earlier(spec, root):
+    if not cached and (text := trained_on.earlier(spec, root)):
         note(text)
     show(
         {
