@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from core import folder_layout
+from core import folder_layout, folder_state
 from core.data_folder import DataMissing, data_root, download_size, is_present, missing_message
 from core.folder_images import read_images
 from core.folder_layout import Layout
@@ -106,15 +106,15 @@ def load(spec: DataSpec, root: Path | None = None, on_progress: Progress | None 
         return _load(spec, root, "", _Quiet(on_progress))
     assert spec.folder is not None
     found = folder_layout.layout(spec.folder)
-    stamp = folder_layout.stamp(found)
-    if spec.content is not None and folder_layout.content(found) != spec.content:
+    stamp = folder_state.stamp(found)
+    if spec.content is not None and folder_state.content(found) != spec.content:
         raise ValueError(
             f"folder: the files in {found.root} are no longer those that were asked for: ask again for the folder as "
             "it is now, or put it back as it was"
         )
     plain = spec.model_copy(update={"content": None})
     loaded = _load(plain, root, stamp, _Quiet(on_progress, found))
-    if folder_layout.stamp(found) != stamp:
+    if folder_state.stamp(found) != stamp:
         raise DataMissing(f"folder: the files in {found.root} changed while they were read: ask again")
     return loaded
 
@@ -288,7 +288,7 @@ def _folder_bytes(root: Path) -> int:
 
 def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) -> _Parts:
     """An own folder: its parts as they are named there, what is missing of them held out of the training part."""
-    folder_layout.class_names(found, spec)  # before images are read, since that may take long
+    folder_state.class_names(found, spec)  # before images are read, since that may take long
     files = {part: found.files(part) for part in ("train", "validation", "test")}
     every = [path for of in files.values() for path, _ in of]
     pixels, notes = read_images(every, found.root, size=spec.image_size, grey=spec.grey, on_progress=on_progress)
@@ -304,7 +304,7 @@ def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) ->
         validation, test = test, validation
         notes += ("There is no test part: the validation part is the test part.",)
     if not len(test):
-        rows = folder_layout.held_out(items, 5, least=2)
+        rows = folder_state.held_out(items, 5, least=2)
         if not rows:
             raise DataMissing(f"folder: expected a class of at least two images in {found.root}, to keep one for tests")
         kept = sorted(set(range(len(items))) - set(rows))
@@ -319,7 +319,7 @@ def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) ->
             )
     if not len(validation):
         held = torch.zeros(len(train), dtype=torch.bool)
-        held[folder_layout.held_out(items, 10, least=3, limit=VALIDATION_LIMIT)] = True
+        held[folder_state.held_out(items, 10, least=3, limit=VALIDATION_LIMIT)] = True
         if not held.any():
             notes += ("There are too few images to hold some out: the training images are for validation, too.",)
     assert spec.folder is not None

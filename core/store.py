@@ -29,7 +29,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from core import cards, files, folder_layout, shipped
+from core import cards, files, folder_state, shipped
 from core.cards import CARD, Damage
 from core.specs import (
     TASKS,
@@ -137,7 +137,7 @@ def resolve(spec: Task, root: Path) -> Task:
     Raises ValueError on an unknown model, DataMissing on a folder that cannot be used.
     """
     if isinstance(spec, TrainSpec):
-        data = folder_layout.resolved(spec.data)
+        data = folder_state.resolved(spec.data)
         return spec if data is spec.data else spec.model_copy(update={"data": data})
     if isinstance(spec, AttackSpec | SweepSpec):
         found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}

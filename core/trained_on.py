@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from core import folder_layout, store
+from core import folder_layout, folder_state, store
 from core.data_folder import DataMissing, data_root
 from core.folder_layout import listed
 from core.specs import DataSpec, ModelTask, TrainSpec, TransferSpec
@@ -91,14 +91,15 @@ def changed(model: store.Artifact) -> str:
         return ""
     try:
         found = folder_layout.layout(spec.folder)
-        names = folder_layout.class_names(found, spec)
+        names = folder_state.class_names(found, spec)
         if text := _other_classes(model, names):
             return text
-        if spec.content is not None and folder_layout.content(found) != spec.content:
+        if spec.content is not None and folder_state.content(found) != spec.content:
             sizes = tuple(len(found.files(part)) for part in ("train", "validation", "test"))
             return _other_images(model, (sizes[0], sizes[1], sizes[2]))
     except (DataMissing, ValueError) as error:
-        return f"model: the folder that {model.id} was trained on has changed: {error}. {_AGAIN}"
+        why = str(error).removeprefix("folder: ")
+        return f"model: the folder that {model.id} was trained on has changed: {why}. {_AGAIN}"
     return ""
 
 
@@ -124,7 +125,7 @@ def _without_content(spec: TrainSpec) -> TrainSpec:
 
 def _content(spec: DataSpec) -> str:
     assert spec.folder is not None
-    return folder_layout.content(folder_layout.layout(spec.folder))
+    return folder_state.content(folder_layout.layout(spec.folder))
 
 
 def _other_classes(model: store.Artifact, now: Sequence[str]) -> str:
@@ -133,14 +134,15 @@ def _other_classes(model: store.Artifact, now: Sequence[str]) -> str:
         return ""
     gone, new = [name for name in then if name not in now], [name for name in now if name not in then]
     parts = [
-        f"{listed([repr(name) for name in names])} {word}" for names, word in ((gone, "gone"), (new, "new")) if names
+        f"{listed([repr(name) for name in names])} {'is' if len(names) == 1 else 'are'} {word}"
+        for names, word in ((gone, "gone"), (new, "new"))
+        if names
     ]
-    if not parts:
-        parts = ["their order is another"]
     where = spec_of(model).folder or f"data set {spec_of(model).dataset}"
     return (
-        f"model: {model.id} was trained on other classes than {where} has now: {'; '.join(parts)}. It was trained on "
-        f"{len(then)} classes ({listed(list(then))}); now there are {len(now)} ({listed(list(now))}). {_AGAIN}"
+        f"model: {model.id} was trained on other classes than {where} has now: "
+        f"{', '.join(parts) or 'their order is another'}. It was trained on {len(then)} classes ({listed(list(then))}); "
+        f"now there are {len(now)} ({listed(list(now))}). {_AGAIN}"
     )
 
 

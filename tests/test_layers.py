@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
     {
         "core.data_folder",
         "core.folder_layout",
+        "core.folder_state",
         "core.store",
         "core.events",
         "core.checkpoint",

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from core import folder_layout
+from core import folder_state
 from core.data import Dataset, load
 from core.data_folder import DataMissing
 from core.folder_layout import PARTS, layout, part_of
@@ -192,7 +192,7 @@ def test_what_is_held_out_hangs_on_the_names_alone(tmp_path: Path) -> None:
         for number, (name, of) in enumerate(itertools.product(names, ("a", "b"))):
             save(root / of / name, np.full((8, 8, 3), number % 256, dtype=np.uint8))
         items = layout(str(root)).files("train")
-        return sorted(f"{items[row][1]} {items[row][0].name}" for row in folder_layout.held_out(items, 5, least=2))
+        return sorted(f"{items[row][1]} {items[row][0].name}" for row in folder_state.held_out(items, 5, least=2))
 
     names = [f"{number}.png" for number in range(20)]
     before = tested(tmp_path / "x", names)

@@ -91,9 +91,12 @@ def touch_pixels(folder: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a class renamed": (rename, "'dog' gone; 'a_dog' new.*2 classes \\(cat, dog\\); now there are 2 \\(a_dog, cat\\)"),
-    "a class added": (lambda folder: fill(folder, "ant", 120), "'ant' new"),
-    "a class of the test part added": (lambda folder: fill(folder, "eel", 9, train=0), "'eel' new"),
+    "a class renamed": (
+        rename,
+        "'dog' is gone, 'a_dog' is new.*2 classes \\(cat, dog\\); now there are 2 \\(a_dog, cat\\)",
+    ),
+    "a class added": (lambda folder: fill(folder, "ant", 120), "'ant' is new"),
+    "a class of the test part added": (lambda folder: fill(folder, "eel", 9, train=0), "'eel' is new"),
     "a class removed": (remove_class, "at least two class folders"),
     "names swapped": (swap, "other images"),
     "an image added": (lambda folder: Image.new("RGB", (8, 8)).save(folder / "test/cat/x.png"), "56 images, now .* 57"),
@@ -158,7 +161,7 @@ def test_no_use_goes_around_the_comparison(
     rename(folder)
     task = use(model.id, other.id)
     for ask in (run, jobs.submit):
-        with pytest.raises(ValueError, match=r"'a_dog' new.*cat, dog.*a_dog, cat.*train again"):
+        with pytest.raises(ValueError, match=r"'a_dog' is new.*cat, dog.*a_dog, cat.*train again"):
             ask(task, model.root)
 
 
@@ -204,7 +207,7 @@ def test_a_model_of_before_is_compared_by_its_card(folder: Path, tmp_path: Path)
     with pytest.raises(ValueError, match="earlier version"):
         load_model(old.id, root).data()
     rename(folder)
-    with pytest.raises(ValueError, match="'a_dog' new"):
+    with pytest.raises(ValueError, match="'a_dog' is new"):
         run(SweepSpec(model=old.id, eps=(0.0,), n=10), root)
 
 
@@ -257,7 +260,7 @@ def test_the_command_line_says_what_changed(
     name = out.split()[1]
     fill(folder, "eel", 120, train=0)
     assert main(["sweep", "--model", name, "--attack", "fgsm", "--eps", "0", "--n", "8"]) == 2
-    assert "'eel' new" in capsys.readouterr().err
+    assert "'eel' is new" in capsys.readouterr().err
     assert main(train) == 0
     said = capsys.readouterr()
     assert "the model is not trained on it" in said.err
