@@ -162,13 +162,15 @@ class _Reader:
 
     def _named_parts(self, holding: list[Path]) -> dict[str, Path]:
         """The folders that are parts; empty where all are classes. Raises DataMissing where that cannot be told."""
-        found = {child: _part_and_rest(child.name) for child in holding}
-        of_one_set = len({rest for _, rest in found.values()}) == 1 and len(set(found.values())) > 1
-        if not (of_one_set and all(part for part, _ in found.values())):
-            found = {child: (part, rest) for child, (part, rest) in found.items() if part and not rest}
+        sets: dict[tuple[str, ...], list[tuple[str, Path]]] = {}
+        for child in holding:
+            part, rest = _part_and_rest(child.name)
+            if part is not None:
+                sets.setdefault(rest, []).append((part, child))
+        # flowers_train is a part where there is a flowers_test; alone, test_positive may be a class
+        whole = [rest for rest, of in sets.items() if not rest or {"train"} < {part for part, _ in of}]
         named: dict[str, Path] = {}
-        for child, (part, _) in found.items():
-            assert part is not None
+        for part, child in sets[min(whole)] if whole else []:
             if part in named:
                 raise DataMissing(
                     f"folder: {named[part].name}/ and {child.name}/ in {self.root} both name the {part} part: "

@@ -141,8 +141,8 @@ def _other_classes(model: store.Artifact, now: Sequence[str]) -> str:
     where = spec_of(model).folder or f"data set {spec_of(model).dataset}"
     return (
         f"model: {model.id} was trained on other classes than {where} has now: "
-        f"{', '.join(parts) or 'their order is another'}. It was trained on {len(then)} classes ({listed(list(then))}); "
-        f"now there are {len(now)} ({listed(list(now))}). {_AGAIN}"
+        f"{', '.join(parts) or 'their order is another'}. It was trained on {len(then)} classes "
+        f"({listed(list(then))}); now there are {len(now)} ({listed(list(now))}). {_AGAIN}"
     )
 
 

@@ -86,6 +86,10 @@ def test_names_of_the_set_may_stand_beside_the_part(tmp_path: Path) -> None:
     fill(tmp_path / "flowers_train" / "flowers_train")
     fill(tmp_path / "flowers_test" / "flowers_test", n=2)
     assert read(tmp_path).class_names == ("cat", "dog")
+    fill(tmp_path / "flowers_pred", ("",))
+    made = read(tmp_path)
+    assert made.class_names == ("cat", "dog")
+    assert any("flowers_pred/" in note for note in made.notes)
 
 
 def test_one_folder_around_everything_is_looked_into(tmp_path: Path) -> None:
