@@ -285,27 +285,29 @@ def _folders(folder: Path) -> list[Path]:
     """The folders in a folder, by name; hidden ones and links back up are no part of it."""
     here = folder.resolve()
     up = {here, *here.parents}
-    found = [child for child in folder.iterdir() if _visible(child.name) and child.is_dir()]
+    with os.scandir(folder) as entries:  # which knows what is a folder without asking for each file
+        found = [Path(entry.path) for entry in entries if _visible(entry.name) and entry.is_dir()]
     return sorted(child for child in found if child.resolve() not in up)
 
 
 def _images(folder: Path) -> list[Path]:
     """The images that lie directly in a folder, by name."""
-    return sorted(child for child in folder.iterdir() if _is_image(child) and not child.is_dir())
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if _is_image(entry.name) and not entry.is_dir())
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and _visible(path.name)
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in ENDINGS and _visible(name)  # noqa: PTH122  # a Path costs more
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(_is_image(path) for path in _walk(folder))
+    return any(_is_image(path.name) for path in _walk(folder))
 
 
 def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """The images in a folder and below it, sorted by path, and the other files; links to folders are not followed."""
-    every = sorted(_walk(folder))
-    return [path for path in every if _is_image(path)], [path for path in every if not _is_image(path)]
+    every = sorted(_walk(folder), key=lambda path: path.parts)
+    return [path for path in every if _is_image(path.name)], [path for path in every if not _is_image(path.name)]
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from core.specs import DataSpec, ModelTask, TrainSpec, TransferSpec
 
 _logger = logging.getLogger(__name__)
 _told: set[tuple[str, str]] = set()  # models and fingerprints that were warned of
+_PARTS = ("train", "validation", "test")
 _AGAIN = (
     "To use this model, put the folder back as it was. To use the folder as it is now, train again: that makes another "
     "model and keeps this one."
@@ -94,8 +95,13 @@ def changed(model: store.Artifact) -> str:
         names = folder_state.class_names(found, spec)
         if text := _other_classes(model, names):
             return text
-        if spec.content is not None and folder_state.content(found) != spec.content:
-            sizes = tuple(len(found.files(part)) for part in ("train", "validation", "test"))
+        sizes = tuple(sum(found.classes[label] in names for _, label in found.files(part)) for part in _PARTS)
+        if spec.content is None:  # trained before the content was kept: what can be told without reading an image
+            then = [model.card.get("data", {}).get(f"{part}_size") for part in _PARTS]
+            other = None not in then and sum(sizes) != sum(then)
+        else:
+            other = folder_state.content(found) != spec.content
+        if other:
             return _other_images(model, (sizes[0], sizes[1], sizes[2]))
     except (DataMissing, ValueError) as error:
         why = str(error).removeprefix("folder: ")
@@ -148,7 +154,7 @@ def _other_classes(model: store.Artifact, now: Sequence[str]) -> str:
 
 def _other_images(model: store.Artifact, sizes: tuple[int, int, int] | None) -> str:
     data, spec = model.card["data"], spec_of(model)
-    then = tuple(data.get(f"{name}_size") for name in ("train", "validation", "test"))
+    then = tuple(data.get(f"{name}_size") for name in _PARTS)
     counts = ""
     if sizes is not None and None not in then and sum(sizes) != sum(size or 0 for size in then):
         counts = f" There were {sum(size or 0 for size in then):,} images, now there are {sum(sizes):,}."

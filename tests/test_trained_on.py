@@ -203,9 +203,14 @@ def test_a_model_of_before_is_compared_by_its_card(folder: Path, tmp_path: Path)
     old = store.write(spec, root, card=made.card, arrays=made.arrays, tables=made.tables)
     assert spec.key() == asked(folder).key()
     load_model(old.id, root).data()
+    sweep = SweepSpec(model=old.id, eps=(0.0,), n=10)
+    run(sweep, root)
     touch_pixels(folder)
     with pytest.raises(ValueError, match="earlier version"):
         load_model(old.id, root).data()
+    Image.new("RGB", (8, 8)).save(folder / "test/cat/x.png")
+    with pytest.raises(ValueError, match="56 images, now there are 57"):
+        run(sweep, root)
     rename(folder)
     with pytest.raises(ValueError, match="'a_dog' is new"):
         run(SweepSpec(model=old.id, eps=(0.0,), n=10), root)
