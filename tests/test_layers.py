@@ -19,6 +19,8 @@ LAYERS: list[set[str]] = [
     {"core.shipped"},
     {
         "core.data_folder",
+        "core.folder_layout",
+        "core.folder_state",
         "core.store",
         "core.events",
         "core.checkpoint",
@@ -26,6 +28,7 @@ LAYERS: list[set[str]] = [
         "core.enumeration",
         "core.toy",
     },
+    {"core.folder_images", "core.trained_on"},
     {"core.data", "core.networks", "core.reference"},
     {"core.models", "core.attacks", "core.certification"},
     {"core.evaluation"},

@@ -42,7 +42,7 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
 
     linear, _shape = _affine(model_id, root)
     saved = sources.saved_model(model_id, root)
-    images = first_of_test(sources.dataset(saved.spec.data), n)
+    images = first_of_test(saved.data(), n)
     x, y = to_float(images.x), images.y
     with torch.no_grad():
         right = saved.model(x).argmax(1) == y
@@ -68,7 +68,7 @@ def one(model_id: str, root: Path, index: int, norm: str, target: int | None = N
     from core.data import to_float
 
     linear, _shape = _affine(model_id, root)
-    test = sources.dataset(sources.saved_model(model_id, root).spec.data).test
+    test = sources.saved_model(model_id, root).data().test
     at = test.index == index
     x, y = to_float(test.x[at]), test.y[at]
     if target is None:
@@ -99,7 +99,7 @@ def _affine(model_id: str, root: Path) -> tuple[Any, tuple[int, ...]]:
     from core.certification.linear import affine
 
     saved = sources.saved_model(model_id, root)
-    shape = tuple(sources.dataset(saved.spec.data).test.x.shape[1:])
+    shape = tuple(saved.artifact.card["shape"])
     return affine(saved.model, shape), shape  # type: ignore[arg-type]
 
 

@@ -75,6 +75,7 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
             "train_size": len(data.train),
             "validation_size": len(data.validation),
             "test_size": len(data.test),
+            "notes": list(data.notes),
         },
         "network": {
             "parameters": parameter_count(trained.model),
