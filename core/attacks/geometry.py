@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 DISTANCES = ("linf", "l2", "l1", "l0", "pixels")
+ORDER = 2.0**-46
+"""What the order of a sum in float64 may change it by, relatively."""
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -74,17 +76,19 @@ def into_ball(
 ) -> Float[Tensor, "n c h w"]:
     """Remove what rounding left outside the l2 or l1 ball: `distances` of the result never exceeds `eps`.
 
-    For images that are already in the ball up to rounding. They move towards `x`, so they stay in the box.
+    For images that are already in the ball up to rounding. They move towards `x`, so they stay in the box. They end so
+    far inside that a sum in another order, in float64, does not exceed `eps` either.
     """
+    limit = eps.double() * (1 - ORDER)
     for attempt in range(8):
         found = distances(x_adv, x)[norm]
-        out = found > eps
+        out = found > limit
         if not out.any():
             return x_adv
-        shrink = (eps[out] / found[out]).to(x.dtype) * (1 - torch.finfo(x.dtype).eps * 4**attempt)
+        shrink = (limit[out] / found[out]).to(x.dtype) * (1 - torch.finfo(x.dtype).eps * 4**attempt)
         x_adv = x_adv.clone()
         x_adv[out] = x[out] + (x_adv[out] - x[out]) * per_image(shrink, x)
-    out = distances(x_adv, x)[norm] > eps
+    out = distances(x_adv, x)[norm] > limit
     return torch.where(per_image(out, x), x, x_adv)  # budgets near the smallest number: the image itself
 
 
