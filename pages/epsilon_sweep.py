@@ -44,7 +44,7 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
     reports = {model: robust_views.reports_of(model, norm) for model in found}
 
     def trusted(eps: float) -> None:
-        robust_views.show_trust(PAGE, models, reports, eps)
+        robust_views.show_trust(PAGE, models, found, eps)
 
     record_views.lookup(PAGE, models, found, norm, curves, chance, {}, trusted)
     record_views.rests_on(PAGE, found, names, norm, robust_views.trust_lines(reports))

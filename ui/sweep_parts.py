@@ -95,7 +95,8 @@ def overlay(
     st.plotly_chart(
         figures.mark(charts[metric], eps),
         key=f"{page}_curves",
-        alt=f"{title} against ε: " + "; ".join(f"{c.name} {percent.text(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
+        alt=f"{title} against ε: "
+        + "; ".join(f"{c.name} {percent.text(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
         config=CONFIG,
     )
     st.caption("Bands: exact 95 % intervals (Clopper–Pearson) for the n images. Dashed: the slider's ε.")

@@ -100,14 +100,15 @@ def looks_of(artifact: store.Artifact, norm: str) -> list[Look]:
     """The searches in `norm` that an artifact with `bounds_of` holds: one a budget. Bounds alone search for nothing."""
     card, spec = artifact.card, artifact.card["spec"]
     task = card["task"]
-    if norm_of(artifact) != norm or spec.get("target") not in (None, "any") or spec.get("mask") or spec.get("eight_bit"):
+    parts_only = spec.get("target") not in (None, "any") or spec.get("mask") or spec.get("eight_bit")
+    if parts_only or norm_of(artifact) != norm:
         return []  # a target class, a mask or 8 bits leave most of the ball out
     table = artifact.table("images")
     index = table["index"].to_numpy()
     if task == "sweep":
         return [
-            Look(artifact.id, task, float(eps), part["index"].to_numpy(), _passes(part))
-            for eps, part in table.groupby("eps", sort=True)
+            Look(artifact.id, task, float(part["eps"].iloc[0]), part["index"].to_numpy(), _passes(part))
+            for _, part in table.groupby("eps", sort=True)
         ]
     if task == "attack":
         name = spec["attack"]["name"]
@@ -208,7 +209,8 @@ def _of_attack(table: pd.DataFrame, norm: str, own: str, name: str, eps: float |
     distance = np.where(table["pred"] != table["y"], table[norm].to_numpy(dtype=np.float64), np.inf)
     budget = table["eps"].to_numpy(dtype=np.float64) if "eps" in table else eps
     if own == norm and budget is not None:
-        if name in METHODS and METHODS[name].needs_eps and "success" in table:  # it lies in the ball; older distances were rounded
+        if name in METHODS and METHODS[name].needs_eps and "success" in table:
+            # it lies in the ball; older versions stored rounded distances
             won = table["success"].to_numpy(dtype=bool) & np.isfinite(distance)
             distance = np.where(won, np.minimum(distance, budget), distance)
         distance = _snap(distance, budget)

@@ -27,7 +27,8 @@ class Comparison:
 
     Attributes:
         table: a row for each model, attack and ε: model, attack, eps, n, the five metrics, low, high, calibration_gap,
-            success_rate, forwards and backwards (passes per image, of the search at that ε). Cells not yet run are missing.
+            success_rate, forwards and backwards (passes per image, of the search at that ε). Cells not yet run are
+            missing.
         models: a row a model: id, network, recipe, parameters, test_accuracy, test_low, test_high, seconds.
         missing: the sweeps that have not been run.
         warnings: reasons why the rows may not be comparable.

@@ -116,8 +116,10 @@ class Record:
         return ~(self.fooled(eps) | self.proven(eps) | stood)
 
     def unproven(self, eps: float) -> np.ndarray:
-        """(n,) bool: neither fooled nor proven at ε, and no proof was tried there: one that failed at ε' says so of
-        every ε from ε' on, and nothing of smaller ones."""
+        """(n,) bool: neither fooled nor proven at ε, and no proof was tried there.
+
+        A proof that failed at ε' counts as tried at every ε from ε' on, and says nothing of smaller ones.
+        """
         failed = within(self.table["proof_failed"].to_numpy(), self.budget(eps))
         return ~(self.fooled(eps) | self.proven(eps) | failed)
 
@@ -250,13 +252,8 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
     return table
 
 
-_COLUMNS = ("eps", "n", "proven", "proven_low", "proven_high", "attacked", "attacked_low", "attacked_high") + (
-    "fooled",
-    "not_searched",
-    "no_proof_tried",
-    "passes",
-    "note",
-)
+_INTERVALS = ("proven", "proven_low", "proven_high", "attacked", "attacked_low", "attacked_high")
+_COLUMNS = ("eps", "n", *_INTERVALS, "fooled", "not_searched", "no_proof_tried", "passes", "note")
 
 
 def _at(record: Record, eps: float) -> dict[str, Any]:
