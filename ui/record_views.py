@@ -235,7 +235,7 @@ def row_at(record: Record, eps: float) -> dict[str, Any]:
         "proven": float(line["proven"]),
         "attacked": float(line["attacked"]),
         "interval": interval(float(line["proven_low"]), float(line["attacked_high"])),
-        "fooled": float(line["fooled"]),
+        "fooled": float(line["fooled_at_least"]),
         "undecided": int((record.robust(eps) & ~record.proven(eps)).sum()),
         "median": record.median(),
         "passes": float(line["passes"]),

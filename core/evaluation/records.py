@@ -236,10 +236,10 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
         intervals of both (`proven_low`, `proven_high`, `attacked_low`, `attacked_high`). What holds for the model on
         all images of its kind lies, at that level, between `proven_low` and `attacked_high`.
 
-        `attacked` is NaN where for some image nothing is known at that ε (`not_searched`: how many). `fooled`, the
-        share that is fooled within ε, holds everywhere, and is then the least. `proven` is NaN where no proof was tried
-        at that ε or a larger one, or where all such failed at a larger one; `no_proof_tried` counts the images that are
-        neither fooled nor proven nor had a proof fail at that ε. `passes`: as in `Record.passes`. `note`: what is not
+        `attacked` is NaN where nothing is known of some image at that ε (`not_searched`: how many). The share that is
+        fooled within ε, `fooled_at_least`, holds at every ε. `proven` is NaN where no proof was tried at that ε or a
+        larger one, or where all of them failed at a larger one; `no_proof_tried` counts the images that are neither
+        fooled nor proven and of which no proof failed at that ε. `passes`: as in `Record.passes`. `note`: what is not
         known and why, "" where all is.
     """
     rows = [_at(record, float(value)) for value in np.asarray(eps, dtype=np.float64).ravel()]
@@ -253,7 +253,7 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
 
 
 _INTERVALS = ("proven", "proven_low", "proven_high", "attacked", "attacked_low", "attacked_high")
-_COLUMNS = ("eps", "n", *_INTERVALS, "fooled", "not_searched", "no_proof_tried", "passes", "note")
+_COLUMNS = ("eps", "n", *_INTERVALS, "fooled_at_least", "not_searched", "no_proof_tried", "passes", "note")
 
 
 def _at(record: Record, eps: float) -> dict[str, Any]:
@@ -273,7 +273,7 @@ def _at(record: Record, eps: float) -> dict[str, Any]:
         "n": len(record),
         "proven": share if len(record) else float("nan"),
         "attacked": attacked,
-        "fooled": float(fooled.sum() / n),
+        "fooled_at_least": float(fooled.sum() / n),
         "not_searched": unknown,
         "no_proof_tried": untried,
         "passes": record.passes(eps),
