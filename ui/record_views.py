@@ -194,9 +194,8 @@ def lookup(
     )
     st.caption(
         "Solid: accuracy under all attacks that were run, the most that can be left. Dotted: what is proven, the "
-        "least. "
-        "The truth for these images lies between. A gap or a single point: at the other ε no search, or no proof, was "
-        "tried on all images. " + ("Crosses: FGSM, one gradient for all ε and one forward pass each." if single else "")
+        "least. The truth for these images lies between. Gaps: at these ε not every image was searched, or no proof "
+        "was tried. " + ("Crosses: FGSM, one gradient for all ε and one forward pass each." if single else "")
     )
     weak(found, names)
     table_at(page, found, names, eps, norm)
@@ -286,7 +285,6 @@ COLUMNS = {
         "Model evaluations per image (forward and backward passes), on average, of the searches that Attacked at this "
         "ε rests on. –: not counted.",
     ),
-    "note": ("Not known", "What is not known at this ε, and why."),
 }
 SHARES = ("clean", "proven", "attacked", "fooled")
 
@@ -296,7 +294,7 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
     frame = pd.DataFrame([{"Model": names[model], **row_at(record, eps)} for model, record in found.items()])
     frame["median"] = frame["median"].replace(np.inf, np.nan)
     st.dataframe(
-        percent.of(frame, SHARES),
+        percent.of(frame.drop(columns="note"), SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_record_table",
@@ -311,12 +309,20 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
                         name, percent.FORMAT
                     ),
                 )
-                if name not in ("interval", "note")
+                if name != "interval"
                 else st.column_config.TextColumn(title, help=text)
                 for name, (title, text) in COLUMNS.items()
             },
         },
     )
+    not_known(frame)
+
+
+def not_known(frame: pd.DataFrame) -> None:
+    """Under a table: what its dashes stand for, a line a model (columns `Model` and `note`)."""
+    notes = [f"{model}: {note}" for model, note in zip(frame["Model"], frame["note"], strict=True) if note]
+    if notes:
+        st.caption("  \n".join(f"– {text}." for text in notes))
 
 
 def weak(found: Mapping[str, Record], names: Mapping[str, str]) -> None:

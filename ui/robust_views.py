@@ -112,7 +112,7 @@ def standing(
     frame = models_at(models, found, names, distances, eps)
     unmeasured = [f"median {name}" for name in records.NORMS if frame[f"median {name}"].isna().all() and name != norm]
     st.dataframe(
-        percent.of(frame.drop(columns=["trust report", *unmeasured]), record_views.SHARES),
+        percent.of(frame.drop(columns=["trust report", "note", *unmeasured]), record_views.SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_robust_table",
@@ -123,7 +123,6 @@ def standing(
             "trust": st.column_config.TextColumn(
                 "Reliability", help="Verdict of the checks of an evaluation at this ε on these images."
             ),
-            "note": st.column_config.TextColumn("Not known", help=record_views.COLUMNS["note"][1]),
             "training": st.column_config.NumberColumn("Training", format="%.0f s", help="Time that training took."),
             "passes": st.column_config.NumberColumn("Passes", format="%.0f", help=record_views.COLUMNS["passes"][1]),
             "n": st.column_config.NumberColumn("n", format="localized"),
@@ -147,6 +146,7 @@ def standing(
             },
         },
     )
+    record_views.not_known(frame)
     record_views.weak(found, names)
     tests = tests_at(found, names, eps)
     lines = "\n".join([f"at ε {eps:g} in {norm}", *(record_views.line(record) for record in found.values())])
