@@ -197,7 +197,7 @@ def lookup(
         "least. The truth for these images lies between. Gaps: at these ε not every image was searched, or no proof "
         "was tried. " + ("Crosses: FGSM, one gradient for all ε and one forward pass each." if single else "")
     )
-    weak(found, names)
+    weak(found, names, eps)
     table_at(page, found, names, eps, norm)
     under(eps)
 
@@ -325,13 +325,13 @@ def not_known(frame: pd.DataFrame) -> None:
         st.caption("  \n".join(f"– {text}." for text in notes))
 
 
-def weak(found: Mapping[str, Record], names: Mapping[str, str]) -> None:
-    """Name the models whose record rests, for some of its images, on single attacks alone."""
-    bare = [names[model] for model, record in found.items() if not record.search]
+def weak(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> None:
+    """Name the models whose accuracy at ε rests, for some of the images, on single attacks alone."""
+    bare = [names[model] for model, record in found.items() if record.known(eps) and record.single(eps).any()]
     if bare:
         st.warning(
-            f"{', '.join(bare)}: single attacks only, no radii and no evaluation in this norm. “Attacked” may "
-            "say more of those attacks than of the model.",
+            f"{', '.join(bare)}: single attacks only, no radii and no evaluation in this norm at ε = {eps:g}. "
+            "“Attacked” may say more of those attacks than of the model.",
             icon=":material/warning:",
         )
     mixed = [f"{names[model]}: {record.search}" for model, record in found.items() if "; " in record.search]

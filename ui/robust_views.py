@@ -66,6 +66,17 @@ def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], ep
     """Say that there are no reliability checks at this ε, and offer the evaluation that makes them."""
     record = next(iter(bare.values()))
     others = sorted({look.eps for one in bare.values() for look in one.looks if look.trust and look.eps is not None})
+    overtaken = [names[model] for model, one in bare.items() if one.checked(eps)]
+    if overtaken:
+        st.warning(
+            f"{', '.join(overtaken)}: other searches fooled images within ε = {eps:g} that the evaluation left. Its "
+            "reliability checks are about the higher accuracy that it reported, so they are not shown beside this one. "
+            "Evaluate with a higher effort level.",
+            icon=":material/warning:",
+        )
+    bare = {model: one for model, one in bare.items() if not one.checked(eps)}
+    if not bare:
+        return
     where = f" Evaluations with checks exist at ε = {', '.join(f'{value:g}' for value in others)}." if others else ""
     asked = [_evaluation(model, one, eps) for model, one in bare.items()]
     wanted = [spec for spec in asked if spec is not None]
@@ -147,7 +158,7 @@ def standing(
         },
     )
     record_views.not_known(frame)
-    record_views.weak(found, names)
+    record_views.weak(found, names, eps)
     tests = tests_at(found, names, eps)
     lines = "\n".join([f"at ε {eps:g} in {norm}", *(record_views.line(record) for record in found.values())])
     if len(tests):

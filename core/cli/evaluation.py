@@ -177,6 +177,9 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
             (at,) = cast(list[dict[str, Any]], records.curve(record, [value]).to_dict("records"))
             rows.append({"model": model, **at})
             notes += [f"{model}, ε = {value:g}: {at['note']}"] if at["note"] else []
+            if at["single_attacks"]:
+                told = f"only single attacks say that {at['single_attacks']} of {at['n']} images are not fooled"
+                notes.append(f"{model}, ε = {value:g}: {told}; run `radii`, or `evaluate` at this ε")
         table = records.tests(shared, value)
         tests += [{"eps": value, **row} for row in table.to_dict("records")]
     if as_json:

@@ -68,6 +68,7 @@ class Look:
         text: how hard it looked, in words, for radii and evaluations; "" for a single attack, which may be a weak one.
         effort: effort level of an evaluation, else "".
         trust: what the reliability checks of an evaluation said, as in its card; else None.
+        robust: how many images an evaluation left correctly classified: what its checks are about.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Look:
     text: str = ""
     effort: str = ""
     trust: dict[str, Any] | None = None
+    robust: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ def looks_of(artifact: store.Artifact, norm: str) -> list[Look]:
         return [Look(artifact.id, task, None, index, _passes(table), f"radii of {spec['budget']} passes")]
     eps, effort = float(spec["eps"]), str(spec["effort"])
     text = f"evaluation {effort} at ε {eps:g}"
-    return [Look(artifact.id, task, eps, index, _passes(table), text, effort, card.get("trust"))]
+    robust = int(np.isinf(table["upper"].to_numpy(dtype=np.float64)).sum())
+    return [Look(artifact.id, task, eps, index, _passes(table), text, effort, card.get("trust"), robust)]
 
 
 def proofs_of(artifact: store.Artifact, norm: str) -> Proofs | None:

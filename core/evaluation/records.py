@@ -134,6 +134,16 @@ class Record:
                 found |= there
         return found & (self.table["search"] != "").to_numpy() if hard else found
 
+    def single(self, eps: float) -> np.ndarray:
+        """(n,) bool: neither fooled nor proven at ε, and only single attacks say so; they may be weak ones."""
+        hard, upper = np.zeros(len(self), dtype=bool), self.table["upper"].to_numpy()
+        for look, (there, _) in zip(self.looks, self._costs, strict=True):
+            if look.text and self._speaks(look, eps):
+                hard |= there
+            elif look.text and look.eps is not None and reaches(self.budget(look.eps), self.budget(eps)):
+                hard |= there & ~within(upper, self.budget(look.eps))
+        return ~(self.fooled(eps) | self.proven(eps) | self.unknown(eps) | hard)
+
     def passes(self, eps: float) -> float:
         """Forward and backward passes an image, of the searches that its accuracy under attack at ε rests on.
 
@@ -161,18 +171,23 @@ class Record:
         return float(total.mean()) if here.any() else float("nan")
 
     def judged(self, eps: float) -> list[Look]:
-        """The evaluations at this very ε on exactly these images that came with reliability checks.
+        """The evaluations whose reliability checks are about `attacked` at ε: this ε, these images, this accuracy.
 
         The highest effort first, of equal ones the newest. What the checks of another ε or of other images say is not
-        about the accuracy at this one.
+        about the accuracy at this one; nor are those of an evaluation that left images which others fooled.
         """
+        robust = int(self.robust(eps).sum())
+        found = [look for look in self.checked(eps) if look.robust == robust]
+        return sorted(found, key=lambda look: -EFFORTS.index(look.effort) if look.effort in EFFORTS else 0)
+
+    def checked(self, eps: float) -> list[Look]:
+        """The evaluations at this very ε on exactly these images that came with reliability checks."""
         images = set(self.table["index"])
-        found = [
+        return [
             look
             for look in self.looks
             if look.trust and look.eps is not None and self._speaks(look, eps) and set(look.index) == images
         ]
-        return sorted(found, key=lambda look: -EFFORTS.index(look.effort) if look.effort in EFFORTS else 0)
 
     def budgets(self, *, hard: bool = False) -> list[float]:
         """The ε of the searches at one budget, rising: those of evaluations if `hard`, else of single attacks, too."""
@@ -239,7 +254,8 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
         `attacked` is NaN where nothing is known of some image at that ε (`not_searched`: how many). The share that is
         fooled within ε, `fooled_at_least`, holds at every ε. `proven` is NaN where no proof was tried at that ε or a
         larger one, or where all of them failed at a larger one; `no_proof_tried` counts the images that are neither
-        fooled nor proven and of which no proof failed at that ε. `passes`: as in `Record.passes`. `note`: what is not
+        fooled nor proven and of which no proof failed at that ε; `single_attacks` those of which only single attacks
+        say that they are not fooled. `passes`: as in `Record.passes`. `note`: what is not
         known and why, "" where all is.
     """
     rows = [_at(record, float(value)) for value in np.asarray(eps, dtype=np.float64).ravel()]
@@ -253,7 +269,17 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
 
 
 _INTERVALS = ("proven", "proven_low", "proven_high", "attacked", "attacked_low", "attacked_high")
-_COLUMNS = ("eps", "n", *_INTERVALS, "fooled_at_least", "not_searched", "no_proof_tried", "passes", "note")
+_COLUMNS = (
+    "eps",
+    "n",
+    *_INTERVALS,
+    "fooled_at_least",
+    "not_searched",
+    "no_proof_tried",
+    "single_attacks",
+    "passes",
+    "note",
+)
 
 
 def _at(record: Record, eps: float) -> dict[str, Any]:
@@ -276,6 +302,7 @@ def _at(record: Record, eps: float) -> dict[str, Any]:
         "fooled_at_least": float(fooled.sum() / n),
         "not_searched": unknown,
         "no_proof_tried": untried,
+        "single_attacks": int(record.single(eps).sum()),
         "passes": record.passes(eps),
         "note": _note(record, eps, unknown, untried, np.isnan(share)),
     }

@@ -295,6 +295,26 @@ def test_verdict_is_that_of_this_eps_norm_and_images(root: Path) -> None:
     assert record.take(record.table["index"].to_numpy()[:10]).judged(0.2)
 
 
+def test_verdict_on_a_higher_accuracy_is_not_shown_beside_a_lower_one(root: Path) -> None:
+    """Radii fool within .3 what the evaluation left: its checks are about another figure."""
+    plant(root, "evaluate", eps=0.3, card={"trust": {"of": "the evaluation"}})
+    assert load(root).judged(0.3)
+    plant(root, "radii", upper=np.where(np.arange(N) < 3, 0.25, np.inf))
+    assert not load(root).judged(0.3)
+    assert load(root).checked(0.3)
+
+
+def test_single_attacks_are_counted_at_this_eps(root: Path) -> None:
+    """An evaluation at .3 is no hard search at .1, where only a sweep says that images are not fooled."""
+    plant(root, "evaluate", eps=0.3, upper=0.3)
+    sweep(root, np.full(N, 0.3), (0.1, 0.3))
+    record = load(root)
+    assert at(record, 0.1)["single_attacks"] == right(root).sum()
+    assert at(record, 0.3)["single_attacks"] == 0
+    plant(root, "evaluate", eps=0.2)
+    assert at(load(root), 0.1)["single_attacks"] == 0  # what is not fooled within .2 is not within .1
+
+
 def test_pairs_are_tested_on_what_was_searched_at_this_eps(root: Path) -> None:
     """Two records from evaluations at .3: at .1 there is nothing to test."""
     plant(root, "evaluate", eps=0.3, upper=0.3)
