@@ -41,6 +41,7 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
     missing = [names[model.id] for model in models if model.id not in found]
     if missing:
         st.caption(f"Nothing in this norm yet: {', '.join(missing)}.")
+    found = record_views.choose_images(PAGE, found)
     reports = {model: robust_views.reports_of(model, norm) for model in found}
 
     def trusted(eps: float) -> None:

@@ -17,7 +17,7 @@ from core import figures, figures_records, specs, store
 from core.epsilon import same, within
 from core.evaluation import records
 from core.evaluation.records import Record
-from ui import controls, downloads, percent, sources, sweep_views
+from ui import controls, downloads, percent, sources, sweep_choice, sweep_views
 from ui.sweep_views import CONFIG, Curve
 
 POINTS = 101
@@ -66,6 +66,21 @@ def choose_norm(page: str, start: str = "linf") -> str:
             **controls.KEEP,
         )
     )
+
+
+def choose_images(page: str, found: Mapping[str, Record]) -> dict[str, Record]:
+    """Where evaluations looked at different numbers of images, the choice of the first so many; the records of these.
+
+    At an ε that was evaluated on fewer images than another, nothing is known of all of them, but of the first ones.
+    """
+    most = max(len(record) for record in found.values())
+    sizes = {len(look.index) for record in found.values() for look in record.looks if look.text}
+    options = [str(n) for n in sorted({n for n in sizes if n < most} | {most}, reverse=True)]
+    if len(options) < 2 or all(record.table["smallest"].all() for record in found.values()):
+        return dict(found)
+    with st.columns(3)[0]:
+        n = int(sweep_choice.one_of(page, "record_n", "Images", options, lambda size: f"the first {int(size):,}"))
+    return {model: record.take(record.table["index"].to_numpy()[:n]) for model, record in found.items()}
 
 
 def farthest(found: Sequence[Record], norm: str) -> float:

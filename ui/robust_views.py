@@ -34,6 +34,7 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
             st.caption(f"On the {len(shared[0]):,} images that were run on every model shown.")
         if len(shared[0]):
             found = dict(zip(found, shared, strict=True))
+    found = record_views.choose_images(page, found)
     reports = {model.id: reports_of(model.id, norm) for model in models}
     standing(page, models, found, norm, medians(models, found, norm))
     record_views.rests_on(page, found, sweep_views.short_names(models), norm, trust_lines(reports))
@@ -64,7 +65,6 @@ def show_trust(page: str, models: Sequence[store.Artifact], found: Mapping[str, 
 
 def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], eps: float) -> None:
     """Say that there are no reliability checks at this ε, and offer the evaluation that makes them."""
-    record = next(iter(bare.values()))
     others = sorted({look.eps for one in bare.values() for look in one.looks if look.trust and look.eps is not None})
     overtaken = [names[model] for model, one in bare.items() if one.checked(eps)]
     if overtaken:
@@ -77,12 +77,15 @@ def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], ep
     bare = {model: one for model, one in bare.items() if not one.checked(eps)}
     if not bare:
         return
+    record = next(iter(bare.values()))
+    counts = sorted({len(one) for one in bare.values()})
+    images = f"these {counts[0]:,} images" if len(counts) == 1 else "the images shown"
     where = f" Evaluations with checks exist at ε = {', '.join(f'{value:g}' for value in others)}." if others else ""
     asked = [_evaluation(model, one, eps) for model, one in bare.items()]
     wanted = [spec for spec in asked if spec is not None]
     command = f" Command: `{_command(wanted[0])}`." if wanted else ""
     st.info(
-        f"No reliability checks at ε = {eps:g} in {controls.say(record.norm)} on these {len(record):,} images for "
+        f"No reliability checks at ε = {eps:g} in {controls.say(record.norm)} on {images} for "
         f"{', '.join(names[model] for model in bare)}: nothing is said about how far to trust the figures at this ε."
         f"{where}{command}",
         icon=":material/info:",
@@ -169,6 +172,11 @@ def standing(
             f"Exact McNemar tests on the same images at ε = {eps:g}, {len(tests)} of them, corrected by Holm's method; "
             "an image counts for a model if nothing that was run fooled it. Only images that radii, or an evaluation "
             "at this ε, looked at for both models are counted."
+        )
+    elif len(found) > 1 and len({record.data for record in found.values()}) == 1:
+        st.caption(
+            f"Not compared at ε = {eps:g}: no image was looked at by radii, or by an evaluation at this ε, for two of "
+            "the models."
         )
     with st.container(horizontal=True):
         downloads.table(

@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 
 from core import store
+from core.epsilon import reaches
 from core.specs import METHODS
 
 NORMS = ("linf", "l2", "l1", "l0")
 """In the order in which each is at most the next, for changes inside the box."""
 ROUNDING = 1e-6
 """Relative; a distance that is above ε by no more is float32's rounding of ε itself. In what older versions stored."""
+COARSE = 1e-3
+"""The same of float16."""
 SMALLEST = (
     "minimum",
     "fmn",
@@ -149,7 +152,7 @@ def proofs_of(artifact: store.Artifact, norm: str) -> Proofs | None:
     elif eps is None:
         failed = np.nan_to_num(lower)
     else:
-        failed = np.where((lower >= eps) | _close(lower, eps), np.inf, float(eps))
+        failed = np.where(reaches(_raise(lower, eps, card["task"] != "radii"), eps), np.inf, float(eps))
     return Proofs(table["index"].to_numpy(), np.inf if eps is None else float(eps), failed)
 
 
@@ -178,21 +181,19 @@ def bounds_of(artifact: store.Artifact, norm: str) -> pd.DataFrame | None:
     if artifact.card["task"] in ("sweep", "attack"):
         eps = spec["eps"] if artifact.card["task"] == "attack" else None
         return _of_attack(table, norm, norm_of(artifact), method.get("name", "attack"), eps)
-    own = norm_of(artifact)
-    upper = np.full(len(table), np.inf)
-    lower = np.zeros(len(table))
-    if NORMS.index(own) >= NORMS.index(norm):
-        upper = table["upper"].to_numpy(dtype=np.float64)
-    if NORMS.index(own) <= NORMS.index(norm):
-        lower = table["lower"].to_numpy(dtype=np.float64)
+    own, eps = norm_of(artifact), artifact.card.get("eps")
+    found, proven = (table[name].to_numpy(dtype=np.float64) for name in ("upper", "lower"))
+    within_eps = artifact.card["task"] in ("evaluate", "certify")  # what they call fooled or proven is so at ε
+    if eps is not None:
+        found, proven = _snap(found, eps, within_eps), _raise(proven, eps, within_eps)
+    upper = found if NORMS.index(own) >= NORMS.index(norm) else np.full(len(table), np.inf)
+    lower = proven if NORMS.index(own) <= NORMS.index(norm) else np.zeros(len(table))
     if norm in table and "pred" in table:  # measured in this norm, too
         fooled = (table["pred"] != table["y"]).to_numpy()
-        upper = np.minimum(upper, np.where(fooled, table[norm].to_numpy(dtype=np.float64), np.inf))
-    eps = artifact.card.get("eps")
-    if eps is not None and own == norm:
-        if artifact.card["task"] in ("evaluate", "certify"):  # what they count as fooled lies in the ball
-            upper = np.where(np.isfinite(upper), np.minimum(upper, eps), upper)
-        upper, lower = _snap(upper, eps), np.where(_close(lower, eps), np.maximum(lower, eps), lower)
+        measured = np.where(fooled, table[norm].to_numpy(dtype=np.float64), np.inf)
+        if eps is not None and own == norm:
+            measured = _snap(measured, eps, within_eps)
+        upper = np.minimum(upper, measured)
     return pd.DataFrame(
         {
             "upper": upper,
@@ -212,11 +213,8 @@ def _of_attack(table: pd.DataFrame, norm: str, own: str, name: str, eps: float |
     distance = np.where(table["pred"] != table["y"], table[norm].to_numpy(dtype=np.float64), np.inf)
     budget = table["eps"].to_numpy(dtype=np.float64) if "eps" in table else eps
     if own == norm and budget is not None:
-        if name in METHODS and METHODS[name].needs_eps and "success" in table:
-            # it lies in the ball; older versions stored rounded distances
-            won = table["success"].to_numpy(dtype=bool) & np.isfinite(distance)
-            distance = np.where(won, np.minimum(distance, budget), distance)
-        distance = _snap(distance, budget)
+        fixed = name in METHODS and METHODS[name].needs_eps and "success" in table
+        distance = _snap(distance, budget, table["success"].to_numpy(dtype=bool) if fixed else False)
     # a sweep's passes are those of each budget's search, the same one again where it fooled before: no sum of them
     summed = () if "eps" in table else ("forwards", "backwards")
     passes = {key: table[key].to_numpy() if key in table and key in summed else 0 for key in ("forwards", "backwards")}
@@ -225,10 +223,19 @@ def _of_attack(table: pd.DataFrame, norm: str, own: str, name: str, eps: float |
     return whole.assign(lower=0.0, found_by=NAMES.get(name, name))
 
 
-def _snap(distance: np.ndarray, eps: Any) -> np.ndarray:
-    """Distances that are above ε by rounding alone, put at ε: 0.3 in float32 is a little more than 0.3."""
-    return np.where(_close(distance, eps), np.minimum(distance, eps), distance)
+def _snap(distance: np.ndarray, eps: Any, inside: Any = False) -> np.ndarray:
+    """Distances that are above ε by rounding alone, put at ε; finite ones of what is known to lie `inside` are, too.
+
+    0.3 in float32 is a little more than 0.3, and a pixel near 1 rounds by far more than a last digit of a small ε.
+    """
+    lies_there = inside & np.isfinite(distance) | _close(distance, eps)
+    return np.where(lies_there, np.minimum(distance, eps), distance)
 
 
-def _close(value: np.ndarray, eps: Any) -> np.ndarray:
-    return np.abs(value - eps) <= ROUNDING * np.asarray(eps)
+def _raise(radius: np.ndarray, eps: Any, coarse: bool = False) -> np.ndarray:
+    """Proven radii that are below ε by rounding alone, put at ε; of float16's rounding if `coarse`."""
+    return np.where(_close(radius, eps, COARSE if coarse else ROUNDING), np.maximum(radius, eps), radius)
+
+
+def _close(value: np.ndarray, eps: Any, rounding: float = ROUNDING) -> np.ndarray:
+    return np.abs(value - eps) <= rounding * np.asarray(eps)

@@ -373,6 +373,24 @@ def test_first_view_stands_where_something_is_known(lab: Lab) -> None:
     assert table["attacked"].tolist() == [0]
 
 
+def test_images_of_the_smaller_evaluation_can_be_chosen(lab: Lab) -> None:
+    """Evaluated on 100 images at .1 and on 60 at .3: of the first 60, both ε are known, with their checks."""
+    model = lab.model(accuracy=1.0)
+    evaluation(lab, model, 0.1)
+    evaluation(lab, model, 0.3, n=60, upper=0.3)
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_record_at_linf="0.3")
+
+    def row() -> pd.Series:
+        return next(table.value for table in app.dataframe if "attacked" in table.value).iloc[0]
+
+    assert np.isnan(row()["attacked"])
+    assert not app.success
+    app.selectbox(key="epsilon_sweep_record_n").select("60").run()
+    assert not app.exception
+    assert (row()["n"], row()["attacked"]) == (60, 0)
+    assert len(app.success) == 1
+
+
 def test_exports_leave_the_unknown_empty(lab: Lab) -> None:
     """CSV empty, JSON null, Excel an empty cell, Markdown and LaTeX a dash; a column says why."""
     model = lab.model(accuracy=1.0)
