@@ -69,8 +69,8 @@ def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], ep
     overtaken = [names[model] for model, one in bare.items() if one.checked(eps)]
     if overtaken:
         st.warning(
-            f"{', '.join(overtaken)}: other searches fooled images within ε = {eps:g} that the evaluation left. Its "
-            "reliability checks are about the higher accuracy that it reported, so they are not shown beside this one. "
+            f"{', '.join(overtaken)}: other searches fooled images within ε = {eps:g} that the evaluation did not "
+            "fool. Its reliability checks are about the higher accuracy that it reported, so they are not shown here. "
             "Evaluate with a higher effort level.",
             icon=":material/warning:",
         )

@@ -157,6 +157,8 @@ class Record:
             if self._speaks(look, eps):
                 total[there] += cost[there]
                 here |= there
+        if here.all():
+            return float(total.mean())
         at, found_in, fooled = self.budget(eps), self.table["found_in"].to_numpy(), self.fooled(eps)
         upper, proven = self.table["upper"].to_numpy(), self.proven(eps)
         fixed = [(look, part) for look, part in zip(self.looks, self._costs, strict=True) if look.eps is not None]
@@ -174,7 +176,7 @@ class Record:
         """The evaluations whose reliability checks are about `attacked` at ε: this ε, these images, this accuracy.
 
         The highest effort first, of equal ones the newest. What the checks of another ε or of other images say is not
-        about the accuracy at this one; nor are those of an evaluation that left images which others fooled.
+        about the accuracy at this one; nor are those of an evaluation that did not fool images which others fooled.
         """
         robust = int(self.robust(eps).sum())
         found = [look for look in self.checked(eps) if look.robust == robust]
@@ -312,7 +314,7 @@ def _note(record: Record, eps: float, unknown: int, untried: int, unproven: bool
     """What is not known at ε and why, in words."""
     n, said = len(record), []
     if unknown:
-        where = record.budgets()
+        where = [value for value in record.budgets() if value > 0]
         listed = ", ".join(f"{value:g}" for value in where[:8]) + (", …" if len(where) > 8 else "")
         others = f" (searched at ε = {listed})" if where else ""
         said.append(f"{unknown:,} of {n:,} images were not searched at this ε{others}")
