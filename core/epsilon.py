@@ -33,3 +33,8 @@ def within(distance: Any, eps: Any) -> Any:
 def reaches(radius: Any, eps: Any) -> Any:
     """Whether a proof of this radius covers the closed ball of radius ε; NaN does not. Arguments as in `within`."""
     return radius >= eps * (1 - SAME)
+
+
+def same(one: Any, other: Any) -> Any:
+    """Whether two numbers name the same ε: how an ε is looked up in a table, a card or a list."""
+    return within(one, other) & reaches(one, other)

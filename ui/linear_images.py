@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core import figures_linear, store
+from core.epsilon import within
 from ui import controls, downloads, gallery, model_picker, provenance, samples, sources
 
 CONFIG = {"displaylogo": False}
@@ -46,10 +47,15 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
     x, y = to_float(images.x), images.y
     with torch.no_grad():
         right = saved.model(x).argmax(1) == y
-    boxed, free = (smallest(linear, x, y, norm=norm, box=box).distance for box in (True, False))
+    boxed, free = (smallest(linear, x, y, norm=norm, box=box).distance.double() for box in (True, False))
     rows = []
     for eps in LADDERS[norm]:
-        row = {"eps": eps, "n": len(y), "exact": share(boxed > eps), "exact without box": share(free > eps)}
+        row = {
+            "eps": eps,
+            "n": len(y),
+            "exact": share(~within(boxed, eps)),
+            "exact without box": share(~within(free, eps)),
+        }
         if norm == "linf":
             row["FGSM"] = share(right & ~fgsm(saved.model, x, y, eps=eps).success)
         result = pgd(saved.model, x, y, eps=eps, norm=norm, steps=STEPS, streams=Streams.of(0, images.index))  # type: ignore[arg-type]

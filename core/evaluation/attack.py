@@ -19,7 +19,7 @@ from core.evaluation.metrics import clopper_pearson
 from core.models import load_model, load_surrogate
 from core.networks import logits_of
 from core.progress import Progress
-from core.specs import AttackSpec, Exhaustive
+from core.specs import AttackSpec, Exhaustive, Method
 
 ANY = -1
 """Stands for "any wrong class" in the `target` column of a table."""
@@ -95,8 +95,10 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
     }
     # `physical`: how often a pattern fools in scenes that it was not made for; NaN for images that wear none
     scenes = {"mean_share": result.trace["share"].nanmean().item()} if "share" in result.trace else {}
+    # changes made at one ε are about that ε: in its own norm their median is no distance that was looked for
+    edge = {} if spec.eps is None else {f"median_{norm_of(spec.attack)}": float("nan")}
     card = {
-        "metrics": {**summarize(table), **scenes, "seconds": seconds},
+        "metrics": {**summarize(table), **edge, **scenes, "seconds": seconds},
         "class_names": list(data.class_names),
         "data": {"title": data.title, "fingerprint": data.fingerprint},
         "device": device,
@@ -108,6 +110,11 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         stored["mask"] = {"mask": mask}
         card["mask"] = {"pixels": int(mask.sum()), "share": float(mask.mean())}
     return store.Outcome(card=card, arrays=stored, tables={"images": table})
+
+
+def norm_of(method: Method) -> str:
+    """The norm in which a method's ε is measured."""
+    return getattr(method, "norm", None) or method.norms[0]
 
 
 def select_images(spec: AttackSpec, model: nn.Module, data: Dataset) -> Split:

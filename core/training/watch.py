@@ -14,6 +14,7 @@ from torch import nn
 from core.attacks import Streams, fgsm, pgd
 from core.certification import proven
 from core.data import Split, to_float
+from core.epsilon import same
 from core.networks import logits_of
 
 Row = Mapping[str, float]
@@ -57,7 +58,7 @@ def under_noise(model: nn.Module, validation: Split, sigma: float, *, seed: int)
 def overfitted(row: Row, history: Sequence[Row]) -> bool:
     """Whether a watched epoch has overfitted to a single step; `history` has the epochs before it."""
     robust = row["robust_accuracy"]
-    before = [past["robust_accuracy"] for past in history if past["eps"] == row["eps"]]
+    before = [past["robust_accuracy"] for past in history if same(past["eps"], row["eps"])]
     return robust < max(before, default=0.0) - FALL or robust < SHARE * row["fgsm_accuracy"]
 
 
