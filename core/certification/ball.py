@@ -63,16 +63,15 @@ class Ball:
         In float64, for proofs, it is a little larger than asked: it holds what `core.epsilon` counts as within every ε
         that `reaches` accepts for this radius, and the next float32 at or above ε, so that attacks which compute in
         float32 stay inside. Radii in a tensor are taken at their exact value, whatever its dtype. In other dtypes, for
-        training and for searches that are evaluated again, the radius is that float32 and bounds are rounded to nearest.
+        training and for searches that are evaluated again, the radius is that float32, and bounds are rounded to
+        nearest.
 
         Raises:
             ValueError: an unknown norm, or a radius that is negative or not finite, or above 1 in linf.
         """
         if norm not in NORMS:
             raise ValueError(f"norm: expected one of {', '.join(NORMS)}, which have certificates, got {norm!r}")
-        exact = (
-            torch.as_tensor(eps, dtype=torch.float64 if isinstance(eps, float | int) else None).to(x.device).double()
-        )
+        exact = torch.as_tensor(eps, dtype=torch.float64).to(x.device)
         if exact.ndim > 1 or (exact.ndim == 1 and len(exact) != len(x)):
             raise ValueError(f"eps: expected a number or shape ({len(x)},), got shape {tuple(exact.shape)}")
         if not bool(((exact >= 0) & exact.isfinite()).all()):

@@ -83,7 +83,7 @@ def verify(
     if not time_limit > 0:
         raise ValueError(f"time_limit: expected more than 0 seconds, got {time_limit!r}")
     graph, quick = graphs_of(model, x, y)
-    index = torch.arange(len(x), device=x.device) if index is None else index
+    index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device)
     Ball.around(x, eps, norm, torch.float64)  # refuses what is no radius
     eps = torch.as_tensor(eps, dtype=torch.float64, device=x.device).expand(len(x))
     streams = default_streams(streams, x)

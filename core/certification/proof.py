@@ -141,12 +141,13 @@ def proven(
     if method != "ibp" or norm != "linf":
         return certified_margins(model, x, y, eps, norm=norm, method=method, batch=batch, index=index) > TINY
     graphs_of(model, x, y)  # refuses what is no image, class or network of known layers
+    index = torch.arange(len(x)) if index is None else index
     Ball.around(x, eps, norm, x.dtype)  # and what is no radius
     near = _nearly_proven(model, x, y, eps, batch or BATCH["ibp"])
     safe = torch.zeros_like(near)
     if near.any():
         radius = eps[near] if isinstance(eps, Tensor) and eps.ndim else eps
-        names = near.nonzero()[:, 0] if index is None else index[near]
+        names = index.to(x.device)[near]
         margins = certified_margins(model, x[near], y[near], radius, method="ibp", batch=batch, index=names)
         safe[near] = margins > TINY
     return safe

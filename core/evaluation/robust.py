@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core import checkpoint
+from core import checkpoint, epsilon
 from core.attacks.engine import Streams, check, frozen, predict
 from core.attacks.geometry import distances
 from core.attacks.losses import predicted
 from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
+from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.evaluation import trust as trust_report
 from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, described, run_stage, stages
 from core.evaluation.metrics import clopper_pearson
@@ -40,7 +41,7 @@ class Evaluation:
         clean: (N,) bool, read rightly as it is.
         robust: (N,) bool, read rightly, and so was everything that was tried. An upper bound of the truth.
         x_adv: (N, C, H, W): what fools, else the best attempt; the image itself where it is misread or proven robust.
-        lower: (N,) proven radius: eps where no image of the ball is read otherwise, 0 where that is not known.
+        lower: (N,) float64 proven radius: eps where every image of the ball is classified as y, else 0: not known.
         upper: (N,) distance of the nearest fooling image found: 0 where the image is misread, inf where there is none.
         found_by: (N,) names of the attacks that fooled, "" where none did.
         forwards, backwards: (N,) int64 passes spent on each image.
@@ -82,7 +83,7 @@ class Evaluation:
     @property
     def proven_accuracy(self) -> float:
         """Share of images that no image of the ball can change; never above `robust_accuracy`."""
-        return (self.lower >= self.eps).logical_and(self.clean).double().mean().item()
+        return (epsilon.reaches(self.lower, self.eps) & self.clean).double().mean().item()
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -128,6 +129,7 @@ def evaluate(
 
     Raises:
         ValueError: bad input, naming the argument.
+        FalseProof: an image that interval bounds prove is misclassified inside its ball.
     """
     budget, notes = _checked(model, x, y, norm, eps, effort)
     index = torch.arange(len(x), device=x.device) if index is None else index
@@ -137,7 +139,9 @@ def evaluate(
     with frozen(model):
         logits = _finite(predict(model, x))
         standing = Standing.first(x, logits, y)
-        safe = _proven(model, x, y, norm, eps) & ~standing.fooled
+        safe = _proven(model, x, y, norm, eps, index)
+        standing.forwards += FORWARDS * safe
+        standing.backwards += BACKWARDS * safe
         plan = stages(norm, effort, logits.shape[1])
         first, mark = 0, ""
         if state is not None:
@@ -165,6 +169,7 @@ def evaluate(
             if report is not None:
                 report(1, 1)
         made = _verdict(model, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
+        refute(safe & ~made.robust, index, eps, norm)
     made = replace(made, effort=effort, seed=seed, notes=(*notes, *made.notes))
     if trust:
         made = replace(made, trust=_trust(model, x, y, made, index, on_progress))
@@ -225,15 +230,16 @@ def _finite(logits: Tensor) -> Tensor:
 # ---------------------------------------------------------------- parts
 
 
-def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float) -> Tensor:
-    """Images whose whole ball is read rightly by interval bounds; none where the network is not one they know.
+def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, index: Tensor) -> Tensor:
+    """Images whose whole ball is correctly classified by interval bounds; none where the network is not one they know.
 
-    The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too.
+    The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too. Each one
+    is attacked as well, in few steps (`core.certification.agreement`); FalseProof stops the run if that succeeds.
     """
     if norm == "l0" or eps <= 0:
         return torch.zeros_like(y, dtype=torch.bool)
     try:
-        return proven(model, x, y, min(eps, 1.0))
+        return proven(model, x, y, min(eps, 1.0), index=index)
     except Unbounded:
         return torch.zeros_like(y, dtype=torch.bool)
 
@@ -281,7 +287,7 @@ def _verdict(
         clean=clean,
         robust=robust,
         x_adv=standing.x_adv,
-        lower=torch.where(safe & clean, float(eps), 0.0).double(),
+        lower=(safe & clean).double() * float(eps),
         upper=torch.where(clean, upper, 0.0),
         found_by=names[code.cpu().numpy()],
         forwards=standing.forwards + 2,
