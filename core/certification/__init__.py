@@ -19,12 +19,12 @@ smoothing   randomised smoothing: an l2 certificate with a confidence
 Verdicts on networks are computed in float64 and hold for the network as float32 evaluates it.
 """
 
-from core.certification.agreement import FalseProof
 from core.certification.bounds import interval, margin_bounds
 from core.certification.crown import linear_margins
 from core.certification.exact import Verdicts, exact_radius, verify
 from core.certification.graph import Unbounded
 from core.certification.proof import METHODS, certified_margins, proven
+from core.false_proof import FalseProof
 
 __all__ = [
     "METHODS",

@@ -19,6 +19,7 @@ from core.attacks.losses import Goal, margin
 from core.certification.ball import Ball, inside
 from core.certification.bounds import rounding
 from core.certification.graph import Graph, Unbounded
+from core.false_proof import FalseProof
 
 FEW = 4
 """Images on whose points the graph is evaluated beside the model; their logits must agree up to rounding."""
@@ -26,18 +27,6 @@ FORWARDS, BACKWARDS = 4, 1
 """Model evaluations for each image that is checked."""
 HIDDEN = 1e-9
 """What float64 may hide in a bound, relative to the logits."""
-
-
-class FalseProof(RuntimeError):
-    """An image contradicts its certificate: a bound is wrong, no other can be trusted, and the run must stop.
-
-    Attributes:
-        index: of the image.
-    """
-
-    def __init__(self, index: int, message: str) -> None:
-        super().__init__(f"image {index}: {message}. The certificate is wrong: trust none of this run")
-        self.index = index
 
 
 @torch.no_grad()
@@ -81,7 +70,8 @@ def checked(
             found = torch.stack([margin(answer.double(), y[part]) for answer in logits])
             lowest, size = found.amin(0), logits.abs().amax((0, 2)).double()
             kept[part[lowest.isnan()]] = False
-            false = sure[part] & (lowest < bound[part] - HIDDEN * (1 + size))
+            slack = HIDDEN * (1 + size.nan_to_num(0, 0, 0))
+            false = sure[part] & (lowest < bound[part] - slack)
             if false.any():
                 raise _contradiction(int(false.nonzero()[0, 0]), part, index, ball, bound, lowest)
     return kept
