@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core import checkpoint, epsilon
+from core import checkpoint
 from core.attacks.engine import Streams, check, frozen, predict
 from core.attacks.geometry import distances
 from core.attacks.losses import predicted
 from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
 from core.certification.agreement import BACKWARDS, FORWARDS, refute
+from core.epsilon import reaches
 from core.evaluation import trust as trust_report
 from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, described, run_stage, stages
 from core.evaluation.metrics import clopper_pearson
@@ -83,7 +84,7 @@ class Evaluation:
     @property
     def proven_accuracy(self) -> float:
         """Share of images that no image of the ball can change; never above `robust_accuracy`."""
-        return (epsilon.reaches(self.lower, self.eps) & self.clean).double().mean().item()
+        return reaches(self.lower, self.eps).logical_and(self.clean).double().mean().item()
 
     @property
     def interval(self) -> tuple[float, float]:
