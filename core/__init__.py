@@ -4,6 +4,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
 
     specs          what can be asked: frozen, validated, hashable descriptions
     epsilon        the one rule for comparing a distance or a proven radius with eps
+    false_proof    the error that stops a run whose certificates are wrong
     progress       how a long run tells where it is, and how it is told to stop
     files          writing and locking files so that nothing is ever half there
     data_folder    where image data lies, and what to say when it does not

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, confine, finish, frozen, predict
-from core.attacks.first_layer import FirstLayer
+from core.attacks.first_layer import TOLERANCE, FirstLayer
 from core.attacks.losses import Goal
 from core.progress import Progress
 
@@ -24,8 +24,6 @@ SMALL_BATCH, LARGE_BATCH = 64, 4096
 """Changed images in one forward pass: on a CPU what fits its cache, elsewhere what fills the device."""
 NUMBERS = 2_000_000
 """Numbers of the first layer's output held at once."""
-TOLERANCE = 1000
-"""Margins this many rounding units from 0, in units of the logits, are decided by a forward pass of the image."""
 Found = tuple[Tensor, Tensor]
 """Features and what they became, each (s,)."""
 UNITS = 1000
@@ -167,7 +165,7 @@ class _Trials:
             with torch.no_grad():
                 self.start = self.first.head(self.x[None])[0]
             self.chunk = max(1, NUMBERS // max(1, len(self.start)))
-        # what a rank-one update and a forward pass may differ by, many times over
+        # what a rank-one update and a forward pass may differ by, many times over: below it the model itself decides
         self.slack = TOLERANCE * torch.finfo(self.x.dtype).eps * (1 + self.logits.abs().max().item())
 
     def look(self, feature: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -63,7 +63,7 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     confidence, pred = probabilities.max(dim=1)
     size = distances(x_adv, x)
     upper = torch.where(pred != y, size[spec.norm].double(), torch.inf).where(clean, 0.0)
-    lower = proven_radii(saved.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0))
+    lower = proven_radii(saved.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0), batch.index)
     seconds = time.perf_counter() - start
 
     parts = plan(spec.norm, spec.budget, probabilities.shape[1], False)
@@ -146,17 +146,22 @@ def _after(on_progress: Progress | None, before: int, whole: int) -> Progress | 
 
 
 def proven_radii(
-    model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], most: Float[Tensor, " n"]
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    most: Float[Tensor, " n"],
+    index: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " n"] | None:
     """The largest radius at most `most` that interval bounds prove, by halving; None for a network without bounds.
 
     The ball is that of linf. As no norm of a change is below its linf norm, the radius is safe in l2, l1 and l0, too.
+    `index` says what to call the images in an error.
     """
     low, high = torch.zeros_like(most), most.clone()
     try:
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            safe = proven(model, x, y, middle) & (most > 0)
+            safe = proven(model, x, y, middle, index=index) & (most > 0)
             low, high = torch.where(safe, middle, low), torch.where(safe, high, middle)
     except Unbounded:
         return None

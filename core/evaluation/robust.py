@@ -23,6 +23,7 @@ from core.attacks.geometry import distances
 from core.attacks.losses import predicted
 from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
+from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.epsilon import reaches, within
 from core.evaluation import trust as trust_report
 from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, described, run_stage, stages
@@ -42,7 +43,7 @@ class Evaluation:
         clean: (N,) bool, read rightly as it is.
         robust: (N,) bool, read rightly, and so was everything that was tried. An upper bound of the truth.
         x_adv: (N, C, H, W): what fools, else the best attempt; the image itself where it is misread or proven robust.
-        lower: (N,) proven radius: eps where no image of the ball is read otherwise, 0 where that is not known.
+        lower: (N,) float64 proven radius: eps where every image of the ball is classified as y, else 0: not known.
         upper: (N,) distance of the nearest fooling image found: 0 where the image is misread, inf where there is none.
         found_by: (N,) names of the attacks that fooled, "" where none did.
         forwards, backwards: (N,) int64 passes spent on each image.
@@ -130,6 +131,7 @@ def evaluate(
 
     Raises:
         ValueError: bad input, naming the argument.
+        FalseProof: an image that interval bounds prove is misclassified inside its ball.
     """
     notes = _of_mode(model)
     x, y = wide(plain(x)), plain(y)
@@ -161,7 +163,9 @@ def _evaluated(
     with frozen(model):
         logits = _finite(predict(model, x))
         standing = Standing.first(x, logits, y)
-        safe = _proven(model, x, y, norm, eps) & ~standing.fooled
+        safe = _proven(model, x, y, norm, eps, index)
+        standing.forwards += FORWARDS * safe
+        standing.backwards += BACKWARDS * safe
         plan = stages(norm, effort, logits.shape[1])
         first, mark = 0, ""
         if state is not None:
@@ -189,6 +193,7 @@ def _evaluated(
             if report is not None:
                 report(1, 1)
         made = _verdict(model, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
+        refute(safe & ~made.robust, index, eps, norm)
     made = replace(made, effort=effort, seed=seed, notes=(*notes, *made.notes))
     if trust:
         made = replace(made, trust=_trust(model, x, y, made, index, on_progress))
@@ -253,19 +258,18 @@ def _finite(logits: Tensor) -> Tensor:
 # ---------------------------------------------------------------- parts
 
 
-def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float) -> Tensor:
-    """Images whose whole ball is read rightly by interval bounds; none where the network is not one they know.
+def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, index: Tensor) -> Tensor:
+    """Images whose whole ball is correctly classified by interval bounds; none where the network is not one they know.
 
-    The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too.
+    The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too. Each one
+    is attacked as well, in few steps (`core.certification.agreement`); FalseProof stops the run if that succeeds.
     """
     if norm == "l0" or eps <= 0:
         return torch.zeros_like(y, dtype=torch.bool)
-    bears = bears_of(model)
-    if bears.precision is not None or bears.inside is not None:  # proofs are of float32 and finer
+    if isinstance(model, Fitted):  # layers that have bounds bear everything, but for half precision: no proof is of it
         return torch.zeros_like(y, dtype=torch.bool)
-    model = model.model if isinstance(model, Fitted) else model
     try:
-        return proven(model, x, y, min(eps, 1.0))
+        return proven(model, x, y, min(eps, 1.0), index=index)
     except Unbounded:
         return torch.zeros_like(y, dtype=torch.bool)
 
@@ -314,7 +318,7 @@ def _verdict(
         clean=clean,
         robust=robust,
         x_adv=standing.x_adv,
-        lower=torch.where(safe & clean, float(eps), 0.0).double(),
+        lower=(safe & clean).double() * float(eps),
         upper=torch.where(clean, upper, 0.0),
         found_by=names[code.cpu().numpy()],
         forwards=standing.forwards + 2,
