@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import check, frozen, predict
+from core.attacks.engine import admitted, check, frozen, predict
 from core.attacks.losses import margin
 from core.certification.agreement import checked
 from core.certification.alpha import optimized
@@ -110,7 +110,8 @@ def graphs_of(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"
         Unbounded: a layer without a rule, or numbers of less than float32's precision, for which `rounding` is too
             small.
     """
-    check(model, x, y)
+    with admitted(model, x, gradients=False) as fit:  # what its layers do not explain may bear less than attacks ask
+        check(fit, x, y)
     coarse = {x.dtype, *(value.dtype for value in (*model.parameters(), *model.buffers()) if value.is_floating_point())}
     coarse -= {torch.float32, torch.float64}
     if coarse:

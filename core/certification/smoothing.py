@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import Streams, check_images, default_streams, fast_layout, frozen
 from core.attacks.losses import predicted
 from core.progress import Progress
@@ -48,6 +49,7 @@ class Smoothed:
     sigma: float
 
 
+@attack(gradients=False)
 def certify(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -97,6 +99,7 @@ def certify(
     return Smoothed(pred, radius, share, n0, n, alpha, sigma)
 
 
+@attack(gradients=False)
 def predict(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

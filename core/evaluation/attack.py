@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from core import enumeration, mask_shapes, store
 from core.attacks import Masked, run_method
 from core.attacks.engine import Streams
+from core.attacks.losses import predicted
 from core.data import Dataset, Split, first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson
 from core.models import load_model, load_surrogate
@@ -76,9 +77,9 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
             "index": batch.index.numpy(),
             "y": batch.y.numpy(),
             "target": target.numpy(),
-            "pred_clean": before.argmax(axis=1),
+            "pred_clean": classes_of(before),
             "confidence_clean": before.max(axis=1),
-            "pred": after.argmax(axis=1),
+            "pred": classes_of(after),
             "confidence": after.max(axis=1),
             "success": result.success.cpu().numpy(),
             **{name: result.distance[name].cpu().numpy() for name in ("l0", "pixels", "l1", "l2", "linf")},
@@ -155,7 +156,7 @@ def first_right(
         candidates = ordered.take(torch.arange(min(limit, len(ordered))))
         if not len(candidates):
             break
-        correct = logits_of(model, candidates.x).argmax(dim=1).cpu() == candidates.y
+        correct = predicted(logits_of(model, candidates.x)).cpu() == candidates.y
         if int(correct.sum()) >= n or limit >= len(ordered):
             break
     if not len(candidates) or not correct.any():
@@ -176,7 +177,7 @@ def starts(model: nn.Module, data: Dataset, x: Tensor, y_target: Tensor) -> Tens
     made = x.clone()
     for label in y_target.unique().tolist():
         of_class = data.train.x[(data.train.y == label).nonzero()[:100, 0]]
-        right = (logits_of(model, of_class).argmax(dim=1).cpu() == label).nonzero()[:1, 0] if len(of_class) else ()
+        right = (predicted(logits_of(model, of_class)).cpu() == label).nonzero()[:1, 0] if len(of_class) else ()
         if len(right):
             made[y_target == label] = to_float(of_class[right]).to(x.device)
     return made
@@ -185,6 +186,11 @@ def starts(model: nn.Module, data: Dataset, x: Tensor, y_target: Tensor) -> Tens
 def probabilities(model: nn.Module, x: Tensor) -> np.ndarray:
     """Softmax probabilities (N, K) of images in [0, 1]."""
     return F.softmax(logits_of(model, x), dim=1).cpu().numpy()
+
+
+def classes_of(probabilities: np.ndarray) -> np.ndarray:
+    """The class (N,) of each row of probabilities; -1 where a model gave NaN: it has no class there, not the first."""
+    return np.where(np.isnan(probabilities).any(axis=1), -1, probabilities.argmax(axis=1))
 
 
 def summarize(table: pd.DataFrame) -> dict[str, float]:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from core import checkpoint, store
 from core.attacks import run_method
 from core.attacks.geometry import distances
+from core.attacks.losses import predicted
 from core.attacks.minimum import plan
 from core.certification import Unbounded, proven
 from core.data import first_of_test, to_float
@@ -56,11 +57,11 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     mark = f"{store.resolve(spec, root).key()} {saved.artifact.card['sha256']} {data.fingerprint}"
     kept = store.unfinished(spec, root)
     result = _searched(saved.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, mark, on_progress)
-    clean = logits_of(saved.model, x).argmax(dim=1) == y
+    clean = predicted(logits_of(saved.model, x)) == y
     # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
     x_adv = result["x_adv"]
     probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
-    confidence, pred = probabilities.max(dim=1)
+    confidence, pred = probabilities.amax(dim=1), predicted(probabilities)
     size = distances(x_adv, x)
     upper = torch.where(pred != y, size[spec.norm].double(), torch.inf).where(clean, 0.0)
     lower = proven_radii(saved.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0), batch.index)

@@ -14,7 +14,7 @@ from core.attacks.geometry import distances
 from core.certification import Unbounded, proven
 from core.data import first_of_test, to_float
 from core.evaluation.artifact_bounds import NORMS
-from core.evaluation.attack import probabilities
+from core.evaluation.attack import classes_of, probabilities
 from core.evaluation.robust import evaluate
 from core.models import load_model
 from core.progress import Progress
@@ -58,7 +58,7 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
         {
             "index": batch.index.numpy(),
             "y": batch.y.numpy(),
-            "pred": after.argmax(axis=1),
+            "pred": classes_of(after),
             "confidence": after.max(axis=1),
             "clean_correct": made.clean.cpu().numpy(),
             "lower": made.lower.cpu().numpy(),

@@ -18,6 +18,7 @@ from core.attacks import run_method
 from core.attacks.engine import Streams, check_eps
 from core.attacks.fgsm import fgsm_direction, fgsm_step
 from core.attacks.geometry import distances
+from core.attacks.losses import predicted
 from core.data import first_of_test, to_float
 from core.epsilon import within
 from core.evaluation.comparison import PASSES
@@ -79,14 +80,14 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     images = _Images(x, y, target, Streams.of(spec.seed, batch.index.to(device)))
 
     start = time.perf_counter()
-    clean = logits_of(saved.model, x).argmax(dim=1)
+    clean = predicted(logits_of(saved.model, x))
     shown = _one_a_class(batch.y, (clean == y).cpu(), len(data.class_names))
     tables, rows, pictures = [], [], []
     ladder = _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress)
     for eps, x_adv, (forwards, backwards) in ladder:
         # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
         probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
-        confidence, pred = (value.cpu() for value in probabilities.max(dim=1))
+        confidence, pred = probabilities.amax(dim=1).cpu(), predicted(probabilities).cpu()
         fooled = images.fooled(pred.to(device)).cpu()
         size = distances(x_adv, x)
         tables.append(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from core.attacks import Streams, fgsm, pgd
+from core.attacks.losses import predicted
 from core.certification import proven
 from core.data import Split, to_float
 from core.epsilon import same
@@ -51,7 +52,7 @@ def under_noise(model: nn.Module, validation: Split, sigma: float, *, seed: int)
     """`noise_accuracy`, each image under one draw of Gaussian noise: the same images and draws every epoch."""
     x, y = to_float(validation.x[:WATCHED]), validation.y[:WATCHED]
     noise = Streams.of(seed, torch.arange(len(y), device=y.device)).normal(tuple(x.shape[1:]))
-    right = logits_of(model, x + sigma * noise).argmax(1) == y
+    right = predicted(logits_of(model, x + sigma * noise)) == y
     return {"sigma": sigma, "noise_accuracy": right.float().mean().item()}
 
 
