@@ -4,12 +4,15 @@ The parts, from the bottom up (a test checks that a part imports only from those
 
     specs          what can be asked: frozen, validated, hashable descriptions
     epsilon        the one rule for comparing a distance or a proven radius with eps
+    false_proof    the error that stops a run whose certificates are wrong
     progress       how a long run tells where it is, and how it is told to stop
     files          writing and locking files so that nothing is ever half there
     data_folder    where image data lies, and what to say when it does not
+    folder_layout  parts, classes and files of an own folder of images (folder_state: its content; folder_images)
     cards          what an artifact's folder holds, and whether it is what its card says
     shipped        the reference models that ship with the project, as a second root of the store
     store          artifacts on disk, under keys made from their specs
+    trained_on     whether the images at hand are those that a model was trained on
     reference      the list of the reference models, what each is for, and which is like a given training
     enumeration    what an enumeration of changes has proven, in words
     toy            the logistic toy of exercise set 4: six features, steps on the input

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from core.cli.parser import COMMANDS, parser
 from core.data_folder import DataMissing
+from core.false_proof import FalseProof
 from core.specs import explain
 from core.store import DamagedArtifact
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # whoever read has enough, as `head` does; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (DataMissing, DamagedArtifact, FloatingPointError, OSError) as error:
+    except (DataMissing, DamagedArtifact, FalseProof, FloatingPointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

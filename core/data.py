@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from core import folder_layout, folder_state
 from core.data_folder import DataMissing, data_root, download_size, is_present, missing_message
+from core.folder_images import read_images
+from core.folder_layout import Layout
 from core.progress import Progress
 from core.specs import DATASETS, DataSpec
 
@@ -44,7 +45,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory. `fingerprint` is the SHA-256 of all its images and labels."""
+    """A data set in memory.
+
+    `fingerprint` is the SHA-256 of all its images and labels; `notes` are sentences on what was left out of an own
+    folder, or decided for it.
+    """
 
     title: str
     class_names: tuple[str, ...]
@@ -52,6 +57,7 @@ class Dataset:
     validation: Split
     test: Split
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -81,6 +87,8 @@ def first_of_test(dataset: Dataset, n: int) -> Split:
 def load(spec: DataSpec, root: Path | None = None, on_progress: Progress | None = None) -> Dataset:
     """Load a data set into memory, downloading it if it is not on disk.
 
+    What was loaded before is returned again, unless a file of an own folder has changed since.
+
     Args:
         spec: what to load.
         root: data folder; by default `data_root()`.
@@ -88,18 +96,34 @@ def load(spec: DataSpec, root: Path | None = None, on_progress: Progress | None 
 
     Raises:
         DataMissing: not on disk and not to be downloaded, or an image folder that holds nothing usable.
-        ValueError: a class that the image folder does not have.
+        ValueError: a class that the image folder does not have, or a folder whose files are no longer those of
+            `spec.content`.
     """
-    if spec.dataset != "folder" and not is_present(spec.dataset, root or data_root()):
-        _download(spec.dataset, root or data_root(), on_progress)
-    return _load(spec, (root or data_root()).resolve(), _Quiet(on_progress))
+    root = (root or data_root()).resolve()
+    if spec.dataset != "folder":
+        if not is_present(spec.dataset, root):
+            _download(spec.dataset, root, on_progress)
+        return _load(spec, root, "", _Quiet(on_progress))
+    assert spec.folder is not None
+    found = folder_layout.layout(spec.folder)
+    stamp = folder_state.stamp(found)
+    if spec.content is not None and folder_state.content(found) != spec.content:
+        raise ValueError(
+            f"folder: the files in {found.root} are no longer those that were asked for: ask again for the folder as "
+            "it is now, or put it back as it was"
+        )
+    plain = spec.model_copy(update={"content": None})
+    loaded = _load(plain, root, stamp, _Quiet(on_progress, found))
+    if folder_state.stamp(found) != stamp:
+        raise DataMissing(f"folder: the files in {found.root} changed while they were read: ask again")
+    return loaded
 
 
 class _Quiet:
-    """Carries a progress function past the cache: every instance is equal to every other."""
+    """Carries what names no data set past the cache: every instance is equal to every other."""
 
-    def __init__(self, on_progress: Progress | None) -> None:
-        self.call = on_progress
+    def __init__(self, on_progress: Progress | None, found: Layout | None = None) -> None:
+        self.call, self.found = on_progress, found
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Quiet)
@@ -108,32 +132,80 @@ class _Quiet:
         return 0
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """A data set as it is on disk. `held` marks the training images that are for validation.
+
+    A folder may have a `validation` part of its own, and nothing is held then. Both are None for a built-in set.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    train: Split
+    test: Split
+    validation: Split | None = None
+    held: Bool[Tensor, " n"] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def only(self, classes: tuple[int, ...]) -> _Parts:
+        """Keep some classes, renumbered in the order given."""
+        if max(classes) >= len(self.names):
+            raise ValueError(f"classes: {self.title} has the classes 0 to {len(self.names) - 1}, got {max(classes)}")
+        train, test = _only(self.train, classes), _only(self.test, classes)
+        if not len(train) or not len(test):
+            raise ValueError(
+                f"classes: expected classes with training and test images, got {' '.join(map(str, classes))}"
+            )
+        return replace(
+            self,
+            names=tuple(self.names[c] for c in classes),
+            train=train,
+            test=test,
+            validation=None if self.validation is None else _only(self.validation, classes),
+            held=None if self.held is None else self.held[torch.isin(self.train.y, torch.tensor(classes))],
+        )
+
+    def split(self) -> tuple[Split, Split]:
+        """The images to train on and those for validation."""
+        if self.held is not None:
+            train, validation = self.train.take(~self.held), self.train.take(self.held)
+        elif self.validation is not None:
+            train, validation = self.train, self.validation
+        else:
+            order = shuffled(len(self.train))
+            held_out = min(VALIDATION_LIMIT, len(self.train) // 10)
+            train, validation = self.train.take(order[held_out:]), self.train.take(order[:held_out])
+        return train, validation if len(validation) else train
+
+
 @lru_cache(maxsize=3)
-def _load(spec: DataSpec, root: Path, progress: _Quiet) -> Dataset:
-    title, names, train, test = _read(spec, root, progress.call)
+def _load(spec: DataSpec, root: Path, stamp: str, quiet: _Quiet) -> Dataset:
+    if quiet.found is None:
+        parts = _read(spec, root)
+    else:
+        parts = _read_folder(spec, quiet.found, quiet.call)
     if spec.classes is not None:
-        if max(spec.classes) >= len(names):
-            raise ValueError(f"classes: {title} has the classes 0 to {len(names) - 1}, got {max(spec.classes)}")
-        train, test = _only(train, spec.classes), _only(test, spec.classes)
-        names = tuple(names[c] for c in spec.classes)
-    order = shuffled(len(train))
-    held_out = min(VALIDATION_LIMIT, len(train) // 10)
+        parts = parts.only(spec.classes)
+    train, validation = parts.split()
     digest = hashlib.sha256()
-    for part in (train.x, train.y, test.x, test.y):
-        digest.update(part.contiguous().numpy().data)
+    for part in (parts.train, parts.test, parts.validation):
+        if part is not None:
+            digest.update(part.x.contiguous().numpy().data)
+            digest.update(part.y.contiguous().numpy().data)
     return Dataset(
-        title=title,
-        class_names=names,
-        train=train.take(order[held_out:]),
-        validation=train.take(order[:held_out]),
-        test=test,
+        title=parts.title,
+        class_names=parts.names,
+        train=train,
+        validation=validation,
+        test=parts.test,
         fingerprint=digest.hexdigest(),
+        notes=parts.notes,
     )
 
 
 def _only(split: Split, classes: tuple[int, ...]) -> Split:
     """Keep some classes, renumbered in the order given."""
-    renumber = torch.full((int(split.y.max()) + 2 + max(classes),), -1, dtype=torch.int64)
+    renumber = torch.full((max([*split.y.tolist(), *classes]) + 1,), -1, dtype=torch.int64)
     renumber[torch.tensor(classes)] = torch.arange(len(classes))
     kept = split.take(renumber[split.y] >= 0)
     return replace(kept, y=renumber[kept.y])
@@ -144,10 +216,8 @@ def _split(x: np.ndarray | Tensor, y: np.ndarray | Tensor | list[int]) -> Split:
     return Split(images.contiguous(), labels, torch.arange(len(labels)))
 
 
-def _read(spec: DataSpec, root: Path, on_progress: Progress | None) -> tuple[str, tuple[str, ...], Split, Split]:
-    """Title, class names, train and test as they are on disk."""
-    if spec.dataset == "folder":
-        return _read_folder(spec, on_progress)
+def _read(spec: DataSpec, root: Path) -> _Parts:
+    """A built-in data set as it is on disk."""
     info = DATASETS[spec.dataset]
     if spec.dataset == "digits":
         train, test = _read_digits()
@@ -161,7 +231,7 @@ def _read(spec: DataSpec, root: Path, on_progress: Progress | None) -> tuple[str
             train, test = (_split(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
         else:
             train, test = (_split(part.data[:, None], part.targets) for part in parts)
-    return info.title, info.class_names, train, test
+    return _Parts(info.title, info.class_names, train, test)
 
 
 def _torchvision_reader(dataset: str) -> Any:
@@ -216,61 +286,42 @@ def _folder_bytes(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
 
 
-_IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-
-
-def _read_folder(spec: DataSpec, on_progress: Progress | None) -> tuple[str, tuple[str, ...], Split, Split]:
-    """Train and test: folders train/ and test/ (or val/) of class folders, or class folders, a fifth held out."""
-    assert spec.folder is not None
-    root = Path(spec.folder).expanduser()
-    if not root.is_dir():
-        raise DataMissing(f"folder: expected an existing folder of images, got {spec.folder!r}")
-    test_root = next((root / name for name in ("test", "val", "validation") if (root / name).is_dir()), None)
-    train_root = root / "train" if (root / "train").is_dir() and test_root else root
-    names = tuple(sorted(p.name for p in train_root.iterdir() if p.is_dir() and not p.name.startswith(".")))
-    if len(names) < 2:
-        raise DataMissing(
-            f"folder: expected at least two class folders in {train_root}, got {', '.join(names) or 'none'}. "
-            "Layout: FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png"
+def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) -> _Parts:
+    """An own folder: its parts as they are named there, what is missing of them held out of the training part."""
+    folder_state.class_names(found, spec)  # before images are read, since that may take long
+    files = {part: found.files(part) for part in ("train", "validation", "test")}
+    every = [path for of in files.values() for path, _ in of]
+    pixels, notes = read_images(every, found.root, size=spec.image_size, grey=spec.grey, on_progress=on_progress)
+    ends = np.cumsum([len(of) for of in files.values()])[:-1]
+    splits = {
+        part: _split(x, [label for _, label in of])
+        for (part, of), x in zip(files.items(), np.split(pixels, ends), strict=True)
+    }
+    train, validation, test = splits.values()
+    items, held = files["train"], None
+    notes = (*found.notes, *notes)
+    if not len(test) and len(validation):
+        validation, test = test, validation
+        notes += ("There is no test part: the validation part is the test part.",)
+    if not len(test):
+        rows = folder_state.held_out(items, 5, least=2)
+        if not rows:
+            raise DataMissing(f"folder: expected a class of at least two images in {found.root}, to keep one for tests")
+        kept = sorted(set(range(len(items))) - set(rows))
+        train, test, items = (
+            train.take(torch.tensor(kept)),
+            train.take(torch.tensor(rows)),
+            [items[row] for row in kept],
         )
-    train = _read_images(train_root, names, spec, on_progress)
-    if test_root is not None and train_root != root:
-        return root.name, names, train, _read_images(test_root, names, spec, on_progress)
-    order = shuffled(len(train))
-    held_out = max(1, len(train) // 5)
-    return root.name, names, train.take(order[held_out:]), train.take(order[:held_out])
-
-
-def _read_images(root: Path, names: tuple[str, ...], spec: DataSpec, on_progress: Progress | None) -> Split:
-    files = [
-        (path, label)
-        for label, name in enumerate(names)
-        for path in sorted((root / name).rglob("*"))
-        if path.suffix.lower() in _IMAGE_ENDINGS
-    ]
-    empty = [name for label, name in enumerate(names) if not any(got == label for _, got in files)]
-    if empty:
-        raise DataMissing(f"folder: no images in {', '.join(str(root / name) for name in empty)}")
-    pixels = []
-    with ThreadPoolExecutor() as pool:
-        for done, image in enumerate(pool.map(lambda item: _read_image(item[0], spec), files), start=1):
-            pixels.append(image)
-            if on_progress and done % 100 == 0:
-                on_progress(done, len(files), phase=f"reading {root.name}")
-    return _split(np.stack(pixels), [label for _, label in files])
-
-
-def _read_image(path: Path, spec: DataSpec) -> np.ndarray:
-    """One image as (C, H, W) uint8: shorter side scaled to `image_size`, centre cropped."""
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("L" if spec.grey else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataMissing(f"folder: {path} is not an image that can be read: {error}") from error
-    scale = spec.image_size / min(image.size)
-    width, height = (max(spec.image_size, round(side * scale)) for side in image.size)
-    image = image.resize((width, height))
-    left, top = (width - spec.image_size) // 2, (height - spec.image_size) // 2
-    image = image.crop((left, top, left + spec.image_size, top + spec.image_size))
-    array = np.asarray(image)
-    return array[None] if spec.grey else array.transpose(2, 0, 1)
+        if single := [found.classes[label] for label in set(train.y.tolist()) - set(test.y.tolist())]:
+            notes += (
+                f"{folder_layout.listed(sorted(single))}: one image, which is trained on; no test image shows it.",
+            )
+    if not len(validation):
+        held = torch.zeros(len(train), dtype=torch.bool)
+        held[folder_state.held_out(items, 10, least=3, limit=VALIDATION_LIMIT)] = True
+        if not held.any():
+            notes += ("There are too few images to hold some out: the training images are for validation, too.",)
+    assert spec.folder is not None
+    title = Path(spec.folder).expanduser().name or found.root.resolve().name
+    return _Parts(title, found.classes, train, test, validation if len(validation) else None, held, notes)

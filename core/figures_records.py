@@ -26,10 +26,11 @@ def between(
 ) -> go.Figure:
     """Robust accuracy against ε of several models, each as a band from what is proven to what was attacked.
 
-    The legend has one entry a model, for its colour; the dash says which line it is.
+    The legend has one entry a model, for its colour; the dash says which line it is. Where a share is not known there
+    is a gap, and an ε that stands alone between two gaps is a point.
 
     Args:
-        curves: name → arrays `eps`, `proven`, `attacked` (as in `core.evaluation.records.curve`).
+        curves: name → arrays `eps`, `proven`, `attacked` (as in `core.evaluation.records.curve`), NaN for unknown.
         single: name → place of the model's colour, and rows with eps and accuracy: single-step curves laid over.
         marked: an ε marked by a vertical line; `core.figures.mark` moves it.
         chance: accuracy of guessing, drawn as a dotted line.
@@ -39,19 +40,26 @@ def between(
     figure = go.Figure()
     for place, (name, rows) in enumerate(curves.items()):
         eps, hue = np.asarray(rows["eps"]), colour(place)
-        for key, dash in (("proven", "dot"), ("attacked", "solid")):
+        both = np.isfinite(rows["proven"]) & np.isfinite(rows["attacked"])
+        for key, dash, symbol in (("proven", "dot", "triangle-up-open"), ("attacked", "solid", "circle")):
+            shares = np.asarray(rows[key], dtype=np.float64)
+            lone = _alone(shares)
             figure.add_scatter(
                 x=eps,
-                y=rows[key],
+                y=shares,
                 name=name,
                 legendgroup=name,
                 showlegend=key == "attacked",
-                mode="lines",
+                mode="lines+markers" if lone.any() else "lines",
+                marker={"size": np.where(lone, 9, 0), "symbol": symbol, "color": hue},
                 line={"color": hue, "width": 2 if key == "attacked" else 1.5, "dash": dash},
-                fill="tonexty" if key == "attacked" else None,
+                fill="tonexty" if key == "attacked" and both.all() else None,
                 fillcolor=faint(hue),
+                connectgaps=False,
                 hovertemplate="ε = %{x:.4g}: %{y:.2%}<extra>" + f"{name}, {key}" + "</extra>",
             )
+        if not both.all():
+            _band(figure, eps, rows, both, name, hue)
     for name, (place, points) in (single or {}).items():
         figure.add_scatter(
             x=[row["eps"] for row in points],
@@ -72,6 +80,34 @@ def between(
     figure.update_yaxes(title_text="robust accuracy", tickformat=".0%", range=[-0.02, 1.02])
     legend = {"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0, "title": {"text": ""}}
     return styled(figure, height=height, legend=legend, margin={"l": 8, "r": 8, "t": 12, "b": 8})
+
+
+def _alone(shares: np.ndarray) -> np.ndarray:
+    """Which values are known and have no known neighbour: a line does not show them."""
+    known = np.pad(np.isfinite(shares), 1)
+    return known[1:-1] & ~known[:-2] & ~known[2:]
+
+
+def _band(
+    figure: go.Figure, eps: np.ndarray, rows: Mapping[str, np.ndarray], both: np.ndarray, name: str, hue: str
+) -> None:
+    """The band between proven and attacked where both are known, a piece for each stretch of ε."""
+    edges = np.flatnonzero(np.diff(np.pad(both.astype(int), 1)))
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        if last - first > 1:
+            there = slice(first, last)
+            figure.add_scatter(
+                x=[*eps[there], *eps[there][::-1]],
+                y=[*rows["attacked"][there], *rows["proven"][there][::-1]],
+                fill="toself",
+                fillcolor=faint(hue),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=name,
+                name=name,
+                mode="lines",
+            )
 
 
 def within(distances: Mapping[str, np.ndarray], *, norm: str, height: int = 320) -> go.Figure:

@@ -112,7 +112,8 @@ def submit(task: Task, root: Path | None = None) -> Job:
 
     A live job with the same task is returned instead; when all that it would make is in the store, a job that is done.
     The oldest ended jobs are forgotten beyond a few hundred. Raises ValueError when the task names a model that is not
-    in the store, DamagedArtifact when it is there and its card cannot be trusted.
+    in the store or was trained on other images than its folder holds now, DataMissing for a folder that cannot be used,
+    DamagedArtifact when the model's card cannot be trusted.
     """
     root = _root(root)
     task = store.resolve(task, root)

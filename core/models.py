@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from core import store
+from core import store, trained_on
 from core.data import Dataset, load
 from core.networks import Shape, build, with_threshold
 from core.progress import Progress
@@ -30,8 +30,21 @@ class SavedModel:
         return tuple(self.artifact.card["class_names"])
 
     def data(self, on_progress: Progress | None = None) -> Dataset:
-        """The data set that it was trained on. Raises DataMissing where that cannot be had."""
-        return load(self.spec.data, on_progress=on_progress)
+        """The data set that it was trained on, see `data_of`."""
+        return data_of(self.artifact, on_progress)
+
+
+def data_of(model: store.Artifact, on_progress: Progress | None = None) -> Dataset:
+    """The data set that a saved model was trained on: whoever shows it images takes them from here.
+
+    Raises:
+        DataMissing: it cannot be had.
+        ValueError: what is there now has other classes, another order of them, or other images.
+    """
+    spec = trained_on.spec_of(model)
+    data = load(spec.model_copy(update={"content": None}), on_progress=on_progress)
+    trained_on.check(model, data.class_names, data.fingerprint, (len(data.train), len(data.validation), len(data.test)))
+    return data
 
 
 def load_surrogate(method: Method, victim: SavedModel, root: Path, *, device: str = "cpu") -> nn.Module | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from core import cards, reference, running, shipped, specs, store, training
 from core.attacks import AttackResult, Streams, run_method
+from core.attacks.losses import predicted
 from core.certification import proven
 from core.data import Dataset, first_of_test, load, to_float
 from core.evaluation.metrics import clopper_pearson, five_metrics
@@ -193,7 +194,7 @@ def drawn(
     """
     device = next(model.parameters()).device
     ordered = first_of_test(data, len(data.test))
-    right = logits_of(model, ordered.x).argmax(dim=1).cpu() == ordered.y
+    right = predicted(logits_of(model, ordered.x)).cpu() == ordered.y
     batch = ordered.take(right.nonzero()[:n, 0])
     classes = len(data.class_names)
     target: Tensor = (batch.y + 1 + batch.index % (classes - 1)) % classes

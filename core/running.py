@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from core import store
+from core import store, trained_on
 from core.progress import Progress
 from core.specs import (
     TASKS,
@@ -49,7 +49,7 @@ def run(
     Among several askers, in any process, one makes it and the others wait. A damaged artifact is set aside, said in the
     log, and made again. device: "cpu" or "cuda"; None takes CUDA when there is one. own: models that ship with the
     project do not count as found. Whatever the runner or `on_progress` raises passes through, and the store is as it
-    was.
+    was. ValueError where the folder that a model was trained on has changed: what was found before is no answer then.
     """
     made = run_all(task, root, device=device, own=own, on_progress=on_progress)
     return made if isinstance(task, CompareSpec) else made[0]
@@ -184,6 +184,9 @@ def _make(
 
 
 def _find(task: Task, root: Path, note: Note, own: bool = False) -> Artifact | None:
+    if isinstance(task, ModelTask):  # what was found before a folder changed is no answer for the folder as it is now
+        for model in trained_on.models_of(task):
+            trained_on.check_folder(store.open_model(model, root))
     try:
         return store.find(task, root, own=own)
     except store.DamagedArtifact as damage:

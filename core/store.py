@@ -29,7 +29,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from core import cards, files, shipped
+from core import cards, files, folder_state, shipped
 from core.cards import CARD, Damage
 from core.specs import (
     TASKS,
@@ -132,7 +132,13 @@ def _checked_id(name: str, field_name: str) -> str:
 
 
 def resolve(spec: Task, root: Path) -> Task:
-    """The same spec with the full ids of the models that it names. Raises ValueError on an unknown one."""
+    """The same spec with the full ids of the models that it names, or the content of the folder that it trains on.
+
+    Raises ValueError on an unknown model, DataMissing on a folder that cannot be used.
+    """
+    if isinstance(spec, TrainSpec):
+        data = folder_state.resolved(spec.data)
+        return spec if data is spec.data else spec.model_copy(update={"data": data})
     if isinstance(spec, AttackSpec | SweepSpec):
         found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}
         return spec.model_copy(update=found)

@@ -41,10 +41,11 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
     missing = [names[model.id] for model in models if model.id not in found]
     if missing:
         st.caption(f"Nothing in this norm yet: {', '.join(missing)}.")
+    found = record_views.choose_images(PAGE, found)
     reports = {model: robust_views.reports_of(model, norm) for model in found}
 
     def trusted(eps: float) -> None:
-        robust_views.show_trust(PAGE, models, reports, eps)
+        robust_views.show_trust(PAGE, models, found, eps)
 
     record_views.lookup(PAGE, models, found, norm, curves, chance, {}, trusted)
     record_views.rests_on(PAGE, found, names, norm, robust_views.trust_lines(reports))

@@ -58,6 +58,10 @@ def choose_data() -> dict | None:
                 "Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **controls.KEEP
             )
         chosen = tuple(text.replace(",", " ").split()) or None
+        st.caption(
+            "One folder per class, either inside `train/` and `test/` (with `val/` if there is one), or side by side: "
+            "then a fifth of every class becomes the test part."
+        )
         return {"dataset": dataset, "folder": folder, "image_size": image_size, "grey": is_grey, "classes": chosen}
     info = specs.DATASETS[dataset]
     with right:
@@ -164,6 +168,8 @@ with st.container(border=True):
             specs.TrainSpec, data=data_spec, network=network, scalar=scalar, recipe=recipe, **settings
         )
 
+    if spec is not None and spec.data.dataset == "folder":
+        spec = sources.as_it_is(spec)
     model = sources.artifact(spec) if spec is not None else None
     if model is not None:
         st.caption("A model with these settings is saved: its report is below, and there is nothing to train.")

@@ -204,6 +204,43 @@ def test_curve_is_a_lookup_with_its_tests(
     assert "expected models of one data set" in capsys.readouterr().err
 
 
+def test_nothing_is_told_of_an_eps_that_was_not_searched(
+    trained_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An evaluation at .3 and no other: at .1 `curve` has null and says why, `trust` refuses."""
+    root = Path(shutil.copytree(trained_store, tmp_path / "copy"))
+    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
+    model = "digits-linear"
+    asked = ("--model", model, "--norm", "linf", "--eps", "0.3", "--effort", "quick", "--n", "20")
+    made = call(capsys, "evaluate", *asked)
+    assert made["robust_accuracy"] == 0
+    low, high = call(capsys, "curve", "--models", model, "--eps", "0.1", "0.30000000000000004")["curves"]
+    assert [low[name] for name in ("proven", "attacked", "attacked_high", "passes")] == [None] * 4
+    assert "not searched at this ε (searched at ε = 0.3)" in low["note"]
+    assert (high["attacked"], high["proven"], high["note"]) == (0, 0, "")
+    assert high["passes"] == pytest.approx(made["forwards"] + made["backwards"])
+    assert main(["curve", "--models", model, "--eps", "0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed
+    assert "–" in printed
+    assert "not searched at this ε" in printed
+    assert main(["trust", "--model", model, "--eps", "0.1"]) == 2
+    assert "(0.3), got 0.1: a report says nothing of another ε" in capsys.readouterr().err
+    assert call(capsys, "trust", "--model", model, "--eps", "0.30000000000000004")["eps"] == 0.3
+
+
+def test_no_proof_tried_is_null(
+    trained_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In l0 there are no bounds: `evaluate` and `curve` say nothing of proofs there."""
+    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(Path(shutil.copytree(trained_store, tmp_path / "copy"))))
+    asked = ("--model", "digits-linear", "--norm", "l0", "--eps", "2", "--effort", "quick", "--n", "10")
+    assert call(capsys, "evaluate", *asked)["proven_accuracy"] is None
+    (row,) = call(capsys, "curve", "--models", "digits-linear", "--norm", "l0", "--eps", "2")["curves"]
+    assert row["proven"] is None
+    assert row["attacked"] is not None
+
+
 def test_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     """`python -m core … | head -1`: no message, no traceback, exit status 0."""
     table = tmp_path / "table.csv"

@@ -14,11 +14,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 # From the bottom up; a module may import from its own line and the lines above it in this list.
 LAYERS: list[set[str]] = [
     {"core"},  # the package itself: its version
-    {"core.specs", "core.progress", "core.files", "core.epsilon"},
+    {"core.specs", "core.progress", "core.files", "core.epsilon", "core.false_proof"},
     {"core.cards"},
     {"core.shipped"},
     {
         "core.data_folder",
+        "core.folder_layout",
+        "core.folder_state",
         "core.store",
         "core.events",
         "core.checkpoint",
@@ -26,6 +28,7 @@ LAYERS: list[set[str]] = [
         "core.enumeration",
         "core.toy",
     },
+    {"core.folder_images", "core.trained_on"},
     {"core.data", "core.networks", "core.reference"},
     {"core.models", "core.attacks", "core.certification"},
     {"core.evaluation"},

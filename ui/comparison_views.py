@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from core import specs, store
+from core.epsilon import same
 from core.evaluation import comparison, paired, workbook
 from ui import downloads, gallery, percent, sweep_views
 from ui.sweep_views import Curve
@@ -72,7 +73,9 @@ def models_table(
             },
             **{
                 f"{attack}, passes": st.column_config.TextColumn(
-                    "Passes", help="Forward + backward passes an image, for all ε up to this one."
+                    "Passes",
+                    help="Model evaluations per image (forward + backward passes) of the search that its verdict at "
+                    "this ε rests on, with one look at the result. –: not counted for this ε alone.",
                 )
                 for attack in attacks
             },
@@ -139,7 +142,7 @@ def outcomes(first: Curve, second: Curve, eps: float) -> list[int]:
     halves = []
     for curve in (first, second):
         table = curve.images()
-        halves.append(table.loc[table["eps"] == eps, ["index", "y", "pred"]])
+        halves.append(table.loc[same(table["eps"], eps), ["index", "y", "pred"]])
     both = halves[0].merge(halves[1], on=["index", "y"], suffixes=("_a", "_b"))
     a, b = both["pred_a"] == both["y"], both["pred_b"] == both["y"]
     return [int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~a & ~b).sum())]
@@ -174,7 +177,7 @@ def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: i
     truth = [int(kept[0]["y"][place]) for place in places[0]]
     right = [[pred == y for (pred, _), y in zip(now, truth, strict=True)] for _, now in read]
     order = sorted(range(len(shared)), key=lambda k: right[0][k] == right[1][k])[:shown]
-    steps = [list(curve.sweep.eps).index(eps) for curve in curves]
+    steps = [curve.step(eps) for curve in curves]
     return gallery.show(
         [
             [kept[0]["x"][places[0][k]] for k in order],

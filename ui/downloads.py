@@ -29,6 +29,7 @@ def table(
     provenance: str,
     formats: Sequence[str] = ("csv", "md", "tex"),
     label: str = "",
+    keep: Sequence[str] = (),
 ) -> None:
     """Buttons that download a table.
 
@@ -39,6 +40,7 @@ def table(
         provenance: written into every file.
         formats: some of csv, md, tex and xlsx.
         label: written before the format on the buttons, where it is not clear which table is meant.
+        keep: columns that Markdown and LaTeX have even where nothing in them is known.
     """
     with st.container(horizontal=True, width="content"):
         for ending in formats:
@@ -46,7 +48,7 @@ def table(
                 f"{label} ({_TITLES[ending]})" if label else _TITLES[ending],
                 functools.partial(_workbook, frame, name, provenance)
                 if ending == "xlsx"
-                else text(frame, ending, provenance),
+                else text(frame, ending, provenance, keep),
                 file_name=f"{name}.{ending}",
                 mime=_TYPES[ending],
                 icon=":material/download:",
@@ -61,24 +63,25 @@ def _workbook(frame: pd.DataFrame, name: str, provenance: str) -> bytes:
     return workbook.to_excel({name: frame}, provenance.splitlines())
 
 
-def text(frame: pd.DataFrame, ending: str, provenance: str) -> str:
+def text(frame: pd.DataFrame, ending: str, provenance: str, keep: Sequence[str] = ()) -> str:
     """A table as text. Raises ValueError for an ending that is none of csv, md, tex."""
     if ending == "csv":
         return "".join(f"# {line}\n" for line in provenance.splitlines()) + frame.to_csv(index=False)
     if ending == "md":
-        return _printed(frame, "pipe") + f"\n\n{provenance}\n"
+        return _printed(frame, "pipe", keep) + f"\n\n{provenance}\n"
     if ending == "tex":
         comment = "".join(f"% {line}\n" for line in (*provenance.splitlines(), "needs the package booktabs"))
-        body = _printed(frame, "latex_booktabs").replace("–", "--").replace("ε", r"$\varepsilon$")
+        body = _printed(frame, "latex_booktabs", keep).replace("–", "--").replace("ε", r"$\varepsilon$")
         return comment + body + "\n"
     raise ValueError(f"ending: expected csv, md or tex, got {ending!r}")
 
 
-def _printed(frame: pd.DataFrame, form: str) -> str:
-    """For people: a dash where nothing was measured, columns left out where nothing was measured at all."""
+def _printed(frame: pd.DataFrame, form: str, keep: Sequence[str] = ()) -> str:
+    """For people: a dash where nothing was measured; columns without any figure are left out, unless in `keep`."""
     from tabulate import tabulate
 
-    shown = frame.dropna(axis=1, how="all").astype(object)
+    empty = [name for name in frame.columns if frame[name].isna().all() and name not in keep]
+    shown = frame.drop(columns=empty).astype(object)
     return tabulate(shown.where(shown.notna(), None), headers="keys", tablefmt=form, showindex=False, missingval="–")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from core import jobs, specs, store
+from core import data_folder, jobs, specs, store
 from ui import controls
 
 POLL = 0.5
@@ -30,7 +30,7 @@ def start(task: specs.Task) -> None:
     """Submit the task (one already running, or already answered, is not run again) and draw the page anew."""
     try:
         jobs.submit(task, store.default_root())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, data_folder.DataMissing) as error:
         st.error(f"The job could not be started: {error}", icon=":material/error:")
         return
     st.rerun()

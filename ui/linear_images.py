@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core import figures_linear, store
+from core.epsilon import within
 from ui import controls, downloads, gallery, model_picker, provenance, samples, sources
 
 CONFIG = {"displaylogo": False}
@@ -42,14 +43,19 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
 
     linear, _shape = _affine(model_id, root)
     saved = sources.saved_model(model_id, root)
-    images = first_of_test(sources.dataset(saved.spec.data), n)
+    images = first_of_test(saved.data(), n)
     x, y = to_float(images.x), images.y
     with torch.no_grad():
         right = saved.model(x).argmax(1) == y
-    boxed, free = (smallest(linear, x, y, norm=norm, box=box).distance for box in (True, False))
+    boxed, free = (smallest(linear, x, y, norm=norm, box=box).distance.double() for box in (True, False))
     rows = []
     for eps in LADDERS[norm]:
-        row = {"eps": eps, "n": len(y), "exact": share(boxed > eps), "exact without box": share(free > eps)}
+        row = {
+            "eps": eps,
+            "n": len(y),
+            "exact": share(~within(boxed, eps)),
+            "exact without box": share(~within(free, eps)),
+        }
         if norm == "linf":
             row["FGSM"] = share(right & ~fgsm(saved.model, x, y, eps=eps).success)
         result = pgd(saved.model, x, y, eps=eps, norm=norm, steps=STEPS, streams=Streams.of(0, images.index))  # type: ignore[arg-type]
@@ -68,7 +74,7 @@ def one(model_id: str, root: Path, index: int, norm: str, target: int | None = N
     from core.data import to_float
 
     linear, _shape = _affine(model_id, root)
-    test = sources.dataset(sources.saved_model(model_id, root).spec.data).test
+    test = sources.saved_model(model_id, root).data().test
     at = test.index == index
     x, y = to_float(test.x[at]), test.y[at]
     if target is None:
@@ -99,7 +105,7 @@ def _affine(model_id: str, root: Path) -> tuple[Any, tuple[int, ...]]:
     from core.certification.linear import affine
 
     saved = sources.saved_model(model_id, root)
-    shape = tuple(sources.dataset(saved.spec.data).test.x.shape[1:])
+    shape = tuple(saved.artifact.card["shape"])
     return affine(saved.model, shape), shape  # type: ignore[arg-type]
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core import data_folder, specs
+from core import data_folder, specs, store, trained_on
 from ui import sources
 
 
-def note(page: str, data: specs.DataSpec, what: str = "Attacking this model needs its images.") -> bool:
-    """Where the images of `data` are not here, say so and how to mend it; returns whether they are missing.
+def note(page: str, model: store.Artifact, what: str = "Attacking this model needs its images.") -> bool:
+    """Where a model's images are not here, or are others by now, say so and how to mend it; returns whether it is so.
 
     `what` says what they are needed for; a button downloads them.
     """
+    data = sources.model_spec(model).data
+    if data.dataset == "folder":
+        text = trained_on.changed(model)
+        if text:
+            st.warning(text.removeprefix("model: "), icon=":material/folder_off:")
+        return bool(text)
     if sources.present(data.dataset):
         return False
     title = specs.DATASETS[data.dataset].title

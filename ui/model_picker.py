@@ -69,7 +69,7 @@ def pick(
         **controls.KEEP,
     )
     if name == "model":  # another one on the same page is of the same data
-        missing.note(page, sources.model_spec(by_id[chosen]).data)
+        missing.note(page, by_id[chosen])
     return by_id[chosen]
 
 
@@ -104,8 +104,8 @@ def pick_many(
     chosen = st.multiselect(text, list(by_id), format_func=labels.__getitem__, key=key, **controls.KEEP)
     if not chosen:
         st.caption("Choose at least one model.")
-    for model in {sources.model_spec(by_id[model_id]).data.dataset: by_id[model_id] for model_id in chosen}.values():
-        missing.note(page, sources.model_spec(model).data)
+    for model in {_images_of(by_id[model_id]): by_id[model_id] for model_id in chosen}.values():
+        missing.note(page, model)
     return [by_id[model_id] for model_id in chosen]
 
 
@@ -127,6 +127,12 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
         if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_first"):
             jobs.start(spec)
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
+
+
+def _images_of(model: store.Artifact) -> str:
+    """What is told once for all models of the same images: a built-in data set, or a folder as a model knew it."""
+    data = sources.model_spec(model).data
+    return model.id if data.dataset == "folder" else data.dataset
 
 
 def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None, network: str | None = None) -> list[store.Artifact]:

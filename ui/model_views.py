@@ -217,7 +217,9 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     line = provenance.of(model)
     provenance.show(line, here=current)
     st.markdown("**Attack this model**")
-    missing.note(page, spec.data)
+    for text in card.get("data", {}).get("notes", ()):
+        st.caption(text)
+    missing.note(page, model)
     with st.container(horizontal=True):
         for name, widget in ATTACKS.items():
             route = routes.ROUTES[name]

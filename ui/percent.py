@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -13,3 +14,8 @@ FORMAT = "%.2f%%"
 def of(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """The table with these shares times 100; those that it has not are passed over, None becomes NaN."""
     return frame.assign(**{name: 100 * frame[name].astype(float) for name in names if name in frame})
+
+
+def text(share: float | None, digits: int = 2) -> str:
+    """A share in words, such as `97.10%`; a dash where it is not known."""
+    return "–" if share is None or math.isnan(share) else f"{share:.{digits}%}"

@@ -1,4 +1,7 @@
-"""Records on the measuring pages: accuracy at any ε by lookup, what it rests on, and the forms that find more."""
+"""Records on the measuring pages: accuracy at any ε by lookup, what it rests on, and the forms that find more.
+
+What is not known at an ε is a dash in tables and a gap in curves: `core.evaluation.records` decides, nothing here.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core import figures, figures_records, specs, store
+from core.epsilon import same, within
 from core.evaluation import records
 from core.evaluation.records import Record
-from ui import controls, downloads, percent, sources, sweep_views
+from ui import controls, downloads, percent, sources, sweep_choice, sweep_views
 from ui.sweep_views import CONFIG, Curve
 
 POINTS = 101
@@ -64,25 +68,52 @@ def choose_norm(page: str, start: str = "linf") -> str:
     )
 
 
+def choose_images(page: str, found: Mapping[str, Record]) -> dict[str, Record]:
+    """Where evaluations looked at different numbers of images, the choice of the first so many; the records of these.
+
+    At an ε that was evaluated on fewer images than another, nothing is known of all of them, but of the first ones.
+    """
+    most = max(len(record) for record in found.values())
+    sizes = {len(look.index) for record in found.values() for look in record.looks if look.text}
+    options = [str(n) for n in sorted({n for n in sizes if n < most} | {most}, reverse=True)]
+    if len(options) < 2 or all(record.table["smallest"].all() for record in found.values()):
+        return dict(found)
+    with st.columns(3)[0]:
+        n = int(sweep_choice.one_of(page, "record_n", "Images", options, lambda size: f"the first {int(size):,}"))
+    return {model: record.take(record.table["index"].to_numpy()[:n]) for model, record in found.items()}
+
+
 def farthest(found: Sequence[Record], norm: str) -> float:
-    """The ε up to which a curve says something: beyond the distance of nearly all images, at most the whole range."""
+    """The ε up to which a curve says something: beyond the distance of nearly all images and all evaluations."""
     uppers = np.concatenate([record.uppers[np.isfinite(record.uppers)] for record in found] or [np.zeros(0)])
+    budgets = [eps for record in found for eps in record.budgets(hard=True)]
+    tried = (record.table["proof_tried"].max() for record in found if len(record))
+    budgets += [float(eps) for eps in tried if 0 < eps < np.inf]
     most = float(np.quantile(uppers, 0.98)) * 1.1 if len(uppers) else 0.0
+    most = max(most, *(1.1 * eps for eps in budgets)) if budgets else most
     most = min(most, specs.MAX_EPS[norm]) or {"linf": 0.3, "l2": 3.0, "l1": 30.0, "l0": 20.0}[norm]
     digits = 0 if norm == "l0" else max(0, 1 - int(np.floor(np.log10(most))))
     return float(np.ceil(most * 10**digits) / 10**digits)
 
 
 def eps_slider(page: str, found: Mapping[str, Record], norm: str) -> float:
-    """A slider over every ε that these records say something of."""
+    """A slider over every ε that these records say something of, and a button for each ε that was searched.
+
+    It starts at an ε that was searched.
+    """
     most = farthest(list(found.values()), norm)
     key = f"{page}_record_at_{norm}"
     step = 1.0 if norm == "l0" else float(10.0 ** np.floor(np.log10(most / 100)))
     usual = {"linf": 0.1, "l2": 1.0, "l1": 10.0, "l0": 5.0}[norm]
     start = round(min(usual, most / 2) / step) * step
+    searched = _searched(found, most)
+    everywhere = all(record.table["smallest"].all() for record in found.values())
+    if not everywhere:
+        known = {eps: sum(record.known(eps) for record in found.values()) for eps in searched}
+        start = max(searched, key=lambda eps: (known[eps], -abs(eps - start)), default=start)
     if key in st.session_state:
         st.session_state[key] = min(max(0.0, float(st.session_state[key])), most)
-    return float(
+    eps = float(
         st.slider(
             "ε",
             0.0,
@@ -91,10 +122,53 @@ def eps_slider(page: str, found: Mapping[str, Record], norm: str) -> float:
             step,
             format="%.4g",
             key=key,
-            help="Any budget: what is known of each image is looked up, nothing is computed.",
+            help="The perturbation budget. What is known of each image at this ε is looked up, nothing is computed; "
+            "a figure that no search at this ε supports is shown as –.",
             **controls.KEEP,
         )
     )
+    if searched and not everywhere:
+        _jumps(page, key, searched)
+    return exactly(eps, searched)
+
+
+JUMPS = 12
+"""Buttons at most."""
+
+
+def _searched(found: Mapping[str, Record], most: float) -> list[float]:
+    """The ε of searches at one budget: those of evaluations, where there are none those of single attacks."""
+    for hard in (True, False):
+        made: list[float] = []
+        for eps in sorted(eps for record in found.values() for eps in record.budgets(hard=hard)):
+            if 0 < eps <= most and not (made and same(made[-1], eps)):
+                made.append(eps)
+        if made:
+            return made[:JUMPS]
+    return []
+
+
+def _jumps(page: str, key: str, searched: Sequence[float]) -> None:
+    """Buttons that move the slider to the budgets that were searched, which need not be on its steps."""
+
+    def jump(eps: float) -> None:
+        st.session_state[key] = eps
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Searched at", width="content")
+        for eps in searched:
+            st.button(
+                f"ε = {controls.eps_text(eps)}",
+                key=f"{key}_jump_{eps:.12g}",
+                type="tertiary",
+                on_click=jump,
+                args=(eps,),
+            )
+
+
+def exactly(eps: float, searched: Sequence[float]) -> float:
+    """A slider's ε, free of the last binary digits, or the searched ε that it is."""
+    return next((value for value in searched if same(value, eps)), float(f"{eps:.12g}"))
 
 
 @st.fragment
@@ -114,29 +188,31 @@ def lookup(
     """
     names, eps = sweep_views.short_names(models), eps_slider(page, found, norm)
     most = farthest(list(found.values()), norm)
-    grid = np.unique(np.append(np.linspace(0, most, POINTS), eps))
-    drawn = {names[model]: records.curve(record, grid) for model, record in found.items()}
     single = _single(curves, found, norm, most)
     if norm not in charts:
         lines = {
-            name: {key: table[key].to_numpy() for key in ("eps", "proven", "attacked")} for name, table in drawn.items()
+            names[model]: {key: table[key].to_numpy() for key in ("eps", "proven", "attacked")}
+            for model, record in found.items()
+            for table in [records.curve(record, grid([record], most))]
         }
         charts[norm] = figures_records.between(lines, single=single, marked=eps, chance=chance, unit=UNITS[norm])
-    at = {name: table[table["eps"] == eps].iloc[0] for name, table in drawn.items()}
+    at = {names[model]: records.curve(record, [eps]).iloc[0] for model, record in found.items()}
     st.plotly_chart(
         figures.mark(charts[norm], eps),
         key=f"{page}_record_curves",
-        alt="Robust accuracy between proven and attacked: "
-        + "; ".join(f"{name} {row['proven']:.1%} to {row['attacked']:.1%} at ε = {eps:g}" for name, row in at.items()),
+        alt=f"Robust accuracy between proven and attacked, at ε = {eps:g}: "
+        + "; ".join(
+            f"{name} proven {percent.text(row['proven'], 1)}, attacked {percent.text(row['attacked'], 1)}"
+            for name, row in at.items()
+        ),
         config=CONFIG,
     )
     st.caption(
         "Solid: accuracy under all attacks that were run, the most that can be left. Dotted: what is proven, the "
-        "least. "
-        "The truth for these images lies between. "
-        + ("Crosses: FGSM, one gradient for all ε and one forward pass each." if single else "")
+        "least. The truth for these images lies between. Gaps: at these ε not every image was searched, or no proof "
+        "was tried. " + ("Crosses: FGSM, one gradient for all ε and one forward pass each." if single else "")
     )
-    weak(found, names)
+    weak(found, names, eps)
     table_at(page, found, names, eps, norm)
     under(eps)
 
@@ -147,7 +223,7 @@ def _single(
     """The FGSM curves among the sweeps, with the place of their model's colour."""
     places = {model: place for place, model in enumerate(found)}
     return {
-        curve.name: (places[curve.sweep.model], [row for row in curve.rows if row["eps"] <= most])
+        curve.name: (places[curve.sweep.model], [row for row in curve.rows if within(row["eps"], most)])
         for curve in curves
         if norm == "linf"
         and isinstance(curve.sweep.attack, specs.Fgsm)
@@ -157,36 +233,75 @@ def _single(
     }
 
 
+def grid(found: Sequence[Record], most: float) -> np.ndarray:
+    """The ε of a curve up to `most`: evenly spaced, with those that were searched among them."""
+    budgets = [eps for record in found for eps in record.budgets() if within(eps, most)]
+    every = np.sort(np.concatenate([np.linspace(0, most, POINTS), budgets]))
+    return every[np.append(True, ~same(every[:-1], every[1:]))]
+
+
 def row_at(record: Record, eps: float) -> dict[str, Any]:
-    """What the tables say of a record at one ε."""
+    """What the tables say of a record at one ε; NaN and "–" for what is not known there."""
     line = records.curve(record, [eps]).iloc[0]
-    table = record.table
     return {
         "n": len(record),
-        "clean": float(table["clean_correct"].mean()),
+        "clean": float(record.table["clean_correct"].mean()),
         "proven": float(line["proven"]),
         "attacked": float(line["attacked"]),
-        "interval": f"{100 * line['proven_low']:.1f}–{100 * line['attacked_high']:.1f}",
-        "undecided": round((line["attacked"] - line["proven"]) * len(record)),
+        "interval": interval(float(line["proven_low"]), float(line["attacked_high"])),
+        "fooled": float(line["fooled_at_least"]),
+        "undecided": int((record.robust(eps) & ~record.proven(eps)).sum()),
         "median": record.median(),
-        "passes": float((table["forwards"] + table["backwards"]).mean()) or np.nan,  # sweeps do not count theirs
+        "passes": float(line["passes"]),
+        "note": str(line["note"]),
     }
+
+
+def interval(low: float, high: float) -> str:
+    """Two ends in per cent, such as `1.2–5.4`; one that is not known is left out, and without any there is a dash."""
+    if np.isnan(low) and np.isnan(high):
+        return "–"
+    if np.isnan(low) or np.isnan(high):
+        return f"≤ {100 * high:.1f}" if np.isnan(low) else f"≥ {100 * low:.1f}"
+    return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
 COLUMNS = {
     "n": ("n", "Images."),
     "clean": ("Clean", "Share read correctly unchanged."),
-    "proven": ("Proven", "Share for which no change within ε can fool the model: the least that is robust."),
-    "attacked": ("Attacked", "Share that withstood everything that was run: the most that can be robust."),
-    "interval": ("95 %", "From the lower end of proven's exact interval to the upper end of attacked's, in per cent."),
+    "proven": (
+        "Proven",
+        "Share for which no change within ε can fool the model: the least that is robust. –: no proof was tried at "
+        "this ε.",
+    ),
+    "attacked": (
+        "Attacked",
+        "Share that no search at this ε fooled: the most that can be robust. –: some images were not searched at this "
+        "ε, so the share is not known.",
+    ),
+    "interval": (
+        "95 %",
+        "From the lower end of proven's exact interval to the upper end of attacked's, in per cent; an end that is not "
+        "known is left out.",
+    ),
+    "fooled": (
+        "Fooled, at least",
+        "Share that is misclassified within ε for sure, the images misclassified unchanged among them. An example "
+        "found at a smaller distance counts, so this holds at every ε.",
+    ),
     "undecided": ("Open", "Images neither proven nor fooled at this ε."),
     "median": (
         "Median distance",
-        "Smallest change found, over the images read correctly; – where most withstand.",
+        "Median of the smallest change found, over the correctly classified images, by searches for the smallest "
+        "change (radii). –: not all images were searched so, or most withstand.",
     ),
-    "passes": ("Passes", "Forward and backward passes spent on an image, on average, over all that was run."),
+    "passes": (
+        "Passes",
+        "Model evaluations per image (forward and backward passes), on average, of the searches that Attacked at this "
+        "ε rests on. –: not counted.",
+    ),
 }
-SHARES = ("clean", "proven", "attacked")
+SHARES = ("clean", "proven", "attacked", "fooled")
 
 
 def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], eps: float, norm: str) -> None:
@@ -194,7 +309,7 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
     frame = pd.DataFrame([{"Model": names[model], **row_at(record, eps)} for model, record in found.items()])
     frame["median"] = frame["median"].replace(np.inf, np.nan)
     st.dataframe(
-        percent.of(frame, SHARES),
+        percent.of(frame.drop(columns="note"), SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_record_table",
@@ -215,15 +330,23 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
             },
         },
     )
+    not_known(frame)
 
 
-def weak(found: Mapping[str, Record], names: Mapping[str, str]) -> None:
-    """Name the models whose record rests, for some of its images, on single attacks alone."""
-    bare = [names[model] for model, record in found.items() if not record.search]
+def not_known(frame: pd.DataFrame) -> None:
+    """Under a table: what its dashes stand for, a line a model (columns `Model` and `note`)."""
+    notes = [f"{model}: {note}" for model, note in zip(frame["Model"], frame["note"], strict=True) if note]
+    if notes:
+        st.caption("  \n".join(f"– {text}." for text in notes))
+
+
+def weak(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> None:
+    """Name the models whose accuracy at ε rests, for some of the images, on single attacks alone."""
+    bare = [names[model] for model, record in found.items() if record.known(eps) and record.single(eps).any()]
     if bare:
         st.warning(
-            f"{', '.join(bare)}: single attacks only, no radii and no evaluation in this norm. “Attacked” may "
-            "say more of those attacks than of the model.",
+            f"{', '.join(bare)}: single attacks only, no radii and no evaluation in this norm at ε = {eps:g}. "
+            "“Attacked” may say more of those attacks than of the model.",
             icon=":material/warning:",
         )
     mixed = [f"{names[model]}: {record.search}" for model, record in found.items() if "; " in record.search]
@@ -280,7 +403,7 @@ def rests_on(
     whole = pd.concat([record.table.assign(model=model, norm=norm) for model, record in found.items()])
     curves = pd.concat(
         [
-            records.curve(record, np.linspace(0, farthest([record], norm), POINTS)).assign(model=model, norm=norm)
+            records.curve(record, grid([record], farthest([record], norm))).assign(model=model, norm=norm)
             for model, record in found.items()
         ]
     )

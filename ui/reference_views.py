@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core import reference, shipped, specs, store
+from core.epsilon import same
 from ui import controls, downloads, model_rows, percent, sources
 from ui import jobs as job_panel
 
@@ -242,7 +243,7 @@ def compared(model: store.Artifact, other: store.Artifact) -> str:
     ]
     budgets = (ours.get("robust_eps"), theirs.get("robust_eps"))
     if None not in budgets:
-        if budgets[0] != budgets[1]:
+        if not same(*budgets):
             said.append("The robust accuracies are at different ε: they are not comparable.")
         else:
             robust = ours["robust_accuracy"] - theirs["robust_accuracy"]

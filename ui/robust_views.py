@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import store
+from core import specs, store
 from core.evaluation import paired, records, trust
 from core.evaluation.records import Record
 from ui import controls, downloads, percent, record_runs, record_views, sources, sweep_choice, sweep_views, trust_views
@@ -34,22 +34,79 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
             st.caption(f"On the {len(shared[0]):,} images that were run on every model shown.")
         if len(shared[0]):
             found = dict(zip(found, shared, strict=True))
+    found = record_views.choose_images(page, found)
     reports = {model.id: reports_of(model.id, norm) for model in models}
-    standing(page, models, found, norm, medians(models, found, norm), reports)
+    standing(page, models, found, norm, medians(models, found, norm))
     record_views.rests_on(page, found, sweep_views.short_names(models), norm, trust_lines(reports))
     return norm, found
 
 
-def show_trust(
-    page: str, models: Sequence[store.Artifact], reports: Mapping[str, Sequence[trust.Trust]], eps: float
-) -> None:
-    """The trust report of one of the models that were evaluated, of the evaluation nearest to ε."""
-    nearest = {model: report for model, made in reports.items() if (report := trust_of(made, eps)) is not None}
-    if nearest:
-        names = sweep_views.short_names(models)
-        chosen = sweep_choice.one_of(page, "trust_of", "Trust report of", list(nearest), names.__getitem__)
-        st.caption(f"Of the evaluation at ε = {nearest[chosen].eps:g}, the nearest to ε = {eps:g}.")
-        trust_views.show_trust(nearest[chosen], key=f"{page}_trust")
+def show_trust(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], eps: float) -> None:
+    """The reliability checks of one of the models: those of an evaluation at this very ε on the images shown.
+
+    Where there is none, that is said, with a button that makes them: what the checks of another ε say is not about the
+    figures at this one.
+    """
+    names = sweep_views.short_names(models)
+    judged = {model: made[0] for model, record in found.items() if (made := record.judged(eps))}
+    if judged:
+        chosen = sweep_choice.one_of(page, "trust_of", "Reliability checks of", list(judged), names.__getitem__)
+        look, record = judged[chosen], found[chosen]
+        report = trust.Trust.from_json(look.trust or {})
+        st.caption(
+            f"Checks of the evaluation with {look.effort} effort at ε = {eps:g} in {controls.say(record.norm)}, on "
+            f"these {len(record):,} images."
+        )
+        trust_views.show_trust(report, key=f"{page}_trust")
+    bare = {model: record for model, record in found.items() if model not in judged and eps > 0}
+    if bare:
+        unjudged(page, names, bare, eps)
+
+
+def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], eps: float) -> None:
+    """Say that there are no reliability checks at this ε, and offer the evaluation that makes them."""
+    others = sorted({look.eps for one in bare.values() for look in one.looks if look.trust and look.eps is not None})
+    overtaken = [names[model] for model, one in bare.items() if one.checked(eps)]
+    if overtaken:
+        st.warning(
+            f"{', '.join(overtaken)}: other searches fooled images within ε = {eps:g} that the evaluation did not "
+            "fool. Its reliability checks are about the higher accuracy that it reported, so they are not shown here. "
+            "Evaluate with a higher effort level.",
+            icon=":material/warning:",
+        )
+    bare = {model: one for model, one in bare.items() if not one.checked(eps)}
+    if not bare:
+        return
+    record = next(iter(bare.values()))
+    counts = sorted({len(one) for one in bare.values()})
+    images = f"these {counts[0]:,} images" if len(counts) == 1 else "the images shown"
+    where = f" Evaluations with checks exist at ε = {', '.join(f'{value:g}' for value in others)}." if others else ""
+    asked = [_evaluation(model, one, eps) for model, one in bare.items()]
+    wanted = [spec for spec in asked if spec is not None]
+    command = f" Command: `{_command(wanted[0])}`." if wanted else ""
+    st.info(
+        f"No reliability checks at ε = {eps:g} in {controls.say(record.norm)} on {images} for "
+        f"{', '.join(names[model] for model in bare)}: nothing is said about how far to trust the figures at this ε."
+        f"{where}{command}",
+        icon=":material/info:",
+    )
+    missing = [spec for spec in wanted if not store.locate(spec, store.default_root()).exists()]
+    if missing and st.button(
+        f"Evaluate and check at ε = {eps:g}", icon=":material/shield:", key=f"{page}_judge", type="secondary"
+    ):
+        record_runs.submit(missing)
+
+
+def _evaluation(model: str, record: Record, eps: float) -> specs.EvaluateSpec | None:
+    """The evaluation whose checks would be about these images; None where its spec does not allow it."""
+    try:
+        return specs.EvaluateSpec(model=model, norm=record.norm, eps=eps, n=len(record))  # type: ignore[arg-type]
+    except ValueError:
+        return None
+
+
+def _command(spec: specs.EvaluateSpec) -> str:
+    return f"python -m core evaluate --model {spec.model} --norm {spec.norm} --eps {spec.eps!r} --n {spec.n}"
 
 
 @st.fragment
@@ -59,17 +116,17 @@ def standing(
     found: Mapping[str, Record],
     norm: str,
     distances: pd.DataFrame,
-    reports: Mapping[str, Sequence[trust.Trust]],
 ) -> None:
     """The slider, the table of models at that ε, and the paired tests; a move is a lookup and reads no file.
 
-    `distances` are the `medians`; `reports` the trust reports of each model's evaluations.
+    `distances` are the `medians`.
     """
     eps = record_views.eps_slider(page, found, norm)
     names = sweep_views.short_names(models)
-    frame = models_at(models, found, names, distances, reports, eps)
+    frame = models_at(models, found, names, distances, eps)
+    unmeasured = [f"median {name}" for name in records.NORMS if frame[f"median {name}"].isna().all() and name != norm]
     st.dataframe(
-        percent.of(frame.drop(columns="trust report").dropna(axis=1, how="all"), record_views.SHARES),
+        percent.of(frame.drop(columns=["trust report", "note", *unmeasured]), record_views.SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_robust_table",
@@ -77,25 +134,34 @@ def standing(
         column_config={
             "Model": st.column_config.TextColumn(pinned=True),
             "interval": st.column_config.TextColumn("95 %", help=record_views.COLUMNS["interval"][1]),
-            "trust": st.column_config.TextColumn("Trust", help="Verdict of the evaluation nearest in ε."),
+            "trust": st.column_config.TextColumn(
+                "Reliability", help="Verdict of the checks of an evaluation at this ε on these images."
+            ),
             "training": st.column_config.NumberColumn("Training", format="%.0f s", help="Time that training took."),
             "passes": st.column_config.NumberColumn("Passes", format="%.0f", help=record_views.COLUMNS["passes"][1]),
             "n": st.column_config.NumberColumn("n", format="localized"),
             **{
                 name: st.column_config.NumberColumn(title, format=percent.FORMAT, help=record_views.COLUMNS[name][1])
-                for name, title in (("clean", "Clean"), ("proven", "Proven"), ("attacked", "Attacked"))
+                for name, title in (
+                    ("clean", "Clean"),
+                    ("proven", "Proven"),
+                    ("attacked", "Attacked"),
+                    ("fooled", "Fooled, at least"),
+                )
             },
             **{
                 f"median {name}": st.column_config.NumberColumn(
                     f"Median {controls.say(name)}",
                     format="%.4g",
-                    help="Smallest change found in this norm, median over the images read correctly.",
+                    help="Median of the smallest change found in this norm by searches for it (radii), over the "
+                    "correctly classified images. –: not all of them were searched so.",
                 )
                 for name in records.NORMS
             },
         },
     )
-    record_views.weak(found, names)
+    record_views.not_known(frame)
+    record_views.weak(found, names, eps)
     tests = tests_at(found, names, eps)
     lines = "\n".join([f"at ε {eps:g} in {norm}", *(record_views.line(record) for record in found.values())])
     if len(tests):
@@ -104,14 +170,26 @@ def standing(
         )
         st.caption(
             f"Exact McNemar tests on the same images at ε = {eps:g}, {len(tests)} of them, corrected by Holm's method; "
-            "an image counts for a model that withstood everything that was run on it."
+            "an image counts for a model if nothing that was run fooled it. Only images that radii, or an evaluation "
+            "at this ε, looked at for both models are counted."
+        )
+    elif len(found) > 1 and len({record.data for record in found.values()}) == 1:
+        st.caption(
+            f"Not compared at ε = {eps:g}: no image was looked at by radii, or by an evaluation at this ε, for two of "
+            "the models."
         )
     with st.container(horizontal=True):
         downloads.table(
-            page, frame, name="robust_models", provenance=lines, formats=("csv", "md", "tex", "xlsx"), label="Models"
+            page,
+            frame.assign(eps=eps, norm=norm),
+            name="robust_models",
+            provenance=lines,
+            formats=("csv", "md", "tex", "xlsx"),
+            label="Models",
+            keep=("proven", "attacked", f"median {norm}", "passes"),
         )
         downloads.table(page, tests, name="paired_tests", provenance=lines, formats=("csv", "xlsx"), label="Tests")
-    show_trust(page, models, reports, eps)
+    show_trust(page, models, found, eps)
 
 
 def medians(models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> pd.DataFrame:
@@ -133,22 +211,22 @@ def models_at(
     found: Mapping[str, Record],
     names: Mapping[str, str],
     distances: pd.DataFrame,
-    reports: Mapping[str, Sequence[trust.Trust]],
     eps: float,
 ) -> pd.DataFrame:
-    """A row a model: the interval at ε, median distances in every norm, trust, cost."""
+    """A row a model: the interval at ε, median distances in every norm, reliability checks at that ε, cost."""
     rows = []
     for model in models:
         if model.id not in found:
             continue
         row = record_views.row_at(found[model.id], eps)
-        report = trust_of(reports[model.id], eps)
+        report = trust_of(found[model.id], eps)
         rows.append(
             {
                 "Model": names[model.id],
-                **{key: row[key] for key in ("n", "clean", "proven", "attacked", "interval", "passes")},
+                **{key: row[key] for key in ("n", "clean", "proven", "attacked", "interval", "fooled", "passes")},
                 **{f"median {name}": distances.loc[model.id, name] for name in records.NORMS},
                 "trust": trust_views.word(report) + ("" if report is None else f" at ε {report.eps:g}"),
+                "note": row["note"],
                 "trust report": "" if report is None else report.line(),
                 "training": model.card.get("timing", {}).get("seconds"),
             }
@@ -171,9 +249,10 @@ def trust_lines(reports: Mapping[str, Sequence[trust.Trust]]) -> list[str]:
     ]
 
 
-def trust_of(reports: Sequence[trust.Trust], eps: float) -> trust.Trust | None:
-    """The report that is nearest in ε; the newest of several."""
-    return min(reports, key=lambda report: abs(report.eps - eps), default=None)
+def trust_of(record: Record, eps: float) -> trust.Trust | None:
+    """The reliability checks of an evaluation at this ε on this record's images; None where there are none."""
+    made = record.judged(eps)
+    return trust.Trust.from_json(made[0].trust) if made and made[0].trust else None
 
 
 def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> pd.DataFrame:
@@ -194,7 +273,8 @@ def tables(found: Mapping[str, Record], eps: Sequence[float], norm: str) -> dict
     ids = {model: model for model in found}
     tests = [tests_at(found, ids, at).assign(eps=at, norm=norm) for at in eps]
     judged = [
-        {"model": model, "norm": norm, "eps": report.eps, "verdict": report.verdict, "report": report.line()}
+        {"model": model, "norm": norm, "eps": report.eps, "n": report.n, "verdict": report.verdict}
+        | {"report": report.line()}
         for model in found
         for report in reports_of(model, norm)
     ]

@@ -82,9 +82,10 @@ def images(model: store.Artifact, indices: Sequence[int]) -> np.ndarray | None:
         st.info("The images are not on this machine; what is needed stands above.", icon=":material/info:")
         return None
     try:
-        test = sources.dataset(sources.model_spec(model).data).test
+        with st.spinner("Reading the images …"):
+            test = sources.model_data(model).test
     except (data_folder.DataMissing, OSError, ValueError) as error:
-        st.error("The images that this model was trained on cannot be read.", icon=":material/error:")
+        st.error("The images that this model was trained on are not here, or cannot be read.", icon=":material/error:")
         with st.expander("What was looked for, and ways to mend it"):
             st.write(str(error))
         return None

@@ -98,12 +98,30 @@ def class_names(spec: specs.DataSpec) -> tuple[str, ...]:
     return names if spec.classes is None else tuple(names[c] for c in spec.classes)
 
 
-@st.cache_resource(max_entries=3, show_spinner="Reading the images …")
 def dataset(spec: specs.DataSpec) -> Dataset:
-    """A data set in memory. Raises `core.data_folder.DataMissing` where it is absent."""
+    """A data set in memory, as it is now. Raises `core.data_folder.DataMissing` where it is absent."""
     from core import data
 
-    return data.load(spec)
+    return data.load(spec)  # it keeps what it read, and looks whether a folder has changed
+
+
+def model_data(model: store.Artifact) -> Dataset:
+    """The data set that a model was trained on. Raises DataMissing, or ValueError where it is another by now."""
+    from core import models
+
+    return models.data_of(model)
+
+
+def as_it_is(spec: specs.TrainSpec) -> specs.TrainSpec | None:
+    """The spec of a training on a folder as it is now; None where the folder cannot be used, and the page says so."""
+    try:
+        with st.spinner("Looking through the folder …"):
+            found = store.resolve(spec, store.default_root())
+    except (data_folder.DataMissing, ValueError, OSError) as error:
+        st.error(str(error).removeprefix("folder: "), icon=":material/folder_off:")
+        return None
+    assert isinstance(found, specs.TrainSpec)
+    return found
 
 
 @st.cache_resource(max_entries=8, show_spinner="Loading the model …")

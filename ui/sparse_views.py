@@ -29,7 +29,7 @@ def look(model_id: str, root: Path, index: int) -> dict[str, np.ndarray]:
     from core.data import to_float
 
     saved = sources.saved_model(model_id, root)
-    test = sources.dataset(saved.spec.data).test
+    test = saved.data().test
     x = to_float(test.x[test.index == index])
     with torch.no_grad():
         logits = saved.model(x)

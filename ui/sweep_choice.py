@@ -237,7 +237,8 @@ def run_missing(
 def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> float:
     """The slider over the ladder's values; what was chosen moves to the nearest one when the ladder changes."""
     key, options = f"{page}_at", [float(value) for value in ladder]
-    if st.session_state.get(key, options[0]) not in options:
+    held = st.session_state.get(key, options[0])
+    if held not in options:  # also one that is the same ε in floating point's last digit
         st.session_state[key] = min(options, key=lambda option: abs(option - st.session_state[key]))
     start = min(options, key=lambda option: abs(option - default))
     if len(options) == 1:

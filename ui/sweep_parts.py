@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core import figures
-from ui import controls, downloads, gallery, sweep_choice, sweep_notes, sweep_views
+from ui import controls, downloads, gallery, percent, sweep_choice, sweep_notes, sweep_views
 from ui.sweep_views import CONFIG, Curve
 
 SHOWN = 5
@@ -95,7 +95,8 @@ def overlay(
     st.plotly_chart(
         figures.mark(charts[metric], eps),
         key=f"{page}_curves",
-        alt=f"{title} against ε: " + "; ".join(f"{c.name} {c.at(eps)[metric] or 0:.1%} at ε = {eps:g}" for c in curves),
+        alt=f"{title} against ε: "
+        + "; ".join(f"{c.name} {percent.text(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
         config=CONFIG,
     )
     st.caption("Bands: exact 95 % intervals (Clopper–Pearson) for the n images. Dashed: the slider's ε.")
@@ -170,7 +171,7 @@ def choose_images(page: str, curves: Sequence[Curve]) -> tuple[Curve, list[int]]
 def pictures(page: str, curve: Curve, places: Sequence[int], eps: float) -> None:
     """Original, change and result of the chosen images at one ε."""
     kept, names, columns = curve.gallery(), curve.model.card["class_names"], list(places)
-    step = list(curve.sweep.eps).index(eps)
+    step = curve.step(eps)
     x, changed = kept["x"][columns], kept["x_adv"][step][columns]
     gain = gallery.gain_for(list(changed - x))
     clean, now = sweep_views.readings(curve, columns, eps)

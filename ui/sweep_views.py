@@ -14,6 +14,8 @@ import pandas as pd
 import streamlit as st
 
 from core import specs, store
+from core.epsilon import same
+from core.evaluation import comparison
 from ui import controls, downloads, percent, provenance, sources
 
 
@@ -62,11 +64,15 @@ class Curve:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A row for each ε, rising: n, the five metrics, intervals, success rate; an undefined metric is None."""
-        return list(self.result.card["rows"])
+        return comparison.rows_of(self.result.card)
 
     def at(self, eps: float) -> dict[str, Any]:
         """The row of this ε."""
-        return next(row for row in self.rows if row["eps"] == eps)
+        return self.rows[self.step(eps)]
+
+    def step(self, eps: float) -> int:
+        """The place of this ε in the ladder. Raises ValueError where it was not run."""
+        return step_of(self.sweep.eps, eps)
 
     def images(self) -> pd.DataFrame:
         """The table of every image at every ε; shared by all visitors, never to be changed."""
@@ -112,7 +118,7 @@ def _tests(_model: store.Artifact, sha256: str) -> pd.DataFrame:
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _kept(_curve: Curve, sha256: str) -> list[list[tuple[int, float]]]:
     index, images = _curve.gallery()["index"], _curve.images()
-    at = [images[images["eps"] == eps].set_index("index") for eps in _curve.sweep.eps]
+    at = [images[same(images["eps"], eps)].set_index("index") for eps in _curve.sweep.eps]
     return [_pairs(table.loc[index]) for table in (_curve.tests(), *at)]
 
 
@@ -123,6 +129,14 @@ def _pairs(table: pd.DataFrame) -> list[tuple[int, float]]:
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _arrays(_artifact: store.Artifact, sha256: str, name: str) -> dict[str, np.ndarray]:
     return _artifact.arrays(name)
+
+
+def step_of(ladder: Sequence[float], eps: float) -> int:
+    """The place of an ε in a ladder. Raises ValueError where it is not in it: another ε says nothing of this one."""
+    for place, value in enumerate(ladder):
+        if same(value, eps):
+            return place
+    raise ValueError(f"eps: expected one of {', '.join(f'{value:g}' for value in ladder)}, got {eps:g}")
 
 
 # ---------------------------------------------------------------- names
@@ -204,7 +218,7 @@ def readings(
     curve: Curve, places: Sequence[int], eps: float
 ) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """(class, confidence) of the kept pictures at these places: unchanged, and at this ε."""
-    kept, step = curve.kept(), 1 + curve.sweep.eps.index(eps)
+    kept, step = curve.kept(), 1 + curve.step(eps)
     return [kept[0][place] for place in places], [kept[step][place] for place in places]
 
 

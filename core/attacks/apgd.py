@@ -23,10 +23,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
+    clear_goal,
     confine,
     default_streams,
     even_batch,
@@ -56,6 +58,7 @@ L1_SMALLEST = 0.1
 """Smallest step in l1 as a share of eps."""
 
 
+@attack
 def apgd(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -138,6 +141,7 @@ def apgd(
     with frozen(model):
         clean = predict(model, x, max(batch, 256))
         fooled, best = goal.reached(clean), goal.margin(clean)
+        goal = clear_goal(model, goal, clean)
         # the target class of each start: -1 for the loss as it is, then the nearest classes
         others = clean.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, : clean.shape[1] - 1]
         plan = torch.cat([torch.full((len(x), restarts), -1, device=x.device), others[:, :targets]], 1)

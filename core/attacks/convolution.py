@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
 THIN = 3
@@ -37,7 +38,8 @@ Pair = int | tuple[int, ...]
 class QuickConvolutions(TorchFunctionMode):
     """While it is on, such convolutions with frozen weights, on a CPU, remember the quicker way back to their input.
 
-    Outputs are to the last bit what they are without; gradients agree up to rounding, and have no gradients themselves.
+    Outputs are to the last bit what they are without; gradients agree up to rounding. Where a gradient is to have a
+    gradient itself (a model that differentiates inside its forward pass), the way back is PyTorch's own.
     """
 
     def __torch_function__(
@@ -53,7 +55,8 @@ class QuickConvolutions(TorchFunctionMode):
 def _keep_layout(x: Tensor) -> None:
     """The gradient that comes back from flattening is channels last where `x` is: else masks cost ten times as much."""
     if x.requires_grad and x.ndim == 4 and x.is_contiguous(memory_format=LAST) and not x.is_contiguous():
-        x.register_hook(lambda gradient: gradient.contiguous(memory_format=LAST))
+        # a layer behind may pass back no gradient at all
+        x.register_hook(lambda gradient: None if gradient is None else gradient.contiguous(memory_format=LAST))
 
 
 def _quick(
@@ -97,9 +100,11 @@ class _QuickConvolution(torch.autograd.Function):
         return F.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: what follows is differentiated again
+            size = (len(gradient), weight.shape[1], *ctx.size)
+            return conv2d_input(size, weight, gradient, ctx.stride, ctx.padding), None, None, None, None
         back = way_back(gradient, weight, ctx.stride)
         assert back is not None  # see `_quick`
         return back(gradient, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import Goal
@@ -20,6 +21,7 @@ from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, cosine
 from core.progress import Progress
 
 
+@attack
 def ddn(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

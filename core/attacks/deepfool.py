@@ -14,15 +14,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen, input_gradient, logits_of_leaf
 from core.attacks.geometry import norm_of, water_level
 from core.attacks.losses import Goal
 from core.attacks.smallest import SMALLEST_BATCH, Smallest, check_counts, steps_within
 from core.progress import Progress
 
+OVER = 1.25
+"""How far over the boundary a step aims, in units of what counts as fooled."""
 NORMS = ("linf", "l2", "l1")
 
 
+@attack
 def deepfool(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -98,13 +102,17 @@ def deepfool(
 
 
 def boundaries(logits: Tensor, goal: Goal, candidates: int) -> list[Tensor]:
-    """What each boundary needs, (n,) each and differentiable: logit gaps that fall to 0 on it."""
+    """What each boundary needs, (n,) each and differentiable: logit gaps that fall to 0 where an image is clearly over.
+
+    So far over that it counts as fooled: see `Goal.slack`.
+    """
+    over = 0.0 if goal.slack is None else OVER * goal.slack
     own = logits.gather(1, goal.label[:, None])
     others = logits.scatter(1, goal.label[:, None], -torch.inf)
     if goal.targeted:
-        return [others.max(1).values - own[:, 0]]
+        return [others.max(1).values - own[:, 0] + over]
     strongest = others.topk(candidates, dim=1).values
-    return list((own - strongest).unbind(1))
+    return [own[:, 0] - other + over for other in strongest.unbind(1)]
 
 
 def boxed_step(slope: Tensor, need: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
@@ -36,6 +37,7 @@ GROWTH = 4.0
 """Factor on c while no c has fooled the image yet."""
 
 
+@attack
 def ead(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, confine, frozen, predict
+from core.attacks.engine import AttackResult, admitted, clear_goal, confine, predict, wide
 from core.attacks.geometry import distances, per_image
 from core.attacks.losses import Goal
+from core.epsilon import within
+
+Grid = Callable[[Tensor, Tensor, str], Tensor]
+"""What puts images onto the numbers that can be stored: images, what they were made from, which way."""
 
 PASSES = 3
 """The most forward passes that `in_eight_bits` spends on an image: rounded towards `x`, to the nearest level, away."""
@@ -49,6 +54,21 @@ def rounded(
     return torch.where((below <= above) == (way == "towards"), low, high)
 
 
+def in_grid_of(
+    x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], way: str = "towards"
+) -> Float[Tensor, "n c h w"]:
+    """Each feature as a number of the dtype of `x` (half precision): as in `rounded`, for its numbers in [0, 1]."""
+    near = x_adv.clamp(0, 1).to(x.dtype)
+    exact = near.to(x_adv.dtype)
+    zeros = torch.zeros_like(near)
+    low = torch.where(exact > x_adv, torch.nextafter(near, zeros), near)
+    high = torch.where(exact < x_adv, torch.nextafter(near, zeros + 2), near)
+    if way == "nearest":
+        return near
+    below, above = (low.float() - x.float()).abs(), (high.float() - x.float()).abs()
+    return torch.where((below <= above) == (way == "towards"), low, high)
+
+
 def in_eight_bits(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -80,40 +100,76 @@ def in_eight_bits(
         as `x`, and counts as a success only if `x` fools. Outside a model's mask `x` stays as it is. `trace` is
         the attack's, before rounding.
     """
+    with admitted(model, wide(x), gradients=False) as fit:
+        return _on_grid(fit, x, y, result, rounded, norm, eps, y_target)
+
+
+def in_dtype(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    result: AttackResult,
+    *,
+    norm: str,
+    eps: float | Tensor | None = None,
+    y_target: Int[Tensor, " n"] | None = None,
+) -> AttackResult:
+    """The attack's float32 images in the half-precision dtype of `x`, each verdict that of the rounded image.
+
+    As `in_eight_bits`, on another grid; the model is frozen, and takes float32 images.
+    """
+    return _on_grid(model, x, y, result, in_grid_of, norm, eps, y_target)
+
+
+def _on_grid(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    result: AttackResult,
+    grid: Grid,
+    norm: str,
+    eps: float | Tensor | None,
+    y_target: Tensor | None,
+) -> AttackResult:
     goal = Goal.of(y, y_target)
-    radius = None if eps is None else torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x))
+    radius = None if eps is None else torch.as_tensor(eps, dtype=torch.float64, device=x.device).expand(len(x))
     x_adv, success, forwards = x.clone(), torch.zeros_like(result.success), result.forwards.clone()
-    with frozen(model):
-        for rows in torch.arange(len(x), device=x.device).flip(0).split(CHUNK):
-            limit = None if radius is None else radius[rows]
-            x_adv[rows], success[rows], passes = _verified(
-                model, x[rows], result.x_adv[rows], result.success[rows], goal.take(rows), norm, limit
-            )
-            forwards[rows] += passes
+    for rows in torch.arange(len(x), device=x.device).flip(0).split(CHUNK):
+        limit = None if radius is None else radius[rows]
+        x_adv[rows], success[rows], passes = _verified(
+            model, x[rows], result.x_adv[rows], result.success[rows], goal.take(rows), norm, limit, grid
+        )
+        forwards[rows] += passes
     return replace(result, x_adv=x_adv, success=success, distance=distances(x_adv, x), forwards=forwards)
 
 
 def _verified(
-    model: nn.Module, x: Tensor, made: Tensor, fooled: Tensor, goal: Goal, norm: str, limit: Tensor | None
+    model: nn.Module, x: Tensor, made: Tensor, fooled: Tensor, goal: Goal, norm: str, limit: Tensor | None, grid: Grid
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Some of the images: rounded, whether they fool, forward passes spent. Lost successes are tried again."""
+    """Some of the images: rounded, whether they fool, forward passes spent. Lost successes are tried again.
+
+    A success is one beyond rounding in the model (`engine.clear_goal`), but for images that fooled before.
+    """
 
     def inside(images: Tensor, rows: Tensor) -> Bool[Tensor, " n"]:
         if limit is None:
             return torch.ones_like(rows, dtype=torch.bool)
-        return distances(images, x[rows])[norm] <= limit[rows]
+        return within(distances(images, x[rows])[norm], limit[rows])
 
     every = torch.arange(len(x), device=x.device)
-    x_adv = confine(model, rounded(made, x), x)
+    x_adv = confine(model, grid(made, x, "towards"), x)
     x_adv = torch.where(per_image(inside(x_adv, every), x), x_adv, x)
-    success, passes = goal.reached(predict(model, x_adv)), torch.ones_like(every)
+    logits, passes = predict(model, wide(x_adv)), torch.ones_like(every)
+    same = (x_adv == x).flatten(1).all(1)
+    clear = clear_goal(model, goal, logits)
+    success = torch.where(same, goal.reached(logits), clear.reached(logits))
     for way in ("nearest", "away"):
         rows = (fooled & ~success).nonzero()[:, 0]
-        trial = confine(model, rounded(made[rows], x[rows], way), x[rows])
+        trial = confine(model, grid(made[rows], x[rows], way), x[rows])
         allowed = inside(trial, rows)
         rows, trial = rows[allowed], trial[allowed]
         if len(rows):
-            now = goal.take(rows).reached(predict(model, trial))
+            now = clear.take(rows).reached(predict(model, wide(trial)))
             passes[rows] += 1
             x_adv[rows[now]], success[rows[now]] = trial[now], True
     return x_adv, success, passes

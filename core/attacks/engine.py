@@ -9,19 +9,24 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from core.attacks.convolution import QuickConvolutions
-from core.attacks.geometry import distances
+from core.attacks.fitted import HALF, bears_of, fitted
+from core.attacks.geometry import distances, rounded_down
 from core.attacks.losses import Goal, Loss
 from core.attacks.masks import Masked
+from core.attacks.verdict import settled
 
 BATCH = 256
 """Images in one forward pass, unless an attack is told otherwise."""
+NO_EPS = object()
+"""Says to `check` that an attack has no budget: None is a budget that was forgotten."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,13 @@ class AttackResult:
 
     Attributes:
         x_adv: (N, C, H, W), dtype and device of the images.
-        success: (N,) bool: fooled, and found so again by a second forward pass of `x_adv` in another batch layout.
-        distance: name to (N,): `linf`, `l2`, `l1` in the images' dtype; `l0` (features) and `pixels` int64.
+        success: (N,) bool: fooled, and found so again by a second forward pass of `x_adv` in another batch layout. An
+            image for which the model answers NaN counts as fooled (untargeted): it has no right answer there.
+        distance: name to (N,): `linf`, `l2`, `l1` in float64; `l0` (features) and `pixels` int64.
         forwards: (N,) int64, forward passes spent on each image, the verification included.
         backwards: (N,) int64, backward passes likewise.
         trace: the method's own records, see there.
+        notes: what the model could not bear, and what was done instead, in sentences (see `fitted`).
     """
 
     x_adv: Tensor
@@ -43,6 +50,7 @@ class AttackResult:
     forwards: Tensor
     backwards: Tensor
     trace: dict[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -53,11 +61,11 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     written, since attacks differentiate with respect to the input only. Gradients are enabled inside even where the
     caller turned them off.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
-        model.eval()
+        _evaluated(model)
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
@@ -71,6 +79,46 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             for buffer, before in buffers:
                 if not torch.equal(buffer, before):  # a NaN is unequal to itself; copying it back is harmless
                     buffer.copy_(before)
+
+
+@contextmanager
+def admitted(model: nn.Module, x: Tensor, *, gradients: bool = True) -> Iterator[nn.Module]:
+    """The model frozen, and in a form that bears what attacks do with it (see `fitted`); for functions of other shapes.
+
+    What is no batch of images passes as it is: `check_images` says what is wrong with it.
+    """
+    if not isinstance(model, nn.Module) or not is_batch(x):
+        yield model
+        return
+    with frozen(model), fitted(model, x, gradients=gradients) as fit:
+        yield fit
+
+
+def is_batch(x: object) -> bool:
+    """Whether it is a batch of images at all."""
+    return isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point() and len(x) > 0
+
+
+def plain(value: Any) -> Any:
+    """A tensor without a graph that gradients may be taken through; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach()
+    return value.clone() if value.is_inference() else value
+
+
+def wide(value: Any) -> Any:
+    """A tensor in half precision as float32; anything else as it is."""
+    return value.float() if isinstance(value, Tensor) and value.dtype in HALF else value
+
+
+def _evaluated(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError:  # a program of torch.export is in the mode that it was exported in
+        for module in model.modules():
+            if hasattr(module, "training"):
+                module.training = False
 
 
 def _mixed(value: Tensor) -> Tensor:
@@ -186,7 +234,7 @@ def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss) -> tuple[
 def logits_of_leaf(model: nn.Module, leaf: Tensor) -> Tensor:
     """A forward pass from which gradients with respect to `leaf` are to be taken. Freeze the model first."""
     # the quick ways are a CPU's; elsewhere they would only stand in a compiled model's way
-    with QuickConvolutions() if leaf.device.type == "cpu" else nullcontext():
+    with QuickConvolutions() if leaf.device.type == "cpu" and bears_of(model).quick else nullcontext():
         logits: Tensor = model(leaf)
     return logits
 
@@ -199,6 +247,16 @@ def input_gradient(value: Tensor, leaf: Tensor, retain_graph: bool = False) -> T
     return torch.zeros_like(leaf) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0).contiguous()
 
 
+def clear_goal(model: nn.Module, goal: Goal, clean: Float[Tensor, "n k"]) -> Goal:
+    """The goal for a search that stops at the first image that fools, or walks along the boundary.
+
+    It is reached beyond what rounding in this model may hide; `clean` are the images' logits (`Goal.beyond_rounding`).
+    """
+    bears = bears_of(model)
+    coarse = bears.precision or bears.inside
+    return goal.beyond_rounding(clean, torch.finfo(coarse).eps if coarse is not None else 0.0)
+
+
 def finish(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -209,18 +267,47 @@ def finish(
     backwards: Int[Tensor, " n"],
     trace: dict[str, Tensor] | None = None,
     batch: int = BATCH,
+    movable: bool = False,
 ) -> AttackResult:
     """Verify every claimed success by a forward pass of the stored image in another batch layout; measure distances.
 
     The images run in reverse order and in chunks of another size: a verdict that hangs on how a batch was cut is a
-    rounding error and no success.
+    rounding error and no success. One right on the boundary is looked at one by one and in float64 (`verdict`); that
+    takes a few passes more, which are counted, and which a budget does not know of.
+
+    Args:
+        model: frozen.
+        x: the images.
+        x_adv: what was made of them.
+        goal: what counts as fooled; an image that is over the boundary by less than half its slack (`clear_goal`) is
+            looked at more closely.
+        claimed: (N,) bool, what the attack says.
+        forwards: (N,) passes so far; the verification is added.
+        backwards: (N,) passes.
+        trace: the attack's own records.
+        batch: images at once in the attack.
+        movable: whether an image that is right on the boundary may be moved on, away from `x`, inside the box: where
+            the attack has no ball to stay in.
     """
-    success = torch.zeros_like(claimed)
+    success, near = torch.zeros_like(claimed), torch.zeros_like(claimed)
     size = max(1, batch // 2 + 1)
     for rows in claimed.nonzero()[:, 0].flip(0).split(size):  # in chunks: no copy of the whole set
         if len(rows):
-            success[rows] = goal.take(rows).reached(predict(model, x_adv[rows], size))
-    return AttackResult(x_adv, success, distances(x_adv, x), forwards + claimed, backwards, trace or {})
+            logits, part = predict(model, x_adv[rows], size), goal.take(rows)
+            slack = clear_goal(model, part, logits).slack if part.slack is None else part.slack
+            success[rows] = replace(part, slack=None if slack is None else slack / 2).reached(logits)
+            near[rows] = ~(part.margin(logits) > (0.0 if slack is None else slack))
+    forwards = forwards + claimed
+    rows = (claimed & ~success & (near | movable)).nonzero()[:, 0]
+    if len(rows):
+        made, success[rows], passes = settled(
+            predict, model, x[rows], x_adv[rows], goal.take(rows), batch=size, movable=movable
+        )
+        if movable:
+            x_adv = x_adv.clone()
+            x_adv[rows] = made
+        forwards[rows] += passes
+    return AttackResult(x_adv, success, distances(x_adv, x), forwards, backwards, trace or {})
 
 
 def check(
@@ -228,7 +315,7 @@ def check(
     x: Tensor,
     y: Tensor,
     *,
-    eps: float | Tensor | None = None,
+    eps: object = NO_EPS,
     y_target: Tensor | None = None,
     eps_limit: float = 1.0,
 ) -> Tensor:
@@ -238,12 +325,12 @@ def check(
         model: must give logits (N, K), K >= 2.
         x: (N, C, H, W) floating point, finite, in [0, 1], N >= 1.
         y: (N,) int64 in [0, K), on the images' device.
-        eps: a number or (N,), finite, from 0 to `eps_limit`.
+        eps: a number or (N,), finite, from 0 to `eps_limit`; `NO_EPS` for an attack without a budget.
         y_target: like `y`.
         eps_limit: 1 for linf, where more has no meaning; may be inf.
 
     Returns:
-        The budget as (N,) in the images' dtype and device (zeros if there is none).
+        The budget as (N,) in the images' dtype and device, see `check_eps` (zeros if there is none).
 
     Raises:
         ValueError: with the argument's name.
@@ -252,7 +339,7 @@ def check(
     _check_labels("y", y, x, classes)
     if y_target is not None:
         _check_labels("y_target", y_target, x, classes)
-    return check_eps(0.0 if eps is None else eps, x, eps_limit)
+    return check_eps(0.0 if eps is NO_EPS else eps, x, eps_limit)
 
 
 def check_budget(budget: int | None, least: int) -> None:
@@ -278,7 +365,7 @@ def check_images(model: nn.Module, x: Tensor) -> int:
             logits = model(fast_layout(x[:1]))
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError, IndexError, AssertionError) as error:
             images = f"{x.dtype} images of shape {tuple(x.shape[1:])}"
             raise ValueError(f"model: expected one that takes {images}, got the error: {error}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
@@ -287,16 +374,37 @@ def check_images(model: nn.Module, x: Tensor) -> int:
     return logits.shape[1]
 
 
-def check_eps(eps: float | Tensor, x: Tensor, limit: float = 1.0, name: str = "eps") -> Tensor:
-    """The budget as (N,) in the images' dtype and device. Raises ValueError unless finite and in [0, limit]."""
-    if isinstance(eps, Tensor) and (eps.ndim > 1 or (eps.ndim == 1 and len(eps) != len(x))):
-        raise ValueError(f"{name}: expected a number or shape ({len(x)},), got shape {tuple(eps.shape)}")
-    budget = torch.as_tensor(eps).to(device=x.device, dtype=x.dtype)
-    good = (budget >= 0) & (budget <= limit) & budget.isfinite()
+def check_eps(eps: object, x: Tensor, limit: float = 1.0, name: str = "eps") -> Tensor:
+    """The budget as (N,) in the images' dtype and device, rounded down where that dtype cannot hold it.
+
+    ε is a float64 number. Rounded down, every image of the ball is within ε to the last bit in float64 too; rounded to
+    nearest, half of all ε would let images out of the ball (`core.epsilon`).
+
+    Args:
+        eps: a number, or a tensor, an array or a list of N numbers, each finite and in [0, limit].
+        x: (N, C, H, W) the images.
+        limit: may be inf.
+        name: of the argument, for errors.
+
+    Raises:
+        ValueError: anything else, None included.
+    """
+    if eps is None or isinstance(eps, str | bytes | bool):
+        hint = "; write 8/255 without quotes" if isinstance(eps, str) else ""
+        raise ValueError(f"{name}: expected a number or {len(x)} numbers, got {eps!r}{hint}")
+    try:
+        exact = torch.as_tensor(eps, dtype=torch.float64).to(device=x.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}: expected a number or {len(x)} numbers, got {type(eps).__name__}: {error}") from error
+    if exact.ndim > 1 or (exact.ndim == 1 and len(exact) != len(x)):
+        raise ValueError(f"{name}: expected a number or shape ({len(x)},), got shape {tuple(exact.shape)}")
+    good = (exact >= 0) & (exact <= limit) & exact.isfinite()
     if not good.all():
         span = "of 0 or more" if limit == torch.inf else f"in [0, {limit:g}]"
-        raise ValueError(f"{name}: expected finite budgets {span}, got {budget[~good].flatten()[0].item():g}")
-    return budget.expand(len(x)).clone()
+        value = exact[~good].flatten()[0].item()
+        hint = f"; grey levels of 255 are {value:g}/255 here" if limit == 1 < value <= 255 else ""
+        raise ValueError(f"{name}: expected finite budgets {span}, got {value:g}{hint}")
+    return rounded_down(exact.detach(), x.dtype).expand(len(x)).clone()
 
 
 def check_begin(begin: Tensor | None, x: Tensor) -> None:

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, confine, finish, frozen, predict
-from core.attacks.first_layer import FirstLayer
+from core.attacks.first_layer import TOLERANCE, FirstLayer
 from core.attacks.losses import Goal
 from core.progress import Progress
 
@@ -23,14 +24,13 @@ SMALL_BATCH, LARGE_BATCH = 64, 4096
 """Changed images in one forward pass: on a CPU what fits its cache, elsewhere what fills the device."""
 NUMBERS = 2_000_000
 """Numbers of the first layer's output held at once."""
-TOLERANCE = 1000
-"""Margins this many rounding units from 0, in units of the logits, are decided by a forward pass of the image."""
 Found = tuple[Tensor, Tensor]
 """Features and what they became, each (s,)."""
 UNITS = 1000
 """Progress counts thousandths of an image: one may take minutes."""
 
 
+@attack(gradients=False)
 def exhaustive(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -165,7 +165,7 @@ class _Trials:
             with torch.no_grad():
                 self.start = self.first.head(self.x[None])[0]
             self.chunk = max(1, NUMBERS // max(1, len(self.start)))
-        # what a rank-one update and a forward pass may differ by, many times over
+        # what a rank-one update and a forward pass may differ by, many times over: below it the model itself decides
         self.slack = TOLERANCE * torch.finfo(self.x.dtype).eps * (1 + self.logits.abs().max().item())
 
     def look(self, feature: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,7 +193,7 @@ class _Trials:
 
     def judged(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Margins, inf where they are no number, and whether they fool."""
-        goal = Goal(self.goal.label.expand(len(logits)), self.goal.targeted)
+        goal = self.goal.repeated(len(logits))
         return goal.margin(logits).nan_to_num(torch.inf, torch.inf, -torch.inf), goal.reached(logits)
 
     def singles(self, levels: int, share: float) -> Found | None:

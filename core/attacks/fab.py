@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.deepfool import NORMS, boundaries, boxed_step
+from core.attacks.deepfool import NORMS, OVER, boundaries, boxed_step
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, check_eps, frozen, input_gradient, leaf_of, logits_of_leaf
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
@@ -30,6 +31,7 @@ GROWTH = 1.1
 """How much farther off an iterate may lie than the limit of the one before it, or than the last one that fooled."""
 
 
+@attack
 def fab(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -160,7 +162,8 @@ def _run(
         if toward is None:
             needs = boundaries(logits, goal, looked)
         else:
-            needs = [(logits.gather(1, goal.label[:, None]) - logits.gather(1, toward[:, None]))[:, 0]]
+            over = 0.0 if goal.slack is None else OVER * goal.slack
+            needs = [(logits.gather(1, goal.label[:, None]) - logits.gather(1, toward[:, None]))[:, 0] + over]
         slope, value = _nearest(needs, leaf, point, best.norm)
         best.backwards[rows] += len(needs)
         fooled = best.offer(rows, point, logits.detach())

@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import BATCH, AttackResult, check, finish, frozen, gradients, predict
 from core.attacks.geometry import linf_bounds, per_image
 from core.attacks.losses import Goal
 from core.progress import Progress
 
 
+@attack
 def fgsm_direction(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -43,6 +45,7 @@ def fgsm_step(
     return torch.clamp(x + per_image(eps, x) * direction, low, high)
 
 
+@attack
 def fgsm(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -11,8 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.masks import Masked
-from core.networks import Centre, ScalarScore, unrolled
+from core.networks import Centre, ScalarScore, altered, unrolled
 
+PROBES = 8
+"""Changed images on which the model taken apart must agree with the model itself."""
+TOLERANCE = 1000
+"""Rounding units, in units of the logits, by which the two may differ."""
 AFFINE = (Centre, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.Linear)
 """Layers that are affine in eval mode; a subclass may do anything, so it is none of them."""
 
@@ -35,15 +39,20 @@ class FirstLayer:
     def of(cls, model: nn.Module, x: Float[Tensor, "c h w"]) -> FirstLayer | None:
         """The model in eval mode taken apart, or None where its first layer is not known to be linear.
 
-        Known are sequences that begin with layers of `AFFINE`, the last of them dense, also inside a scalar network.
+        Known are sequences that begin with layers of `AFFINE`, the last of them dense, also inside a scalar network; no
+        module may have hooks or replaced methods. What comes out is compared with the model on images near `x`, and is
+        None where they differ by more than rounding.
         """
+        if any(altered(part) for part in model.modules()):
+            return None
         model = model.model if type(model) is Masked else model  # a mask changes no logit
         scalar = model if type(model) is ScalarScore else None
         body: nn.Module = model if scalar is None else scalar.body
         layers = list(unrolled(body))
         affine = next((k for k, layer in enumerate(layers) if type(layer) not in AFFINE), len(layers))
         dense = [k for k, layer in enumerate(layers[:affine]) if type(layer) is nn.Linear]
-        if not dense or not any(type(layer) is nn.Flatten for layer in layers[: dense[-1]]):
+        flat = [(layer.start_dim, layer.end_dim) for layer in layers[:affine] if type(layer) is nn.Flatten]
+        if not dense or not any(type(layer) is nn.Flatten for layer in layers[: dense[-1]]) or set(flat) != {(1, -1)}:
             return None
         head, rest = nn.Sequential(*layers[: dense[-1] + 1]), nn.Sequential(*layers[dense[-1] + 1 :])
 
@@ -54,7 +63,23 @@ class FirstLayer:
             above = out[:, 0] - scalar.threshold
             return torch.stack((torch.zeros_like(above), above), dim=1)
 
-        return cls(head, tail, _columns(head, x))
+        made = cls(head, tail, _columns(head, x))
+        return made if made._agrees(model, x) else None
+
+    @torch.no_grad()
+    def _agrees(self, model: nn.Module, x: Float[Tensor, "c h w"]) -> bool:
+        """Whether two changed features give the model's own logits, on `PROBES` images."""
+        draw = torch.Generator().manual_seed(0)
+        feature = torch.stack([torch.randperm(x.numel(), generator=draw)[:2] for _ in range(PROBES)]).to(x.device)
+        value = torch.rand(feature.shape, generator=draw, dtype=x.dtype).to(x.device)
+        flat = x.flatten()
+        images = flat.repeat(PROBES, 1).scatter_(1, feature, value).view(-1, *x.shape)
+        logits = model(torch.cat([x[None], images]))
+        start = self.head(x[None])[0]
+        found = torch.cat([self.tail(start[None]), self.changed(start, feature, value - flat[feature])])
+        slack = TOLERANCE * torch.finfo(x.dtype).eps * (1 + logits.nan_to_num(0, 0, 0).abs().max())
+        # where this gives NaN, the enumeration asks the model itself
+        return bool((((found - logits).abs() <= slack) | (found == logits) | found.isnan()).all())
 
     @torch.no_grad()
     def changed(

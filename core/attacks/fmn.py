@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import (
     norm_of,
@@ -36,6 +37,7 @@ GROWTH = 1.1
 PROJECT = {"linf": project_linf_box, "l2": project_l2_box, "l1": project_l1_box, "l0": project_l0_box}
 
 
+@attack
 def fmn(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, check_budget, finish, frozen, gradient_step, predict
 from core.attacks.geometry import distances, linf_bounds, shortest_prefix
 from core.attacks.losses import Goal
@@ -31,6 +32,7 @@ LEAST = 5
 """Passes that one cap takes at least, and its verification."""
 
 
+@attack
 def frontier(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
@@ -42,6 +43,7 @@ MEMORY = 256 * 2**20
 """Bytes that the weights of one chunk of rows may take; gradients and Adam states take up to five times more."""
 
 
+@attack
 def generator_attack(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

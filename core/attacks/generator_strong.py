@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen, gradient_step, predict
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
@@ -39,6 +40,7 @@ GROWTH = 1.05
 """While nothing fools, each step is made longer by this: the first-order distance may say far too little."""
 
 
+@attack
 def generator_strong(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 DISTANCES = ("linf", "l2", "l1", "l0", "pixels")
+ORDER = 2.0**-46
+"""What the order of a sum in float64 may change it by, relatively."""
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -23,20 +25,26 @@ def distances(x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> d
     """How far each image moved, in every norm.
 
     Returns:
-        `linf`, `l2`, `l1`: (N,) in the images' dtype, computed in float64 from the stored values. `l0`: (N,) int64,
-        features (a colour pixel has three). `pixels`: (N,) int64, a colour pixel counts once.
+        `linf`, `l2`, `l1`: (N,) float64, computed from the stored values: compare them with ε by `core.epsilon.within`.
+        `l0`: (N,) int64, features (a colour pixel has three). `pixels`: (N,) int64, a colour pixel counts once.
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in DISTANCES}
     rows = max(1, 500_000 // max(1, x[0].numel())) if len(x) else 1
     for start in range(0, max(1, len(x)), rows):  # in chunks, so that float64 copies stay small
         delta = x_adv[start : start + rows].double() - x[start : start + rows].double()
         size = delta.abs().flatten(1)
-        parts["linf"].append(size.amax(1).to(x.dtype))
-        parts["l2"].append(torch.linalg.vector_norm(size, dim=1).to(x.dtype))
-        parts["l1"].append(size.sum(1).to(x.dtype))
+        parts["linf"].append(size.amax(1))
+        parts["l2"].append(torch.linalg.vector_norm(size, dim=1))
+        parts["l1"].append(size.sum(1))
         parts["l0"].append((size > 0).sum(1))
         parts["pixels"].append((delta != 0).any(1).flatten(1).sum(1))
     return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def rounded_down(eps: Float[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """The largest number of `dtype` that is at most each float64 budget: a ball of this radius is inside that of ε."""
+    near = eps.to(dtype)
+    return torch.where(near.double() > eps, torch.nextafter(near, torch.zeros_like(near)), near)
 
 
 def norm_of(delta: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:
@@ -68,17 +76,19 @@ def into_ball(
 ) -> Float[Tensor, "n c h w"]:
     """Remove what rounding left outside the l2 or l1 ball: `distances` of the result never exceeds `eps`.
 
-    For images that are already in the ball up to rounding. They move towards `x`, so they stay in the box.
+    For images that are already in the ball up to rounding. They move towards `x`, so they stay in the box. They end so
+    far inside that a sum in another order, in float64, does not exceed `eps` either.
     """
+    limit = eps.double() * (1 - ORDER)
     for attempt in range(8):
         found = distances(x_adv, x)[norm]
-        out = found > eps
+        out = found > limit
         if not out.any():
             return x_adv
-        shrink = eps[out] / found[out] * (1 - torch.finfo(x.dtype).eps * 4**attempt)
+        shrink = (limit[out] / found[out]).to(x.dtype) * (1 - torch.finfo(x.dtype).eps * 4**attempt)
         x_adv = x_adv.clone()
         x_adv[out] = x[out] + (x_adv[out] - x[out]) * per_image(shrink, x)
-    out = distances(x_adv, x)[norm] > eps
+    out = distances(x_adv, x)[norm] > limit
     return torch.where(per_image(out, x), x, x_adv)  # budgets near the smallest number: the image itself
 
 

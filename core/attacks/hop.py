@@ -21,7 +21,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, Streams, check, check_begin, default_streams, finish, frozen, predict
+from core.attacks.door import attack
+from core.attacks.engine import (
+    AttackResult,
+    Streams,
+    check,
+    check_begin,
+    clear_goal,
+    default_streams,
+    finish,
+    frozen,
+    predict,
+)
 from core.attacks.losses import Goal, Loss
 from core.attacks.pgd import PGD_BATCH, Walk, cosine_shares, walk
 from core.attacks.smallest import check_counts, check_positive
@@ -32,6 +43,7 @@ COPIES = 2048
 """Chains that walk at once: bounds the memory where many images stand."""
 
 
+@attack
 def hop(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -94,6 +106,7 @@ def hop(
         x_adv = x.clone() if begin is None else begin.clone()
         logits = predict(model, x_adv, max(batch, 256))
         fooled, best = goal.reached(logits), goal.margin(logits)
+        goal = clear_goal(model, goal, logits)
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
         for done in range(0, hops, chains):
             standing = (~fooled & (radius > 0)).nonzero()[:, 0]

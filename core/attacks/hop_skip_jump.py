@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, Streams, check, check_images, confine, default_streams, frozen, predict
 from core.attacks.geometry import norm_of, per_image
 from core.attacks.losses import Goal
@@ -38,6 +39,7 @@ BLOCK = 25
 MOST_PROBES = 10_000
 
 
+@attack(gradients=False)
 def hop_skip_jump(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -91,6 +93,7 @@ def hop_skip_jump(
     streams = default_streams(streams, x)
     with frozen(model), torch.no_grad():
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
+        best.goal = Goal.of(y, y_target)  # it sees the class only, and no margin
         search = _Search(best, streams, limit, math.ceil((1.5 if norm == "l2" else 2) * math.log2(x[0].numel())))
         for chunk in best.chunks():
             rows, point = search.begin(chunk, None if start is None else start[chunk])

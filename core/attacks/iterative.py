@@ -7,12 +7,14 @@ from collections.abc import Callable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.pgd import PGD_BATCH, Walk, WalkNorm, walk
 from core.attacks.smallest import check_positive
 from core.progress import Progress
 
 
+@attack
 def bim(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -51,6 +53,7 @@ def bim(
     )
 
 
+@attack
 def mifgsm(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -94,6 +97,7 @@ def mifgsm(
     )
 
 
+@attack
 def rfgsm(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

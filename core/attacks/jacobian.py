@@ -9,12 +9,14 @@ solves sum_j |J_j| min(eps, u_j) = |tau - N(x)| (MATHEMATICS sections 1 and 4). 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     check,
@@ -27,14 +29,15 @@ from core.attacks.engine import (
     predict,
 )
 from core.attacks.fgsm import fgsm_step
-from core.attacks.geometry import water_level
+from core.attacks.geometry import per_image, water_level
 from core.attacks.losses import Goal
 from core.progress import Progress
 
 JACOBIAN_BATCH = 128
-"""Images in one pass; each has K gradients alive at once."""
+"""Images in one pass; a few gradients of each are alive at once, and all K only where all K are what is asked for."""
 
 
+@attack
 def jacobian(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -90,6 +93,7 @@ def class_gradients(logits: Tensor, leaf: Tensor) -> Tensor:
     )
 
 
+@attack
 def jacobian_dense(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -141,21 +145,23 @@ def jacobian_dense(
             part = goal.take(rows)
             leaf = leaf_of(x[rows])
             logits = logits_of_leaf(model, leaf)
-            gaps, slopes, toward = _conditions(logits, leaf, part)
-            backwards[rows] = slopes.shape[1]
-            levels = torch.stack(
-                [_level(g, s, x[rows], boxed) for g, s in zip(gaps.T, slopes.unbind(1), strict=True)], 1
-            )
-            eps_star, which = levels.min(1)
-            every = torch.arange(len(which), device=x.device)
-            gap, slope = gaps[every, which], slopes[every, which]
+            eps_star = torch.full_like(trace["eps_star"][rows], torch.inf)
+            gap, slope, toward = torch.zeros_like(eps_star), torch.zeros_like(x[rows]), torch.zeros_like(part.label)
+            seen = torch.zeros_like(part.label, dtype=torch.bool)
+            for now, rise, aim in _conditions(logits, leaf, part):  # one after the other: K slopes are large
+                level = _level(now, rise, x[rows], boxed)
+                nearer = ~seen | (level < eps_star)
+                eps_star, gap = torch.where(nearer, level, eps_star), torch.where(nearer, now, gap)
+                toward, slope = torch.where(nearer, aim, toward), torch.where(per_image(nearer, rise), rise, slope)
+                seen |= True
+            backwards[rows] = 1 if goal.targeted or logits.shape[1] == 2 else logits.shape[1]
             # where no size is enough: every pixel to its limit, inside the box only
             eps = torch.where(eps_star.isfinite(), factor * eps_star, 1.0 if boxed else 0.0)
             x_adv[rows] = fgsm_step(x[rows], -slope.sign(), eps, clip=boxed)
             after = predict(model, x_adv[rows], batch)
             claimed[rows] = part.reached(after)
             trace["eps_star"][rows], trace["eps"][rows] = eps_star, eps
-            trace["toward"][rows] = toward[every, which]
+            trace["toward"][rows] = toward
             trace["predicted"][rows] = gap + (slope * (x_adv[rows] - x[rows])).flatten(1).sum(1)
             trace["actual"][rows] = part.margin(after)
             if on_progress:
@@ -164,23 +170,22 @@ def jacobian_dense(
         return finish(model, x, x_adv, goal, claimed, forwards, backwards, trace, batch)
 
 
-def _conditions(logits: Tensor, leaf: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
-    """Margins of which one must fall below 0: values (N, T), slopes (N, T, C, H, W), classes aimed at (N, T).
+def _conditions(logits: Tensor, leaf: Tensor, goal: Goal) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Margins of which one must fall below 0: value (N,), slope (N, C, H, W) and class aimed at (N,) of each.
 
-    T is 1 where one margin says it all (a target, or two classes), else K - 1.
+    One margin where it says it all (a target, or two classes), else K - 1.
     """
     classes = logits.shape[1]
     if goal.targeted or classes == 2:
         slope = input_gradient(goal.margin(logits).sum(), leaf)
-        toward = goal.label if goal.targeted else 1 - goal.label
-        return goal.margin(logits).detach()[:, None], slope[:, None], toward[:, None]
-    rows = class_gradients(logits, leaf)
-    every = torch.arange(len(logits), device=logits.device)
-    others = torch.arange(classes - 1, device=logits.device).expand(len(logits), -1)
-    others = others + (others >= goal.label[:, None])  # every class but the true one
-    value = logits.detach()
-    gaps = value[every, goal.label][:, None] - value.gather(1, others)
-    return gaps, rows[every, goal.label][:, None] - rows[every[:, None], others], others
+        yield goal.margin(logits).detach(), slope, goal.label if goal.targeted else 1 - goal.label
+        return
+    value, label = logits.detach(), goal.label[:, None]
+    own = input_gradient(logits.gather(1, label).sum(), leaf, retain_graph=True)
+    for rank in range(classes - 1):
+        other = rank + (rank >= label).long()  # every class but the true one
+        slope = own - input_gradient(logits.gather(1, other).sum(), leaf, retain_graph=rank + 2 < classes)
+        yield (value.gather(1, label) - value.gather(1, other))[:, 0], slope, other[:, 0]
 
 
 def _level(gap: Tensor, slope: Tensor, x: Tensor, boxed: bool) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, confine, finish, frozen, predict, take_waiting
 from core.attacks.losses import Goal
 from core.attacks.saliency import OUTPUTS, Outputs, best_pairs, slopes
@@ -27,6 +28,7 @@ from core.attacks.smallest import SMALLEST_BATCH, check_counts, steps_within
 from core.progress import Progress
 
 
+@attack
 def jsma(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -16,10 +16,15 @@ from torch import Tensor
 
 Loss = Literal["ce", "margin", "dlr"]
 LOSSES: tuple[Loss, ...] = ("ce", "margin", "dlr")
+SLACK = 16
+"""An image counts as fooled from so many units of rounding of the clean logits' spread on: 2e-6 of it, more than what
+float32 usually changes logits by between batch layouts. Models that round more are looked at closely (`verdict`)."""
+COARSE = 2
+"""The same for a model that computes in half precision inside, in units of its own rounding."""
 
 
 def predicted(logits: Float[Tensor, "n k"]) -> Int[Tensor, " n"]:
-    """The class of the largest logit; -1 where a logit is NaN, so that broken numbers never count as a success."""
+    """The class of the largest logit; -1 where a logit is NaN: the model gives no class there, not the first one."""
     return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
 
 
@@ -82,10 +87,12 @@ class Goal:
     Attributes:
         label: (N,) int64, the true classes (untargeted) or the targets (targeted).
         targeted: which of the two.
+        slack: (N,) logits by which an image must be over the boundary to count as fooled; None: any amount will do.
     """
 
     label: Tensor
     targeted: bool
+    slack: Tensor | None = None
 
     @classmethod
     def of(cls, y: Tensor, y_target: Tensor | None) -> Goal:
@@ -94,12 +101,40 @@ class Goal:
 
     def take(self, rows: Tensor | slice) -> Goal:
         """The goal of some of the images."""
-        return Goal(self.label[rows], self.targeted)
+        return Goal(self.label[rows], self.targeted, None if self.slack is None else self.slack[rows])
+
+    def repeated(self, times: int) -> Goal:
+        """The goal of each image `times` times in a row."""
+        slack = None if self.slack is None else self.slack.repeat_interleave(times)
+        return Goal(self.label.repeat_interleave(times), self.targeted, slack)
+
+    def beyond_rounding(self, clean: Float[Tensor, "n k"], unit: float = 0.0) -> Goal:
+        """The same goal, reached only beyond what rounding in the model may hide.
+
+        An image that is right on the boundary is classified one way in one batch and another way in the next. Attacks
+        that stop at the first image that fools, or look for the smallest change, would end exactly there.
+
+        Args:
+            clean: logits of the images, whose spread is the scale of the allowance.
+            unit: machine epsilon of the arithmetic inside the model, where that is coarser than the logits' dtype.
+        """
+        slack = max(SLACK * torch.finfo(clean.dtype).eps, COARSE * unit) * (clean.amax(1) - clean.amin(1))
+        return Goal(self.label, self.targeted, slack.nan_to_num(0.0, 0.0, 0.0))
 
     def reached(self, logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:
-        """Fooled: another class than the true one is predicted, or the target is. Never where a logit is NaN."""
+        """Fooled: another class than the true one is predicted, or the target is, by more than `slack`.
+
+        A model that answers NaN has no class for the image: that counts against it (untargeted), never as the target.
+        """
         found = predicted(logits)
-        return found == self.label if self.targeted else (found != self.label) & (found >= 0)
+        if self.targeted:
+            return (found == self.label) & self._clearly(logits)
+        return (found != self.label) & self._clearly(logits)
+
+    def _clearly(self, logits: Tensor) -> Tensor:
+        if self.slack is None:
+            return torch.ones_like(self.label, dtype=torch.bool)
+        return ~(self.margin(logits) > -self.slack)  # a NaN margin says nothing against the prediction
 
     def margin(self, logits: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """How far from fooled, in logits: positive before, negative after."""

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from core.attacks.averaged import averaged
 from core.attacks.ddn import ddn
 from core.attacks.deepfool import deepfool
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.fab import fab
 from core.attacks.fmn import PROJECT, fmn
@@ -96,6 +97,7 @@ class Part:
     astray: bool | None = None
 
 
+@attack
 def minimum(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     BATCH,
     AttackResult,
     Streams,
     check,
     check_budget,
+    clear_goal,
     confine,
     default_streams,
     finish,
@@ -38,6 +40,7 @@ SMALLEST = 4
 """The smallest population: a child needs three different parents."""
 
 
+@attack(gradients=False)
 def one_pixel(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -97,6 +100,7 @@ def one_pixel(
     with frozen(model), torch.no_grad():
         clean = predict(model, x, batch)
         fooled, best, margin = goal.reached(clean), goal.loss(clean), goal.margin(clean)
+        goal = clear_goal(model, goal, clean)
         x_adv = x.clone()
         forwards, bred = torch.ones_like(y), torch.zeros_like(y)
         bounds = _bounds(model, x)
@@ -120,7 +124,7 @@ def one_pixel(
             trials = confine(model, _painted(x[rows], children), x[rows, None])
             logits = predict(model, trials.flatten(0, 1), batch)
             forwards[rows] += population
-            part = Goal(goal.label[rows].repeat_interleave(population), goal.targeted)
+            part = goal.take(rows).repeated(population)
             found = part.loss(logits).nan_to_num(torch.inf, torch.inf).view(len(rows), -1)
             reached = part.reached(logits).view(len(rows), -1)
             better = found <= fitness

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
@@ -50,6 +51,7 @@ class Pattern:
     loss: Tensor
 
 
+@attack
 def universal_pattern(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -113,6 +115,7 @@ def universal_pattern(
     return Pattern(pattern.detach(), passes, passes.clone(), losses)
 
 
+@attack
 def wear(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.fmn import DUAL
 from core.attacks.geometry import norm_of, per_image, project_box
@@ -41,6 +42,7 @@ LIMIT = math.log(1e6)
 """The trade-off stays between a millionth and a million."""
 
 
+@attack
 def pdpgd(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -21,10 +21,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
+    clear_goal,
     confine,
     default_streams,
     even_batch,
@@ -74,6 +76,7 @@ class Walk:
     momentum: float | None = None
 
 
+@attack
 def pgd(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -189,6 +192,7 @@ def walk(
         x_adv = x.clone() if begin is None else begin.clone()
         logits = predict(model, x_adv, max(batch, 256))
         fooled, best = goal.reached(logits), goal.margin(logits)
+        goal = clear_goal(model, goal, logits)
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
         waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
         batch = even_batch(len(waiting), batch)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
@@ -48,6 +49,7 @@ FRESH = 0x5EED
 """Fork of the streams that fresh scenes are drawn from; the steps use the numbers 0, 1, ..."""
 
 
+@attack
 def physical(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.geometry import norm_of, per_image, project_box
 from core.attacks.losses import LOSSES, Goal, Loss
@@ -21,6 +22,7 @@ from core.attacks.swaps import swap
 from core.progress import Progress
 
 
+@attack
 def sigma_zero(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

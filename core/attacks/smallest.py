@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine import AttackResult, check_budget, finish, gradient_step, predict
+from core.attacks.engine import AttackResult, check_budget, clear_goal, finish, gradient_step, predict
 from core.attacks.geometry import norm_of, per_image, project_l1, project_l2, project_linf
 from core.attacks.losses import Goal, Loss
 from core.progress import Progress
@@ -66,6 +66,7 @@ class Smallest:
         """One forward pass: images that fool already have distance 0."""
         logits = predict(model, x, batch)
         fooled = goal.reached(logits)
+        goal = clear_goal(model, goal, logits)
         size = torch.where(fooled, 0.0, torch.inf).to(x.dtype)
         ones, zeros = torch.ones_like(goal.label), torch.zeros_like(goal.label)
         return cls(model, x, goal, logits, norm, x.clone(), size, ones, zeros, batch, on_progress, int(fooled.sum()))
@@ -143,7 +144,16 @@ class Smallest:
         if not len(found) or not self.done:  # nothing was reported yet
             self.report(found[:0], 0.0)
         return finish(
-            self.model, self.x, self.x_adv, self.goal, found, self.forwards, self.backwards, trace, self.batch
+            self.model,
+            self.x,
+            self.x_adv,
+            self.goal,
+            found,
+            self.forwards,
+            self.backwards,
+            trace,
+            self.batch,
+            movable=self.norm != "l0" and self.measure is None,
         )
 
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import BATCH, AttackResult, check, check_budget, finish, frozen, gradient_step, predict
 from core.attacks.geometry import distances, linf_bounds, norm_of, shortest_prefix
 from core.attacks.losses import LOSSES, Goal, Loss
@@ -25,6 +26,7 @@ SWAP_CALLS = 400
 """The most passes spent on swaps for one image; they usually end sooner."""
 
 
+@attack
 def jacobian_sparse(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -205,7 +207,7 @@ class _Search:
         trials.scatter_(2, feature[:, :, None], end[:, :, None])
         found = predict(self.model, trials.view(-1, *self.x.shape[1:]), self.batch)
         self.forwards[rows] += self.candidates
-        many = Goal(goal.label.repeat_interleave(self.candidates), goal.targeted)
+        many = goal.repeated(self.candidates)
         margin, after = (value.view(len(rows), -1) for value in (many.margin(found), many.loss(found, self.loss)))
         reached = many.reached(found).view(len(rows), -1)
         allowed = (gain > 0) & ~after.isnan()

@@ -17,10 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
+    clear_goal,
     confine,
     default_streams,
     finish,
@@ -39,6 +41,7 @@ SCHEDULE = ((0.0, 1), (0.005, 2), (0.02, 4), (0.05, 5), (0.1, 6), (0.2, 8), (0.4
 """Up to this share of all queries, alpha is divided by this number."""
 
 
+@attack(gradients=False)
 def sparse_rs(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -96,6 +99,7 @@ def sparse_rs(
     with frozen(model), torch.no_grad():
         clean = predict(model, x, max(batch, 256))
         fooled, best, margin = goal.reached(clean), goal.loss(clean, loss), goal.margin(clean)
+        goal = clear_goal(model, goal, clean)
         x_adv = x.clone()
         forwards = torch.ones_like(y)
         colours = x.shape[1] if count == "pixels" else 1

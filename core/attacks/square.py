@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
     check,
     check_begin,
+    clear_goal,
     confine,
     default_streams,
     finish,
@@ -42,6 +44,7 @@ TILES = 5
 """The l2 attack starts from so many bumps along each side."""
 
 
+@attack(gradients=False)
 def square(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -117,6 +120,7 @@ def square(
         x_adv = x.clone() if begin is None else begin.clone()
         logits = predict(model, x_adv, max(batch, 256))
         fooled, first_margin = goal.reached(logits), goal.margin(logits)
+        goal = clear_goal(model, goal, logits)
         best = first_margin.clone()
         forwards = torch.ones_like(y)
         waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())

@@ -8,6 +8,7 @@ networks here take one size; each image has a size and place of its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -15,9 +16,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import (
     AttackResult,
     Streams,
+    admitted,
     check,
     check_images,
     confine,
@@ -29,6 +32,7 @@ from core.attacks.engine import (
     logits_of_leaf,
     predict,
 )
+from core.attacks.fitted import bears_of
 from core.attacks.geometry import into_ball, per_image
 from core.attacks.losses import Goal
 from core.attacks.pgd import PGD_BATCH
@@ -39,6 +43,7 @@ from core.progress import Progress
 NORMS = ("linf", "l2")
 
 
+@attack(gradients=False)
 def transfer(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -94,13 +99,13 @@ def transfer(
     _check_settings(norm, momentum, diversity, smallest, kernel)
     check_positive(relative_step=relative_step)
     size = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
-    _check_surrogate(model, surrogate, x)
     steps = steps_within(budget, steps, 2, 4)
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
     blur = _gaussian(kernel, x)
 
-    with frozen(model), frozen(surrogate):
+    with frozen(model), admitted(surrogate, x) as surrogate:
+        _check_surrogate(model, surrogate, x)
         fooled = goal.reached(predict(model, x, batch))
         x_adv, forwards, backwards = x.clone(), torch.ones_like(y), torch.zeros_like(y)
         todo = (~fooled & (size > 0)).nonzero()[:, 0]
@@ -132,7 +137,8 @@ def transfer(
         forwards += 1
         if on_progress:
             on_progress(len(x), len(x), success=fooled.float().mean().item())
-        return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"surrogate_margin": margin}, batch)
+        made = finish(model, x, x_adv, goal, fooled, forwards, backwards, {"surrogate_margin": margin}, batch)
+        return replace(made, notes=tuple(f"Surrogate: {note}" for note in bears_of(surrogate).notes))
 
 
 def _diverse(point: Tensor, streams: Streams, probability: float, smallest: float) -> Tensor:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.deepfool import deepfool
+from core.attacks.door import attack
 from core.attacks.engine import (
     BATCH,
     AttackResult,
@@ -67,6 +68,7 @@ def shifted(
     return confine(model, moved.clamp(0, 1) if clip else moved, x)
 
 
+@attack
 def apply(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -101,6 +103,7 @@ def apply(
         return finish(model, x, x_adv, goal, claimed, none + 1, none, batch=batch)
 
 
+@attack
 def universal_gradient(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -211,6 +214,7 @@ def universal_gradient(
         return verified(model, x, goal, best[0], forwards, backwards, trace, batch=batch)
 
 
+@attack
 def uap(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import Streams, check, frozen
 from core.attacks.losses import Goal
 from core.attacks.universal import Universal, universal_gradient, verified
@@ -33,6 +34,7 @@ LEAST_DRIVEN = 4
 """Passes that one such step and what goes with it need."""
 
 
+@attack
 def universal_lp(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],

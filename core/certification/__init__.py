@@ -9,6 +9,7 @@ graph       a network as affine maps, ReLUs and sums
 bounds      intervals through it, quick and differentiable; what float32 may take off its logits
 crown       linear bounds, backwards
 alpha       slopes and multipliers chosen for each image
+agreement   the model's own answers beside the bounds: that what is proven is proven of it
 proof       which images are proven, by bounds of rising strength
 milp        margins by mixed-integer linear programming
 branching   one image by branch and bound, and by integer programming
@@ -23,9 +24,11 @@ from core.certification.crown import linear_margins
 from core.certification.exact import Verdicts, exact_radius, verify
 from core.certification.graph import Unbounded
 from core.certification.proof import METHODS, certified_margins, proven
+from core.false_proof import FalseProof
 
 __all__ = [
     "METHODS",
+    "FalseProof",
     "Unbounded",
     "Verdicts",
     "certified_margins",

@@ -8,12 +8,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.attacks.geometry import per_image
+from core import epsilon
+from core.attacks.geometry import into_ball, linf_bounds, per_image
 
 NORMS = ("linf", "l2", "l1")
 """The norms whose balls have certificates by bounds."""
 ROUNDS = 12
 """Rounds of the search for the l2 multiplier; any number is sound."""
+WIDER = 1 + 4 * epsilon.SAME
+"""A proof at ε covers every ε that counts as the same, and every distance that counts as within that one."""
+
+
+def at_most(eps: Tensor, dtype: torch.dtype) -> Tensor:
+    """The next number of a dtype at or below each radius."""
+    near = eps.to(dtype)
+    return torch.where(near.to(eps.dtype) > eps, torch.nextafter(near, torch.zeros_like(near)), near)
+
+
+def inside(
+    points: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"], norm: str
+) -> Float[Tensor, "n c h w"]:
+    """Points of the ball, up to rounding, as images in the dtype of `x`: in the box, and within `eps` in float64."""
+    images = points.to(x.device, x.dtype).clamp(0, 1)
+    if norm == "linf":
+        low, high = linf_bounds(x, at_most(eps, x.dtype))
+        return torch.minimum(torch.maximum(images, low), high)
+    # distances are rounded to the images' dtype
+    return into_ball(images, x, at_most(eps * (1 - 4 * torch.finfo(x.dtype).eps), x.dtype), norm)
 
 
 @dataclass(frozen=True)
@@ -22,9 +43,9 @@ class Ball:
 
     Attributes:
         x: (N, C, H, W) in [0, 1].
-        eps: (N,) radii in the images' dtype.
+        eps: (N,) radii in the dtype of `x`.
         norm: one of `NORMS`.
-        low, high: the smallest box around it, as the images.
+        low, high: a box around it, as the images; in float64 it is rounded outwards.
     """
 
     x: Tensor
@@ -39,26 +60,37 @@ class Ball:
     ) -> Ball:
         """The ball, in `dtype` or the images' own.
 
-        Radii are taken as the next float32 at or above them: attacks that compute in float32 stay inside.
+        In float64, for proofs, it is a little larger than asked: it holds what `core.epsilon` counts as within every ε
+        that `reaches` accepts for this radius, and the next float32 at or above ε, so that attacks which compute in
+        float32 stay inside. Radii in a tensor are taken at their exact value, whatever its dtype. In other dtypes, for
+        training and for searches that are evaluated again, the radius is that float32, and bounds are rounded to
+        nearest.
 
         Raises:
             ValueError: an unknown norm, or a radius that is negative or not finite, or above 1 in linf.
         """
         if norm not in NORMS:
             raise ValueError(f"norm: expected one of {', '.join(NORMS)}, which have certificates, got {norm!r}")
-        exact = torch.as_tensor(eps, dtype=torch.float64 if isinstance(eps, float | int) else None).to(x.device)
+        exact = torch.as_tensor(eps, dtype=torch.float64).to(x.device)
         if exact.ndim > 1 or (exact.ndim == 1 and len(exact) != len(x)):
             raise ValueError(f"eps: expected a number or shape ({len(x)},), got shape {tuple(exact.shape)}")
         if not bool(((exact >= 0) & exact.isfinite()).all()):
             raise ValueError(f"eps: expected finite radii of 0 or more, got {exact.min().item():g}")
-        if norm == "linf" and bool((exact > 1).any()):
+        if norm == "linf" and not bool(epsilon.within(exact, 1.0).all()):
             raise ValueError(f"eps: expected radii in [0, 1] for linf, the whole box, got {exact.max().item():g}")
+        exact = exact.clamp(max=x[:1].numel() + 1.0)  # the whole box, in every norm
         short = exact.float()
-        short = torch.where(short.double() < exact.double(), torch.nextafter(short, short + 1), short)
+        short = torch.where(short.double() < exact, torch.nextafter(short, torch.full_like(short, torch.inf)), short)
         dtype = dtype or x.dtype
-        x, radius = x.detach().to(dtype), short.to(dtype).expand(len(x))
+        x = x.detach().to(dtype)
+        if dtype != torch.float64:
+            radius = short.to(dtype).expand(len(x))
+            room = per_image(radius, x)
+            return cls(x, radius, norm, (x - room).clamp(min=0), (x + room).clamp(max=1))
+        radius = torch.maximum(short.double(), exact * WIDER).expand(len(x))
         room = per_image(radius, x)
-        return cls(x, radius, norm, (x - room).clamp(min=0), (x + room).clamp(max=1))
+        low, high = torch.nextafter(x - room, -torch.ones_like(x)), torch.nextafter(x + room, 2 * torch.ones_like(x))
+        return cls(x, radius, norm, low.clamp(min=0), high.clamp(max=1))
 
     def __len__(self) -> int:
         return len(self.x)

@@ -19,6 +19,8 @@ from core.certification.graph import Graph, lower
 Bounds = tuple[Tensor, Tensor]
 Known = dict[int, Bounds]
 """Bounds of nodes by their places."""
+LARGEST = torch.finfo(torch.float32).max
+"""Where a sum may exceed it, float32 may give infinity and then NaN."""
 
 
 def interval(module: nn.Module, low: Float[Tensor, "n ..."], high: Float[Tensor, "n ..."]) -> Bounds:
@@ -138,7 +140,8 @@ def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor
 
     It covers direct convolutions and matrix products, in any order and blocking. It does not cover convolutions by
     other products (Winograd's, or a Fourier transform), which cuDNN may choose on CUDA, nor arithmetic coarser than
-    float32 (TF32, bfloat16): a proof holds for the network as a CPU evaluates it.
+    float32 (TF32, bfloat16): a proof holds for the network as a CPU evaluates it. Where float32 may overflow, the error
+    is infinite or NaN, so that nothing is proven.
 
     Args:
         graph: in float64.
@@ -159,7 +162,9 @@ def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor
             size = torch.maximum(low.abs(), high.abs()) + before
             terms = node.affine.terms + 4
             share = min(terms, 10 * math.sqrt(terms)) * unit
-            errors.append(node.affine.spread(before) + share / (1 - share) * node.affine.size(size))
+            parts = node.affine.size(size)
+            parts = parts.where(parts < LARGEST, torch.inf)
+            errors.append(node.affine.spread(before) + share / (1 - share) * parts)
         elif node.kind == "relu":
             errors.append(errors[node.parents[0]])
         elif node.max_of is not None:  # a pooling compares and does not compute

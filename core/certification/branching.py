@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from core import epsilon
 from core.attacks.engine import frozen, predict
-from core.attacks.geometry import into_ball, linf_bounds
+from core.attacks.geometry import distances
+from core.attacks.losses import Goal
 from core.certification.alpha import first_choice, optimized, shifts_of
-from core.certification.ball import Ball
+from core.certification.ball import Ball, inside
 from core.certification.bounds import Known, intervals, margin_rows, rounding
 from core.certification.crown import backward, crown_bounds, interval_bounds
 from core.certification.graph import Graph
@@ -42,12 +44,6 @@ TOLERANCE = 1e-5
 
 Answer = tuple[str, str, Tensor | None]
 """Verdict, what gave it, and the image that fools."""
-
-
-def at_most(eps: Tensor, dtype: torch.dtype) -> Tensor:
-    """The next number of a dtype at or below each radius."""
-    near = eps.to(dtype)
-    return torch.where(near.to(eps.dtype) > eps, torch.nextafter(near, torch.zeros_like(near)), near)
 
 
 @dataclass
@@ -96,6 +92,10 @@ class Search:
             errors = rounding(self.graph, intervals(self.graph, self.ball.low, self.ball.high, self.known))
             self.less = self.rows.abs() @ errors[0]
         self._index()
+        if not all(bool(end.isfinite().all()) for bound in self.known.values() for end in bound):
+            return UNKNOWN, "", None  # NaN has no sign: a case would be left out
+        if not bool(self.less.isfinite().all()):
+            return UNKNOWN, "", None
         begun = time.perf_counter()
         if begun > deadline:
             return UNKNOWN, "", None
@@ -283,7 +283,7 @@ class Search:
         return None if undecided else (PROVEN, "milp", None)
 
     def _margin(self, made: Program, row: int, deadline: float) -> Answer | None:
-        """None also where the lowest image is read rightly, but by less than rounding and tolerance."""
+        """None also where the lowest image is correctly classified, but by less than rounding and tolerance."""
         floor = float(self.less[row]) + TOLERANCE
         for minimize in (False, True):
             left = deadline - time.perf_counter()
@@ -298,20 +298,16 @@ class Search:
         return None
 
     def _fools(self, points: Tensor) -> Tensor | None:
-        """The first of these images that the model reads wrongly, once it is in its dtype and inside the ball."""
+        """The first of these images that the model misclassifies, once it is in its dtype and inside the ball."""
         if not len(points):
             return None
         x = self.x.expand(len(points), -1, -1, -1)
-        eps = at_most(self.eps, x.dtype).expand(len(points))
-        images = points.to(x.device, x.dtype).clamp(0, 1)
-        if self.ball.norm == "linf":
-            low, high = linf_bounds(x, eps)
-            images = torch.minimum(torch.maximum(images, low), high)
-        else:
-            images = into_ball(images, x, eps, self.ball.norm)
+        images = inside(points, x, self.eps.expand(len(points)), self.ball.norm)
+        within = epsilon.within(distances(images.double(), x.double())[self.ball.norm], self.eps)
         with frozen(self.model):
-            wrong = (predict(self.model, images).argmax(1) != self.y).nonzero()[:, 0]
-            for row in wrong.tolist():  # again, alone: a verdict must not hang on how a batch was cut
-                if bool((predict(self.model, images[row : row + 1]).argmax(1) != self.y).all()):
+            goal = Goal.of(self.y.expand(len(points)), None)
+            for row in (goal.reached(predict(self.model, images)) & within).nonzero()[:, 0].tolist():
+                # again, alone: a verdict must not hang on how a batch was cut
+                if bool(goal.take(slice(row, row + 1)).reached(predict(self.model, images[row : row + 1])).all()):
                     return images[row]
         return None

@@ -15,12 +15,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core import epsilon
 from core.attacks.engine import Streams, default_streams, frozen, predict
+from core.attacks.geometry import distances
+from core.attacks.losses import predicted
 from core.attacks.pgd import pgd
-from core.certification.ball import Ball
-from core.certification.branching import FOOLED, PROVEN, UNKNOWN, Search, at_most
-from core.certification.graph import lower
-from core.certification.proof import TINY, certified_margins
+from core.certification.agreement import checked, refute
+from core.certification.ball import Ball, at_most
+from core.certification.branching import FOOLED, PROVEN, UNKNOWN, Search
+from core.certification.proof import TINY, certified_margins, graphs_of
 from core.progress import Progress
 
 
@@ -31,7 +34,7 @@ class Verdicts:
     Attributes:
         verdict: (N,) "proven", "fooled" or "unknown".
         found_by: (N,) what gave the answer: "clean", "ibp", "alpha_crown", "pgd", "branch and bound", "milp", or "".
-        x_adv: (N, C, H, W): the image that fools, where there is one, read wrongly again by the model; else `x`.
+        x_adv: (N, C, H, W): the image that fools, where there is one, misclassified again by the model; else `x`.
         seconds: (N,) spent on each image alone, beyond what the batch shared.
         cases: (N,) int64, cases bounded.
     """
@@ -52,13 +55,14 @@ def verify(
     norm: str = "linf",
     time_limit: float = 30.0,
     streams: Streams | None = None,
+    index: Int[Tensor, " n"] | None = None,
     on_progress: Progress | None = None,
 ) -> Verdicts:
-    """Decide for each image whether any image of the ball is read as another class.
+    """Decide for each image whether any image of the ball is classified as another class.
 
-    A time limit ends in "unknown", never in a wrong answer: every "fooled" comes with its image, read wrongly by the
+    A time limit ends in "unknown", never in a wrong answer: every "fooled" comes with its image, misclassified by the
     model in its own dtype and inside the ball; every "proven" allows for float32's rounding (`bounds.rounding`), and
-    where a linear programme took part, for its tolerance.
+    where a linear programme took part, for its tolerance. An image whose own logits are NaN is misclassified.
 
     Args:
         model: pixels to logits, of layers that `graph.RULES` names.
@@ -68,13 +72,19 @@ def verify(
         norm: "linf", "l2" or "l1"; l2 without linear programming.
         time_limit: seconds for each image, beyond the bounds and the attack that all share.
         streams: of the attack's random starts.
+        index: (N,) what to call the images in an error; their positions by default.
         on_progress: images done.
 
     Raises:
         ValueError: as `proof.certified_margins`, or a time limit that is not positive.
+        Unbounded: as there.
+        FalseProof: as there.
     """
     if not time_limit > 0:
         raise ValueError(f"time_limit: expected more than 0 seconds, got {time_limit!r}")
+    graph, quick = graphs_of(model, x, y)
+    index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device)
+    Ball.around(x, eps, norm, torch.float64)  # refuses what is no radius
     eps = torch.as_tensor(eps, dtype=torch.float64, device=x.device).expand(len(x))
     streams = default_streams(streams, x)
     verdict, found_by = np.full(len(x), UNKNOWN, dtype=object), np.full(len(x), "", dtype=object)
@@ -87,11 +97,11 @@ def verify(
         return torch.from_numpy(np.flatnonzero(verdict == UNKNOWN)).to(x.device)
 
     with frozen(model):
-        settle((predict(model, x).argmax(1) != y).nonzero()[:, 0], FOOLED, "clean")
+        settle((predicted(predict(model, x)) != y).nonzero()[:, 0], FOOLED, "clean")
     rows = open_rows()
     if len(rows):
-        sure = certified_margins(model, x[rows], y[rows], eps[rows], norm=norm, method="ibp") > TINY
-        settle(rows[sure], PROVEN, "ibp")
+        margins = certified_margins(model, x[rows], y[rows], eps[rows], norm=norm, method="ibp", index=index[rows])
+        settle(rows[margins > TINY], PROVEN, "ibp")
     rows = open_rows()
     if len(rows):
         kind: Any = norm
@@ -105,10 +115,10 @@ def verify(
             restarts=2,
             streams=streams.take(rows),
         )
-        x_adv[rows[attack.success]] = attack.x_adv[attack.success]
-        settle(rows[attack.success], FOOLED, "pgd")
-    graph = lower(model, tuple(x.shape[1:]), torch.float64)
-    quick = lower(model, tuple(x.shape[1:]), torch.float32)
+        size = distances(attack.x_adv.double(), x[rows].double())[norm]
+        fools = attack.success & epsilon.within(size, eps[rows])
+        x_adv[rows[fools]] = attack.x_adv[fools]
+        settle(rows[fools], FOOLED, "pgd")
     rows = open_rows()
     for done, row in enumerate(rows.tolist()):
         start = time.perf_counter()
@@ -121,6 +131,11 @@ def verify(
         seconds[row], cases[row] = time.perf_counter() - start, search.cases
         if on_progress:
             on_progress(done + 1, len(rows), phase="branch and bound", unknown=float((verdict == UNKNOWN).sum()))
+    found = torch.from_numpy((verdict == PROVEN) & (found_by != "ibp")).to(x.device)
+    if found.any():
+        ball = Ball.around(x, eps, norm, torch.float64)
+        kept = checked(model, graph, ball, x, y, torch.zeros_like(eps), found, index)
+        settle((found & ~kept).nonzero()[:, 0], UNKNOWN, "")
     return Verdicts(verdict.astype(str), found_by.astype(str), x_adv, seconds, cases)
 
 
@@ -150,10 +165,18 @@ def exact_radius(
         on_progress: rounds done.
 
     Returns:
-        Proven radius and smallest radius at which an image was fooled (inf where none was), (N,) float64.
+        Proven radius (0 where the image is misclassified or its logits are NaN) and smallest radius at which an image
+        was fooled (inf where none was), (N,) float64.
+
+    Raises:
+        ValueError: as `verify`, or a largest radius or tolerance that is not positive.
+        FalseProof: as `verify`, or an image that is fooled within its proven radius.
     """
     if not tolerance > 0:
         raise ValueError(f"tolerance: expected more than 0, got {tolerance!r}")
+    if not 0 < high < np.inf:
+        raise ValueError(f"high: expected a finite radius above 0, got {high!r}")
+    graphs_of(model, x, y)
     safe = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     fooled = torch.full_like(safe, torch.inf)
     ask = torch.full_like(safe, high)
@@ -162,18 +185,18 @@ def exact_radius(
     for turn in range(rounds + 1):
         if not len(left):
             break
-        answer = verify(model, x[left], y[left], ask[left], norm=norm, time_limit=time_limit)
+        answer = verify(model, x[left], y[left], ask[left], norm=norm, time_limit=time_limit, index=left)
         sure = torch.from_numpy(answer.verdict == PROVEN).to(x.device)
         lost = torch.from_numpy(answer.verdict == FOOLED).to(x.device)
         clean = torch.from_numpy(answer.found_by == "clean").to(x.device)
         safe[left[sure]] = ask[left[sure]]
         # the image that fools may be nearer than the radius that was asked for
-        order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
-        near = torch.linalg.vector_norm((answer.x_adv - x[left]).double().flatten(1), order, dim=1)
+        near = distances(answer.x_adv.double(), x[left].double())[norm]
         fooled[left[lost]] = near[lost]
+        refute(lost & (near < safe[left]), left, float(safe[left].max()), norm)
         left = left[(sure | lost) & ~clean]
         left = left[fooled[left] - safe[left] > tolerance]
-        left = left[~((safe[left] >= high) & fooled[left].isinf())]
+        left = left[~(epsilon.reaches(safe[left], high) & fooled[left].isinf())]
         ask[left] = (safe[left] + fooled[left]) / 2
         if on_progress:
             on_progress(turn + 1, rounds + 1, phase="bisection")

@@ -2,6 +2,10 @@
 
 Max-pooling becomes ReLUs as well, since max(a, b) = b + relu(a - b); so what treats ReLUs treats every network here.
 Weights are converted to the dtype that is asked for, and stay differentiable. Layers are taken as in eval mode.
+
+A layer has a rule only if it is of exactly the class that the rule is for, without hooks or replaced methods: a
+subclass may compute anything. Parametrised weights (weight norm, spectral norm, pruning) are refused: fold them in
+first. That graph and model agree is checked again, on images, wherever bounds give a verdict (`agreement`).
 """
 
 from __future__ import annotations
@@ -12,16 +16,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from core.certification.affine import Affine, Conv, Dense, Gather, Reshape, Scale, Shape
-from core.networks import Centre, ScalarScore
+from core.networks import Centre, FullConv2d, ScalarScore, altered
 from core.networks.residual import PreActBlock
 
 Kind = Literal["input", "affine", "relu", "add"]
 
 
 class Unbounded(ValueError):
-    """The network has a layer that no rule is known for."""
+    """The network has a layer that no rule is known for, or computes something else than its layers say."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def lower(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> G
         dtype: of the graph's weights; that of the model's parameters by default.
 
     Raises:
-        Unbounded: a layer that is not known here, named, with the list of those that are.
+        Unbounded: a layer that is not known here or was altered; named, with the list of those that are known.
     """
     first = next(model.parameters(), torch.empty(0))
     graph = Graph(dtype or first.dtype, first.device)
@@ -110,11 +115,37 @@ def lower(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> G
 
 def _lower(module: nn.Module, graph: Graph, at: int) -> int:
     """Append a module that reads node `at`; returns the place of its output."""
-    for kind, rule in RULES.items():
-        if isinstance(module, kind):
-            return rule(module, graph, at)
-    known = ", ".join(sorted(kind.__name__ for kind in RULES))
-    raise Unbounded(f"model: expected layers of {known}, got {type(module).__name__}")
+    kind, changed = type(module), altered(module)
+    if kind not in RULES:
+        raise Unbounded(f"model: expected layers of {_known()}, got {_described(module)}")
+    if changed or kind.forward is not FORWARDS[kind]:
+        changed = changed or "a forward that was replaced"
+        raise Unbounded(f"model: expected layers of {_known()}, got one {kind.__name__} with {changed}")
+    return RULES[kind](module, graph, at)
+
+
+def _known() -> str:
+    return ", ".join(sorted(kind.__name__ for kind in RULES))
+
+
+def _described(module: nn.Module) -> str:
+    """The class of a layer without a rule and, where it derives from one with a rule, how it differs."""
+    name = type(module).__name__
+    base = next((kind for kind in type(module).__mro__ if kind in RULES), None)
+    if base is None:
+        return name
+    if parametrize.is_parametrized(module):
+        return f"{name}, a {base.__name__} with a parametrised weight (see torch.nn.utils.parametrize)"
+    own = any(getattr(type(module), name) is not getattr(base, name) for name in ("forward", "__call__"))
+    return f"{name}, a {base.__name__} with a forward of its own" if own else f"{name}, a subclass of {base.__name__}"
+
+
+def _image(graph: Graph, at: int, layer: str) -> Shape:
+    """The shape (C, H, W) of what a layer of images reads."""
+    shape = graph.nodes[at].shape
+    if len(shape) != 3:
+        raise Unbounded(f"model: expected {layer} of values (C, H, W), got values of shape {shape}")
+    return shape
 
 
 def _affine(graph: Graph, at: int, affine: Affine) -> int:
@@ -142,11 +173,15 @@ def _same(module: Any, graph: Graph, at: int) -> int:
 def _centre(module: Any, graph: Graph, at: int) -> int:
     factor = torch.ones_like(module.factor) if module.per_pixel else module.factor
     factor, mean = factor.to(graph.dtype), module.mean.to(graph.dtype)
+    shape = _image(graph, at, "centring")
+    if torch.broadcast_shapes(mean.shape, factor.shape, shape) != torch.Size(shape):
+        raise Unbounded(f"model: expected a mean image that fits {shape}, got shape {tuple(mean.shape)}")
     return _affine(graph, at, Scale(factor, -mean * factor, graph.nodes[at].shape))
 
 
 def _norm(module: Any, graph: Graph, at: int) -> int:
-    if module.running_var is None or module.weight is None:
+    _image(graph, at, "batch norm")
+    if any(value is None for value in (module.running_mean, module.running_var, module.weight, module.bias)):
         raise Unbounded("model: expected batch norm with running statistics and weights, got one without")
     variance, mean = module.running_var.to(graph.dtype), module.running_mean.to(graph.dtype)
     factor = module.weight.to(graph.dtype) / (variance + module.eps).sqrt()
@@ -168,7 +203,7 @@ def _conv(module: Any, graph: Graph, at: int) -> int:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         mode = module.padding if isinstance(module.padding, str) else module.padding_mode
         raise Unbounded(f"model: expected convolutions padded with zeros, got {mode!r}")
-    shape = graph.nodes[at].shape
+    shape = _image(graph, at, "convolutions")
     weight, bias = module.weight.to(graph.dtype), _to(graph, module.bias)
     whole = module.padding == (0, 0) and module.dilation == (1, 1) and module.groups == 1
     if whole and tuple(shape[1:]) == tuple(module.kernel_size):  # one place only: a dense layer
@@ -184,18 +219,18 @@ def _flatten(module: Any, graph: Graph, at: int) -> int:
 
 def _average(module: Any, graph: Graph, at: int) -> int:
     kernel, stride = _pair(module.kernel_size), _pair(module.stride)
-    if module.padding != 0 or module.ceil_mode or module.divisor_override is not None:
+    if _pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override is not None:
         raise Unbounded("model: expected average pooling without padding, ceil_mode or divisor, got one with")
     return _averaged(graph, at, kernel, stride)
 
 
 def _adaptive_average(module: Any, graph: Graph, at: int) -> int:
-    kernel = _adaptive(module, graph.nodes[at].shape)
+    kernel = _adaptive(module, _image(graph, at, "adaptive pooling"))
     return _averaged(graph, at, kernel, kernel)
 
 
 def _averaged(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int, int]) -> int:
-    shape = graph.nodes[at].shape
+    shape = _image(graph, at, "average pooling")
     area = kernel[0] * kernel[1]
     weight = torch.full((shape[0], 1, *kernel), 1 / area, dtype=graph.dtype, device=graph.device)
     return _affine(graph, at, Conv(weight, None, shape, stride, (0, 0), (1, 1), shape[0]))
@@ -204,17 +239,24 @@ def _averaged(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int,
 def _largest(module: Any, graph: Graph, at: int) -> int:
     if _pair(module.padding) != (0, 0) or _pair(module.dilation) != (1, 1) or module.ceil_mode:
         raise Unbounded("model: expected max-pooling without padding, dilation or ceil_mode, got one with")
+    _values_only(module)
     return _maximum(graph, at, _pair(module.kernel_size), _pair(module.stride))
 
 
+def _values_only(module: Any) -> None:
+    if module.return_indices:
+        raise Unbounded("model: expected max-pooling that returns values, got one with return_indices")
+
+
 def _adaptive_largest(module: Any, graph: Graph, at: int) -> int:
-    kernel = _adaptive(module, graph.nodes[at].shape)
+    _values_only(module)
+    kernel = _adaptive(module, _image(graph, at, "adaptive pooling"))
     return _maximum(graph, at, kernel, kernel)
 
 
 def _maximum(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int, int]) -> int:
     """Each place of the window as a node of its own, then the larger of two, and of the larger ones, and so on."""
-    channels, height, width = graph.nodes[at].shape
+    channels, height, width = _image(graph, at, "max-pooling")
     rows = torch.arange((height - kernel[0]) // stride[0] + 1, device=graph.device) * stride[0]
     columns = torch.arange((width - kernel[1]) // stride[1] + 1, device=graph.device) * stride[1]
     corner = rows[:, None] * width + columns
@@ -238,15 +280,20 @@ def _larger(graph: Graph, a: int, b: int) -> int:
 
 
 def _block(module: Any, graph: Graph, at: int) -> int:
-    active = _relu(None, graph, _norm(module.norm1, graph, at))
-    aside = at if module.shortcut is None else _conv(module.shortcut, graph, active)
-    inner = _relu(None, graph, _norm(module.norm2, graph, _conv(module.conv1, graph, active)))
-    end = _conv(module.conv2, graph, inner)
+    active = _relu(None, graph, _lower(module.norm1, graph, at))
+    aside = at if module.shortcut is None else _lower(module.shortcut, graph, active)
+    inner = _relu(None, graph, _lower(module.norm2, graph, _lower(module.conv1, graph, active)))
+    end = _lower(module.conv2, graph, inner)
+    if graph.nodes[end].shape != graph.nodes[aside].shape:
+        shapes = f"{graph.nodes[end].shape} and {graph.nodes[aside].shape}"
+        raise Unbounded(f"model: expected a block whose two branches have one shape, got {shapes}")
     return graph.add(Node("add", graph.nodes[end].shape, (end, aside)))
 
 
 def _score(module: Any, graph: Graph, at: int) -> int:
     at = _lower(module.body, graph, at)
+    if graph.nodes[at].shape != (1,):
+        raise Unbounded(f"model: expected one score per image, got values of shape {graph.nodes[at].shape}")
     weight = torch.tensor([[0.0], [1.0]], dtype=graph.dtype, device=graph.device)
     threshold = module.threshold.to(graph.dtype)
     return _affine(graph, at, Dense(weight, torch.stack([torch.zeros_like(threshold), -threshold]), (1,)))
@@ -258,7 +305,8 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _adaptive(module: Any, shape: Shape) -> tuple[int, int]:
     """The window of an adaptive pooling."""
-    wanted = _pair(module.output_size)
+    asked = _pair(module.output_size) if module.output_size is not None else (None, None)
+    wanted = tuple(have if want is None else want for have, want in zip(shape[1:], asked, strict=True))
     if any(have % want for have, want in zip(shape[1:], wanted, strict=True)):
         raise Unbounded(f"model: expected adaptive pooling to a divisor of {shape[1:]}, got {wanted}")
     return shape[1] // wanted[0], shape[2] // wanted[1]
@@ -273,6 +321,7 @@ RULES: dict[type[nn.Module], Callable[[Any, Graph, int], int]] = {
     Centre: _centre,
     nn.Linear: _linear,
     nn.Conv2d: _conv,
+    FullConv2d: _conv,
     nn.BatchNorm2d: _norm,
     nn.ReLU: _relu,
     nn.MaxPool2d: _largest,
@@ -286,4 +335,6 @@ RULES: dict[type[nn.Module], Callable[[Any, Graph, int], int]] = {
     PreActBlock: _block,
     ScalarScore: _score,
 }
-"""How each kind of layer becomes nodes; the first kind that fits counts."""
+"""How each kind of layer becomes nodes. A layer must be of exactly this class."""
+FORWARDS = {kind: kind.forward for kind in RULES}
+"""What the rules describe, to be told from what was put in its place later."""

@@ -23,26 +23,57 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from core import epsilon
 from core.attacks.geometry import shortest_prefix
+from core.certification.bounds import intervals
+from core.certification.graph import Unbounded, lower
 from core.networks import Shape
 
 NORMS = ("linf", "l2", "l1", "l0")
 ORDER = {"linf": torch.inf, "l2": 2, "l1": 1}
 TINY = torch.finfo(torch.float64).tiny
+AGREED = 1e-9
+"""How far logits may be from affine ones, relative to their size: rounding in float64."""
+PROBES = 64
 FEW = 64
 """Features looked at first where they are taken by falling gain: sorting all of them is what costs."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Logits Wx + b of flattened images, in float64: weight (K, D), bias (K,)."""
+    """Logits Wx + b of flattened images, in float64.
+
+    Attributes:
+        weight: (K, D).
+        bias: (K,).
+        model: what they were taken from, in float64: what is solved for an image is held against its answers.
+        shape: of the model's images.
+    """
 
     weight: Float[Tensor, "k d"]
     bias: Float[Tensor, " k"]
+    model: nn.Module | None = None
+    shape: Shape | None = None
 
     def logits(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n k"]:
         """The model's answer in float64."""
         return x.flatten(1).to(self.weight) @ self.weight.T + self.bias
+
+    @torch.no_grad()
+    def agrees(self, x: Float[Tensor, "n ..."]) -> None:
+        """Raise ValueError unless these are the model's logits for all of these images."""
+        if self.model is None or self.shape is None or not len(x):
+            return
+        x = x.reshape(-1, *self.shape)
+        found = self.logits(x)
+        apart = (self.model(x.to(self.weight)) - found).abs().amax(1)
+        scale = 1 + self.bias.abs().max() + self.weight.abs().sum(1).max() * (1 + x.double().flatten(1).abs().amax(1))
+        wrong = ~(apart <= AGREED * scale)
+        if wrong.any():
+            raise ValueError(
+                "model: expected logits that are affine in the pixels, got some that are off by "
+                f"{float(apart[wrong][0]):.3g} at image {int(wrong.nonzero()[0, 0])}"
+            )
 
 
 @dataclass(frozen=True)
@@ -65,23 +96,40 @@ class Exact:
 def affine(model: nn.Module, shape: Shape) -> Affine:
     """The matrix and the offset of a model whose logits are affine in the pixels.
 
-    The model is left untouched: a copy in float64 is asked.
+    The model is left untouched: a copy in float64 is queried. Where its layers are known (`graph`), it is affine if no
+    ReLU can switch inside the box; any other model is queried at random images, dark ones, corners and grey ones, and
+    again at the images for which something is solved (`Affine.agrees`).
 
     Raises:
-        ValueError: the logits are not affine, found at 64 random images.
+        ValueError: the logits are not affine.
     """
     double = copy.deepcopy(model).cpu().double().eval().requires_grad_(False)
     leaf = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
     logits = double(leaf)
     rows = [torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)[0] for value in logits[0]]
     weight = torch.stack([torch.zeros_like(leaf) if row is None else row for row in rows]).flatten(1)
-    found = Affine(weight, logits.detach()[0])
-    probe = torch.rand(64, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    apart = float((double(probe) - found.logits(probe)).abs().max())
-    scale = 1 + float(found.bias.abs().max()) + float(weight.abs().sum(1).max())
-    if not apart <= 1e-9 * scale:
-        raise ValueError(f"model: expected logits that are affine in the pixels, got some that are off by {apart:.3g}")
+    found = Affine(weight, logits.detach()[0], double, shape)
+    probe = torch.rand(PROBES, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grey = torch.linspace(0, 1, PROBES, dtype=torch.float64).view(-1, 1, 1, 1).expand_as(probe)
+    # the power of a uniform number: from images of few bright pixels to images of few dark ones
+    found.agrees(torch.cat([probe, probe ** (1 / (grey + 0.02) ** 2), probe.round(), (probe < grey).double(), grey]))
+    if not _never_switches(double, shape):
+        raise ValueError(
+            "model: expected logits that are affine in the pixels, got a network with ReLUs that may switch"
+        )
     return found
+
+
+@torch.no_grad()
+def _never_switches(model: nn.Module, shape: Shape) -> bool:
+    """Whether every ReLU keeps its sign in the whole box, or the layers are not known and nothing can be said."""
+    try:
+        graph = lower(model, shape, torch.float64)
+    except Unbounded:
+        return True
+    ends = torch.zeros(1, *shape, dtype=torch.float64), torch.ones(1, *shape, dtype=torch.float64)
+    made = intervals(graph, *ends)
+    return all(bool(((made[place][0] >= 0) | (made[place][1] <= 0)).all()) for place in graph.before_relus)
 
 
 def smallest(
@@ -114,6 +162,7 @@ def smallest(
         rows = rows[nearer]
         distance[rows], rival[rows] = size[nearer], other
         moved[rows] = -slope.sign() * amount[nearer]
+    linear.agrees((flat + moved).view_as(x))
     return Exact(distance, moved.view_as(x).to(x.dtype), rival)
 
 
@@ -147,6 +196,7 @@ def largest(
         worse = left < margin[rows]
         margin[rows[worse]] = left[worse]
         moved[rows[worse]] = -slope.sign() * amount[worse]
+    linear.agrees((flat + moved).view_as(x))
     return margin, moved.view_as(x).to(x.dtype)
 
 
@@ -176,17 +226,33 @@ def robust(
 ) -> Bool[Tensor, " n"]:
     """Whether no perturbation of the ball changes the prediction, or makes it a tie: an equivalence, not a bound."""
     distance = smallest(linear, x, y, norm=norm, box=box).distance
-    return distance > (math.floor(eps) if norm == "l0" else eps)
+    return ~epsilon.within(distance, math.floor(eps * (1 + epsilon.SAME)) if norm == "l0" else eps)
 
 
 def _check(linear: Affine, x: Tensor, y: Tensor, norm: str) -> None:
-    classes, features = linear.weight.shape
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
-    if x.ndim < 2 or x[:1].numel() not in (0, features):
-        raise ValueError(f"x: expected images of {features} features, got shape {tuple(x.shape)}")
-    if len(y) != len(x) or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < classes):
-        raise ValueError(f"y: expected {len(x)} classes from 0 to {classes - 1}, got {y.tolist()[:10]}")
+    check(linear, x, y)
+
+
+def check(linear: Affine, x: Tensor, labels: Tensor, name: str = "y") -> None:
+    """Refuse what are no images in [0, 1] of the model's size, no int64 classes of it, or a model that is not affine.
+
+    Raises:
+        ValueError: naming the argument; `name` is that of the labels.
+    """
+    classes, features = linear.weight.shape
+    if not x.is_floating_point() or x.ndim < 2 or x[:1].numel() not in (0, features):
+        raise ValueError(f"x: expected images of {features} features, got {x.dtype} of shape {tuple(x.shape)}")
+    if len(x) and not (x.min().item() >= 0 and x.max().item() <= 1):  # false for NaN too
+        raise ValueError(f"x: expected finite values in [0, 1], got {x.min().item():g} to {x.max().item():g}")
+    if labels.dtype != torch.int64 or labels.shape != x.shape[:1]:
+        raise ValueError(
+            f"{name}: expected an int64 tensor of shape ({len(x)},), got {labels.dtype} {tuple(labels.shape)}"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(f"{name}: expected {len(x)} classes from 0 to {classes - 1}, got {labels.tolist()[:10]}")
+    linear.agrees(x)
 
 
 def _pairs(linear: Affine, flat: Tensor, y: Tensor, norm: str) -> Iterator[tuple[Tensor, int, Tensor, Tensor]]:

@@ -21,7 +21,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp, minimize
 from torch import Tensor
 
-from core.certification.linear import Affine, Exact
+from core.certification.linear import Affine, Exact, check
 
 NORMS = ("linf", "l2", "l1", "l0")
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
@@ -56,10 +56,7 @@ def smallest_to(
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     if norm == "l0" and not box:
         raise ValueError("box: expected True in l0, got False: without it no feature has a limit")
-    if x.ndim < 2 or x[:1].numel() not in (0, features):
-        raise ValueError(f"x: expected images of {features} features, got shape {tuple(x.shape)}")
-    if len(y_target) != len(x) or (len(x) and not 0 <= int(y_target.min()) <= int(y_target.max()) < classes):
-        raise ValueError(f"y_target: expected {len(x)} classes from 0 to {classes - 1}, got {y_target.tolist()[:10]}")
+    check(linear, x, y_target, "y_target")
     flat, weight = x.flatten(1).to(linear.weight).numpy(), linear.weight.numpy()
     logits = linear.logits(x).numpy()
     distance, rival, moved = np.zeros(len(x)), y_target.clone(), np.zeros_like(flat)
@@ -77,6 +74,7 @@ def smallest_to(
         else:
             moved[row] = found
             distance[row] = np.linalg.norm(found, ORDERS[norm])
+    linear.agrees(torch.from_numpy(flat + moved).view_as(x))
     return Exact(torch.from_numpy(distance), torch.from_numpy(moved).view_as(x).to(x.dtype), rival)
 
 

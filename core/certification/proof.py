@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import frozen, predict
+from core.attacks.engine import admitted, check, frozen, predict
 from core.attacks.losses import margin
+from core.certification.agreement import checked
 from core.certification.alpha import optimized
 from core.certification.ball import Ball
 from core.certification.bounds import (
@@ -28,7 +29,7 @@ from core.certification.crown import (
     lower_bounds,
     worth_refining,
 )
-from core.certification.graph import Graph, lower
+from core.certification.graph import Graph, Unbounded, lower
 
 METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
 """Bounds from the quickest to the tightest: intervals; linear bounds of the margins on top of intervals; linear bounds
@@ -54,12 +55,16 @@ def certified_margins(
     norm: str = "linf",
     method: str = "crown",
     batch: int | None = None,
+    index: Int[Tensor, " n"] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, " n"]:
     """How far logit y stays above every other logit in the whole ball, at least; float64, -inf where nothing is known.
 
     Computed in float64, for the network as float32 evaluates it: what rounding may take off a margin, in any order of
     summation, is taken off here (`bounds.rounding`). Stronger methods are only asked where weaker ones prove nothing.
+
+    What comes out is checked on the model itself (`agreement`): four forward passes and one backward pass for each
+    image that is proven, and for a few others.
 
     Args:
         model: pixels to logits, of layers that `graph.RULES` names; taken as in eval mode.
@@ -69,16 +74,18 @@ def certified_margins(
         norm: "linf", "l2" or "l1".
         method: one of `METHODS`.
         batch: images at once.
+        index: (N,) what to call the images in an error; their positions by default.
         on_progress: told images done and their number.
 
     Raises:
-        ValueError: an unknown method or norm, a radius out of range; Unbounded, for a layer without a rule.
+        ValueError: an unknown method or norm, a radius out of range, images outside [0, 1], labels that are no classes.
+        Unbounded: a layer without a rule, a dtype of less than float32, or a model that its layers do not explain.
+        FalseProof: the model contradicts a bound.
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    graph, quick = graphs_of(model, x, y)
     ball = Ball.around(x, eps, norm, torch.float64)
-    graph = lower(model, tuple(x.shape[1:]), torch.float64)
-    quick = lower(model, tuple(x.shape[1:]), torch.float32)
     found = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
     ladder = [name for name in METHODS[: METHODS.index(method)] if not (method == "alpha_crown" and name != "ibp")]
     ladder.append(method)
@@ -90,7 +97,29 @@ def certified_margins(
             found[rows] = torch.fmax(found[rows], margins)
             if on_progress and rung == ladder[-1]:
                 on_progress(int(rows[-1]) + 1, len(x))
-    return found
+    sure = found > TINY
+    kept = checked(model, graph, ball, x, y, found, sure, index)
+    return found.masked_fill(sure & ~kept, -torch.inf)
+
+
+def graphs_of(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]) -> tuple[Graph, Graph]:
+    """The model's graph in float64, for proofs, and in float32, for searches.
+
+    Raises:
+        ValueError: images outside [0, 1], labels that are no classes of the model, or a model that does not take them.
+        Unbounded: a layer without a rule, or numbers of less than float32's precision, for which `rounding` is too
+            small.
+    """
+    with admitted(model, x, gradients=False) as fit:  # what its layers do not explain may bear less than attacks ask
+        check(fit, x, y)
+    coarse = {x.dtype, *(value.dtype for value in (*model.parameters(), *model.buffers()) if value.is_floating_point())}
+    coarse -= {torch.float32, torch.float64}
+    if coarse:
+        raise Unbounded(f"model: expected float32 or float64 for a proof, got {', '.join(map(str, coarse))}")
+    graph, quick = (lower(model, tuple(x.shape[1:]), dtype) for dtype in (torch.float64, torch.float32))
+    if len(graph.nodes[-1].shape) != 1:
+        raise Unbounded(f"model: expected logits (N, K), got values of shape {graph.nodes[-1].shape} for an image")
+    return graph, quick
 
 
 def proven(
@@ -102,21 +131,26 @@ def proven(
     norm: str = "linf",
     method: str = "ibp",
     batch: int | None = None,
+    index: Int[Tensor, " n"] | None = None,
 ) -> Bool[Tensor, " n"]:
-    """Whether no image of the ball is read as another class than `y`; false says that it was not proven.
+    """Whether every image of the ball is classified as `y`; false says that it was not proven.
 
     Arguments and errors as in `certified_margins`. By intervals in linf, only images are looked at with an allowance
     for rounding that the images' own dtype comes near to proving: on a network that was not trained for such bounds
     that is a fiftieth of the cost.
     """
     if method != "ibp" or norm != "linf":
-        return certified_margins(model, x, y, eps, norm=norm, method=method, batch=batch) > TINY
-    Ball.around(x, eps, norm, x.dtype)  # refuses what is no radius
+        return certified_margins(model, x, y, eps, norm=norm, method=method, batch=batch, index=index) > TINY
+    graphs_of(model, x, y)  # refuses what is no image, class or network of known layers
+    index = torch.arange(len(x)) if index is None else index
+    Ball.around(x, eps, norm, x.dtype)  # and what is no radius
     near = _nearly_proven(model, x, y, eps, batch or BATCH["ibp"])
     safe = torch.zeros_like(near)
     if near.any():
         radius = eps[near] if isinstance(eps, Tensor) and eps.ndim else eps
-        safe[near] = certified_margins(model, x[near], y[near], radius, method="ibp", batch=batch) > TINY
+        names = index.to(x.device)[near]
+        margins = certified_margins(model, x[near], y[near], radius, method="ibp", batch=batch, index=names)
+        safe[near] = margins > TINY
     return safe
 
 

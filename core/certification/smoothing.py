@@ -2,7 +2,8 @@
 
 Source: Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918, algorithms CERTIFY and PREDICT. What is certified is the
 smoothed classifier g(x), the class that the model gives most often on x + N(0, sigma²), not the model itself. Noise is
-not cut to the box, as in the paper.
+not cut to the box, as in the paper. Where the model answers NaN it gives no class: such a draw counts, and is a vote
+for none.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from jaxtyping import Float
 from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
+from core.attacks.door import attack
 from core.attacks.engine import Streams, check_images, default_streams, fast_layout, frozen
+from core.attacks.losses import predicted
 from core.progress import Progress
 
 N0 = 100
@@ -46,6 +49,7 @@ class Smoothed:
     sigma: float
 
 
+@attack(gradients=False)
 def certify(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -84,16 +88,18 @@ def certify(
     for row in range(len(x)):
         own = streams.take(slice(row, row + 1))
         image = x[row : row + 1]
-        favourite = int(votes(model, image, sigma, n0, classes, own.fork(0)).argmax())
+        first = votes(model, image, sigma, n0, classes, own.fork(0))
+        favourite = int(first.argmax())
         count = int(votes(model, image, sigma, n, classes, own.fork(1))[favourite])
         share[row] = lower_share(count, n, alpha)
-        if share[row] > 0.5:
+        if first[favourite] and share[row] > 0.5:
             pred[row], radius[row] = favourite, sigma * norm.ppf(share[row])
         if on_progress:
             on_progress(row + 1, len(x), phase="smoothing", abstained=float((pred[: row + 1] == ABSTAIN).mean()))
     return Smoothed(pred, radius, share, n0, n, alpha, sigma)
 
 
+@attack(gradients=False)
 def predict(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -105,15 +111,18 @@ def predict(
 ) -> np.ndarray:
     """The smoothed classifier's class, wrong with a probability of at most `alpha`; -1 where the votes are too close.
 
-    The two favourites are compared by the exact two-sided binomial test. Arguments and errors as in `certify`.
+    The two favourites are compared by the exact two-sided binomial test; draws without a class are together one of the
+    candidates, which is never predicted. Arguments and errors as in `certify`.
     """
     classes = _check(model, x, sigma, n, alpha)
     streams = default_streams(streams, x)
     pred = np.full(len(x), ABSTAIN, dtype=np.int64)
     for row in range(len(x)):
         counts = votes(model, x[row : row + 1], sigma, n, classes, streams.take(slice(row, row + 1)).fork(2))
+        counts = np.append(counts, n - counts.sum())
         first, second = counts.argsort()[::-1][:2]
-        if binomtest(int(counts[first]), int(counts[first] + counts[second]), 0.5).pvalue <= alpha:
+        clear = binomtest(int(counts[first]), int(counts[first] + counts[second]), 0.5).pvalue <= alpha
+        if clear and first < classes:
             pred[row] = first
     return pred
 
@@ -126,13 +135,14 @@ def lower_share(count: int, n: int, alpha: float) -> float:
 def votes(
     model: nn.Module, image: Float[Tensor, "1 c h w"], sigma: float, n: int, classes: int, streams: Streams
 ) -> np.ndarray:
-    """How often each class is given to n noisy copies of one image; (K,) int64."""
+    """How often each class is given to n noisy copies of one image; (K,) int64. NaN is a vote for no class."""
     counts = torch.zeros(classes, dtype=torch.int64, device=image.device)
     with frozen(model), torch.no_grad():
         for turn, start in enumerate(range(0, n, DRAWS)):
             shape = (min(DRAWS, n - start), *image.shape[1:])
             noisy = image + sigma * streams.fork(turn).normal(shape, image.dtype)[0]
-            counts += torch.bincount(model(fast_layout(noisy)).argmax(1), minlength=classes)
+            found = predicted(model(fast_layout(noisy)))
+            counts += torch.bincount(found[found >= 0], minlength=classes)
     return counts.cpu().numpy()
 
 

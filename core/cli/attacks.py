@@ -76,10 +76,12 @@ def _attack(options: dict[str, Any], default: str, as_json: bool) -> None:
 
 def sweep(options: dict[str, Any], as_json: bool) -> None:
     """Attack at several ε and show a row for each."""
+    from core.evaluation import comparison
+
     spec = SweepSpec.model_validate(_with_attack(options, FIRST))
     (artifact,) = artifacts(spec)
     asked = {"model": artifact.folder.parents[1].name, "attack": spec.attack.slug(), "seed": spec.seed}
-    show([{**asked, **row} for row in artifact.card["rows"]], as_json)
+    show([{**asked, **row} for row in comparison.rows_of(artifact.card)], as_json)
 
 
 def transfer(options: dict[str, Any], as_json: bool) -> None:

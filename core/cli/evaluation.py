@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 from core import store
 from core.cli.flags import add_fields, given
 from core.cli.output import artifacts, note, show
+from core.epsilon import same
 from core.specs import DEFAULT_EPS, METHODS, CertifySpec, CompareSpec, EvaluateSpec, Norm, RadiiSpec
 
 
@@ -55,12 +56,15 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
     for text in artifact.card["notes"]:
         note(text)
     named = {"norm": spec.norm, "eps": spec.eps, "effort": spec.effort, "seed": spec.seed}
-    trust = artifact.card["trust"]
+    trust, metrics = artifact.card["trust"], dict(artifact.card["metrics"])
+    if artifact.card.get("certificate") is None and not metrics["proven_accuracy"]:
+        metrics["proven_accuracy"] = None  # no proof was tried, or (in older results) nobody knows
+        note("proven_accuracy: unknown, no proof is known to have been tried in this norm on this network")
     show(
         {
             "model": artifact.folder.parents[1].name,
             **named,
-            **artifact.card["metrics"],
+            **metrics,
             "trust": trust if as_json else trust and trust["verdict"],
             "result": str(artifact.folder),
         },
@@ -79,7 +83,7 @@ def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
     """Whose report, and of which evaluation."""
     command.add_argument("--model", required=True, metavar="ID", help="a saved model that was evaluated")
     command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
-    command.add_argument("--eps", type=float, help="of the evaluation nearest to it. Default: the newest.")
+    command.add_argument("--eps", type=float, help="of the evaluation at this ε. Default: the newest.")
 
 
 def trust(options: dict[str, Any], as_json: bool) -> None:
@@ -96,7 +100,14 @@ def trust(options: dict[str, Any], as_json: bool) -> None:
     if not stored:
         raise ValueError(f"model: expected one that was evaluated in {norm}, got {model.id!r}: run `evaluate` first")
     wanted = options["eps"]
-    artifact = stored[0] if wanted is None else min(stored, key=lambda result: abs(result.card["eps"] - wanted))
+    fitting = [result for result in stored if wanted is None or same(result.card["eps"], wanted)]
+    if not fitting:
+        made = ", ".join(f"{eps:g}" for eps in sorted({result.card["eps"] for result in stored}))
+        raise ValueError(
+            f"eps: expected one at which {model.id} was evaluated in {norm} ({made}), got {wanted:g}: a report says "
+            f"nothing of another ε; run `evaluate --model {model.id} --norm {norm} --eps {wanted:g}`"
+        )
+    artifact = fitting[0]
     report = Trust.from_json(artifact.card["trust"])
     rows = [
         {"verdict": f"{MARKS[check.verdict]} {check.verdict}", "check": check.title, "measured": check.said}
@@ -159,17 +170,24 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
             note(f"{record.model}: a proof and an example contradict each other: {row}")
     shared = dict(zip(found, records.common(list(found.values())), strict=True))
     rows: list[dict[str, Any]] = []
+    notes: list[str] = []
     tests = []
     for value in sorted(options["eps"]):
         for model, record in shared.items():
             (at,) = cast(list[dict[str, Any]], records.curve(record, [value]).to_dict("records"))
             rows.append({"model": model, **at})
+            notes += [f"{model}, ε = {value:g}: {at['note']}"] if at["note"] else []
+            if at["single_attacks"]:
+                told = f"only single attacks say that {at['single_attacks']} of {at['n']} images are not fooled"
+                notes.append(f"{model}, ε = {value:g}: {told}; run `radii`, or `evaluate` at this ε")
         table = records.tests(shared, value)
         tests += [{"eps": value, **row} for row in table.to_dict("records")]
     if as_json:
         show({"norm": norm, "curves": rows, "tests": tests}, as_json)
         return
-    show(rows, as_json)
+    show([{name: value for name, value in row.items() if name != "note"} for row in rows], as_json)
+    for text in notes:
+        print(text)
     for row in tests:
         print(f"ε = {row['eps']:g}: {paired.sentence(cast(Mapping[str, object], row))}")
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from core import reference, running, store
+from core import reference, running, store, trained_on
 from core.cli.flags import add_choice, add_fields, chosen, given
 from core.cli.output import artifacts, note, progress, show
 from core.specs import PRESETS, RECIPES, DataSpec, TrainSpec, preset
@@ -15,19 +15,25 @@ from core.specs import PRESETS, RECIPES, DataSpec, TrainSpec, preset
 def train_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Data, network and training as flags, and the settings of the recipe that is named."""
     command.add_argument("--preset", choices=list(PRESETS), help="settings by name; other flags change them")
-    add_fields(command, DataSpec)
+    add_fields(command, DataSpec, leave_out=("content",))
     add_fields(command, TrainSpec, leave_out=("data", "recipe"))
     add_choice(command, "recipe", RECIPES, "standard", arguments)
 
 
 def train(options: dict[str, Any], as_json: bool) -> None:
     """Train a model and show its accuracy."""
-    spec = _train_spec(given(options))
-    cached = spec.artifact_name() in [model.id for model in store.models(store.default_root())]
+    root = store.default_root()
+    spec = store.resolve(_train_spec(given(options)), root)
+    assert isinstance(spec, TrainSpec)
+    cached = spec.artifact_name() in [model.id for model in store.models(root)]
     (artifact,) = artifacts(spec)
     if not running.leads():  # torchrun: the first of the processes speaks for all
         return
     metrics = artifact.card["metrics"]
+    for text in artifact.card.get("data", {}).get("notes", ()):
+        note(text)
+    if not cached and (text := trained_on.earlier(spec, root)):
+        note(text)
     show(
         {
             "model": artifact.id,

@@ -51,15 +51,23 @@ def show(result: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(_strict(result), indent=2, allow_nan=False))
     elif isinstance(result, list):
-        print(tabulate(result, headers="keys", floatfmt=".4f", missingval="–"))
+        print(tabulate(_known(result), headers="keys", floatfmt=".4f", missingval="–"))
     else:
-        rows = [(name, _short(value)) for name, value in result.items()]
+        rows = [(name, _short(value)) for name, value in _known([result])[0].items()]
         print(tabulate(rows, tablefmt="plain", disable_numparse=True, missingval="–"))
 
 
 def note(text: str) -> None:
     """Print what the reader should know beside the result, on standard error."""
     print(text, file=sys.stderr)
+
+
+def _known(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """NaN, which is not known or not defined, as nothing: a table shows a dash."""
+    return [
+        {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _short(value: Any) -> Any:

@@ -14,12 +14,13 @@ from torch.nn import functional as F
 from core import enumeration, mask_shapes, store
 from core.attacks import Masked, run_method
 from core.attacks.engine import Streams
+from core.attacks.losses import predicted
 from core.data import Dataset, Split, first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson
 from core.models import load_model, load_surrogate
 from core.networks import logits_of
 from core.progress import Progress
-from core.specs import AttackSpec, Exhaustive
+from core.specs import AttackSpec, Exhaustive, Method
 
 ANY = -1
 """Stands for "any wrong class" in the `target` column of a table."""
@@ -76,9 +77,9 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
             "index": batch.index.numpy(),
             "y": batch.y.numpy(),
             "target": target.numpy(),
-            "pred_clean": before.argmax(axis=1),
+            "pred_clean": classes_of(before),
             "confidence_clean": before.max(axis=1),
-            "pred": after.argmax(axis=1),
+            "pred": classes_of(after),
             "confidence": after.max(axis=1),
             "success": result.success.cpu().numpy(),
             **{name: result.distance[name].cpu().numpy() for name in ("l0", "pixels", "l1", "l2", "linf")},
@@ -95,8 +96,10 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
     }
     # `physical`: how often a pattern fools in scenes that it was not made for; NaN for images that wear none
     scenes = {"mean_share": result.trace["share"].nanmean().item()} if "share" in result.trace else {}
+    # changes made at one ε are about that ε: in its own norm their median is no distance that was looked for
+    edge = {} if spec.eps is None else {f"median_{norm_of(spec.attack)}": float("nan")}
     card = {
-        "metrics": {**summarize(table), **scenes, "seconds": seconds},
+        "metrics": {**summarize(table), **edge, **scenes, "seconds": seconds},
         "class_names": list(data.class_names),
         "data": {"title": data.title, "fingerprint": data.fingerprint},
         "device": device,
@@ -108,6 +111,11 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         stored["mask"] = {"mask": mask}
         card["mask"] = {"pixels": int(mask.sum()), "share": float(mask.mean())}
     return store.Outcome(card=card, arrays=stored, tables={"images": table})
+
+
+def norm_of(method: Method) -> str:
+    """The norm in which a method's ε is measured."""
+    return getattr(method, "norm", None) or method.norms[0]
 
 
 def select_images(spec: AttackSpec, model: nn.Module, data: Dataset) -> Split:
@@ -148,7 +156,7 @@ def first_right(
         candidates = ordered.take(torch.arange(min(limit, len(ordered))))
         if not len(candidates):
             break
-        correct = logits_of(model, candidates.x).argmax(dim=1).cpu() == candidates.y
+        correct = predicted(logits_of(model, candidates.x)).cpu() == candidates.y
         if int(correct.sum()) >= n or limit >= len(ordered):
             break
     if not len(candidates) or not correct.any():
@@ -169,7 +177,7 @@ def starts(model: nn.Module, data: Dataset, x: Tensor, y_target: Tensor) -> Tens
     made = x.clone()
     for label in y_target.unique().tolist():
         of_class = data.train.x[(data.train.y == label).nonzero()[:100, 0]]
-        right = (logits_of(model, of_class).argmax(dim=1).cpu() == label).nonzero()[:1, 0] if len(of_class) else ()
+        right = (predicted(logits_of(model, of_class)).cpu() == label).nonzero()[:1, 0] if len(of_class) else ()
         if len(right):
             made[y_target == label] = to_float(of_class[right]).to(x.device)
     return made
@@ -178,6 +186,11 @@ def starts(model: nn.Module, data: Dataset, x: Tensor, y_target: Tensor) -> Tens
 def probabilities(model: nn.Module, x: Tensor) -> np.ndarray:
     """Softmax probabilities (N, K) of images in [0, 1]."""
     return F.softmax(logits_of(model, x), dim=1).cpu().numpy()
+
+
+def classes_of(probabilities: np.ndarray) -> np.ndarray:
+    """The class (N,) of each row of probabilities; -1 where a model gave NaN: it has no class there, not the first."""
+    return np.where(np.isnan(probabilities).any(axis=1), -1, probabilities.argmax(axis=1))
 
 
 def summarize(table: pd.DataFrame) -> dict[str, float]:

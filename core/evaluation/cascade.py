@@ -31,7 +31,8 @@ from core.attacks import apgd, fab, jacobian_sparse, minimum, pgd, sigma_zero, s
 from core.attacks.engine import AttackResult, Streams, frozen, predict
 from core.attacks.geometry import into_ball
 from core.attacks.hop import hop
-from core.attacks.losses import margin
+from core.attacks.losses import SLACK, margin, predicted
+from core.epsilon import within
 from core.progress import Progress
 
 Norm = str
@@ -115,7 +116,7 @@ class Standing:
             x_adv=x.clone(),
             margin=away,
             clean=away.clone(),
-            fooled=logits.argmax(1) != y,
+            fooled=predicted(logits) != y,
             found=none - 1,
             masked=none.bool(),
             nearest=torch.full_like(away, torch.inf),
@@ -341,10 +342,9 @@ def _note(
     norm: Norm,
     eps: Tensor,
 ) -> None:
-    distance = result.distance[norm].to(standing.nearest.dtype)
-    nearest = torch.where(result.success, distance, torch.inf)
+    nearest = torch.where(result.success, result.distance[norm], torch.inf).to(standing.nearest.dtype)
     standing.nearest[rows] = torch.minimum(standing.nearest[rows], nearest)
-    success = result.success & (result.distance[norm] <= eps[rows])
+    success = result.success & within(result.distance[norm], eps[rows].double())
     standing.forwards[rows] += result.forwards
     standing.backwards[rows] += result.backwards
     made = result.x_adv
@@ -356,7 +356,8 @@ def _note(
         found = margin(predict(model, made), y[rows])
         standing.forwards[rows] += 1
         if norm != "l0":
-            success |= found < 0
+            clearly = SLACK * torch.finfo(x.dtype).eps * standing.clean[rows].clamp(min=0)
+            success |= found < -clearly
             standing.astray[rows] |= result.trace["astray"]
     if stage.probe:
         fallen, before = standing.clean[rows] - found, standing.clean[rows] - standing.margin[rows]

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import store
+from core import epsilon, store
 from core.attacks.engine import Streams
 from core.attacks.geometry import distances
+from core.attacks.losses import predicted
 from core.certification import certified_margins, smoothing, verify
+from core.certification.agreement import refute
 from core.certification.proof import TINY
 from core.data import first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson
@@ -35,7 +38,9 @@ class _Answer:
 
 
 def run(spec: CertifySpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
-    """Certify the first n test images (fixed order); images that are read wrongly count as fooled at distance 0.
+    """Certify the first n test images (fixed order); misclassified images count as fooled at distance 0.
+
+    An image whose logits are NaN has no class (pred -1) and is misclassified.
 
     Returns:
         Outcome: table `images`, a row an image: index, y, pred and confidence (of the image that fools where there is
@@ -47,27 +52,31 @@ def run(spec: CertifySpec, root: Path, *, device: str, on_progress: Progress | N
 
     Raises:
         ValueError: an unknown model, a threshold that it has not, a layer without bounds (named, with those that have);
-            DataMissing: its data set cannot be had.
+            DataMissing: its data set cannot be had; FalseProof: an image that was proven is misclassified.
     """
     saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
     data = saved.data(on_progress)
     batch = first_of_test(data, spec.n)
     x, y = to_float(batch.x).to(device), batch.y.to(device)
-    clean = (logits_of(saved.model, x).argmax(1) == y).cpu().numpy()
+    clean = (predicted(logits_of(saved.model, x)) == y).cpu().numpy()
     streams = Streams.of(spec.seed, batch.index.to(device))
 
     start = time.perf_counter()
-    answer = _ANSWERS.get(spec.method, _by_bounds)(spec, saved.model, x, y, streams, on_progress)
+    answer = _ANSWERS.get(spec.method, _by_bounds)(spec, saved.model, x, y, batch.index, streams, on_progress)
     seconds = time.perf_counter() - start
 
     probabilities = F.softmax(logits_of(saved.model, answer.x_adv.flip(0), batch_size=384), dim=1).flip(0)
-    confidence, pred = (value.cpu().numpy() for value in probabilities.max(dim=1))
+    confidence, pred = probabilities.amax(1).cpu().numpy(), predicted(probabilities).cpu().numpy()
+    wrong = ~clean | (pred != batch.y.numpy())
+    if spec.eps is not None:  # what is proven comes without an image that fools: it was looked at twice
+        refute(torch.from_numpy((answer.verdict == "proven") & wrong), batch.index, spec.eps, spec.norm)
     verdict, found_by = np.where(clean, answer.verdict, "fooled"), np.where(clean, answer.found_by, "clean")
-    # a verdict must not hang on how a batch was cut
-    lost = clean & (verdict == "fooled") & (pred == batch.y.numpy())
+    distance = distances(answer.x_adv.double(), x.double())[spec.norm].double().cpu().numpy()
+    # a verdict must not hang on how a batch was cut, nor on how ε was rounded
+    outside = ~epsilon.within(distance, np.inf if spec.eps is None else spec.eps)
+    lost = clean & (verdict == "fooled") & ((pred == batch.y.numpy()) | outside)
     verdict, found_by = np.where(lost, "unknown", verdict), np.where(lost, "", found_by)
     fooled = verdict == "fooled"
-    distance = distances(answer.x_adv, x)[spec.norm].double().cpu().numpy()
     table = pd.DataFrame(
         {
             "index": batch.index.numpy(),
@@ -135,7 +144,13 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _by_bounds(
-    spec: CertifySpec, model: nn.Module, x: Tensor, y: Tensor, streams: Streams, on_progress: Progress | None
+    spec: CertifySpec,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    streams: Streams,
+    on_progress: Progress | None,
 ) -> _Answer:
     assert spec.eps is not None
 
@@ -143,14 +158,22 @@ def _by_bounds(
         if on_progress:
             on_progress(done, total, phase=spec.method)
 
-    margin = certified_margins(model, x, y, spec.eps, norm=spec.norm, method=spec.method, on_progress=report)
+    margin = certified_margins(
+        model, x, y, spec.eps, norm=spec.norm, method=spec.method, index=index, on_progress=report
+    )
     sure = (margin > TINY).cpu().numpy()
     names = np.where(sure, "proven", "unknown"), np.where(sure, spec.method, "")
     return _Answer(*names, x, {"margin": margin.cpu().numpy()})
 
 
 def _by_search(
-    spec: CertifySpec, model: nn.Module, x: Tensor, y: Tensor, streams: Streams, on_progress: Progress | None
+    spec: CertifySpec,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    streams: Streams,
+    on_progress: Progress | None,
 ) -> _Answer:
     assert spec.eps is not None
     made = verify(
@@ -161,13 +184,20 @@ def _by_search(
         norm=spec.norm,
         time_limit=spec.time_limit,
         streams=streams,
+        index=index,
         on_progress=on_progress,
     )
     return _Answer(made.verdict, made.found_by, made.x_adv, {"seconds": made.seconds, "cases": made.cases})
 
 
 def _by_votes(
-    spec: CertifySpec, model: nn.Module, x: Tensor, y: Tensor, streams: Streams, on_progress: Progress | None
+    spec: CertifySpec,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    streams: Streams,
+    on_progress: Progress | None,
 ) -> _Answer:
     made = smoothing.certify(
         model, x, sigma=spec.sigma, n=spec.draws, alpha=spec.alpha, streams=streams, on_progress=on_progress

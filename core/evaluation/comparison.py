@@ -17,13 +17,18 @@ METRIC_COLUMNS = ("accuracy", "error", "confidence", "confidence_correct", "conf
 """The five metrics of exercise set 3, in the order of its table."""
 
 
+PASSES = "of each ε"
+"""What a sweep's card says of the passes in its rows: those of older cards are sums over all ε up to the row's."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A comparison as far as it has been run.
 
     Attributes:
         table: a row for each model, attack and ε: model, attack, eps, n, the five metrics, low, high, calibration_gap,
-            success_rate, forwards and backwards (passes an image). Cells not yet run are missing.
+            success_rate, forwards and backwards (passes per image, of the search at that ε). Cells not yet run are
+            missing.
         models: a row a model: id, network, recipe, parameters, test_accuracy, test_low, test_high, seconds.
         missing: the sweeps that have not been run.
         warnings: reasons why the rows may not be comparable.
@@ -82,7 +87,7 @@ def compare(spec: CompareSpec, root: Path) -> Comparison:
             missing.append(sweep)
             continue
         prints.setdefault(found.card["data"]["fingerprint"], set()).add(sweep.model)
-        rows += [{"model": sweep.model, "attack": method_line(sweep), **row} for row in found.card["rows"]]
+        rows += [{"model": sweep.model, "attack": method_line(sweep), **row} for row in rows_of(found.card)]
     models = pd.DataFrame([model_row(store.open_model(model, root)) for model in resolved.models])
     warnings = []
     if len(prints) > 1 or len(set(models["data"])) > 1:
@@ -92,6 +97,15 @@ def compare(spec: CompareSpec, root: Path) -> Comparison:
     # null in a card is an undefined metric
     table = pd.DataFrame(rows).astype({name: float for name in METRIC_COLUMNS} if rows else {})
     return Comparison(resolved, table, models, missing, warnings)
+
+
+def rows_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a sweep's card, the passes of older ones left out where they are those of several ε together."""
+    rows = [dict(row) for row in card["rows"]]
+    if card.get("passes") == PASSES:
+        return rows
+    unknown = {"forwards": None, "backwards": None}
+    return [row | unknown if place and "forwards" in row else row for place, row in enumerate(rows)]
 
 
 def model_row(artifact: store.Artifact) -> dict[str, object]:

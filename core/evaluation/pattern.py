@@ -15,7 +15,7 @@ from core.attacks.masks import Masked
 from core.attacks.pattern import universal_pattern, wear
 from core.attacks.scenes import Scene
 from core.data import first_of_test, to_float
-from core.evaluation.attack import ANY, first_right, probabilities
+from core.evaluation.attack import ANY, classes_of, first_right, probabilities
 from core.evaluation.metrics import clopper_pearson
 from core.models import load_model
 from core.progress import Progress
@@ -93,7 +93,7 @@ def run(spec: PatternSpec, root: Path, *, device: str, on_progress: Progress | N
             "index": held.index.numpy(),
             "y": held.y.numpy(),
             "target": ANY if spec.target == "any" else int(spec.target),
-            "pred": after.argmax(axis=1),
+            "pred": classes_of(after),
             "confidence": after.max(axis=1),
             "success": worn.success.cpu().numpy(),
             "share": worn.trace["share"].cpu().numpy(),

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from core import checkpoint, store
 from core.attacks import run_method
 from core.attacks.geometry import distances
+from core.attacks.losses import predicted
 from core.attacks.minimum import plan
 from core.certification import Unbounded, proven
 from core.data import first_of_test, to_float
@@ -56,14 +57,14 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     mark = f"{store.resolve(spec, root).key()} {saved.artifact.card['sha256']} {data.fingerprint}"
     kept = store.unfinished(spec, root)
     result = _searched(saved.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, mark, on_progress)
-    clean = logits_of(saved.model, x).argmax(dim=1) == y
+    clean = predicted(logits_of(saved.model, x)) == y
     # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
     x_adv = result["x_adv"]
     probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
-    confidence, pred = probabilities.max(dim=1)
+    confidence, pred = probabilities.amax(dim=1), predicted(probabilities)
     size = distances(x_adv, x)
     upper = torch.where(pred != y, size[spec.norm].double(), torch.inf).where(clean, 0.0)
-    lower = proven_radii(saved.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0))
+    lower = proven_radii(saved.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0), batch.index)
     seconds = time.perf_counter() - start
 
     parts = plan(spec.norm, spec.budget, probabilities.shape[1], False)
@@ -86,7 +87,8 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
         }
     )
     card = {
-        "metrics": summary(table),
+        # where no proof was tried, none failed: the radius is unknown, not 0
+        "metrics": summary(table) | ({"median_proven": float("nan")} if lower is None else {}),
         "norm": spec.norm,
         "eps": None,
         "n": len(table),
@@ -145,17 +147,22 @@ def _after(on_progress: Progress | None, before: int, whole: int) -> Progress | 
 
 
 def proven_radii(
-    model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], most: Float[Tensor, " n"]
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    most: Float[Tensor, " n"],
+    index: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " n"] | None:
     """The largest radius at most `most` that interval bounds prove, by halving; None for a network without bounds.
 
     The ball is that of linf. As no norm of a change is below its linf norm, the radius is safe in l2, l1 and l0, too.
+    `index` says what to call the images in an error.
     """
     low, high = torch.zeros_like(most), most.clone()
     try:
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            safe = proven(model, x, y, middle) & (most > 0)
+            safe = proven(model, x, y, middle, index=index) & (most > 0)
             low, high = torch.where(safe, middle, low), torch.where(safe, high, middle)
     except Unbounded:
         return None

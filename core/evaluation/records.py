@@ -2,7 +2,12 @@
 
 The record merges every artifact of the model for a norm, and only tightens: `upper` is the smallest distance found by
 any attack, `lower` the largest that any certificate proves. Accuracy under attack at any ε is then a lookup, no model
-is called: at most the share with `upper` > ε, at least the share with `lower` >= ε. Imports no torch.
+is called: at most the share with `upper` > ε, at least the share with `lower` >= ε.
+
+An image that is neither fooled nor proven at ε counts as robust only where a search at that ε looked at it: one at
+this budget, one for the smallest change, or one that failed in a larger ball. Elsewhere nothing is known of it, and the
+share is unknown (NaN), as is the proven share where no proof was tried. Every comparison with ε is that of
+`core.epsilon`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,23 +17,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from core import store
+from core.epsilon import SAME, reaches, same, within
 from core.evaluation import paired
-from core.evaluation.artifact_bounds import NAMES, NORMS, bounds_of, norm_of
+from core.evaluation.artifact_bounds import NAMES, NORMS, Look, Proofs, bounds_of, looks_of, norm_of, proofs_of
 from core.evaluation.metrics import intervals
-from core.specs import TrainSpec
+from core.specs import EvaluateSpec, TrainSpec
 
 SEARCHES = ("radii", "evaluate", "certify")
 """Tasks that speak of images as such: a record is about all images that any of them was run on in its norm. Sweeps, of
 which each is one attack, say so only where there is none of these; attacks on chosen images never do. All tighten."""
 TASKS = (*SEARCHES, "sweep", "attack")
-SAME = 1e-12
-"""Relative; an ε that is asked for is a bound's own if they differ by no more: 3 · 0.1 is not 0.3 in floating point."""
+EFFORTS = get_args(EvaluateSpec.model_fields["effort"].annotation)
+"""From the least effort level to the highest."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,13 @@ class Record:
         norm: linf, l2, l1 or l0.
         table: a row an image, in the test set's fixed order: index, y, clean_correct, lower (0 where nothing is
             proven), upper (inf where nothing was found, 0 where the image is wrong as it is), found_by, found_in and
-            proven_in (ids of artifacts, "" for none), forwards and backwards (all that was spent on it), search (the
-            radii and evaluations in this norm that looked at it, in words, "" for none).
+            proven_in (ids of artifacts, "" for none), forwards and backwards (spent on it by radii, evaluations and
+            attacks), search (the radii and evaluations in this norm that looked at it, in words, "" for none), stood
+            (the largest ε at which a search did not fool it; inf after a search for the smallest change, 0 where no
+            search was), smallest (whether such a search looked at it), proof_tried (the largest ε at which a proof was
+            tried, 0 for none) and proof_failed (the smallest ε at which one did not succeed, inf for none).
         sources: what it was merged from.
+        looks: the searches in this norm, one a budget.
         contradictions: the images for which a certificate and a verified adversarial example disagree, with both bounds
             and where they come from: a bug in one of the two. The example counts, since a forward pass confirms it.
         left_out: ids of artifacts that were made from other data than the model's, so that their images are others.
@@ -72,6 +82,7 @@ class Record:
     sources: tuple[Source, ...]
     contradictions: pd.DataFrame
     left_out: tuple[str, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -81,18 +92,129 @@ class Record:
         """The distances found, sorted."""
         return np.sort(self.table["upper"].to_numpy())
 
-    @cached_property
-    def lowers(self) -> np.ndarray:
-        """The proven radii, sorted; below 0 for images that are wrong as they are."""
-        return np.sort(np.where(self.table["clean_correct"], self.table["lower"], -1.0))
+    def budget(self, eps: Any) -> Any:
+        """The budget that an ε stands for: in l0, whole features."""
+        at = np.asarray(eps, dtype=np.float64)
+        return np.floor(at * (1 + SAME)) if self.norm == "l0" else at
+
+    def fooled(self, eps: float) -> np.ndarray:
+        """(n,) bool: misclassified somewhere within ε, by whatever was tried; wherever it was found, this holds."""
+        return np.asarray(within(self.table["upper"].to_numpy(), self.budget(eps)))
 
     def robust(self, eps: float) -> np.ndarray:
-        """(n,) bool: still standing at ε, whatever was tried."""
-        return self.table["upper"].to_numpy() > eps * (1 + SAME)
+        """(n,) bool: not fooled within ε by whatever was tried, which may be nothing: see `unknown`."""
+        return ~self.fooled(eps)
 
     def proven(self, eps: float) -> np.ndarray:
         """(n,) bool: proven to stand at ε."""
-        return (self.table["lower"].to_numpy() >= eps * (1 - SAME)) & self.table["clean_correct"].to_numpy()
+        proven = reaches(self.table["lower"].to_numpy(), self.budget(eps))
+        return np.asarray(proven & self.table["clean_correct"].to_numpy())
+
+    def unknown(self, eps: float) -> np.ndarray:
+        """(n,) bool: neither fooled nor proven at ε, and no search at that ε looked at it."""
+        stood = reaches(self.table["stood"].to_numpy(), self.budget(eps))
+        return ~(self.fooled(eps) | self.proven(eps) | stood)
+
+    def unproven(self, eps: float) -> np.ndarray:
+        """(n,) bool: neither fooled nor proven at ε, and no proof was tried there.
+
+        A proof that failed at ε' counts as tried at every ε from ε' on, and says nothing of smaller ones.
+        """
+        failed = within(self.table["proof_failed"].to_numpy(), self.budget(eps))
+        return ~(self.fooled(eps) | self.proven(eps) | failed)
+
+    def looked(self, eps: float, *, hard: bool = False) -> np.ndarray:
+        """(n,) bool: a search at this very ε, or one for the smallest change, looked at it, whatever it found.
+
+        hard: only radii and evaluations count; a single attack may be a weak one.
+        """
+        found = np.zeros(len(self), dtype=bool)
+        for look, (there, _) in zip(self.looks, self._costs, strict=True):
+            if (look.text or not hard) and self._speaks(look, eps):
+                found |= there
+        return found & (self.table["search"] != "").to_numpy() if hard else found
+
+    def single(self, eps: float) -> np.ndarray:
+        """(n,) bool: neither fooled nor proven at ε, and only single attacks say so; they may be weak ones."""
+        hard, upper = np.zeros(len(self), dtype=bool), self.table["upper"].to_numpy()
+        for look, (there, _) in zip(self.looks, self._costs, strict=True):
+            if look.text and self._speaks(look, eps):
+                hard |= there
+            elif look.text and look.eps is not None and reaches(self.budget(look.eps), self.budget(eps)):
+                hard |= there & ~within(upper, self.budget(look.eps))
+        return ~(self.fooled(eps) | self.proven(eps) | self.unknown(eps) | hard)
+
+    def passes(self, eps: float) -> float:
+        """Forward and backward passes an image, of the searches that its accuracy under attack at ε rests on.
+
+        Those at this ε and for the smallest change; where there was none, the one that fooled the image in a smaller
+        ball, or did not in a larger one. NaN where the accuracy is unknown, or a search did not count its passes.
+        """
+        if not len(self) or self.unknown(eps).any():
+            return float("nan")
+        total, here = np.zeros(len(self)), np.zeros(len(self), dtype=bool)
+        for look, (there, cost) in zip(self.looks, self._costs, strict=True):
+            if self._speaks(look, eps):
+                total[there] += cost[there]
+                here |= there
+        if here.all():
+            return float(total.mean())
+        at, found_in, fooled = self.budget(eps), self.table["found_in"].to_numpy(), self.fooled(eps)
+        upper, proven = self.table["upper"].to_numpy(), self.proven(eps)
+        fixed = [(look, part) for look, part in zip(self.looks, self._costs, strict=True) if look.eps is not None]
+        for look, (there, cost) in sorted(fixed, key=lambda pair: pair[0].eps or 0.0):
+            reach = self.budget(look.eps)
+            decided = np.where(
+                fooled, (found_in == look.id) & within(upper, reach), reaches(reach, at) & ~within(upper, reach)
+            )
+            mine = there & ~here & decided.astype(bool) & ~proven
+            total[mine] = cost[mine]
+            here |= mine
+        return float(total.mean()) if here.any() else float("nan")
+
+    def judged(self, eps: float) -> list[Look]:
+        """The evaluations whose reliability checks are about `attacked` at ε: this ε, these images, this accuracy.
+
+        The highest effort first, of equal ones the newest. What the checks of another ε or of other images say is not
+        about the accuracy at this one; nor are those of an evaluation that did not fool images which others fooled.
+        """
+        robust = int(self.robust(eps).sum())
+        found = [look for look in self.checked(eps) if look.robust == robust]
+        return sorted(found, key=lambda look: -EFFORTS.index(look.effort) if look.effort in EFFORTS else 0)
+
+    def checked(self, eps: float) -> list[Look]:
+        """The evaluations at this very ε on exactly these images that came with reliability checks."""
+        images = set(self.table["index"])
+        return [
+            look
+            for look in self.looks
+            if look.trust and look.eps is not None and self._speaks(look, eps) and set(look.index) == images
+        ]
+
+    def budgets(self, *, hard: bool = False) -> list[float]:
+        """The ε of the searches at one budget, rising: those of evaluations if `hard`, else of single attacks, too."""
+        found: list[float] = []
+        for eps in sorted(look.eps for look in self.looks if look.eps is not None and (look.text or not hard)):
+            if not found or not same(found[-1], eps):
+                found.append(eps)
+        return found
+
+    def known(self, eps: float) -> bool:
+        """Whether accuracy under attack at ε is known."""
+        return bool(len(self)) and not self.unknown(eps).any()
+
+    def _speaks(self, look: Look, eps: float) -> bool:
+        return look.eps is None or bool(same(self.budget(look.eps), self.budget(eps)))
+
+    @cached_property
+    def _costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each look: (n,) whether it looked at the image, and the passes that it spent on it."""
+        index = pd.Index(self.table["index"])
+        found = []
+        for look in self.looks:
+            place = pd.Index(look.index).get_indexer(index)
+            found.append((place >= 0, np.where(place >= 0, look.passes[np.maximum(place, 0)], 0.0)))
+        return found
 
     @cached_property
     def searched(self) -> bool:
@@ -108,9 +230,13 @@ class Record:
         return "; ".join(f"{text or 'single attacks'} on {count:,} images" for text, count in counts.items())
 
     def median(self) -> float:
-        """Median distance found, over the images that are read correctly; inf where most were never fooled."""
-        held = self.table.loc[self.table["clean_correct"], "upper"]
-        return float(held.median()) if len(held) else float("nan")
+        """Median smallest distance found, over the correctly classified images; inf where most were never fooled.
+
+        NaN unless a search for the smallest change in this norm looked at all of them: the distances that attacks at
+        one ε find are about that ε.
+        """
+        held = self.table[self.table["clean_correct"]]
+        return float(held["upper"].median()) if len(held) and held["smallest"].all() else float("nan")
 
     def take(self, index: np.ndarray) -> Record:
         """The record of some of its images, in its own order; `index` names each once."""
@@ -120,21 +246,86 @@ class Record:
 
 
 def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
-    """Accuracy at each ε by lookup in the sorted bounds, as an interval.
+    """Accuracy at each ε by lookup in the bounds, as an interval; NaN where it is not known.
 
     Returns:
         A row an ε: eps, n, `proven` (at least so many stand) and `attacked` (at most so many), and the exact 95 %
         intervals of both (`proven_low`, `proven_high`, `attacked_low`, `attacked_high`). What holds for the model on
         all images of its kind lies, at that level, between `proven_low` and `attacked_high`.
+
+        `attacked` is NaN where nothing is known of some image at that ε (`not_searched`: how many). The share that is
+        fooled within ε, `fooled_at_least`, holds at every ε. `proven` is NaN where no proof was tried at that ε or a
+        larger one, or where all of them failed at a larger one; `no_proof_tried` counts the images that are neither
+        fooled nor proven and of which no proof failed at that ε; `single_attacks` those of which only single attacks
+        say that they are not fooled. `passes`: as in `Record.passes`. `note`: what is not
+        known and why, "" where all is.
     """
-    at, n = np.asarray(eps, dtype=np.float64), len(record)
-    attacked = n - np.searchsorted(record.uppers, at * (1 + SAME), side="right")
-    proven = n - np.searchsorted(record.lowers, at * (1 - SAME), side="left")
-    columns: dict[str, Any] = {"eps": at, "n": n}
-    for name, hits in (("proven", proven), ("attacked", attacked)):
-        low, high = intervals(hits, n)
-        columns |= {name: hits / max(n, 1), f"{name}_low": low, f"{name}_high": high}
-    return pd.DataFrame(columns)
+    rows = [_at(record, float(value)) for value in np.asarray(eps, dtype=np.float64).ravel()]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS))
+    n = len(record)
+    for name in ("proven", "attacked"):
+        known = table[name].notna().to_numpy()
+        low, high = intervals(np.where(known, np.rint(table[name].fillna(0).to_numpy() * n), 0), n)
+        table[f"{name}_low"], table[f"{name}_high"] = np.where(known, low, np.nan), np.where(known, high, np.nan)
+    return table
+
+
+_INTERVALS = ("proven", "proven_low", "proven_high", "attacked", "attacked_low", "attacked_high")
+_COLUMNS = (
+    "eps",
+    "n",
+    *_INTERVALS,
+    "fooled_at_least",
+    "not_searched",
+    "no_proof_tried",
+    "single_attacks",
+    "passes",
+    "note",
+)
+
+
+def _at(record: Record, eps: float) -> dict[str, Any]:
+    n, table = max(len(record), 1), record.table
+    fooled, unknown = record.fooled(eps), int(record.unknown(eps).sum())
+    proven, untried = record.proven(eps), int(record.unproven(eps).sum())
+    share, at = float(proven.sum() / n), record.budget(eps)
+    # at 0 the model's own answer is the proof
+    if at > 0:
+        covered = reaches(table["proof_tried"].to_numpy(), at) | within(table["proof_failed"].to_numpy(), at)
+        tried = proven.any() or (table["proof_tried"] > 0).any()
+        if not (tried and (covered | proven | fooled).all() and (proven.any() or not untried)):
+            share = float("nan")
+    attacked = float("nan") if unknown or not len(record) else float((~fooled).sum() / n)
+    return {
+        "eps": eps,
+        "n": len(record),
+        "proven": share if len(record) else float("nan"),
+        "attacked": attacked,
+        "fooled_at_least": float(fooled.sum() / n),
+        "not_searched": unknown,
+        "no_proof_tried": untried,
+        "single_attacks": int(record.single(eps).sum()),
+        "passes": record.passes(eps),
+        "note": _note(record, eps, unknown, untried, np.isnan(share)),
+    }
+
+
+def _note(record: Record, eps: float, unknown: int, untried: int, unproven: bool) -> str:
+    """What is not known at ε and why, in words."""
+    n, said = len(record), []
+    if unknown:
+        where = [value for value in record.budgets() if value > 0]
+        listed = ", ".join(f"{value:g}" for value in where[:8]) + (", …" if len(where) > 8 else "")
+        others = f" (searched at ε = {listed})" if where else ""
+        said.append(f"{unknown:,} of {n:,} images were not searched at this ε{others}")
+        if fooled := int((record.fooled(eps) & record.table["clean_correct"].to_numpy()).sum()):
+            nearest = record.table.loc[record.fooled(eps), "upper"].max()
+            said.append(f"at least {fooled:,} correctly classified images are fooled, at distances up to {nearest:.4g}")
+    if unproven:
+        said.append("no proof was tried at this ε")
+    elif untried:
+        said.append(f"no proof was tried at this ε for {untried:,} of {n:,} images")
+    return "; ".join(said)
 
 
 def common(records: Sequence[Record]) -> list[Record]:
@@ -146,15 +337,15 @@ def common(records: Sequence[Record]) -> list[Record]:
 def tests(found: Mapping[str, Record], eps: float) -> pd.DataFrame:
     """McNemar's test of each pair of models on what stands at ε (see `paired.pairs`), of models of one data set.
 
-    On the images that radii or an evaluation looked at for both; elsewhere an image may stand because nobody tried.
+    On the images that radii, or an evaluation at this ε, looked at for both; elsewhere an image may stand because
+    nobody tried.
     """
     index = pd.Index(next(iter(found.values())).table["index"] if found else [])
-    if all(record.searched and index.equals(pd.Index(record.table["index"])) for record in found.values()):
+    masks = {name: record.looked(eps, hard=True) for name, record in found.items()}
+    if all(masks[name].all() and index.equals(pd.Index(record.table["index"])) for name, record in found.items()):
         right = {name: pd.Series(record.robust(eps), index=index) for name, record in found.items()}
         return paired.pairs(right, {name: record.search for name, record in found.items()})
-    looked = {
-        name: record.table.loc[record.table["search"] != "", "index"].to_numpy() for name, record in found.items()
-    }
+    looked = {name: record.table.loc[masks[name], "index"].to_numpy() for name, record in found.items()}
     rows = []
     for pair in itertools.combinations([name for name in found if len(looked[name])], 2):
         shared = np.intersect1d(looked[pair[0]], looked[pair[1]])
@@ -199,6 +390,8 @@ def merge(
     found_in, proven_in = np.full(size, "", dtype=object), np.full(size, "", dtype=object)
     spent = {name: np.zeros(size, dtype=np.int64) for name in ("forwards", "backwards")}
     looked: dict[str, np.ndarray] = {}
+    looks: list[Look] = []
+    proofs: list[Proofs] = []
     sources = []
     for artifact, bounds in read:
         here = bounds.reindex(tests.index)
@@ -211,9 +404,14 @@ def merge(
             total += here[name].fillna(0).to_numpy().astype(np.int64)
         covered = here["upper"].notna().to_numpy()
         if covered.any():
+            mine = looks_of(artifact, norm)
+            looks += mine
+            proofs += [made] if (made := proofs_of(artifact, norm)) is not None else []
             sources.append(_source(artifact, bounds))
             if (text := sources[-1].search) and sources[-1].norm == norm:
                 looked[text] = looked.get(text, False) | covered
+    tried, failed = _proof_reach(proofs, tests.index)
+    stood, smallest = _stood(looks, tests.index, upper)
     table = pd.DataFrame(
         {
             "index": tests.index.to_numpy(),
@@ -226,12 +424,16 @@ def merge(
             "proven_in": proven_in,
             **spent,
             "search": _joined(looked, size),
+            "stood": stood,
+            "smallest": smallest,
+            "proof_tried": tried,
+            "proof_failed": failed,
         }
     )
     wrong = (lower >= upper) & right  # at the same ε, too: both speak of the closed ball
     columns = ["index", "y", "lower", "upper", "found_by", "found_in", "proven_in"]
     contradictions = table.loc[wrong, columns].reset_index(drop=True)
-    # the example was confirmed by a forward pass: what is proven must end before it
+    # the example was confirmed by a forward pass: what is proven must end before it, as `reaches` reads it
     table["lower"] = np.minimum(lower, upper * (1 - 4 * SAME))
     counted = tuple(
         replace(source, uppers=int((found_in == source.id).sum()), lowers=int((proven_in == source.id).sum()))
@@ -240,7 +442,35 @@ def merge(
     spec = model.spec()
     assert isinstance(spec, TrainSpec)
     left_out = tuple(artifact.id for artifact in artifacts if not _same_data(artifact, model))
-    return Record(model.id, str(spec.data), norm, table, counted, contradictions, left_out)
+    return Record(model.id, str(spec.data), norm, table, counted, contradictions, left_out, tuple(looks))
+
+
+def _stood(looks: Sequence[Look], index: pd.Index, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`stood` and `smallest` of a record's table.
+
+    A search at ε' that did not fool an image looked in every smaller ball, too. One that did, at a distance d, says
+    nothing of ε < d: it was content with the first example in its ball.
+    """
+    stood, smallest = np.zeros(len(index)), np.zeros(len(index), dtype=bool)
+    for look in looks:
+        there = index.isin(look.index)
+        if look.eps is None:
+            stood[there], smallest = np.inf, smallest | there
+        else:
+            missed = there & ~within(upper, look.eps)
+            stood[missed] = np.maximum(stood[missed], look.eps)
+    return stood, smallest
+
+
+def _proof_reach(proofs: Sequence[Proofs], index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+    """`proof_tried` and `proof_failed` of a record's table."""
+    tried, failed = np.zeros(len(index)), np.full(len(index), np.inf)
+    for made in proofs:
+        place = pd.Index(made.index).get_indexer(index)
+        there = place >= 0
+        tried[there] = np.maximum(tried[there], made.tried)
+        failed[there] = np.minimum(failed[there], made.failed[place[there]])
+    return tried, failed
 
 
 def _images(read: Sequence[tuple[store.Artifact, pd.DataFrame]], norm: str) -> np.ndarray | None:

@@ -17,11 +17,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core import checkpoint
-from core.attacks.engine import Streams, check, frozen, predict
+from core.attacks.engine import Streams, admitted, check, frozen, plain, predict, wide
+from core.attacks.fitted import Fitted, bears_of
 from core.attacks.geometry import distances
 from core.attacks.losses import predicted
 from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
+from core.certification.agreement import BACKWARDS, FORWARDS, refute
+from core.epsilon import reaches, within
 from core.evaluation import trust as trust_report
 from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, described, run_stage, stages
 from core.evaluation.metrics import clopper_pearson
@@ -40,7 +43,7 @@ class Evaluation:
         clean: (N,) bool, read rightly as it is.
         robust: (N,) bool, read rightly, and so was everything that was tried. An upper bound of the truth.
         x_adv: (N, C, H, W): what fools, else the best attempt; the image itself where it is misread or proven robust.
-        lower: (N,) proven radius: eps where no image of the ball is read otherwise, 0 where that is not known.
+        lower: (N,) float64 proven radius: eps where every image of the ball is classified as y, else 0: not known.
         upper: (N,) distance of the nearest fooling image found: 0 where the image is misread, inf where there is none.
         found_by: (N,) names of the attacks that fooled, "" where none did.
         forwards, backwards: (N,) int64 passes spent on each image.
@@ -82,7 +85,7 @@ class Evaluation:
     @property
     def proven_accuracy(self) -> float:
         """Share of images that no image of the ball can change; never above `robust_accuracy`."""
-        return (self.lower >= self.eps).logical_and(self.clean).double().mean().item()
+        return reaches(self.lower, self.eps).logical_and(self.clean).double().mean().item()
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -123,12 +126,35 @@ def evaluate(
         on_progress: called with done, total, `phase` and `robust_accuracy` so far; may raise Cancelled.
 
     Returns:
-        Every fooling image is in ball and box, and every verdict was made in float32 (the images' dtype), again, on
-        the images as they are returned, in another batch layout.
+        Every fooling image is in ball and box, and every verdict was made in float32 (the images' dtype; half precision
+        comes back as float32), again, on the images as they are returned, in another batch layout.
 
     Raises:
         ValueError: bad input, naming the argument.
+        FalseProof: an image that interval bounds prove is misclassified inside its ball.
     """
+    notes = _of_mode(model)
+    x, y = wide(plain(x)), plain(y)
+    with torch.inference_mode(False), admitted(model, x) as fit:
+        made = _evaluated(fit, x, y, norm, eps, effort, seed, index, trust, state, on_progress)
+        notes += [*bears_of(fit).notes]
+    return replace(made, notes=(*notes, *made.notes))
+
+
+def _evaluated(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    norm: Norm,
+    eps: float,
+    effort: str,
+    seed: int,
+    index: Tensor | None,
+    trust: bool,
+    state: Path | None,
+    on_progress: Progress | None,
+) -> Evaluation:
+    """`evaluate` of a model that bears what attacks do with it (`attacks.fitted`)."""
     budget, notes = _checked(model, x, y, norm, eps, effort)
     index = torch.arange(len(x), device=x.device) if index is None else index
     if index.shape != y.shape:
@@ -137,7 +163,9 @@ def evaluate(
     with frozen(model):
         logits = _finite(predict(model, x))
         standing = Standing.first(x, logits, y)
-        safe = _proven(model, x, y, norm, eps) & ~standing.fooled
+        safe = _proven(model, x, y, norm, eps, index)
+        standing.forwards += FORWARDS * safe
+        standing.backwards += BACKWARDS * safe
         plan = stages(norm, effort, logits.shape[1])
         first, mark = 0, ""
         if state is not None:
@@ -165,6 +193,7 @@ def evaluate(
             if report is not None:
                 report(1, 1)
         made = _verdict(model, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
+        refute(safe & ~made.robust, index, eps, norm)
     made = replace(made, effort=effort, seed=seed, notes=(*notes, *made.notes))
     if trust:
         made = replace(made, trust=_trust(model, x, y, made, index, on_progress))
@@ -196,17 +225,21 @@ def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effo
         raise ValueError(f"eps: expected a number, got {type(eps).__name__}")
     budget = check(model, x, y, eps=float(eps), eps_limit=eps_limit(norm))
     notes = []
-    training = sum(module.training for module in model.modules())
-    if training:
-        notes.append(
-            "The model came in training mode; it was evaluated in eval mode (dropout off, batch norm with its running "
-            "statistics) and put back."
-        )
     if len(x) == 1:
         notes.append("There is one image: the interval says how little that tells.")
     elif int((y != y[0]).sum()) == 0:
         notes.append(f"All {len(x)} images are of class {int(y[0])}: the figures say nothing of the others.")
     return budget.floor() if norm == "l0" else budget, notes
+
+
+def _of_mode(model: nn.Module) -> list[str]:
+    """What there is to say of the mode that a model came in."""
+    if not isinstance(model, nn.Module) or not any(getattr(module, "training", False) for module in model.modules()):
+        return []
+    return [
+        "The model came in training mode; it was evaluated in eval mode (dropout off, batch norm with its running "
+        "statistics) and put back."
+    ]
 
 
 def _finite(logits: Tensor) -> Tensor:
@@ -225,15 +258,18 @@ def _finite(logits: Tensor) -> Tensor:
 # ---------------------------------------------------------------- parts
 
 
-def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float) -> Tensor:
-    """Images whose whole ball is read rightly by interval bounds; none where the network is not one they know.
+def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, index: Tensor) -> Tensor:
+    """Images whose whole ball is correctly classified by interval bounds; none where the network is not one they know.
 
-    The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too.
+    The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too. Each one
+    is attacked as well, in few steps (`core.certification.agreement`); FalseProof stops the run if that succeeds.
     """
     if norm == "l0" or eps <= 0:
         return torch.zeros_like(y, dtype=torch.bool)
+    if isinstance(model, Fitted):  # layers that have bounds bear everything, but for half precision: no proof is of it
+        return torch.zeros_like(y, dtype=torch.bool)
     try:
-        return proven(model, x, y, min(eps, 1.0))
+        return proven(model, x, y, min(eps, 1.0), index=index)
     except Unbounded:
         return torch.zeros_like(y, dtype=torch.bool)
 
@@ -253,35 +289,36 @@ def _verdict(
     misread = standing.fooled & (standing.found < 0)  # at first sight: it was never attacked, so it cannot stand now
     clean = (predicted(predict(model, x.flip(0), 160)).flip(0) == y) & ~misread
     after = predicted(predict(model, standing.x_adv.flip(0), 160)).flip(0)
-    size = distances(standing.x_adv, x)[norm].to(x.dtype)
-    inside = (
-        (size <= torch.tensor(eps, dtype=x.dtype))
-        & (standing.x_adv >= 0).flatten(1).all(1)
-        & (standing.x_adv <= 1).flatten(1).all(1)
-    )
-    fooled = (after != y) & (after >= 0) & inside
+    size = distances(standing.x_adv, x)[norm].double()
+    in_box = ((standing.x_adv >= 0) & (standing.x_adv <= 1)).flatten(1).all(1)
+    outside = ~(within(size, float(eps)) & in_box)
+    if outside.any():
+        raise RuntimeError(
+            f"An attack left the ball or [0, 1] for {int(outside.sum())} of {len(x)} images (farthest: "
+            f"{size.max().item():.9g} for {eps:g} in {norm}). This is an error of Adversarial Lab; no figure is given."
+        )
+    fooled = (after != y) | (standing.fooled & ~misread)
     robust = clean & ~fooled
     names = np.array([*plan_names, "clean image", ""])
     code = torch.where(fooled, standing.found, len(plan_names) + 1)
     code = torch.where(fooled & (standing.found < 0), len(plan_names), code)
     code = torch.where(~clean, len(plan_names), code)
-    doubtful = int((standing.fooled != ~robust).sum())
+    doubtful = int((standing.fooled != ((after != y) | ~clean)).sum())
     notes = []
     if doubtful:
         notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse one counts.")
-    undefined = int((after < 0).sum())
+    undefined = int((fooled & (after < 0)).sum())
     if undefined:
         notes.append(
-            f"{undefined} of {len(x)} images: the best point found gives logits that are not finite; it does not count "
-            "as adversarial."
+            f"For {undefined} of {len(x)} images an attack found a point where the model answers NaN: it has no class "
+            "there, which counts against it."
         )
-    # in the ball in the images' dtype: a rounding error of eps there must not put it outside in float64
-    upper = torch.where(fooled, size.double().clamp(max=float(eps)), torch.inf)
+    upper = torch.where(fooled, size, torch.inf)
     return Evaluation(
         clean=clean,
         robust=robust,
         x_adv=standing.x_adv,
-        lower=torch.where(safe & clean, float(eps), 0.0).double(),
+        lower=(safe & clean).double() * float(eps),
         upper=torch.where(clean, upper, 0.0),
         found_by=names[code.cpu().numpy()],
         forwards=standing.forwards + 2,
@@ -334,7 +371,10 @@ def _fingerprint(model: nn.Module, x: Tensor, y: Tensor, index: Tensor, asked: l
     """A hash of all that the result depends on."""
     total = hashlib.sha256(repr(asked).encode())
     for part in (x, y, index, *model.state_dict().values()):
-        total.update(part.detach().cpu().contiguous().numpy().tobytes())
+        if isinstance(part, Tensor) and not part.is_quantized:
+            total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        else:  # packed weights of a quantised layer
+            total.update(repr(part).encode())
     return total.hexdigest()
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from core import store
 from core.attacks.geometry import distances
+from core.certification import Unbounded, proven
 from core.data import first_of_test, to_float
 from core.evaluation.artifact_bounds import NORMS
-from core.evaluation.attack import probabilities
+from core.evaluation.attack import classes_of, probabilities
 from core.evaluation.robust import evaluate
 from core.models import load_model
 from core.progress import Progress
@@ -56,7 +58,7 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
         {
             "index": batch.index.numpy(),
             "y": batch.y.numpy(),
-            "pred": after.argmax(axis=1),
+            "pred": classes_of(after),
             "confidence": after.max(axis=1),
             "clean_correct": made.clean.cpu().numpy(),
             "lower": made.lower.cpu().numpy(),
@@ -68,10 +70,12 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
         }
     )
     low, high = made.interval
+    certificate = _certificate(saved.model, x, y, spec)
     card = {
         "norm": spec.norm,
         "eps": spec.eps,
         "effort": spec.effort,
+        "certificate": certificate,
         "n": made.n,
         "seed": spec.seed,
         "seconds": seconds,
@@ -80,7 +84,8 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
             "robust_accuracy": made.robust_accuracy,
             "low": low,
             "high": high,
-            "proven_accuracy": made.proven_accuracy,
+            # where no proof was tried, none failed: the share is unknown, not 0
+            "proven_accuracy": None if certificate is None else made.proven_accuracy,
             "n": made.n,
             "seconds": seconds,
             "forwards": float(table["forwards"].mean()),
@@ -96,3 +101,14 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
     }
     arrays = {"images": {"index": batch.index.numpy(), "x_adv": made.x_adv.cpu().numpy()}}
     return store.Outcome(card=card, arrays=arrays, tables={"images": table})
+
+
+def _certificate(model: nn.Module, x: Tensor, y: Tensor, spec: EvaluateSpec) -> str | None:
+    """By what `evaluate` tried to prove images safe; None where it has no bounds for the norm or the network."""
+    if spec.norm == "l0" or spec.eps <= 0:
+        return None
+    try:
+        proven(model, x[:1], y[:1], min(spec.eps, 1.0))
+    except Unbounded:
+        return None
+    return "interval bounds"

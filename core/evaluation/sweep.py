@@ -15,18 +15,21 @@ from torch.nn import functional as F
 
 from core import store
 from core.attacks import run_method
-from core.attacks.engine import AttackResult, Streams
+from core.attacks.engine import Streams, check_eps
 from core.attacks.fgsm import fgsm_direction, fgsm_step
 from core.attacks.geometry import distances
+from core.attacks.losses import predicted
 from core.data import first_of_test, to_float
+from core.epsilon import within
+from core.evaluation.comparison import PASSES
 from core.evaluation.metrics import clopper_pearson, five_metrics
 from core.models import load_model, load_surrogate
 from core.networks import logits_of
 from core.progress import Progress
 from core.specs import Fgsm, Method, SweepSpec
 
-_Rung = tuple[float, Tensor, tuple[int, int]]
-"""ε, the images made for it, and the forward and backward passes of all images up to it."""
+_Rung = tuple[float, Tensor, tuple[Tensor, Tensor]]
+"""ε, the images made for it, and the forward and backward passes of the search that each image's verdict rests on."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
 
     Returns:
         Outcome: table `images` (a row for each ε and image), array file `gallery` (a correctly classified image of each
-        class at every ε) and the five metrics of each ε as `rows` in the card, with the passes an image (`forwards`,
-        `backwards`; mean of all images) that the ladder took up to it, one look at the result of each ε among them.
+        class at every ε) and the five metrics of each ε as `rows` in the card. `forwards` and `backwards` of an image
+        at ε are the passes of the search that its verdict at ε rests on, with one look at the result: the search at
+        this ε, or the one in a smaller ball that fooled it; failed searches in smaller balls are left out. A row has
+        their means over all images.
 
     Raises:
         ValueError: a target class that does not exist, a surrogate that does not fit; DataMissing: the model's data set
@@ -75,14 +80,14 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     images = _Images(x, y, target, Streams.of(spec.seed, batch.index.to(device)))
 
     start = time.perf_counter()
-    clean = logits_of(saved.model, x).argmax(dim=1)
+    clean = predicted(logits_of(saved.model, x))
     shown = _one_a_class(batch.y, (clean == y).cpu(), len(data.class_names))
     tables, rows, pictures = [], [], []
     ladder = _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress)
-    for looks, (eps, x_adv, (forwards, backwards)) in enumerate(ladder, start=1):
+    for eps, x_adv, (forwards, backwards) in ladder:
         # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
         probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
-        confidence, pred = (value.cpu() for value in probabilities.max(dim=1))
+        confidence, pred = probabilities.amax(dim=1).cpu(), predicted(probabilities).cpu()
         fooled = images.fooled(pred.to(device)).cpu()
         size = distances(x_adv, x)
         tables.append(
@@ -95,11 +100,13 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
                     "confidence": confidence.numpy(),
                     "success": fooled.numpy(),
                     **{name: size[name].cpu().numpy() for name in ("linf", "l2", "l1", "l0", "pixels")},
+                    "forwards": forwards.cpu().numpy() + 1,
+                    "backwards": backwards.cpu().numpy(),
                 }
             )
         )
         counted = (clean == y) if target is None else (clean == y) & (y != target)
-        passes = {"forwards": forwards / len(x) + looks, "backwards": backwards / len(x)}
+        passes = {name: float(tables[-1][name].mean()) for name in ("forwards", "backwards")}
         rows.append({"eps": eps, **_row(tables[-1], counted.cpu().numpy()), **passes})
         pictures.append(x_adv[shown].cpu().numpy())
     gallery = {
@@ -111,6 +118,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     }
     card = {
         "rows": rows,
+        "passes": PASSES,
         "class_names": list(data.class_names),
         "data": {"title": data.title, "fingerprint": data.fingerprint},
         "seconds": time.perf_counter() - start,
@@ -119,11 +127,6 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     return store.Outcome(
         card=card, arrays={"gallery": gallery}, tables={"images": pd.concat(tables, ignore_index=True)}
     )
-
-
-def _passes(result: AttackResult) -> tuple[int, int]:
-    """Forward and backward passes of all images together."""
-    return int(result.forwards.sum()), int(result.backwards.sum())
 
 
 def _row(table: pd.DataFrame, counted: np.ndarray) -> dict[str, float]:
@@ -150,7 +153,7 @@ def _ladder(
     clean: Tensor,
     on_progress: Progress | None,
 ) -> Iterator[_Rung]:
-    """Each ε, rising, the images made for it, and the passes of all images so far."""
+    """Each ε, rising, the images made for it, and the passes that their verdicts rest on."""
     if isinstance(method, Fgsm):
         yield from _fgsm_ladder(model, images, method, budgets, on_progress)
     elif method.needs_eps:
@@ -158,8 +161,8 @@ def _ladder(
     else:
         result = run_method(model, images.x, images.y, method, y_target=images.y_target, on_progress=on_progress)
         for eps in budgets:
-            reached = (result.success & (result.distance["linf"] <= eps))[:, None, None, None]
-            yield eps, torch.where(reached, result.x_adv, images.x), _passes(result)
+            reached = (result.success & within(result.distance["linf"], eps))[:, None, None, None]
+            yield eps, torch.where(reached, result.x_adv, images.x), (result.forwards, result.backwards)
 
 
 def _fgsm_ladder(
@@ -167,8 +170,8 @@ def _fgsm_ladder(
 ) -> Iterator[_Rung]:
     direction = fgsm_direction(model, images.x, images.y, images.y_target)
     for done, eps in enumerate(budgets, start=1):
-        budget = torch.full((len(images.x),), eps, dtype=images.x.dtype, device=images.x.device)
-        yield eps, fgsm_step(images.x, direction, budget, clip=method.clip), (len(images.x), len(images.x))
+        once = torch.ones_like(images.y)
+        yield eps, fgsm_step(images.x, direction, check_eps(eps, images.x), clip=method.clip), (once, once)
         if on_progress:
             on_progress(done, len(budgets), phase=f"FGSM, ε = {eps:g}")
 
@@ -184,7 +187,7 @@ def _budget_ladder(
 ) -> Iterator[_Rung]:
     x_adv = images.x.clone()
     standing = ~images.fooled(clean)
-    forwards = backwards = 0
+    forwards, backwards = torch.zeros_like(images.y), torch.zeros_like(images.y)
     for place, eps in enumerate(budgets):
         if eps > 0 and standing.any():
             rows = standing.nonzero()[:, 0]
@@ -203,10 +206,8 @@ def _budget_ladder(
             # a failed attempt is shown at its own ε, but the next ε starts from the clean image again
             x_adv[rows] = result.x_adv
             standing[rows[result.success]] = False
-            forwards, backwards = (
-                so_far + new for so_far, new in zip((forwards, backwards), _passes(result), strict=True)
-            )
-        yield eps, x_adv.clone(), (forwards, backwards)
+            forwards[rows], backwards[rows] = result.forwards.to(forwards), result.backwards.to(backwards)
+        yield eps, x_adv.clone(), (forwards.clone(), backwards.clone())
 
 
 def _part(on_progress: Progress | None, place: int, parts: int, eps: float) -> Progress | None:

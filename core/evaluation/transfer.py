@@ -13,7 +13,7 @@ from core import store
 from core.attacks import AttackResult, run_method
 from core.attacks.engine import Streams
 from core.data import Split, first_of_test, to_float
-from core.evaluation.attack import probabilities
+from core.evaluation.attack import classes_of, probabilities
 from core.evaluation.metrics import clopper_pearson
 from core.models import SavedModel, load_model
 from core.progress import Progress
@@ -44,7 +44,7 @@ def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | 
     batch = first_of_test(data, spec.n)
 
     start = time.perf_counter()
-    clean = [probabilities(model.model, batch.x).argmax(axis=1) for model in saved]
+    clean = [classes_of(probabilities(model.model, batch.x)) for model in saved]
     made = np.empty((len(saved), *batch.x.shape), dtype=np.float32)
     tables, rows, cost = [], [], {}
     for place, surrogate in enumerate(saved):
@@ -66,7 +66,7 @@ def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | 
                 # reversed, so that a verdict does not hang on how a batch was cut
                 after = probabilities(victim.model, result.x_adv.flip(0))[::-1]
                 both = {"surrogate": surrogate.artifact.id, "victim": victim.artifact.id}
-                said = {"pred_clean": before[part], "pred": after.argmax(axis=1), "confidence": after.max(axis=1)}
+                said = {"pred_clean": before[part], "pred": classes_of(after), "confidence": after.max(axis=1)}
                 tables_of.append(pd.DataFrame({**both, **known, **said}))
         cost[surrogate.artifact.id] = passes / len(batch)
         for victim, parts in zip(saved, seen, strict=True):

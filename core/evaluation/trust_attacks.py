@@ -9,11 +9,13 @@ import torch
 
 from core.attacks.geometry import distances
 from core.attacks.losses import predicted
+from core.epsilon import reaches
 from core.evaluation.trust_case import Case
 from core.evaluation.trust_model import Found
 
 ROUNDING = 1e-6
-"""Distances may exceed eps by so much, and by so much of eps: what float32 leaves."""
+"""Distances may exceed eps by so much, and by so much of eps: images may come from other tools, whose balls are
+those of float32; the evaluation here keeps to `core.epsilon`."""
 NOTHING = "Not asked: no figure of an evaluation was given."
 
 
@@ -109,7 +111,7 @@ def images(case: Case) -> Found:
     x, x_adv, robust = case.claims.x, case.claims.x_adv, case.claims.robust
     if x_adv is None:
         return None, "Not asked: no images were given."
-    size = distances(x_adv, x)[case.norm].double()
+    size = distances(x_adv, x)[case.norm]
     far = ~(size <= case.eps * (1 + ROUNDING) + ROUNDING)
     out = ~((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
     wrong = torch.zeros_like(far)
@@ -132,11 +134,11 @@ def proven(case: Case) -> Found:
         return None, "Not asked: nothing is proven."
     belied = torch.zeros_like(lower, dtype=torch.bool)
     if robust is not None:
-        belied |= ~robust & (lower >= case.eps)
+        belied |= ~robust & reaches(lower, case.eps)
         if x_adv is not None:
-            found = distances(x_adv, x)[case.norm].double()
+            found = distances(x_adv, x)[case.norm]
             belied |= ~robust & (found > 0) & (lower.double() > found * (1 + ROUNDING))
-    belied[: case.n] |= case.inside & (lower[: case.n] >= case.eps)
+    belied[: case.n] |= case.inside & reaches(lower[: case.n], case.eps)
     count, share = int(belied.sum()), float(belied.float().mean())
     return share, f"{int((lower > 0).sum())} images have a proven radius; adversarial images belie {count} of them."
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from core.attacks import pgd, sparse_rs, square
-from core.attacks.engine import AttackResult, Streams, check, frozen, gradients, predict
+from core.attacks.engine import AttackResult, Streams, admitted, check, check_eps, gradients, plain, predict
 from core.attacks.geometry import into_ball
 from core.attacks.losses import Goal, predicted
 from core.attacks.pgd import WALKS
@@ -83,7 +83,7 @@ class Case:
         self.robust = None if claims.robust is None else claims.robust[:n]
         self.streams = Streams.of(seed, self.index).fork(TRUST)
         self.goal = Goal.of(self.y, None)
-        self.radius = torch.full((n,), eps, dtype=self.x.dtype, device=self.x.device)
+        self.radius = check_eps(eps, self.x, eps_limit(norm))
         self.forwards = self.backwards = 0
         self.on_progress: Progress | None = None
         self.inside = torch.zeros_like(self.y, dtype=torch.bool)
@@ -103,6 +103,7 @@ class Case:
         effort: str,
     ) -> Iterator[Case]:
         """Check the input and freeze the model; draws that a random model makes itself come from the seed too."""
+        claims = Claims(*(plain(value) for value in vars(claims).values()))
         x = claims.x
         if norm not in WALKS:
             raise ValueError(f"norm: expected one of {', '.join(WALKS)}, got {norm!r}")
@@ -111,7 +112,6 @@ class Case:
         devices = [x.device] if x.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            check(model, x, claims.y, eps=eps, eps_limit=eps_limit(norm))
             for name in ("robust", "lower"):
                 value = getattr(claims, name)
                 if value is not None and value.shape != claims.y.shape:
@@ -122,8 +122,9 @@ class Case:
                 index = torch.arange(len(x), device=x.device)
             if len(index) != len(x):
                 raise ValueError(f"index: expected {len(x)} numbers, got {len(index)}")
-            with frozen(model):
-                yield cls(model, claims, norm, eps, index.to(x.device), seed, EFFORTS[effort])
+            with admitted(model, x) as fit:
+                check(fit, x, claims.y, eps=eps, eps_limit=eps_limit(norm))
+                yield cls(fit, claims, norm, eps, index.to(x.device), seed, EFFORTS[effort])
 
     # ---------------------------------------------------------------- the model
 

@@ -18,7 +18,7 @@ from core.attacks.masks import Masked
 from core.attacks.universal import Universal, apply, uap, universal_gradient
 from core.attacks.universal_lp import universal_lp
 from core.data import Split, first_of_test, to_float
-from core.evaluation.attack import ANY, first_right, probabilities
+from core.evaluation.attack import ANY, classes_of, first_right, probabilities
 from core.evaluation.metrics import clopper_pearson
 from core.models import load_model
 from core.progress import Progress
@@ -143,7 +143,7 @@ def _table(model: nn.Module, split: Split, x: Tensor, result: AttackResult, targ
             "y": split.y.numpy(),
             "target": ANY if target == "any" else int(target),
             "confidence_clean": before.max(axis=1),
-            "pred": after.argmax(axis=1),
+            "pred": classes_of(after),
             "confidence": after.max(axis=1),
             "success": result.success.cpu().numpy(),
             **{name: result.distance[name].cpu().numpy() for name in ("l0", "pixels", "l1", "l2", "linf")},

@@ -1,6 +1,7 @@
 """Architectures, from pixels in [0, 1] to logits; whatever normalisation a model needs is its first layer.
 
 layers      normalisation, full convolution, scalar score
+altered     hooks and replaced methods: whether a layer computes what its class says
 plain       linear, dense, CNN 10-20-50, LeNet, strided CNNs
 residual    small residual network, PreActResNet-18
 table       the layer table
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.networks.altered import altered
 from core.networks.layers import Centre, FullConv2d, ScalarScore, Shape, unrolled
 from core.networks.plain import cnn, lenet, linear, mlp, strided, strided_wide
 from core.networks.residual import preactresnet18, resnet_small
@@ -99,6 +101,7 @@ __all__ = [
     "Layer",
     "ScalarScore",
     "Shape",
+    "altered",
     "build",
     "centre_of",
     "device_of",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -67,13 +67,24 @@ class DataSpec(Spec):
 
     dataset: DatasetName = Field("digits", title="Data set", description="Where the images come from.")
     folder: str | None = Field(
-        None, title="Image folder", description="Only for 'folder': train/ and test/ (or one level of class folders)."
+        None,
+        title="Image folder",
+        description="Only for 'folder': FOLDER/train/CLASS and FOLDER/test/CLASS, with FOLDER/val/CLASS if there is "
+        "one; or FOLDER/CLASS, of which a fifth of every class becomes the test part.",
     )
     image_size: int = Field(32, ge=8, le=224, title="Image size", description="Only for 'folder': side in pixels.")
     grey: bool = Field(False, title="Grey", description="Only for 'folder': one channel instead of three.")
     classes: tuple[int, ...] | None = Field(
         None, title="Classes", description="Keep only these classes, renumbered in this order (4 9: four against nine)."
     )
+    content: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        title="Content",
+        description="Only for 'folder': SHA-256 of its images and class names. Filled in when a model is trained.",
+    )
+
+    LATER: ClassVar[tuple[str, ...]] = ("content",)
 
     @field_validator("classes")
     @classmethod
@@ -91,6 +102,8 @@ class DataSpec(Spec):
         if (self.dataset == "folder") != (self.folder is not None):
             raise ValueError("'folder' must be given exactly when dataset is 'folder'")
         if self.dataset != "folder":
+            if self.content is not None:
+                raise ValueError("'content' is only for dataset 'folder'")
             if (self.image_size, self.grey) != (32, False):
                 raise ValueError("'image_size' and 'grey' are only for dataset 'folder'")
             known = len(DATASETS[self.dataset].class_names)

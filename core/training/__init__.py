@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional as F
 
 from core import cards, store
-from core.attacks.losses import margin
+from core.attacks.losses import margin, predicted
 from core.data import Dataset, load
 from core.evaluation.metrics import five_metrics
 from core.networks import ScalarScore, layer_table, logits_of, parameter_count
@@ -75,6 +75,7 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
             "train_size": len(data.train),
             "validation_size": len(data.validation),
             "test_size": len(data.test),
+            "notes": list(data.notes),
         },
         "network": {
             "parameters": parameter_count(trained.model),
@@ -115,7 +116,7 @@ def test_table(model: torch.nn.Module, data: Dataset) -> dict:
     """Columns index, y, pred, confidence (largest softmax probability), margin and, for a scalar network, score."""
     logits = logits_of(model, data.test.x).cpu()
     y = data.test.y
-    confidence, pred = F.softmax(logits, dim=1).max(dim=1)
+    confidence, pred = F.softmax(logits, dim=1).amax(dim=1), predicted(logits)
     table = {"index": data.test.index, "y": y, "pred": pred, "confidence": confidence, "margin": margin(logits, y)}
     if isinstance(model, ScalarScore):
         table["score"] = logits[:, 1] + model.threshold.cpu()

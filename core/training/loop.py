@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import checkpoint
+from core.attacks.losses import predicted
 from core.data import Dataset, Split
 from core.networks import logits_of
 from core.progress import Progress
@@ -320,4 +321,4 @@ def _on(split: Split, device: str) -> Split:
 def _measure(model: nn.Module, split: Split) -> tuple[float, float]:
     """Mean cross-entropy and accuracy on a split, in eval mode."""
     logits = logits_of(model, split.x)
-    return float(F.cross_entropy(logits, split.y)), float((logits.argmax(dim=1) == split.y).float().mean())
+    return float(F.cross_entropy(logits, split.y)), float((predicted(logits) == split.y).float().mean())

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 from core.attacks.convolution import way_back
-from core.networks import Centre, FullConv2d, unrolled
+from core.networks import Centre, FullConv2d, altered, unrolled
 
 Back = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor], tuple[Tensor, Back]]
@@ -75,9 +75,9 @@ def _is_known(layer: nn.Module) -> bool:
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody must see the module being called, or has compiled its call."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_compiled_call_impl")
-    return any(getattr(module, name) for name in hooks)
+    """Whether a call of the module does more than its class's forward: hooks, replaced methods, a compiled call."""
+    more = ("_backward_hooks", "_backward_pre_hooks", "_compiled_call_impl")
+    return bool(altered(module)) or any(getattr(module, name) for name in more)
 
 
 # ---------------------------------------------------------------- layers: given one batch of their input

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from core.attacks import Streams, fgsm, pgd
+from core.attacks.losses import predicted
 from core.certification import proven
 from core.data import Split, to_float
+from core.epsilon import same
 from core.networks import logits_of
 
 Row = Mapping[str, float]
@@ -50,14 +52,14 @@ def under_noise(model: nn.Module, validation: Split, sigma: float, *, seed: int)
     """`noise_accuracy`, each image under one draw of Gaussian noise: the same images and draws every epoch."""
     x, y = to_float(validation.x[:WATCHED]), validation.y[:WATCHED]
     noise = Streams.of(seed, torch.arange(len(y), device=y.device)).normal(tuple(x.shape[1:]))
-    right = logits_of(model, x + sigma * noise).argmax(1) == y
+    right = predicted(logits_of(model, x + sigma * noise)) == y
     return {"sigma": sigma, "noise_accuracy": right.float().mean().item()}
 
 
 def overfitted(row: Row, history: Sequence[Row]) -> bool:
     """Whether a watched epoch has overfitted to a single step; `history` has the epochs before it."""
     robust = row["robust_accuracy"]
-    before = [past["robust_accuracy"] for past in history if past["eps"] == row["eps"]]
+    before = [past["robust_accuracy"] for past in history if same(past["eps"], row["eps"])]
     return robust < max(before, default=0.0) - FALL or robust < SHARE * row["fgsm_accuracy"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from core.evaluation import comparison
 from core.evaluation.trust import Trust
 from tests.app.test_epsilon_sweep import LADDER, asked, five, plant, texts
 from tests.app.test_record_views import radii
-from ui import comparison_views, record_views, robust_views
+from ui import comparison_views, downloads, record_views, robust_views
 
 if TYPE_CHECKING:
     from tests.app.conftest import Lab
@@ -277,32 +277,140 @@ def test_unequal_searches_are_told_and_prove_no_order(lab: Lab) -> None:
     assert "is more robust than" not in texts(app)
 
 
-def test_trust_is_that_of_the_evaluation_nearest_in_eps(lab: Lab) -> None:
-    """Of two evaluations the one nearer to the slider, whichever is newer, and the table says at which ε it was."""
+def evaluation(
+    lab: Lab, model: store.Artifact, eps: float, *, n: int = 100, effort: str = "quick", **columns: Any
+) -> store.Artifact:
+    """Plant an evaluation at ε that fooled no image (`columns` say otherwise), with reliability checks."""
+    tests = model.table("test").iloc[:n]
+    right = (tests["pred"] == tests["y"]).to_numpy()
+    images = pd.DataFrame({"index": tests["index"], "y": tests["y"], "pred": tests["pred"], "clean_correct": right})
+    images = images.assign(**{"lower": 0.0, "upper": np.inf, "found_by": "", "forwards": 9, "backwards": 6} | columns)
+    images["upper"] = np.where(right, images["upper"], 0.0)
+    report = Trust((), "linf", eps, n, 0, "quick", {}, (), (), n, n).to_json()
+    spec = specs.EvaluateSpec.model_validate({"model": model.id, "eps": eps, "effort": effort, "n": n})
+    card = {"norm": "linf", "eps": eps, "effort": effort, "trust": report}
+    return store.write(spec, lab.root, card=card, tables={"images": images})
+
+
+def test_trust_is_that_of_this_eps_and_these_images_alone(lab: Lab) -> None:
+    """Beside a figure of another ε, or of other images, there is no verdict: that is said, with the way to one."""
     model = lab.model(accuracy=1.0)
     radii(lab, model, n=100, upper=0.4)
-    tests = model.table("test").iloc[:100]
-    images = pd.DataFrame({"index": tests["index"], "y": tests["y"], "pred": tests["pred"], "clean_correct": True})
-    images = images.assign(lower=0.0, upper=np.inf, found_by="", forwards=9, backwards=6)
     for eps in (0.3, 0.1):
-        report = Trust((), "linf", eps, 100, 0, "quick", {}, (), (), 0, 0).to_json()
-        spec = specs.EvaluateSpec(model=model.id, eps=eps, effort="quick", n=100)
-        store.write(spec, lab.root, card={"norm": "linf", "eps": eps, "trust": report}, tables={"images": images})
+        evaluation(lab, model, eps)
+    evaluation(lab, model, 0.2, n=60)
     app = lab.open("model_comparison", model_comparison_models=[model.id])
-    for at, eps in ((0.28, 0.3), (0.12, 0.1)):
-        app.slider(key="model_comparison_record_at_linf").set_value(at).run()
+
+    def at(eps: float) -> str:
+        app.slider(key="model_comparison_record_at_linf").set_value(eps).run()
         assert not app.exception
         table = next(table.value for table in app.dataframe if "median linf" in table.value)
-        assert table["trust"].tolist()[0].endswith(f"at ε {eps:g}")
-        assert f"Of the evaluation at ε = {eps:g}, the nearest to ε = {at:g}." in texts(app)
-    sweep = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
-    assert "Of the evaluation at ε = 0.1, the nearest to ε = 0.1." in texts(sweep)
-    assert not sweep.exception
+        return str(table["trust"].tolist()[0])
+
+    for eps in (0.3, 3 * 0.1, 0.1):
+        assert at(eps) == f"✓ pass at ε {eps:g}"
+        assert [box.value for box in app.success if "Nothing speaks against" in box.value]
+        assert "No reliability checks" not in texts(app)
+    for eps in (0.28, 0.12, 0.2):
+        assert at(eps) == "– no report"
+        assert not app.success
+        assert f"No reliability checks at ε = {eps:g} in ℓ∞ on these 100 images" in texts(app)
+        assert f"--eps {eps!r} --n 100" in texts(app)
+    sweep = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_record_at_linf="0.15")
+    assert "No reliability checks at ε = 0.15" in texts(sweep)
     reports = {model.id: robust_views.reports_of(model.id, "linf")}
-    assert [line.split(" · ")[1] for line in robust_views.trust_lines(reports)] == [
-        "evaluation at ε 0.1",
-        "evaluation at ε 0.3",
-    ]
+    told = [line.split(" · ")[1] for line in robust_views.trust_lines(reports)]
+    assert told == [f"evaluation at ε {eps:g}" for eps in (0.2, 0.1, 0.3)]
     exported = robust_views.tables(record_views.read([model], "linf"), [0.1], "linf")["trust reports"]
-    assert sorted(exported["eps"]) == [0.1, 0.3]
+    assert sorted(exported["eps"]) == [0.1, 0.2, 0.3]
     assert exported["report"].str.startswith("trust: pass").all()
+
+
+def test_button_makes_the_checks_of_this_eps(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation at the slider's ε, free of floating point's last digits, on the images shown."""
+    model = lab.model(accuracy=1.0)
+    radii(lab, model, n=80, upper=0.4)
+    submitted = asked(monkeypatch)
+    app = lab.open("model_comparison", model_comparison_models=[model.id])
+    app.slider(key="model_comparison_record_at_linf").set_value(3 * 0.1).run()
+    app.button(key="model_comparison_judge").click().run()
+    assert submitted == [specs.EvaluateSpec(model=model.id, eps=0.3, n=80)]
+
+
+@pytest.mark.parametrize("page", ["model_comparison", "epsilon_sweep"])
+def test_page_says_nothing_of_an_eps_that_was_not_searched(lab: Lab, page: str) -> None:
+    """An evaluation at .3 that fooled every image: at .1 no accuracy, no verdict, no median, no passes; at .3 all."""
+    model = lab.model(accuracy=0.995)
+    evaluation(lab, model, 0.3, n=60, upper=0.3)
+    app = lab.open(page, **{f"{page}_models": model.id, f"{page}_record_at_linf": "0.1"})
+
+    def row() -> pd.Series:
+        return next(table.value for table in app.dataframe if "attacked" in table.value).set_index("Model").iloc[0]
+
+    median = "median linf" if page == "model_comparison" else "median"
+    assert app.slider(key=f"{page}_record_at_linf").value == 0.1
+    assert row()[["proven", "attacked", median, "passes"]].isna().all()
+    assert row()["interval"] == "–"
+    assert "60 of 60 images were not searched at this ε (searched at ε = 0.3)" in texts(app)
+    assert not app.success
+    assert "Nothing speaks against" not in texts(app)
+    assert "No reliability checks at ε = 0.1" in texts(app)
+    app.button(key=f"{page}_record_at_linf_jump_0.3").click().run()
+    assert app.slider(key=f"{page}_record_at_linf").value == 0.3
+    assert (row()["attacked"], row()["passes"]) == (0, 15)
+    assert row()[["proven", median]].isna().all()
+    assert len(app.success) == 1
+    assert "No reliability checks" not in texts(app)
+
+
+def test_first_view_stands_where_something_is_known(lab: Lab) -> None:
+    """Not at an ε of which only dashes are known."""
+    model = lab.model(accuracy=1.0)
+    evaluation(lab, model, 8 / 255, n=60, upper=8 / 255)
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
+    assert app.slider(key="epsilon_sweep_record_at_linf").value == 8 / 255
+    table = next(table.value for table in app.dataframe if "attacked" in table.value)
+    assert table["attacked"].tolist() == [0]
+
+
+def test_images_of_the_smaller_evaluation_can_be_chosen(lab: Lab) -> None:
+    """Evaluated on 100 images at .1 and on 60 at .3: of the first 60, both ε are known, with their checks."""
+    model = lab.model(accuracy=1.0)
+    evaluation(lab, model, 0.1)
+    evaluation(lab, model, 0.3, n=60, upper=0.3)
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_record_at_linf="0.3")
+
+    def row() -> pd.Series:
+        return next(table.value for table in app.dataframe if "attacked" in table.value).iloc[0]
+
+    assert np.isnan(row()["attacked"])
+    assert not app.success
+    app.selectbox(key="epsilon_sweep_record_n").select("60").run()
+    assert not app.exception
+    assert (row()["n"], row()["attacked"]) == (60, 0)
+    assert len(app.success) == 1
+
+
+def test_exports_leave_the_unknown_empty(lab: Lab) -> None:
+    """CSV empty, JSON null, Excel an empty cell, Markdown and LaTeX a dash; a column says why."""
+    model = lab.model(accuracy=1.0)
+    evaluation(lab, model, 0.3, n=60, upper=0.3)
+    found = record_views.read([model], "linf")
+    tables = robust_views.tables(found, [0.1, 0.3], "linf")
+    made = comparison.compare(specs.CompareSpec(models=(model.id,), eps=LADDER, n=100), lab.root)
+    files = comparison_views.files(made, tables, [])
+    rows = json.loads(files["json"][2])["proven and attacked"]
+    assert [(row["eps"], row["proven"], row["attacked"]) for row in rows] == [(0.1, None, None), (0.3, None, 0)]
+    assert "not searched at this ε" in rows[0]["note"]
+    sheet = pd.read_excel(io.BytesIO(files["xlsx"][2]()), sheet_name="proven and attacked")
+    assert sheet["attacked"].isna().tolist() == [True, False]
+    assert sheet["proven"].isna().all()
+    medians = robust_views.medians([model], found, "linf")
+    shown = robust_views.models_at([model], found, {model.id: "M"}, medians, 0.1)
+    for ending, unknown in (("md", "–"), ("tex", "--")):
+        text = downloads.text(shown, ending, "", ("proven", "attacked"))
+        assert "attacked" in text
+        assert unknown in text
+        assert "nan" not in text
+    back = pd.read_csv(io.StringIO(downloads.text(shown, "csv", "x")), comment="#")
+    assert back["attacked"].isna().all()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from core import jobs, specs, store
 from ui import controls, routes
@@ -379,6 +383,45 @@ def test_folder_of_images_asks_for_the_folder(lab: Lab) -> None:
     """Without a folder the settings are refused in words; nothing is read."""
     app = lab.open("train", train_dataset="folder")
     assert "'folder' must be given" in app.error[0].value
+
+
+def _pets(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, value in (("cat", 60), ("dog", 190)):
+        (folder / name).mkdir(parents=True)
+        for number in range(15):
+            pixels = np.clip(rng.normal(value, 20, (8, 8, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def test_a_folder_that_changed_is_told_and_trained_anew(lab: Lab, tmp_path: Path) -> None:
+    """The page finds the model of the folder as it is; once a class is renamed, there is something to train."""
+    from core import running
+
+    folder = tmp_path / "pets"
+    _pets(folder)
+    spec = specs.TrainSpec(
+        **specs.preset("fast"), data={"dataset": "folder", "folder": str(folder), "image_size": 8}, network="linear"
+    )
+    made = running.run(spec, lab.root)
+    assert isinstance(made, store.Artifact)
+    query = {"train_dataset": "folder", "train_folder": str(folder), "train_image_size": "8", "train_network": "linear"}
+    app = lab.open("train", **query)
+    for name, value in query.items():
+        app.session_state[name] = int(value) if name == "train_image_size" else value
+    app.run()
+    assert any("there is nothing to train" in caption.value for caption in app.caption)
+    assert not app.warning
+    (folder / "dog").rename(folder / "a_dog")
+    app.run()
+    assert not app.exception
+    assert not any("there is nothing to train" in caption.value for caption in app.caption)
+    app = lab.open("universal", universal_model=made.id)
+    assert any("'a_dog' is new" in warning.value for warning in app.warning)
+    (folder / "test").mkdir()
+    shutil.copy(folder / "cat" / "0.png", folder / "test")
+    app = lab.open("train")
+    assert any("test/ beside the class folders" in error.value for error in app.error)
 
 
 def test_routes_name_files_that_exist() -> None:

@@ -30,10 +30,12 @@ NAMES: tuple[Any, ...] = (
     Literal["en", "l1"],
 )
 """Lists of names are not checked here: a wrong one must reach the code, whose ValueError is itself under test."""
+BUDGET = float | Tensor
+"""Nor is ε, for the same reason; and lists and arrays are taken too."""
 
 checker = types.ModuleType("shape_checker")  # the hook wants a name that it can import
 checker.check = beartype(  # type: ignore[attr-defined]
-    conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict(dict.fromkeys(NAMES, str)))
+    conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({**dict.fromkeys(NAMES, str), BUDGET: object}))
 )
 sys.modules[checker.__name__] = checker
 with install_import_hook("core.attacks", "shape_checker.check"):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import fgsm, fgsm_direction, fgsm_step
+from core.attacks.engine import check_eps
 from core.attacks.geometry import water_level
 
 Batch = tuple[Tensor, Tensor]
@@ -60,7 +61,7 @@ def test_fgsm_uses_one_gradient_for_every_eps(net: nn.Module, few: Batch) -> Non
     direction = fgsm_direction(net, x, y)
     for eps in (0.05, 0.2):
         result = fgsm(net, x, y, eps=eps)
-        step = fgsm_step(x, direction, torch.full((len(x),), eps))
+        step = fgsm_step(x, direction, check_eps(eps, x))
         assert torch.equal(result.x_adv[right], step[right])
         assert (result.backwards == 1).all()
 

@@ -61,11 +61,11 @@ def test_goal_is_reached_by_another_class_or_by_the_target() -> None:
 
 
 @pytest.mark.parametrize("target", [None, torch.tensor([1])])
-def test_goal_is_never_reached_by_nan(target: torch.Tensor | None) -> None:
-    """A model that answers NaN predicts nothing."""
+def test_nan_is_no_class(target: torch.Tensor | None) -> None:
+    """A model that answers NaN predicts nothing: the true class is lost, and no target is reached."""
     logits = torch.tensor([[0.0, torch.nan, 1.0]])
     assert losses.predicted(logits).item() == -1
-    assert not losses.Goal.of(torch.tensor([0]), target).reached(logits).any()
+    assert losses.Goal.of(torch.tensor([0]), target).reached(logits).item() == (target is None)
 
 
 @pytest.mark.parametrize("kind", losses.LOSSES)

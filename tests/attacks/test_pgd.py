@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import fgsm, minimum, pgd
-from core.attacks.engine import Streams
+from core.attacks.engine import Streams, admitted
 from core.attacks.losses import Goal
 
 Batch = tuple[Tensor, Tensor]
@@ -73,9 +73,10 @@ def test_pgd_refills_its_batch(exactly: tuple[nn.Module, Tensor, Tensor]) -> Non
     """Batches stay full while images wait, whatever was fooled, and the result does not depend on their size."""
     net, x, y = exactly
     sizes: list[int] = []
-    handle = net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
-    small = pgd(net, x, y, eps=0.2, steps=8, batch=7)
-    handle.remove()
+    with admitted(net, x):  # the look at what the model bears comes before
+        handle = net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
+        small = pgd(net, x, y, eps=0.2, steps=8, batch=7)
+        handle.remove()
     whole = pgd(net, x, y, eps=0.2, steps=8)
     assert torch.equal(small.success, whole.success)
     torch.testing.assert_close(small.x_adv, whole.x_adv, rtol=0, atol=1e-6)

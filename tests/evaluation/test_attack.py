@@ -65,6 +65,7 @@ def test_stored_numbers_agree(root: Path) -> None:
     metrics = made.card["metrics"]
     assert metrics["success_rate"] == pytest.approx(float(table["success"].mean()))
     assert metrics["low"] <= metrics["success_rate"] <= metrics["high"]
+    assert metrics["median_linf"] is None  # all about ε
     assert metrics["median_l2"] == pytest.approx(float(table.loc[table["success"], "l2"].median()))
 
 

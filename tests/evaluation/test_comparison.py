@@ -56,7 +56,7 @@ def test_exports_carry_figures_and_provenance(root: Path) -> None:
         assert "Clopper" in text
     assert to_markdown(made).count("\n| digits-") == len(made.table)
     assert "| passes " in to_markdown(made)
-    assert "| 3 + 1 " in to_markdown(made)  # FGSM's gradient, and a look at each of two ε
+    assert "| 2 + 1 " in to_markdown(made)  # FGSM's gradient, and a look at the result of this ε
     assert passes({"forwards": float("nan"), "backwards": float("nan")}) == passes({}) == "–"  # of a sweep of before
     assert r"\toprule" in to_latex(made)
     assert r"$\varepsilon$" in to_latex(made)

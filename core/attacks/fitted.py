@@ -1,0 +1,260 @@
+"""What a model bears, found out before it is attacked: memory layout, changes in place, precision, gradients.
+
+Attacks give a model channels-last batches of any size, keep the images that they gave, and differentiate by a quicker
+convolution (`convolution`). Most models bear that. Some do not: one that flattens by `view` refuses channels-last
+images, one that normalises in place overwrites them, one in half precision takes no float32, an exported one takes one
+image at a time, and some have no gradient. `fitted` looks at two images and puts such a model into a `Fitted` one,
+which bears it all and gives the same logits; a model that bears everything comes back as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from core.attacks.convolution import QuickConvolutions
+from core.attacks.masks import Masked
+
+HALF = (torch.float16, torch.bfloat16)
+LAST = torch.channels_last
+APART = 1e-3
+"""Relative difference from which two layouts, or two ways back, give different numbers and not only rounded ones."""
+
+
+@dataclass(frozen=True)
+class Bears:
+    """What a model bears.
+
+    Attributes:
+        layout: channels-last images, with the same logits.
+        untouched: it leaves its images as they are.
+        precision: the dtype that it wants its images in, where that is not the one they have.
+        inside: the dtype of its logits, where that is coarser than float32.
+        quick: gradients by `QuickConvolutions` are the model's own.
+        gradient: there is a gradient at all.
+        many: several images at once.
+        why: the error that a backward pass ended in, if it did.
+    """
+
+    layout: bool = True
+    untouched: bool = True
+    precision: torch.dtype | None = None
+    inside: torch.dtype | None = None
+    quick: bool = True
+    gradient: bool = True
+    many: bool = True
+    why: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it, in sentences; none where the model bears everything."""
+        said = []
+        if not self.layout:
+            said.append("The model does not take channels-last images; it was given contiguous ones.")
+        if not self.untouched:
+            said.append("The model changes its images in place; it was given copies.")
+        if self.precision is not None:
+            name = str(self.precision).removeprefix("torch.")
+            said.append(f"The model computes in {name}: the attack works in float32, and images are rounded for it.")
+        elif self.inside is not None:
+            said.append(f"The model's logits are {str(self.inside).removeprefix('torch.')}: close calls are coarse.")
+        if not self.many:
+            said.append("The model takes one image at a time.")
+        if not self.gradient:
+            error = f" (a backward pass ends in: {self.why})" if self.why else ""
+            said.append(
+                f"The model passes no gradient back to its images{error}: attacks that follow gradients cannot see "
+                "the way. Trust only attacks without gradients here: square, simba, hop_skip_jump, sparse_rs."
+            )
+        return tuple(said)
+
+
+class Fitted(nn.Module):
+    """A model that bears what attacks do, with the logits of the one inside.
+
+    Attributes:
+        model: the model inside.
+        bears: what that one bears.
+    """
+
+    def __init__(self, model: nn.Module, bears: Bears) -> None:
+        super().__init__()
+        self.model, self.bears = model, bears
+        self.scalar = bool(getattr(model, "scalar", False))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """The model's logits, in float32 where it computes in less."""
+        return self._asked(self.model, x)
+
+    def score(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+        """N(x) of a scalar network."""
+        return self._asked(getattr(self.model, "score"), x)  # noqa: B009
+
+    def _asked(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        bears = self.bears
+        given = x if bears.layout else x.contiguous()
+        given = given if bears.precision is None else given.to(bears.precision)
+        given = given.clone() if given is x and not bears.untouched else given
+        with nullcontext() if bears.gradient else torch.no_grad():
+            if bears.many or len(given) == 1:
+                out = function(given)
+            else:
+                out = torch.cat([function(one) for one in given.split(1)])
+        return out.float() if isinstance(out, Tensor) and out.dtype in HALF else out
+
+
+def bears_of(model: nn.Module) -> Bears:
+    """What was found out of a model, behind its mask; everything for one that was not put into a `Fitted`."""
+    inner = model.model if isinstance(model, Masked) else model
+    return inner.bears if isinstance(inner, Fitted) else Bears()
+
+
+_known: ContextVar[Mapping[int, tuple[Bears, bool]]] = ContextVar("known", default=MappingProxyType({}))
+"""What each model bears that is under attack, by its identity, and whether gradients were looked at."""
+
+
+@contextmanager
+def fitted(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = True) -> Iterator[nn.Module]:
+    """The model, or one with the same logits that bears what attacks do with it; for as long as the context lasts.
+
+    Attacks inside that are given this model again take it as it is. Costs a few passes of two images, which are not
+    counted; the global random numbers stay what they were. A model that fails on its images comes back as it is: the
+    attack's own check says so.
+
+    Args:
+        model: pixels to logits; freeze it first.
+        x: the images, float32 or float64, N >= 1.
+        gradients: also look at backward passes; off for attacks that take none.
+    """
+    inner = model.model if isinstance(model, Masked) else model
+    if isinstance(inner, Fitted):
+        yield model
+        return
+    known = _known.get()
+    bears, differentiated = known.get(id(inner), (None, False))
+    if bears is None or (gradients and not differentiated):
+        # what is compiled bears what it was compiled from does: each look at it would be a compilation
+        bears = find_out(getattr(inner, "_orig_mod", inner), x, gradients=gradients)
+    made: nn.Module = model
+    if bears != Bears():
+        made = Fitted(inner, bears)
+        made.training = inner.training if hasattr(inner, "training") else False
+        made = Masked(made, model.mask) if isinstance(model, Masked) else made
+    token = _known.set({**known, id(inner): (bears, gradients or differentiated)})
+    try:
+        yield made
+    finally:
+        _known.reset(token)
+
+
+def find_out(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = True) -> Bears:
+    """What a frozen model bears, by asking it about the first two images (the first one twice, if it is alone)."""
+    images = (x[:2] if len(x) > 1 else x[:1].expand(2, *x.shape[1:])).detach().clone()
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return _found_out(model, images, gradients)
+
+
+def _found_out(model: nn.Module, images: Tensor, gradients: bool) -> Bears:
+    plain = _Answer.of(model, images)
+    precision: torch.dtype | None = None
+    many = True
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
+    if plain.logits is None and own in HALF and images.dtype not in HALF:
+        plain, precision = _Answer.of(model, images.to(own)), own
+    if plain.logits is None:
+        alone = _Answer.of(model, images[:1] if precision is None else images[:1].to(precision))
+        if alone.logits is None:
+            last = _Answer.of(model, images.contiguous(memory_format=LAST))
+            if last.logits is None:
+                return Bears()  # it fails on its images whatever is done: see `check_images`
+            plain = last
+        else:
+            plain, many = alone, False
+    seen = images if precision is None else images.to(precision)
+    seen = seen if many else seen[:1]
+    again = _Answer.of(model, seen)
+    random = again.logits is None or not _same(again.logits, plain.logits, 1e-5)
+    last = _Answer.of(model, seen.contiguous(memory_format=LAST)) if seen.device.type == "cpu" else plain
+    coarse = plain.logits.dtype if plain.logits is not None and plain.logits.dtype in HALF else None
+    layout = last.logits is not None and (random or coarse is not None or _same(last.logits, plain.logits, APART))
+    bears = Bears(
+        layout=layout,
+        untouched=not (plain.changed or (last.changed and last.logits is not None)),
+        precision=precision,
+        inside=coarse,
+        many=many,
+    )
+    return _with_gradients(model, bears, images, random) if gradients else bears
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The logits of one forward pass, None where it failed, and whether it changed its images."""
+
+    logits: Tensor | None
+    changed: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, images: Tensor) -> _Answer:
+        given = images.clone(memory_format=torch.preserve_format)
+        try:
+            with torch.no_grad():
+                logits = model(given)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, ValueError, AssertionError):  # of somebody else's model: asked otherwise next
+            return cls(None, not torch.equal(given, images))
+        good = isinstance(logits, Tensor) and logits.ndim == 2
+        return cls(logits.detach().clone() if good else None, not torch.equal(given, images))
+
+
+def _with_gradients(model: nn.Module, bears: Bears, images: Tensor, random: bool) -> Bears:
+    """The same with what a backward pass tells."""
+    trial = Fitted(model, bears)
+    try:
+        slope = _slope(trial, images, quick=False)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
+        return replace(bears, gradient=False, why=str(error).splitlines()[0][:160])
+    if slope is None:
+        return replace(bears, gradient=False)
+    if images.device.type != "cpu":
+        return bears
+    try:
+        short = _slope(trial, images, quick=True)
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError):
+        short = None
+    if short is None or not (random or _same(short, slope, 10 * APART)):
+        return replace(bears, quick=False)
+    return bears
+
+
+def _slope(model: nn.Module, images: Tensor, *, quick: bool) -> Tensor | None:
+    """The gradient of a mixture of all logits; None where there is no path to the images."""
+    leaf = images.contiguous(memory_format=LAST) if images.device.type == "cpu" else images
+    leaf = leaf.detach().clone().requires_grad_()
+    with torch.enable_grad(), QuickConvolutions() if quick else nullcontext():
+        logits = model(leaf)
+        if not logits.requires_grad:
+            return None
+        weights = torch.arange(1, logits.shape[1] + 1, device=logits.device, dtype=logits.dtype).cos()
+        (slope,) = torch.autograd.grad((logits * weights).sum(), leaf, allow_unused=True)
+    return slope
+
+
+def _same(first: Tensor, second: Tensor | None, apart: float) -> bool:
+    """Whether two tensors differ by rounding only; NaN and infinity must be at the same places."""
+    if second is None or first.shape != second.shape or not torch.equal(first.isfinite(), second.isfinite()):
+        return False
+    one, other = first.double().nan_to_num(0, 0, 0), second.double().nan_to_num(0, 0, 0)
+    size = torch.maximum(one.abs().max(), other.abs().max()) if one.numel() else one.sum()
+    return bool((one - other).abs().max() <= apart * size) if one.numel() else True

@@ -1,0 +1,496 @@
+# ruff: noqa: D102  # what the modules compute is all there is to say of them
+"""A proof is of the model at hand: altered layers are refused or bounded right, and the model's answers looked at."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations, parametrize, prune
+
+from core.attacks import exhaustive, pgd
+from core.attacks.first_layer import FirstLayer
+from core.certification import FalseProof, Unbounded, agreement, certified_margins, proof, proven, verify
+from core.certification.ball import Ball
+from core.certification.graph import lower
+from core.certification.linear import affine, smallest
+from core.evaluation import evaluate
+from core.networks import ScalarScore, build
+from core.networks.residual import PreActBlock
+from core.training.sequence import Sequence
+
+SHAPE = (1, 8, 8)
+Make = Callable[[], nn.Module]
+
+
+class Normalised(nn.Sequential):
+    """An operation before the layers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - 0.5) / 0.1)
+
+
+class Residual(nn.Sequential):
+    """An operation after the layers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class Called(nn.Sequential):
+    """Another call."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x / 255)
+
+
+class Leaky(nn.ReLU):
+    """Not a ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, -0.5)
+
+
+class Cosine(nn.Linear):
+    """Normalised inputs and weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 20 * F.linear(F.normalize(x, dim=1), F.normalize(self.weight, dim=1))
+
+
+class Standardised(nn.Conv2d):
+    """Below `forward`, in the method that it calls."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, weight / weight.std() * 3, bias)
+
+
+class Twice(nn.Module):
+    """Layers that are not called in the order in which they are listed."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) + self.inner(1 - x)
+
+
+class Doubled(nn.Module):
+    """A parametrisation."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def layers(*middle: nn.Module) -> list[nn.Module]:
+    """A small dense network, with something in its middle."""
+    return [nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), *middle, nn.Linear(32, 5)]
+
+
+def dense(*middle: nn.Module) -> nn.Sequential:
+    """The same as a sequence."""
+    return nn.Sequential(*layers(*middle))
+
+
+def pre_hooked() -> nn.Module:
+    """The whole network reads another image."""
+    model = dense()
+    model.register_forward_pre_hook(lambda module, inputs: ((inputs[0] - 0.5) / 0.1,))
+    return model
+
+
+def hooked() -> nn.Module:
+    """One layer's output is changed."""
+    model = dense()
+    model[1].register_forward_hook(lambda module, inputs, output: -output)
+    return model
+
+
+def replaced() -> nn.Module:
+    """A method of one instance is another."""
+    model = dense()
+    model[2].forward = torch.abs
+    return model
+
+
+def conv_replaced() -> nn.Module:
+    """The same, below `forward`."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    plain = model[0]._conv_forward
+    model[0]._conv_forward = lambda x, weight, bias: plain(x, -weight, bias)  # type: ignore[union-attr]
+    return model
+
+
+def parametrised() -> nn.Module:
+    """New style: the class of the instance is changed."""
+    model = dense()
+    parametrize.register_parametrization(model[1], "weight", Doubled())
+    return model
+
+
+def spectral() -> nn.Module:
+    """Power iterations in every call in train mode."""
+    model = dense()
+    parametrizations.spectral_norm(model[1])
+    return model
+
+
+def weight_norm() -> nn.Module:
+    """New style."""
+    model = dense()
+    parametrizations.weight_norm(model[1])
+    return model
+
+
+def old_spectral() -> nn.Module:
+    """Old style: a hook computes the weight."""
+    model = dense()
+    nn.utils.spectral_norm(model[1])
+    return model
+
+
+def pruned() -> nn.Module:
+    """A hook masks the weight."""
+    model = dense()
+    prune.random_unstructured(model[1], "weight", 0.5)
+    return model
+
+
+def block_hooked() -> nn.Module:
+    """Inside a residual block, whose parts no sequence calls."""
+    model = nn.Sequential(PreActBlock(1, 2, 1), nn.Flatten(), nn.Linear(128, 5))
+    model[0].conv1.register_forward_hook(lambda module, inputs, output: 3 * output)  # type: ignore[union-attr]
+    return model
+
+
+def block_of_others() -> nn.Module:
+    """A block whose part is of another class."""
+    model = nn.Sequential(PreActBlock(1, 2, 1), nn.Flatten(), nn.Linear(128, 5))
+    model[0].conv2 = Standardised(2, 2, 3, padding=1, bias=False)
+    return model
+
+
+def score_replaced() -> nn.Module:
+    """A scalar network whose score is another."""
+    model = ScalarScore(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)))
+    model.score = lambda x: 1 - x.mean((1, 2, 3))  # type: ignore[method-assign]
+    return model
+
+
+ALTERED: dict[str, Make] = {
+    "sequence with an operation before": lambda: Normalised(*layers()),
+    "sequence with an operation after": lambda: dense(Residual(nn.Linear(32, 32), nn.ReLU())),
+    "sequence with another call": lambda: Called(*layers()),
+    "subclass of ReLU": lambda: dense(nn.Linear(32, 32), Leaky()),
+    "subclass of Linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), Cosine(32, 5)),
+    "subclass of Conv2d": lambda: nn.Sequential(Standardised(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)),
+    "ReLU6": lambda: dense(nn.ReLU6()),
+    "leaky ReLU": lambda: dense(nn.LeakyReLU()),
+    "sequence called twice": lambda: Twice(dense()),
+    "DataParallel": lambda: nn.DataParallel(dense()),
+    "script": lambda: torch.jit.script(dense()),
+    "trace": lambda: torch.jit.trace(dense().eval(), torch.zeros(1, *SHAPE)),
+    "compiled copy": lambda: torch.compile(dense(), backend="eager"),
+    "forward pre-hook": pre_hooked,
+    "forward hook": hooked,
+    "method of the instance": replaced,
+    "method below forward": conv_replaced,
+    "parametrised": parametrised,
+    "spectral norm": spectral,
+    "weight norm": weight_norm,
+    "spectral norm, old style": old_spectral,
+    "pruned": pruned,
+    "hook inside a block": block_hooked,
+    "other layer inside a block": block_of_others,
+    "score replaced": score_replaced,
+    "lazy": lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)),
+    "indices of the maxima": lambda: nn.Sequential(nn.MaxPool2d(2, return_indices=True)),
+    "batch norm without statistics": lambda: nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), *layers()),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", ALTERED)
+def test_altered_layers_have_no_bounds(name: str) -> None:
+    """Whatever makes a layer compute something else than its class says, the network has no graph."""
+    torch.manual_seed(0)
+    with pytest.raises(Unbounded, match=r"^model: expected "):
+        lower(ALTERED[name]().eval(), SHAPE)
+
+
+@pytest.mark.parametrize("name", ["sequence with an operation before", "forward pre-hook", "parametrised"])
+def test_altered_models_are_neither_proven_nor_spared_by_evaluation(name: str) -> None:
+    """Every function that proves refuses, and `evaluate` attacks all images, as it does where the model is wrapped."""
+    torch.manual_seed(0)
+    model, x = ALTERED[name]().eval(), torch.rand(40, *SHAPE)
+    y = model(x).argmax(1)
+    for prove in (proven, certified_margins, verify):
+        with pytest.raises(Unbounded):
+            prove(model, x, y, 0.01)
+    wrapped = Held(model)
+    assert evaluate(model, x, y, eps=0.01, effort="quick").robust_accuracy == pytest.approx(
+        evaluate(wrapped, x, y, eps=0.01, effort="quick").robust_accuracy
+    )
+
+
+class Held(nn.Module):
+    """A wrapper, so that nothing is certified."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+@contextmanager
+def everywhere(change: Callable[..., Any]) -> Iterator[None]:
+    """A forward hook of all modules."""
+    handle = nn.modules.module.register_module_forward_hook(change)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_hooks_of_all_modules_are_seen() -> None:
+    """They are no attribute of any module."""
+    model = dense().eval()
+    with everywhere(lambda module, inputs, output: 2 * output), pytest.raises(Unbounded, match="all modules"):
+        lower(model, SHAPE)
+    assert lower(model, SHAPE).relus
+
+
+def test_forward_replaced_for_a_class_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exact class is there, and computes something else."""
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x.abs())
+    with pytest.raises(Unbounded, match="one ReLU with a forward that was replaced"):
+        lower(dense(), SHAPE)
+
+
+SAME: dict[str, Make] = {
+    "train mode": lambda: dense(nn.Dropout(0.9)).train(),
+    "lazy, once it has seen images": lambda: _seen(nn.Sequential(nn.Flatten(), nn.LazyLinear(5))),
+    "layers in sequences, one of them twice": lambda: dense(*[nn.Sequential(nn.Linear(32, 32), nn.ReLU())] * 2),
+    "weight norm, folded in": lambda: _folded(weight_norm()),
+    "compiled in place": lambda: _compiled(dense()),
+    "pooling with tuples": lambda: nn.Sequential(
+        nn.AvgPool2d((2, 2), (2, 2), (0, 0)), nn.AdaptiveMaxPool2d((None, 2)), nn.Flatten(), nn.Linear(8, 5)
+    ),
+    "shortcut of a block": lambda: nn.Sequential(PreActBlock(1, 2, 2), nn.Flatten(), nn.Linear(32, 5)),
+}
+
+
+def _seen(model: nn.Module) -> nn.Module:
+    model(torch.zeros(1, *SHAPE))
+    return model
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    parametrize.remove_parametrizations(model[1], "weight")  # type: ignore[index]
+    return model
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    model.compile(backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_has_bounds_is_bounded_right(name: str) -> None:
+    """The graph is the model in eval mode, which comes back as it was, and no attack fools what is proven."""
+    torch.manual_seed(0)
+    model, x = SAME[name](), torch.rand(20, *SHAPE)
+    mode = model.training
+    with torch.no_grad():
+        y = copy.deepcopy(model).eval()(x).argmax(1)
+    sure = proven(model, x, y, 0.005, method="crown")
+    assert model.training == mode
+    assert sure.any()
+    assert not (pgd(model, x, y, eps=0.005, steps=20).success & sure).any()
+    graph = lower(model, SHAPE, torch.float64)
+    torch.testing.assert_close(graph.forward(x.double())[-1].float(), model.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+class Slightly(nn.Linear):
+    """A layer whose rule is wrong by a little."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 1e-3
+
+
+@pytest.fixture
+def lying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules take `Slightly` for a linear layer."""
+    from core.certification import graph
+
+    monkeypatch.setitem(graph.RULES, Slightly, graph.RULES[nn.Linear])
+    monkeypatch.setitem(graph.FORWARDS, Slightly, Slightly.forward)
+
+
+@pytest.mark.parametrize("method", proof.METHODS)
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.usefixtures("lying")
+def test_graph_that_is_not_the_model_proves_nothing(method: str, norm: str) -> None:
+    """A thousandth is found, whatever the bounds and the norm, and said; nothing is proven."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), Slightly(32, 5)).eval(), torch.rand(9, *SHAPE)
+    y = model(x).argmax(1)
+    for prove in (proven, certified_margins):
+        with pytest.raises(Unbounded, match=r"differ from theirs by 0\.001, where rounding explains .*e-0"):
+            prove(model, x, y, 1e-3, norm=norm, method=method)
+    with pytest.raises(Unbounded, match="nothing is proven"):
+        verify(model, x, y, 1e-3, norm=norm)
+    assert evaluate(model, x, y, eps=1e-3, effort="quick").proven_accuracy == 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_certificate_that_the_model_contradicts_stops_the_run(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds of too small a ball: the image is named, by its index where it has one."""
+    torch.manual_seed(0)
+    model, x = dense().eval(), torch.rand(300, *SHAPE)
+    y = model(x).argmax(1)
+    eps = {"linf": 0.3, "l2": 2.0, "l1": 40.0}[norm]
+    around = Ball.around
+
+    def smaller(x: Tensor, eps: Any, norm: str = "linf", dtype: torch.dtype | None = None) -> Ball:
+        made, tiny = around(x, eps, norm, dtype), around(x, 1e-4, norm, dtype)
+        return Ball(made.x, made.eps, norm, tiny.low, tiny.high)
+
+    honest = agreement._asked
+    monkeypatch.setattr(proof.Ball, "around", smaller)
+    monkeypatch.setattr(
+        agreement, "_asked", lambda model, ball, x, y: honest(model, around(x, eps, norm, torch.float64), x, y)
+    )
+    index = torch.arange(1000, 1300)
+    with pytest.raises(FalseProof, match=r"^image 1\d\d\d: proven within ε = ") as found:
+        certified_margins(model, x, y, eps, norm=norm, method="ibp", index=index)
+    assert 1000 <= found.value.index < 1300
+    if norm == "linf":
+        monkeypatch.setattr(proof, "_nearly_proven", lambda model, x, y, eps, batch: torch.ones_like(y).bool())
+        with pytest.raises(FalseProof, match=r"^image 1\d\d\d: "):
+            evaluate(model, x, y, eps=eps, effort="quick", index=index)
+
+
+def test_proven_image_that_the_last_look_finds_fooled_stops_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proofs of images that are misclassified: no figure comes out of it."""
+    from core.evaluation import robust
+
+    torch.manual_seed(0)
+    model, x = dense().eval(), torch.rand(4, *SHAPE)
+    y = (model(x).argmax(1) + torch.tensor([0, 0, 1, 0])) % 5
+    monkeypatch.setattr(robust, "_proven", lambda model, x, y, norm, eps, index: torch.ones_like(y).bool())
+    with pytest.raises(FalseProof, match=r"^image 22: proven within ε = 0\.1 in linf, yet misclassified there"):
+        evaluate(model, x, y, eps=0.1, effort="quick", index=torch.arange(20, 24))
+
+
+def test_half_precision_is_not_proven() -> None:
+    """The allowance for rounding is float32's."""
+    model, x = dense().eval(), torch.rand(3, *SHAPE)
+    y = model(x).argmax(1)
+    for dtype in (torch.bfloat16, torch.float16):
+        with pytest.raises(Unbounded, match="expected float32 or float64 for a proof, got torch"):
+            proven(copy.deepcopy(model).to(dtype), x.to(dtype), y, 1e-3)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(Unbounded, match="nothing is proven"):
+        proven(model, x, y, 1e-3)
+
+
+def test_numbers_that_float32_cannot_hold_prove_nothing() -> None:
+    """In float64 the margin is clear; the model computes infinity less infinity, and gives NaN or the wrong class."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        model[1].weight.fill_(1e37)
+        model[1].bias.zero_()
+        model[3].weight.copy_(torch.tensor([[2.0, -1.0], [-1.0, 1.0]]))
+        model[3].bias.zero_()
+    x, y = torch.full((2, *SHAPE), 0.5), torch.zeros(2, dtype=torch.int64)
+    for method in proof.METHODS:
+        assert not proven(model, x, y, 0.4, method=method).any()
+    assert (verify(model, x, y, 0.4, time_limit=1).verdict != "proven").all()
+
+
+def test_enumeration_asks_the_model_where_its_first_layer_is_altered() -> None:
+    """Hooks and replaced methods: no rank-one updates, and every change is tried on the model itself."""
+    torch.manual_seed(0)
+    assert FirstLayer.of(dense(), torch.rand(SHAPE)) is not None
+    for make in (pre_hooked, hooked, replaced):
+        model, x = make().eval(), torch.rand(2, *SHAPE)
+        assert FirstLayer.of(model, x[0]) is None
+        y = model(x).argmax(1)
+        found = exhaustive(model, x, y, levels=3)
+        images = x[0].flatten().repeat(64 * 3, 1)
+        for row in range(64 * 3):
+            images[row, row // 3] = row % 3 / 2
+        flips = (model(images.view(-1, *SHAPE)).argmax(1) != y[0]).sum()
+        assert found.trace["single_flips"][0] == flips
+
+
+def test_first_layer_that_is_not_what_it_seems_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its logits are compared with the model's on a few changed images."""
+    model = dense().eval()
+    assert FirstLayer.of(model, torch.rand(SHAPE)) is not None
+    monkeypatch.setattr(nn.Flatten, "forward", lambda self, x: x.flatten(1).square())
+    assert FirstLayer.of(model, torch.rand(SHAPE)) is None
+
+
+def test_quick_gradients_are_not_those_of_altered_layers() -> None:
+    """Training asks autograd instead."""
+    assert Sequence.of(dense(), "cpu") is not None
+    for make in (pre_hooked, hooked, replaced, conv_replaced, parametrised, pruned):
+        assert Sequence.of(make(), "cpu") is None
+    with everywhere(lambda module, inputs, output: 2 * output):
+        assert Sequence.of(dense(), "cpu") is None
+
+
+class Capped(nn.Module):
+    """Affine on images that are not bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 64, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).clamp(max=0.999).pow(1) @ self.weight.T
+
+
+class Striped(Capped):
+    """Affine but where the first pixel is half and the second dark: no image that is drawn at random."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        seldom = (flat[:, :1] == 0.5) & (flat[:, 1:2] == 0)
+        return flat @ self.weight.T + 5 * seldom
+
+
+def test_linear_solvers_refuse_what_is_not_affine_everywhere() -> None:
+    """Kinks that uniform images do not show: at the edge of the box, behind a ReLU, and at the very image."""
+    with pytest.raises(ValueError, match="affine in the pixels, got some that are off by"):
+        affine(Capped(), SHAPE)
+    quiet = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.ReLU(), nn.Linear(2, 3)).eval()
+    with torch.no_grad():
+        quiet[1].weight.fill_(1.0)
+        quiet[1].bias.fill_(-1e-3)  # it switches where the image is nearly black
+    with pytest.raises(ValueError, match="affine in the pixels, got"):
+        affine(quiet, SHAPE)
+    found = affine(Striped(), SHAPE)
+    x = torch.rand(3, *SHAPE)
+    y = found.logits(x).argmax(1)
+    assert smallest(found, x, y, norm="linf").distance.isfinite().any()
+    x[1, 0, 0, :2] = torch.tensor([0.5, 0.0])
+    with pytest.raises(ValueError, match="off by 5 at image 1"):
+        smallest(found, x, y, norm="linf")
+
+
+def test_bundled_architectures_keep_their_bounds() -> None:
+    """Nothing of the project's own is refused."""
+    for network in ("linear", "mlp", "cnn", "lenet", "strided", "resnet_small"):
+        assert lower(build(network, (1, 12, 12), 5), (1, 12, 12)).nodes[-1].shape == (5,)
+    assert lower(build("mlp", (1, 8, 8), 2, scalar=True), SHAPE).nodes[-1].shape == (2,)

@@ -1,0 +1,195 @@
+"""ε, one rule: a float64 number, never rounded before it is compared; balls keep to it exactly, proofs cover it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.attacks import apgd, bim, fgsm, hop, in_eight_bits, mifgsm, pgd, rfgsm, simba, square
+from core.attacks.engine import check_eps
+from core.attacks.geometry import distances, into_ball, linf_bounds, rounded_down
+from core.epsilon import SAME, reaches, within
+from core.evaluation import evaluate
+
+COMMON = [k / 255 for k in (1, 2, 4, 8, 16, 64)] + [0.1, 0.12, 0.2, 0.3, 3 * 0.1, 0.031, 0.0314, 0.05, 0.5, 1.0]
+"""What people ask for; in float32 half of them are rounded up."""
+RANDOM = [random.Random(1).uniform(0, 1) for _ in range(1000)]
+DTYPES = (torch.float32, torch.float64)
+HALF = (torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALF])
+def test_rounded_down_is_the_largest_number_within_the_budget(dtype: torch.dtype) -> None:
+    """Never above ε, and the next number is."""
+    eps = torch.tensor(COMMON + RANDOM, dtype=torch.float64)
+    made = rounded_down(eps, dtype)
+    assert made.dtype == dtype
+    assert (made.double() <= eps).all()
+    above = torch.nextafter(made, torch.full_like(made, 2))
+    assert (above.double() > eps).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_corner_of_the_linf_ball_is_within_the_budget(dtype: torch.dtype) -> None:
+    """1,000 random ε and the common ones, at random pixels: in float64, without any slack."""
+    generator = torch.Generator().manual_seed(0)
+    eps = torch.tensor(COMMON + RANDOM, dtype=torch.float64)
+    x = torch.rand(len(eps), 1, 4, 4, generator=generator, dtype=dtype)
+    x[:, 0, 0] = torch.tensor([0, 1, 128 / 255, 3 / 255], dtype=dtype)
+    low, high = linf_bounds(x, check_eps(eps, x))
+    for corner in (low, high):
+        assert (distances(corner, x)["linf"] <= eps).all()
+    # and as good as all of it is used
+    free = (x.double() + eps[:, None, None, None] <= 1).flatten(1).any(1)
+    used = distances(high, x)["linf"][free]
+    assert (used >= eps[free] * (1 - 1e-5) - 1e-7).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_pulled_into_a_ball_is_within_the_budget(norm: str, dtype: torch.dtype) -> None:
+    """Points of about the right length, half of which rounding left outside."""
+    generator = torch.Generator().manual_seed(1)
+    eps = torch.tensor(COMMON + RANDOM, dtype=torch.float64)
+    x = torch.rand(len(eps), 1, 4, 4, generator=generator, dtype=dtype)
+    way = 0.5 - x  # inside the box
+    length = torch.linalg.vector_norm(way.flatten(1), ord=2 if norm == "l2" else 1, dim=1)
+    point = x + way * (eps / length).clamp(max=1).to(dtype)[:, None, None, None]
+    made = into_ball(point, x, check_eps(eps, x, torch.inf), norm)
+    assert (distances(made, x)[norm] <= eps).all()
+    assert ((made - point).abs() <= 1e-5).all()
+
+
+class Slope(nn.Module):
+    """A linear model of three classes that no ball here fools for most images: attacks end at the ball's edge."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(2)
+        self.weight = nn.Parameter(torch.randn(3, 48, generator=generator, dtype=torch.float64).to(dtype))
+        self.register_buffer("bias", torch.tensor([30.0, 0, 0], dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits; class 0 is far ahead."""
+        return x.flatten(1) @ self.weight.T + self.bias
+
+
+ATTACKS: dict[str, Callable[..., Any]] = {
+    "fgsm": lambda m, x, y, eps, norm: fgsm(m, x, y, eps=eps),
+    "rfgsm": lambda m, x, y, eps, norm: rfgsm(m, x, y, eps=eps),
+    "mifgsm": lambda m, x, y, eps, norm: mifgsm(m, x, y, eps=eps, steps=3),
+    "bim": lambda m, x, y, eps, norm: bim(m, x, y, eps=eps, steps=4, norm=norm),
+    "pgd": lambda m, x, y, eps, norm: pgd(m, x, y, eps=eps, steps=4, norm=norm),
+    "apgd": lambda m, x, y, eps, norm: apgd(m, x, y, eps=eps, steps=4, norm=norm),
+    "hop": lambda m, x, y, eps, norm: hop(m, x, y, eps=eps, steps=3, hops=2, chains=1, norm=norm),
+    "square": lambda m, x, y, eps, norm: square(m, x, y, eps=eps, queries=5, norm=norm),
+    "simba": lambda m, x, y, eps, norm: simba(m, x, y, eps=eps, queries=5, norm=norm),
+}
+LINF_ONLY = ("fgsm", "rfgsm", "mifgsm")
+NO_L1 = ("square", "simba")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALF])
+def test_attack_keeps_to_the_budget_exactly(attack: str, norm: str, dtype: torch.dtype) -> None:
+    """Every image within ε in float64, for a number and for one ε an image; distances say the same."""
+    if (norm != "linf" and attack in LINF_ONLY) or (norm == "l1" and attack in NO_L1):
+        pytest.skip("there is no such attack")
+    model = Slope(dtype)
+    eps = torch.tensor(COMMON, dtype=torch.float64)
+    x = torch.rand(len(eps), 3, 4, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(dtype)
+    y = torch.zeros(len(eps), dtype=torch.int64)
+    made = ATTACKS[attack](model, x, y, eps, norm)
+    size = (made.x_adv.double() - x.double()).flatten(1)
+    exact = torch.linalg.vector_norm(size, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
+    assert (exact <= eps).all()
+    torch.testing.assert_close(made.distance[norm], exact, rtol=1e-13, atol=0)  # sums in another order
+    assert made.x_adv.dtype == dtype
+    for number in (0.1, 0.3, 8 / 255):
+        one = ATTACKS[attack](model, x[:2], y[:2], number, norm)
+        assert one.distance[norm].dtype == torch.float64
+        assert (one.distance[norm] <= number).all()
+        assert one.distance[norm].max() > 0.9 * number or attack not in ("fgsm", "pgd", "apgd") or dtype in HALF
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+@pytest.mark.parametrize("eps", [0.1, 0.3, 0.12, 8 / 255, 0.0314])
+def test_evaluation_says_the_same_in_float32_and_float64(norm: str, eps: float) -> None:
+    """A linear model whose margins are far from every boundary that ε draws: the masks are equal, not only near."""
+    size = {"linf": eps, "l2": 5 * eps, "l1": 20 * eps, "l0": round(20 * eps) + 1}[norm]
+    x = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    masks = []
+    for dtype in DTYPES:
+        model = Slope(dtype)
+        model.bias.zero_()
+        y = model(x.to(dtype)).argmax(1)
+        found = evaluate(model, x.to(dtype), y, norm=norm, eps=size, effort="quick", trust=False)
+        assert (found.upper[found.upper.isfinite()] <= size).all()
+        masks.append(found.robust)
+    assert int((masks[0] != masks[1]).sum()) <= 1  # an image right on the edge
+    assert not masks[0].all() or norm == "l0" or size < 0.04
+
+
+def test_eight_bits_keep_to_the_budget_exactly() -> None:
+    """Levels of a byte, within ε in float64, from images of 8 bits and from others."""
+    model = Slope(torch.float32)
+    generator = torch.Generator().manual_seed(5)
+    for x in (torch.randint(256, (8, 3, 4, 4), generator=generator) / 255, torch.rand(8, 3, 4, 4, generator=generator)):
+        y = torch.zeros(8, dtype=torch.int64)
+        for eps in (8 / 255, 0.1, 0.0314):
+            made = in_eight_bits(model, x, y, pgd(model, x, y, eps=eps), norm="linf", eps=eps)
+            assert ((made.x_adv.double() - x.double()).abs() <= eps).all()
+
+
+@pytest.mark.parametrize("eps", COMMON)
+def test_the_rule_takes_numbers_arrays_and_tensors(eps: float) -> None:
+    """The same answer in each form; what differs in the last digit of decimal arithmetic is the same ε."""
+    for distance, inside in ((eps, True), (eps * (1 + SAME / 2), True), (eps * (1 + 1e-9), False), (math.nan, False)):
+        assert bool(within(distance, eps)) == inside
+        assert bool(within(np.float64(distance), eps)) == inside
+        assert bool(within(torch.tensor(distance, dtype=torch.float64), eps)) == inside
+    for radius, proven in ((eps, True), (eps * (1 - SAME / 2), True), (eps * (1 - 1e-9), False), (math.nan, False)):
+        assert bool(reaches(radius, eps)) == proven
+        assert bool(reaches(torch.tensor(radius, dtype=torch.float64), eps)) == proven
+
+
+@pytest.mark.parametrize(
+    ("eps", "said"),
+    [
+        (None, "got None"),
+        ("8/255", "got '8/255'"),
+        (8, "got 8; grey levels of 255 are 8/255"),
+        (float("nan"), "got nan"),
+        (-0.1, "got -0.1"),
+        (float("inf"), "got inf"),
+        ([0.1, 0.2], r"shape \(2,\)"),
+        (torch.full((3, 1, 1, 1), 0.1), r"shape \(3, 1, 1, 1\)"),
+        (torch.full((1, 3), 0.1), r"shape \(1, 3\)"),
+        (np.full(4, 0.1), r"shape \(4,\)"),
+        (torch.tensor([0.1, float("nan"), 0.1]), "got nan"),
+        ({"eps": 1}, "got dict"),
+        (True, "got True"),
+    ],
+)
+@pytest.mark.parametrize("function", [fgsm, pgd, apgd, square, hop])
+def test_bad_budgets_are_refused_in_a_sentence(function: Callable[..., Any], eps: Any, said: str) -> None:
+    """The argument's name, what was expected, what came."""
+    x, y = torch.rand(3, 3, 4, 4), torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=rf"^eps: expected .*{said}"):
+        function(Slope(torch.float32), x, y, eps=eps)
+
+
+@pytest.mark.parametrize("eps", [[0.1, 0.2, 0.3], np.array([0.1, 0.2, 0.3]), (0.1, 0.2, 0.3)])
+def test_budgets_come_as_lists_and_arrays(eps: Any) -> None:
+    """One an image, in any of the usual forms."""
+    x, y = torch.rand(3, 3, 4, 4), torch.zeros(3, dtype=torch.int64)
+    made = pgd(Slope(torch.float32), x, y, eps=eps)
+    assert (made.distance["linf"] <= torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)).all()
