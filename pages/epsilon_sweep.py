@@ -12,6 +12,7 @@ from ui import (
     downloads,
     guard,
     provenance,
+    record_choice,
     record_runs,
     record_views,
     robust_views,
@@ -28,7 +29,7 @@ PAGE = "epsilon_sweep"
 def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: float | None) -> None:
     """The interval between proven and attacked accuracy at any ε, from all that was ever run on these models."""
     st.subheader("Proven and attacked, at any ε", anchor=False)
-    norm = record_views.choose_norm(PAGE)
+    norm = record_choice.choose_norm(PAGE)
     found = record_views.read(models, norm)
     record_runs.find_more(PAGE, models, found, norm)
     if not found:
@@ -41,7 +42,7 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
     missing = [names[model.id] for model in models if model.id not in found]
     if missing:
         st.caption(f"Nothing in this norm yet: {', '.join(missing)}.")
-    found = record_views.choose_images(PAGE, found)
+    found = record_choice.choose_images(PAGE, found)
     reports = {model: robust_views.reports_of(model, norm) for model in found}
 
     def trusted(eps: float) -> None:

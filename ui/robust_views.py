@@ -12,12 +12,23 @@ import streamlit as st
 from core import specs, store
 from core.evaluation import paired, records, trust
 from core.evaluation.records import Record
-from ui import controls, downloads, percent, record_runs, record_views, sources, sweep_choice, sweep_views, trust_views
+from ui import (
+    controls,
+    downloads,
+    percent,
+    record_choice,
+    record_runs,
+    record_views,
+    sources,
+    sweep_choice,
+    sweep_views,
+    trust_views,
+)
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
     """The records of the models in a chosen norm, on the images that all of them have; returns norm and records."""
-    norm = record_views.choose_norm(page)
+    norm = record_choice.choose_norm(page)
     found = record_views.read(models, norm)
     record_runs.find_more(page, models, found, norm)
     if not found:
@@ -34,7 +45,7 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
             st.caption(f"On the {len(shared[0]):,} images that were run on every model shown.")
         if len(shared[0]):
             found = dict(zip(found, shared, strict=True))
-    found = record_views.choose_images(page, found)
+    found = record_choice.choose_images(page, found)
     reports = {model.id: reports_of(model.id, norm) for model in models}
     standing(page, models, found, norm, medians(models, found, norm))
     record_views.rests_on(page, found, sweep_views.short_names(models), norm, trust_lines(reports))
@@ -121,7 +132,7 @@ def standing(
 
     `distances` are the `medians`.
     """
-    eps = record_views.eps_slider(page, found, norm)
+    eps = record_choice.eps_slider(page, found, norm)
     names = sweep_views.short_names(models)
     frame = models_at(models, found, names, distances, eps)
     unmeasured = [f"median {name}" for name in records.NORMS if frame[f"median {name}"].isna().all() and name != norm]

@@ -8,6 +8,7 @@ sweep        run a SweepSpec: accuracy and confidence against eps, per image
 certify      run a CertifySpec: what is proven of each image, and what was found
 radii        run a RadiiSpec: the smallest perturbation of each image, the radius proven
 transfer     run a TransferSpec: images made on each model, shown to all of them
+record       what is known of a model's images in one norm, and which searches and proofs speak of an ε (no torch)
 records      all artifacts of a model merged into bounds an image; curves are lookups (no torch)
 paired       exact tests on the same images: is A more robust than B? (no torch)
 workbook     tables as one Excel file (no torch)
