@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.pgd import PGD_BATCH, Walk, WalkNorm, walk
 from core.attacks.smallest import check_positive
+from core.attacks.stand_ins import with_stand_ins
 from core.progress import Progress
 
 
+@with_stand_ins
 def bim(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -25,6 +27,8 @@ def bim(
     y_target: Int[Tensor, " n"] | None = None,
     budget: int | None = None,
     early_stop: bool = True,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -51,6 +55,7 @@ def bim(
     )
 
 
+@with_stand_ins
 def mifgsm(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -64,6 +69,8 @@ def mifgsm(
     y_target: Int[Tensor, " n"] | None = None,
     budget: int | None = None,
     early_stop: bool = True,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -94,6 +101,7 @@ def mifgsm(
     )
 
 
+@with_stand_ins
 def rfgsm(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -106,6 +114,8 @@ def rfgsm(
     streams: Streams | None = None,
     budget: int | None = None,
     early_stop: bool = True,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:

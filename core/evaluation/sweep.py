@@ -18,6 +18,7 @@ from core.attacks import run_method
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.fgsm import fgsm_direction, fgsm_step
 from core.attacks.geometry import distances
+from core.attacks.stand_ins import stand_in
 from core.data import first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson, five_metrics
 from core.models import load_model, load_surrogate
@@ -75,13 +76,15 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     images = _Images(x, y, target, Streams.of(spec.seed, batch.index.to(device)))
 
     start = time.perf_counter()
-    clean = logits_of(saved.model, x).argmax(dim=1)
+    draws = getattr(spec.attack, "draws", 1)
+    judge = stand_in(saved.model, draws)  # a random model is judged as it was attacked
+    clean = logits_of(judge, x).argmax(dim=1)
     shown = _one_a_class(batch.y, (clean == y).cpu(), len(data.class_names))
     tables, rows, pictures = [], [], []
     ladder = _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress)
     for looks, (eps, x_adv, (forwards, backwards)) in enumerate(ladder, start=1):
         # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
-        probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
+        probabilities = F.softmax(logits_of(judge, x_adv.flip(0), batch_size=384), dim=1).flip(0)
         confidence, pred = (value.cpu() for value in probabilities.max(dim=1))
         fooled = images.fooled(pred.to(device)).cpu()
         size = distances(x_adv, x)
@@ -99,7 +102,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
             )
         )
         counted = (clean == y) if target is None else (clean == y) & (y != target)
-        passes = {"forwards": forwards / len(x) + looks, "backwards": backwards / len(x)}
+        passes = {"forwards": forwards / len(x) + looks * draws, "backwards": backwards / len(x)}
         rows.append({"eps": eps, **_row(tables[-1], counted.cpu().numpy()), **passes})
         pictures.append(x_adv[shown].cpu().numpy())
     gallery = {
@@ -165,10 +168,12 @@ def _ladder(
 def _fgsm_ladder(
     model: nn.Module, images: _Images, method: Fgsm, budgets: tuple[float, ...], on_progress: Progress | None
 ) -> Iterator[_Rung]:
+    model = stand_in(model, method.draws, method.straight_through)
     direction = fgsm_direction(model, images.x, images.y, images.y_target)
+    passes = len(images.x) * method.draws
     for done, eps in enumerate(budgets, start=1):
         budget = torch.full((len(images.x),), eps, dtype=images.x.dtype, device=images.x.device)
-        yield eps, fgsm_step(images.x, direction, budget, clip=method.clip), (len(images.x), len(images.x))
+        yield eps, fgsm_step(images.x, direction, budget, clip=method.clip), (passes, passes)
         if on_progress:
             on_progress(done, len(budgets), phase=f"FGSM, ε = {eps:g}")
 
