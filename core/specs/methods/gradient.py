@@ -13,8 +13,8 @@ DRAWS: Any = Field(
     ge=1,
     le=1000,
     title="Draws",
-    description="Model evaluations that each gradient and each verdict is averaged over. 1 for an ordinary model; 10 to "
-    "50 for a model whose answers are random. The cost grows with it.",
+    description="Model evaluations that each gradient and each verdict is averaged over. 1 for an ordinary model; 10 "
+    "to 50 for a model whose answers are random. The cost grows with it.",
 )
 STRAIGHT_THROUGH: Any = Field(
     False,

@@ -1,0 +1,105 @@
+"""Models that only look robust: a cheap look that finds them out, and what the reliability checks found in the figure.
+
+A model whose answers are random is evaluated by the mean over `DRAWS` draws (Athalye, Carlini, Wagner 2018, arXiv
+1802.00420; AutoAttack's version for random models, Croce and Hein 2020, arXiv 2003.01690, has 20 as well). One whose
+gradients are zero, NaN, not the slope, or whose logits jump, is also attacked with gradients that pass straight through
+(the stages of `cascade.bridged`). Both are looked for on a few images; ordinary models cost nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine import predict
+from core.attacks.geometry import distances
+from core.attacks.losses import predicted
+from core.epsilon import within
+from core.evaluation import trust as trust_report
+from core.evaluation.trust_case import RANDOM, Case, Claims, Effort, Found, relative
+from core.evaluation.trust_model import continuity, gradients, slope
+from core.evaluation.trust_rules import RULES
+
+if TYPE_CHECKING:
+    from core.evaluation.robust import Evaluation
+
+DRAWS = 20
+"""Draws of a random model that every gradient and every verdict of an evaluation is the mean of."""
+FEW = 8
+"""Images that are looked at, about 35 passes each; these are not counted as passes of the images."""
+RANDOM_ANSWERS = (
+    "The model's answers are random. The figures are those of the mean of its probabilities over "
+    f"{DRAWS} draws, and a single answer can differ."
+)
+"""The warning on every figure of a random model."""
+LOOK = Effort(FEW, 1, 1, 0, 0, (), 0)
+
+
+def answers_vary(model: nn.Module, x: Float[Tensor, "n c h w"]) -> bool:
+    """Whether two passes of the same few images differ by more than rounding. Freeze the model first."""
+    few = x[: 2 * FEW]
+    return relative(predict(model, few), predict(model, few)) > RANDOM
+
+
+def misleads(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    norm: str,
+    eps: float,
+    index: Int[Tensor, " n"],
+    seed: int,
+) -> bool:
+    """Whether the gradients at a few images are zero, NaN or not the slope, or logits jump. Freeze the model first."""
+    rows = slice(0, FEW)
+    case = Case(model, Claims(x[rows], y[rows], None, None, None), norm, eps, index[rows], seed, LOOK)
+    for name, question in (("gradients", gradients), ("slope", slope), ("continuity", continuity)):
+        measured, _ = question(case)
+        if measured is not None and RULES[name].grade(measured, case.n) == "fail":
+            return True
+    return False
+
+
+def enter(
+    made: Evaluation, trust: trust_report.Trust, found: Found, model: nn.Module, x: Tensor, y: Tensor
+) -> Evaluation:
+    """The evaluation with its report, where the images that the report's attacks fooled are not robust.
+
+    Each is verified again, in another batch layout, in ball and box; `model` is the one that verdicts are asked of.
+    """
+    n = len(found.by)
+    asked = torch.tensor([bool(name) for name in found.by], device=x.device) & made.robust[:n]
+    rows = asked.nonzero()[:, 0]
+    if len(rows):
+        x_adv = found.x_adv[rows]
+        after = predicted(predict(model, x_adv.flip(0), 160)).flip(0)
+        size = distances(x_adv, x[rows])[made.norm].double()
+        boxed = ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
+        # in the ball in the images' dtype: a rounding error of eps there must not put it outside in float64
+        inside = within(size, made.eps) | (size <= torch.tensor(made.eps, dtype=x.dtype).double())
+        holds = (after != y[rows]) & (after >= 0) & boxed & inside
+        rows, x_adv, size = rows[holds], x_adv[holds], size[holds]
+        robust, images, upper, lower = (part.clone() for part in (made.robust, made.x_adv, made.upper, made.lower))
+        robust[rows], images[rows], lower[rows] = False, x_adv, 0.0
+        upper[rows] = size.clamp(max=made.eps).to(upper.dtype)
+        names = made.found_by.tolist()
+        for row in rows.tolist():
+            names[row] = f"reliability checks: {found.by[row]}"
+        made = replace(made, robust=robust, x_adv=images, upper=upper, lower=lower, found_by=np.array(names, dtype=str))
+    trust = trust_report.entered(trust, made.n)
+    trust = replace(trust, warning=" ".join(text for text in (made.warning, with_bound(trust, made)) if text))
+    return replace(made, trust=trust, warning=trust.warning)
+
+
+def with_bound(trust: trust_report.Trust, made: Evaluation) -> str:
+    """The report's warning, with what can still be said: the accuracy of the images that were checked."""
+    if not trust.warning or trust.check("missed").verdict != "fail" or trust.n >= made.n:
+        return trust.warning
+    share = made.robust[: trust.n].double().mean().item()
+    return f"{trust.warning} On the {trust.n:,} images that were checked, robust accuracy is at most {share:.1%}."
