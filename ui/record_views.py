@@ -107,12 +107,14 @@ def lookup(
     chance: float | None,
     charts: dict[str, go.Figure],
     under: Callable[[float], None] = lambda eps: None,
+    above: Callable[[float], None] = lambda eps: None,
 ) -> None:
     """A slider over every ε, the curves as bands, and the table at that ε; moving it searches sorted bounds only.
 
-    `under` draws what else there is to say at that ε, below them.
+    `above` and `under` draw what else there is to say at that ε, before and below them.
     """
     names, eps = sweep_views.short_names(models), eps_slider(page, found, norm)
+    above(eps)
     most = farthest(list(found.values()), norm)
     grid = np.unique(np.append(np.linspace(0, most, POINTS), eps))
     drawn = {names[model]: records.curve(record, grid) for model, record in found.items()}

@@ -52,6 +52,18 @@ def show_trust(
         trust_views.show_trust(nearest[chosen], key=f"{page}_trust")
 
 
+def warn(models: Sequence[store.Artifact], reports: Mapping[str, Sequence[trust.Trust]], eps: float) -> None:
+    """Say first whose figures must not be used, by the evaluation nearest to ε, and why; draws nothing where none."""
+    names = sweep_views.short_names(models)
+    for model in models:
+        report = trust_of(reports.get(model.id, ()), eps)
+        if report is not None and report.warning:
+            st.error(
+                f"**Do not use the figures of {names[model.id]}** (evaluation at ε = {report.eps:g}). {report.warning}",
+                icon=":material/cancel:",
+            )
+
+
 @st.fragment
 def standing(
     page: str,
@@ -67,9 +79,10 @@ def standing(
     """
     eps = record_views.eps_slider(page, found, norm)
     names = sweep_views.short_names(models)
+    warn(models, reports, eps)
     frame = models_at(models, found, names, distances, reports, eps)
     st.dataframe(
-        percent.of(frame.drop(columns="trust report").dropna(axis=1, how="all"), record_views.SHARES),
+        percent.of(frame.drop(columns=["trust report", "warning"]).dropna(axis=1, how="all"), record_views.SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_robust_table",
@@ -150,6 +163,7 @@ def models_at(
                 **{f"median {name}": distances.loc[model.id, name] for name in records.NORMS},
                 "trust": trust_views.word(report) + ("" if report is None else f" at ε {report.eps:g}"),
                 "trust report": "" if report is None else report.line(),
+                "warning": "" if report is None else report.warning,
                 "training": model.card.get("timing", {}).get("seconds"),
             }
         )
@@ -195,6 +209,7 @@ def tables(found: Mapping[str, Record], eps: Sequence[float], norm: str) -> dict
     tests = [tests_at(found, ids, at).assign(eps=at, norm=norm) for at in eps]
     judged = [
         {"model": model, "norm": norm, "eps": report.eps, "verdict": report.verdict, "report": report.line()}
+        | {"usable": not report.warning, "warning": report.warning}
         for model in found
         for report in reports_of(model, norm)
     ]

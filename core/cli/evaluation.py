@@ -51,13 +51,16 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
     """Evaluate a model as strongly as asked and show what is left, and whether to trust it."""
     spec = EvaluateSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
+    trust = artifact.card["trust"]
+    warning = _warning(trust)
     _note_fewer(spec, artifact)
     for text in artifact.card["notes"]:
         note(text)
     named = {"norm": spec.norm, "eps": spec.eps, "effort": spec.effort, "seed": spec.seed}
-    trust = artifact.card["trust"]
     show(
         {
+            "usable": not warning if as_json else "NO, see above" if warning else "yes",
+            **({"warning": warning} if as_json else {}),
             "model": artifact.folder.parents[1].name,
             **named,
             **artifact.card["metrics"],
@@ -66,6 +69,16 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
         },
         as_json,
     )
+
+
+def _warning(trust: Mapping[str, Any] | None) -> str:
+    """Why the figures of an evaluation must not be used, said before anything else; "" where nothing forbids it."""
+    from core.evaluation.trust import Trust
+
+    warning = "" if trust is None else Trust.from_json(trust).warning
+    if warning:
+        note(f"DO NOT USE THIS FIGURE. {warning}")
+    return warning
 
 
 def _note_fewer(spec: EvaluateSpec | RadiiSpec, artifact: store.Artifact) -> None:
@@ -98,6 +111,7 @@ def trust(options: dict[str, Any], as_json: bool) -> None:
     wanted = options["eps"]
     artifact = stored[0] if wanted is None else min(stored, key=lambda result: abs(result.card["eps"] - wanted))
     report = Trust.from_json(artifact.card["trust"])
+    _warning(artifact.card["trust"])
     rows = [
         {"verdict": f"{MARKS[check.verdict]} {check.verdict}", "check": check.title, "measured": check.said}
         | {"limits": check.limits, "what to do": check.advice if check in report.doubts() else ""}

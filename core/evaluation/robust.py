@@ -145,19 +145,21 @@ def evaluate(
     if index.shape != y.shape:
         raise ValueError(f"index: expected shape {tuple(y.shape)}, one an image, got {tuple(index.shape)}")
     streams = Streams.of(seed, index.to(x.device))
-    raw, draws = model, 1
+    raw, judge, draws = model, model, 1
     with frozen(model), own_draws(seed, x.device):
         logits = _finite(predict(model, x))
         if shattered.answers_vary(model, x):
             draws = shattered.DRAWS
-            model = stand_in(model, draws)
-            logits = predict(model, x)
+            model, judge = stand_in(raw, draws), stand_in(raw, shattered.VERDICT)
+            logits = predict(judge, x)
             notes.append(
-                f"The model's answers are random: each gradient and each verdict is the mean over {draws} draws."
+                f"The model's answers are random: each gradient is the mean over {draws} draws, each verdict that over "
+                f"{shattered.VERDICT}."
             )
         standing = Standing.first(x, logits, y)
         safe = _proven(model, x, y, norm, eps) & ~standing.fooled
         plan = stages(norm, effort, logits.shape[1])
+        plan = plan if draws == 1 else shattered.patient(plan)
         first, mark, bridges = 0, "", False
         if state is not None:
             mark = _fingerprint(raw, x, y, index, [norm, eps, effort, seed, *map(described, plan)])
@@ -185,17 +187,19 @@ def evaluate(
                 streams=streams,
                 on_progress=report,
             )
+            if draws > 1:
+                shattered.confirm(judge, y, standing, number)
             if state is not None:
                 checkpoint.write(state, _state(standing, mark, number + 1, bridges))
             if report is not None:
                 report(1, 1)
-        made = _verdict(model, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
+        made = _verdict(judge, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
     made = replace(
         made,
         effort=effort,
         seed=seed,
         notes=(*notes, *made.notes),
-        forwards=made.forwards * draws,
+        forwards=made.forwards * draws if draws == 1 else made.forwards * draws + 3 * (shattered.VERDICT - draws),
         backwards=made.backwards * draws,
         warning=shattered.RANDOM_ANSWERS if draws > 1 else "",
     )
@@ -203,7 +207,7 @@ def evaluate(
         judged, found = _trust(model, x, y, made, index, on_progress)
         judged = replace(judged, forwards=judged.forwards * draws, backwards=judged.backwards * draws)
         with frozen(raw), own_draws(seed, x.device):
-            made = shattered.enter(made, judged, found, model, x, y)
+            made = shattered.enter(made, judged, found, judge, x, y)
     if state is not None:
         state.unlink(missing_ok=True)
     return made

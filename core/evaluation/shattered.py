@@ -1,6 +1,6 @@
 """Models that only look robust: a cheap look that finds them out, and what the reliability checks found in the figure.
 
-A model whose answers are random is evaluated by the mean over `DRAWS` draws (Athalye, Carlini, Wagner 2018, arXiv
+A model whose answers are random is attacked by the mean over `DRAWS` draws and judged by that over `VERDICT` (Athalye, Carlini, Wagner 2018, arXiv
 1802.00420; AutoAttack's version for random models, Croce and Hein 2020, arXiv 2003.01690, has 20 as well). One whose
 gradients are zero, NaN, not the slope, or whose logits jump, is also attacked with gradients that pass straight through
 (the stages of `cascade.bridged`). Both are looked for on a few images; ordinary models cost nothing else.
@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks import apgd, pgd
 from core.attacks.engine import predict
 from core.attacks.geometry import distances
-from core.attacks.losses import predicted
+from core.attacks.losses import margin, predicted
 from core.epsilon import within
 from core.evaluation import trust as trust_report
+from core.evaluation.cascade import Stage, Standing
 from core.evaluation.trust_case import RANDOM, Case, Claims, Effort, Found, relative
 from core.evaluation.trust_model import continuity, gradients, slope
 from core.evaluation.trust_rules import RULES
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
     from core.evaluation.robust import Evaluation
 
 DRAWS = 20
-"""Draws of a random model that every gradient and every verdict of an evaluation is the mean of."""
+"""Draws of a random model that every gradient of an evaluation is the mean of."""
+VERDICT = 5 * DRAWS
+"""Draws that its verdicts are the mean of: an attack takes the luckiest of many looks, and this is a new one."""
 FEW = 8
 """Images that are looked at, about 35 passes each; these are not counted as passes of the images."""
 RANDOM_ANSWERS = (
     "The model's answers are random. The figures are those of the mean of its probabilities over "
-    f"{DRAWS} draws, and a single answer can differ."
+    f"{VERDICT} draws, and a single answer can differ."
 )
 """The warning on every figure of a random model."""
 LOOK = Effort(FEW, 1, 1, 0, 0, (), 0)
@@ -66,6 +70,27 @@ def misleads(
     return False
 
 
+def patient(plan: list[Stage]) -> list[Stage]:
+    """The stages for a random model: walks go on to the lowest margin, since a verdict just won is soon lost again."""
+    return [
+        replace(stage, settings=stage.settings | {"early_stop": False}) if stage.attack in (pgd, apgd) else stage
+        for stage in plan
+    ]
+
+
+def confirm(model: nn.Module, y: Tensor, standing: Standing, number: int) -> None:
+    """Of a random model: what stage `number` fooled stands again unless it fools `model`, of `VERDICT` draws, too."""
+    rows = (standing.fooled & (standing.found == number)).nonzero()[:, 0]
+    if not len(rows):
+        return
+    logits = predict(model, standing.x_adv[rows])
+    standing.forwards[rows] += VERDICT // DRAWS
+    lost = predicted(logits) == y[rows]
+    back = rows[lost]
+    standing.fooled[back], standing.found[back] = False, -1
+    standing.margin[back] = margin(logits[lost], y[back])
+
+
 def enter(
     made: Evaluation, trust: trust_report.Trust, found: Found, model: nn.Module, x: Tensor, y: Tensor
 ) -> Evaluation:
@@ -76,7 +101,7 @@ def enter(
     n = len(found.by)
     asked = torch.tensor([bool(name) for name in found.by], device=x.device) & made.robust[:n]
     rows = asked.nonzero()[:, 0]
-    if len(rows):
+    if len(rows):  # none is left where nothing fools again
         x_adv = found.x_adv[rows]
         after = predicted(predict(model, x_adv.flip(0), 160)).flip(0)
         size = distances(x_adv, x[rows])[made.norm].double()
@@ -92,14 +117,14 @@ def enter(
         for row in rows.tolist():
             names[row] = f"reliability checks: {found.by[row]}"
         made = replace(made, robust=robust, x_adv=images, upper=upper, lower=lower, found_by=np.array(names, dtype=str))
-    trust = trust_report.entered(trust, made.n)
+    trust = trust_report.entered(trust, made.n, len(rows) / n)
     trust = replace(trust, warning=" ".join(text for text in (made.warning, with_bound(trust, made)) if text))
     return replace(made, trust=trust, warning=trust.warning)
 
 
 def with_bound(trust: trust_report.Trust, made: Evaluation) -> str:
     """The report's warning, with what can still be said: the accuracy of the images that were checked."""
-    if not trust.warning or trust.check("missed").verdict != "fail" or trust.n >= made.n:
+    if not trust.warning or trust.n >= made.n:
         return trust.warning
     share = made.robust[: trust.n].double().mean().item()
     return f"{trust.warning} On the {trust.n:,} images that were checked, robust accuracy is at most {share:.1%}."

@@ -185,7 +185,7 @@ UNUSABLE = ("randomness", "neighbours", "images", "proven")
 """Checks that say, where they fail, that there is no such figure: answers vary, or a rule was broken."""
 
 
-def _warning(checks: Sequence[Check], n: int, of: int | None = None) -> str:
+def _warning(checks: Sequence[Check], n: int, of: int | None = None, missed: float | None = None) -> str:
     """Why a figure must not be used; "" where nothing forbids it.
 
     Args:
@@ -193,11 +193,14 @@ def _warning(checks: Sequence[Check], n: int, of: int | None = None) -> str:
         n: images that it looked at.
         of: images of the figure, if what the report fooled has entered it as images that are not robust; None: it has
             not.
+        missed: the share of the `n` images that entered so; None: what the check says.
     """
     failed = {check.name: check for check in checks if check.verdict == "fail"}
     reasons = [failed[name].finding for name in UNUSABLE if name in failed]
+    if missed is not None and RULES["missed"].grade(missed, n) != "fail":  # what fooled once did not fool again
+        failed.pop("missed", None)
     if "missed" in failed and (of is None or of > n):
-        share = failed["missed"].said
+        share = failed["missed"].said if missed is None else RULES["missed"].say(missed)
         rest = (
             "" if of is None else f" These images now count as not robust, but the other {of - n:,} may fall as easily."
         )
@@ -313,9 +316,9 @@ def examined(
     return trust, case.found
 
 
-def entered(trust: Trust, of: int) -> Trust:
-    """The report on a figure of so many images that what it found has entered."""
-    return replace(trust, warning=_warning(trust.checks, trust.n, of))
+def entered(trust: Trust, of: int, missed: float) -> Trust:
+    """The report on a figure of `of` images, of which this share of the `n` it looked at has entered as not robust."""
+    return replace(trust, warning=_warning(trust.checks, trust.n, of, missed))
 
 
 def _phase(on_progress: Progress, done: int, title: str) -> Progress:
