@@ -1,9 +1,10 @@
 """Models that only look robust: a cheap look that finds them out, and what the reliability checks found in the figure.
 
-A model whose answers are random is attacked by the mean over `DRAWS` draws and judged by that over `VERDICT` (Athalye, Carlini, Wagner 2018, arXiv
-1802.00420; AutoAttack's version for random models, Croce and Hein 2020, arXiv 2003.01690, has 20 as well). One whose
-gradients are zero, NaN, not the slope, or whose logits jump, is also attacked with gradients that pass straight through
-(the stages of `cascade.bridged`). Both are looked for on a few images; ordinary models cost nothing else.
+A model whose answers are random is attacked by the mean over `DRAWS` draws, and judged by that over `VERDICT` (Athalye,
+Carlini, Wagner 2018, arXiv 1802.00420; AutoAttack's version for random models, Croce and Hein 2020, arXiv 2003.01690,
+takes 20 as well). One whose gradients are zero, NaN or not the slope, or whose logits jump, is also attacked with
+gradients that pass straight through (the stages of `cascade.bridged`). Both are looked for on a few images; ordinary
+models cost nothing else.
 """
 
 from __future__ import annotations
