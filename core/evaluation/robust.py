@@ -365,7 +365,7 @@ def _misleading(
     seed: int,
 ) -> bool:
     """Whether the model's gradients mislead at a few of the images that stand unproven; False where none does."""
-    rows = (~standing.fooled & ~safe).nonzero()[: shattered.FEW, 0]
+    rows = (~standing.fooled & ~safe).nonzero()[: shattered.few(len(x)), 0]
     if not len(rows) or eps <= 0:
         return False
     return shattered.misleads(model, x[rows], y[rows], norm=norm, eps=eps, index=index[rows], seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -258,13 +259,14 @@ def _evaluated(warning: str) -> Callable[..., Evaluation]:
 
 
 def test_command_line_says_it_first(
-    trained_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`evaluate` and `trust` begin with it; JSON has both keys first, and so has the card."""
     monkeypatch.setattr(strongest, "evaluate", _evaluated("It is a decoy."))
-    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(trained_store))
+    root = shutil.copytree(trained_store, tmp_path / "copy")
+    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
     spec = EvaluateSpec(model="digits-mlp-standard", eps=0.071, effort="quick", n=20)
-    made = jobs.run(spec, trained_store)
+    made = jobs.run(spec, root)
     assert isinstance(made, store.Artifact)
     assert (made.card["usable"], made.card["warning"]) == (False, "It is a decoy.")
     asked = ["--model", "digits-mlp-standard", "--eps", "0.071"]
