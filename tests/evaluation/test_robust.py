@@ -269,9 +269,7 @@ def test_evaluate_at_zero_is_clean_accuracy(net: nn.Module, digits: tuple[Tensor
 def test_model_that_hides_its_gradients_falls(
     net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an input rounded in steps gradients are zero: they pass straight through, and if that did not help, search
-    without gradients is spent on every image.
-    """
+    """With an input rounded in steps gradients are zero: they pass straight through, else Square is spent on all."""
 
     class Rounded(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
