@@ -48,7 +48,10 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
     def trusted(eps: float) -> None:
         robust_views.show_trust(PAGE, models, found, eps)
 
-    record_views.lookup(PAGE, models, found, norm, curves, chance, {}, trusted)
+    def warned(eps: float) -> None:
+        robust_views.warn(models, found, eps)
+
+    record_views.lookup(PAGE, models, found, norm, curves, chance, {}, trusted, warned)
     record_views.rests_on(PAGE, found, names, norm, robust_views.trust_lines(reports))
 
 

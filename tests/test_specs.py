@@ -252,5 +252,5 @@ def test_settings_that_came_later_leave_no_trace_at_their_default_even_inside() 
     assert after.body()["recipe"]["bounds"] == "crown_ibp"
     assert before.key() != after.key()
     assert TrainSpec.model_validate(before.body()) == before
-    compared = CompareSpec(models=("a",), attacks=("fgsm", {"name": "pgd", "steps": 5}))
+    compared = CompareSpec(models=("a",), attacks=("square", {"name": "simba", "norm": "l2"}))
     assert compared.body() == compared.model_dump(mode="json")

@@ -59,12 +59,14 @@ def lookup(
     chance: float | None,
     charts: dict[str, go.Figure],
     under: Callable[[float], None] = lambda eps: None,
+    above: Callable[[float], None] = lambda eps: None,
 ) -> None:
     """A slider over every ε, the curves as bands, and the table at that ε; moving it searches sorted bounds only.
 
-    `under` draws what else there is to say at that ε, below them.
+    `above` and `under` draw what else there is to say at that ε, before and below them.
     """
     names, eps = sweep_views.short_names(models), record_choice.eps_slider(page, found, norm)
+    above(eps)
     most = record_choice.farthest(list(found.values()), norm)
     single = _single(curves, found, norm, most)
     if norm not in charts:

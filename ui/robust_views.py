@@ -120,6 +120,18 @@ def _command(spec: specs.EvaluateSpec) -> str:
     return f"python -m core evaluate --model {spec.model} --norm {spec.norm} --eps {spec.eps!r} --n {spec.n}"
 
 
+def warn(models: Sequence[store.Artifact], found: Mapping[str, Record], eps: float) -> None:
+    """Say first whose figures at this ε must not be used, and why; draws nothing where there is none."""
+    names = sweep_views.short_names(models)
+    for model, record in found.items():
+        report = trust_of(record, eps)
+        if report is not None and report.warning:
+            st.error(
+                f"**Do not use the figures of {names[model]}** at ε = {report.eps:g}. {report.warning}",
+                icon=":material/cancel:",
+            )
+
+
 @st.fragment
 def standing(
     page: str,
@@ -134,10 +146,11 @@ def standing(
     """
     eps = record_choice.eps_slider(page, found, norm)
     names = sweep_views.short_names(models)
+    warn(models, found, eps)
     frame = models_at(models, found, names, distances, eps)
     unmeasured = [f"median {name}" for name in records.NORMS if frame[f"median {name}"].isna().all() and name != norm]
     st.dataframe(
-        percent.of(frame.drop(columns=["trust report", "note", *unmeasured]), record_views.SHARES),
+        percent.of(frame.drop(columns=["trust report", "note", "warning", *unmeasured]), record_views.SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_robust_table",
@@ -239,6 +252,7 @@ def models_at(
                 "trust": trust_views.word(report) + ("" if report is None else f" at ε {report.eps:g}"),
                 "note": row["note"],
                 "trust report": "" if report is None else report.line(),
+                "warning": "" if report is None else report.warning,
                 "training": model.card.get("timing", {}).get("seconds"),
             }
         )
@@ -285,7 +299,7 @@ def tables(found: Mapping[str, Record], eps: Sequence[float], norm: str) -> dict
     tests = [tests_at(found, ids, at).assign(eps=at, norm=norm) for at in eps]
     judged = [
         {"model": model, "norm": norm, "eps": report.eps, "n": report.n, "verdict": report.verdict}
-        | {"report": report.line()}
+        | {"report": report.line(), "usable": not report.warning, "warning": report.warning}
         for model in found
         for report in reports_of(model, norm)
     ]

@@ -33,7 +33,9 @@ def read(trust: Trust | Mapping[str, Any] | None) -> Trust | None:
 def word(trust: Trust | Mapping[str, Any] | None) -> str:
     """The verdict in a table's cell: its sign and one word."""
     made = read(trust)
-    return "– no report" if made is None else f"{MARKS[made.verdict]} {made.verdict}"
+    if made is None:
+        return "– no report"
+    return f"{MARKS['fail']} do not use" if made.warning else f"{MARKS[made.verdict]} {made.verdict}"
 
 
 def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", open_pictures: bool = False) -> None:
@@ -48,6 +50,8 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
     if made is None:
         st.info("No trust report came with this figure: evaluate with one.", icon=":material/info:")
         return
+    if made.warning:
+        st.error(f"**Do not use this figure.** {made.warning}", icon=_BOXES["fail"][1])
     box, icon = _BOXES[made.verdict]
     box(f"**{WORDS[made.verdict]}** {summary(made)}", icon=icon)
     with st.expander(f"All {len(made.checks)} checks", expanded=made.verdict != "pass"):

@@ -5,6 +5,7 @@
     convolution  the input gradient of a first layer, in less time on a CPU
     engine       input checks, frozen models, random streams an image, verified results
     masks        models that let an attack change some pixels only
+    stand_ins    the mean over a random model's draws; gradients straight through steps that stop them
     eight_bit    images that survive being saved in 8 bits a feature
     fgsm         one signed step
     steps        random points of a ball, steps inside ball and box
@@ -91,6 +92,7 @@ from core.attacks.simba import simba
 from core.attacks.sparse import jacobian_sparse
 from core.attacks.sparse_rs import sparse_rs
 from core.attacks.square import square
+from core.attacks.stand_ins import stand_in
 from core.attacks.transfer import transfer
 from core.progress import Progress
 
@@ -207,12 +209,13 @@ def run_method(
         settings["start"] = start
     if not early_stop and isinstance(method, STOPPING):
         settings["early_stop"] = False
+    draws: int = settings.get("draws", 1)
     if budget is not None:
         if method.fixed_cost:
             raise ValueError(f"budget: {method.slug()} has a fixed cost and takes none, got {budget}")
-        if eight_bit and budget <= PASSES:
-            raise ValueError(f"budget: expected more than {PASSES} for images in 8 bits, got {budget}")
-        left = budget - PASSES if eight_bit else budget
+        if eight_bit and budget <= PASSES * draws:
+            raise ValueError(f"budget: expected more than {PASSES * draws} for images in 8 bits, got {budget}")
+        left = budget - PASSES * draws if eight_bit else budget
         settings["budget"] = min(left, settings.get("budget", left))
     result = METHODS[type(method)](model, x, y, y_target=y_target, on_progress=on_progress, **settings)
     if not eight_bit:
@@ -220,7 +223,8 @@ def run_method(
     norm = getattr(method, "norm", method.norms[0])
     if getattr(method, "count", norm) == "pixels":  # its ball is of pixels, and a colour pixel has three features
         norm = "pixels"
-    made = in_eight_bits(model, x, y, result, norm=norm, eps=eps, y_target=y_target)
+    made = in_eight_bits(stand_in(model, draws), x, y, result, norm=norm, eps=eps, y_target=y_target)
+    made = replace(made, forwards=result.forwards + draws * (made.forwards - result.forwards))
     # rounding sees the still image only: it may take such a success away, but not give one
     return replace(made, success=made.success & result.success) if method.strict else made
 

@@ -43,6 +43,7 @@ from core.attacks.engine import (
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 from core.attacks.losses import LOSSES, Goal, Loss
 from core.attacks.pgd import PGD_BATCH
+from core.attacks.stand_ins import with_stand_ins
 from core.attacks.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against, within_budget
 from core.progress import Progress
 
@@ -59,6 +60,7 @@ L1_SMALLEST = 0.1
 
 
 @attack
+@with_stand_ins
 def apgd(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -76,6 +78,8 @@ def apgd(
     streams: Streams | None = None,
     budget: int | None = None,
     early_stop: bool = True,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -101,6 +105,8 @@ def apgd(
         budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. Starts that do
             not fit are left out; if not even one fits, its steps are fewer, and the step rule knows how many.
         early_stop: an image that fools is done; off, it goes on to the start's end, for other models to be fooled too.
+        draws: passes of the model that each gradient and each verdict is the mean of; more than 1 for a random model.
+        straight_through: pass gradients straight through steps that stop them (see `stand_ins`).
         batch: images under attack at once.
         on_progress: called with done and total images, and the share fooled so far.
 

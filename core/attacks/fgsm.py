@@ -14,6 +14,7 @@ from core.attacks.door import attack
 from core.attacks.engine import BATCH, AttackResult, check, finish, frozen, gradients, predict
 from core.attacks.geometry import linf_bounds, per_image
 from core.attacks.losses import Goal
+from core.attacks.stand_ins import with_stand_ins
 from core.progress import Progress
 
 
@@ -46,6 +47,7 @@ def fgsm_step(
 
 
 @attack
+@with_stand_ins
 def fgsm(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -54,6 +56,8 @@ def fgsm(
     eps: float | Tensor,
     y_target: Int[Tensor, " n"] | None = None,
     clip: bool = True,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -66,6 +70,8 @@ def fgsm(
         eps: budget in [0, 1], one for all or (N,).
         y_target: (N,) int64; given, the step goes towards these classes.
         clip: off, the exercise's literal formula, which may leave [0, 1].
+        draws: passes of the model that each gradient and each verdict is the mean of; more than 1 for a random model.
+        straight_through: pass gradients straight through steps that stop them (see `stand_ins`).
         batch: images in one pass.
         on_progress: called once a chunk with done and total images.
 

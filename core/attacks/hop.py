@@ -36,6 +36,7 @@ from core.attacks.engine import (
 from core.attacks.losses import Goal, Loss
 from core.attacks.pgd import PGD_BATCH, Walk, cosine_shares, walk
 from core.attacks.smallest import check_counts, check_positive
+from core.attacks.stand_ins import with_stand_ins
 from core.attacks.steps import Ball, eps_limit
 from core.progress import Progress
 
@@ -44,6 +45,7 @@ COPIES = 2048
 
 
 @attack
+@with_stand_ins
 def hop(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -60,6 +62,8 @@ def hop(
     loss: Loss = "margin",
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -81,6 +85,8 @@ def hop(
         loss: `ce`, `margin` or `dlr`, to walk by; points are compared by their margin.
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
+        draws: passes of the model that each gradient and each verdict is the mean of; more than 1 for a random model.
+        straight_through: pass gradients straight through steps that stop them (see `stand_ins`).
         batch: images under attack at once.
         on_progress: called with done and total images, and the share fooled so far.
 

@@ -11,10 +11,12 @@ from core.attacks.door import attack
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.pgd import PGD_BATCH, Walk, WalkNorm, walk
 from core.attacks.smallest import check_positive
+from core.attacks.stand_ins import with_stand_ins
 from core.progress import Progress
 
 
 @attack
+@with_stand_ins
 def bim(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -27,6 +29,8 @@ def bim(
     y_target: Int[Tensor, " n"] | None = None,
     budget: int | None = None,
     early_stop: bool = True,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -54,6 +58,7 @@ def bim(
 
 
 @attack
+@with_stand_ins
 def mifgsm(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -67,6 +72,8 @@ def mifgsm(
     y_target: Int[Tensor, " n"] | None = None,
     budget: int | None = None,
     early_stop: bool = True,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -98,6 +105,7 @@ def mifgsm(
 
 
 @attack
+@with_stand_ins
 def rfgsm(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -110,6 +118,8 @@ def rfgsm(
     streams: Streams | None = None,
     budget: int | None = None,
     early_stop: bool = True,
+    draws: int = 1,
+    straight_through: bool = False,
     batch: int = PGD_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:

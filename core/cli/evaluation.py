@@ -52,16 +52,20 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
     """Evaluate a model as strongly as asked and show what is left, and whether to trust it."""
     spec = EvaluateSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
+    trust = artifact.card["trust"]
+    warning = _warning(trust)
     _note_fewer(spec, artifact)
     for text in artifact.card["notes"]:
         note(text)
     named = {"norm": spec.norm, "eps": spec.eps, "effort": spec.effort, "seed": spec.seed}
-    trust, metrics = artifact.card["trust"], dict(artifact.card["metrics"])
+    metrics = dict(artifact.card["metrics"])
     if artifact.card.get("certificate") is None and not metrics["proven_accuracy"]:
         metrics["proven_accuracy"] = None  # no proof was tried, or (in older results) nobody knows
         note("proven_accuracy: unknown, no proof is known to have been tried in this norm on this network")
     show(
         {
+            "usable": not warning if as_json else "NO, see above" if warning else "yes",
+            **({"warning": warning} if as_json else {}),
             "model": artifact.folder.parents[1].name,
             **named,
             **metrics,
@@ -70,6 +74,16 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
         },
         as_json,
     )
+
+
+def _warning(trust: Mapping[str, Any] | None) -> str:
+    """Why the figures of an evaluation must not be used, said before anything else; "" where nothing forbids it."""
+    from core.evaluation.trust import Trust
+
+    warning = "" if trust is None else Trust.from_json(trust).warning
+    if warning:
+        note(f"DO NOT USE THIS FIGURE. {warning}")
+    return warning
 
 
 def _note_fewer(spec: EvaluateSpec | RadiiSpec, artifact: store.Artifact) -> None:
@@ -109,6 +123,7 @@ def trust(options: dict[str, Any], as_json: bool) -> None:
         )
     artifact = fitting[0]
     report = Trust.from_json(artifact.card["trust"])
+    _warning(artifact.card["trust"])
     rows = [
         {"verdict": f"{MARKS[check.verdict]} {check.verdict}", "check": check.title, "measured": check.said}
         | {"limits": check.limits, "what to do": check.advice if check in report.doubts() else ""}

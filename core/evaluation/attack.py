@@ -15,6 +15,7 @@ from core import enumeration, mask_shapes, store
 from core.attacks import Masked, run_method
 from core.attacks.engine import Streams
 from core.attacks.losses import predicted
+from core.attacks.stand_ins import stand_in
 from core.data import Dataset, Split, first_of_test, to_float
 from core.evaluation.metrics import clopper_pearson
 from core.models import load_model, load_surrogate
@@ -70,7 +71,8 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
     )
     seconds = time.perf_counter() - start
 
-    before, after = probabilities(saved.model, x), probabilities(saved.model, result.x_adv)
+    judge = stand_in(saved.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
+    before, after = probabilities(judge, x), probabilities(judge, result.x_adv)
     table = pd.DataFrame(
         {
             "row": np.arange(len(rows)),

@@ -272,6 +272,38 @@ def _stages(norm: Norm, effort: str, classes: int) -> Iterator[Stage]:
     yield _hops(200, 0.4)
 
 
+def bridged(norm: Norm, effort: str) -> list[Stage]:
+    """More stages, for a model whose gradients mislead: they pass straight through what stops them (`stand_ins`).
+
+    They come after the first two stages, each on all images that stand; margins and probes say little on such models.
+    """
+    return list(_bridged(norm, effort))
+
+
+AFTER = 2
+"""The number of stages before those of `bridged`."""
+
+
+def _bridged(norm: Norm, effort: str) -> Iterator[Stage]:
+    how = {"straight_through": True}
+    start = {"steps": 20, "random_start": False, "loss": "margin"}
+    yield Stage("PGD margin, straight-through", pgd, start | how)
+    yield Stage("PGD log-odds, straight-through", pgd, {"steps": 20, "restarts": 2, "loss": "ce"} | how)
+    if norm != "l0":
+        yield Stage("APGD margin, straight-through", apgd, {"steps": 25, "loss": "margin"} | how)
+    if norm in ("linf", "l2") and effort == "quick":  # the larger efforts have longer searches, for masked images
+        yield Stage("Square, masked", square, SQUARES | {"queries": 500}, goes_on=True)
+    if effort == "quick":
+        return
+    yield Stage("PGD restarts, straight-through", pgd, {"steps": 50, "restarts": 4, "loss": "margin"} | how)
+    if norm != "l0":
+        yield Stage("APGD DLR, straight-through", apgd, {"steps": 50, "restarts": 3, "loss": "dlr"} | how)
+        hops = {"hops": 24, "chains": 4, "share": 0.15}
+        yield Stage("hops, straight-through", hop, hops | how, goes_on=True)
+    if norm in ("linf", "l2"):
+        yield Stage("Square, masked", square, SQUARES | {"queries": 2000}, goes_on=True)
+
+
 def _stages_l0(effort: str) -> Iterator[Stage]:
     yield Stage("one step", pgd, {"steps": 1, "random_start": False, "loss": "ce"})
     yield Stage("PGD margin", pgd, {"steps": 20, "random_start": False, "loss": "margin"})

@@ -7,6 +7,7 @@ stand. In the end every verdict is made again, on the stored image and in anothe
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,16 @@ from core.attacks.engine import Streams, admitted, check, frozen, plain, predict
 from core.attacks.fitted import Fitted, bears_of
 from core.attacks.geometry import distances
 from core.attacks.losses import predicted
+from core.attacks.stand_ins import own_draws, stand_in
 from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
 from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.epsilon import reaches, within
+from core.evaluation import shattered
 from core.evaluation import trust as trust_report
-from core.evaluation.cascade import EFFORTS, STATE, Norm, Standing, described, run_stage, stages
+from core.evaluation.cascade import AFTER, EFFORTS, STATE, Norm, Stage, Standing, bridged, described, run_stage, stages
 from core.evaluation.metrics import clopper_pearson
+from core.evaluation.trust_case import Found
 from core.progress import Progress
 
 NORMS = ("linf", "l2", "l1", "l0")
@@ -49,7 +53,8 @@ class Evaluation:
         forwards, backwards: (N,) int64 passes spent on each image.
         norm, eps, effort, seed: what was asked for.
         notes: sentences that belong beside the figures.
-        trust: the trust report, None where none was wanted.
+        trust: the trust report, None where none was wanted; what its attacks fooled counts in `robust`.
+        warning: why the figures must not be used, "" where nothing forbids it; to be shown before them.
     """
 
     clean: Tensor
@@ -66,6 +71,12 @@ class Evaluation:
     seed: int
     notes: tuple[str, ...] = ()
     trust: trust_report.Trust | None = None
+    warning: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing forbids to use the figures; `warning` says what does."""
+        return not self.warning
 
     @property
     def n(self) -> int:
@@ -160,20 +171,36 @@ def _evaluated(
     if index.shape != y.shape:
         raise ValueError(f"index: expected shape {tuple(y.shape)}, one an image, got {tuple(index.shape)}")
     streams = Streams.of(seed, index.to(x.device))
-    with frozen(model):
+    raw, judge, draws = model, model, 1
+    with frozen(model), own_draws(seed, x.device):
         logits = _finite(predict(model, x))
+        if shattered.answers_vary(model, x):
+            draws = shattered.DRAWS
+            model, judge = stand_in(raw, draws), stand_in(raw, shattered.VERDICT)
+            logits = predict(judge, x)
+            notes.append(
+                f"The model's answers are random: each gradient is the mean over {draws} draws, each verdict that over "
+                f"{shattered.VERDICT}."
+            )
         standing = Standing.first(x, logits, y)
         safe = _proven(model, x, y, norm, eps, index)
         standing.forwards += FORWARDS * safe
         standing.backwards += BACKWARDS * safe
         plan = stages(norm, effort, logits.shape[1])
-        first, mark = 0, ""
+        plan = plan if draws == 1 else shattered.patient(plan)
+        first, mark, bridges = 0, "", False
         if state is not None:
-            mark = _fingerprint(model, x, y, index, [norm, eps, effort, seed, *map(described, plan)])
-            first = _resume(state, mark, standing)
+            mark = _fingerprint(raw, x, y, index, [norm, eps, effort, seed, *map(described, plan)])
+            first, bridges = _resume(state, mark, standing)
+            plan = _with_bridges(plan, norm, effort) if bridges else plan
         rows = (~safe).nonzero()[:, 0]
         whole = 1 if norm == "l0" else 0  # less than one feature: nothing may change
-        for number in range(first, len(plan) if eps > 0 and eps >= whole else 0):
+        for number in itertools.count(first):
+            if number == AFTER and not bridges and _misleading(model, x, y, standing, safe, norm, eps, index, seed):
+                plan, bridges = _with_bridges(plan, norm, effort), True
+            if number >= len(plan) or eps <= 0 or eps < whole:
+                break
+            torch.manual_seed(seed + number)  # what a random model draws; a run that goes on draws the same
             report = _part(on_progress, number, len(plan), plan[number].name, standing)
             run_stage(
                 plan[number],
@@ -188,15 +215,28 @@ def _evaluated(
                 streams=streams,
                 on_progress=report,
             )
+            if draws > 1:
+                shattered.confirm(judge, y, standing, number)
             if state is not None:
-                checkpoint.write(state, _state(standing, mark, number + 1))
+                checkpoint.write(state, _state(standing, mark, number + 1, bridges))
             if report is not None:
                 report(1, 1)
-        made = _verdict(model, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
+        made = _verdict(judge, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
         refute(safe & ~made.robust, index, eps, norm)
-    made = replace(made, effort=effort, seed=seed, notes=(*notes, *made.notes))
+    made = replace(
+        made,
+        effort=effort,
+        seed=seed,
+        notes=(*notes, *made.notes),
+        forwards=made.forwards * draws if draws == 1 else made.forwards * draws + 3 * (shattered.VERDICT - draws),
+        backwards=made.backwards * draws,
+        warning=shattered.RANDOM_ANSWERS if draws > 1 else made.warning,
+    )
     if trust:
-        made = replace(made, trust=_trust(model, x, y, made, index, on_progress))
+        judged, found = _trust(model, x, y, made, index, on_progress)
+        judged = replace(judged, forwards=judged.forwards * draws, backwards=judged.backwards * draws)
+        with frozen(raw), own_draws(seed, x.device):
+            made = shattered.enter(made, judged, found, judge, x, y)
     if state is not None:
         state.unlink(missing_ok=True)
     return made
@@ -333,8 +373,8 @@ def _verdict(
 
 def _trust(
     model: nn.Module, x: Tensor, y: Tensor, made: Evaluation, index: Tensor, on_progress: Progress | None
-) -> trust_report.Trust:
-    return trust_report.report(
+) -> tuple[trust_report.Trust, Found]:
+    return trust_report.examined(
         model,
         x,
         y,
@@ -348,6 +388,28 @@ def _trust(
         effort="quick",
         on_progress=on_progress,
     )
+
+
+def _misleading(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    standing: Standing,
+    safe: Tensor,
+    norm: str,
+    eps: float,
+    index: Tensor,
+    seed: int,
+) -> bool:
+    """Whether the model's gradients mislead at a few of the images that stand unproven; False where none does."""
+    rows = (~standing.fooled & ~safe).nonzero()[: shattered.few(len(x)), 0]
+    if not len(rows) or eps <= 0:
+        return False
+    return shattered.misleads(model, x[rows], y[rows], norm=norm, eps=eps, index=index[rows], seed=seed)
+
+
+def _with_bridges(plan: list[Stage], norm: str, effort: str) -> list[Stage]:
+    return [*plan[:AFTER], *bridged(norm, effort), *plan[AFTER:]]
 
 
 def _part(on_progress: Progress | None, number: int, parts: int, name: str, standing: Standing) -> Progress | None:
@@ -378,16 +440,16 @@ def _fingerprint(model: nn.Module, x: Tensor, y: Tensor, index: Tensor, asked: l
     return total.hexdigest()
 
 
-def _state(standing: Standing, mark: str, done: int) -> checkpoint.State:
+def _state(standing: Standing, mark: str, done: int, bridges: bool) -> checkpoint.State:
     tensors = {name: getattr(standing, name) for name in STATE}
-    return checkpoint.State({"standing": tensors}, {"mark": mark, "done": done})
+    return checkpoint.State({"standing": tensors}, {"mark": mark, "done": done, "bridges": bridges})
 
 
-def _resume(path: Path, mark: str, standing: Standing) -> int:
-    """Fill in what was kept; returns the number of stages done, 0 where nothing fits."""
+def _resume(path: Path, mark: str, standing: Standing) -> tuple[int, bool]:
+    """Fill in what was kept; returns the number of stages done (0 where nothing fits), and whether some were added."""
     kept = checkpoint.read(path)
     if kept is None or kept.facts.get("mark") != mark:
-        return 0
+        return 0, False
     for name, value in kept.tensors["standing"].items():
         setattr(standing, name, value.to(getattr(standing, name)))
-    return int(kept.facts["done"])
+    return int(kept.facts["done"]), bool(kept.facts.get("bridges", False))

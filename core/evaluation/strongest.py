@@ -93,6 +93,8 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
             "trust_forwards": 0.0 if made.trust is None else made.trust.forwards / made.n,
             "trust_backwards": 0.0 if made.trust is None else made.trust.backwards / made.n,
         },
+        "usable": made.usable,
+        "warning": made.warning,
         "notes": list(made.notes),
         "trust": None if made.trust is None else made.trust.to_json(),
         "class_names": list(data.class_names),

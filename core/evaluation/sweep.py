@@ -19,6 +19,7 @@ from core.attacks.engine import Streams, check_eps
 from core.attacks.fgsm import fgsm_direction, fgsm_step
 from core.attacks.geometry import distances
 from core.attacks.losses import predicted
+from core.attacks.stand_ins import stand_in
 from core.data import first_of_test, to_float
 from core.epsilon import within
 from core.evaluation.comparison import PASSES
@@ -80,13 +81,14 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     images = _Images(x, y, target, Streams.of(spec.seed, batch.index.to(device)))
 
     start = time.perf_counter()
-    clean = predicted(logits_of(saved.model, x))
+    judge = stand_in(saved.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
+    clean = predicted(logits_of(judge, x))
     shown = _one_a_class(batch.y, (clean == y).cpu(), len(data.class_names))
     tables, rows, pictures = [], [], []
     ladder = _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress)
     for eps, x_adv, (forwards, backwards) in ladder:
         # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
-        probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
+        probabilities = F.softmax(logits_of(judge, x_adv.flip(0), batch_size=384), dim=1).flip(0)
         confidence, pred = probabilities.amax(dim=1).cpu(), predicted(probabilities).cpu()
         fooled = images.fooled(pred.to(device)).cpu()
         size = distances(x_adv, x)
@@ -168,9 +170,10 @@ def _ladder(
 def _fgsm_ladder(
     model: nn.Module, images: _Images, method: Fgsm, budgets: tuple[float, ...], on_progress: Progress | None
 ) -> Iterator[_Rung]:
+    model = stand_in(model, method.draws, method.straight_through)
     direction = fgsm_direction(model, images.x, images.y, images.y_target)
     for done, eps in enumerate(budgets, start=1):
-        once = torch.ones_like(images.y)
+        once = torch.full_like(images.y, method.draws)
         yield eps, fgsm_step(images.x, direction, check_eps(eps, images.x), clip=method.clip), (once, once)
         if on_progress:
             on_progress(done, len(budgets), phase=f"FGSM, ε = {eps:g}")

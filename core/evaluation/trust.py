@@ -6,8 +6,8 @@ The checks themselves are in `trust_model` (answers and gradients) and `trust_at
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
@@ -17,6 +17,8 @@ from core.progress import Progress
 
 if TYPE_CHECKING:  # its import takes seconds, and a page that reads a report needs none of it
     from torch import Tensor, nn
+
+    from core.evaluation.trust_case import Found
 
 MARKS: dict[Verdict, str] = {"fail": "✗", "warn": "!", "pass": "✓", "skipped": "–"}
 """A sign for each verdict, so that colour is never alone; the worst comes first."""
@@ -97,6 +99,7 @@ class Trust:
         surfaces: loss surfaces, for a picture.
         forwards: forward passes of single images that the report took in all.
         backwards: backward passes likewise.
+        warning: why the evaluation's figure must not be used, in a few sentences; "" where nothing forbids it.
     """
 
     checks: tuple[Check, ...]
@@ -110,6 +113,7 @@ class Trust:
     surfaces: tuple[Surface, ...]
     forwards: int
     backwards: int
+    warning: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -126,7 +130,10 @@ class Trust:
         return [check for verdict in ("fail", "warn") for check in self.checks if check.verdict == verdict]
 
     def line(self) -> str:
-        """The overall verdict and its reasons in one line, for exports."""
+        """The overall verdict and its reasons in one line, for exports; a warning comes first."""
+        return f"do not use this figure: {self._line()}" if self.warning else self._line()
+
+    def _line(self) -> str:
         count = Counter(check.verdict for check in self.checks)
         images = "1 image" if self.n == 1 else f"{self.n} images"
         if not self.doubts():
@@ -142,7 +149,8 @@ class Trust:
             for check in self.checks
         ]
         heads = ("verdict", "check", "measured", "limits", "finding and advice")
-        return f"{self.line()}\n\n{tabulate(rows, headers=heads, tablefmt='github', disable_numparse=True)}\n"
+        first = f"**Do not use this figure.** {self.warning}\n\n" if self.warning else ""
+        return f"{first}{self.line()}\n\n{tabulate(rows, headers=heads, tablefmt='github', disable_numparse=True)}\n"
 
     def to_json(self) -> dict[str, Any]:
         """The report as what JSON can hold, with the overall `verdict`."""
@@ -156,18 +164,51 @@ class Trust:
             Surface(part["index"], part["y"], tuple(part["axis"]), tuple(tuple(row) for row in part["margin"]))
             for part in made["surfaces"]
         )
+        checks = tuple(Check(**check) for check in made["checks"])
         return cls(
             **{
                 **fields,
-                "checks": tuple(Check(**check) for check in made["checks"]),
+                "checks": checks,
                 "ladder": tuple((eps, accuracy) for eps, accuracy in made["ladder"]),
                 "surfaces": tuple(surfaces),
+                # reports from before there were warnings: what they found did not enter the figure
+                "warning": made.get("warning", _warning(checks, made["n"])),
             }
         )
 
 
 def _todo(check: Check) -> str:
     return f"{check.finding} {check.advice}" if check.verdict in ("warn", "fail") else check.finding
+
+
+UNUSABLE = ("randomness", "neighbours", "images", "proven")
+"""Checks that say, where they fail, that there is no such figure: answers vary, or a rule was broken."""
+
+
+def _warning(checks: Sequence[Check], n: int, of: int | None = None, missed: float | None = None) -> str:
+    """Why a figure must not be used; "" where nothing forbids it.
+
+    Args:
+        checks: the report's.
+        n: images that it looked at.
+        of: images of the figure, if what the report fooled has entered it as images that are not robust; None: it has
+            not.
+        missed: the share of the `n` images that entered so; None: what the check says.
+    """
+    failed = {check.name: check for check in checks if check.verdict == "fail"}
+    reasons = [failed[name].finding for name in UNUSABLE if name in failed]
+    if missed is not None and RULES["missed"].grade(missed, n) != "fail":  # what fooled once did not fool again
+        failed.pop("missed", None)
+    if "missed" in failed and (of is None or of > n):
+        share = failed["missed"].said if missed is None else RULES["missed"].say(missed)
+        rest = (
+            "" if of is None else f" These images now count as not robust, but the other {of - n:,} may fall as easily."
+        )
+        reasons.append(
+            f"The attacks of the reliability checks looked at {n:,} {'images' if n > 1 else 'image'} and fooled "
+            f"{share} of them although the evaluation counted them as robust.{rest}"
+        )
+    return " ".join(reasons)
 
 
 def report(
@@ -212,6 +253,39 @@ def report(
     Raises:
         ValueError: bad input, naming the argument.
     """
+    made, _ = examined(
+        model,
+        x,
+        y,
+        norm=norm,
+        eps=eps,
+        robust=robust,
+        x_adv=x_adv,
+        lower=lower,
+        index=index,
+        seed=seed,
+        effort=effort,
+        on_progress=on_progress,
+    )
+    return made
+
+
+def examined(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: str = "linf",
+    eps: float,
+    robust: Tensor | None = None,
+    x_adv: Tensor | None = None,
+    lower: Tensor | None = None,
+    index: Tensor | None = None,
+    seed: int = 0,
+    effort: str = "quick",
+    on_progress: Progress | None = None,
+) -> tuple[Trust, Found]:
+    """As `report`, with the images of the ball that its own attacks found to fool, of the first `n`."""
     from core.evaluation.trust_attacks import ATTACKS
     from core.evaluation.trust_case import Case, Claims
     from core.evaluation.trust_model import ANSWERS, surfaces
@@ -225,7 +299,7 @@ def report(
             measured, finding = questions[name](case)
             checks.append(Check.of(name, measured, finding, case.n))
         drawn = surfaces(case)
-    return Trust(
+    trust = Trust(
         checks=tuple(checks),
         norm=norm,
         eps=eps,
@@ -237,7 +311,14 @@ def report(
         surfaces=drawn,
         forwards=case.forwards,
         backwards=case.backwards,
+        warning=_warning(checks, case.n),
     )
+    return trust, case.found
+
+
+def entered(trust: Trust, of: int, missed: float) -> Trust:
+    """The report on a figure of `of` images, of which this share of the `n` it looked at has entered as not robust."""
+    return replace(trust, warning=_warning(trust.checks, trust.n, of, missed))
 
 
 def _phase(on_progress: Progress, done: int, title: str) -> Progress:

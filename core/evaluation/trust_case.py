@@ -27,6 +27,8 @@ NOISE = 1 << 32
 AGAIN = NOISE - 1
 RANDOM = 1e-5
 """Relative difference of logits that rounding does not explain."""
+NAMES: dict[Callable[..., AttackResult], str] = {pgd: "PGD", square: "Square", sparse_rs: "Sparse-RS"}
+"""How `found_by` names the attacks of a report."""
 RIDGE = 1.0
 """Weight decay of the linear surrogate."""
 
@@ -60,6 +62,20 @@ class Tried:
     x_adv: Tensor
 
 
+@dataclass
+class Found:
+    """What the attacks of a report fooled inside the ball, a row an image: `x_adv`, and `by` whom, "" where nobody."""
+
+    x_adv: Float[Tensor, "n c h w"]
+    by: list[str]
+
+    def note(self, rows: Tensor, x_adv: Tensor, name: str) -> None:
+        """Keep the images of these rows (n,) bool; the first attack that fooled an image counts."""
+        for row in rows.nonzero()[:, 0].tolist():
+            if not self.by[row]:
+                self.by[row], self.x_adv[row] = name, x_adv[row]
+
+
 @dataclass(frozen=True)
 class Claims:
     """What the evaluation says, of all of its images; parts that it does not tell are None."""
@@ -88,6 +104,7 @@ class Case:
         self.on_progress: Progress | None = None
         self.inside = torch.zeros_like(self.y, dtype=torch.bool)
         """Images that an attack of the report fooled inside the ball."""
+        self.found = Found(self.x.clone(), [""] * n)
 
     @classmethod
     @contextmanager
@@ -210,6 +227,7 @@ class Case:
             self.backwards += int(made.backwards.sum())
         if inside:
             self.inside |= found
+            self.found.note(found, x_adv, NAMES[attack])
         return Tried(found, x_adv)
 
     def walk(self, rows: Tensor | None = None, **settings: Any) -> Tried:
@@ -291,7 +309,10 @@ class Case:
             if not len(at):
                 break
             points = self.noise(1 + draw)[at]
-            found[at] |= self.goal.take(at).reached(self.logits(points))
+            fooled = self.goal.take(at).reached(self.logits(points))
+            found[at] |= fooled
+            if fooled.any():
+                self.found.note(found, self.x.clone().index_copy_(0, at, points), "noise")
             at = at[~found[at]]
             if self.on_progress:
                 self.on_progress(draw, self.effort.draws)
@@ -312,6 +333,7 @@ class Case:
         if self.norm in ("l2", "l1"):
             point = into_ball(point, self.x, self.radius, self.norm)
         found = self.left & self.goal.reached(self.logits(point))
+        self.found.note(found, point, "a linear model's images")
         self.inside |= found
         return found
 

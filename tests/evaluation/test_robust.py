@@ -16,7 +16,7 @@ from core.attacks import pgd
 from core.attacks.engine import AttackResult, Streams
 from core.attacks.geometry import distances
 from core.attacks.losses import margin
-from core.evaluation import cascade
+from core.evaluation import cascade, shattered
 from core.evaluation.robust import _verdict, evaluate
 from core.models import load_model
 from core.networks import ScalarScore
@@ -267,8 +267,10 @@ def test_evaluate_at_zero_is_clean_accuracy(net: nn.Module, digits: tuple[Tensor
     assert torch.equal(made.robust, made.clean)
 
 
-def test_model_that_hides_its_gradients_falls(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    """With an input rounded in steps gradients are zero; search without gradients is spent on every image then."""
+def test_model_that_hides_its_gradients_falls(
+    net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an input rounded in steps gradients are zero: they pass straight through, else Square is spent on all."""
 
     class Rounded(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -277,7 +279,12 @@ def test_model_that_hides_its_gradients_falls(net: nn.Module, digits: tuple[Tens
 
     x, y = digits
     made = evaluate(Rounded(), x, y, eps=0.15, effort="standard", trust=False)
-    assert made.robust_accuracy < 0.5 < made.clean_accuracy
+    assert made.robust_accuracy < 0.2
+    assert made.clean_accuracy > 0.5
+    assert any("straight-through" in name for name in made.found_by)
+    monkeypatch.setattr(shattered, "misleads", lambda *_, **__: False)
+    made = evaluate(Rounded(), x, y, eps=0.15, effort="standard", trust=False)
+    assert made.robust_accuracy < 0.5
     assert (made.found_by == "Square").any()
 
 

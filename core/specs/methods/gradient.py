@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from core.specs.methods.base import Method, Norm
 
+DRAWS: Any = Field(
+    1,
+    ge=1,
+    le=1000,
+    title="Draws",
+    description="Model evaluations that each gradient and each verdict is averaged over. 1 for an ordinary model; 10 "
+    "to 50 for a model whose answers are random. The cost grows with it.",
+)
+STRAIGHT_THROUGH: Any = Field(
+    False,
+    title="Straight-through",
+    description="For a model that rounds, compresses or detaches its input: gradients pass straight through such steps "
+    "(BPDA). The model's answers do not change. Off for an ordinary model.",
+)
 _LOSSES = "Cross-entropy, the logit margin, or DLR (the margin, freed of the logits' scale)."
 
 
-class Fgsm(Method):
+class GradientMethod(Method):
+    """Base of the attacks that can average over a model's randomness and step over what stops gradients.
+
+    Source of both: Athalye, Carlini, Wagner 2018, arXiv 1802.00420.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("draws", "straight_through")
+
+
+class Fgsm(GradientMethod):
     """Settings of FGSM."""
 
     title: ClassVar[str] = "FGSM"
@@ -26,9 +49,11 @@ class Fgsm(Method):
         title="Clip to [0, 1]",
         description="Off: the exercise's literal formula, whose pixels may leave [0, 1]: no valid images any more.",
     )
+    draws: int = DRAWS
+    straight_through: bool = STRAIGHT_THROUGH
 
 
-class Pgd(Method):
+class Pgd(GradientMethod):
     """Settings of PGD."""
 
     title: ClassVar[str] = "PGD"
@@ -49,9 +74,11 @@ class Pgd(Method):
     restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random starts, on images not yet fooled.")
     random_start: bool = Field(True, title="Random start", description="Start at a random point of the ball.")
     loss: Literal["ce", "margin", "dlr"] = Field("ce", title="Loss", description=_LOSSES)
+    draws: int = DRAWS
+    straight_through: bool = STRAIGHT_THROUGH
 
 
-class Rfgsm(Method):
+class Rfgsm(GradientMethod):
     """Settings of R+FGSM."""
 
     title: ClassVar[str] = "R+FGSM"
@@ -62,9 +89,11 @@ class Rfgsm(Method):
     name: Literal["rfgsm"] = "rfgsm"
     offset: float = Field(0.5, ge=0, lt=1, title="Random share", description="The random step as a share of ε.")
     restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random steps, on images not yet fooled.")
+    draws: int = DRAWS
+    straight_through: bool = STRAIGHT_THROUGH
 
 
-class Bim(Method):
+class Bim(GradientMethod):
     """Settings of the basic iterative method."""
 
     title: ClassVar[str] = "BIM"
@@ -76,9 +105,11 @@ class Bim(Method):
     norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
     relative_step: float = Field(0.25, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
+    draws: int = DRAWS
+    straight_through: bool = STRAIGHT_THROUGH
 
 
-class MiFgsm(Method):
+class MiFgsm(GradientMethod):
     """Settings of MI-FGSM."""
 
     title: ClassVar[str] = "MI-FGSM"
@@ -91,9 +122,11 @@ class MiFgsm(Method):
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
     relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
     momentum: float = Field(1.0, ge=0, le=10, title="Momentum", description="Share of the running sum that is kept.")
+    draws: int = DRAWS
+    straight_through: bool = STRAIGHT_THROUGH
 
 
-class Apgd(Method):
+class Apgd(GradientMethod):
     """Settings of APGD."""
 
     title: ClassVar[str] = "APGD"
@@ -113,6 +146,8 @@ class Apgd(Method):
         0, ge=0, le=100, title="Diversifying steps", description="Each start first walks along random logits (ODI)."
     )
     random_start: bool = Field(True, title="Random start", description="Start at a random point of the ball.")
+    draws: int = DRAWS
+    straight_through: bool = STRAIGHT_THROUGH
 
     @model_validator(mode="after")
     def _some_start(self) -> Self:
