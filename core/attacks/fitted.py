@@ -110,9 +110,16 @@ class Fitted(nn.Module):
         return out.float() if isinstance(out, Tensor) and out.dtype in HALF else out
 
 
+def innermost(model: nn.Module) -> nn.Module:
+    """The model behind its mask and behind what stands in for its gradients (`stand_ins`)."""
+    while isinstance(model, Masked) or getattr(model, "stands_in", False):
+        model = model.model  # type: ignore[assignment]
+    return model
+
+
 def bears_of(model: nn.Module) -> Bears:
     """What was found out of a model, behind its mask; everything for one that was not put into a `Fitted`."""
-    inner = model.model if isinstance(model, Masked) else model
+    inner = innermost(model)
     return inner.bears if isinstance(inner, Fitted) else Bears()
 
 
@@ -133,11 +140,12 @@ def fitted(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = T
         x: the images, float32 or float64, N >= 1.
         gradients: also look at backward passes; off for attacks that take none.
     """
-    inner = model.model if isinstance(model, Masked) else model
-    if isinstance(inner, Fitted):
+    known = _known.get()
+    base = innermost(model)
+    if isinstance(base, Fitted) or known.get(id(base)) == (Bears(), True):
         yield model
         return
-    known = _known.get()
+    inner = model.model if isinstance(model, Masked) else model
     bears, differentiated = known.get(id(inner), (None, False))
     if bears is None or (gradients and not differentiated):
         # what is compiled bears what it was compiled from does: each look at it would be a compilation

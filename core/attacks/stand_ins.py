@@ -102,6 +102,8 @@ class Expectation(nn.Module):
     log-odds are the model's own up to rounding.
     """
 
+    stands_in = True
+
     def __init__(self, model: nn.Module, draws: int) -> None:
         super().__init__()
         self.model, self.draws = model, draws
@@ -129,6 +131,8 @@ class StraightThrough(nn.Module):
     Where a slope is infinite (a root at 0), the gradient from there counts as 0. A step that changes the shape and
     passes no gradient, such as a one-hot code of grey levels, is not bridged.
     """
+
+    stands_in = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -35,6 +35,8 @@ from core.evaluation.trust_case import Found
 from core.progress import Progress
 
 NORMS = ("linf", "l2", "l1", "l0")
+CHANGED, FEWEST = 0.01, 2
+"""From this share of the images on, and from so many, verdicts that change with the batch make a figure unusable."""
 ROWSUM = 1e-4
 """Rows of non-negative numbers that add up to 1 so nearly are probabilities and no logits."""
 
@@ -344,9 +346,14 @@ def _verdict(
     code = torch.where(fooled & (standing.found < 0), len(plan_names), code)
     code = torch.where(~clean, len(plan_names), code)
     doubtful = int((standing.fooled != ((after != y) | ~clean)).sum())
-    notes = []
+    notes, warning = [], ""
     if doubtful:
         notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse one counts.")
+    if doubtful >= max(FEWEST, CHANGED * len(x)):
+        warning = (
+            f"The verdicts of {doubtful} of {len(x)} images changed when the same images were shown in another batch: "
+            "the model's answers depend on more than the image. One image per batch is the figure that counts."
+        )
     undefined = int((fooled & (after < 0)).sum())
     if undefined:
         notes.append(
@@ -368,6 +375,7 @@ def _verdict(
         effort="",
         seed=0,
         notes=tuple(notes),
+        warning=warning,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from core import specs
 from core.attacks import Masked, apgd, bim, fgsm, mifgsm, pgd, rfgsm, run_method
+from core.attacks.engine import admitted
 from core.attacks.hop import hop
 from core.attacks.stand_ins import Expectation, StraightThrough, stand_in
 from core.cli.parser import parser
@@ -201,9 +202,10 @@ def test_draws_are_counted_and_the_generator_is_put_back(name: str, linear: nn.M
     """The result counts the model's own passes, one look at the first image apart; the same call gives the same."""
     model = Decoy(linear, lambda inner, x: inner(x + 0.05 * torch.randn_like(x)))
     passes = []
-    handle = model.register_forward_hook(lambda _, given, __: passes.append(len(given[0])))
     state = torch.get_rng_state()
-    made = ATTACKS[name](model, X_FEW, Y_FEW, eps=0.1, draws=3, straight_through=True)
+    with admitted(model, X_FEW):  # the look at what the model bears comes before
+        handle = model.register_forward_hook(lambda _, given, __: passes.append(len(given[0])))
+        made = ATTACKS[name](model, X_FEW, Y_FEW, eps=0.1, draws=3, straight_through=True)
     counted = sum(passes)
     handle.remove()
     assert torch.equal(state, torch.get_rng_state())
@@ -268,7 +270,7 @@ def test_sweep_of_fgsm_goes_straight_through(linear: nn.Module) -> None:
     images = _Images(X_FEW, Y_FEW, None, None)  # type: ignore[arg-type]
     ((_, x_adv, passes),) = _fgsm_ladder(model, images, specs.Fgsm(straight_through=True, draws=2), (0.2,), None)
     assert (x_adv != X_FEW).any()
-    assert passes == (48, 48)
+    assert all((spent == 2).all() for spent in passes)
 
 
 @pytest.mark.parametrize("name", KEYS)
