@@ -254,7 +254,7 @@ def clear_goal(model: nn.Module, goal: Goal, clean: Float[Tensor, "n k"]) -> Goa
     """
     bears = bears_of(model)
     coarse = bears.precision or bears.inside
-    return goal.beyond_rounding(clean, torch.finfo(coarse).eps if coarse is not None else 0.0)
+    return goal.beyond_rounding(clean, torch.finfo(coarse).eps if coarse is not None else 0.0, bears.rounding)
 
 
 def finish(

@@ -19,6 +19,8 @@ LOSSES: tuple[Loss, ...] = ("ce", "margin", "dlr")
 SLACK = 16
 """An image counts as fooled from so many units of rounding of the clean logits' spread on: 2e-6 of it, more than what
 float32 usually changes logits by between batch layouts. Models that round more are looked at closely (`verdict`)."""
+TIMES = 3
+"""The same in units of what was seen of a model that rounds more than that."""
 COARSE = 2
 """The same for a model that computes in half precision inside, in units of its own rounding."""
 
@@ -108,7 +110,7 @@ class Goal:
         slack = None if self.slack is None else self.slack.repeat_interleave(times)
         return Goal(self.label.repeat_interleave(times), self.targeted, slack)
 
-    def beyond_rounding(self, clean: Float[Tensor, "n k"], unit: float = 0.0) -> Goal:
+    def beyond_rounding(self, clean: Float[Tensor, "n k"], unit: float = 0.0, seen: float = 0.0) -> Goal:
         """The same goal, reached only beyond what rounding in the model may hide.
 
         An image that is right on the boundary is classified one way in one batch and another way in the next. Attacks
@@ -117,8 +119,10 @@ class Goal:
         Args:
             clean: logits of the images, whose spread is the scale of the allowance.
             unit: machine epsilon of the arithmetic inside the model, where that is coarser than the logits' dtype.
+            seen: what rounding was seen to change the model's logits by, as a share of their spread.
         """
-        slack = max(SLACK * torch.finfo(clean.dtype).eps, COARSE * unit) * (clean.amax(1) - clean.amin(1))
+        share = max(SLACK * torch.finfo(clean.dtype).eps, COARSE * unit, TIMES * seen)
+        slack = share * (clean.amax(1) - clean.amin(1))
         return Goal(self.label, self.targeted, slack.nan_to_num(0.0, 0.0, 0.0))
 
     def reached(self, logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:

@@ -65,9 +65,10 @@ def settled(
     if not movable or not bool((moved & ~fooled).any()):
         return x_adv, fooled, passes
     x_adv = x_adv.clone()
-    wobble = (margins.amax(1) - margins.amin(1)).nan_to_num(0.0)
     before = goal.margin(ask(model, x, batch)).double()
     passes += 1
+    least = 4 * torch.finfo(x.dtype).eps * before.abs()
+    wobble = torch.maximum(margins.amax(1) - margins.amin(1), least).nan_to_num(0.0)
     for times in TRIES:
         rows = (moved & ~fooled).nonzero()[:, 0]
         if not len(rows):

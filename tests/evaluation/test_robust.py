@@ -410,3 +410,18 @@ def test_points_without_logits_count_against_the_model() -> None:
     made = _verdict(Torn(), x, y, standing, safe, plan_names=["pgd"], norm="linf", eps=0.1)
     assert made.robust.tolist() == [False, False, True, True]
     assert [note for note in made.notes if note.startswith("For 2 of 4 images") and "NaN" in note]
+
+
+def test_verdicts_that_change_with_the_batch_make_a_figure_unusable() -> None:
+    """The same images in another batch are other images to this model: no figure of it can be used, and it says so."""
+
+    class Batch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = (x - x.mean(0, keepdim=True)).flatten(1).sum(1)
+            return torch.stack([score, -score], 1)
+
+    x = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(40, dtype=torch.long)
+    made = evaluate(Batch(), x, y, eps=0.02, effort="quick", trust=False)
+    assert not made.usable
+    assert "changed when the same images were shown in another batch" in made.warning
