@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine import confine, leaf_of, logits_of_leaf
-from core.attacks.jacobian import class_gradients
+from core.attacks.engine import confine, input_gradient, leaf_of, logits_of_leaf
 from core.attacks.losses import Goal
 from core.attacks.programme import Programme
 from core.attacks.universal import shifted
@@ -116,11 +115,10 @@ class Search:
             delta = self.image(s)
             leaf = leaf_of(shifted(self.model, self.x[part], delta, clip=self.clips))
             logits = logits_of_leaf(self.model, leaf)
-            slopes = class_gradients(logits, leaf)
-            if self.limits == "clip":  # what is cut off already moves nothing
-                moved = self.x[part] + delta
-                slopes = torch.where(((moved < 0) | (moved > 1))[:, None], 0, slopes)
-            found, need = _rows(logits.detach(), slopes.flatten(2), goal)
+            moved = self.x[part] + delta
+            # what is cut off already moves nothing
+            cut = ((moved < 0) | (moved > 1)) if self.limits == "clip" else torch.zeros_like(moved, dtype=torch.bool)
+            found, need = _rows(logits, leaf, goal, cut)
             rows.append(found.double().cpu().numpy())
             needs.append(need.double().cpu().numpy() + self.kappa)
             margins.append(goal.margin(logits).detach().max().item() + self.kappa)
@@ -156,17 +154,35 @@ class Search:
         }
 
 
-def _rows(logits: Tensor, slopes: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
-    """Rows (M, D) and needs (M,), image by image: for a target K - 1 each, else 1, towards the nearest class."""
-    own = goal.label[:, None]
-    others = torch.arange(logits.shape[1] - 1, device=logits.device).expand(len(logits), -1)
-    others = others + (others >= own)  # every class but the label
-    every = torch.arange(len(logits), device=logits.device)[:, None]
+def _rows(logits: Tensor, leaf: Tensor, goal: Goal, cut: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (M, D) and needs (M,), image by image: for a target K - 1 each, else 1, towards the nearest class.
+
+    The slopes of the K logits come one after the other; more are kept only where all of them are wanted. Features of
+    `cut` (N, C, H, W) have none.
+    """
+    classes, own = logits.shape[1], goal.label[:, None]
     sign = 1 if goal.targeted else -1
-    need = sign * (logits[every, others] - logits[every, own])
-    row = sign * (slopes[every, own] - slopes[every, others])
+
+    def slope(which: Tensor, last: bool = False) -> Tensor:
+        return torch.where(cut, 0, input_gradient(logits.gather(1, which).sum(), leaf, retain_graph=not last)).flatten(
+            1
+        )
+
+    held, value = slope(own), logits.detach()
+    rows, needs = [], []
+    nearest, row, need = None, torch.zeros_like(held), torch.zeros_like(value[:, 0])
+    for rank in range(classes - 1):
+        other = rank + (rank >= own).long()  # every class but the label
+        now = sign * (held - slope(other, rank + 2 == classes))
+        gap = sign * (value.gather(1, other) - value.gather(1, own))[:, 0]
+        if goal.targeted:
+            rows.append(now)
+            needs.append(gap)
+            continue
+        reach = (gap / now.abs().sum(1)).nan_to_num(0.0, torch.inf, -torch.inf)  # nan where neither matters
+        nearer = torch.ones_like(reach, dtype=torch.bool) if nearest is None else reach < nearest
+        nearest = reach if nearest is None else torch.where(nearer, reach, nearest)
+        row, need = torch.where(nearer[:, None], now, row), torch.where(nearer, gap, need)
     if goal.targeted:
-        return row.flatten(0, 1), need.flatten()
-    reach = need / row.abs().sum(2)  # nan where neither matters
-    nearest = reach.nan_to_num(0.0, torch.inf, -torch.inf).argmin(1)
-    return row[every[:, 0], nearest], need[every[:, 0], nearest]
+        return torch.stack(rows, 1).flatten(0, 1), torch.stack(needs, 1).flatten()
+    return row, need
