@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,19 @@ from torch import Tensor, nn
 
 from core.attacks.convolution import QuickConvolutions
 from core.attacks.masks import Masked
+from core.networks.altered import altered
+from core.networks.layers import Centre, FullConv2d, ScalarScore
+from core.networks.residual import PreActBlock
 
+ORDINARY: dict[type[nn.Module], Any] = {
+    kind: kind.forward
+    for kind in (
+        *(nn.Sequential, nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Flatten),
+        *(nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Dropout2d, nn.Identity),
+        *(Centre, FullConv2d, PreActBlock, ScalarScore),
+    )
+}
+"""Layers that bear everything, and their forward passes: those of the networks here, and of most others."""
 HALF = (torch.float16, torch.bfloat16)
 LAST = torch.channels_last
 APART = 1e-3
@@ -140,8 +153,8 @@ def fitted(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = T
     """The model, or one with the same logits that bears what attacks do with it; for as long as the context lasts.
 
     Attacks inside that are given this model again take it as it is. Costs a few passes of two images, which are not
-    counted; the global random numbers stay what they were. A model that fails on its images comes back as it is: the
-    attack's own check says so.
+    counted, or none for a model of common layers; the global random numbers stay what they were. A model that fails on
+    its images comes back as it is: the attack's own check says so.
 
     Args:
         model: pixels to logits; freeze it first.
@@ -171,8 +184,22 @@ def fitted(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = T
         _known.reset(token)
 
 
+def ordinary(model: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether a model consists of common layers alone, as they are, in this dtype: it bears everything."""
+    for module in model.modules():
+        if ORDINARY.get(type(module)) is not type(module).forward or altered(module):
+            return False
+    values = [value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point()]
+    return not any(value.dtype != dtype or value.is_inference() for value in values)
+
+
 def find_out(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = True) -> Bears:
-    """What a frozen model bears, by asking it about the first two images (the first one twice, if it is alone)."""
+    """What a frozen model bears, by asking it about the first two images (the first one twice, if it is alone).
+
+    A model of common layers (`ordinary`) is not asked.
+    """
+    if ordinary(model, x.dtype):
+        return Bears()
     images = (x[:2] if len(x) > 1 else x[:1].expand(2, *x.shape[1:])).detach().clone()
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
