@@ -164,9 +164,8 @@ def _rows(logits: Tensor, leaf: Tensor, goal: Goal, cut: Tensor) -> tuple[Tensor
     sign = 1 if goal.targeted else -1
 
     def slope(which: Tensor, last: bool = False) -> Tensor:
-        return torch.where(cut, 0, input_gradient(logits.gather(1, which).sum(), leaf, retain_graph=not last)).flatten(
-            1
-        )
+        found = input_gradient(logits.gather(1, which).sum(), leaf, retain_graph=not last)
+        return torch.where(cut, 0, found).flatten(1)
 
     held, value = slope(own), logits.detach()
     rows, needs = [], []
