@@ -6,7 +6,6 @@ stand. In the end every verdict is made again, on the stored image and in anothe
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core import checkpoint
 from core.attacks.engine import Streams, admitted, check, frozen, plain, predict, wide
 from core.attacks.fitted import Fitted, bears_of
 from core.attacks.geometry import distances
@@ -27,9 +25,9 @@ from core.attacks.steps import eps_limit
 from core.certification import Unbounded, proven
 from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.epsilon import reaches, within
-from core.evaluation import shattered
+from core.evaluation import going_on, shattered
 from core.evaluation import trust as trust_report
-from core.evaluation.cascade import AFTER, EFFORTS, STATE, Norm, Stage, Standing, bridged, described, run_stage, stages
+from core.evaluation.cascade import AFTER, EFFORTS, Norm, Standing, described, run_stage, stages
 from core.evaluation.metrics import clopper_pearson
 from core.evaluation.trust_case import Found
 from core.progress import Progress
@@ -192,14 +190,18 @@ def _evaluated(
         plan = plan if draws == 1 else shattered.patient(plan)
         first, mark, bridges = 0, "", False
         if state is not None:
-            mark = _fingerprint(raw, x, y, index, [norm, eps, effort, seed, *map(described, plan)])
-            first, bridges = _resume(state, mark, standing)
-            plan = _with_bridges(plan, norm, effort) if bridges else plan
+            mark = going_on.fingerprint(raw, x, y, index, [norm, eps, effort, seed, *map(described, plan)])
+            first, bridges = going_on.resume(state, mark, standing)
+            plan = shattered.with_bridges(plan, norm, effort) if bridges else plan
         rows = (~safe).nonzero()[:, 0]
         whole = 1 if norm == "l0" else 0  # less than one feature: nothing may change
         for number in itertools.count(first):
-            if number == AFTER and not bridges and _misleading(model, x, y, standing, safe, norm, eps, index, seed):
-                plan, bridges = _with_bridges(plan, norm, effort), True
+            if (
+                number == AFTER
+                and not bridges
+                and shattered.some_mislead(model, x, y, standing, safe, norm, eps, index, seed)
+            ):
+                plan, bridges = shattered.with_bridges(plan, norm, effort), True
             if number >= len(plan) or eps <= 0 or eps < whole:
                 break
             torch.manual_seed(seed + number)  # what a random model draws; a run that goes on draws the same
@@ -220,7 +222,7 @@ def _evaluated(
             if draws > 1:
                 shattered.confirm(judge, y, standing, number)
             if state is not None:
-                checkpoint.write(state, _state(standing, mark, number + 1, bridges))
+                going_on.keep(state, standing, mark, number + 1, bridges)
             if report is not None:
                 report(1, 1)
         made = _verdict(judge, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
@@ -398,28 +400,6 @@ def _trust(
     )
 
 
-def _misleading(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    standing: Standing,
-    safe: Tensor,
-    norm: str,
-    eps: float,
-    index: Tensor,
-    seed: int,
-) -> bool:
-    """Whether the model's gradients mislead at a few of the images that stand unproven; False where none does."""
-    rows = (~standing.fooled & ~safe).nonzero()[: shattered.few(len(x)), 0]
-    if not len(rows) or eps <= 0:
-        return False
-    return shattered.misleads(model, x[rows], y[rows], norm=norm, eps=eps, index=index[rows], seed=seed)
-
-
-def _with_bridges(plan: list[Stage], norm: str, effort: str) -> list[Stage]:
-    return [*plan[:AFTER], *bridged(norm, effort), *plan[AFTER:]]
-
-
 def _part(on_progress: Progress | None, number: int, parts: int, name: str, standing: Standing) -> Progress | None:
     """Progress of one stage as progress of the whole."""
     if on_progress is None:
@@ -432,32 +412,3 @@ def _part(on_progress: Progress | None, number: int, parts: int, name: str, stan
         on_progress(int(share * n), n, phase=name, robust_accuracy=left)
 
     return report
-
-
-# ---------------------------------------------------------------- going on
-
-
-def _fingerprint(model: nn.Module, x: Tensor, y: Tensor, index: Tensor, asked: list[Any]) -> str:
-    """A hash of all that the result depends on."""
-    total = hashlib.sha256(repr(asked).encode())
-    for part in (x, y, index, *model.state_dict().values()):
-        if isinstance(part, Tensor) and not part.is_quantized:
-            total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        else:  # packed weights of a quantised layer
-            total.update(repr(part).encode())
-    return total.hexdigest()
-
-
-def _state(standing: Standing, mark: str, done: int, bridges: bool) -> checkpoint.State:
-    tensors = {name: getattr(standing, name) for name in STATE}
-    return checkpoint.State({"standing": tensors}, {"mark": mark, "done": done, "bridges": bridges})
-
-
-def _resume(path: Path, mark: str, standing: Standing) -> tuple[int, bool]:
-    """Fill in what was kept; returns the number of stages done (0 where nothing fits), and whether some were added."""
-    kept = checkpoint.read(path)
-    if kept is None or kept.facts.get("mark") != mark:
-        return 0, False
-    for name, value in kept.tensors["standing"].items():
-        setattr(standing, name, value.to(getattr(standing, name)))
-    return int(kept.facts["done"]), bool(kept.facts.get("bridges", False))

@@ -23,7 +23,7 @@ from core.attacks.geometry import distances
 from core.attacks.losses import margin, predicted
 from core.epsilon import within
 from core.evaluation import trust as trust_report
-from core.evaluation.cascade import Stage, Standing
+from core.evaluation.cascade import AFTER, Stage, Standing, bridged
 from core.evaluation.trust_case import RANDOM, Case, Claims, Effort, Found, relative
 from core.evaluation.trust_model import continuity, gradients, slope
 from core.evaluation.trust_rules import RULES
@@ -75,6 +75,29 @@ def misleads(
         if measured is not None and RULES[name].grade(measured, case.n) == "fail":
             return True
     return False
+
+
+def some_mislead(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    standing: Standing,
+    safe: Tensor,
+    norm: str,
+    eps: float,
+    index: Tensor,
+    seed: int,
+) -> bool:
+    """Whether the model's gradients mislead at a few of the images that stand unproven; False where none does."""
+    rows = (~standing.fooled & ~safe).nonzero()[: few(len(x)), 0]
+    if not len(rows) or eps <= 0:
+        return False
+    return misleads(model, x[rows], y[rows], norm=norm, eps=eps, index=index[rows], seed=seed)
+
+
+def with_bridges(plan: list[Stage], norm: str, effort: str) -> list[Stage]:
+    """The cascade with the stages whose gradients pass straight through."""
+    return [*plan[:AFTER], *bridged(norm, effort), *plan[AFTER:]]
 
 
 def patient(plan: list[Stage]) -> list[Stage]:
