@@ -4,6 +4,9 @@
     losses       what an attack minimises, and what counts as fooled
     convolution  the input gradient of a first layer, in less time on a CPU
     engine       input checks, frozen models, random streams an image, verified results
+    fitted       what a model bears (layouts, changes in place, precision, gradients), and one that bears it all
+    door         the decorator of every attack: tensors and model made fit, results in the images' dtype
+    verdict      successes right on the boundary: looked at closely, or moved over
     masks        models that let an attack change some pixels only
     stand_ins    the mean over a random model's draws; gradients straight through steps that stop them
     eight_bit    images that survive being saved in 8 bits a feature

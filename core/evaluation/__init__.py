@@ -17,6 +17,8 @@ trust        whether a robust accuracy can be believed (no torch until it runs):
              trust_model, trust_attacks
 robust       the strongest evaluation of a model on given images: `evaluate`, importable from here
 cascade      the attacks that it is made of, and which images each is for
+shattered    models that only look robust: random answers, gradients that mislead; what the report found, in the figure
+going_on     what is kept of an evaluation that is stopped
 strongest    run an EvaluateSpec
 comparison   models x attacks x eps as one table, and its exports (no torch)
 """
