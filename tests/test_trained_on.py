@@ -263,7 +263,16 @@ def test_the_command_line_says_what_changed(
         out = capsys.readouterr().out
         assert out.splitlines()[-1].split() == ["cached", cached]
     name = out.split()[1]
+    stored = [["curve", "--models", name, "--eps", "0"], ["trust", "--model", name]]
+    assert main(["evaluate", "--model", name, "--eps", "0.1", "--effort", "quick", "--n", "8"]) == 0
+    for command in stored:
+        capsys.readouterr()
+        assert main(command) == 0
+        assert "was trained on" not in capsys.readouterr().err
     fill(folder, "eel", 120, train=0)
+    for command in stored:
+        assert main(command) == 0
+        assert "'eel' is new" in capsys.readouterr().err
     assert main(["sweep", "--model", name, "--attack", "fgsm", "--eps", "0", "--n", "8"]) == 2
     assert "'eel' is new" in capsys.readouterr().err
     assert main(train) == 0

@@ -116,7 +116,8 @@ def optimized(
         with torch.set_grad_enabled(step < steps and optimizer is not None):
             value, made = look(keep=True)
         best = note(value, made, best)
-        if step == steps or optimizer is None or bool((best.value > goal).all()):
+        # behind the first layer's pooling no slope counts: the bound is exact
+        if step == steps or optimizer is None or not value.requires_grad or bool((best.value > goal).all()):
             break
         gradients = torch.autograd.grad(-value.sum(), leaves, allow_unused=True)
         for leaf, gradient in zip(leaves, gradients, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core import epsilon
+from core.attacks.engine import check_eps
 from core.attacks.geometry import into_ball, linf_bounds, per_image
 
 NORMS = ("linf", "l2", "l1")
@@ -23,6 +25,19 @@ def at_most(eps: Tensor, dtype: torch.dtype) -> Tensor:
     """The next number of a dtype at or below each radius."""
     near = eps.to(dtype)
     return torch.where(near.to(eps.dtype) > eps, torch.nextafter(near, torch.zeros_like(near)), near)
+
+
+def radii_of(eps: float | Sequence[float] | Float[Tensor, " n"], x: Float[Tensor, "n c h w"]) -> Tensor:
+    """A radius, or one per image, as float64 on the images' device. Raises ValueError for anything else, None too."""
+    check_eps(eps, x, torch.inf)
+    return torch.as_tensor(eps, dtype=torch.float64).detach().to(x.device)
+
+
+def check_box(x: Float[Tensor, "n c h w"]) -> None:
+    """Refuse images outside [0, 1], around which the box leaves no ball. Raises ValueError."""
+    low, high = x.detach().aminmax()
+    if not (low >= 0 and high <= 1):  # false for NaN too
+        raise ValueError(f"x: expected finite values in [0, 1], got {low.item():g} to {high.item():g}")
 
 
 def inside(
@@ -71,11 +86,7 @@ class Ball:
         """
         if norm not in NORMS:
             raise ValueError(f"norm: expected one of {', '.join(NORMS)}, which have certificates, got {norm!r}")
-        exact = torch.as_tensor(eps, dtype=torch.float64).to(x.device)
-        if exact.ndim > 1 or (exact.ndim == 1 and len(exact) != len(x)):
-            raise ValueError(f"eps: expected a number or shape ({len(x)},), got shape {tuple(exact.shape)}")
-        if not bool(((exact >= 0) & exact.isfinite()).all()):
-            raise ValueError(f"eps: expected finite radii of 0 or more, got {exact.min().item():g}")
+        exact = radii_of(eps, x)
         if norm == "linf" and not bool(epsilon.within(exact, 1.0).all()):
             raise ValueError(f"eps: expected radii in [0, 1] for linf, the whole box, got {exact.max().item():g}")
         exact = exact.clamp(max=x[:1].numel() + 1.0)  # the whole box, in every norm

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.certification.ball import check_box, radii_of
 from core.certification.graph import Graph, lower
 
 Bounds = tuple[Tensor, Tensor]
@@ -34,7 +35,8 @@ def interval(module: nn.Module, low: Float[Tensor, "n ..."], high: Float[Tensor,
 
 def ball(x: Float[Tensor, "n c h w"], eps: float | Float[Tensor, " n"]) -> Bounds:
     """Lowest and highest image of the linf ball, inside the box [0, 1]; eps one for all or one an image."""
-    room = torch.as_tensor(eps, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
+    check_box(x)
+    room = radii_of(eps, x).to(x.dtype).view(-1, 1, 1, 1)
     return (x - room).clamp(min=0), (x + room).clamp(max=1)
 
 
@@ -52,6 +54,7 @@ def margin_bounds(
         eps: radius in linf, one or (N,).
 
     Raises:
+        ValueError: a radius that is none, or images outside [0, 1].
         Unbounded: a layer without a rule.
     """
     graph = lower(model, tuple(x.shape[1:]), x.dtype)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.certification.ball import Ball
+from core.certification.ball import Ball, check_box
 from core.certification.bounds import Bounds, Known, interval_at, intervals, margin_rows
 from core.certification.graph import Graph, lower
 
@@ -128,8 +128,9 @@ def linear_margins(
     """As `bounds.margin_bounds`, by linear functions on top of intervals: for training, float32 and differentiable.
 
     Raises:
-        Unbounded: a layer without a rule.
+        ValueError, Unbounded: as there.
     """
+    check_box(x)
     with torch.autocast(x.device.type, enabled=False):
         graph = lower(model, tuple(x.shape[1:]), torch.float32)
         ball = Ball.around(x, eps, "linf", torch.float32)

@@ -21,7 +21,7 @@ from core.attacks.geometry import distances
 from core.attacks.losses import predicted
 from core.attacks.pgd import pgd
 from core.certification.agreement import checked, refute
-from core.certification.ball import Ball, at_most
+from core.certification.ball import Ball, at_most, radii_of
 from core.certification.branching import FOOLED, PROVEN, UNKNOWN, Search
 from core.certification.proof import TINY, certified_margins, graphs_of
 from core.progress import Progress
@@ -80,12 +80,12 @@ def verify(
         Unbounded: as there.
         FalseProof: as there.
     """
-    if not time_limit > 0:
+    if not isinstance(time_limit, int | float) or not time_limit > 0:
         raise ValueError(f"time_limit: expected more than 0 seconds, got {time_limit!r}")
     graph, quick = graphs_of(model, x, y)
     index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device)
     Ball.around(x, eps, norm, torch.float64)  # refuses what is no radius
-    eps = torch.as_tensor(eps, dtype=torch.float64, device=x.device).expand(len(x))
+    eps = radii_of(eps, x).expand(len(x))
     streams = default_streams(streams, x)
     verdict, found_by = np.full(len(x), UNKNOWN, dtype=object), np.full(len(x), "", dtype=object)
     seconds, cases, x_adv = np.zeros(len(x)), np.zeros(len(x), dtype=np.int64), x.clone()
@@ -172,9 +172,9 @@ def exact_radius(
         ValueError: as `verify`, or a largest radius or tolerance that is not positive.
         FalseProof: as `verify`, or an image that is fooled within its proven radius.
     """
-    if not tolerance > 0:
+    if not isinstance(tolerance, int | float) or not tolerance > 0:
         raise ValueError(f"tolerance: expected more than 0, got {tolerance!r}")
-    if not 0 < high < np.inf:
+    if not isinstance(high, int | float) or not 0 < high < np.inf:
         raise ValueError(f"high: expected a finite radius above 0, got {high!r}")
     graphs_of(model, x, y)
     safe = torch.zeros(len(x), dtype=torch.float64, device=x.device)

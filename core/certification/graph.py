@@ -4,8 +4,9 @@ Max-pooling becomes ReLUs as well, since max(a, b) = b + relu(a - b); so what tr
 Weights are converted to the dtype that is asked for, and stay differentiable. Layers are taken as in eval mode.
 
 A layer has a rule only if it is of exactly the class that the rule is for, without hooks or replaced methods: a
-subclass may compute anything. Parametrised weights (weight norm, spectral norm, pruning) are refused: fold them in
-first. That graph and model agree is checked again, on images, wherever bounds give a verdict (`agreement`).
+subclass may compute anything, unless it has nothing of its own but how it is made. Parametrised weights (weight norm,
+spectral norm, pruning) are refused: fold them in first. That graph and model agree is checked again, on images,
+wherever bounds give a verdict (`agreement`).
 """
 
 from __future__ import annotations
@@ -115,13 +116,23 @@ def lower(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> G
 
 def _lower(module: nn.Module, graph: Graph, at: int) -> int:
     """Append a module that reads node `at`; returns the place of its output."""
-    kind, changed = type(module), altered(module)
-    if kind not in RULES:
+    kind, changed = _kind(type(module)), altered(module)
+    if kind is None:
         raise Unbounded(f"model: expected layers of {_known()}, got {_described(module)}")
     if changed or kind.forward is not FORWARDS[kind]:
         changed = changed or "a forward that was replaced"
         raise Unbounded(f"model: expected layers of {_known()}, got one {kind.__name__} with {changed}")
     return RULES[kind](module, graph, at)
+
+
+def _kind(cls: type[nn.Module]) -> type[nn.Module] | None:
+    """The class whose rule holds for a layer of this class; None where the class may compute something else."""
+    for base in cls.__mro__:
+        if base in RULES:
+            return base
+        if not vars(base).keys() <= MAKING:
+            return None
+    return None
 
 
 def _known() -> str:
@@ -336,5 +347,12 @@ RULES: dict[type[nn.Module], Callable[[Any, Graph, int], int]] = {
     ScalarScore: _score,
 }
 """How each kind of layer becomes nodes. A layer must be of exactly this class."""
+MAKING = frozenset(
+    (
+        *("__init__", "reset_parameters", "extra_repr", "__doc__", "__module__", "__qualname__", "__annotations__"),
+        *("__annotate__", "__annotate_func__", "__annotations_cache__", "__firstlineno__", "__static_attributes__"),
+    )
+)
+"""What a subclass may define and still compute what its base class does."""
 FORWARDS = {kind: kind.forward for kind in RULES}
 """What the rules describe, to be told from what was put in its place later."""

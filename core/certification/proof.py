@@ -12,7 +12,7 @@ from core.attacks.engine import admitted, check, frozen, predict
 from core.attacks.losses import margin
 from core.certification.agreement import checked
 from core.certification.alpha import optimized
-from core.certification.ball import Ball
+from core.certification.ball import Ball, radii_of
 from core.certification.bounds import (
     Known,
     interval_margins,
@@ -144,20 +144,20 @@ def proven(
     graphs_of(model, x, y)  # refuses what is no image, class or network of known layers
     index = torch.arange(len(x)) if index is None else index
     Ball.around(x, eps, norm, x.dtype)  # and what is no radius
+    eps = radii_of(eps, x).expand(len(x))
     near = _nearly_proven(model, x, y, eps, batch or BATCH["ibp"])
     safe = torch.zeros_like(near)
     if near.any():
-        radius = eps[near] if isinstance(eps, Tensor) and eps.ndim else eps
         names = index.to(x.device)[near]
-        margins = certified_margins(model, x[near], y[near], radius, method="ibp", batch=batch, index=names)
+        margins = certified_margins(model, x[near], y[near], eps[near], method="ibp", batch=batch, index=names)
         safe[near] = margins > TINY
     return safe
 
 
 @torch.no_grad()
-def _nearly_proven(model: nn.Module, x: Tensor, y: Tensor, eps: float | Tensor, batch: int) -> Tensor:
+def _nearly_proven(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor, batch: int) -> Tensor:
     """Whether quick bounds lack at most `NEARLY` of the image's own margin."""
-    radius = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x))
+    radius = eps.to(x.dtype)
     with frozen(model):
         parts = [
             smallest(margin_bounds(model, x[rows], y[rows], radius[rows]), y[rows])

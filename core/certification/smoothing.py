@@ -80,7 +80,7 @@ def certify(
         ValueError: a number out of its range.
     """
     classes = _check(model, x, sigma, n, alpha)
-    if n0 < 1:
+    if not isinstance(n0, int) or n0 < 1:
         raise ValueError(f"n0: expected 1 or more draws, got {n0}")
     streams = default_streams(streams, x)
     pred = np.full(len(x), ABSTAIN, dtype=np.int64)
@@ -147,10 +147,10 @@ def votes(
 
 
 def _check(model: nn.Module, x: Tensor, sigma: float, n: int, alpha: float) -> int:
-    if not 0 < sigma < float("inf"):
+    if not isinstance(sigma, int | float) or not 0 < sigma < float("inf"):
         raise ValueError(f"sigma: expected noise above 0, got {sigma!r}")
-    if n < 1:
+    if not isinstance(n, int) or n < 1:
         raise ValueError(f"n: expected 1 or more draws, got {n}")
-    if not 0 < alpha < 1:
+    if not isinstance(alpha, int | float) or not 0 < alpha < 1:
         raise ValueError(f"alpha: expected an error between 0 and 1, got {alpha!r}")
     return check_images(model, x)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from core import store
+from core import store, trained_on
 from core.cli.flags import add_fields, given
 from core.cli.output import artifacts, note, show
 from core.epsilon import same
@@ -93,6 +93,12 @@ def _note_fewer(spec: EvaluateSpec | RadiiSpec, artifact: store.Artifact) -> Non
         note(f"n: the test set has {n:,} images, {spec.n:,} were asked for")
 
 
+def _note_changed(model: store.Artifact) -> None:
+    """Say where stored figures are about an own folder that holds something else by now."""
+    if text := trained_on.changed(model):
+        note(f"{text.removeprefix('model: ')} What is shown here is about the folder as it was.")
+
+
 def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Whose report, and of which evaluation."""
     command.add_argument("--model", required=True, metavar="ID", help="a saved model that was evaluated")
@@ -106,6 +112,7 @@ def trust(options: dict[str, Any], as_json: bool) -> None:
 
     norm, root = options["norm"], store.default_root()
     model = store.open_model(options["model"], root)
+    _note_changed(model)
     stored = [
         result
         for result in store.results(model.id, root, "evaluate")
@@ -174,6 +181,7 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
         if record is None:
             raise ValueError(f"models: expected models with radii or another result in {norm}, got {model!r} without")
         found[record.model] = record
+        _note_changed(store.open_model(record.model, root))
     for record in found.values():
         if not record.searched:
             note(

@@ -50,8 +50,14 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
         fooled nor proven and of which no proof failed at that ε; `single_attacks` those of which only single attacks
         say that they are not fooled. `passes`: as in `Record.passes`. `note`: what is not
         known and why, "" where all is.
+
+    Raises:
+        ValueError: an ε that is negative or not finite.
     """
-    rows = [_at(record, float(value)) for value in np.asarray(eps, dtype=np.float64).ravel()]
+    asked = np.asarray(eps, dtype=np.float64).ravel()
+    if (wrong := asked[~((asked >= 0) & np.isfinite(asked))]).size:
+        raise ValueError(f"eps: expected finite budgets of 0 or more, got {wrong[0]:g}")
+    rows = [_at(record, float(value)) for value in asked]
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
     n = len(record)
     for name in ("proven", "attacked"):
@@ -156,10 +162,12 @@ def load(model_id: str, norm: str, root: Path, *, n: int | None = None) -> Recor
         n: only the first n images.
 
     Raises:
-        ValueError: an unknown norm or model. A damaged artifact is set aside by the store and left out.
+        ValueError: an unknown norm or model, or no images. A damaged artifact is set aside by the store and left out.
     """
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    if n is not None and n < 1:
+        raise ValueError(f"n: expected 1 or more images, got {n}")
     model = store.open_model(model_id, root)
     return merge(model, norm, store.results(model.id, root, *TASKS), n=n)
 

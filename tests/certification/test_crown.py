@@ -195,7 +195,7 @@ def test_what_cannot_be_certified_is_said(tiny: Made) -> None:
         proven(model, x, y, 0.1, norm="l0")
     with pytest.raises(ValueError, match=r"eps: expected radii in \[0, 1\] for linf"):
         proven(model, x, y, 1.5)
-    with pytest.raises(ValueError, match="eps: expected finite radii of 0 or more"):
+    with pytest.raises(ValueError, match="eps: expected finite budgets of 0 or more"):
         proven(model, x, y, -0.1)
     with pytest.raises(ValueError, match="method: expected one of ibp"):
         proven(model, x, y, 0.1, method="magic")

@@ -20,6 +20,7 @@ from core.certification.exact import FOOLED, PROVEN, UNKNOWN, exact_radius, veri
 from core.certification.graph import lower
 from core.certification.linear import affine, smallest
 from core.certification.milp import decide, program
+from core.certification.proof import tightened
 
 SEEDS = (3, 4)
 
@@ -236,3 +237,21 @@ def test_one_case_that_stays_undecided_keeps_no_other_from_being_looked_at(monke
                 assert verdict == (FOOLED if fooled else UNKNOWN)
                 seen.add((len(answers), fooled))
     assert {(2, True), (2, False)} <= seen
+
+
+def test_bounds_of_a_pooling_behind_the_first_layer_are_tightened_too() -> None:
+    """What it reads hangs on no ReLU: there is no slope to choose, and what comes out still holds in the ball."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)).eval()
+    x = torch.rand(1, 1, 8, 8)
+    graph, quick = (lower(model, (1, 8, 8), dtype) for dtype in (torch.float64, torch.float32))
+    ball = Ball.around(x, 0.1, "linf", torch.float64)
+    known = interval_bounds(graph, ball)
+    made = tightened(model, graph, quick, ball, known)
+    points = ball.low + torch.rand(50, 1, 8, 8) * (ball.high - ball.low)
+    values = graph.forward(points)
+    for place, (low, high) in made.items():
+        assert (low >= known[place][0] - 1e-9).all()
+        assert (high <= known[place][1] + 1e-9).all()
+        assert (low <= values[place] + 1e-9).all()
+        assert (values[place] <= high + 1e-9).all()

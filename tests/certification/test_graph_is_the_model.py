@@ -71,6 +71,29 @@ class Standardised(nn.Conv2d):
         return super()._conv_forward(input, weight / weight.std() * 3, bias)
 
 
+class Named(nn.Sequential):
+    """A network that only says how it is made."""
+
+    def __init__(self) -> None:
+        super().__init__(*layers(nn.Linear(32, 32), Renamed()))
+
+
+class Renamed(nn.ReLU):
+    """Nothing of its own."""
+
+
+class Shared(nn.BatchNorm2d):
+    """Nothing below `forward` is another, but what it reads is."""
+
+    @property
+    def eps(self) -> float:  # type: ignore[override]
+        return 1.0
+
+    @eps.setter
+    def eps(self, value: float) -> None:
+        pass
+
+
 class Twice(nn.Module):
     """Layers that are not called in the order in which they are listed."""
 
@@ -191,6 +214,7 @@ ALTERED: dict[str, Make] = {
     "subclass of ReLU": lambda: dense(nn.Linear(32, 32), Leaky()),
     "subclass of Linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), Cosine(32, 5)),
     "subclass of Conv2d": lambda: nn.Sequential(Standardised(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)),
+    "subclass with a property": lambda: nn.Sequential(Shared(1), *layers()),
     "ReLU6": lambda: dense(nn.ReLU6()),
     "leaky ReLU": lambda: dense(nn.LeakyReLU()),
     "sequence called twice": lambda: Twice(dense()),
@@ -277,6 +301,7 @@ def test_forward_replaced_for_a_class_is_seen(monkeypatch: pytest.MonkeyPatch) -
 
 
 SAME: dict[str, Make] = {
+    "subclasses that define no more than how they are made": Named,
     "train mode": lambda: dense(nn.Dropout(0.9)).train(),
     "lazy, once it has seen images": lambda: _seen(nn.Sequential(nn.Flatten(), nn.LazyLinear(5))),
     "layers in sequences, one of them twice": lambda: dense(*[nn.Sequential(nn.Linear(32, 32), nn.ReLU())] * 2),

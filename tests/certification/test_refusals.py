@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import exhaustive
-from core.certification import METHODS, certified_margins, exact_radius, linear, proven, smoothing, verify
+from core.certification import (
+    METHODS,
+    certified_margins,
+    exact_radius,
+    linear,
+    linear_margins,
+    margin_bounds,
+    proven,
+    smoothing,
+    verify,
+)
 from core.certification.linear_targeted import smallest_to
 
 SHAPE = (1, 4, 4)
@@ -171,3 +181,51 @@ def test_radii_out_of_range_are_refused() -> None:
         for prove in (proven, certified_margins, verify):
             with pytest.raises(ValueError, match=r"^eps: expected"):
                 prove(model, x, y, eps)
+
+
+EPS: dict[str, Callable[..., Any]] = {
+    **{f"proven by {name}": lambda m, x, y, e, name=name: proven(m, x, y, e, method=name) for name in METHODS},
+    "proven in l2": lambda m, x, y, e: proven(m, x, y, e, norm="l2"),
+    "verify": lambda m, x, y, e: verify(m, x, y, e, time_limit=1).verdict == "proven",
+    "interval bounds": lambda m, x, y, e: margin_bounds(m, x, y, e),
+    "linear bounds": lambda m, x, y, e: linear_margins(m, x, y, e),
+}
+
+
+@pytest.mark.parametrize("eps", ["8/255", None, True, 1j, [0.1, 0.1], torch.full((3, 1, 1, 1), 0.1), -0.1, np.nan])
+@pytest.mark.parametrize("name", EPS)
+def test_what_is_no_radius_is_refused(name: str, eps: Any) -> None:
+    """In the sentence that attacks have for it, never in PyTorch's."""
+    with pytest.raises(ValueError, match=r"^eps: expected "):
+        EPS[name](*model_and_images(), eps)
+
+
+@pytest.mark.parametrize("name", EPS)
+def test_a_radius_per_image_may_be_a_list_an_array_or_a_tensor(name: str) -> None:
+    """Of any precision; each image has its own."""
+    model, x, y = model_and_images()
+    each = [0.0, 0.002, 0.5]
+    want = [torch.as_tensor(EPS[name](model, x[k : k + 1], y[k : k + 1], e)) for k, e in enumerate(each)]
+    for eps in (each, tuple(each), np.array(each), torch.tensor(each), torch.tensor(each, dtype=torch.float64)):
+        got = torch.as_tensor(EPS[name](model, x, y, eps))
+        torch.testing.assert_close(got, torch.cat(want), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["interval bounds", "linear bounds"])
+def test_bounds_around_images_outside_the_box_are_refused(name: str) -> None:
+    """The ends of such a ball would be the wrong way round."""
+    model, x, y = model_and_images()
+    with pytest.raises(ValueError, match=r"^x: expected finite values in \[0, 1\], got "):
+        EPS[name](model, x + 1, y, 0.1)
+
+
+@pytest.mark.parametrize("value", ["1", None, -1.0, np.nan])
+def test_limits_that_are_no_numbers_are_refused(value: Any) -> None:
+    """Of time, of the largest radius and of the width; nor the settings of smoothing."""
+    model, x, y = model_and_images()
+    for name in ("time_limit", "high", "tolerance"):
+        with pytest.raises(ValueError, match=f"^{name}: expected "):
+            exact_radius(model, x, y, **{name: value})
+    for name in ("sigma", "n", "n0", "alpha"):
+        with pytest.raises(ValueError, match=f"^{name}: expected "):
+            smoothing.certify(model, x, **{"sigma": 0.1, "n": 9, name: value})  # type: ignore[arg-type]

@@ -384,3 +384,14 @@ def test_an_eps_is_looked_up_by_the_same_rule() -> None:
     assert same(3 * 0.1, 0.3)
     assert same(0.0, 0.0)
     assert not same(float("nan"), 0.1)
+
+
+def test_what_is_no_budget_and_no_number_of_images_is_refused(root: Path) -> None:
+    """Below 0 nothing is fooled, not even images that are misclassified unchanged: no figure is about that."""
+    plant(root, "radii", norm="linf")
+    for eps in (-0.1, np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"^eps: expected finite budgets of 0 or more, got "):
+            records.curve(load(root), [0.1, eps])
+    for n in (0, -5):
+        with pytest.raises(ValueError, match=r"^n: expected 1 or more images, got "):
+            records.load(store.open_model(MODEL, root).id, "linf", root, n=n)
