@@ -41,7 +41,7 @@ from core.attacks.engine import (
     take_waiting,
 )
 from core.attacks.geometry import into_ball, linf_bounds, per_image
-from core.attacks.losses import LOSSES, Goal, Loss
+from core.attacks.losses import LOSSES, Goal, Loss, ranked_others
 from core.attacks.pgd import PGD_BATCH
 from core.attacks.stand_ins import with_stand_ins
 from core.attacks.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against, within_budget
@@ -149,7 +149,7 @@ def apgd(
         fooled, best = goal.reached(clean), goal.margin(clean)
         goal = clear_goal(model, goal, clean)
         # the target class of each start: -1 for the loss as it is, then the nearest classes
-        others = clean.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, : clean.shape[1] - 1]
+        others = ranked_others(clean, y)
         plan = torch.cat([torch.full((len(x), restarts), -1, device=x.device), others[:, :targets]], 1)
         x_adv = x.clone()
         forwards, backwards = torch.ones_like(y), torch.zeros_like(y)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine import AttackResult, admitted, clear_goal, confine, predict, wide
+from core.attacks.fitted import bears_of
 from core.attacks.geometry import distances, per_image
 from core.attacks.losses import Goal
 from core.epsilon import within
@@ -157,9 +158,10 @@ def _verified(
         return within(distances(images, x[rows])[norm], limit[rows])
 
     every = torch.arange(len(x), device=x.device)
+    at_once = CHUNK if bears_of(model).neighbours else 1
     x_adv = confine(model, grid(made, x, "towards"), x)
     x_adv = torch.where(per_image(inside(x_adv, every), x), x_adv, x)
-    logits, passes = predict(model, wide(x_adv)), torch.ones_like(every)
+    logits, passes = predict(model, wide(x_adv), at_once), torch.ones_like(every)
     same = (x_adv == x).flatten(1).all(1)
     clear = clear_goal(model, goal, logits)
     success = torch.where(same, goal.reached(logits), clear.reached(logits))
@@ -169,7 +171,7 @@ def _verified(
         allowed = inside(trial, rows)
         rows, trial = rows[allowed], trial[allowed]
         if len(rows):
-            now = clear.take(rows).reached(predict(model, wide(trial)))
+            now = clear.take(rows).reached(predict(model, wide(trial), at_once))
             passes[rows] += 1
             x_adv[rows[now]], success[rows[now]] = trial[now], True
     return x_adv, success, passes

@@ -12,12 +12,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from core.attacks.convolution import QuickConvolutions
-from core.attacks.fitted import HALF, bears_of, fitted
+from core.attacks.fitted import FAILURES, HALF, bears_of, fitted
 from core.attacks.geometry import distances, rounded_down
 from core.attacks.losses import Goal, Loss
 from core.attacks.masks import Masked
@@ -25,6 +27,8 @@ from core.attacks.verdict import settled
 
 BATCH = 256
 """Images in one forward pass, unless an attack is told otherwise."""
+LAYOUT = torch.strided
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 NO_EPS = object()
 """Says to `check` that an attack has no budget: None is a budget that was forgotten."""
 
@@ -57,13 +61,20 @@ class AttackResult:
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """The model in eval mode with no parameter gradients; everything is put back, whatever happens inside.
 
-    Each sub-module's mode, each parameter's `requires_grad` and every buffer come back exactly; `.grad` is never
-    written, since attacks differentiate with respect to the input only. Gradients are enabled inside even where the
-    caller turned them off.
+    Each sub-module's mode, each parameter's `requires_grad` and every buffer come back exactly, also where a forward
+    pass put another tensor in a buffer's place; `.grad` is never written, since attacks differentiate with respect to
+    the input only. Gradients are enabled inside even where the caller turned them off.
+
+    Raises:
+        ValueError: a lazy layer has no weights yet.
     """
+    lazy = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if is_lazy(value)]
+    if lazy:
+        raise ValueError(f"model: expected weights, got {lazy[0]} that has none yet: call model(x[:1]) once before")
     modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    places = [(module._buffers, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
     try:
         _evaluated(model)
         for parameter, _ in flags:
@@ -74,11 +85,16 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         for module, mode in modes:
             module.training = mode
         for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+            with torch.inference_mode(parameter.is_inference()):  # its flag may be set there only
+                parameter.requires_grad_(flag)
+        for named, name, buffer in places:
+            if named[name] is not buffer:
+                named[name] = buffer
         with torch.no_grad():
             for buffer, before in buffers:
-                if not torch.equal(buffer, before):  # a NaN is unequal to itself; copying it back is harmless
-                    buffer.copy_(before)
+                with torch.inference_mode(buffer.is_inference()):
+                    if not torch.equal(buffer, before):  # a NaN is unequal to itself; copying it back is harmless
+                        buffer.copy_(before)
 
 
 @contextmanager
@@ -96,7 +112,9 @@ def admitted(model: nn.Module, x: Tensor, *, gradients: bool = True) -> Iterator
 
 def is_batch(x: object) -> bool:
     """Whether it is a batch of images at all."""
-    return isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point() and len(x) > 0
+    if not isinstance(x, Tensor) or x.dtype not in FLOATS or x.layout != LAYOUT or x.is_meta:
+        return False
+    return x.ndim == 4 and x.numel() > 0
 
 
 def plain(value: Any) -> Any:
@@ -185,7 +203,8 @@ def confine(model: nn.Module, point: Tensor, x: Tensor) -> Tensor:
 @torch.no_grad()
 def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -> Float[Tensor, "n k"]:
     """Logits in chunks of `batch` images. The model is used as it is: freeze it first."""
-    logits = torch.cat([model(fast_layout(chunk)) for chunk in x.split(batch)])
+    # copies: a model may write its next answer where the last one is
+    logits = torch.cat([model(fast_layout(chunk)).clone() for chunk in x.split(batch)])
     if len(logits) != len(x):
         raise ValueError(f"model: expected a row of logits an image, got {len(logits)} for {len(x)} images")
     return logits
@@ -228,7 +247,7 @@ def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss) -> tuple[
     """One batch: detached logits, and the loss's gradient with NaN and infinity (no direction at all) set to 0."""
     leaf = leaf_of(x)
     logits = logits_of_leaf(model, leaf)
-    return logits.detach(), input_gradient(goal.loss(logits, loss).sum(), leaf)
+    return logits.detach().clone(), input_gradient(goal.loss(logits, loss).sum(), leaf)
 
 
 def logits_of_leaf(model: nn.Module, leaf: Tensor) -> Tensor:
@@ -273,7 +292,8 @@ def finish(
 
     The images run in reverse order and in chunks of another size: a verdict that hangs on how a batch was cut is a
     rounding error and no success. One right on the boundary is looked at one by one and in float64 (`verdict`); that
-    takes a few passes more, which are counted, and which a budget does not know of.
+    takes a few passes more, which are counted, and which a budget does not know of. Where an answer depends on the
+    other images of the batch, each image must fool alone and among all the others as well.
 
     Args:
         model: frozen.
@@ -290,7 +310,7 @@ def finish(
             the attack has no ball to stay in.
     """
     success, near = torch.zeros_like(claimed), torch.zeros_like(claimed)
-    size = max(1, batch // 2 + 1)
+    size = max(1, batch // 2 + 1) if bears_of(model).neighbours else 1
     for rows in claimed.nonzero()[:, 0].flip(0).split(size):  # in chunks: no copy of the whole set
         if len(rows):
             logits, part = predict(model, x_adv[rows], size), goal.take(rows)
@@ -307,6 +327,9 @@ def finish(
             x_adv = x_adv.clone()
             x_adv[rows] = made
         forwards[rows] += passes
+    if not bears_of(model).neighbours:
+        success &= goal.reached(predict(model, x_adv, len(x_adv)))
+        forwards = forwards + 1
     return AttackResult(x_adv, success, distances(x_adv, x), forwards, backwards, trace or {})
 
 
@@ -352,11 +375,12 @@ def check_images(model: nn.Module, x: Tensor) -> int:
     """Refuse what is no model, or no batch of its images (see `check`); returns the model's number of classes."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
-        got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"x: expected a floating-point tensor (N, C, H, W), got {got}")
-    if len(x) == 0:
+    if isinstance(x, Tensor) and x.ndim == 4 and len(x) == 0:
         raise ValueError("x: expected at least one image, got none")
+    if not is_batch(x):
+        got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        kind = f", {x.layout}, on {x.device}" if isinstance(x, Tensor) and (x.is_meta or x.layout != LAYOUT) else ""
+        raise ValueError(f"x: expected a floating-point tensor (N, C, H, W), got {got}{kind}")
     low, high = x.min().item(), x.max().item()
     if not (low >= 0 and high <= 1):  # false for NaN too
         raise ValueError(f"x: expected finite values in [0, 1], got {low:g} to {high:g}")
@@ -365,9 +389,15 @@ def check_images(model: nn.Module, x: Tensor) -> int:
             logits = model(fast_layout(x[:1]))
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        except FAILURES as error:
+            if isinstance(error, ValueError) and isinstance(model, Masked):  # a mask of another size says so itself
+                raise
             images = f"{x.dtype} images of shape {tuple(x.shape[1:])}"
-            raise ValueError(f"model: expected one that takes {images}, got the error: {error}") from error
+            raise ValueError(
+                f"model: expected one that takes {images}, got the error: {str(error) or repr(error)}"
+            ) from error
+    if isinstance(logits, Tensor) and not logits.is_floating_point():
+        raise ValueError(f"model: expected logits in floating point, got {logits.dtype}")
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits (N, K) with K >= 2, got {got} for one image")
@@ -389,11 +419,11 @@ def check_eps(eps: object, x: Tensor, limit: float = 1.0, name: str = "eps") -> 
     Raises:
         ValueError: anything else, None included.
     """
-    if eps is None or isinstance(eps, str | bytes | bool):
+    if eps is None or isinstance(eps, str | bytes | bool | np.bool_) or getattr(eps, "dtype", None) == torch.bool:
         hint = "; write 8/255 without quotes" if isinstance(eps, str) else ""
         raise ValueError(f"{name}: expected a number or {len(x)} numbers, got {eps!r}{hint}")
     try:
-        exact = torch.as_tensor(eps, dtype=torch.float64).to(device=x.device)
+        exact = torch.as_tensor(eps, dtype=torch.float64).to_dense().to(device=x.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: expected a number or {len(x)} numbers, got {type(eps).__name__}: {error}") from error
     if exact.ndim > 1 or (exact.ndim == 1 and len(exact) != len(x)):
@@ -408,9 +438,17 @@ def check_eps(eps: object, x: Tensor, limit: float = 1.0, name: str = "eps") -> 
 
 
 def check_begin(begin: Tensor | None, x: Tensor) -> None:
-    """Refuse points to begin at that are not of the images' shape."""
-    if begin is not None and begin.shape != x.shape:
-        raise ValueError(f"begin: expected shape {tuple(x.shape)}, as x, got {tuple(begin.shape)}")
+    """Refuse points to begin at that are no images like those of `x`."""
+    if begin is None:
+        return
+    if not isinstance(begin, Tensor) or begin.shape != x.shape:
+        got = tuple(begin.shape) if isinstance(begin, Tensor) else type(begin).__name__
+        raise ValueError(f"begin: expected shape {tuple(x.shape)}, as x, got {got}")
+    if begin.dtype != x.dtype or begin.device != x.device:
+        raise ValueError(f"begin: expected {x.dtype} on {x.device}, as x, got {begin.dtype} on {begin.device}")
+    low, high = begin.min().item(), begin.max().item()
+    if not (low >= 0 and high <= 1):  # false for NaN too
+        raise ValueError(f"begin: expected finite values in [0, 1], got {low:g} to {high:g}")
 
 
 def _check_labels(name: str, labels: Tensor, x: Tensor, classes: int) -> None:

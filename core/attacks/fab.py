@@ -23,7 +23,7 @@ from core.attacks.deepfool import NORMS, OVER, boundaries, boxed_step
 from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, check_eps, frozen, input_gradient, leaf_of, logits_of_leaf
 from core.attacks.geometry import norm_of, per_image
-from core.attacks.losses import Goal
+from core.attacks.losses import Goal, ranked_others
 from core.attacks.smallest import FEWEST_STEPS, SMALLEST_BATCH, Smallest, check_counts, final_within, steps_within
 from core.progress import Progress
 
@@ -102,7 +102,7 @@ def fab(
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
         classes = best.logits.shape[1]
-        ranking = best.logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+        ranking = ranked_others(best.logits, y)
         runs = min(targets, classes - 1 - skip)
         if targets and runs < 1:
             raise ValueError(f"skip: expected at most {classes - 2} of {classes - 1} other classes, got {skip}")
@@ -174,7 +174,7 @@ def _run(
             limit = limit[on]
         delta = point - image
         limit = torch.where(fooled, torch.minimum(limit, GROWTH * norm_of(delta, best.norm)), limit)
-        delta = delta * per_image(torch.where(fooled, beta, 1.0), delta)
+        delta = delta * per_image(torch.where(fooled, beta, 1.0).to(delta.dtype), delta)
         start = (image + delta).clamp(0, 1)
         near = _onto(slope, value + (slope * (start - point)).flatten(1).sum(1), start, best.norm)[0]
         far, reached = _onto(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)

@@ -9,6 +9,9 @@ which bears it all and gives the same logits; a model that bears everything come
 
 from __future__ import annotations
 
+import copy
+import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -19,8 +22,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.attacks.convolution import QuickConvolutions
+from core.attacks.losses import span
 from core.attacks.masks import Masked
 from core.networks.altered import altered
 from core.networks.layers import Centre, FullConv2d, ScalarScore
@@ -37,6 +42,20 @@ ORDINARY: dict[type[nn.Module], Any] = {
 """Layers that bear everything, and their forward passes: those of the networks here, and of most others."""
 HALF = (torch.float16, torch.bfloat16)
 LAST = torch.channels_last
+FAILURES = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    ImportError,
+    OSError,
+)
+"""What somebody else's model may end in."""
+EXTREME = 1e12
+"""Size of logits from which on (and below whose inverse) sums of squares of their gradients may leave float32."""
 APART = 1e-3
 """Relative difference from which two layouts, or two ways back, give different numbers and not only rounded ones."""
 
@@ -49,12 +68,17 @@ class Bears:
         layout: channels-last images, with the same logits.
         untouched: it leaves its images as they are.
         precision: the dtype that it wants its images in, where that is not the one they have.
-        inside: the dtype of its logits, where that is coarser than float32.
+        inside: the dtype of its logits, or of what they are computed from, where that is coarser than float32.
+        answers: the dtype of its logits, where that is neither coarser nor the one of its images.
         quick: gradients by `QuickConvolutions` are the model's own.
         gradient: there is a gradient at all.
+        direct: gradients of its images alone; where off, as of a reentrant checkpoint, by `backward()` only.
+        weights: weights that gradients can go through; where off, they were made in inference mode.
+        scale: a power of two that its logits are multiplied with, where their size leaves no room for squares.
         many: several images at once.
         rounding: what the batch layout, or the last bit of an image, was seen to change logits by, as a share of their
             spread.
+        neighbours: an image's logits are the same beside others as alone.
         why: the error that a backward pass ended in, if it did.
     """
 
@@ -62,10 +86,15 @@ class Bears:
     untouched: bool = True
     precision: torch.dtype | None = None
     inside: torch.dtype | None = None
+    answers: torch.dtype | None = None
     quick: bool = True
     gradient: bool = True
+    direct: bool = True
+    weights: bool = True
+    scale: float = 1.0
     many: bool = True
     rounding: float = 0.0
+    neighbours: bool = True
     why: str = ""
 
     @property
@@ -86,6 +115,13 @@ class Bears:
             said.append(f"The model computes in {name}: the attack works in float32, and images are rounded for it.")
         elif self.inside is not None:
             said.append(f"The model's logits are {str(self.inside).removeprefix('torch.')}: close calls are coarse.")
+        if self.scale != 1:
+            said.append(f"The model's logits are of an extreme size; the attack multiplied them by {self.scale:g}.")
+        if not self.neighbours:
+            said.append(
+                "The model's answer to an image depends on the other images of its batch: each success was verified "
+                "alone and among the others."
+            )
         if not self.many:
             said.append("The model takes one image at a time.")
         if not self.gradient:
@@ -98,7 +134,7 @@ class Bears:
 
 
 class Fitted(nn.Module):
-    """A model that bears what attacks do, with the logits of the one inside.
+    """A model that bears what attacks do, with the logits of the one inside (or a power of two times these).
 
     Attributes:
         model: the model inside.
@@ -111,7 +147,7 @@ class Fitted(nn.Module):
         self.scalar = bool(getattr(model, "scalar", False))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """The model's logits, in float32 where it computes in less."""
+        """The model's logits, in the images' dtype."""
         return self._asked(self.model, x)
 
     def score(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
@@ -124,11 +160,45 @@ class Fitted(nn.Module):
         given = given if bears.precision is None else given.to(bears.precision)
         given = given.clone() if given is x and not bears.untouched else given
         with nullcontext() if bears.gradient else torch.no_grad():
-            if bears.many or len(given) == 1:
+            if not bears.direct and torch.is_grad_enabled() and given.requires_grad:
+                out = _ByBackward.apply(given, function)
+            elif bears.many or len(given) == 1:
                 out = function(given)
             else:
                 out = torch.cat([function(one) for one in given.split(1)])
-        return out.float() if isinstance(out, Tensor) and out.dtype in HALF else out
+        if not isinstance(out, Tensor) or not out.is_floating_point():
+            return out
+        return out.to(x.dtype) if bears.scale == 1 else (out * bears.scale).to(x.dtype)
+
+
+class _ByBackward(torch.autograd.Function):
+    """A model whose gradient comes from `backward()` alone, computed anew for it: weights are frozen meanwhile."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.function = function
+        return function(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
+        leaf = ctx.saved_tensors[0].detach().clone().requires_grad_()
+        failed: list[Exception] = []
+
+        def work() -> None:
+            try:
+                with torch.enable_grad():
+                    ctx.function(leaf).backward(gradient)
+            except Exception as error:
+                failed.append(error)
+
+        # a thread of its own: inside a backward pass for chosen inputs, one for all is refused as well
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join()
+        if failed:
+            raise failed[0]
+        return leaf.grad, None
 
 
 def innermost(model: nn.Module) -> nn.Module:
@@ -167,17 +237,20 @@ def fitted(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = T
     if isinstance(base, Fitted) or (seen is not None and seen.everything and differentiated):
         yield model
         return
-    inner = model.model if isinstance(model, Masked) else model
-    bears, differentiated = known.get(id(inner), (None, False))
+    own = inner = model.model if isinstance(model, Masked) else model
+    if any(value.is_inference() for value in (*inner.parameters(), *inner.buffers())):
+        inner = copy.deepcopy(inner)  # outside inference mode: weights like any other
+    bears, differentiated = known.get(id(own), (None, False))
     if bears is None or (gradients and not differentiated):
         # what is compiled bears what it was compiled from does: each look at it would be a compilation
         bears = find_out(getattr(inner, "_orig_mod", inner), x, gradients=gradients)
+        bears = bears if inner is own else replace(bears, weights=False)
     made: nn.Module = model
     if not bears.everything:
         made = Fitted(inner, bears)
         made.training = inner.training if hasattr(inner, "training") else False
         made = Masked(made, model.mask) if isinstance(model, Masked) else made
-    token = _known.set({**known, id(inner): (bears, gradients or differentiated)})
+    token = _known.set({**known, id(own): (bears, gradients or differentiated)})
     try:
         yield made
     finally:
@@ -227,14 +300,21 @@ def _found_out(model: nn.Module, images: Tensor, gradients: bool) -> Bears:
     again = _Answer.of(model, seen)
     random = again.logits is None or not _same(again.logits, plain.logits, 1e-5)
     last = _Answer.of(model, seen.contiguous(memory_format=LAST)) if seen.device.type == "cpu" else plain
-    coarse = plain.logits.dtype if plain.logits is not None and plain.logits.dtype in HALF else None
+    coarse = plain.logits.dtype if plain.logits is not None and plain.logits.dtype in HALF else _coarse(model, seen)
     layout = last.logits is not None and (random or coarse is not None or _same(last.logits, plain.logits, APART))
+    neighbours = True
+    if many and not random and coarse is None and plain.logits is not None:
+        lone = _Answer.of(model, seen[:1])
+        neighbours = lone.logits is None or _same(lone.logits, plain.logits[:1], APART)
     bears = Bears(
         layout=layout,
         untouched=not (plain.changed or (last.changed and last.logits is not None)),
         precision=precision,
         inside=coarse,
+        answers=_other_dtype(plain.logits, seen.dtype),
         many=many,
+        neighbours=neighbours,
+        scale=_scale(plain.logits),
     )
     if not random and coarse is None:
         bears = replace(bears, rounding=_rounding(Fitted(model, bears), images, plain.logits))
@@ -256,6 +336,53 @@ def _rounding(model: nn.Module, images: Tensor, logits: Tensor | None) -> float:
     return share if share < APART else 0.0  # NaN too: no rounding
 
 
+class _Dtypes(TorchDispatchMode):
+    """While it is on, the half-precision types in which anything is computed are collected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Look at what comes out."""
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(value, Tensor) and value.dtype in HALF:
+                self.found.add(value.dtype)
+        return out
+
+
+def _coarse(model: nn.Module, images: Tensor) -> torch.dtype | None:
+    """The coarsest half-precision type that the model computes in, though its logits are in another."""
+    mode = _Dtypes()
+    try:
+        with torch.no_grad(), mode:
+            model(images.clone())
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES:
+        return None
+    return max(mode.found, key=lambda dtype: torch.finfo(dtype).eps, default=None)
+
+
+def _scale(logits: Tensor | None) -> float:
+    """What brings logits of an extreme size to about 1; 1 for all others."""
+    if logits is None or not logits.is_floating_point() or logits.shape[1] < 2:
+        return 1.0
+    size = span(logits.double()).amax().item()
+    if not 0 < size < math.inf or 1 / EXTREME < size < EXTREME:
+        return 1.0
+    return 2.0 ** -round(math.log2(size))
+
+
+def _other_dtype(logits: Tensor | None, dtype: torch.dtype) -> torch.dtype | None:
+    if logits is None or not logits.is_floating_point() or logits.dtype in (*HALF, dtype):
+        return None
+    return logits.dtype
+
+
 @dataclass(frozen=True)
 class _Answer:
     """The logits of one forward pass, None where it failed, and whether it changed its images."""
@@ -271,7 +398,7 @@ class _Answer:
                 logits = model(given)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, TypeError, ValueError, AssertionError):  # of somebody else's model: asked otherwise next
+        except FAILURES:  # asked otherwise next
             return cls(None, not torch.equal(given, images))
         good = isinstance(logits, Tensor) and logits.ndim == 2
         return cls(logits.detach().clone() if good else None, not torch.equal(given, images))
@@ -284,15 +411,19 @@ def _with_gradients(model: nn.Module, bears: Bears, images: Tensor, random: bool
         slope = _slope(trial, images, quick=False)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
-        return replace(bears, gradient=False, why=str(error).splitlines()[0][:160])
+    except FAILURES as error:
+        if bears.direct and bears.many:
+            other = _with_gradients(model, replace(bears, direct=False), images, random)
+            if other.gradient:
+                return other
+        return replace(bears, gradient=False, why=(str(error) or repr(error)).splitlines()[0][:160])
     if slope is None:
         return replace(bears, gradient=False)
     if images.device.type != "cpu":
         return bears
     try:
         short = _slope(trial, images, quick=True)
-    except (RuntimeError, NotImplementedError, TypeError, AttributeError):
+    except FAILURES:
         short = None
     if short is None or not (random or _same(short, slope, 10 * APART)):
         return replace(bears, quick=False)

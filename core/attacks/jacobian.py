@@ -29,6 +29,7 @@ from core.attacks.engine import (
     predict,
 )
 from core.attacks.fgsm import fgsm_step
+from core.attacks.fitted import bears_of
 from core.attacks.geometry import per_image, water_level
 from core.attacks.losses import Goal
 from core.progress import Progress
@@ -67,8 +68,13 @@ def jacobian(
         if output == "score" and classes != 2:
             raise ValueError(f"output: 'score' needs a model of two classes, got {classes}")
     else:
-        label = torch.as_tensor(output, device=x.device).expand(len(x))
-        if label.is_floating_point() or label.min() < 0 or label.max() >= classes:
+        label = torch.as_tensor(output)
+        if label.ndim > 1 or (label.ndim == 1 and len(label) != len(x)) or label.is_meta:
+            raise ValueError(f"output: expected a class or {len(x)} classes, got shape {tuple(label.shape)}")
+        label = label.to(x.device).expand(len(x))
+        whole = not (label.is_floating_point() or label.is_complex() or label.dtype == torch.bool)
+        label = label.long() if whole else label
+        if not whole or label.min() < 0 or label.max() >= classes:
             raise ValueError(f"output: expected classes from 0 to {classes - 1}, got {output}")
     parts = []
     with frozen(model):
@@ -82,7 +88,9 @@ def jacobian(
             else:
                 chosen = logits.gather(1, label[start : start + batch, None])
                 parts.append(input_gradient(chosen.sum(), leaf))
-    return torch.cat(parts)
+    made = torch.cat(parts)
+    scale = bears_of(model).scale
+    return made if scale == 1 else made / scale
 
 
 def class_gradients(logits: Tensor, leaf: Tensor) -> Tensor:

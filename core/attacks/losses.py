@@ -21,6 +21,10 @@ SLACK = 16
 float32 usually changes logits by between batch layouts. Models that round more are looked at closely (`verdict`)."""
 TIMES = 3
 """The same in units of what was seen of a model that rounds more than that."""
+OFFSET = 4
+"""The same in units of rounding of the logits themselves, where they have a large part in common."""
+MASKED = 1e4
+"""Logits so many times further below the largest than the two largest are big stand for classes that are ruled out."""
 COARSE = 2
 """The same for a model that computes in half precision inside, in units of its own rounding."""
 
@@ -39,9 +43,26 @@ def _own(logits: Tensor, label: Tensor) -> Tensor:
     return logits.gather(1, label[:, None])[:, 0]
 
 
+def span(logits: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """Largest minus smallest logit, without those of classes that are ruled out: the scale of an image's logits."""
+    top = logits.topk(2, dim=1).values
+    size = torch.maximum(top.abs().amax(1), top[:, 0] - top[:, 1])[:, None]
+    return top[:, 0] - torch.where(top[:, :1] - logits > MASKED * size, top[:, :1], logits).amin(1)
+
+
 def best_other(logits: Float[Tensor, "n k"], label: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """The strongest class that is not `label`."""
-    return _others(logits, label).argmax(1)
+    return _open(logits, label).argmax(1)
+
+
+def ranked_others(logits: Float[Tensor, "n k"], label: Int[Tensor, " n"]) -> Int[Tensor, "n k-1"]:
+    """The classes that are not `label`, strongest first; one that a model rules out by -inf is among them, too."""
+    return _open(logits, label).argsort(1, descending=True)[:, :-1]
+
+
+def _open(logits: Tensor, label: Tensor) -> Tensor:
+    """As `_others`, where no other class is at -inf as well."""
+    return _others(logits.clamp(min=torch.finfo(logits.dtype).min), label)
 
 
 def margin(logits: Float[Tensor, "n k"], label: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -117,12 +138,14 @@ class Goal:
         that stop at the first image that fools, or look for the smallest change, would end exactly there.
 
         Args:
-            clean: logits of the images, whose spread is the scale of the allowance.
+            clean: logits of the images, whose spread is the scale of the allowance. Classes that a model rules out,
+                by logits of -inf or -1e9, do not count.
             unit: machine epsilon of the arithmetic inside the model, where that is coarser than the logits' dtype.
             seen: what rounding was seen to change the model's logits by, as a share of their spread.
         """
-        share = max(SLACK * torch.finfo(clean.dtype).eps, COARSE * unit, TIMES * seen)
-        slack = share * (clean.amax(1) - clean.amin(1))
+        least = torch.finfo(clean.dtype).eps
+        slack = max(SLACK * least, COARSE * unit, TIMES * seen) * span(clean)
+        slack = torch.maximum(slack, max(OFFSET * least, unit) * clean.topk(2, dim=1).values.abs().amax(1))
         return Goal(self.label, self.targeted, slack.nan_to_num(0.0, 0.0, 0.0))
 
     def reached(self, logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:

@@ -34,7 +34,7 @@ from core.attacks.door import attack
 from core.attacks.engine import AttackResult, check, frozen
 from core.attacks.fab import fab
 from core.attacks.fmn import PROJECT, fmn
-from core.attacks.losses import Goal
+from core.attacks.losses import Goal, ranked_others
 from core.attacks.nearest import LOOK, astray, nearest_within, onto_nearest
 from core.attacks.pdpgd import pdpgd
 from core.attacks.pruning import prune
@@ -138,7 +138,7 @@ def minimum(
     goal = Goal.of(y, y_target)
     with frozen(model):
         best = Smallest.start(model, x, goal, norm, batch, None)
-        ranking = best.logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+        ranking = ranked_others(best.logits, y)
         parts = plan(norm, budget, best.logits.shape[1], goal.targeted)
         origin, lost = torch.full_like(y, -1), torch.zeros_like(y, dtype=torch.bool)
         looks = any(part.astray is not None for part in parts)

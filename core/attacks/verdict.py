@@ -96,7 +96,7 @@ def in_float64(model: nn.Module, x: Float[Tensor, "n c h w"]) -> nn.Module | Non
     bears = bears_of(model)
     if bears.precision is not None or bears.inside is not None:
         return None
-    own = next((value.dtype for value in model.parameters() if value.is_floating_point()), torch.float32)
+    own = next((value.dtype for value in model.parameters() if value.is_floating_point()), None)
     if own != torch.float32:
         return None
     try:

@@ -31,7 +31,7 @@ from core.attacks import apgd, fab, jacobian_sparse, minimum, pgd, sigma_zero, s
 from core.attacks.engine import AttackResult, Streams, frozen, predict
 from core.attacks.geometry import into_ball
 from core.attacks.hop import hop
-from core.attacks.losses import SLACK, margin, predicted
+from core.attacks.losses import SLACK, margin, predicted, ranked_others
 from core.epsilon import within
 from core.progress import Progress
 
@@ -173,7 +173,7 @@ def towards(
     Arguments and result as in `apgd`; `targets` at most K - 1. An image costs all its starts even where one fools.
     """
     with frozen(model):
-        others = predict(model, x).scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, :targets]
+        others = ranked_others(predict(model, x), y)[:, :targets]
     many = torch.arange(len(x), device=x.device).repeat_interleave(targets)
     number = torch.arange(targets, device=x.device).repeat(len(x))
     made = apgd(

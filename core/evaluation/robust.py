@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import Streams, admitted, check, frozen, plain, predict, wide
+from core.attacks.engine import Streams, admitted, check, frozen, is_batch, plain, predict, wide
 from core.attacks.fitted import Fitted, bears_of
 from core.attacks.geometry import distances
 from core.attacks.losses import predicted
@@ -145,8 +146,11 @@ def evaluate(
         FalseProof: an image that interval bounds prove is misclassified inside its ball.
     """
     notes = _of_mode(model)
+    if isinstance(eps, Real) and not isinstance(eps, bool):  # NumPy's numbers, fractions
+        eps = float(eps)
     x, y = wide(plain(x)), plain(y)
-    with torch.inference_mode(False), admitted(model, x) as fit:
+    device = x.device if isinstance(x, Tensor) else torch.device("cpu")
+    with torch.inference_mode(False), own_draws(seed, device), admitted(model, x) as fit:
         made = _evaluated(fit, x, y, norm, eps, effort, seed, index, trust, state, on_progress)
         notes += [*bears_of(fit).notes]
     return replace(made, notes=(*notes, *made.notes))
@@ -255,7 +259,7 @@ def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effo
         raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     if effort not in EFFORTS:
         raise ValueError(f"effort: expected one of {', '.join(EFFORTS)}, got {effort!r}")
-    if isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point() and x.numel():
+    if is_batch(x):
         low, high = x.min().item(), x.max().item()
         if low < 0 or high > 1:
             beyond = " and ".join(
@@ -265,7 +269,7 @@ def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effo
                 f"x: expected values in [0, 1], got {low:g} to {high:g}, {beyond}: images are pixels, and "
                 "normalisation belongs in the model, as its first layer"
             )
-    if isinstance(eps, Tensor) or not isinstance(eps, int | float):
+    if not isinstance(eps, float):
         raise ValueError(f"eps: expected a number, got {type(eps).__name__}")
     budget = check(model, x, y, eps=float(eps), eps_limit=eps_limit(norm))
     notes = []
