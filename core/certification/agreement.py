@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import BATCH, frozen, gradient_step, predict
+from core.attacks.engine import BATCH, admitted, gradient_step, predict
 from core.attacks.losses import Goal, margin
 from core.certification.ball import Ball, inside
 from core.certification.bounds import rounding
@@ -61,10 +61,10 @@ def checked(
     rows = torch.cat([sure.nonzero()[:, 0], (~sure).nonzero()[:, 0][:FEW]])
     index = torch.arange(len(x), device=x.device) if index is None else index
     kept = sure.clone()
-    with frozen(model):
+    with admitted(model, x) as fit:  # a first layer that works in place bears no gradient as it is
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
-            points, logits = _asked(model, ball.take(part), x[part], y[part])
+            points, logits = _asked(fit, ball.take(part), x[part], y[part])
             if start == 0:
                 _same(graph, points[:, :FEW].flatten(0, 1), logits[:, :FEW].flatten(0, 1))
             found = torch.stack([margin(answer.double(), y[part]) for answer in logits])

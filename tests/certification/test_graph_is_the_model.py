@@ -307,6 +307,7 @@ SAME: dict[str, Make] = {
     "layers in sequences, one of them twice": lambda: dense(*[nn.Sequential(nn.Linear(32, 32), nn.ReLU())] * 2),
     "weight norm, folded in": lambda: _folded(weight_norm()),
     "compiled in place": lambda: _compiled(dense()),
+    "first layer in place": lambda: nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), *layers()),
     "pooling with tuples": lambda: nn.Sequential(
         nn.AvgPool2d((2, 2), (2, 2), (0, 0)), nn.AdaptiveMaxPool2d((None, 2)), nn.Flatten(), nn.Linear(8, 5)
     ),
@@ -336,13 +337,13 @@ def test_what_has_bounds_is_bounded_right(name: str) -> None:
     model, x = SAME[name](), torch.rand(20, *SHAPE)
     mode = model.training
     with torch.no_grad():
-        y = copy.deepcopy(model).eval()(x).argmax(1)
+        y = copy.deepcopy(model).eval()(x.clone()).argmax(1)
     sure = proven(model, x, y, 0.005, method="crown")
     assert model.training == mode
     assert sure.any()
     assert not (pgd(model, x, y, eps=0.005, steps=20).success & sure).any()
     graph = lower(model, SHAPE, torch.float64)
-    torch.testing.assert_close(graph.forward(x.double())[-1].float(), model.eval()(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(graph.forward(x.double())[-1].float(), model.eval()(x.clone()), rtol=1e-4, atol=1e-5)
 
 
 class Slightly(nn.Linear):
