@@ -262,6 +262,8 @@ def ordinary(model: nn.Module, dtype: torch.dtype) -> bool:
     for module in model.modules():
         if ORDINARY.get(type(module)) is not type(module).forward or altered(module):
             return False
+        if getattr(module, "inplace", False):  # as the first layer it would change the images
+            return False
     values = [value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point()]
     return not any(value.dtype != dtype or value.is_inference() for value in values)
 

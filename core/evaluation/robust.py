@@ -355,10 +355,10 @@ def _verdict(
     notes, warning = [], ""
     if doubtful:
         notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse one counts.")
-    if doubtful >= max(FEWEST, CHANGED * len(x)):
+    if doubtful >= max(FEWEST, CHANGED * len(x)) or not bears_of(model).neighbours:
         warning = (
-            f"The verdicts of {doubtful} of {len(x)} images changed when the same images were shown in another batch: "
-            "the model's answers depend on more than the image. One image per batch is the figure that counts."
+            f"The model's answers depend on the other images of the batch (verdicts that changed in another batch: "
+            f"{doubtful} of {len(x)}). One image per batch is the figure that counts."
         )
     undefined = int((fooled & (after < 0)).sum())
     if undefined:

@@ -424,4 +424,4 @@ def test_verdicts_that_change_with_the_batch_make_a_figure_unusable() -> None:
     y = torch.zeros(40, dtype=torch.long)
     made = evaluate(Batch(), x, y, eps=0.02, effort="quick", trust=False)
     assert not made.usable
-    assert "changed when the same images were shown in another batch" in made.warning
+    assert "depend on the other images of the batch" in made.warning
