@@ -119,7 +119,7 @@ def simba(
                 order = torch.cat([order, _order(streams.take(new), zeros, directions)])
 
             which = order.gather(1, place[:, None])[:, 0]
-            step = _direction(which, waves, x.shape[1], norm) * per_image(sign * share * size[rows], x)
+            step = _direction(which, waves, x.shape[1], norm) * per_image((sign * share).to(x.dtype) * size[rows], x)
             trial = confine(model, nearest(x_adv[rows] + step, x[rows], size[rows], norm), x[rows])
             asked = (trial != x_adv[rows]).flatten(1).any(1)
             better = torch.zeros_like(asked)

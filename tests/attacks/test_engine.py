@@ -54,6 +54,17 @@ def test_frozen_puts_everything_back_even_after_an_error() -> None:
     assert model[0].calls == 0
 
 
+def test_frozen_puts_a_buffer_back_that_was_replaced() -> None:
+    """`self.calls = self.calls + 1` leaves another tensor in the buffer's place."""
+    model = nn.Module()
+    model.register_buffer("calls", torch.zeros(1))
+    before = model.calls
+    with engine.frozen(model):
+        model.calls = model.calls + 1
+    assert model.calls is before
+    assert model.calls.item() == 0
+
+
 def test_frozen_differentiates_where_the_caller_turned_gradients_off() -> None:
     """Attacks work inside no_grad and inference_mode."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
