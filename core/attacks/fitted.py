@@ -329,9 +329,14 @@ def _rounding(model: nn.Module, images: Tensor, logits: Tensor | None) -> float:
     if logits is None:
         return 0.0
     nudged = torch.nextafter(images, 1 - images.round())  # towards the far side, so that none leaves the box
-    others = [torch.cat([model(one) for one in images.split(1)]), model(nudged)]
-    if images.device.type == "cpu":
-        others.append(model(images.contiguous(memory_format=LAST)))
+    try:
+        others = [torch.cat([model(one) for one in images.split(1)]), model(nudged)]
+        if images.device.type == "cpu":
+            others.append(model(images.contiguous(memory_format=LAST)))
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES:  # one that takes no single image, say
+        return 0.0
     spread = (logits.amax(1) - logits.amin(1)).double().max()
     apart = max(float((other[: len(logits)] - logits).double().abs().max()) for other in others)
     share = apart / float(spread) if spread > 0 else 0.0
