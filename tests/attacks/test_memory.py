@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 SCRIPT = '''
 import resource, sys, torch
@@ -45,3 +48,41 @@ def test_memory_grows_by_a_few_copies_of_the_images() -> None:
     """x, x_adv, the images in 8 bits and what is at hand while they are measured; nothing for each step or feature."""
     found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=600)
     assert 1 < float(found.stdout) < MOST, found.stdout + found.stderr
+
+
+CLASSES = '''
+import sys, torch
+from pathlib import Path
+from torch import nn
+from core.attacks import fmn, jacobian_dense
+
+def peak():
+    """Bytes."""
+    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+x = torch.rand(8, 3, 64, 64)
+small, large = (nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), classes)).eval() for classes in (3, 400))
+jacobian_dense(small, x, small(x).argmax(1))
+before = peak()
+jacobian_dense(large, x, large(x).argmax(1))
+print((peak() - before) >> 20)
+conv = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 62 * 62, 3)).eval()
+y = conv(x).argmax(1)
+fmn(conv, x, y, norm="l2", steps=40)
+before = peak()
+made = fmn(conv, x.clone().requires_grad_(), y, norm="l2", steps=40)
+print((peak() - before) >> 20, made.x_adv.requires_grad)
+'''
+"""Prints the MiB that 400 classes take in place of 3, and those that images that require gradients take in fmn."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+def test_memory_does_not_grow_with_the_classes_nor_with_the_steps() -> None:
+    """A gradient of each of 400 classes would be 157 MiB, the graph of 40 steps several hundred."""
+    found = subprocess.run([sys.executable, "-c", CLASSES], capture_output=True, text=True, check=True, timeout=300)
+    classes, steps = found.stdout.split("\n")[:2]
+    assert int(classes) < 80, found.stdout
+    assert int(steps.split()[0]) < 80, found.stdout
+    assert steps.split()[1] == "False"
