@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import datetime
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,4 +135,12 @@ def told(answer: bool = False) -> bool:
     """What the first process says, to all."""
     word = torch.tensor(int(answer))
     dist.broadcast(word, src=0)
+    _wait_until_alone(word)
     return bool(word)
+
+
+def _wait_until_alone(tensor: Tensor) -> None:
+    """Wait until gloo's thread has let go of a tensor; as its last owner while the interpreter ends it aborts us."""
+    end = time.monotonic() + 10
+    while tensor._use_count() > 1 and time.monotonic() < end:  # type: ignore[attr-defined]
+        time.sleep(1e-3)
