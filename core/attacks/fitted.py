@@ -326,7 +326,7 @@ def _found_out(model: nn.Module, images: Tensor, gradients: bool) -> Bears:
 @torch.no_grad()
 def _rounding(model: nn.Module, images: Tensor, logits: Tensor | None) -> float:
     """How far the same images in other layouts, and images that differ in their last bit, move the logits."""
-    if logits is None:
+    if logits is None or not logits.is_floating_point():
         return 0.0
     nudged = torch.nextafter(images, 1 - images.round())  # towards the far side, so that none leaves the box
     try:
