@@ -13,7 +13,6 @@ from core.attacks.engine import AttackResult, admitted, clear_goal, confine, pre
 from core.attacks.fitted import bears_of
 from core.attacks.geometry import distances, per_image
 from core.attacks.losses import Goal
-from core.epsilon import within
 
 Grid = Callable[[Tensor, Tensor, str], Tensor]
 """What puts images onto the numbers that can be stored: images, what they were made from, which way."""
@@ -155,7 +154,7 @@ def _verified(
     def inside(images: Tensor, rows: Tensor) -> Bool[Tensor, " n"]:
         if limit is None:
             return torch.ones_like(rows, dtype=torch.bool)
-        return within(distances(images, x[rows])[norm], limit[rows])
+        return distances(images, x[rows])[norm] <= limit[rows]  # float64; what is made keeps to ε without any slack
 
     every = torch.arange(len(x), device=x.device)
     at_once = CHUNK if bears_of(model).neighbours else 1
