@@ -260,7 +260,7 @@ def fitted(model: nn.Module, x: Float[Tensor, "n c h w"], *, gradients: bool = T
 def ordinary(model: nn.Module, dtype: torch.dtype) -> bool:
     """Whether a model consists of common layers alone, as they are, in this dtype: it bears everything."""
     for module in model.modules():
-        if ORDINARY.get(type(module)) is not type(module).forward or altered(module):
+        if type(module) not in ORDINARY or type(module).forward is not ORDINARY[type(module)] or altered(module):
             return False
         if getattr(module, "inplace", False):  # as the first layer it would change the images
             return False

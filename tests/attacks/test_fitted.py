@@ -16,6 +16,7 @@ from core.attacks import fgsm, fmn, jacobian, minimum, pgd, square
 from core.attacks.engine import frozen, gradient_step, predict
 from core.attacks.fitted import find_out
 from core.attacks.losses import Goal, predicted
+from core.certification import Unbounded, proven
 from core.evaluation import evaluate
 
 Attack = Callable[..., Any]
@@ -119,10 +120,6 @@ def _exported() -> nn.Module:
     example = torch.rand(3, 3, 8, 8)
     sizes = ({0: torch.export.Dim("n")},)
     return torch.export.export(Body().eval(), (example,), dynamic_shapes=sizes).module()
-
-
-def _frozen() -> nn.Module:
-    return torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten())).eval())
 
 
 KINDS: dict[str, Callable[[], nn.Module]] = {
@@ -420,3 +417,38 @@ def test_answers_that_share_their_memory_are_all_kept() -> None:
     x = torch.rand(6, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(predict(Reused().eval(), x, batch=2), Body()(x), rtol=1e-5, atol=1e-5)
+
+
+def _layers() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)).eval()
+
+
+MADE: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "scripted": torch.jit.script,
+    "frozen script": lambda model: torch.jit.freeze(torch.jit.script(model)),
+    "traced": lambda model: torch.jit.trace(model, torch.rand(2, 3, 8, 8)),
+    "compiled": lambda model: torch.compile(model, backend="eager"),
+    "parallel": nn.DataParallel,
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # scripts are deprecated; the compiler warns of what it cannot trace
+@pytest.mark.parametrize("kind", MADE)
+def test_modules_that_pytorch_makes_of_others_are_attacked_alike(kind: str) -> None:
+    """Each fools as many images as the module itself, by gradients and by queries, and is evaluated; none is proven."""
+    plain = _layers()
+    model = MADE[kind](_layers())
+    x = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(6))
+    y = plain(x).argmax(1)
+    for function in (pgd, square, fgsm):
+        made, own = function(model, x, y, eps=0.1), function(plain, x, y, eps=0.1)
+        assert abs(int(made.success.sum()) - int(own.success.sum())) <= 1
+        assert (plain(made.x_adv).argmax(1) != y)[made.success].all()
+    found = evaluate(model, x, y, eps=0.05, effort="quick", trust=False)
+    own = evaluate(plain, x, y, eps=0.05, effort="quick", trust=False)
+    assert abs(found.robust_accuracy - own.robust_accuracy) <= 0.05
+    if kind != "compiled":  # whose layers are those of the module
+        with pytest.raises(Unbounded):
+            proven(model, x, y, 0.001)
