@@ -27,8 +27,8 @@ from core.attacks.verdict import settled
 
 BATCH = 256
 """Images in one forward pass, unless an attack is told otherwise."""
-LAYOUT = torch.strided
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Dtypes that images may have; float8 and the like have no arithmetic."""
 NO_EPS = object()
 """Says to `check` that an attack has no budget: None is a budget that was forgotten."""
 
@@ -112,7 +112,7 @@ def admitted(model: nn.Module, x: Tensor, *, gradients: bool = True) -> Iterator
 
 def is_batch(x: object) -> bool:
     """Whether it is a batch of images at all."""
-    if not isinstance(x, Tensor) or x.dtype not in FLOATS or x.layout != LAYOUT or x.is_meta:
+    if not isinstance(x, Tensor) or x.dtype not in FLOATS or x.layout != torch.strided or x.is_meta:
         return False
     return x.ndim == 4 and x.numel() > 0
 
@@ -379,8 +379,9 @@ def check_images(model: nn.Module, x: Tensor) -> int:
         raise ValueError("x: expected at least one image, got none")
     if not is_batch(x):
         got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        kind = f", {x.layout}, on {x.device}" if isinstance(x, Tensor) and (x.is_meta or x.layout != LAYOUT) else ""
-        raise ValueError(f"x: expected a floating-point tensor (N, C, H, W), got {got}{kind}")
+        if isinstance(x, Tensor) and (x.is_meta or x.layout != torch.strided):
+            got += f", {x.layout}, on {x.device}"
+        raise ValueError(f"x: expected a floating-point tensor (N, C, H, W), got {got}")
     low, high = x.min().item(), x.max().item()
     if not (low >= 0 and high <= 1):  # false for NaN too
         raise ValueError(f"x: expected finite values in [0, 1], got {low:g} to {high:g}")
