@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui import guard, routes, sidebar, warm
+from ui.app import guard, routes, sidebar, warm
 
 
 def main() -> None:

@@ -32,13 +32,14 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.counting import Counting
-from core import attacks, jobs
-from core.attacks.geometry import distances
-from core.attacks.universal import uap, universal_gradient
-from core.data import first_of_test, to_float
-from core.models import SavedModel, load_model
+from core import attacks
+from core.attacks.engine.geometry import distances
+from core.attacks.universal.universal import uap, universal_gradient
+from core.data.sets import first_of_test, to_float
+from core.jobs import queue
+from core.models.saved import SavedModel, load_model
 from core.specs import TrainSpec
-from core.store import default_root
+from core.storage.store import default_root
 
 STANDARD = TrainSpec(data={"dataset": "mnist"}, network="lenet", epochs=3)
 ROBUST = TrainSpec(
@@ -263,7 +264,7 @@ MEMORY = """
 import torch
 from pathlib import Path
 from core import attacks
-from core.data import load, to_float
+from core.data.sets import load, to_float
 from core.networks import build
 from core.specs import DataSpec
 data = load(DataSpec(dataset="cifar10"))
@@ -307,7 +308,7 @@ def _passes(result: Run) -> str:
 
 def victim(spec: TrainSpec) -> SavedModel:
     """The model of a spec, trained or found."""
-    jobs.run(spec)
+    queue.run(spec)
     return load_model(spec.artifact_name(), default_root())
 
 

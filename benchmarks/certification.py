@@ -37,20 +37,21 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from benchmarks import lirpa
-from core.attacks import fgsm, pgd
-from core.certification import METHODS, certified_margins, verify
+from core.attacks.fixed_budget.fgsm import fgsm
+from core.attacks.fixed_budget.pgd import pgd
 from core.certification.ball import Ball
 from core.certification.bounds import margin_rows
 from core.certification.crown import crown_bounds, interval_bounds
+from core.certification.exact import verify
 from core.certification.graph import lower
-from core.certification.linear import affine, smallest
 from core.certification.milp import Program, decide, program
-from core.certification.proof import TINY
-from core.data import Dataset, Split, first_of_test, load, to_float
-from core.models import load_model
-from core.networks import build
+from core.certification.proof import METHODS, TINY, certified_margins
+from core.data.sets import Dataset, Split, first_of_test, load, to_float
+from core.linear.exact import affine, smallest
+from core.models.saved import load_model
+from core.networks.build import build
 from core.specs import TrainSpec, preset
-from core.store import default_root
+from core.storage.store import default_root
 from core.training.recipes import batch_loss
 from core.training.steps import batches, make_optimizer, train_step
 

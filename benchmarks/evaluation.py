@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from benchmarks.counting import Counting
 from benchmarks.peers import Attack, in_chunks
-from core.attacks.geometry import into_ball
-from core.data import first_of_test, to_float
-from core.evaluation.cascade import EFFORTS
-from core.evaluation.robust import evaluate
-from core.models import load_model
-from core.store import default_root
+from core.attacks.engine.geometry import into_ball
+from core.data.sets import first_of_test, to_float
+from core.evaluation.robust.cascade import EFFORTS
+from core.evaluation.robust.robust import evaluate
+from core.models.saved import load_model
+from core.storage.store import default_root
 
 PEERS = ("autoattack", "apgd", "apgdt", "pgd")
 TORCHATTACKS = {"linf": "Linf", "l2": "L2"}

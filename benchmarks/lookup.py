@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from core import cards, jobs
-from core.evaluation import records
+from core.evaluation.tables import records
+from core.jobs import queue
 from core.specs import RadiiSpec, TrainSpec
+from core.storage import cards
 
 
 def planted(n: int, seed: int) -> records.Record:
@@ -51,10 +52,10 @@ def lookup(models: int, eps: np.ndarray, n: int, rounds: int) -> tuple[float, fl
 
 def whole(models: int, eps: np.ndarray, n: int, budget: int, root: Path) -> tuple[float, float]:
     """Seconds for the radii of all models, and for their curves from the store."""
-    ids = [jobs.run(TrainSpec(network="mlp", epochs=10, seed=seed), root).id for seed in range(models)]
+    ids = [queue.run(TrainSpec(network="mlp", epochs=10, seed=seed), root).id for seed in range(models)]
     start = time.perf_counter()
     for model in ids:
-        jobs.run(RadiiSpec(model=model, n=n, budget=budget), root)
+        queue.run(RadiiSpec(model=model, n=n, budget=budget), root)
     radii = time.perf_counter() - start
     start = time.perf_counter()
     for model in ids:

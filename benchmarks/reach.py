@@ -11,13 +11,13 @@ import time
 import torch
 from tabulate import tabulate
 
-from core import jobs, reference_build
-from core.attacks import pgd
-from core.data import first_of_test, to_float
-from core.models import load_model
-from core.networks import logits_of
+from core.attacks.fixed_budget.pgd import pgd
+from core.data.sets import first_of_test, to_float
+from core.jobs import queue, reference_build
+from core.models.saved import load_model
+from core.networks.build import logits_of
 from core.specs import GeneratorStrong, SweepSpec
-from core.store import default_root
+from core.storage.store import default_root
 
 SET3_SHEET = {
     "standard, clean": (0.9858, 0.0142, 0.9858, 0.9899, 0.7029),
@@ -142,6 +142,6 @@ def set5(models: list[str], n: int) -> str:
 
 
 def _sweep(model: str, eps: tuple[float, ...], n: int, clip: bool) -> list[dict[str, float]]:
-    swept = jobs.run(SweepSpec(model=model, attack={"name": "fgsm", "clip": clip}, eps=eps, n=n))
+    swept = queue.run(SweepSpec(model=model, attack={"name": "fgsm", "clip": clip}, eps=eps, n=n))
     assert not isinstance(swept, list)
     return list(swept.card["rows"])

@@ -38,9 +38,9 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from benchmarks import reach
-from core.data import Split, load
-from core.data_folder import data_root
-from core.networks import build
+from core.data.folder import data_root
+from core.data.sets import Split, load
+from core.networks.build import build
 from core.specs import DataSpec, TrainSpec
 from core.training.augmentation import augmented
 from core.training.recipes import batch_loss

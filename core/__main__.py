@@ -13,20 +13,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from core.certification.false_proof import FalseProof
 from core.cli.parser import COMMANDS, parser
-from core.data_folder import DataMissing
-from core.false_proof import FalseProof
+from core.data.folder import DataMissing
 from core.specs import explain
-from core.store import DamagedArtifact
+from core.storage.store import DamagedArtifact
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if len(arguments) == 2 and arguments[0] == "work":  # the body of a job's process, started by core.jobs
-        from core import jobs
+    if len(arguments) == 2 and arguments[0] == "work":  # the body of a job's process, started by core.jobs.queue
+        from core.jobs import queue
 
-        return jobs.work(Path(arguments[1]))
+        return queue.work(Path(arguments[1]))
     options = vars(parser(arguments).parse_args(arguments))
     command, as_json = options.pop("command"), options.pop("json")
     try:

@@ -2,7 +2,7 @@
 
 ε is a float64 number of the spec and is never rounded to the images' dtype before it is compared. Distances are
 computed in float64 from the stored images. An attack builds its ball so that every member is within ε exactly, in
-float64 (`core.attacks.geometry`); a proof covers every ε that `reaches` accepts for its radius
+float64 (`core.attacks.engine.geometry`); a proof covers every ε that `reaches` accepts for its radius
 (`core.certification.ball`).
 
 Two numbers that differ by a relative 1e-12 are the same ε: in decimal arithmetic 3 · 0.1 is 0.3, in floating point it

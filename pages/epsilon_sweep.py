@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from core import store
-from ui import (
-    downloads,
-    guard,
-    provenance,
+from core.storage import store
+from ui.app import guard
+from ui.measure import (
     record_choice,
     record_runs,
     record_views,
@@ -21,7 +19,8 @@ from ui import (
     sweep_parts,
     sweep_views,
 )
-from ui.sweep_views import Curve
+from ui.measure.sweep_views import Curve
+from ui.show import downloads, provenance
 
 PAGE = "epsilon_sweep"
 

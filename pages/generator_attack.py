@@ -8,20 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import specs, store
-from ui import (
-    controls,
-    gallery,
-    generator_compare,
-    generator_parts,
-    generator_views,
-    guard,
-    jobs,
-    lessons,
-    model_picker,
-    samples,
-    sources,
-)
+from core import specs
+from core.storage import store
+from ui.app import guard, jobs, sources
+from ui.form import controls, model_picker, samples
+from ui.generator import generator_compare, generator_parts, generator_views
+from ui.show import gallery, lessons
 
 PAGE = "generator_attack"
 MODES = {"generator": "literal, as the exercise says", "generator_strong": "strong: the nearest image"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui import guard, lessons, linear_images, linear_plane, linear_toy
+from ui.app import guard
+from ui.linear import linear_images, linear_plane, linear_toy
+from ui.show import lessons
 
 PAGE = "linear_models"
 PARTS = ("Six features, by hand", "In the plane, with the SVM", "Images, exactly")

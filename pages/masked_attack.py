@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from core import specs, store
-from ui import controls, guard, jobs, lessons, mask_choice, mask_many, mask_views, model_picker, samples, sources
+from core import specs
+from core.storage import store
+from ui.app import guard, jobs, sources
+from ui.form import controls, mask_choice, model_picker, samples
+from ui.masks import mask_many, mask_views
+from ui.show import lessons
 
 PAGE = "masked_attack"
 METHODS = ("physical", "pgd", "fgsm", "ddn", "fmn", "sigma_zero", "square")

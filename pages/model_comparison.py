@@ -7,24 +7,23 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from core import specs, store
-from core.evaluation import comparison
-from ui import (
+from core import specs
+from core.evaluation.tables import comparison
+from core.storage import store
+from ui.app import guard, routes
+from ui.form import controls
+from ui.measure import (
     audit_views,
     comparison_views,
-    controls,
-    downloads,
-    guard,
-    provenance,
     record_views,
     robust_views,
-    routes,
     sweep_choice,
     sweep_notes,
     sweep_views,
     transfer_views,
 )
-from ui.sweep_views import Curve
+from ui.measure.sweep_views import Curve
+from ui.show import downloads, provenance
 
 PAGE = "model_comparison"
 

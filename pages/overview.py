@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core import data_folder, shipped, specs
-from ui import guard, jobs, model_picker, model_views, reference_views, routes, sources
+from core import specs
+from core.data import folder
+from core.storage import bundled
+from ui.app import guard, jobs, routes, sources
+from ui.form import model_picker
+from ui.models import model_views, reference_views
 
 PAGE = "overview"
 
@@ -29,12 +33,12 @@ def missing_data() -> None:
         return
     titles = ", ".join(specs.DATASETS[name].title for name in absent)
     st.caption(
-        f"Not here: {titles}. Training on one of them downloads it into {data_folder.data_root()}; "
+        f"Not here: {titles}. Training on one of them downloads it into {folder.data_root()}; "
         "everything works on the embedded digits meanwhile."
     )
     if "mnist" in absent:
         with st.expander("MNIST is missing: where it was looked for, and how to mend it", icon=":material/help:"):
-            st.write(data_folder.missing_message("mnist"))
+            st.write(folder.missing_message("mnist"))
 
 
 guard.ensure_router()
@@ -54,7 +58,7 @@ with st.grid(5, min_column_width=140):
             st.page_link(routes.page(name), label="Open", icon=routes.ROUTES[name].icon, width="stretch")
 
 chosen = reference_views.section(PAGE)
-own = [model for model in sources.models() if not shipped.is_copy(model.card)]
+own = [model for model in sources.models() if not bundled.is_copy(model.card)]
 if own:
     chosen = model_views.saved_models(PAGE, current=chosen, models=own)
 if chosen is not None:

@@ -10,21 +10,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import figures, figures_heat, specs, store
-from ui import (
-    controls,
-    gallery,
-    guard,
-    lessons,
-    model_picker,
-    samples,
-    sources,
-    sparse_enumeration,
-    sparse_frontier,
-    sparse_many,
-    sparse_parts,
-    sparse_views,
-)
+from core import specs
+from core.figures import base as figures
+from core.figures import heat
+from core.storage import store
+from ui.app import guard, sources
+from ui.form import controls, model_picker, samples
+from ui.show import gallery, lessons
+from ui.sparse import sparse_enumeration, sparse_frontier, sparse_many, sparse_parts, sparse_views
 
 PAGE = "sparse_attack"
 PARTS = (
@@ -140,7 +133,7 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             values, name = (margin, "∂margin/∂x") if output == "margin" else (case.jacobian[output], f"∂z{output}/∂x")
         st.markdown(f"**Jacobian {name}**")
         st.plotly_chart(
-            figures_heat.signed_heatmap(sparse_views.flat(values), name=name, height=300),
+            heat.signed_heatmap(sparse_views.flat(values), name=name, height=300),
             key=f"{PAGE}_jacobian",
             config=sparse_views.CONFIG,
             alt=f"Heatmap of {name}: red pixels raise the output when brighter, blue ones lower it",

@@ -6,9 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-from core import data_folder, figures, jobs, specs
-from ui import controls, guard, model_views, sources, warm
-from ui import jobs as job_panel
+from core import specs
+from core.data import folder as data_folder
+from core.figures import base as figures
+from core.jobs import queue
+from ui.app import guard, sources, warm
+from ui.app import jobs as job_panel
+from ui.form import controls
+from ui.models import model_views
 
 PAGE = "train"
 
@@ -111,7 +116,7 @@ def facts(spec: specs.TrainSpec) -> None:
             model_views.layer_table([vars(layer) for layer in layers])
 
 
-def live(job: jobs.Job) -> None:
+def live(job: queue.Job) -> None:
     """Curves while it trains."""
     model_views.overfitting(job.history)
     if any("validation_accuracy" in row for row in job.history):

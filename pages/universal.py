@@ -6,8 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from core import specs, store
-from ui import controls, guard, jobs, lessons, model_picker, sources, universal_views
+from core import specs
+from core.storage import store
+from ui.app import guard, jobs, sources
+from ui.form import controls, model_picker
+from ui.show import lessons
+from ui.universal import universal_views
 
 PAGE = "universal"
 TITLES = {"gradient": "Gradient steps", "uap": "UAP", "lp": "Linear programme"}

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from core import data_folder, jobs, store
+from core.data import folder as data_folder
+from core.jobs import queue
+from core.storage import store
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,7 +53,7 @@ def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core.training, "train", standard)
         for spec in STANDARD.values():
-            jobs.run(spec, root)
+            queue.run(spec, root)
     assert len(store.models(root)) == 3
     return root
 
@@ -59,12 +61,12 @@ def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def interval_trained(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any]:
     """The MNIST network that ships, trained by interval bounds in linf, and 40 images with their classes."""
-    from core import shipped
-    from core.data import first_of_test, to_float
-    from core.models import load_model
+    from core.data.sets import first_of_test, to_float
+    from core.models.saved import load_model
+    from core.storage import bundled
 
     monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
-    folder = shipped.folder("mnist-strided-ibp-ac40cf7e7c")
+    folder = bundled.folder("mnist-strided-ibp-ac40cf7e7c")
     assert folder is not None
     saved = load_model(folder.name, folder.parent)
     batch = first_of_test(saved.data(), 40)

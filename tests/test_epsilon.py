@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import apgd, bim, fgsm, hop, in_eight_bits, mifgsm, pgd, rfgsm, simba, square
-from core.attacks.engine import check_eps
-from core.attacks.geometry import distances, into_ball, linf_bounds, rounded_down
+from core.attacks import apgd, fgsm, hop, pgd, simba, square
+from core.attacks.engine.eight_bit import in_eight_bits
+from core.attacks.engine.engine import check_eps
+from core.attacks.engine.geometry import distances, into_ball, linf_bounds, rounded_down
+from core.attacks.fixed_budget.iterative import bim, mifgsm, rfgsm
 from core.epsilon import SAME, reaches, within
-from core.evaluation import evaluate
+from core.evaluation.robust.robust import evaluate
 
 COMMON = [k / 255 for k in (1, 2, 4, 8, 16, 64)] + [0.1, 0.12, 0.2, 0.3, 3 * 0.1, 0.031, 0.0314, 0.05, 0.5, 1.0]
 """What people ask for; in float32 half of them are rounded up."""

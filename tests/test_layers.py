@@ -1,8 +1,9 @@
-"""The architecture, checked: imports point down only, and what pages import at once is light."""
+"""The architecture, checked: imports point down only, indexes name what is there, what pages import at once is light."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,49 +12,23 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-# From the bottom up; a module may import from its own line and the lines above it in this list.
-LAYERS: list[set[str]] = [
-    {"core"},  # the package itself: its version
-    {"core.specs", "core.progress", "core.files", "core.epsilon", "core.false_proof"},
-    {"core.cards"},
-    {"core.shipped"},
-    {
-        "core.data_folder",
-        "core.folder_layout",
-        "core.folder_state",
-        "core.store",
-        "core.events",
-        "core.checkpoint",
-        "core.mask_shapes",
-        "core.enumeration",
-        "core.toy",
-    },
-    {"core.folder_images", "core.trained_on"},
-    {"core.data", "core.networks", "core.reference"},
-    {"core.models", "core.attacks", "core.certification"},
-    {"core.evaluation"},
-    {"core.training"},
-    {"core.figures"},
-    {"core.figures_heat"},
-    {"core.figures_linear", "core.figures_records", "core.figures_trust"},
-    {"core.running"},
-    {"core.reference_build"},
-    {"core.jobs", "core.worker"},
-    {"core.cli"},
-    {"core.__main__"},
-    {"ui"},
-    {"pages", "dashboard"},
-]
-
-
-def _level(module: str) -> int:
-    known = [(len(name), level) for level, names in enumerate(LAYERS) for name in names if _inside(module, name)]
-    assert known, f"{module} has no layer: add it to LAYERS in {Path(__file__).name}"
-    return max(known)[1]
-
-
-def _inside(module: str, name: str) -> bool:
-    return module == name or (name != "core" and module.startswith(name + "."))
+ORDER: dict[str, list[str]] = {
+    "": ["core", "ui", "pages dashboard"],
+    "core": [
+        *("specs progress epsilon", "data", "storage", "networks", "models kernels", "attacks", "certification"),
+        *("linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
+    ],
+    "core.attacks": [
+        "engine",
+        "fixed_budget sparse black_box physical generator",
+        "minimal",
+        "universal",
+        "run",
+    ],
+    "core.evaluation": ["tables", "trust", "robust", "tasks"],
+    "ui": ["text", "app", "show", "form", "measure masks linear sparse models", "generator universal"],
+}
+"""What lies in a package, from the bottom up: a module imports from its own line's part and from the lines before."""
 
 
 def _modules() -> dict[str, Path]:
@@ -67,7 +42,7 @@ def _imports(path: Path, modules: dict[str, Path]) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            # `from core import store` imports a module, `from core.store import find` a name
+            # `from core.storage import store` imports a module, `from core.storage.store import find` a name
             found |= {
                 full if (full := f"{node.module}.{alias.name}") in modules else node.module for alias in node.names
             }
@@ -75,13 +50,60 @@ def _imports(path: Path, modules: dict[str, Path]) -> set[str]:
 
 
 MODULES = _modules()
+IMPORTS = {name: _imports(path, MODULES) for name, path in MODULES.items()}
+PACKAGES = [name for name, path in MODULES.items() if path.name == "__init__.py"]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_down(module: str) -> None:
-    """No module imports from a layer above its own, lazily or not (DESIGN: arrows point down only)."""
-    up = {name for name in _imports(MODULES[module], MODULES) if _level(name) > _level(module)}
-    assert not up, f"{module} imports {', '.join(sorted(up))} from above"
+def _place(package: str, module: str) -> tuple[int, str]:
+    part = (module.removeprefix(package + ".") if package else module).split(".")[0]
+    for level, names in enumerate(ORDER[package]):
+        if part in names.split():
+            return level, part
+    raise AssertionError(f"{module} has no place in {package or 'the project'}: add {part} to ORDER")
+
+
+def _inside(package: str, module: str) -> bool:
+    return not package or module.startswith(package + ".")
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_point_down(package: str) -> None:
+    """No module imports from a part above its own or beside it, lazily or not."""
+    wrong = []
+    for module in MODULES:
+        for name in IMPORTS[module]:
+            if _inside(package, module) and _inside(package, name):
+                (above, part), (below, other) = _place(package, module), _place(package, name)
+                if part != other and below >= above:
+                    wrong.append(f"{module} imports {name}")
+    assert not wrong, wrong
+
+
+def test_there_is_no_circle() -> None:
+    """Following imports never leads back, inside a package neither."""
+    done: set[str] = set()
+    circles: list[str] = []
+
+    def visit(module: str, path: list[str]) -> None:
+        if module in path:
+            circles.append(" → ".join([*path[path.index(module) :], module]))
+        elif module not in done:
+            for name in sorted(IMPORTS[module] - {module}):
+                visit(name, [*path, module])
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, [])
+    assert not circles, circles
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_index_names_exactly_what_is_there(package: str) -> None:
+    """The docstring of a package lists its modules and folders: all of them, and no other."""
+    text = ast.get_docstring(ast.parse(MODULES[package].read_text(encoding="utf-8")), clean=False) or ""
+    named = set(re.findall(r"^ {4}(\w+) {2,}\S", text, flags=re.MULTILINE))
+    there = {name.removeprefix(package + ".") for name in MODULES if _inside(package, name)}
+    assert named == {name for name in there if "." not in name}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("core")])
@@ -92,15 +114,15 @@ def test_core_does_not_know_streamlit(module: str) -> None:
     assert not any(name.split(".")[0] == "streamlit" for name in names)
 
 
-@pytest.mark.parametrize(
-    "modules",
-    [
-        "core.__main__, core.jobs, core.figures, core.reference",
-        "core.evaluation.comparison, core.evaluation.trust, core.evaluation.records, core.evaluation.paired",
-        "ui",
-    ],
-)
-def test_light_modules_leave_torch_unloaded(modules: str) -> None:
-    """What pages and the command line import at once loads no torch: its import takes seconds."""
-    code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
+LIGHT = [
+    *(name for name in PACKAGES if name.startswith("core")),
+    *("core.__main__", "core.jobs.queue", "core.storage.store", "core.models.reference", "core.figures.base"),
+    *("core.evaluation.trust.trust", "core.evaluation.tables.records", "core.evaluation.tables.paired"),
+    *("core.evaluation.tables.comparison", "ui"),
+]
+
+
+def test_light_modules_leave_torch_unloaded() -> None:
+    """What pages and the command line import at once loads no torch, whose import takes seconds."""
+    code = f"import sys\nfor name in {LIGHT}:\n    __import__(name)\n    assert 'torch' not in sys.modules, name"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import BATCH, admitted, gradient_step, predict
-from core.attacks.losses import Goal, margin
+from core.attacks.engine.engine import BATCH, admitted, gradient_step, predict
+from core.attacks.engine.losses import Goal, margin
 from core.certification.ball import Ball, inside
 from core.certification.bounds import rounding
+from core.certification.false_proof import FalseProof
 from core.certification.graph import Graph, Unbounded
-from core.false_proof import FalseProof
 
 FEW = 4
 """Images on whose points the graph is evaluated beside the model; their logits must agree up to rounding."""

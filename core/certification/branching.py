@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from core import epsilon
-from core.attacks.engine import frozen, predict
-from core.attacks.geometry import distances
-from core.attacks.losses import Goal
+from core.attacks.engine.engine import frozen, predict
+from core.attacks.engine.geometry import distances
+from core.attacks.engine.losses import Goal
 from core.certification.alpha import first_choice, optimized, shifts_of
 from core.certification.ball import Ball, inside
 from core.certification.bounds import Known, intervals, margin_rows, rounding

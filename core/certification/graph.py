@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from core.certification.affine import Affine, Conv, Dense, Gather, Reshape, Scale, Shape
-from core.networks import Centre, FullConv2d, ScalarScore, altered
+from core.networks.altered import altered
+from core.networks.layers import Centre, FullConv2d, ScalarScore
 from core.networks.residual import PreActBlock
 
 Kind = Literal["input", "affine", "relu", "add"]

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine import admitted, check, frozen, predict
-from core.attacks.losses import margin
+from core.attacks.engine.engine import admitted, check, frozen, predict
+from core.attacks.engine.losses import margin
 from core.certification.agreement import checked
 from core.certification.alpha import optimized
 from core.certification.ball import Ball, radii_of

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
-from core.attacks.door import attack
-from core.attacks.engine import Streams, check_images, default_streams, fast_layout, frozen
-from core.attacks.losses import predicted
+from core.attacks.engine.door import attack
+from core.attacks.engine.engine import Streams, check_images, default_streams, fast_layout, frozen
+from core.attacks.engine.losses import predicted
 from core.progress import Progress
 
 N0 = 100

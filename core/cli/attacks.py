@@ -76,7 +76,7 @@ def _attack(options: dict[str, Any], default: str, as_json: bool) -> None:
 
 def sweep(options: dict[str, Any], as_json: bool) -> None:
     """Attack at several ε and show a row for each."""
-    from core.evaluation import comparison
+    from core.evaluation.tables import comparison
 
     spec = SweepSpec.model_validate(_with_attack(options, FIRST))
     (artifact,) = artifacts(spec)

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from core import store, trained_on
 from core.cli.flags import add_fields, given
 from core.cli.output import artifacts, note, show
 from core.epsilon import same
+from core.models import trained_on
 from core.specs import DEFAULT_EPS, METHODS, CertifySpec, CompareSpec, EvaluateSpec, Norm, RadiiSpec
+from core.storage import store
 
 
 def compare_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -23,7 +24,7 @@ def compare_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) ->
 
 def compare(options: dict[str, Any], as_json: bool) -> None:
     """Sweep several models by several attacks and show one table."""
-    from core.evaluation import comparison
+    from core.evaluation.tables import comparison
 
     options = given(options)
     options["attacks"] = [_method(text) for text in options.get("attacks", ["fgsm"])]
@@ -78,7 +79,7 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
 
 def _warning(trust: Mapping[str, Any] | None) -> str:
     """Why the figures of an evaluation must not be used, said before anything else; "" where nothing forbids it."""
-    from core.evaluation.trust import Trust
+    from core.evaluation.trust.trust import Trust
 
     warning = "" if trust is None else Trust.from_json(trust).warning
     if warning:
@@ -108,7 +109,7 @@ def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 def trust(options: dict[str, Any], as_json: bool) -> None:
     """Print the checks of a stored evaluation, those that speak against its figure first; runs nothing."""
-    from core.evaluation.trust import MARKS, Trust
+    from core.evaluation.trust.trust import MARKS, Trust
 
     norm, root = options["norm"], store.default_root()
     model = store.open_model(options["model"], root)
@@ -170,7 +171,7 @@ def curve_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 def curve(options: dict[str, Any], as_json: bool) -> None:
     """Look accuracies up in what was found before, and test their differences."""
-    from core.evaluation import paired, records
+    from core.evaluation.tables import paired, records
 
     models, norm, root = options["models"], options["norm"], store.default_root()
     if len({str(store.open_model(model, root).card["spec"]["data"]) for model in models}) > 1:
@@ -222,7 +223,7 @@ def audit_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 def audit(options: dict[str, Any], as_json: bool) -> None:
     """Read a table and show a verdict on each row."""
-    from core.evaluation import auditor
+    from core.evaluation.tables import auditor
 
     file = options["file"]
     findings = auditor.audit(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8"))

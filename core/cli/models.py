@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from core import reference, running, store, trained_on
 from core.cli.flags import add_choice, add_fields, chosen, given
 from core.cli.output import artifacts, note, progress, show
+from core.jobs import running
+from core.models import reference, trained_on
 from core.specs import PRESETS, RECIPES, DataSpec, TrainSpec, preset
+from core.storage import store
 
 
 def train_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -63,7 +65,7 @@ def models_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 
 def models(options: dict[str, Any], as_json: bool) -> None:
     """List the models of the store."""
-    from core.evaluation.comparison import model_row
+    from core.evaluation.tables.comparison import model_row
 
     rows = [model_row(artifact) for artifact in store.models(store.default_root())]
     if not rows and not as_json:
@@ -90,7 +92,7 @@ def references(options: dict[str, Any], as_json: bool) -> None:
     if (options["make"] and not names and not options["all"]) or (options["all"] and not options["make"]):
         raise ValueError("make: expected --make with names or with --all, got one without the other")
     if options["make"]:
-        from core import reference_build
+        from core.jobs import reference_build
 
         gpu = (device or running.default_device()).startswith("cuda")
         made_here = [one.name for one in reference.REFERENCES.values() if gpu or not one.needs_gpu]

@@ -11,16 +11,16 @@ from typing import Any
 
 from tabulate import tabulate
 
-from core import store
 from core.specs import Task
+from core.storage import store
 
 
 def artifacts(spec: Task) -> list[store.Artifact]:
     """Run a task in this process, or find what it made before, with its progress as a line."""
-    from core import jobs
+    from core.jobs import queue
 
     with progress() as line:
-        made = jobs.run(spec, on_progress=line)
+        made = queue.run(spec, on_progress=line)
     return made if isinstance(made, list) else [made]
 
 

@@ -1,113 +1,20 @@
 """Architectures, from pixels in [0, 1] to logits; whatever normalisation a model needs is its first layer.
 
-layers      normalisation, full convolution, scalar score
-altered     hooks and replaced methods: whether a layer computes what its class says
-plain       linear, dense, CNN 10-20-50, LeNet, strided CNNs
-residual    small residual network, PreActResNet-18
-table       the layer table
+layers    normalisation, full convolution, scalar score
+altered   hooks and replaced methods: whether a layer computes what its class says
+plain     linear, dense, CNN 10-20-50, LeNet, strided CNNs
+residual  small residual network, PreActResNet-18
+table     the layer table
+build     a new network by its name; logits of many images
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from core.networks.altered import altered
-from core.networks.layers import Centre, FullConv2d, ScalarScore, Shape, unrolled
-from core.networks.plain import cnn, lenet, linear, mlp, strided, strided_wide
-from core.networks.residual import preactresnet18, resnet_small
-from core.networks.table import Layer, device_of, layer_table, parameter_count
-from core.specs import NETWORKS
-
-torch.backends.cudnn.allow_tf32 = False
-"""Verdicts and proofs are in float32; cuDNN's own choice for convolutions has ten bits of mantissa."""
-
-BUILDERS = {
-    "linear": linear,
-    "mlp": mlp,
-    "cnn": cnn,
-    "lenet": lenet,
-    "strided": strided,
-    "strided_wide": strided_wide,
-    "resnet_small": resnet_small,
-    "preactresnet18": preactresnet18,
-}
-"""The function that builds each network in `specs.NETWORKS`: `(shape, outputs) -> nn.Sequential`."""
-
-
-def build(network: str, shape: Shape, classes: int, *, scalar: bool = False) -> nn.Module:
-    """A new network with PyTorch's default initial weights (drawn from the global generator: seed it first).
-
-    Args:
-        network: a name in `specs.NETWORKS`.
-        shape: channels, height and width of its images; height and width of 8 or more.
-        classes: number of classes K; 2 for a scalar network.
-        scalar: one raw score N(x) instead of K logits; see `ScalarScore`.
-
-    Returns:
-        A module from (N, C, H, W) in [0, 1] to logits (N, K).
-
-    Raises:
-        ValueError: unknown name, images too small, or a scalar network for other than two classes.
-    """
-    if network not in BUILDERS:
-        raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, got {network!r}")
-    if scalar and classes != 2:
-        raise ValueError(f"classes: a scalar network tells two classes apart, got {classes}")
-    if min(shape[1:]) < 8:
-        raise ValueError(f"shape: expected images of 8 by 8 pixels or more, got {shape[1]} by {shape[2]}")
-    body = BUILDERS[network](shape, 1 if scalar else classes)
-    return ScalarScore(body) if scalar else body
-
-
-def centre_of(model: nn.Module) -> Centre | None:
-    """The model's normalising layer, if it has one."""
-    return next((part for part in model.modules() if isinstance(part, Centre)), None)
-
-
-def with_threshold(model: nn.Module, threshold: float) -> nn.Module:
-    """Set the threshold τ of a scalar network in place and return it. Raises ValueError for another model, τ ≠ 0."""
-    if isinstance(model, ScalarScore):
-        model.threshold.fill_(threshold)
-    elif threshold != 0:
-        raise ValueError(f"threshold: only a scalar network has one, got {threshold}")
-    return model
-
-
-def logits_of(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Float[Tensor, "n k"]:
-    """Logits of many images, in batches, without gradients and in eval mode; the model's mode is put back.
-
-    `x` is (N, C, H, W), float in [0, 1] or uint8 grey levels; batches go to the model's device, logits stay there.
-    """
-    device, training = device_of(model), model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            parts = []
-            for part in x.split(batch_size):
-                images = part.to(device)
-                if images.dtype == torch.uint8:
-                    images = images.to(torch.float32).div_(255)
-                parts.append(model(images.contiguous(memory_format=torch.channels_last)))
-            return torch.cat(parts)
-    finally:
-        model.train(training)
-
-
-__all__ = [
-    "Centre",
-    "FullConv2d",
-    "Layer",
-    "ScalarScore",
-    "Shape",
-    "altered",
-    "build",
-    "centre_of",
-    "device_of",
-    "layer_table",
-    "logits_of",
-    "parameter_count",
-    "unrolled",
-    "with_threshold",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "build": ["centre_of", "logits_of", "with_threshold"],
+        "layers": ["Centre", "FullConv2d", "ScalarScore"],
+        "table": ["layer_table", "parameter_count"],
+    },
+)

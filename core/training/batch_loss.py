@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.data import Split
+from core.data.sets import Split
 
 
 class BatchLoss:

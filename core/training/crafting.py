@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.attacks.engine import logits_of_leaf
-from core.attacks.generator_strong import GROWTH, move
-from core.attacks.geometry import norm_of, per_image
-from core.attacks.losses import Goal
-from core.attacks.smallest import cosine, linear_distance
-from core.training.sequence import Sequence
+from core.attacks.engine.engine import logits_of_leaf
+from core.attacks.engine.geometry import norm_of, per_image
+from core.attacks.engine.losses import Goal
+from core.attacks.engine.smallest import cosine, linear_distance
+from core.attacks.generator.generator_strong import GROWTH, move
+from core.kernels.sequence import Sequence
 
 Aim = Int[Tensor, " b"] | Float[Tensor, "b k"]
 """What the moved images are to be unlike: their classes, or probabilities of all classes."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import checkpoint
-from core.attacks.losses import predicted
-from core.data import Dataset, Split
-from core.networks import logits_of
+from core.attacks.engine.losses import predicted
+from core.data.sets import Dataset, Split
+from core.networks.build import logits_of
 from core.progress import Progress
 from core.specs import TrainSpec
 from core.specs.training import BATCH_NORM
+from core.storage import checkpoint
 from core.training import parallel
 from core.training.augmentation import augmented
 from core.training.batch_loss import ramp

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import specs
-from core.certification import linear_margins, margin_bounds
-from core.data import Split, to_float
+from core.certification.bounds import margin_bounds
+from core.certification.crown import linear_margins
+from core.data.sets import Split, to_float
 from core.training.batch_loss import BatchLoss, ramp
 from core.training.crafting import ascent_sign, ball_bounds, evaluating, fgsm_images, pgd_images, slope
 from core.training.generator import GeneratorAdversarial

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from core.data import Dataset, Split, to_float
-from core.networks import build, centre_of
+from core.data.sets import Dataset, Split, to_float
+from core.networks.build import build, centre_of
 from core.specs import TrainSpec
 from core.training.batch_loss import BatchLoss
 from core.training.parallel import ALONE, Group

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from core.attacks import Streams, fgsm, pgd
-from core.attacks.losses import predicted
-from core.certification import proven
-from core.data import Split, to_float
+from core.attacks.engine.engine import Streams
+from core.attacks.engine.losses import predicted
+from core.attacks.fixed_budget.fgsm import fgsm
+from core.attacks.fixed_budget.pgd import pgd
+from core.certification.proof import proven
+from core.data.sets import Split, to_float
 from core.epsilon import same
-from core.networks import logits_of
+from core.networks.build import logits_of
 
 Row = Mapping[str, float]
 WATCHED = 512

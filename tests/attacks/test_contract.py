@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 import core.attacks
 from core import specs
-from core.attacks import AttackResult
-from core.attacks.engine import Streams
-from core.attacks.geometry import distances
-from core.attacks.masks import Masked
+from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.geometry import distances
+from core.attacks.engine.masks import Masked
 
 Attack = Callable[..., AttackResult]
 Batch = tuple[Tensor, Tensor]

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from core import epsilon
 from core.attacks import pgd
-from core.attacks.geometry import distances
-from core.certification import METHODS, certified_margins, exact_radius, proven, verify
+from core.attacks.engine.geometry import distances
 from core.certification.agreement import BACKWARDS, FORWARDS
 from core.certification.ball import NORMS, Ball, inside
-from core.certification.proof import TINY
-from core.evaluation import evaluate
+from core.certification.exact import exact_radius, verify
+from core.certification.proof import METHODS, TINY, certified_margins, proven
+from core.evaluation.robust.robust import evaluate
 
 Made = Callable[..., tuple[nn.Module, Tensor]]
 COMMON = [k / 255 for k in (1, 2, 4, 8, 16, 32)] + [0.1, 0.2, 0.3, 3 * 0.1, 0.12, 0.031, 0.0314, 0.25, 1e-6, 1.0]

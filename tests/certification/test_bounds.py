@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from core.attacks import pgd
-from core.certification import Unbounded, certified_margins, interval, margin_bounds, proven
-from core.certification.bounds import ball
-from core.certification.proof import TINY
-from core.networks import Centre
+from core.certification.bounds import ball, interval, margin_bounds
+from core.certification.graph import Unbounded
+from core.certification.proof import TINY, certified_margins, proven
+from core.networks.layers import Centre
 from core.specs import NETWORKS
 
 Made = Callable[..., tuple[nn.Module, torch.Tensor]]

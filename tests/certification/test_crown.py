@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from core.attacks import pgd
-from core.certification import METHODS, Unbounded, certified_margins, crown, proven
+from core.certification import crown
 from core.certification.ball import NORMS, Ball
 from core.certification.bounds import intervals, margin_rows, rounding
 from core.certification.crown import crown_bounds, interval_bounds, lower_bounds
-from core.certification.graph import lower
+from core.certification.graph import Unbounded, lower
+from core.certification.proof import METHODS, certified_margins, proven
 
 Made = Callable[..., tuple[nn.Module, torch.Tensor]]
 SIZES = {"linf": 0.02, "l2": 0.2, "l1": 0.5}

@@ -18,9 +18,9 @@ from core.certification.bounds import margin_rows
 from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.exact import FOOLED, PROVEN, UNKNOWN, exact_radius, verify
 from core.certification.graph import lower
-from core.certification.linear import affine, smallest
 from core.certification.milp import decide, program
 from core.certification.proof import tightened
+from core.linear.exact import affine, smallest
 
 SEEDS = (3, 4)
 

@@ -15,15 +15,19 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from core.attacks import exhaustive, pgd
-from core.attacks.first_layer import FirstLayer
-from core.certification import FalseProof, Unbounded, agreement, certified_margins, proof, proven, verify
+from core.attacks.sparse.first_layer import FirstLayer
+from core.certification import agreement, proof
 from core.certification.ball import Ball
-from core.certification.graph import lower
-from core.certification.linear import affine, smallest
-from core.evaluation import evaluate
-from core.networks import ScalarScore, build
+from core.certification.exact import verify
+from core.certification.false_proof import FalseProof
+from core.certification.graph import Unbounded, lower
+from core.certification.proof import certified_margins, proven
+from core.evaluation.robust.robust import evaluate
+from core.kernels.sequence import Sequence
+from core.linear.exact import affine, smallest
+from core.networks.build import build
+from core.networks.layers import ScalarScore
 from core.networks.residual import PreActBlock
-from core.training.sequence import Sequence
 
 SHAPE = (1, 8, 8)
 Make = Callable[[], nn.Module]
@@ -408,7 +412,7 @@ def test_certificate_that_the_model_contradicts_stops_the_run(norm: str, monkeyp
 
 def test_proven_image_that_the_last_look_finds_fooled_stops_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Proofs of images that are misclassified: no figure comes out of it."""
-    from core.evaluation import robust
+    from core.evaluation.robust import robust
 
     torch.manual_seed(0)
     model, x = dense().eval(), torch.rand(4, *SHAPE)

@@ -11,18 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import exhaustive
-from core.certification import (
-    METHODS,
-    certified_margins,
-    exact_radius,
-    linear,
-    linear_margins,
-    margin_bounds,
-    proven,
-    smoothing,
-    verify,
-)
-from core.certification.linear_targeted import smallest_to
+from core.certification import smoothing
+from core.certification.bounds import margin_bounds
+from core.certification.crown import linear_margins
+from core.certification.exact import exact_radius, verify
+from core.certification.proof import METHODS, certified_margins, proven
+from core.linear import exact
+from core.linear.targeted import smallest_to
 
 SHAPE = (1, 4, 4)
 Prove = Callable[[nn.Module, Tensor, Tensor], Any]
@@ -41,19 +36,19 @@ UNLABELLED: dict[str, Prove] = {
 }
 
 
-def _affine(m: nn.Module, x: Tensor) -> linear.Affine:
-    return linear.affine(m, SHAPE)
+def _affine(m: nn.Module, x: Tensor) -> exact.Affine:
+    return exact.affine(m, SHAPE)
 
 
 LINEAR: dict[str, Prove] = {
     **{
-        f"smallest in {norm}": lambda m, x, y, n=norm: linear.smallest(_affine(m, x), x, y, norm=n)
-        for norm in linear.NORMS
+        f"smallest in {norm}": lambda m, x, y, n=norm: exact.smallest(_affine(m, x), x, y, norm=n)
+        for norm in exact.NORMS
     },
-    "without box": lambda m, x, y: linear.smallest(_affine(m, x), x, y, norm="l2", box=False),
-    "largest": lambda m, x, y: linear.largest(_affine(m, x), x, y, eps=0.1, norm="l2"),
-    "frontier": lambda m, x, y: linear.frontier(_affine(m, x), x, y, (0.5,)),
-    "robust": lambda m, x, y: linear.robust(_affine(m, x), x, y, eps=0.1, norm="linf"),
+    "without box": lambda m, x, y: exact.smallest(_affine(m, x), x, y, norm="l2", box=False),
+    "largest": lambda m, x, y: exact.largest(_affine(m, x), x, y, eps=0.1, norm="l2"),
+    "frontier": lambda m, x, y: exact.frontier(_affine(m, x), x, y, (0.5,)),
+    "robust": lambda m, x, y: exact.robust(_affine(m, x), x, y, eps=0.1, norm="linf"),
     "targeted": lambda m, x, y: smallest_to(_affine(m, x), x, y, norm="l2"),
 }
 LABELLED = NETWORKS | LINEAR

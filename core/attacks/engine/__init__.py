@@ -1,0 +1,25 @@
+"""What every attack is built on.
+
+geometry   distances, exact projections onto balls and the box, the exact solvers of linear models
+losses     what an attack minimises, and what counts as fooled
+masks      models that let an attack change some pixels only
+fitted     what a model bears (layouts, changes in place, precision, gradients), and one that bears it all
+verdict    successes right on the boundary: looked at closely, or moved over
+engine     input checks, frozen models, random streams an image, verified results
+eight_bit  images that survive being saved in 8 bits a feature
+door       the decorator of every attack: tensors and model made fit, results in the images' dtype
+stand_ins  the mean over a random model's draws; gradients straight through steps that stop them
+steps      random points of a ball, steps inside ball and box
+smallest   what the attacks on the smallest perturbation share: best so far, bisection
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "engine": ["AttackResult", "Streams", "frozen", "gradient_step", "predict"],
+        "losses": ["Goal", "margin", "predicted"],
+        "masks": ["Masked"],
+    },
+)

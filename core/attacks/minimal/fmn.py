@@ -1,0 +1,144 @@
+"""Fast minimum-norm attack, in every norm.
+
+Source: Pintor, Roli, Brendel, Biggio 2021, arXiv 2102.12827, algorithm 1. Departures: every projection is the exact one
+onto ball and box together (two libraries ship an l2 projection that is none); in linf the step follows the gradient's
+sign, in units of the ball, since a Euclidean step starves the features of small slope; the loss is the log-odds, which
+looks at all classes at once and was measured better than the margin to the strongest one; but for l0 a last step onto
+the nearest linearised boundary.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine.door import attack
+from core.attacks.engine.engine import AttackResult, check, frozen
+from core.attacks.engine.geometry import (
+    norm_of,
+    per_image,
+    project_l0_box,
+    project_l1_box,
+    project_l2_box,
+    project_linf_box,
+)
+from core.attacks.engine.losses import LOSSES, Goal, Loss
+from core.attacks.engine.smallest import (
+    SMALLEST_BATCH,
+    Smallest,
+    check_counts,
+    check_positive,
+    cosine,
+    steps_within,
+    unit,
+)
+from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.progress import Progress
+
+DUAL = {"linf": "l1", "l2": "l2", "l1": "linf", "l0": "linf"}
+"""A linear function f changes by at most size(delta) times the dual size of its slope; for l0 it stands in."""
+GROWTH = 1.1
+"""The ball's least growth a step while nothing has fooled."""
+PROJECT = {"linf": project_linf_box, "l2": project_l2_box, "l1": project_l1_box, "l0": project_l0_box}
+
+
+@attack
+def fmn(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    norm: Literal["linf", "l2", "l1", "l0"] = "l2",
+    steps: int = 100,
+    step_size: float = 1.0,
+    gamma: float = 0.05,
+    loss: Loss = "ce",
+    candidates: int = CANDIDATES,
+    budget: int | None = None,
+    y_target: Int[Tensor, " n"] | None = None,
+    batch: int = SMALLEST_BATCH,
+    on_progress: Progress | None = None,
+) -> AttackResult:
+    """Find a small perturbation: a gradient step, then the nearest point of a ball that follows the boundary.
+
+    Until an image is fooled for the first time its ball reaches to where a linear model would have the boundary; then
+    the ball shrinks by 1 - gamma where it fools and grows by 1 + gamma where it does not (in l0: by one feature at
+    least).
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 true classes.
+        norm: what is to be small.
+        steps: gradient steps, at least 1.
+        step_size: the first step's l2 length (linf: as a share of the ball); falls by a cosine to a hundredth.
+        gamma: the ball's first relative change a step, in (0, 1); falls by a cosine to a fiftieth.
+        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin`, the paper's, or `dlr`.
+        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
+        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        y_target: (N,) int64; given, the attack goes towards these classes.
+        batch: images under attack at once.
+        on_progress: called each step with images done, all, share of `success`.
+
+    Returns:
+        The smallest fooling iterate; images fooled before, and those that withstand, come back unchanged.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    check_counts(steps=steps, batch=batch)
+    check_positive(step_size=step_size)
+    if norm not in PROJECT:
+        raise ValueError(f"norm: expected one of {', '.join(PROJECT)}, got {norm!r}")
+    if loss not in LOSSES:
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    if not 0 < gamma < 1:
+        raise ValueError(f"gamma: expected a number in (0, 1), got {gamma}")
+    check(model, x, y, y_target=y_target)
+    last = 0 if norm == "l0" else nearest_within(budget, candidates)
+    steps = steps_within(budget, steps, other=3 + last)
+    lengths, gammas = cosine(step_size, step_size / 100, steps), cosine(gamma, gamma / 50, steps)
+    with frozen(model):
+        best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
+        for rows in best.chunks():
+            image = x[rows]
+            delta, eps = torch.zeros_like(image), torch.zeros_like(image[:, 0, 0, 0])
+            most = norm_of(torch.maximum(image, 1 - image), norm)  # to the box's farthest corner
+            for k in range(steps):
+                fooled, gradient, value = best.step(rows, (image + delta).clamp(0, 1), loss)
+                eps = _follow(norm, eps, gammas[k], fooled, best.size[rows], delta, gradient, value)
+                eps = torch.minimum(eps, most)
+                if norm == "linf":
+                    step = per_image(lengths[k] * eps, delta) * gradient.sign()
+                else:
+                    step = lengths[k] * unit(gradient)
+                delta = PROJECT[norm](delta - step, image, eps)
+                best.report(rows, k / steps)
+            best.look(rows, (image + delta).clamp(0, 1))
+            onto_nearest(best, rows, last)
+        return best.result()
+
+
+def _follow(
+    norm: str,
+    eps: Tensor,
+    gamma: float,
+    fooled: Tensor,
+    smallest: Tensor,
+    delta: Tensor,
+    gradient: Tensor,
+    value: Tensor,
+) -> Tensor:
+    """The next ball of each image."""
+    if norm == "l0":
+        less = torch.minimum(torch.minimum(eps - 1, (eps * (1 - gamma)).floor()), smallest - 1)
+        more = torch.maximum(eps + 1, (eps * (1 + gamma)).floor())
+        return torch.where(fooled, less, more).clamp(min=1)
+    slope = norm_of(gradient, DUAL[norm]).clamp(min=torch.finfo(gradient.dtype).tiny)
+    # at least GROWTH, since features at the end of their range leave the linear estimate too short
+    linear = torch.maximum(norm_of(delta, norm) + (value.abs() / slope).nan_to_num(torch.inf), eps * GROWTH)
+    grown = torch.where(smallest < torch.inf, eps * (1 + gamma), linear)
+    return torch.where(fooled, torch.minimum(eps, smallest) * (1 - gamma), grown)

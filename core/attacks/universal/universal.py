@@ -1,0 +1,381 @@
+"""One perturbation for many images: the classical algorithm (UAP), and mini-batch steps on one shared perturbation.
+
+A universal perturbation is judged on images that it was not made from: `apply` does that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine.door import attack
+from core.attacks.engine.engine import (
+    BATCH,
+    AttackResult,
+    Streams,
+    check,
+    confine,
+    default_streams,
+    finish,
+    frozen,
+    gradient_step,
+    predict,
+)
+from core.attacks.engine.geometry import into_ball, project_l1, project_l2, project_linf
+from core.attacks.engine.losses import Goal
+from core.attacks.engine.smallest import check_counts, check_positive, cosine
+from core.attacks.engine.steps import BALLS, Ball, eps_limit, step_against
+from core.attacks.minimal.deepfool import deepfool
+from core.progress import Progress
+
+LAST_STEP = 0.1
+"""The last step as a share of the first."""
+DEEPFOOL_LEAST = 5
+UAP_LEAST = DEEPFOOL_LEAST + 4
+"""Passes that DeepFool, and one epoch of UAP with everything around it, need for an image."""
+
+
+@dataclass(frozen=True)
+class Universal:
+    """One perturbation, and how it does on the images it was made from.
+
+    Attributes:
+        delta: (C, H, W), dtype and device of the images; zero outside the model's mask. It keeps to the ball to the
+            last bit; adding it to an image rounds once more.
+        success: (N,) bool: fooled by it, verified; these images helped to make it, so this is no measure of it.
+        forwards: (N,) int64, forward passes spent on each image, the verification included.
+        backwards: (N,) int64, backward passes likewise.
+        trace: the method's own records, see there.
+    """
+
+    delta: Tensor
+    success: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    trace: dict[str, Tensor] = field(default_factory=dict)
+
+
+def shifted(
+    model: nn.Module, x: Float[Tensor, "n c h w"], delta: Float[Tensor, "c h w"], *, clip: bool = True
+) -> Float[Tensor, "n c h w"]:
+    """The images with the perturbation added inside the model's mask, clipped to [0, 1] unless `clip` is off."""
+    moved = x + delta
+    return confine(model, moved.clamp(0, 1) if clip else moved, x)
+
+
+@attack
+def apply(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    delta: Float[Tensor, "c h w"],
+    *,
+    y_target: Int[Tensor, " n"] | None = None,
+    clip: bool = True,
+    batch: int = BATCH,
+) -> AttackResult:
+    """What one perturbation does to these images, verified as every attack is.
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1]; to measure the perturbation, images that it was not made from.
+        y: (N,) int64 true classes.
+        delta: (C, H, W).
+        y_target: (N,) int64; given, only these classes count as a success.
+        clip: cut the result to [0, 1]; off, `x_adv` may leave the box.
+        batch: images in one pass.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    check(model, x, y, y_target=y_target)
+    if delta.shape != x.shape[1:]:
+        raise ValueError(f"delta: expected shape {tuple(x.shape[1:])}, as the images, got {tuple(delta.shape)}")
+    goal, none = Goal.of(y, y_target), torch.zeros_like(y)
+    with frozen(model):
+        x_adv = shifted(model, x, delta, clip=clip)
+        claimed = goal.reached(predict(model, x_adv, batch))
+        return finish(model, x, x_adv, goal, claimed, none + 1, none, batch=batch)
+
+
+@attack
+def universal_gradient(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    eps: float,
+    norm: Ball = "linf",
+    epochs: int = 10,
+    minibatch: int = 64,
+    relative_step: float = 0.25,
+    momentum: float = 0.9,
+    kappa: float = 5.0,
+    validation: float = 0.2,
+    y_target: Int[Tensor, " n"] | None = None,
+    streams: Streams | None = None,
+    budget: int | None = None,
+    batch: int = BATCH,
+    on_progress: Progress | None = None,
+) -> Universal:
+    """Descend the images' clipped margins by steps on one shared perturbation.
+
+    The loss of an image is max(0, margin + kappa), so an image that is fooled by more than `kappa` adds nothing and the
+    others decide. Steps go against the gradient's sign (linf) or along it (l2, l1), with momentum, in a cosine from
+    `relative_step * eps` to a tenth of it; after each epoch the perturbation is scored on the validation part, and the
+    best one is kept.
+
+    Source: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein 2020, arXiv 1811.11304, algorithm 2. Departures: the margin
+    in the place of their clipped cross-entropy; momentum; decaying steps; best on validation; a pixel that clipping
+    holds back is followed again as soon as its gradient points inwards (the plain gradient through the clipping is 0
+    there for good, which keeps most of a dark background from ever moving).
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1], images to make it from.
+        y: (N,) int64 true classes.
+        eps: largest norm of the perturbation, one for all.
+        norm: of the perturbation before clipping.
+        epochs: times that each image is seen, at least 1.
+        minibatch: images a step.
+        relative_step: the first step as a share of `eps`.
+        momentum: of the gradient, in [0, 1).
+        kappa: margin, in logits, beyond which a fooled image is let go; 0 or more.
+        validation: share of the images that only choose the best epoch, in [0, 0.9]; 0: all images do both.
+        y_target: (N,) int64; given, the images are driven to these classes.
+        streams: random streams an image (which images validate, the order); default seed 0 and positions.
+        budget: most passes an image, verification included; epochs are left out to keep it. None: no limit.
+        batch: images in one forward pass.
+        on_progress: called after each step with steps done, all, and `success`, the newest validation rate.
+
+    Returns:
+        `trace`: `validation` (epochs,) fooling rate on the validation part; `validates` (N,) bool, which images these
+        are; `best`, the epoch kept, from 1; 0: none fools any image.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    limit = _checked(model, x, y, eps, norm, y_target, epochs=epochs, minibatch=minibatch, batch=batch)
+    check_positive(relative_step=relative_step)
+    for name, value, top in (("momentum", momentum, 1), ("validation", validation, 0.9), ("kappa", kappa, math.inf)):
+        if not 0 <= value <= top or value == 1 or value == math.inf:
+            raise ValueError(f"{name}: expected a number from 0 to {top:g}, got {value}")
+    streams, goal = default_streams(streams, x), Goal.of(y, y_target)
+    lot = streams.fork(0).uniform(0, 1, ())
+    judges = torch.zeros_like(y, dtype=torch.bool)
+    judges[lot.argsort(stable=True)[: int(validation * len(x))]] = True
+    fit = (~judges).nonzero()[:, 0]
+    judging = judges.nonzero()[:, 0] if judges.any() else fit
+    if budget is not None:
+        if budget < 4:
+            raise ValueError(f"budget: expected at least 4, got {budget}")
+        epochs = min(epochs, (budget - 1) // (2 if judges.any() else 3))
+    if limit == 0:
+        epochs = 0
+    total = epochs * math.ceil(len(fit) / minibatch)
+    lengths = cosine(1.0, LAST_STEP, total)
+    forwards, backwards = torch.zeros_like(y), torch.zeros_like(y)
+    delta = torch.zeros_like(x[:1])
+    velocity, best, best_rate, kept, step = torch.zeros_like(delta), delta, 0.0, 0, 0
+    rates: list[float] = []
+    with frozen(model):
+        for epoch in range(1, epochs + 1):
+            order = fit[streams.fork(epoch).uniform(0, 1, ())[fit].argsort(stable=True)]
+            for rows in order.split(minibatch):
+                moved = x[rows] + delta
+                logits, slope = gradient_step(model, shifted(model, x[rows], delta[0]), goal.take(rows), "margin")
+                held = ((moved <= 0) & (slope > 0)) | ((moved >= 1) & (slope < 0))
+                slope[held | (goal.take(rows).margin(logits) <= -kappa)[:, None, None, None]] = 0
+                slope = slope.sum(0, keepdim=True)
+                size = slope.abs().sum()
+                velocity = momentum * velocity + slope / size.clamp(min=torch.finfo(x.dtype).tiny)
+                length = delta.new_tensor([limit * relative_step * lengths[step]])
+                delta = _project(step_against(delta, velocity, length, "linf" if norm == "linf" else "l2"), limit, norm)
+                forwards[rows] += 1
+                backwards[rows] += 1
+                step += 1
+                if on_progress:
+                    on_progress(step, total, success=rates[-1] if rates else 0.0)
+            delta = confine(model, delta, torch.zeros_like(delta))
+            rates.append(_rate(model, x[judging], goal.take(judging), delta, batch))
+            forwards[judging] += 1
+            if rates[-1] >= best_rate and rates[-1] > 0:
+                best, best_rate, kept = delta, rates[-1], epoch
+        trace = {
+            "validation": torch.tensor(rates, dtype=torch.float64),
+            "validates": judges,
+            "best": torch.tensor(kept),
+        }
+        return verified(model, x, goal, best[0], forwards, backwards, trace, batch=batch)
+
+
+@attack
+def uap(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    eps: float,
+    norm: Literal["linf", "l2"] = "linf",
+    epochs: int = 2,
+    rate: float = 1.0,
+    steps: int = 20,
+    overshoot: float = 0.02,
+    candidates: int = 10,
+    together: int = 16,
+    y_target: Int[Tensor, " n"] | None = None,
+    streams: Streams | None = None,
+    budget: int | None = None,
+    batch: int = BATCH,
+    on_progress: Progress | None = None,
+) -> Universal:
+    """Image after image: add what DeepFool needs to fool it at its perturbed point, and project onto the ball.
+
+    Source: Moosavi-Dezfooli, Fawzi, Fawzi, Frossard 2017, arXiv 1610.08401, algorithm 1. With `together=1` its steps
+    are the paper's; images that are fooled already are found many at a time. Departures: images are clipped to [0, 1]
+    and DeepFool steps inside that box; fooled means another class than `y`; it can be targeted; the best perturbation
+    after an epoch is kept.
+
+    Args:
+        model: pixels to logits; left untouched.
+        x: (N, C, H, W) in [0, 1], images to make it from.
+        y: (N,) int64 true classes.
+        eps: largest norm of the perturbation, one for all.
+        norm: of the perturbation before clipping; DeepFool's own steps are the smallest in l2.
+        epochs: times through the images, at most; at least 1.
+        rate: stop when this share of the images is fooled, in (0, 1]; the paper's 1 - delta.
+        steps: of DeepFool, at most, for one image at one time.
+        overshoot: of DeepFool.
+        candidates: strongest other classes that DeepFool looks at.
+        together: images whose DeepFool steps start from the same perturbation. They are added one after the other, each
+            only if its image is not fooled by then; above 1 quicker, but each rests on a perturbation a little old.
+        y_target: (N,) int64; given, the images are driven to these classes.
+        streams: random streams an image, for the order; default seed 0 and positions.
+        budget: most passes an image, verification included; an image that has none left is passed over. None: no limit.
+        batch: images in one forward pass.
+        on_progress: called with images looked at, images times epochs, and `success`, the share after the last epoch.
+
+    Returns:
+        `trace`: `fooled` (epochs run,), the share of these images fooled after each; `best`, the epoch kept, from 1; 0:
+        none fools any image.
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    limit = _checked(model, x, y, eps, norm, y_target, epochs=epochs, steps=steps, together=together, batch=batch)
+    if norm == "l1":
+        raise ValueError(f"norm: expected linf or l2, got {norm!r}")
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate: expected a number above 0, at most 1, got {rate}")
+    if budget is not None:
+        if budget < UAP_LEAST:
+            raise ValueError(f"budget: expected at least {UAP_LEAST}, got {budget}")
+        epochs = min(epochs, budget - UAP_LEAST + 1)
+    streams, goal = default_streams(streams, x), Goal.of(y, y_target)
+    forwards, backwards = torch.zeros_like(y), torch.zeros_like(y)
+    delta = torch.zeros_like(x[:1])
+    best, best_rate, kept = delta, 0.0, 0
+    rates: list[float] = []
+    everyone = torch.arange(len(x), device=x.device)
+    # kept back: an image's verdict after each epoch, and its verification
+    spendable = None if budget is None else budget - epochs - 1
+
+    def unfooled(rows: Tensor) -> Tensor:
+        forwards[rows] += 1
+        return ~goal.take(rows).reached(predict(model, shifted(model, x[rows], delta[0]), batch))
+
+    with frozen(model):
+        for epoch in range(1, epochs + 1 if limit > 0 else 1):
+            order = streams.fork(epoch).uniform(0, 1, ()).argsort(stable=True)
+            queue, ahead = order, together
+            while True:
+                if spendable is not None:  # who cannot pay for a look and DeepFool's least is passed over
+                    queue = queue[(forwards + backwards)[queue] <= spendable - 2 - DEEPFOOL_LEAST]
+                if not len(queue):
+                    break
+                rows = queue[:ahead]
+                missed = unfooled(rows).nonzero()[:, 0].tolist()
+                if not missed:
+                    queue, ahead = queue[len(rows) :], min(2 * ahead, batch)
+                    continue
+                # the perturbation changes at the first that is missed: who comes after it is asked again
+                end = min(missed[0] + together, len(rows))
+                group, queue, ahead = rows[[k for k in missed if k < end]], queue[end:], together
+                point = shifted(model, x[group], delta[0])
+                spare = None if spendable is None else spendable - 1 - int((forwards + backwards)[group].max())
+                found = deepfool(
+                    model,
+                    point,
+                    y[group],
+                    steps=steps,
+                    overshoot=overshoot,
+                    candidates=candidates,
+                    budget=spare,
+                    y_target=None if y_target is None else y_target[group],
+                    batch=len(group),
+                )
+                forwards[group] += found.forwards
+                backwards[group] += found.backwards
+                for k in range(len(group)):
+                    if k == 0 or unfooled(group[k : k + 1]).any():
+                        delta = _project(delta + (found.x_adv[k] - point[k]), limit, norm)
+                if on_progress:
+                    done = (epoch - 1) * len(x) + len(x) - len(queue)
+                    on_progress(done, epochs * len(x), success=rates[-1] if rates else 0.0)
+            rates.append(1 - unfooled(everyone).double().mean().item())
+            if rates[-1] >= best_rate and rates[-1] > 0:
+                best, best_rate, kept = delta, rates[-1], epoch
+            if rates[-1] >= rate:
+                break
+        trace = {"fooled": torch.tensor(rates, dtype=torch.float64), "best": torch.tensor(kept)}
+        return verified(model, x, goal, best[0], forwards, backwards, trace, batch=batch)
+
+
+def verified(
+    model: nn.Module,
+    x: Tensor,
+    goal: Goal,
+    delta: Tensor,
+    forwards: Tensor,
+    backwards: Tensor,
+    trace: dict[str, Tensor],
+    *,
+    clip: bool = True,
+    batch: int = BATCH,
+) -> Universal:
+    """The result of a search: every image looked at once more, as `engine.finish` does."""
+    x_adv = shifted(model, x, delta, clip=clip)
+    seen = finish(
+        model, x, x_adv, goal, torch.ones_like(goal.label, dtype=torch.bool), forwards, backwards, batch=batch
+    )
+    return Universal(delta.detach().clone(), seen.success, seen.forwards, seen.backwards, trace)
+
+
+def _checked(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, y_target: Tensor | None, **counts: int
+) -> float:
+    """The budget of the perturbation, after the checks that both algorithms make."""
+    check_counts(**counts)
+    if norm not in BALLS:
+        raise ValueError(f"norm: expected one of {', '.join(BALLS)}, got {norm!r}")
+    if isinstance(eps, Tensor) and eps.ndim:
+        raise ValueError(f"eps: expected one number, the same for all images, got shape {tuple(eps.shape)}")
+    return check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))[0].item()
+
+
+def _project(delta: Tensor, eps: float, norm: str) -> Tensor:
+    """The nearest perturbation (1, C, H, W) of this norm."""
+    project = {"linf": project_linf, "l2": project_l2, "l1": project_l1}[norm]
+    size = delta.new_tensor([eps])
+    near = project(delta, size)
+    return near if norm == "linf" else into_ball(near, torch.zeros_like(near), size, norm)
+
+
+def _rate(model: nn.Module, x: Tensor, goal: Goal, delta: Tensor, batch: int) -> float:
+    """The share of images that the perturbation fools."""
+    return goal.reached(predict(model, shifted(model, x, delta[0]), batch)).double().mean().item()

@@ -1,0 +1,204 @@
+"""The smallest perturbation s, the same for every image of a set, by linear programming (`programme`).
+
+Exact where the logits are linear in the image; else the programme is set up again at each point, inside a trust region.
+MATHEMATICS section 6.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from core.attacks.engine.door import attack
+from core.attacks.engine.engine import Streams, check, frozen
+from core.attacks.engine.losses import Goal
+from core.attacks.universal.universal import Universal, universal_gradient, verified
+from core.attacks.universal.universal_search import Point, Search
+from core.progress import Progress
+
+FIRST_RADIUS = 0.02
+"""Of the trust region, in units of a pixel's range."""
+LAST_RADIUS = 1e-4
+LP_BATCH = 64
+"""Images in one pass; each has K gradients alive at once."""
+SETTLED = 1e-6
+"""A programme that hopes for less than this, in linf of s, ends the search."""
+STARTS = 4
+CLIPPED_STEPS = 300
+"""Of the second stage: starts that are tried, and the gradient steps that lead to the first one."""
+LEAST_DRIVEN = 4
+"""Passes that one such step and what goes with it need."""
+
+
+@attack
+def universal_lp(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    *,
+    boxed: bool = True,
+    kappa: float = 0.01,
+    rounds: int = 30,
+    clipped: bool = True,
+    y_target: Int[Tensor, " n"] | None = None,
+    budget: int | None = None,
+    batch: int = LP_BATCH,
+    on_progress: Progress | None = None,
+) -> Universal:
+    """Find the smallest s in linf that fools every one of these images at once, or say why there is none.
+
+    The rows of an image: towards a target, one for each other class, which must all fall below the target; else one,
+    towards the class that is nearest by first order (of two classes, the other one). So the programme is the whole
+    truth for linear models that are targeted or have two classes.
+
+    Stage 1: programmes at the images themselves, which give `bound`, `first` and the contradiction if there is one, and
+    then again at each point reached, inside a trust region that follows how well the rows predict. No image is clipped:
+    with `boxed` s leaves every image in [0, 1], without it images may leave. Stage 2, where stage 1 finds no s that
+    fools all and `clipped` is on: images plus s are clipped to [0, 1], which lets even sets have one whose rows
+    contradict each other. Gradient steps on the whole set at |s_j| <= 1 (`universal_gradient`) give a start, random
+    points up to three more, and programmes go on from there. What is found is an upper bound in both stages.
+
+    Args:
+        model: pixels to logits; left untouched. With a mask, s is 0 outside it.
+        x: (N, C, H, W) in [0, 1]: the set S. Tens of images; a hundred take a while.
+        y: (N,) int64 true classes.
+        boxed: keep x + s in [0, 1] for all images of the set; off, |s_j| <= 1 is the only limit.
+        kappa: margin, in logits, by which each image is to be fooled; 0 or more (0 ends at ties).
+        rounds: linear programmes at most, at least 1.
+        clipped: try the second stage where the first fails.
+        y_target: (N,) int64; given, the images are to be read as these classes.
+        budget: most passes an image, verification included: no programme is set up that would exceed it, which takes a
+            forward pass and a backward pass a class, and gradient steps get at most half of what is left. At least the
+            number of classes and 2. None: no limit.
+        batch: images in one pass.
+        on_progress: called each round with rounds done, all, and `success`, `linf` of s.
+
+    Returns:
+        Where no s fools all, the one that fools the most. `trace`: `bound`, the dual lower bound of the first programme
+        (inf: impossible), for linear models a proof, else true to first order at the images; `first`, its optimum
+        (nan: impossible); `weights` (N,) its multipliers, those of an image summed, which sum to 1: the images that
+        the bound rests on; `contradiction`, 1 if these weights prove that the first programme has no solution;
+        `here`, the dual bound of the programme where the search ended, which is linf of s where that is a smooth local
+        optimum; `rounds` (R, 3): after each programme linf of s, share fooled, radius; `stage`, 1 or 2; `clips`,
+        whether images are cut to [0, 1].
+
+    Raises:
+        ValueError: bad input, naming the argument.
+    """
+    for name, count in (("rounds", rounds), ("batch", batch)):
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1, got {count}")
+    if not 0 <= kappa < math.inf:
+        raise ValueError(f"kappa: expected a number of 0 or more, got {kappa}")
+    check(model, x, y, y_target=y_target)
+    goal = Goal.of(y, y_target)
+    with frozen(model):
+        search = Search(model, x, goal, "box" if boxed else "free", kappa, batch, budget)
+        start = search.look(np.zeros(x[0].numel()))
+        trace = search.first(start)
+        best, here, history = _descend(search, start, rounds, on_progress)
+        stage = 1
+        if clipped and best.fooled < 1 and start.sound and search.affords(LEAST_DRIVEN):
+            stage, search = 2, Search(model, x, goal, "clip", kappa, batch, budget, search)
+            for number in range(STARTS):
+                if number and not search.affords():
+                    break
+                first = _drawn(search, number) if number else _driven(search, y, y_target)
+                found, last, more = _descend(search, first, rounds, on_progress)
+                history += more
+                if number == 0 or found.worth() > best.worth():
+                    best, here = found, last
+                if best.fooled == 1:
+                    break
+        trace |= {
+            "here": torch.tensor(here.bound()),
+            "rounds": torch.tensor(history, dtype=torch.float64).view(-1, 3),
+            "stage": torch.tensor(stage),
+            "clips": torch.tensor(search.clips),
+        }
+        return verified(
+            model,
+            x,
+            goal,
+            search.image(best.s),
+            torch.full_like(y, search.forwards),
+            torch.full_like(y, search.backwards),
+            trace,
+            clip=search.clips,
+            batch=batch,
+        )
+
+
+def _descend(
+    search: Search, here: Point, rounds: int, on_progress: Progress | None
+) -> tuple[Point, Point, list[list[float]]]:
+    """Programme after programme from a point: the best point seen, the last one, and (linf, share fooled, radius)."""
+    best, price, radius, history = here, 1.0, FIRST_RADIUS, []
+    for turn in range(rounds if here.sound else 0):
+        if not search.affords():
+            break
+        step, missing, price = _next(here, radius, price)
+        there = search.look(step)
+        hoped = here.merit(price) - (float(np.abs(step).max()) + price * missing)
+        gained = here.merit(price) - there.merit(price)
+        best = max(best, there, key=Point.worth)
+        history.append([there.size, there.fooled, radius])
+        if on_progress:
+            on_progress(turn + 1, rounds, phase=search.phase, success=best.fooled, linf=best.size)
+        if not there.sound or hoped < SETTLED:
+            break
+        if gained > 0.1 * hoped:
+            here = there
+        radius = min(1.0, 2 * radius) if gained > 0.7 * hoped else radius / (1 if gained > 0.3 * hoped else 3)
+        if radius < LAST_RADIUS:
+            break
+    return best, here, history
+
+
+def _driven(search: Search, y: Tensor, y_target: Tensor | None) -> Point:
+    """Where the second stage starts: the best that gradient steps on the set, with clipping, reach at eps 1."""
+    left = search.left()
+    found = universal_gradient(
+        search.model,
+        search.x,
+        y,
+        eps=1.0,
+        epochs=CLIPPED_STEPS,
+        minibatch=len(y),
+        relative_step=0.05,
+        kappa=search.kappa,
+        validation=0.0,
+        y_target=y_target,
+        budget=None if left is None else max(LEAST_DRIVEN, left // 2),
+        batch=search.batch,
+    )
+    search.forwards += int(found.forwards.max())
+    search.backwards += int(found.backwards.max())
+    return search.look(found.delta.flatten().double().cpu().numpy())
+
+
+def _drawn(search: Search, number: int) -> Point:
+    """Another start: a random s inside the limits. What it clips breaks the ties that hold other starts back."""
+    drawn = Streams.of(0, torch.tensor([number])).uniform(0, 1, search.low.shape, torch.float64)[0].numpy()
+    return search.look(search.low + drawn * (search.high - search.low))
+
+
+def _next(here: Point, radius: float, price: float) -> tuple[np.ndarray, float, float]:
+    """The programme's answer inside the trust region, by how much it misses there, and what a miss costs by now."""
+    local = here.programme.within(here.s, radius)
+    answer = local.solve()
+    if answer is None:
+        step, missing, _ = local.nearest()
+        idle = here.s
+        price = max(price, 2 * radius / max(here.missing - missing, 1e-9))
+    else:
+        (step, weights), missing = answer, 0.0
+        level = np.abs(step).max()
+        idle = here.s.clip(-level, level)
+        price = max(price, 2 * float(weights.sum()))
+    # a feature that no row depends on stays, inside the new size: the solver may have put it anywhere
+    return np.where((local.rows != 0).any(0), step, idle), missing, price

@@ -1,0 +1,15 @@
+"""Data sets as uint8 tensors in memory.
+
+sets           load a data set, split it, first images of its test part
+folder         where image data lies, and what to say when it does not
+folder_layout  parts, classes and files of an own folder of images
+folder_state   its content as one hash
+folder_images  reading its images
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"sets": ["Dataset", "Split", "first_of_test", "load", "to_float"], "folder": ["DataMissing"]},
+)

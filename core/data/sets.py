@@ -1,0 +1,327 @@
+"""Data sets as uint8 tensors in memory, with a fixed validation split taken out of train."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from core.data import folder_layout, folder_state
+from core.data.folder import DataMissing, data_root, download_size, is_present, missing_message
+from core.data.folder_images import read_images
+from core.data.folder_layout import Layout
+from core.progress import Progress
+from core.specs import DATASETS, DataSpec
+
+VALIDATION_LIMIT = 5_000
+"""The validation split is a tenth of train, at most this many images."""
+_SPLIT_SEED = 20_150_320  # fixed for ever: splits and the order of the test set must never move
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split: x (N, C, H, W) uint8, y (N,) int64, index (N,) int64 into the split as it is on disk."""
+
+    x: UInt8[Tensor, "n c h w"]
+    y: Int64[Tensor, " n"]
+    index: Int64[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: Tensor) -> Split:
+        """The rows at the given positions, or where a mask is true."""
+        return Split(self.x[rows], self.y[rows], self.index[rows])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in memory.
+
+    `fingerprint` is the SHA-256 of all its images and labels; `notes` are sentences on what was left out of an own
+    folder, or decided for it.
+    """
+
+    title: str
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of an image: channels, height, width."""
+        channels, height, width = self.test.x.shape[1:]
+        return channels, height, width
+
+
+def to_float(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Grey levels 0…255 as float32 in [0, 1]."""
+    return x.to(torch.float32).div_(255)
+
+
+def shuffled(n: int) -> Int64[Tensor, " n"]:
+    """The fixed random order of n things: the same on every machine and in every version."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(_SPLIT_SEED))
+
+
+def first_of_test(dataset: Dataset, n: int) -> Split:
+    """The first n test images in the test set's fixed random order; all of them if there are fewer.
+
+    Subsets are nested and representative (MNIST's own order is not: its first half is the cleaner one).
+    """
+    return dataset.test.take(shuffled(len(dataset.test))[:n])
+
+
+def load(spec: DataSpec, root: Path | None = None, on_progress: Progress | None = None) -> Dataset:
+    """Load a data set into memory, downloading it if it is not on disk.
+
+    What was loaded before is returned again, unless a file of an own folder has changed since.
+
+    Args:
+        spec: what to load.
+        root: data folder; by default `data_root()`.
+        on_progress: called with bytes while downloading, with files while reading an image folder.
+
+    Raises:
+        DataMissing: not on disk and not to be downloaded, or an image folder that holds nothing usable.
+        ValueError: a class that the image folder does not have, or a folder whose files are no longer those of
+            `spec.content`.
+    """
+    root = (root or data_root()).resolve()
+    if spec.dataset != "folder":
+        if not is_present(spec.dataset, root):
+            _download(spec.dataset, root, on_progress)
+        return _load(spec, root, "", _Quiet(on_progress))
+    assert spec.folder is not None
+    found = folder_layout.layout(spec.folder)
+    stamp = folder_state.stamp(found)
+    if spec.content is not None and folder_state.content(found) != spec.content:
+        raise ValueError(
+            f"folder: the files in {found.root} are no longer those that were asked for: ask again for the folder as "
+            "it is now, or put it back as it was"
+        )
+    plain = spec.model_copy(update={"content": None})
+    loaded = _load(plain, root, stamp, _Quiet(on_progress, found))
+    if folder_state.stamp(found) != stamp:
+        raise DataMissing(f"folder: the files in {found.root} changed while they were read: ask again")
+    return loaded
+
+
+class _Quiet:
+    """Carries what names no data set past the cache: every instance is equal to every other."""
+
+    def __init__(self, on_progress: Progress | None, found: Layout | None = None) -> None:
+        self.call, self.found = on_progress, found
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Quiet)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A data set as it is on disk. `held` marks the training images that are for validation.
+
+    A folder may have a `validation` part of its own, and nothing is held then. Both are None for a built-in set.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    train: Split
+    test: Split
+    validation: Split | None = None
+    held: Bool[Tensor, " n"] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def only(self, classes: tuple[int, ...]) -> _Parts:
+        """Keep some classes, renumbered in the order given."""
+        if max(classes) >= len(self.names):
+            raise ValueError(f"classes: {self.title} has the classes 0 to {len(self.names) - 1}, got {max(classes)}")
+        train, test = _only(self.train, classes), _only(self.test, classes)
+        if not len(train) or not len(test):
+            raise ValueError(
+                f"classes: expected classes with training and test images, got {' '.join(map(str, classes))}"
+            )
+        return replace(
+            self,
+            names=tuple(self.names[c] for c in classes),
+            train=train,
+            test=test,
+            validation=None if self.validation is None else _only(self.validation, classes),
+            held=None if self.held is None else self.held[torch.isin(self.train.y, torch.tensor(classes))],
+        )
+
+    def split(self) -> tuple[Split, Split]:
+        """The images to train on and those for validation."""
+        if self.held is not None:
+            train, validation = self.train.take(~self.held), self.train.take(self.held)
+        elif self.validation is not None:
+            train, validation = self.train, self.validation
+        else:
+            order = shuffled(len(self.train))
+            held_out = min(VALIDATION_LIMIT, len(self.train) // 10)
+            train, validation = self.train.take(order[held_out:]), self.train.take(order[:held_out])
+        return train, validation if len(validation) else train
+
+
+@lru_cache(maxsize=3)
+def _load(spec: DataSpec, root: Path, stamp: str, quiet: _Quiet) -> Dataset:
+    if quiet.found is None:
+        parts = _read(spec, root)
+    else:
+        parts = _read_folder(spec, quiet.found, quiet.call)
+    if spec.classes is not None:
+        parts = parts.only(spec.classes)
+    train, validation = parts.split()
+    digest = hashlib.sha256()
+    for part in (parts.train, parts.test, parts.validation):
+        if part is not None:
+            digest.update(part.x.contiguous().numpy().data)
+            digest.update(part.y.contiguous().numpy().data)
+    return Dataset(
+        title=parts.title,
+        class_names=parts.names,
+        train=train,
+        validation=validation,
+        test=parts.test,
+        fingerprint=digest.hexdigest(),
+        notes=parts.notes,
+    )
+
+
+def _only(split: Split, classes: tuple[int, ...]) -> Split:
+    """Keep some classes, renumbered in the order given."""
+    renumber = torch.full((max([*split.y.tolist(), *classes]) + 1,), -1, dtype=torch.int64)
+    renumber[torch.tensor(classes)] = torch.arange(len(classes))
+    kept = split.take(renumber[split.y] >= 0)
+    return replace(kept, y=renumber[kept.y])
+
+
+def _split(x: np.ndarray | Tensor, y: np.ndarray | Tensor | list[int]) -> Split:
+    images, labels = torch.as_tensor(x), torch.as_tensor(y, dtype=torch.int64)
+    return Split(images.contiguous(), labels, torch.arange(len(labels)))
+
+
+def _read(spec: DataSpec, root: Path) -> _Parts:
+    """A built-in data set as it is on disk."""
+    info = DATASETS[spec.dataset]
+    if spec.dataset == "digits":
+        train, test = _read_digits()
+    else:
+        reader = _torchvision_reader(spec.dataset)
+        try:
+            parts = [reader(root, train=train) for train in (True, False)]
+        except (RuntimeError, OSError) as error:
+            raise DataMissing(f"{info.title} in {root} cannot be read: {error}") from error
+        if spec.dataset == "cifar10":
+            train, test = (_split(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
+        else:
+            train, test = (_split(part.data[:, None], part.targets) for part in parts)
+    return _Parts(info.title, info.class_names, train, test)
+
+
+def _torchvision_reader(dataset: str) -> Any:
+    """Torchvision's class for a data set; its import takes 2.5 s, which the embedded set does not need."""
+    from torchvision import datasets
+
+    return {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[dataset]
+
+
+def _read_digits() -> tuple[Split, Split]:
+    """scikit-learn's 1,797 handwritten digits, 17 grey levels scaled to 0…255; a fixed fifth is the test split."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    x = np.rint(raw.images * (255 / 16)).astype(np.uint8)[:, None]
+    both = _split(x, raw.target)
+    order = shuffled(len(both))
+    train_size = DATASETS["digits"].train_size
+    return both.take(order[:train_size]), both.take(order[train_size:])
+
+
+def _download(dataset: str, root: Path, on_progress: Progress | None) -> None:
+    """Let torchvision download into `root`, reporting bytes; raises DataMissing if it cannot."""
+    reader = _torchvision_reader(dataset)
+    failure: list[BaseException] = []
+
+    def fetch() -> None:
+        try:
+            reader(root, download=True)
+        except Exception as error:  # whatever the network or the disk says is passed on below
+            failure.append(error)
+
+    before = _folder_bytes(root)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # a dead connection must end in a message, not in a hang
+    try:
+        worker = threading.Thread(target=fetch, daemon=True)
+        worker.start()
+        while worker.is_alive():
+            worker.join(0.3)
+            if on_progress:
+                size = download_size(dataset)
+                got = min(_folder_bytes(root) - before, size)
+                on_progress(got, size, phase=f"downloading {DATASETS[dataset].title}")
+    finally:
+        socket.setdefaulttimeout(timeout)
+    if failure:
+        raise DataMissing(f"{missing_message(dataset, root)} The download failed: {failure[0]}") from failure[0]
+
+
+def _folder_bytes(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+
+
+def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) -> _Parts:
+    """An own folder: its parts as they are named there, what is missing of them held out of the training part."""
+    folder_state.class_names(found, spec)  # before images are read, since that may take long
+    files = {part: found.files(part) for part in ("train", "validation", "test")}
+    every = [path for of in files.values() for path, _ in of]
+    pixels, notes = read_images(every, found.root, size=spec.image_size, grey=spec.grey, on_progress=on_progress)
+    ends = np.cumsum([len(of) for of in files.values()])[:-1]
+    splits = {
+        part: _split(x, [label for _, label in of])
+        for (part, of), x in zip(files.items(), np.split(pixels, ends), strict=True)
+    }
+    train, validation, test = splits.values()
+    items, held = files["train"], None
+    notes = (*found.notes, *notes)
+    if not len(test) and len(validation):
+        validation, test = test, validation
+        notes += ("There is no test part: the validation part is the test part.",)
+    if not len(test):
+        rows = folder_state.held_out(items, 5, least=2)
+        if not rows:
+            raise DataMissing(f"folder: expected a class of at least two images in {found.root}, to keep one for tests")
+        kept = sorted(set(range(len(items))) - set(rows))
+        train, test, items = (
+            train.take(torch.tensor(kept)),
+            train.take(torch.tensor(rows)),
+            [items[row] for row in kept],
+        )
+        if single := [found.classes[label] for label in set(train.y.tolist()) - set(test.y.tolist())]:
+            notes += (
+                f"{folder_layout.listed(sorted(single))}: one image, which is trained on; no test image shows it.",
+            )
+    if not len(validation):
+        held = torch.zeros(len(train), dtype=torch.bool)
+        held[folder_state.held_out(items, 10, least=3, limit=VALIDATION_LIMIT)] = True
+        if not held.any():
+            notes += ("There are too few images to hold some out: the training images are for validation, too.",)
+    assert spec.folder is not None
+    title = Path(spec.folder).expanduser().name or found.root.resolve().name
+    return _Parts(title, found.classes, train, test, validation if len(validation) else None, held, notes)

@@ -1,0 +1,11 @@
+"""What runs the spec of each task.
+
+attack     chosen images, every image kept
+pattern    one pattern on glasses or a patch, worn by many
+universal  one perturbation for many images, measured on others
+sweep      accuracy and confidence against eps, per image
+certify    what is proven of each image, and what was found
+radii      the smallest perturbation of each image, the radius proven
+transfer   images made on each model, shown to all of them
+evaluate   the strongest evaluation
+"""

@@ -1,0 +1,129 @@
+"""One pattern on glasses or a patch for many images of one saved model: made from training images, worn by others."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from core.attacks.engine.engine import Streams
+from core.attacks.engine.masks import Masked
+from core.attacks.physical import mask_shapes
+from core.attacks.physical.pattern import universal_pattern, wear
+from core.attacks.physical.scenes import Scene
+from core.data.sets import first_of_test, to_float
+from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.tasks.attack import ANY, classes_of, first_right, probabilities
+from core.models.saved import load_model
+from core.progress import Progress
+from core.specs import PatternSpec
+from core.storage import store
+
+SHOWN = 24
+"""Images that are kept as pictures; the table has them all."""
+
+
+def run(spec: PatternSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
+    """Make the pattern that the spec names, and let images wear it that it was not made from.
+
+    Returns:
+        Outcome: arrays `pattern` (`pattern` (C, H, W), `noise`, the control, `mask` (H, W) bool, `loss` by epoch) and
+        `held_out` (index, y, x, x_adv, views and view_logits of the first images); table `held_out`, a row for each
+        image with its share of fresh scenes that fool; `metrics`: `fooling_rate` of the n held-out images (as they
+        stand and in at least `least` of the fresh scenes) with `low` and `high`, `mean_share`, and both for random
+        noise on the same object (`noise_rate`, `noise_share`).
+
+    Raises:
+        ValueError: a class that does not exist, or no image that qualifies.
+        DataMissing: the model's data set cannot be had.
+    """
+    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
+    data = saved.data(on_progress)
+    classes = len(data.class_names)
+    for field, values in (("source", spec.source or ()), ("target", () if spec.target == "any" else (spec.target,))):
+        for value in values:
+            if int(value) >= classes:
+                raise ValueError(f"{field}: expected classes from 0 to {classes - 1}, got {value}")
+    fit = first_right(saved.model, data.train, spec.n, spec.source, spec.target)
+    held = first_right(saved.model, first_of_test(data, len(data.test)), spec.held_out, spec.source, spec.target)
+    (x, y), (held_x, held_y) = ((to_float(part.x).to(device), part.y.to(device)) for part in (fit, held))
+    toward, held_toward = (
+        None if spec.target == "any" else torch.full_like(labels, int(spec.target)) for labels in (y, held_y)
+    )
+    mask = mask_shapes.draw(spec.mask, *x.shape[2:])
+    model = Masked(saved.model, torch.from_numpy(mask).to(device))
+    scene = Scene(spec.shift, spec.angle, spec.scale, spec.brightness, spec.noise)
+
+    start = time.perf_counter()
+    made = universal_pattern(
+        model,
+        x,
+        y,
+        scene=scene,
+        epochs=spec.epochs,
+        minibatch=spec.minibatch,
+        scenes=spec.scenes,
+        lr=spec.lr,
+        y_target=toward,
+        streams=Streams.of(spec.seed, fit.index.to(device)),
+        on_progress=on_progress,
+    )
+    seconds = time.perf_counter() - start
+    noise = Streams.of(spec.seed, torch.tensor([-1], device=device)).uniform(0, 1, tuple(x.shape[1:]), x.dtype)[0]
+    streams = Streams.of(spec.seed, held.index.to(device))
+    worn, control = (
+        wear(
+            model,
+            held_x,
+            held_y,
+            pattern,
+            scene=scene,
+            fresh=spec.fresh,
+            least=spec.least,
+            y_target=held_toward,
+            streams=streams,
+        )
+        for pattern in (made.pattern, noise)
+    )
+    after = probabilities(saved.model, worn.x_adv)
+    table = pd.DataFrame(
+        {
+            "index": held.index.numpy(),
+            "y": held.y.numpy(),
+            "target": ANY if spec.target == "any" else int(spec.target),
+            "pred": classes_of(after),
+            "confidence": after.max(axis=1),
+            "success": worn.success.cpu().numpy(),
+            "share": worn.trace["share"].cpu().numpy(),
+            "noise_share": control.trace["share"].cpu().numpy(),
+        }
+    )
+    low, high = clopper_pearson(int(table["success"].sum()), len(table))
+    card = {
+        "metrics": {
+            "n": len(table),
+            "fooling_rate": float(table["success"].mean()),
+            "low": low,
+            "high": high,
+            "mean_share": float(table["share"].mean()),
+            "noise_rate": control.success.double().mean().item(),
+            "noise_share": float(table["noise_share"].mean()),
+            "fit_n": len(fit),
+            "mean_forwards": made.forwards.double().mean().item(),
+            "mean_backwards": made.backwards.double().mean().item(),
+            "seconds": seconds,
+        },
+        "mask": {"pixels": int(mask.sum()), "share": float(mask.mean())},
+        "class_names": list(data.class_names),
+        "data": {"title": data.title, "fingerprint": data.fingerprint},
+        "device": device,
+    }
+    shown: dict[str, np.ndarray] = {"index": held.index[:SHOWN].numpy(), "y": held.y[:SHOWN].numpy()}
+    for name, images in (("x", held_x), ("x_adv", worn.x_adv), *worn.trace.items()):
+        shown[name] = images[:SHOWN].cpu().numpy()
+    pattern = {"pattern": made.pattern, "noise": noise, "loss": made.loss}
+    stored = {name: value.cpu().numpy() for name, value in pattern.items()} | {"mask": mask}
+    return store.Outcome(card=card, arrays={"pattern": stored, "held_out": shown}, tables={"held_out": table})

@@ -1,0 +1,191 @@
+"""The smallest perturbation of each test image and, where it is cheap, the radius that is proven safe."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.attacks.engine.geometry import distances
+from core.attacks.engine.losses import predicted
+from core.attacks.minimal.minimum import plan
+from core.attacks.run import run_method
+from core.certification.graph import Unbounded
+from core.certification.proof import proven
+from core.data.sets import first_of_test, to_float
+from core.evaluation.tables.metrics import clopper_pearson
+from core.models.saved import load_model
+from core.networks.build import logits_of
+from core.progress import Progress
+from core.specs import Minimum, RadiiSpec
+from core.storage import checkpoint, store
+
+PART = 500
+"""Images that are searched before what was found is kept."""
+HALVINGS = 12
+"""Halvings of the interval that the proven radius lies in: to a four-thousandth of what the attack found."""
+NORMS = ("linf", "l2", "l1", "l0", "pixels")
+
+
+def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
+    """Look for the smallest perturbation of the first n test images (fixed order), wrong ones included.
+
+    A run that was stopped goes on where it was, from the store's checkpoints, and ends in the same result.
+
+    Returns:
+        Outcome: table `images`, a row an image: index, y, pred and confidence of what was found (of the image itself
+        where nothing was), clean_correct, lower (proven radius, 0 where nothing is), upper (distance found; inf where
+        none was, 0 where the image was wrong before), found_by (the attack; "clean" where it was wrong, "" where none),
+        forwards and backwards (of the attack), and what was found measured in every norm. Arrays `images`: index,
+        x_adv. A perturbation counts only when a forward pass in another batch layout confirms it.
+
+    Raises:
+        ValueError: an unknown model, or a threshold that it has not; DataMissing: its data set cannot be had.
+    """
+    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
+    data = saved.data(on_progress)
+    batch = first_of_test(data, spec.n)
+    x, y = to_float(batch.x).to(device), batch.y.to(device)
+
+    start = time.perf_counter()
+    mark = f"{store.resolve(spec, root).key()} {saved.artifact.card['sha256']} {data.fingerprint}"
+    kept = store.unfinished(spec, root)
+    result = _searched(saved.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, mark, on_progress)
+    clean = predicted(logits_of(saved.model, x)) == y
+    # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
+    x_adv = result["x_adv"]
+    probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
+    confidence, pred = probabilities.amax(dim=1), predicted(probabilities)
+    size = distances(x_adv, x)
+    upper = torch.where(pred != y, size[spec.norm].double(), torch.inf).where(clean, 0.0)
+    lower = proven_radii(saved.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0), batch.index)
+    seconds = time.perf_counter() - start
+
+    parts = plan(spec.norm, spec.budget, probabilities.shape[1], False)
+    names = np.array([*(part.attack.__name__ for part in parts), ""])  # the last, at -1, is that of what was not found
+    named = names[result["part"].cpu().numpy()]
+    right = clean.cpu().numpy()
+    table = pd.DataFrame(
+        {
+            "index": batch.index.numpy(),
+            "y": batch.y.numpy(),
+            "pred": pred.cpu().numpy(),
+            "confidence": confidence.cpu().numpy(),
+            "clean_correct": right,
+            "lower": np.zeros(len(x)) if lower is None else lower.double().cpu().numpy(),
+            "upper": upper.cpu().numpy(),
+            "found_by": np.where(right, np.where(upper.isfinite().cpu().numpy(), named, ""), "clean"),
+            "forwards": result["forwards"].cpu().numpy(),
+            "backwards": result["backwards"].cpu().numpy(),
+            **{name: size[name].cpu().numpy() for name in NORMS},
+        }
+    )
+    card = {
+        # where no proof was tried, none failed: the radius is unknown, not 0
+        "metrics": summary(table) | ({"median_proven": float("nan")} if lower is None else {}),
+        "norm": spec.norm,
+        "eps": None,
+        "n": len(table),
+        "budget": spec.budget,
+        "certificate": None if lower is None else "interval bounds",
+        "class_names": list(data.class_names),
+        "data": {"title": data.title, "fingerprint": data.fingerprint},
+        "seconds": seconds,
+        "device": device,
+    }
+    arrays = {"images": {"index": batch.index.numpy(), "x_adv": x_adv.cpu().numpy()}}
+    kept.unlink(missing_ok=True)
+    return store.Outcome(card=card, arrays=arrays, tables={"images": table})
+
+
+def _searched(
+    model: nn.Module, x: Tensor, y: Tensor, method: Minimum, path: Path, mark: str, on_progress: Progress | None
+) -> dict[str, Tensor]:
+    """`x_adv`, `forwards`, `backwards` and `part` of the attack, `PART` images at a time, each kept when it is done.
+
+    What `path` holds under the same `mark` is not done again. Nothing is drawn, and no image hangs on its neighbours.
+    """
+    kept = checkpoint.read(path)
+    known = kept.tensors["images"] if kept is not None and kept.facts.get("mark") == mark else {}
+    done = len(known["part"]) if known else 0
+    found = [{name: value.to(x.device) for name, value in known.items()}] if known else []
+    for low in range(done, len(x), PART):
+        rows = slice(low, low + PART)
+        result = run_method(model, x[rows], y[rows], method, on_progress=_after(on_progress, low, len(x)))
+        found.append(
+            {
+                "x_adv": result.x_adv,
+                "forwards": result.forwards,
+                "backwards": result.backwards,
+                "part": result.trace["part"],
+            }
+        )
+        if low + PART < len(x):
+            checkpoint.write(path, checkpoint.State({"images": _whole(found)}, {"mark": mark}))
+    return _whole(found)
+
+
+def _whole(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _after(on_progress: Progress | None, before: int, whole: int) -> Progress | None:
+    """Progress on one part as progress of the whole, of which `before` images were done."""
+    if on_progress is None:
+        return None
+
+    def report(done: int, total: int, **metrics: Any) -> None:
+        on_progress(before + done, whole, **metrics)
+
+    return report
+
+
+def proven_radii(
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    most: Float[Tensor, " n"],
+    index: Int[Tensor, " n"] | None = None,
+) -> Float[Tensor, " n"] | None:
+    """The largest radius at most `most` that interval bounds prove, by halving; None for a network without bounds.
+
+    The ball is that of linf. As no norm of a change is below its linf norm, the radius is safe in l2, l1 and l0, too.
+    `index` says what to call the images in an error.
+    """
+    low, high = torch.zeros_like(most), most.clone()
+    try:
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            safe = proven(model, x, y, middle, index=index) & (most > 0)
+            low, high = torch.where(safe, middle, low), torch.where(safe, high, middle)
+    except Unbounded:
+        return None
+    return low
+
+
+def summary(table: pd.DataFrame) -> dict[str, float]:
+    """Clean accuracy with its interval, the median distance of the images read correctly, and the mean cost.
+
+    The median is over all images that were right, those counted as infinitely far for which nothing was found.
+    """
+    right = table["clean_correct"].to_numpy()
+    low, high = clopper_pearson(int(right.sum()), len(right))
+    held = table[right]
+    return {
+        "n": len(table),
+        "clean_accuracy": float(right.mean()),
+        "low": low,
+        "high": high,
+        "found": float(np.isfinite(held["upper"]).mean()),
+        "median_distance": float(held["upper"].median()),
+        "median_proven": float(held["lower"].median()),
+        "forwards": float(table["forwards"].mean()),
+        "backwards": float(table["backwards"].mean()),
+    }

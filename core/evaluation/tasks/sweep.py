@@ -1,0 +1,225 @@
+"""Accuracy and confidence of one saved model against ε, per image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.attacks.engine.engine import Streams, check_eps
+from core.attacks.engine.geometry import distances
+from core.attacks.engine.losses import predicted
+from core.attacks.engine.stand_ins import stand_in
+from core.attacks.fixed_budget.fgsm import fgsm_direction, fgsm_step
+from core.attacks.run import run_method
+from core.data.sets import first_of_test, to_float
+from core.epsilon import within
+from core.evaluation.tables.comparison import PASSES
+from core.evaluation.tables.metrics import clopper_pearson, five_metrics
+from core.models.saved import load_model, load_surrogate
+from core.networks.build import logits_of
+from core.progress import Progress
+from core.specs import Fgsm, Method, SweepSpec
+from core.storage import store
+
+_Rung = tuple[float, Tensor, tuple[Tensor, Tensor]]
+"""ε, the images made for it, and the forward and backward passes of the search that each image's verdict rests on."""
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of one sweep, on the device, with their random streams."""
+
+    x: Tensor
+    y: Tensor
+    y_target: Tensor | None
+    streams: Streams
+
+    def take(self, rows: Tensor) -> _Images:
+        target = None if self.y_target is None else self.y_target[rows]
+        return _Images(self.x[rows], self.y[rows], target, self.streams.take(rows))
+
+    def fooled(self, pred: Tensor) -> Tensor:
+        """Whether each prediction is what the attack wants."""
+        return pred != self.y if self.y_target is None else pred == self.y_target
+
+
+def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
+    """Attack the first n test images (fixed order) at every ε.
+
+    FGSM's gradient is computed once and serves every ε; its formula is applied to every image. Other attacks climb the
+    ladder of budgets: what fooled the model inside a small ball lies inside the larger ones too, so only the images
+    still standing are attacked again, and accuracy never rises with ε; images that are wrong already stay as they are.
+    The dense formula finds its own ε* once; at a budget below it the image stands.
+
+    Returns:
+        Outcome: table `images` (a row for each ε and image), array file `gallery` (a correctly classified image of each
+        class at every ε) and the five metrics of each ε as `rows` in the card. `forwards` and `backwards` of an image
+        at ε are the passes of the search that its verdict at ε rests on, with one look at the result: the search at
+        this ε, or the one in a smaller ball that fooled it; failed searches in smaller balls are left out. A row has
+        their means over all images.
+
+    Raises:
+        ValueError: a target class that does not exist, a surrogate that does not fit; DataMissing: the model's data set
+            cannot be had.
+    """
+    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
+    surrogate = load_surrogate(spec.attack, saved, root, device=device)
+    data = saved.data(on_progress)
+    if spec.target is not None and spec.target >= len(data.class_names):
+        raise ValueError(f"target: expected a class from 0 to {len(data.class_names) - 1}, got {spec.target}")
+    batch = first_of_test(data, spec.n)
+    x, y = to_float(batch.x).to(device), batch.y.to(device)
+    target = None if spec.target is None else torch.full_like(y, spec.target)
+    images = _Images(x, y, target, Streams.of(spec.seed, batch.index.to(device)))
+
+    start = time.perf_counter()
+    judge = stand_in(saved.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
+    clean = predicted(logits_of(judge, x))
+    shown = _one_a_class(batch.y, (clean == y).cpu(), len(data.class_names))
+    tables, rows, pictures = [], [], []
+    ladder = _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress)
+    for eps, x_adv, (forwards, backwards) in ladder:
+        # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
+        probabilities = F.softmax(logits_of(judge, x_adv.flip(0), batch_size=384), dim=1).flip(0)
+        confidence, pred = probabilities.amax(dim=1).cpu(), predicted(probabilities).cpu()
+        fooled = images.fooled(pred.to(device)).cpu()
+        size = distances(x_adv, x)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "eps": eps,
+                    "index": batch.index.numpy(),
+                    "y": batch.y.numpy(),
+                    "pred": pred.numpy(),
+                    "confidence": confidence.numpy(),
+                    "success": fooled.numpy(),
+                    **{name: size[name].cpu().numpy() for name in ("linf", "l2", "l1", "l0", "pixels")},
+                    "forwards": forwards.cpu().numpy() + 1,
+                    "backwards": backwards.cpu().numpy(),
+                }
+            )
+        )
+        counted = (clean == y) if target is None else (clean == y) & (y != target)
+        passes = {name: float(tables[-1][name].mean()) for name in ("forwards", "backwards")}
+        rows.append({"eps": eps, **_row(tables[-1], counted.cpu().numpy()), **passes})
+        pictures.append(x_adv[shown].cpu().numpy())
+    gallery = {
+        "index": batch.index[shown].numpy(),
+        "y": batch.y[shown].numpy(),
+        "x": x[shown].cpu().numpy(),
+        "x_adv": np.stack(pictures),
+        "eps": np.asarray(spec.eps, dtype=np.float64),
+    }
+    card = {
+        "rows": rows,
+        "passes": PASSES,
+        "class_names": list(data.class_names),
+        "data": {"title": data.title, "fingerprint": data.fingerprint},
+        "seconds": time.perf_counter() - start,
+        "device": device,
+    }
+    return store.Outcome(
+        card=card, arrays={"gallery": gallery}, tables={"images": pd.concat(tables, ignore_index=True)}
+    )
+
+
+def _row(table: pd.DataFrame, counted: np.ndarray) -> dict[str, float]:
+    """Five metrics and success rate at one ε; the rate is over images first correct (and not of the target class)."""
+    metrics = five_metrics(table["y"].to_numpy(), table["pred"].to_numpy(), table["confidence"].to_numpy())
+    won = int(table["success"].to_numpy()[counted].sum())
+    low, high = clopper_pearson(won, int(counted.sum()))
+    rate = won / counted.sum() if counted.any() else float("nan")
+    return {**metrics.row(), "success_rate": float(rate), "success_low": low, "success_high": high}
+
+
+def _one_a_class(y: Tensor, correct: Tensor, classes: int) -> Tensor:
+    """Positions of the first correctly classified image of each class, in the order of the classes."""
+    first = [((y == c) & correct).nonzero()[:1, 0] for c in range(classes)]
+    return torch.cat(first)
+
+
+def _ladder(
+    model: nn.Module,
+    surrogate: nn.Module | None,
+    images: _Images,
+    method: Method,
+    budgets: tuple[float, ...],
+    clean: Tensor,
+    on_progress: Progress | None,
+) -> Iterator[_Rung]:
+    """Each ε, rising, the images made for it, and the passes that their verdicts rest on."""
+    if isinstance(method, Fgsm):
+        yield from _fgsm_ladder(model, images, method, budgets, on_progress)
+    elif method.needs_eps:
+        yield from _budget_ladder(model, surrogate, images, method, budgets, clean, on_progress)
+    else:
+        result = run_method(model, images.x, images.y, method, y_target=images.y_target, on_progress=on_progress)
+        for eps in budgets:
+            reached = (result.success & within(result.distance["linf"], eps))[:, None, None, None]
+            yield eps, torch.where(reached, result.x_adv, images.x), (result.forwards, result.backwards)
+
+
+def _fgsm_ladder(
+    model: nn.Module, images: _Images, method: Fgsm, budgets: tuple[float, ...], on_progress: Progress | None
+) -> Iterator[_Rung]:
+    model = stand_in(model, method.draws, method.straight_through)
+    direction = fgsm_direction(model, images.x, images.y, images.y_target)
+    for done, eps in enumerate(budgets, start=1):
+        once = torch.full_like(images.y, method.draws)
+        yield eps, fgsm_step(images.x, direction, check_eps(eps, images.x), clip=method.clip), (once, once)
+        if on_progress:
+            on_progress(done, len(budgets), phase=f"FGSM, ε = {eps:g}")
+
+
+def _budget_ladder(
+    model: nn.Module,
+    surrogate: nn.Module | None,
+    images: _Images,
+    method: Method,
+    budgets: tuple[float, ...],
+    clean: Tensor,
+    on_progress: Progress | None,
+) -> Iterator[_Rung]:
+    x_adv = images.x.clone()
+    standing = ~images.fooled(clean)
+    forwards, backwards = torch.zeros_like(images.y), torch.zeros_like(images.y)
+    for place, eps in enumerate(budgets):
+        if eps > 0 and standing.any():
+            rows = standing.nonzero()[:, 0]
+            part = images.take(rows)
+            result = run_method(
+                model,
+                part.x,
+                part.y,
+                method,
+                eps=eps,
+                y_target=part.y_target,
+                streams=part.streams,
+                surrogate=surrogate,
+                on_progress=_part(on_progress, place, len(budgets), eps),
+            )
+            # a failed attempt is shown at its own ε, but the next ε starts from the clean image again
+            x_adv[rows] = result.x_adv
+            standing[rows[result.success]] = False
+            forwards[rows], backwards[rows] = result.forwards.to(forwards), result.backwards.to(backwards)
+        yield eps, x_adv.clone(), (forwards.clone(), backwards.clone())
+
+
+def _part(on_progress: Progress | None, place: int, parts: int, eps: float) -> Progress | None:
+    """Progress of one ε as progress of the whole ladder."""
+    if on_progress is None:
+        return None
+
+    def report(done: int, total: int, **metrics: object) -> None:
+        metrics.pop("snapshot", None)
+        on_progress(place * total + done, parts * total, phase=f"ε = {eps:g}", eps=eps)
+
+    return report

@@ -1,0 +1,140 @@
+"""Who fools whom: images made on each of several models, shown to all of them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.run import run_method
+from core.data.sets import Split, first_of_test, to_float
+from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.tasks.attack import classes_of, probabilities
+from core.models.saved import SavedModel, load_model
+from core.progress import Progress
+from core.specs import TransferSpec
+from core.storage import store
+
+BATCH = 500
+"""Images that are made and shown at once; memory holds the rest as they are stored."""
+
+
+def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
+    """Attack the first n test images on each model, and show what was made to every model.
+
+    As in the field, an attack takes all its steps: an image just beyond one model's boundary says little of another's.
+
+    Returns:
+        Outcome: table `images`, a row for each surrogate, victim and image: pred_surrogate and pred_clean are what the
+        surrogate and the victim read in the image unchanged, pred what the victim reads in what was made. Arrays
+        `images`: index (n,), x_adv (M, n, C, H, W) in the order of `spec.models`. In the card `rows`, one for each
+        surrogate and victim: `rate`, the share that fools the victim of the `counted` images that both read correctly
+        unchanged, with its exact interval; `cost`, passes an image.
+
+    Raises:
+        ValueError: an unknown model, or models of different images or classes; DataMissing: their data cannot be had.
+    """
+    saved = [load_model(model, root, device=device) for model in spec.models]
+    _same_images(saved)
+    data = saved[0].data(on_progress)
+    batch = first_of_test(data, spec.n)
+
+    start = time.perf_counter()
+    clean = [classes_of(probabilities(model.model, batch.x)) for model in saved]
+    made = np.empty((len(saved), *batch.x.shape), dtype=np.float32)
+    tables, rows, cost = [], [], {}
+    for place, surrogate in enumerate(saved):
+        seen: list[list[pd.DataFrame]] = [[] for _ in saved]
+        passes = 0
+        for low in range(0, len(batch), BATCH):
+            part = slice(low, low + BATCH)
+            report = _part(on_progress, place * len(batch) + low, len(saved) * len(batch), surrogate.artifact.id)
+            result = _made(spec, surrogate, batch.take(torch.arange(len(batch))[part]), device, report)
+            made[place, part] = result.x_adv.cpu().numpy()
+            passes += int((result.forwards + result.backwards).sum())
+            known = {
+                "index": batch.index[part].numpy(),
+                "y": batch.y[part].numpy(),
+                "pred_surrogate": clean[place][part],
+                **{name: result.distance[name].cpu().numpy() for name in ("linf", "l2", "l1", "l0")},
+            }
+            for tables_of, victim, before in zip(seen, saved, clean, strict=True):
+                # reversed, so that a verdict does not hang on how a batch was cut
+                after = probabilities(victim.model, result.x_adv.flip(0))[::-1]
+                both = {"surrogate": surrogate.artifact.id, "victim": victim.artifact.id}
+                said = {"pred_clean": before[part], "pred": classes_of(after), "confidence": after.max(axis=1)}
+                tables_of.append(pd.DataFrame({**both, **known, **said}))
+        cost[surrogate.artifact.id] = passes / len(batch)
+        for victim, parts in zip(saved, seen, strict=True):
+            tables.append(pd.concat(parts, ignore_index=True))
+            rows.append({"surrogate": surrogate.artifact.id, "victim": victim.artifact.id, **rate(tables[-1])})
+    card = {
+        "rows": rows,
+        "cost": cost,
+        "n": len(batch),
+        "class_names": list(data.class_names),
+        "data": {"title": data.title, "fingerprint": data.fingerprint},
+        "seconds": time.perf_counter() - start,
+        "device": device,
+    }
+    arrays = {"images": {"index": batch.index.numpy(), "x_adv": made}}
+    return store.Outcome(card=card, arrays=arrays, tables={"images": pd.concat(tables, ignore_index=True)})
+
+
+def _made(
+    spec: TransferSpec, surrogate: SavedModel, batch: Split, device: str, on_progress: Progress | None
+) -> AttackResult:
+    """What the attack makes of some of the images on one model; random streams hang on the images' numbers."""
+    return run_method(
+        surrogate.model,
+        to_float(batch.x).to(device),
+        batch.y.to(device),
+        spec.attack,
+        eps=spec.eps,
+        streams=Streams.of(spec.seed, batch.index.to(device)),
+        early_stop=spec.early_stop,
+        on_progress=on_progress,
+    )
+
+
+def rate(table: pd.DataFrame) -> dict[str, float]:
+    """How often one victim is fooled by what was made on one surrogate, with the exact interval.
+
+    Counted are the images that both read correctly unchanged: on one that the surrogate misreads nothing was made.
+    """
+    y = table["y"]
+    right = ((table["pred_clean"] == y) & (table["pred_surrogate"] == y)).to_numpy()
+    fooled = int((right & (table["pred"] != y).to_numpy()).sum())
+    low, high = clopper_pearson(fooled, int(right.sum()))
+    return {
+        "n": len(table),
+        "counted": int(right.sum()),
+        "rate": fooled / right.sum() if right.any() else float("nan"),
+        "low": low,
+        "high": high,
+    }
+
+
+def _same_images(saved: list[SavedModel]) -> None:
+    for other in saved[1:]:
+        ours, theirs = ((model.artifact.card["shape"], model.spec.data) for model in (saved[0], other))
+        if ours != theirs:
+            raise ValueError(
+                f"models: expected models of the same images and classes as {saved[0].artifact.id}, "
+                f"got {other.artifact.id}"
+            )
+
+
+def _part(on_progress: Progress | None, before: int, whole: int, name: str) -> Progress | None:
+    """Progress on one batch as progress of the whole, of which `before` images were made."""
+    if on_progress is None:
+        return None
+
+    def report(done: int, total: int, **metrics: object) -> None:
+        on_progress(before + done, whole, phase=f"made on {name}")
+
+    return report

@@ -1,0 +1,175 @@
+"""One perturbation for many images of one saved model: made from training images, measured on test images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from core.attacks.engine.engine import AttackResult, Streams, confine
+from core.attacks.engine.geometry import distances, norm_of
+from core.attacks.engine.masks import Masked
+from core.attacks.physical import mask_shapes
+from core.attacks.universal.universal import Universal, apply, uap, universal_gradient
+from core.attacks.universal.universal_lp import universal_lp
+from core.data.sets import Split, first_of_test, to_float
+from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.tasks.attack import ANY, classes_of, first_right, probabilities
+from core.models.saved import load_model
+from core.progress import Progress
+from core.specs import Uap, UniversalGradient, UniversalLp, UniversalMethod, UniversalSpec
+from core.storage import store
+
+MAKERS: dict[type[UniversalMethod], Callable[..., Universal]] = {
+    UniversalGradient: universal_gradient,
+    Uap: uap,
+    UniversalLp: universal_lp,
+}
+"""The function of each method. The spec's fields, without `name`, are its keyword arguments."""
+
+SHOWN = 40
+"""Images of each part that are kept as pictures; tables have them all."""
+
+
+def run(spec: UniversalSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
+    """Make the perturbation that the spec names, and measure it on images that it was not made from.
+
+    It is made from the first n training images that the model reads correctly (validation images of the training never
+    count among them), and measured on the first test images that it reads correctly, in the fixed orders.
+
+    Returns:
+        Outcome: arrays `perturbation` (`delta` (C, H, W), `noise`, the control), `held_out` and `made_from` (index, x,
+        x_adv, y of the first images of each part); tables of the same names, a row for each image, those it was made
+        from with their passes and, for lp, their weight in the bound; `metrics`: `fooling_rate` of the n held-out
+        images with `low` and `high`, `fit_rate` of the fit_n it was made from, `noise_rate` of random noise of the same
+        norm on the held-out ones, the perturbation's size, passes an image, seconds; for lp `lp`: what its trace says.
+
+    Raises:
+        ValueError: a class that does not exist, a threshold that is not wanted, or no image that qualifies.
+        DataMissing: the model's data set cannot be had.
+    """
+    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
+    data = saved.data(on_progress)
+    classes = len(data.class_names)
+    for field, values in (("source", spec.source or ()), ("target", () if spec.target == "any" else (spec.target,))):
+        for value in values:
+            if int(value) >= classes:
+                raise ValueError(f"{field}: expected classes from 0 to {classes - 1}, got {value}")
+    fit = first_right(saved.model, data.train, spec.n, spec.source, spec.target)
+    held = first_right(saved.model, first_of_test(data, len(data.test)), spec.held_out, spec.source, spec.target)
+    x, y, y_target = _tensors(fit, spec.target, device)
+    mask = None if spec.mask is None else mask_shapes.draw(spec.mask, *x.shape[2:])
+    model = saved.model if mask is None else Masked(saved.model, torch.from_numpy(mask).to(device))
+
+    settings = {name: getattr(spec.method, name) for name in type(spec.method).model_fields if name != "name"}
+    if spec.method.needs_eps:
+        settings |= {"eps": spec.eps, "streams": Streams.of(spec.seed, fit.index.to(device))}
+    start = time.perf_counter()
+    made = MAKERS[type(spec.method)](
+        model, x, y, y_target=y_target, budget=spec.budget, on_progress=on_progress, **settings
+    )
+    seconds = time.perf_counter() - start
+
+    clip = bool(made.trace.get("clips", torch.tensor(True)))
+    norm = getattr(spec.method, "norm", "linf")
+    noise = _noise(model, made.delta, norm, spec.seed)
+    hx, hy, h_target = _tensors(held, spec.target, device)
+    seen, control = (apply(model, hx, hy, delta, y_target=h_target, clip=clip) for delta in (made.delta, noise))
+    again = apply(model, x, y, made.delta, y_target=y_target, clip=clip)
+    weight = {"weight": made.trace["weights"].cpu().numpy()} if "weights" in made.trace else {}
+    passes = {"forwards": made.forwards.cpu().numpy(), "backwards": made.backwards.cpu().numpy()}
+    tables = {
+        "held_out": _table(saved.model, held, hx, seen, spec.target),
+        "made_from": _table(saved.model, fit, x, again, spec.target).assign(**passes, **weight),
+    }
+    low, high = clopper_pearson(int(seen.success.sum()), len(held))
+    size = distances(made.delta[None], torch.zeros_like(made.delta)[None])
+    card = {
+        "metrics": {
+            "n": len(held),
+            "fooling_rate": seen.success.double().mean().item(),
+            "low": low,
+            "high": high,
+            "noise_rate": control.success.double().mean().item(),
+            "fit_n": len(fit),
+            "fit_rate": made.success.double().mean().item(),
+            **{name: value.item() for name, value in size.items()},
+            "mean_forwards": made.forwards.double().mean().item(),
+            "mean_backwards": made.backwards.double().mean().item(),
+            "seconds": seconds,
+        },
+        "clip": clip,
+        "class_names": list(data.class_names),
+        "data": {"title": data.title, "fingerprint": data.fingerprint},
+        "device": device,
+    }
+    if isinstance(spec.method, UniversalLp):
+        card["lp"] = _programme(made)
+    stored = {
+        "perturbation": {"delta": made.delta.cpu().numpy(), "noise": noise.cpu().numpy()},
+        "held_out": _pictures(held, hx, seen),
+        "made_from": _pictures(fit, x, again),
+        "trace": {name: np.atleast_1d(value.cpu().numpy()) for name, value in made.trace.items()},
+    }
+    if mask is not None:
+        stored["mask"] = {"mask": mask}
+        card["mask"] = {"pixels": int(mask.sum()), "share": float(mask.mean())}
+    return store.Outcome(card=card, arrays=stored, tables=tables)
+
+
+def _tensors(split: Split, target: str | int, device: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    x, y = to_float(split.x).to(device), split.y.to(device)
+    return x, y, None if target == "any" else torch.full_like(y, int(target))
+
+
+def _noise(model: nn.Module, delta: Tensor, norm: str, seed: int) -> Tensor:
+    """The control: random signs (linf) or normal noise (l2, l1) of the perturbation's norm, inside the mask."""
+    streams = Streams.of(seed, torch.tensor([-1], device=delta.device))
+    drawn = streams.normal(tuple(delta.shape), delta.dtype)
+    drawn = confine(model, drawn.sign() if norm == "linf" else drawn, torch.zeros_like(drawn))
+    return (drawn * (norm_of(delta[None], norm) / norm_of(drawn, norm)))[0]
+
+
+def _table(model: nn.Module, split: Split, x: Tensor, result: AttackResult, target: str | int) -> pd.DataFrame:
+    """A row for each image, before and after."""
+    before, after = probabilities(model, x), probabilities(model, result.x_adv)
+    return pd.DataFrame(
+        {
+            "index": split.index.numpy(),
+            "y": split.y.numpy(),
+            "target": ANY if target == "any" else int(target),
+            "confidence_clean": before.max(axis=1),
+            "pred": classes_of(after),
+            "confidence": after.max(axis=1),
+            "success": result.success.cpu().numpy(),
+            **{name: result.distance[name].cpu().numpy() for name in ("l0", "pixels", "l1", "l2", "linf")},
+        }
+    )
+
+
+def _pictures(split: Split, x: Tensor, result: AttackResult) -> dict[str, np.ndarray]:
+    """The first images, before and after, and the probabilities after."""
+    return {
+        "index": split.index[:SHOWN].numpy(),
+        "y": split.y[:SHOWN].numpy(),
+        "x": x[:SHOWN].cpu().numpy(),
+        "x_adv": result.x_adv[:SHOWN].cpu().numpy(),
+    }
+
+
+def _programme(made: Universal) -> dict[str, object]:
+    """What the linear programme's trace says, for the card; a bound of infinity is the contradiction."""
+    trace = made.trace
+    return {
+        "first": trace["first"].item(),
+        "bound": trace["bound"].item(),
+        "contradiction": bool(trace["contradiction"]),
+        "here": trace["here"].item(),
+        "stage": int(trace["stage"]),
+        "rounds": len(trace["rounds"]),
+    }

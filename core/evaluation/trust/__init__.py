@@ -1,0 +1,8 @@
+"""Whether a robust accuracy can be believed (no torch until it runs).
+
+rules    the figures that each check is judged by
+case     the model, the images and the attacks that a report looks at
+model    checks of the model
+attacks  checks of the attacks
+trust    the report
+"""

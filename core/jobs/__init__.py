@@ -1,0 +1,15 @@
+"""Jobs: run a spec, here or in a process of its own.
+
+running          run a spec in this process: find its artifact, or make it
+queue            run a spec in a process of its own: start, watch, cancel, forget
+worker           that process
+events           what a job has reported so far
+reference_build  train, measure and bundle a reference model
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"running": ["run", "run_all"], "queue": ["Job", "cancel", "forget", "jobs", "read", "submit"]},
+)

@@ -1,0 +1,250 @@
+"""Make a reference model: train it or find the training, measure it, and put it where it ships.
+
+Everything but times, the machine's name and the date is the same on every run of the same machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from core import specs, training
+from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.losses import predicted
+from core.attacks.run import run_method
+from core.certification.proof import proven
+from core.data.sets import Dataset, first_of_test, load, to_float
+from core.evaluation.tables.metrics import clopper_pearson, five_metrics
+from core.jobs import running
+from core.models import reference
+from core.networks.build import build, logits_of
+from core.networks.layers import Shape
+from core.progress import Progress
+from core.storage import bundled, cards, store
+
+LARGEST = 10_000_000
+"""Bytes that a model may take where it ships."""
+PGD = specs.Pgd(steps=50, restarts=10)
+DRAWN = (specs.GeneratorMethod(), specs.GeneratorStrong())
+DRAWN_N = 200
+"""Test images that the generator attacks are measured on, each towards one wrong class."""
+SEED = 0
+_LOST = 1000  # one prediction in so many may differ in half precision
+_NUMBERS = ("eps", "median_l2", "median_linf", "forwards", "backwards")  # NaN where a row has none
+
+Row = dict[str, Any]
+
+
+def make(
+    name: str,
+    root: Path,
+    *,
+    device: str | None = None,
+    n: int | None = None,
+    on_progress: Progress | None = None,
+) -> store.Artifact:
+    """Make one reference model and put it where it ships, in the place of the one before.
+
+    Args:
+        name: one of `reference.REFERENCES`.
+        root: the user's store; a finished training of the same spec is taken from there, else it is left there.
+        device: "cpu" or "cuda"; None takes CUDA when there is one.
+        n: test images for PGD and for proofs, the first of the fixed order; None: all.
+        on_progress: as in training; then images attacked.
+
+    Raises:
+        ValueError: an unknown name, a model of more than `LARGEST` bytes, or nowhere to put it.
+        DataMissing: the data set cannot be had.
+    """
+    if name not in reference.REFERENCES:
+        raise ValueError(f"name: expected one of {', '.join(reference.REFERENCES)}, got {name!r}")
+    if n is not None and n < 1:
+        raise ValueError(f"n: expected at least 1, got {n}")
+    asked, device = reference.REFERENCES[name], device or running.default_device()
+    trained = running.run(asked.spec, root, device=device, own=True, on_progress=on_progress)
+    assert isinstance(trained, store.Artifact)
+    data = load(asked.spec.data)
+    weights, facts = in_half(trained, data, device)
+    model = _model(trained, weights, device)
+    tests = training.test_table(model, data)
+    start, cpu = time.perf_counter(), time.process_time()
+    rows = measure(model, data, asked, tests, n=n, on_progress=on_progress)
+    card = {key: value for key, value in trained.card.items() if key not in cards.WRITTEN_BY_STORE}
+    scores = five_metrics(tests["y"], tests["pred"], tests["confidence"])
+    named = {"test_accuracy": scores.accuracy, "test_low": scores.low, "test_high": scores.high, "test_n": scores.n}
+    card["metrics"] = {**card["metrics"], **named, **scores.row()}
+    card["reference"] = {
+        "name": name,
+        "purpose": asked.purpose,
+        **facts,
+        "measured": _summary(asked, rows),
+        "measuring": {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "machine": training.machine(device),
+        },
+    }
+    tables = {"test": pd.DataFrame(tests), "measurements": pd.DataFrame(rows).astype(dict.fromkeys(_NUMBERS, float))}
+    body, files = cards.compose(asked.spec, card, {"weights": weights}, tables)
+    size = sum(map(len, files.values()))
+    if size > LARGEST:
+        raise ValueError(f"{name}: expected at most {LARGEST:,} bytes to ship, got {size:,}")
+    return store.Artifact(bundled.replace(asked.spec.artifact_name(), files), body)
+
+
+# ---------------------------------------------------------------- weights
+
+
+def in_half(trained: store.Artifact, data: Dataset, device: str) -> tuple[dict[str, np.ndarray], Row]:
+    """The weights as they ship: in float16 where the test set does not suffer, else as they are.
+
+    It suffers where fewer test images are read correctly, where more than one prediction in a thousand differs, or
+    where a weight leaves float16's range.
+
+    Returns:
+        Weights by name, and `weights_dtype` and `predictions_that_differ` (of float16, whichever is taken).
+    """
+    full = trained.arrays("weights")
+    with np.errstate(over="ignore"):  # looked for below
+        half = {name: value.astype(np.float16) if value.dtype == np.float32 else value for name, value in full.items()}
+    y = data.test.y.numpy()
+    before, after = (
+        logits_of(_model(trained, weights, device), data.test.x).argmax(dim=1).cpu().numpy() for weights in (full, half)
+    )
+    differ = int((before != after).sum())
+    finite = all(bool(np.isfinite(value).all()) for value in half.values())
+    keeps = finite and (after == y).sum() >= (before == y).sum() and differ * _LOST <= len(y)
+    return (half if keeps else full), {
+        "weights_dtype": "float16" if keeps else "float32",
+        "predictions_that_differ": differ,
+    }
+
+
+def _model(trained: store.Artifact, weights: dict[str, np.ndarray], device: str) -> nn.Module:
+    spec, card = trained.spec(), trained.card
+    assert isinstance(spec, specs.TrainSpec)
+    model = build(spec.network, cast(Shape, tuple(card["shape"])), len(card["class_names"]), scalar=spec.scalar)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})  # into float32
+    return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+# ---------------------------------------------------------------- measurements
+
+
+def measure(
+    model: nn.Module,
+    data: Dataset,
+    asked: reference.Reference,
+    tests: dict[str, np.ndarray],
+    *,
+    n: int | None = None,
+    on_progress: Progress | None = None,
+) -> list[Row]:
+    """Rows of the table `measurements`: clean, PGD at the reference's ε, proven, and the generator attacks.
+
+    `value` is a share of n images: read correctly (clean), still so (pgd), proven so (proven), or fooled (generator:
+    of the images first read correctly). Passes are means over these images; medians are of the fooled ones.
+    """
+    hits = int((tests["y"] == tests["pred"]).sum())
+    rows = [_share("clean", "", hits, len(tests["y"]))]
+    device = next(model.parameters()).device
+    batch = first_of_test(data, n or len(data.test))
+    x, y, eps = to_float(batch.x).to(device), batch.y.to(device), asked.eps
+
+    result = run_method(
+        model,
+        x,
+        y,
+        PGD,
+        eps=eps,
+        streams=Streams.of(SEED, batch.index.to(device)),
+        on_progress=_named(on_progress, "PGD"),
+    )
+    settings = f"linf, {PGD.steps} steps, {PGD.restarts} restarts, first step {PGD.relative_step:g} ε, seed {SEED}"
+    rows.append(
+        _share("pgd", settings, int((~result.success).sum()), len(y), eps)
+        | {"forwards": result.forwards.double().mean().item(), "backwards": result.backwards.double().mean().item()}
+    )
+    found = _provable(asked)
+    if found is not None:
+        held = proven(model, x, y, eps, method=found[0])
+        rows.append(_share("proven", f"linf, {found[1]}", int(held.sum()), len(y), eps))
+    if asked.drawn:
+        rows += [_drawn(model, data, method, on_progress) for method in DRAWN]
+    return rows
+
+
+def _provable(asked: reference.Reference) -> tuple[str, str] | None:
+    """By which bounds a model is measured that was trained to be proven, and in words; None for others."""
+    if asked.spec.recipe.name == "ibp":
+        return "ibp", "interval bounds"
+    return ("crown", "linear bounds (CROWN)") if getattr(asked.spec.recipe, "stability", 0.0) else None
+
+
+def drawn(
+    model: nn.Module, data: Dataset, method: specs.Method, *, n: int, on_progress: Progress | None = None
+) -> AttackResult:
+    """A generator attack on the first n test images that are read correctly, each towards one wrong class.
+
+    The class is made from the image's number, so that two models are asked for the same.
+    """
+    device = next(model.parameters()).device
+    ordered = first_of_test(data, len(data.test))
+    right = predicted(logits_of(model, ordered.x)).cpu() == ordered.y
+    batch = ordered.take(right.nonzero()[:n, 0])
+    classes = len(data.class_names)
+    target: Tensor = (batch.y + 1 + batch.index % (classes - 1)) % classes
+    return run_method(
+        model,
+        to_float(batch.x).to(device),
+        batch.y.to(device),
+        method,
+        y_target=target.to(device),
+        streams=Streams.of(SEED, batch.index.to(device)),
+        on_progress=_named(on_progress, method.title),
+    )
+
+
+def _drawn(model: nn.Module, data: Dataset, method: specs.Method, on_progress: Progress | None) -> Row:
+    result = drawn(model, data, method, n=DRAWN_N, on_progress=on_progress)
+    won = result.success
+    share = _share(method.slug(), f"one wrong class an image, seed {SEED}", int(won.sum()), len(won))
+    return share | {
+        "median_l2": result.distance["l2"][won].median().item() if won.any() else None,
+        "median_linf": result.distance["linf"][won].median().item() if won.any() else None,
+        "forwards": result.forwards.double().mean().item(),
+        "backwards": result.backwards.double().mean().item(),
+    }
+
+
+def _share(measure: str, settings: str, hits: int, n: int, eps: float | None = None) -> Row:
+    low, high = clopper_pearson(hits, n)
+    row: Row = {"measure": measure, "eps": eps, "n": n, "value": hits / n, "low": low, "high": high}
+    return row | dict.fromkeys(_NUMBERS[1:]) | {"settings": settings}
+
+
+def _summary(asked: reference.Reference, rows: list[Row]) -> Row:
+    """What a list shows without reading the table."""
+    shares = {row["measure"]: row["value"] for row in rows}
+    counted = next(row["n"] for row in rows if row["measure"] == "pgd")
+    return {"eps": asked.eps, "n": counted, **shares}
+
+
+def _named(on_progress: Progress | None, phase: str) -> Progress | None:
+    if on_progress is None:
+        return None
+    report: Callable[..., None] = on_progress
+
+    def named(done: int, total: int, **more: Any) -> None:
+        report(done, total, **{**more, "phase": phase})
+
+    return cast(Progress, named)

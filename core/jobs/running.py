@@ -1,0 +1,222 @@
+"""Run a spec here and now: find its artifact in the store, or make it, once among all who ask."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.models import trained_on
+from core.progress import Progress
+from core.specs import (
+    TASKS,
+    AttackSpec,
+    CertifySpec,
+    CompareSpec,
+    EvaluateSpec,
+    ModelTask,
+    PatternSpec,
+    RadiiSpec,
+    SweepSpec,
+    Task,
+    TrainSpec,
+    TransferSpec,
+    UniversalSpec,
+)
+from core.storage import store
+from core.storage.store import Artifact, Outcome
+
+_logger = logging.getLogger(__name__)
+
+Note = Callable[[str], None]
+"""Takes a sentence for people."""
+
+
+def run(
+    task: Task,
+    root: Path | None = None,
+    *,
+    device: str | None = None,
+    own: bool = False,
+    on_progress: Progress | None = None,
+) -> Artifact | list[Artifact]:
+    """Find what `task` asks for in the store, or make it here; a comparison gives the list of its sweeps.
+
+    Among several askers, in any process, one makes it and the others wait. A damaged artifact is set aside, said in the
+    log, and made again. device: "cpu" or "cuda"; None takes CUDA when there is one. own: models that ship with the
+    project do not count as found. Whatever the runner or `on_progress` raises passes through, and the store is as it
+    was. ValueError where the folder that a model was trained on has changed: what was found before is no answer then.
+    """
+    made = run_all(task, root, device=device, own=own, on_progress=on_progress)
+    return made if isinstance(task, CompareSpec) else made[0]
+
+
+def run_all(
+    task: Task,
+    root: Path | None = None,
+    *,
+    device: str | None = None,
+    own: bool = False,
+    on_progress: Progress | None = None,
+    note: Note = _logger.warning,
+) -> list[Artifact]:
+    """As `run`, always a list; `note` is told of damage."""
+    root = Path(root) if root is not None else store.default_root()
+    task = store.resolve(task, root)
+    report = on_progress or _silent
+    cells = parts(task)
+    if processes() > 1:
+        return [_take_part(task, root, device, report, note, own)]
+    return [
+        _make(cell, root, device, _part(report, place, cells) if len(cells) > 1 else report, note, own)
+        for place, cell in enumerate(cells)
+    ]
+
+
+def processes() -> int:
+    """How many processes torchrun started to do this together; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    """Whether this is the first of them, which reports and writes."""
+    return processes() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def parts(task: Task) -> list[TrainSpec | ModelTask]:
+    """The specs of the artifacts that `task` leaves: a comparison's sweeps, else the task itself."""
+    return list(task.sweeps()) if isinstance(task, CompareSpec) else [task]
+
+
+def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artifact] | None:
+    """Every artifact that `task` leaves, when all of them are in the store; damaged ones are set aside."""
+    found = [_find(part, root, note) for part in parts(task)]
+    there = [artifact for artifact in found if artifact is not None]
+    return there if len(there) == len(found) else None
+
+
+_RUNNERS: dict[type[Task], str] = {
+    TrainSpec: "core.training.task",
+    AttackSpec: "core.evaluation.tasks.attack",
+    SweepSpec: "core.evaluation.tasks.sweep",
+    UniversalSpec: "core.evaluation.tasks.universal",
+    PatternSpec: "core.evaluation.tasks.pattern",
+    RadiiSpec: "core.evaluation.tasks.radii",
+    TransferSpec: "core.evaluation.tasks.transfer",
+    EvaluateSpec: "core.evaluation.tasks.evaluate",
+    CertifySpec: "core.evaluation.tasks.certify",
+}
+"""The module whose `run` makes the artifact of each task; by name, since importing it imports torch."""
+
+
+def runner_for(task: Task) -> Callable[..., Outcome]:
+    """The function that makes the artifact of `task`; importing it imports torch."""
+    module = _RUNNERS.get(type(task))
+    if module is None:
+        known = ", ".join(name for name in TASKS if name != "compare")
+        raise ValueError(f"task: expected one of {known}, got {type(task).__name__}")
+    run: Callable[..., Outcome] = import_module(module).run
+    return run
+
+
+def default_device() -> str:
+    """CUDA where there is one, else the CPU; imports torch."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _take_part(task: Task, root: Path, device: str | None, report: Progress, note: Note, own: bool) -> Artifact:
+    """As `_make`, in one of several processes: the first finds the artifact or makes it, the others help and wait."""
+    if not isinstance(task, TrainSpec):
+        raise ValueError(
+            f"task: expected a training where torchrun starts several processes, got {type(task).__name__}"
+        )
+    from core.training import parallel
+
+    device, begun = parallel.join(device or default_device()), False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = parallel.told(True)
+
+    if leads():
+        made = _make(task, root, device, report, note, own, begin)
+        if not begun:
+            parallel.told(False)
+        parallel.told(True)  # it is written
+        return made
+    if parallel.told():
+        runner_for(task)(task, root, device=device, on_progress=_silent)
+    parallel.told()
+    found = _find(task, root, note, own)
+    if found is None:
+        raise FileNotFoundError(f"{task.artifact_name()}: not in {root}, where the first process wrote it")
+    return found
+
+
+def _make(
+    task: Task,
+    root: Path,
+    device: str | None,
+    report: Progress,
+    note: Note,
+    own: bool,
+    begin: Callable[[], None] = lambda: None,
+) -> Artifact:
+    found = _find(task, root, note, own)
+    if found is None:
+        with store.lock(task, root, on_wait=lambda: report(0, 1, phase="waiting for another process that makes it")):
+            found = _find(task, root, note, own)  # whoever held the lock may have made it
+            if found is None:
+                begin()
+                runner = runner_for(task)
+                outcome = runner(task, root, device=device or default_device(), on_progress=report)
+                made = store.write(task, root, card=outcome.card, arrays=outcome.arrays, tables=outcome.tables)
+                store.unfinished(task, root).unlink(missing_ok=True)
+                return made
+    report(1, 1, phase="found in the store")
+    return found
+
+
+def _find(task: Task, root: Path, note: Note, own: bool = False) -> Artifact | None:
+    if isinstance(task, ModelTask):  # what was found before a folder changed is no answer for the folder as it is now
+        for model in trained_on.models_of(task):
+            trained_on.check_folder(store.open_model(model, root))
+    try:
+        return store.find(task, root, own=own)
+    except store.DamagedArtifact as damage:
+        note(str(damage))
+        return None
+
+
+def _part(report: Progress, place: int, cells: list[TrainSpec | ModelTask]) -> Progress:
+    """Progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
+    cell = cells[place]
+    assert isinstance(cell, SweepSpec)
+    name, size = f"{place + 1} of {len(cells)}: {cell.attack.slug()} on {cell.model}", cell.n
+
+    def part(
+        done: int,
+        total: int,
+        *,
+        phase: str | None = None,
+        snapshot: dict[str, np.ndarray] | None = None,
+        **metrics: Any,
+    ) -> None:
+        share = min(1.0, done / total) if total else 0.0
+        whole = f"{name}, {phase}" if phase else name
+        report(place * size + int(share * size), len(cells) * size, phase=whole, snapshot=snapshot, **metrics)
+
+    return part
+
+
+def _silent(
+    done: int, total: int, *, phase: str | None = None, snapshot: dict[str, np.ndarray] | None = None, **metrics: Any
+) -> None:
+    """Nobody listens."""

@@ -1,0 +1,12 @@
+"""Models of the store.
+
+saved       a saved model, back in memory
+trained_on  whether the images at hand are those that a model was trained on
+reference   the list of the reference models, what each is for, and which is like a given training
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"saved": ["SavedModel", "load_model", "load_surrogate"]}
+)

@@ -1,0 +1,89 @@
+"""A saved model, back in memory and ready to be attacked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from core.data.sets import Dataset, load
+from core.models import trained_on
+from core.networks.build import build, with_threshold
+from core.networks.layers import Shape
+from core.progress import Progress
+from core.specs import Method, TrainSpec
+from core.storage import store
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model in eval mode with frozen parameters, and the artifact that it came from."""
+
+    model: nn.Module
+    artifact: store.Artifact
+    spec: TrainSpec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of its classes, by number."""
+        return tuple(self.artifact.card["class_names"])
+
+    def data(self, on_progress: Progress | None = None) -> Dataset:
+        """The data set that it was trained on, see `data_of`."""
+        return data_of(self.artifact, on_progress)
+
+
+def data_of(model: store.Artifact, on_progress: Progress | None = None) -> Dataset:
+    """The data set that a saved model was trained on: whoever shows it images takes them from here.
+
+    Raises:
+        DataMissing: it cannot be had.
+        ValueError: what is there now has other classes, another order of them, or other images.
+    """
+    spec = trained_on.spec_of(model)
+    data = load(spec.model_copy(update={"content": None}), on_progress=on_progress)
+    trained_on.check(model, data.class_names, data.fingerprint, (len(data.train), len(data.validation), len(data.test)))
+    return data
+
+
+def load_surrogate(method: Method, victim: SavedModel, root: Path, *, device: str = "cpu") -> nn.Module | None:
+    """The model that a method follows the gradients of; None for a method that needs none.
+
+    Raises ValueError for an unknown id, or a model of other images or classes than the victim's.
+    """
+    if not method.needs_surrogate:
+        return None
+    other = load_model(getattr(method, "surrogate", ""), root, device=device)
+    ours, theirs = ((one.artifact.card["shape"], one.class_names) for one in (victim, other))
+    if ours != theirs:
+        raise ValueError(
+            f"attack.surrogate: expected a model of the same images and classes as {victim.artifact.id}, "
+            f"got {other.artifact.id}"
+        )
+    return other.model
+
+
+def load_model(model_id: str, root: Path, *, device: str = "cpu", threshold: float = 0.0) -> SavedModel:
+    """Load a model from the store.
+
+    Args:
+        model_id: id of the model, or the beginning of only one.
+        root: the store's folder.
+        device: where the model shall live.
+        threshold: τ of a scalar network; must be 0 for every other.
+
+    Raises:
+        ValueError: unknown id, or a threshold for a model that has none.
+        store.DamagedArtifact: its files do not match its card; they were set aside.
+    """
+    artifact = store.open_model(model_id, root)
+    spec = artifact.spec()
+    assert isinstance(spec, TrainSpec)
+    shape = cast(Shape, tuple(artifact.card["shape"]))
+    model = build(spec.network, shape, len(artifact.card["class_names"]), scalar=spec.scalar)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in artifact.arrays("weights").items()})
+    model = with_threshold(model, threshold).to(device).to(memory_format=torch.channels_last).eval()
+    return SavedModel(model.requires_grad_(False), artifact, spec)

@@ -1,0 +1,166 @@
+"""Whether the images at hand are still those that a saved model was trained on. Imports no torch.
+
+A model's card holds its class names in their order and the fingerprint of its images; the spec of one that was trained
+on an own folder holds the SHA-256 of the folder's files (`content`). A model answers with numbers of classes, and
+results name images by their numbers: where these mean something else by now, all would be wrong without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.data import folder_layout, folder_state
+from core.data.folder import DataMissing, data_root
+from core.data.folder_layout import listed
+from core.specs import DataSpec, ModelTask, TrainSpec, TransferSpec
+from core.storage import store
+
+_logger = logging.getLogger(__name__)
+_told: set[tuple[str, str]] = set()  # models and fingerprints that were warned of
+_PARTS = ("train", "validation", "test")
+_AGAIN = (
+    "To use this model, put the folder back as it was. To use the folder as it is now, train again: that makes another "
+    "model and keeps this one."
+)
+
+
+def spec_of(model: store.Artifact) -> DataSpec:
+    """The data set that a saved model was trained on, as it was asked for."""
+    spec = model.spec()
+    assert isinstance(spec, TrainSpec)
+    return spec.data
+
+
+def models_of(task: ModelTask) -> tuple[str, ...]:
+    """Ids of the models that a task shows images to."""
+    return task.models if isinstance(task, TransferSpec) else (task.model,)
+
+
+def check(
+    model: store.Artifact, class_names: Sequence[str], fingerprint: str, sizes: tuple[int, int, int] | None = None
+) -> None:
+    """Compare a loaded data set with what a model was trained on.
+
+    Other classes are refused, and other images of an own folder. Of a built-in set, whose labels are fixed, other
+    images are a warning in the log, once: a file may be damaged.
+
+    Args:
+        model: a saved model.
+        class_names: of the data set at hand, in their order.
+        fingerprint: of its images and labels.
+        sizes: its training, validation and test images, for the message.
+
+    Raises:
+        ValueError: with what differs, and how to mend it.
+    """
+    data, spec = model.card.get("data", {}), spec_of(model)
+    if text := _other_classes(model, class_names):
+        raise ValueError(text)
+    if data.get("fingerprint") in (None, fingerprint):
+        return
+    if spec.dataset != "folder":
+        if (model.id, fingerprint) not in _told:
+            _told.add((model.id, fingerprint))
+            _logger.warning(
+                "%s: the images of %s on this machine are not those that it was trained on (fingerprint %.8s, "
+                "not %.8s). A file may be damaged: remove the data set from %s, and it is downloaded again.",
+                *(model.id, data.get("title", spec.dataset), fingerprint, data["fingerprint"], data_root().resolve()),
+            )
+        return
+    if spec.content is None or _content(spec) != spec.content:  # else the same files, decoded by another version
+        raise ValueError(_other_images(model, sizes))
+
+
+def check_folder(model: store.Artifact) -> None:
+    """As `check`, without reading an image: by the names and files of the own folder that a model was trained on.
+
+    Other data sets, and a folder that is not there, pass: what was found on them before stays true.
+
+    Raises:
+        ValueError: with what differs, and how to mend it.
+    """
+    if text := changed(model):
+        raise ValueError(text)
+
+
+def changed(model: store.Artifact) -> str:
+    """What differs between an own folder and what a model was trained on, and how to mend it; "" where nothing does."""
+    spec = spec_of(model)
+    if spec.folder is None or not Path(spec.folder).expanduser().is_dir():
+        return ""
+    try:
+        found = folder_layout.layout(spec.folder)
+        names = folder_state.class_names(found, spec)
+        if text := _other_classes(model, names):
+            return text
+        sizes = tuple(sum(found.classes[label] in names for _, label in found.files(part)) for part in _PARTS)
+        if spec.content is None:  # trained before the content was kept: what can be told without reading an image
+            then = [model.card.get("data", {}).get(f"{part}_size") for part in _PARTS]
+            other = None not in then and sum(sizes) != sum(then)
+        else:
+            other = folder_state.content(found) != spec.content
+        if other:
+            return _other_images(model, (sizes[0], sizes[1], sizes[2]))
+    except (DataMissing, ValueError) as error:
+        why = str(error).removeprefix("folder: ")
+        return f"model: the folder that {model.id} was trained on has changed: {why}. {_AGAIN}"
+    return ""
+
+
+def earlier(spec: TrainSpec, root: Path) -> str:
+    """Says which model was trained with the same settings when the folder held something else; "" where none was."""
+    if spec.data.content is None:
+        return ""
+    for model in store.models(root):
+        with contextlib.suppress(ValueError):  # of another version, whose settings this one does not know
+            other = model.spec()
+            assert isinstance(other, TrainSpec)
+            if other.data.content != spec.data.content and _without_content(other) == _without_content(spec):
+                return (
+                    f"{model.id} was trained with the same settings before the folder changed. It is kept; "
+                    f"{spec.artifact_name()} is another model."
+                )
+    return ""
+
+
+def _without_content(spec: TrainSpec) -> TrainSpec:
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"content": None})})
+
+
+def _content(spec: DataSpec) -> str:
+    assert spec.folder is not None
+    return folder_state.content(folder_layout.layout(spec.folder))
+
+
+def _other_classes(model: store.Artifact, now: Sequence[str]) -> str:
+    then = model.card["class_names"]
+    if list(now) == list(then):
+        return ""
+    gone, new = [name for name in then if name not in now], [name for name in now if name not in then]
+    parts = [
+        f"{listed([repr(name) for name in names])} {'is' if len(names) == 1 else 'are'} {word}"
+        for names, word in ((gone, "gone"), (new, "new"))
+        if names
+    ]
+    where = spec_of(model).folder or f"data set {spec_of(model).dataset}"
+    return (
+        f"model: {model.id} was trained on other classes than {where} has now: "
+        f"{', '.join(parts) or 'their order is another'}. It was trained on {len(then)} classes "
+        f"({listed(list(then))}); now there are {len(now)} ({listed(list(now))}). {_AGAIN}"
+    )
+
+
+def _other_images(model: store.Artifact, sizes: tuple[int, int, int] | None) -> str:
+    data, spec = model.card["data"], spec_of(model)
+    then = tuple(data.get(f"{name}_size") for name in _PARTS)
+    counts = ""
+    if sizes is not None and None not in then and sum(sizes) != sum(size or 0 for size in then):
+        counts = f" There were {sum(size or 0 for size in then):,} images, now there are {sum(sizes):,}."
+    read = " (or an earlier version of this program read them otherwise)" if spec.content is None else ""
+    return (
+        f"model: {model.id} was trained on other images than {spec.folder} holds now: files were added, removed, "
+        f"renamed, moved or changed since{read}.{counts} The classes have the same names. {_AGAIN}"
+    )

@@ -1,0 +1,95 @@
+"""The reference models that ship with the project: a second root of the store, which only reads it.
+
+    root()/<model>/card.json, weights.safetensors, test.parquet, measurements.parquet
+
+A model of the user's own store with the same key comes first. `core.models.reference` says which models these are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from core.storage import cards, files
+
+
+def root() -> Path | None:
+    """`saved_models/reference` beside the package; `ADVERSARIAL_LAB_REFERENCE` names another, or, empty, none."""
+    named = os.environ.get("ADVERSARIAL_LAB_REFERENCE")
+    if named is not None:
+        return Path(named) if named else None
+    return Path(__file__).resolve().parents[2] / "saved_models" / "reference"
+
+
+def folder(model_id: str) -> Path | None:
+    """The folder of a shipped model; None where no model of this id ships."""
+    where = root()
+    return where / model_id if where is not None and (where / model_id / cards.CARD).is_file() else None
+
+
+def is_inside(path: Path) -> bool:
+    """Whether a folder belongs to what ships."""
+    where = root()
+    return where is not None and path.resolve().parent == where.resolve()
+
+
+def is_copy(card: dict[str, Any]) -> bool:
+    """Whether a card is that of a model that ships, wherever it lies: not one that was trained here."""
+    return "reference" in card
+
+
+def name_of(card: dict[str, Any]) -> str | None:
+    """The name of the reference model that a card is of; None for a model that was trained here."""
+    return card.get("reference", {}).get("name")
+
+
+def adopt(model_id: str, store_root: Path) -> None:
+    """Copy a shipped model into the user's store, checked, whole or not at all: what is made of it lies under it there.
+
+    Does nothing where a model of this id is there, or none ships. Raises Damage or OSError.
+    """
+    source = folder(model_id)
+    if source is None or (store_root / model_id / cards.CARD).is_file():
+        return
+    card = cards.verified(source)
+    data = {name: cards.checked_bytes(source, name, expected) for name, expected in card["files"].items()}
+    data[cards.CARD] = (source / cards.CARD).read_bytes()
+    temporary = store_root / ".tmp" / "adopted"  # of its own: who holds a model's lock clears the rest
+    (store_root / ".locks").mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(store_root / ".locks" / "adopt.lock"):
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+        if not (store_root / model_id / cards.CARD).is_file():
+            files.write_folder(store_root / model_id, data, temporary)
+
+
+def replace(model_id: str, data: dict[str, bytes]) -> Path:
+    """Put a model where it ships, in the place of the one before; `data` is its files by name. Returns its folder.
+
+    The new one is whole on disk before the old one is touched; a kill between the two renames leaves both in `.tmp`,
+    which nobody else clears. Several processes may do so at once.
+
+    Raises ValueError where `ADVERSARIAL_LAB_REFERENCE` says that nothing ships, or OSError.
+    """
+    where = root()
+    if where is None:
+        raise ValueError("ADVERSARIAL_LAB_REFERENCE: expected a folder, got an empty name, by which nothing ships")
+    (where / ".tmp").mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{model_id}.", dir=where / ".tmp"))
+    target, new, before = where / model_id, temporary / "new", temporary / "before"
+    files.write_folder(new, data, temporary)
+    with filelock.FileLock(where / ".tmp" / "replace.lock"):
+        if target.exists():
+            target.rename(before)
+        try:
+            new.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise
+    shutil.rmtree(temporary)
+    return target

@@ -1,0 +1,169 @@
+"""What an artifact's folder holds, and whether it is what its card says. Reads and composes; writes nothing.
+
+The card holds the SHA-256 of every file and of itself, and the spec that the folder is named after. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core import __version__
+from core.specs import FORMAT, TASKS, Task, dump_task
+from core.storage import files
+
+CARD = "card.json"
+WRITTEN_BY_STORE = ("format", "task", "spec", "key", "created", "versions", "files", "sha256")
+"""Fields of a card that `compose` fills in itself."""
+
+_NAME = re.compile(r"[a-z0-9_]{1,60}")
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # other errors say nothing about the artifact
+
+
+class Damage(Exception):
+    """What is wrong with a folder, before it is decided what to do about it."""
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a folder, whole and unchanged. Raises Damage, or OSError where nothing can be said of it."""
+    try:
+        card = files.read_json(folder / CARD)
+    except _MISSING as error:
+        raise Damage(f"{CARD} is missing") from error
+    except ValueError as error:
+        raise Damage(f"{CARD} is not JSON ({error})") from error
+    lacks = [name for name in WRITTEN_BY_STORE if not isinstance(card, dict) or name not in card]
+    if lacks:
+        raise Damage(f"{CARD} lacks {', '.join(lacks)}")
+    if card["format"] != FORMAT or card["task"] not in list(TASKS):
+        raise Damage(f"{CARD} is of format {card['format']!r}, task {card['task']!r}; this version reads {FORMAT}")
+    if card["sha256"] != card_hash(card):
+        raise Damage(f"{CARD} was changed after it was written")
+    # The raw JSON, not the spec it would load as: a later version may add fields with defaults, and that is no damage.
+    body = {"format": FORMAT, "spec": TASKS[card["task"]].__name__, **card["spec"]}
+    key = json_hash(body)
+    if key != card["key"] or not folder.name.endswith(f"-{key[:10]}"):
+        raise Damage(f"the spec in {CARD} is not the one that the folder is named after")
+    return card
+
+
+def verified(folder: Path) -> dict[str, Any]:
+    """The card of a folder whose every file matches it. Raises Damage or OSError."""
+    card = read_card(folder)
+    for filename, expected in card["files"].items():
+        checked_bytes(folder, filename, expected)
+    return card
+
+
+def checked_bytes(folder: Path, filename: str, expected: str) -> bytes:
+    """The bytes of a file whose SHA-256 is `expected`. Raises Damage where they are not, or are missing."""
+    try:
+        data = (folder / filename).read_bytes()
+    except _MISSING as error:
+        raise Damage(f"{filename} is missing") from error
+    if _hash(data) != expected:
+        raise Damage(f"{filename} ({len(data)} bytes) does not match the SHA-256 in its card")
+    return data
+
+
+def may_be_model(folder: Path) -> bool:
+    """False for a readable card of another format or task: not damaged, but no model of this version."""
+    try:
+        card = files.read_json(folder / CARD)
+        return bool(card["format"] == FORMAT and card["task"] == "train")
+    except (ValueError, KeyError, TypeError):
+        return True
+
+
+def folders(root: Path, *tasks: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Every folder in `root` with a sound card of one of these tasks, and the card; reads cards only."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as entries:
+        for entry in entries:
+            with contextlib.suppress(Damage, OSError):
+                card = read_card(Path(entry.path))
+                if card["task"] in tasks:
+                    found.append((Path(entry.path), card))
+    return found
+
+
+# ---------------------------------------------------------------- composing
+
+
+def compose(
+    spec: Task,
+    card: dict[str, Any],
+    arrays: dict[str, dict[str, np.ndarray]],
+    tables: dict[str, pd.DataFrame],
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The whole card of an artifact, and the bytes of its files, the card's included.
+
+    Raises ValueError on what cannot be written without pickle, a bad name, or a field of `WRITTEN_BY_STORE` in `card`.
+    """
+    for name in [*arrays, *tables]:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"name: expected lower-case letters, digits and '_', got {name!r}")
+    data = {f"{name}.safetensors": files.encode_arrays(group) for name, group in arrays.items()}
+    data |= {f"{name}.parquet": files.encode_table(table) for name, table in tables.items()}
+    body = files.strict(card, "card")
+    taken = [name for name in WRITTEN_BY_STORE if name in body]
+    if taken:
+        raise ValueError(f"card: expected the runner's own fields, got {', '.join(taken)}, which the store writes")
+    body |= dump_task(spec)
+    body |= {
+        "format": FORMAT,
+        "key": spec.key(),
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "versions": versions(),
+        "files": {filename: _hash(content) for filename, content in data.items()},
+    }
+    body["sha256"] = card_hash(body)
+    return body, data | {CARD: json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the program and of what its numbers depend on; found without importing any of it."""
+    found = {"adversarial_lab": __version__, "python": platform.python_version()}
+    for package in ("torch", "torchvision", "numpy", "scikit-learn"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def machine() -> str:
+    """The processor and how many threads it runs, in words; "" where the system does not say."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} threads" if name else ""
+
+
+def card_hash(card: dict[str, Any]) -> str:
+    """SHA-256 of all of a card but this hash itself."""
+    return json_hash({name: value for name, value in card.items() if name != "sha256"})
+
+
+def json_hash(body: dict[str, Any]) -> str:
+    """SHA-256 of canonical JSON, in hexadecimal."""
+    return _hash(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

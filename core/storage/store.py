@@ -1,0 +1,406 @@
+"""Artifacts on disk: what running a spec leaves behind, under a name made from the spec.
+
+    root/<model>/card.json, weights.safetensors, ...     a trained model
+    root/<model>/results/<result>/card.json, ...         an attack or a sweep on that model
+    root/set_aside/                                      what was found damaged: never loaded, never deleted
+    root/.tmp/  root/.locks/                             half-written folders; one lock file an artifact
+    root/.checkpoints/                                   where unfinished runs go on (see core.storage.checkpoint)
+
+A file is safetensors, Parquet or JSON; no pickle is read or written. An artifact appears whole, by one rename, or not
+at all. Every read is checked against the card (see `cards`). The models that ship with the project (`bundled`) are
+found as if they lay here, behind the user's own; what is made of them is written here. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import filelock
+import numpy as np
+import pandas as pd
+
+from core.data import folder_state
+from core.specs import (
+    TASKS,
+    AttackSpec,
+    CompareSpec,
+    Method,
+    ModelTask,
+    SweepSpec,
+    Task,
+    TrainSpec,
+    TransferSpec,
+    load_task,
+)
+from core.storage import bundled, cards, files
+from core.storage.cards import CARD, Damage
+
+SET_ASIDE = "set_aside"
+CHECKPOINTS = ".checkpoints"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_POLL = 0.1  # seconds between two looks at a lock that another process holds
+_held = threading.local()  # names of the artifacts whose lock this thread holds
+_T = TypeVar("_T")
+
+
+class DamagedArtifact(RuntimeError):
+    """An artifact that does not match its card: what was found, where it was set aside, how to make it again."""
+
+
+@dataclass
+class Outcome:
+    """What a runner returns: the card's own fields, and arrays and tables by file name without its ending."""
+
+    card: dict[str, Any]
+    arrays: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder of the store and its card. Files are read, and checked against the card, when they are asked for."""
+
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def root(self) -> Path:
+        """The store that it lies in; for a model that ships, the folder of those."""
+        return self.folder.parent if self.card["task"] == "train" else self.folder.parents[2]
+
+    def spec(self) -> Task:
+        """What was asked for."""
+        return load_task(self.card)
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of `<name>.safetensors`, writable. Raises ValueError (no such file) or DamagedArtifact."""
+        return self._file(f"{name}.safetensors", files.decode_arrays)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table of `<name>.parquet`. Raises ValueError (no such file) or DamagedArtifact."""
+        return self._file(f"{name}.parquet", files.decode_table)
+
+    def _file(self, filename: str, parse: Callable[[bytes], _T]) -> _T:
+        if filename not in self.card["files"]:
+            raise ValueError(f"{self.id}: expected one of {', '.join(self.card['files'])}, got {filename!r}")
+
+        def read() -> bytes:
+            # The card on disk, not the one in memory: the artifact may have been set aside and made again since.
+            return cards.checked_bytes(self.folder, filename, cards.read_card(self.folder)["files"].get(filename, ""))
+
+        return parse(_or_set_aside(self.folder, self.root, read))
+
+
+# ---------------------------------------------------------------- where things are
+
+
+def default_root() -> Path:
+    """The store's folder: `ADVERSARIAL_LAB_STORE`, or `saved_models` beside the package."""
+    return Path(os.environ.get("ADVERSARIAL_LAB_STORE") or Path(__file__).resolve().parents[2] / "saved_models")
+
+
+def locate(spec: Task, root: Path) -> Path:
+    """The folder where the artifact of `spec` lies or would lie. Raises ValueError on an id that is no plain name."""
+    root = Path(root)
+    if isinstance(spec, TrainSpec):
+        return root / _checked_id(spec.artifact_name(), "artifact")
+    if isinstance(spec, CompareSpec):
+        raise ValueError("spec: expected train, attack or sweep, got a comparison (its artifacts are its sweeps')")
+    return root / _checked_id(spec.model, "model") / "results" / _checked_id(spec.artifact_name(), "artifact")
+
+
+def _checked_id(name: str, field_name: str) -> str:
+    # Ids come from addresses and command lines; one that is no plain name could lead out of the store.
+    if not _ID.fullmatch(name):
+        raise ValueError(f"{field_name}: expected an id of letters, digits, '-', '_' and '.', got {name!r}")
+    return name
+
+
+def resolve(spec: Task, root: Path) -> Task:
+    """The same spec with the full ids of the models that it names, or the content of the folder that it trains on.
+
+    Raises ValueError on an unknown model, DataMissing on a folder that cannot be used.
+    """
+    if isinstance(spec, TrainSpec):
+        data = folder_state.resolved(spec.data)
+        return spec if data is spec.data else spec.model_copy(update={"data": data})
+    if isinstance(spec, AttackSpec | SweepSpec):
+        found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}
+        return spec.model_copy(update=found)
+    if isinstance(spec, TransferSpec):
+        return spec.model_copy(update={"models": tuple(sorted(open_model(model, root).id for model in spec.models))})
+    if isinstance(spec, ModelTask):
+        return spec.model_copy(update={"model": open_model(spec.model, root).id})
+    if isinstance(spec, CompareSpec):
+        models = tuple(open_model(model, root).id for model in spec.models)
+        return spec.model_copy(
+            update={"models": models, "attacks": tuple(_full_surrogate(method, root) for method in spec.attacks)}
+        )
+    return spec
+
+
+def _full_surrogate(method: Method, root: Path) -> Method:
+    if not method.needs_surrogate:
+        return method
+    return method.model_copy(update={"surrogate": open_model(getattr(method, "surrogate", ""), root).id})
+
+
+# ---------------------------------------------------------------- reading
+
+
+def find(spec: Task, root: Path, *, own: bool = False) -> Artifact | None:
+    """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact.
+
+    own: leave out the models that ship with the project, and copies of them.
+    """
+    folder = locate(spec, root)
+    if not folder.exists():
+        ships = bundled.folder(spec.artifact_name()) if isinstance(spec, TrainSpec) and not own else None
+        if ships is None:
+            return None
+        folder = ships
+    found = _or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder)))
+    return None if own and bundled.is_copy(found.card) else found
+
+
+def open_model(model_id: str, root: Path) -> Artifact:
+    """The saved model of this id, or of a reference model's name, or of the only id that begins so.
+
+    Its card is checked, its files when they are read.
+
+    Raises ValueError listing the ids there are, DamagedArtifact when its card cannot be trusted.
+    """
+    root = Path(root)
+    found = _opened(_checked_id(model_id, "model"), root)
+    if found is not None:
+        return found
+    saved = models(root)
+    by_name = {bundled.name_of(model.card): model.id for model in (*saved, *shipped_models())}
+    named = _opened(by_name[model_id], root) if model_id in by_name else None
+    if named is not None:
+        return named
+    matches = [model for model in saved if model.id.startswith(model_id)]
+    if len(matches) == 1:
+        return matches[0]
+    there = ", ".join(model.id for model in (matches or saved)) or "none; train one first"
+    kind = "one of the ids that begin so" if matches else "the id of a saved model"
+    raise ValueError(f"model: expected {kind} ({there}), got {model_id!r}")
+
+
+def _opened(model_id: str, root: Path) -> Artifact | None:
+    """The model of exactly this id: the user's own, else the one that ships."""
+    own = root / model_id
+    folder = own if (own / CARD).is_file() else bundled.folder(model_id)
+    if folder is None or not cards.may_be_model(folder):
+        return None
+    return _or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
+
+
+def unfinished(spec: Task, root: Path) -> Path:
+    """Where the state of a training that was stopped is kept, for it to go on from; there may be none."""
+    return Path(root) / CHECKPOINTS / f"{spec.artifact_name()}.safetensors"
+
+
+def models(root: Path) -> list[Artifact]:
+    """Every saved model whose card can be read, newest first, then those that ship with the project.
+
+    Reads cards only; skips whatever is no model.
+    """
+    own = _list(Path(root), "train")
+    here = {model.id for model in own}
+    return own + [model for model in shipped_models() if model.id not in here]
+
+
+def shipped_models() -> list[Artifact]:
+    """The models that ship with the project, as `models` lists them, also those of which the user has another."""
+    where = bundled.root()
+    return [] if where is None else _list(where, "train")
+
+
+def results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:
+    """A model's results of these tasks (none named: attack and sweep) that can be read, newest first; cards only."""
+    listed = _list(Path(root) / _checked_id(model_id, "model") / "results", *(tasks or ("attack", "sweep")))
+    return [result for result in listed if _is_understood(result)]
+
+
+def _is_understood(artifact: Artifact) -> bool:
+    """Whether this version knows what was asked for: another one may have methods and fields that it lacks."""
+    try:
+        artifact.spec()
+    except ValueError:
+        return False
+    return True
+
+
+def _list(folder: Path, *tasks: str) -> list[Artifact]:
+    found = [Artifact(*both) for both in cards.folders(folder, *tasks)]
+    return sorted(found, key=lambda artifact: (artifact.card["created"], artifact.id), reverse=True)
+
+
+# ---------------------------------------------------------------- damage
+
+
+def _or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
+    """`read()`; when it finds damage, look again alone (it may just have been made anew), then move the folder away."""
+    try:
+        return read()
+    except Damage as damage:
+        found = str(damage)
+    if bundled.is_inside(folder):
+        raise DamagedArtifact(f"{folder.name}: {found}. It came with the project, and was left as it is.")
+    again = "Ask for it again and it is made anew."
+    try:
+        with _hold(folder.name, root, timeout=1.0):
+            try:
+                return read()
+            except Damage as damage:
+                found = str(damage)
+            if not folder.exists():
+                raise DamagedArtifact(f"{folder.name} is no longer in the store. {again}")
+            where = _set_aside(folder, root, found)
+    except filelock.Timeout:
+        raise DamagedArtifact(f"{folder.name}: {found}. Another process is making it again; wait for it.") from None
+    except OSError as error:
+        raise DamagedArtifact(f"{folder.name}: {found}. It could not be set aside ({error}).") from error
+    raise DamagedArtifact(f"{folder.name}: {found}. It was set aside in {where}. {again}")
+
+
+def _set_aside(folder: Path, root: Path, reason: str) -> Path:
+    stem = where = root / SET_ASIDE / f"{folder.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    where.parent.mkdir(exist_ok=True)
+    number = 1
+    while where.exists():
+        number += 1
+        where = stem.with_name(f"{stem.name}-{number}")
+    folder.rename(where)
+    with contextlib.suppress(OSError):
+        (where / "why.txt").write_text(f"Set aside: {reason}\n", encoding="utf-8")
+    return where
+
+
+# ---------------------------------------------------------------- locks
+
+
+@contextlib.contextmanager
+def lock(spec: Task, root: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the artifact of `spec` alone, among all processes and threads; the kernel frees it on any death.
+
+    `on_wait()` is called again and again while another holds it, and may raise to give up. A thread that holds it
+    already goes straight in.
+    """
+    with _hold(locate(spec, root).name, Path(root), on_wait=on_wait):
+        yield
+
+
+@contextlib.contextmanager
+def _hold(
+    name: str, root: Path, *, on_wait: Callable[[], None] | None = None, timeout: float = float("inf")
+) -> Iterator[None]:
+    names: set[tuple[Path, str]] = _held.__dict__.setdefault("names", set())
+    here = (root.resolve(), name)
+    if here in names:
+        yield
+        return
+    (root / ".locks").mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(root / ".locks" / f"{name}.lock")
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            held.acquire(blocking=False)
+            break
+        except filelock.Timeout:
+            if time.monotonic() >= deadline:
+                raise
+            if on_wait is not None:
+                on_wait()
+            time.sleep(_POLL)
+    try:
+        names.add(here)
+        _remove_stale(name, root)
+        yield
+    finally:
+        names.discard(here)
+        held.release()
+
+
+def remove_stale(root: Path) -> None:
+    """Remove what killed writers left half written; what a living one writes stays."""
+    for folder in (Path(root) / ".tmp").glob("*.*"):
+        with contextlib.suppress(filelock.Timeout), _hold(folder.name.rpartition(".")[0], Path(root), timeout=0.0):
+            pass  # taking the lock has removed it
+
+
+def _remove_stale(name: str, root: Path) -> None:
+    # Only the holder of the artifact's lock writes it, so whoever wrote these is dead.
+    for folder in (root / ".tmp").glob(f"{name}.*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write(
+    spec: Task,
+    root: Path,
+    *,
+    card: dict[str, Any],
+    arrays: dict[str, dict[str, np.ndarray]] | None = None,
+    tables: dict[str, pd.DataFrame] | None = None,
+) -> Artifact:
+    """Write the artifact of `spec`, whole or not at all; a sound one that is there already is kept and returned.
+
+    card: the runner's own fields, anything JSON can say; numpy numbers become numbers, NaN and infinity become null.
+    arrays, tables: by file name without its ending; tables are written without their index.
+
+    A copy of a model that ships is set aside for one that was trained here, with the results that were made of it; then
+    the card says so: `results_set_aside`, how many, and `set_aside`, where.
+
+    Raises ValueError on what cannot be written without pickle, or when the model of a result is not in the store;
+    OSError on a full disk, and the store is as it was.
+    """
+    root = Path(root)
+    folder = locate(spec, root)
+    body, data = cards.compose(spec, card, arrays or {}, tables or {})
+    with lock(spec, root):
+        with contextlib.suppress(DamagedArtifact):
+            there = find(spec, root, own=True)
+            if there is not None:
+                return there
+        if isinstance(spec, ModelTask):
+            _adopt(spec.model, root)
+            if not (root / spec.model / CARD).is_file():
+                raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
+            folder.parent.mkdir(exist_ok=True)
+        elif folder.exists():  # a copy of the model that ships, and what was made of it: of other weights than these
+            kept = len(cards.folders(folder / "results", *TASKS))
+            where = _set_aside(
+                folder, root, "it was a copy of the model that ships with the project; here one was trained"
+            )
+            if kept:
+                told = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
+                body, data = cards.compose(spec, {**card, **told}, arrays or {}, tables or {})
+        files.write_folder(folder, data, root / ".tmp")
+    return Artifact(folder, body)
+
+
+def _adopt(model_id: str, root: Path) -> None:
+    try:
+        bundled.adopt(model_id, root)
+    except Damage as damage:
+        raise DamagedArtifact(f"{model_id}: {damage}. It came with the project, and was left as it is.") from None

@@ -1,0 +1,162 @@
+"""Data sets: fixed splits, subsets of classes, image folders, and plain words when data is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.data import folder, sets
+from core.data.folder import DataMissing
+from core.data.sets import first_of_test, load, shuffled, to_float
+from core.specs import DATASETS, DataSpec
+
+
+def test_digits_need_no_files() -> None:
+    """The embedded set has the announced shape and sizes, uint8, in three splits that share no image."""
+    digits = load(DataSpec())
+    info = DATASETS["digits"]
+    assert digits.shape == info.shape
+    assert len(digits.train) + len(digits.validation) == info.train_size
+    assert len(digits.test) == info.test_size
+    assert digits.train.x.dtype == torch.uint8
+    assert int(digits.train.x.max()) == 255
+    assert not set(digits.train.index.tolist()) & set(digits.validation.index.tolist())
+
+
+def test_splits_and_order_never_move() -> None:
+    """The fixed order is pinned: results of different days must count the same images."""
+    assert shuffled(10).tolist() == [7, 9, 8, 5, 3, 0, 1, 4, 2, 6]
+    assert shuffled(60_000)[:3].tolist() == [27947, 56202, 42356]
+    digits = load(DataSpec())
+    small, large = first_of_test(digits, 20), first_of_test(digits, 50)
+    assert torch.equal(large.index[:20], small.index)
+    assert len(first_of_test(digits, 10**6)) == len(digits.test)
+
+
+def test_classes_are_kept_and_renumbered() -> None:
+    """9 against 4 in this order: nines become class 0, fours class 1, everything else is gone."""
+    both, every = load(DataSpec(classes=(9, 4))), load(DataSpec())
+    assert both.class_names == ("9", "4")
+    assert len(both.test) == int(((every.test.y == 4) | (every.test.y == 9)).sum())
+    nine = every.test.take(every.test.y == 9)
+    assert torch.equal(both.test.take(both.test.y == 0).index, nine.index)
+
+
+def test_to_float_is_exact() -> None:
+    """Grey levels become k/255 in float32."""
+    x = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_float(x), torch.arange(256) / 255)
+
+
+def test_missing_data_says_where_and_how_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data and no network: what was looked for, where, and the ways out."""
+    from torchvision import datasets
+
+    def no_network(self: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(datasets.MNIST, "download", no_network)
+    with pytest.raises(DataMissing) as caught:
+        load(DataSpec(dataset="mnist"), root=tmp_path)
+    text = str(caught.value)
+    for part in ("t10k-labels-idx1-ubyte", str(tmp_path), "ADVERSARIAL_LAB_DATA", "digits", "no route to host"):
+        assert part in text
+
+
+def test_data_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ADVERSARIAL_LAB_DATA wins; without it the folder beside the code."""
+    monkeypatch.setenv("ADVERSARIAL_LAB_DATA", str(tmp_path))
+    assert folder.data_root() == tmp_path
+    assert not folder.is_present("mnist")
+    assert folder.is_present("digits")
+    monkeypatch.delenv("ADVERSARIAL_LAB_DATA")
+    assert folder.data_root().name == "data"
+
+
+def _image(path: Path, value: int, size: tuple[int, int] = (20, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), value, dtype=np.uint8)).save(path)
+
+
+def test_image_folder_with_train_and_test(tmp_path: Path) -> None:
+    """FOLDER/train/CLASS and FOLDER/test/CLASS, any size, become squares of the asked size."""
+    for number in range(12):
+        _image(tmp_path / "train" / ("cat" if number % 2 else "dog") / f"{number}.png", number)
+    _image(tmp_path / "test" / "cat" / "a.png", 200)
+    _image(tmp_path / "test" / "dog" / "b.jpg", 10)
+    made = load(DataSpec(dataset="folder", folder=str(tmp_path), image_size=16, grey=True))
+    assert made.class_names == ("cat", "dog")
+    assert made.shape == (1, 16, 16)
+    assert len(made.train) + len(made.validation) == 12
+    assert made.test.x[0].unique().tolist() == [200]
+    assert made.test.y.tolist() == [0, 1]
+
+
+def test_image_folder_of_classes_holds_a_fifth_out(tmp_path: Path) -> None:
+    """FOLDER/CLASS without splits: a fixed fifth is the test split, in colour."""
+    for number in range(20):
+        _image(tmp_path / f"class{number % 2}" / f"{number}.png", number)
+    made = load(DataSpec(dataset="folder", folder=str(tmp_path), image_size=8))
+    assert (len(made.test), made.shape) == (4, (3, 8, 8))
+    chosen = load(DataSpec(dataset="folder", folder=str(tmp_path), image_size=8, classes=(1, 0)))
+    assert chosen.class_names == ("class1", "class0")
+
+
+def test_image_folder_errors_name_the_fault(tmp_path: Path) -> None:
+    """No folder, one class, an empty class, a broken file, a class that is not there: each said plainly."""
+    with pytest.raises(DataMissing, match="existing folder"):
+        load(DataSpec(dataset="folder", folder=str(tmp_path / "none")))
+    _image(tmp_path / "one" / "a.png", 1)
+    with pytest.raises(DataMissing, match=r"at least two class folders.*got one"):
+        load(DataSpec(dataset="folder", folder=str(tmp_path)))
+    (tmp_path / "two").mkdir()
+    with pytest.raises(DataMissing, match=r"no images in .*two"):
+        load(DataSpec(dataset="folder", folder=str(tmp_path)))
+    (tmp_path / "two" / "b.png").write_bytes(b"not an image")
+    with pytest.raises(DataMissing, match=r"1 file in .* cannot be read: two.b\.png is not an image"):
+        load(DataSpec(dataset="folder", folder=str(tmp_path)))
+    _image(tmp_path / "two" / "b.png", 1)
+    with pytest.raises(ValueError, match=r"classes: .* 0 to 1, got 5"):
+        load(DataSpec(dataset="folder", folder=str(tmp_path), classes=(0, 5)))
+
+
+def test_download_reports_bytes_and_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is called with bytes while torchvision downloads, and what it raises stops the wait."""
+    import time
+
+    from torchvision import datasets
+
+    monkeypatch.setattr(datasets.MNIST, "download", lambda self: time.sleep(1))
+    seen: list[tuple[int, int]] = []
+
+    def on_progress(done: int, total: int, **metrics: object) -> None:
+        seen.append((done, total))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sets._download("mnist", tmp_path, on_progress)
+    assert seen == [(0, folder.download_size("mnist"))]
+
+
+@pytest.mark.real_data
+def test_real_mnist_is_the_real_one() -> None:
+    """60,000 and 10,000 images, the known number of zeros in the test set, 5,000 held out."""
+    mnist = load(DataSpec(dataset="mnist"))
+    assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (55_000, 5_000, 10_000)
+    assert int((mnist.test.y == 0).sum()) == 980
+    assert mnist.fingerprint.startswith("1e35582d")
+
+
+@pytest.mark.real_data
+def test_real_cifar10_is_the_real_one() -> None:
+    """Colour images in NCHW; the first test image is the well-known cat."""
+    if not folder.is_present("cifar10"):
+        pytest.skip(f"no CIFAR-10 in {folder.data_root()}")
+    cifar = load(DataSpec(dataset="cifar10"))
+    assert cifar.shape == (3, 32, 32)
+    assert cifar.class_names[int(cifar.test.y[0])] == "cat"
+    assert cifar.test.x[0, :, 0, 0].tolist() == [158, 112, 49]

@@ -1,0 +1,427 @@
+"""The strongest evaluation: right where the truth is known, the same however it is cut, stopped or loaded."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from core.attacks import pgd
+from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.geometry import distances
+from core.attacks.engine.losses import margin
+from core.evaluation.robust import cascade, shattered
+from core.evaluation.robust.robust import _verdict, evaluate
+from core.models.saved import load_model
+from core.networks.layers import ScalarScore
+from core.progress import Cancelled
+
+NORMS = {"linf": 0.08, "l2": 0.5, "l1": 1.5, "l0": 2.0}
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    """30 images of digits with their classes."""
+    found = load_digits()
+    return torch.tensor(found.images[-30:] / 16, dtype=torch.float32)[:, None], torch.tensor(found.target[-30:])
+
+
+@pytest.fixture(scope="module")
+def net(trained_store: Path) -> nn.Module:
+    """A dense network trained on digits."""
+    return load_model("digits-mlp-standard", trained_store).model
+
+
+def two_classes(features: int = 64) -> nn.Module:
+    """A linear scalar network: its robust accuracy is known exactly."""
+    torch.manual_seed(1)
+    model = ScalarScore(nn.Sequential(nn.Flatten(), nn.Linear(features, 1))).eval()
+    with torch.no_grad():
+        model.body[1].bias.fill_(-0.5 * model.body[1].weight.sum())  # grey is on the boundary
+    return model
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_evaluate_finds_the_truth_of_a_scalar_linear_model(norm: str) -> None:
+    """With two classes and no curvature, what stands is what the closed form says; the certificate agrees in linf."""
+    model = two_classes()
+    x = 0.3 + 0.4 * torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    y = (model(x)[:, 1] > 0).long()
+    eps = {"linf": 0.01, "l2": 0.1}[norm]
+    weight = model.body[1].weight[0].detach()
+    score = model.score(x).abs().detach()
+    reach = eps * (weight.abs().sum() if norm == "linf" else weight.norm())
+    made = evaluate(model, x, y, norm=norm, eps=eps, effort="quick", trust=False)
+    clear = (score - reach).abs() > 1e-4  # but for ties
+    assert 0.1 < made.robust_accuracy < 0.9
+    assert (made.robust == (score > reach))[clear].all()
+    if norm == "linf":
+        assert ((made.lower > 0) == made.robust)[clear].all()
+        assert made.proven_accuracy <= made.robust_accuracy
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_evaluate_verdicts_are_those_of_the_images(norm: str, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Images lie in ball and box, fool exactly where the result says so, and every column agrees with the others."""
+    x, y = digits
+    eps = NORMS[norm]
+    made = evaluate(net, x, y, norm=norm, eps=eps, effort="standard", trust=False)
+    size = (made.x_adv - x).flatten(1)
+    length = (size != 0).sum(1) if norm == "l0" else size.norm(p={"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
+    fallen = made.clean & ~made.robust
+    assert 0 < made.robust_accuracy < made.clean_accuracy
+    assert (length <= eps * (1 + 1e-5)).all()
+    assert made.x_adv.min() >= 0
+    assert made.x_adv.max() <= 1
+    assert torch.equal(net(made.x_adv).argmax(1) == y, made.robust)
+    assert torch.equal(torch.tensor([bool(name) for name in made.found_by]), ~made.robust)
+    assert torch.equal(made.upper == 0, ~made.clean)
+    assert (made.upper[made.robust] == torch.inf).all()
+    assert torch.allclose(made.upper[fallen], length[fallen].double(), atol=1e-6)
+    assert (made.forwards > 0).all()
+    low, high = made.interval
+    assert low <= made.robust_accuracy <= high
+
+
+def test_evaluate_is_no_weaker_than_pgd(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """What PGD with restarts fools does not stand."""
+    x, y = digits
+    made = evaluate(net, x, y, eps=0.08, trust=False)
+    result = pgd(net, x, y, eps=0.08, steps=40, restarts=5)
+    assert not (made.robust & result.success).any()
+
+
+def test_evaluate_of_less_than_one_feature_attacks_nothing(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Below 1 nothing may change in l0: no stage is run, two looks an image are all."""
+    x, y = digits
+    made = evaluate(net, x, y, norm="l0", eps=0.5, trust=False)
+    assert torch.equal(made.robust, made.clean)
+    assert made.backwards.sum() == 0
+    assert (made.forwards <= 3).all()
+
+
+def test_evaluate_of_a_slice_is_the_slice(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Images evaluated alone under their own indices get the verdicts and passes that they get among all."""
+    net, x, y = copy.deepcopy(net).double(), digits[0].double(), digits[1]  # where no decision hangs on rounding
+    index = torch.arange(100, 130)
+    whole = evaluate(net, x, y, eps=0.08, index=index, trust=False)
+    rows = torch.arange(0, 30, 2)
+    part = evaluate(net, x[rows], y[rows], eps=0.08, index=index[rows], trust=False)
+    assert torch.equal(part.robust, whole.robust[rows])
+    assert torch.equal(part.forwards, whole.forwards[rows])
+
+
+class Stop:
+    """Progress that cancels when the named stage begins."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+
+    def __call__(self, done: int, total: int, *, phase: str | None = None, **metrics: Any) -> None:
+        """Cancel when the time has come."""
+        if phase == self.phase:
+            raise Cancelled
+
+
+def test_stopped_evaluation_goes_on(net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    """Stopped in the middle and asked for again, it ends as if never stopped, and does not begin at the beginning."""
+    x, y = digits
+    state = tmp_path / "state.safetensors"
+    whole = evaluate(net, x, y, eps=0.05, effort="quick", trust=False)
+    last = cascade.stages("linf", "quick", 10)[5].name
+    with pytest.raises(Cancelled):
+        evaluate(net, x, y, eps=0.05, effort="quick", trust=False, state=state, on_progress=Stop(last))
+    assert state.exists()
+    phases: list[str | None] = []
+    rest = evaluate(
+        net,
+        x,
+        y,
+        eps=0.05,
+        effort="quick",
+        trust=False,
+        state=state,
+        on_progress=lambda done, total, *, phase=None, **metrics: phases.append(phase),
+    )
+    assert "one step" not in phases
+    assert not state.exists()
+    for name in ("robust", "x_adv", "upper", "forwards", "backwards"):
+        assert torch.equal(getattr(rest, name), getattr(whole, name)), name
+    assert rest.found_by.tolist() == whole.found_by.tolist()
+
+
+def test_state_of_another_run_is_not_used(net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    """A state that was kept for another budget is no start."""
+    x, y = digits
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(Cancelled):
+        evaluate(net, x, y, eps=0.2, effort="quick", trust=False, state=state, on_progress=Stop("PGD margin"))
+    made = evaluate(net, x, y, eps=0.02, effort="quick", trust=False, state=state)
+    assert torch.equal(made.robust, evaluate(net, x, y, eps=0.02, effort="quick", trust=False).robust)
+
+
+def test_effort_begins_with_the_smaller_one() -> None:
+    """A larger effort begins with the smaller one, so what falls to that falls to it too."""
+    for norm in NORMS:
+        plans = [cascade.stages(norm, effort, 10) for effort in cascade.EFFORTS]
+        for less, more in pairwise(plans):
+            assert more[: len(less)] == less
+            assert len(more) > len(less)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_towards_classes_is_an_attack(norm: Any, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """All targets at once: verdicts and margins are those of the images, in the ball; a slice is the slice."""
+    net, x, y = copy.deepcopy(net).double(), digits[0].double(), digits[1]
+    eps = torch.full((len(x),), NORMS[norm])
+    streams = Streams.of(0, torch.arange(len(x)))
+    made = cascade.towards(net, x, y, eps=eps, norm=norm, targets=3, steps=6, streams=streams)
+    logits = net(made.x_adv)
+    assert 0 < int(made.success.sum()) < len(x)
+    assert torch.equal(logits.argmax(1) != y, made.success)
+    assert torch.allclose(margin(logits, y), made.trace["margin"], atol=1e-5)
+    assert (made.distance[norm] <= eps).all()
+    rows = torch.tensor([1, 4, 17])
+    part = cascade.towards(
+        net, x[rows], y[rows], eps=eps[rows], norm=norm, targets=3, steps=6, streams=streams.take(rows)
+    )
+    assert torch.allclose(part.x_adv, made.x_adv[rows], atol=1e-6)
+    assert torch.equal(part.forwards, made.forwards[rows])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_boundary_outside_is_pulled_into_the_ball(norm: str, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """What FAB finds beyond eps is kept inside as the best attempt, with its margin."""
+    x, y = digits
+    eps = torch.full((len(x),), NORMS[norm] / 4)
+    standing = cascade.Standing.first(x, net(x), y)
+    stage = cascade.Stage("FAB", cascade.fab, {"steps": 10, "targets": 1}, fixed=False)
+    streams = Streams.of(0, torch.arange(len(x)))
+    cascade.run_stage(stage, 0, net, x, y, torch.arange(len(x)), standing, norm=norm, eps=eps, streams=streams)
+    stand = ~standing.fooled
+    assert stand.any()
+    assert (standing.margin < standing.clean)[stand].all()
+    assert (distances(standing.x_adv, x)[norm] <= eps).all()
+    assert torch.allclose(margin(net(standing.x_adv), y)[stand], standing.margin[stand], atol=1e-5)
+    assert not standing.astray.any()
+
+
+@pytest.mark.real_data
+def test_quick_finds_the_way_on_an_interval_trained_network(interval_trained: Any) -> None:
+    """MNIST, l2 2.0, 40 images: 4 stand; 16 did while FAB came from the other side of the box."""
+    made = evaluate(*interval_trained, norm="l2", eps=2.0, effort="quick", trust=False)
+    assert made.robust.sum() <= 7
+    assert (made.forwards + made.backwards).float().mean() < 130
+
+
+@pytest.mark.parametrize(("slope", "lost"), [(0.1, True), (1.0, False)])
+def test_image_whose_slope_leads_astray_is_known(slope: float, lost: bool) -> None:
+    """Too flat at the image for any boundary in the box, steep later: worth a stage that is for such images."""
+
+    class Bend(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            mean = x.flatten(1).mean(1)
+            return torch.stack([0.5 - slope * mean - 10 * (mean - 0.3).clamp(min=0), torch.zeros_like(mean)], 1)
+
+    seen: list[int] = []
+
+    def second(model: nn.Module, x: Tensor, y: Tensor, **_settings: Any) -> AttackResult:
+        seen.append(len(x))
+        zeros = torch.zeros_like(y)
+        return AttackResult(x, zeros.bool(), distances(x, x), zeros, zeros, {"margin": margin(model(x), y)})
+
+    x, y, rows = torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64), torch.arange(3)
+    eps, streams = torch.full((3,), 0.5), Streams.of(0, rows)
+    standing = cascade.Standing.first(x, Bend()(x), y)
+    for stage in (
+        cascade.Stage("FAB", cascade.fab, {"steps": 15}, fixed=False),
+        cascade.Stage("for all", second, {}, near=0),
+        cascade.Stage("for the lost", second, {}, near=0, astray=True),
+    ):
+        cascade.run_stage(stage, 0, Bend(), x, y, rows, standing, norm="l2", eps=eps, streams=streams)
+    assert standing.astray.tolist() == [lost] * 3
+    assert (standing.nearest > eps).all()
+    assert standing.nearest.isfinite().all()
+    assert seen == ([3] if lost else [])
+
+
+def test_largest_effort_leaves_no_more(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Run in full, it leaves no image that the smallest one fools, and spends AutoAttack's queries on what stands."""
+    x, y = (part[:4] for part in digits)
+    quick = evaluate(net, x, y, eps=0.06, effort="quick", trust=False)
+    most = evaluate(net, x, y, eps=0.06, effort="at_least_autoattack", trust=False)
+    assert not (most.robust & ~quick.robust).any()
+    assert most.forwards[most.robust].min() > 5000
+
+
+def test_evaluate_at_zero_is_clean_accuracy(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """In a ball of size 0 nothing falls."""
+    made = evaluate(net, *digits, eps=0.0, trust=False)
+    assert torch.equal(made.robust, made.clean)
+
+
+def test_model_that_hides_its_gradients_falls(
+    net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an input rounded in steps gradients are zero: they pass straight through, else Square is spent on all."""
+
+    class Rounded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """Logits of the rounded image."""
+            return net((x * 24).round() / 24)
+
+    x, y = digits
+    made = evaluate(Rounded(), x, y, eps=0.15, effort="standard", trust=False)
+    assert made.robust_accuracy < 0.2
+    assert made.clean_accuracy > 0.5
+    assert any("straight-through" in name for name in made.found_by)
+    monkeypatch.setattr(shattered, "misleads", lambda *_, **__: False)
+    made = evaluate(Rounded(), x, y, eps=0.15, effort="standard", trust=False)
+    assert made.robust_accuracy < 0.5
+    assert (made.found_by == "Square").any()
+
+
+def test_image_that_was_never_attacked_does_not_stand(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Misread at first sight, read rightly at the end: nothing was tried on it, so it counts as misread."""
+
+    class Wavering(nn.Module):
+        looks = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Logits; at the first look at all images those of the next class."""
+            self.looks += len(x) > 2  # not those at what the model bears
+            return net(x).roll(1, 1) if len(x) > 2 and self.looks == 1 else net(x)
+
+    x, y = digits
+    misread = net(x).roll(1, 1).argmax(1) != y
+    made = evaluate(Wavering(), x, y, eps=0.01, effort="quick", trust=False)
+    assert (net(x).argmax(1) == y)[misread].sum() > 20
+    assert not made.clean[misread].any()
+    assert not made.robust[misread].any()
+    assert (made.upper[misread] == 0).all()
+
+
+# ---------------------------------------------------------------- bad input
+
+
+class Output(nn.Module):
+    """A model that gives what a function makes of the logits."""
+
+    def __init__(self, model: nn.Module, change: Any) -> None:
+        super().__init__()
+        self.model, self.change = model, change
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Changed logits."""
+        return self.change(self.model(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda z: z.softmax(1), "got probabilities"),
+        (lambda z: torch.where(z > 3, torch.nan, z), "got NaN or infinity for"),
+        (lambda z: z[:, :1], "expected logits .N, K. with K >= 2"),
+    ],
+)
+def test_model_without_logits_is_refused(change: Any, said: str, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """Probabilities, NaN and wrong shapes are errors that say what came."""
+    with pytest.raises(ValueError, match=f"model: .*{said}"):
+        evaluate(Output(net, change), *digits, eps=0.1)
+
+
+def test_images_out_of_range_are_refused(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """The message says by how much, and where normalisation belongs."""
+    x, y = digits
+    with pytest.raises(ValueError, match=r"x: .*got -0.5 to 1.5, 0.5 below 0 and 0.5 above 1: .*belongs in the model"):
+        evaluate(net, x * 2 - 0.5, y, eps=0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"y": torch.full((30,), 10)}, "y: expected classes from 0 to 9, got 10"),
+        ({"x": torch.zeros(0, 1, 8, 8), "y": torch.zeros(0, dtype=torch.int64)}, "x: expected at least one image"),
+        ({"eps": 1.5}, "eps: expected finite budgets in .0, 1., got 1.5"),
+        ({"norm": "l3"}, "norm: expected one of"),
+        ({"effort": "heroic"}, "effort: expected one of"),
+        ({"index": torch.arange(3)}, "index: expected shape"),
+    ],
+)
+def test_bad_arguments_are_named(
+    fields: dict[str, Any], said: str, net: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    """Labels, budgets, names and lengths are checked before any work."""
+    x, y = digits
+    with pytest.raises(ValueError, match=said):
+        evaluate(net, **{"x": x, "y": y, "eps": 0.1, "trust": False, **fields})
+
+
+def test_training_mode_is_said_and_put_back(digits: tuple[Tensor, Tensor]) -> None:
+    """A model in training mode is evaluated in eval mode, comes back as it was, and the result says so."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(64, 10)).train()
+    made = evaluate(model, *digits, eps=0.01, effort="quick", trust=False)
+    assert model.training
+    assert model[1].training
+    assert any("training mode" in note for note in made.notes)
+    assert made.clean_accuracy == evaluate(model.eval(), *digits, eps=0.01, effort="quick", trust=False).clean_accuracy
+
+
+def test_one_image_and_one_class_are_honest(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """One image gives a wide interval, one class a note; neither is an error."""
+    x, y = digits
+    one = evaluate(net, x[:1], y[:1], eps=0.01, effort="quick", trust=False)
+    assert one.interval[1] - one.interval[0] > 0.9
+    assert any("one image" in note for note in one.notes)
+    same = evaluate(net, x[y == 4], y[y == 4], eps=0.01, effort="quick", trust=False)
+    assert any("of class 4" in note for note in same.notes)
+
+
+def test_evaluate_is_importable_from_the_package() -> None:
+    """As the design says; asking for it is what loads torch (tests/test_layers), and there is nothing else."""
+    import core.evaluation as package
+
+    assert package.evaluate is evaluate
+    assert package.Evaluation.__name__ == "Evaluation"
+    with pytest.raises(AttributeError, match="no attribute 'evaluation'"):
+        _ = package.evaluation
+
+
+def test_points_without_logits_count_against_the_model() -> None:
+    """At two of four best points it gives NaN: no class at all, which is not the right one, and the notes say so."""
+
+    class Torn(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = x.mean((1, 2, 3))
+            return torch.stack([1 - score, torch.where(score > 0.05, torch.nan, score)], 1)
+
+    x, y = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
+    standing = cascade.Standing.first(x, Torn()(x), y)
+    standing.x_adv[:2] = 0.0999
+    safe = torch.zeros(4, dtype=torch.bool)
+    made = _verdict(Torn(), x, y, standing, safe, plan_names=["pgd"], norm="linf", eps=0.1)
+    assert made.robust.tolist() == [False, False, True, True]
+    assert [note for note in made.notes if note.startswith("For 2 of 4 images") and "NaN" in note]
+
+
+def test_verdicts_that_change_with_the_batch_make_a_figure_unusable() -> None:
+    """The same images in another batch are other images to this model: no figure of it can be used, and it says so."""
+
+    class Batch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = (x - x.mean(0, keepdim=True)).flatten(1).sum(1)
+            return torch.stack([score, -score], 1)
+
+    x = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(40, dtype=torch.long)
+    made = evaluate(Batch(), x, y, eps=0.02, effort="quick", trust=False)
+    assert not made.usable
+    assert "depend on the other images of the batch" in made.warning

@@ -1,0 +1,321 @@
+"""The epsilon sweep's page: the first view, the curves and their lookup, what is said of them, missing sweeps."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core import specs
+from core.evaluation.tables.metrics import clopper_pearson, five_metrics
+from core.jobs import queue
+from core.storage import store
+from ui.measure import sweep_notes, sweep_views
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamlit.testing.v1 import AppTest
+
+    from tests.pages.conftest import Lab
+
+LADDER = (0.0, 0.1, 0.3)
+
+
+def plant(
+    lab: Lab, model: store.Artifact, *, right: Sequence[int] = (95, 60, 5), n: int = 100, **fields: Any
+) -> store.Artifact:
+    """Plant a finished sweep: of n images the first `right[k]` are read correctly at the k-th ε."""
+    spec = specs.SweepSpec(**{"model": model.id, "eps": LADDER, "n": n, **fields})
+    tests = model.table("test").iloc[:n]
+    names = model.card["class_names"]
+    y, rows, tables = tests["y"].to_numpy(), [], []
+    for eps, hits in zip(spec.eps, right, strict=True):
+        pred = np.where(np.arange(n) < hits, y, (y + 1) % len(names))
+        table = pd.DataFrame({"eps": eps, "index": tests["index"].to_numpy(), "y": y, "pred": pred})
+        table = table.assign(confidence=0.8, success=pred != y, linf=eps, l2=eps)
+        low, high = clopper_pearson(right[0] - min(hits, right[0]), right[0])
+        metrics = five_metrics(y, pred, table["confidence"].to_numpy()).row()
+        rows.append({"eps": eps, **metrics, "success_rate": 0.5, "success_low": low, "success_high": high})
+        tables.append(table)
+    first = [int(np.flatnonzero(y == c)[0]) for c in range(len(names))]
+    x = np.random.default_rng(0).uniform(0, 1, (len(first), *model.card["shape"])).astype(np.float32)
+    gallery = {
+        "index": tests["index"].to_numpy()[first],
+        "y": y[first],
+        "x": x,
+        "x_adv": np.stack([np.clip(x + eps, 0, 1) for eps in spec.eps]),
+        "eps": np.asarray(spec.eps),
+    }
+    card = {"rows": rows, "class_names": names, "data": model.card["data"], "seconds": 1.0, "device": "cpu"}
+    tabled = {"images": pd.concat(tables, ignore_index=True)}
+    return store.write(spec, lab.root, card=card, arrays={"gallery": gallery}, tables=tabled)
+
+
+def five(app: AppTest) -> pd.DataFrame:
+    """The table of the five metrics."""
+    return next(table.value for table in app.dataframe if "confidence_wrong" in table.value)
+
+
+def texts(app: AppTest) -> str:
+    """Everything that the page says in words."""
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "html")
+    return "\n".join(str(getattr(element, "value", element.proto)) for kind in kinds for element in app.get(kind))
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[specs.Task]:
+    """What is submitted from now on, none of which runs."""
+    found: list[specs.Task] = []
+    monkeypatch.setattr(queue, "submit", lambda task, root=None: found.append(task))
+    return found
+
+
+def test_nothing_run_yet_offers_fgsm_on_the_newest_model(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One prominent button, which asks for exactly what the page would show."""
+    lab.model(seed=1)
+    newest = lab.model(network="mlp")
+    submitted = asked(monkeypatch)
+    app = lab.open("epsilon_sweep")
+    button = app.button(key="epsilon_sweep_run")
+    assert button.label == "Run FGSM on Dense"
+    button.click().run()
+    assert submitted == [specs.CompareSpec(models=(newest.id,))]
+
+
+def test_first_view_starts_from_what_was_run(lab: Lab) -> None:
+    """Curves of the newest settings, of all models that have them, without a click."""
+    first, second = lab.model(), lab.model(network="mlp")
+    plant(lab, first)
+    plant(lab, second, attack={"name": "pgd", "steps": 7})
+    plant(lab, second)
+    lab.model(network="cnn")
+    app = lab.open("epsilon_sweep")
+    assert set(app.multiselect(key="epsilon_sweep_models").value) == {first.id, second.id}
+    assert app.session_state["epsilon_sweep_attacks"] == ["fgsm", "pgd_linf"]
+    assert app.number_input(key="epsilon_sweep_pgd_steps").value == 7
+    assert app.number_input(key="epsilon_sweep_n").value == 100
+    assert set(app.query_params["epsilon_sweep_attacks"]) == {"FGSM", "PGD ℓ∞"}, "the address reproduces the view"
+    assert len(app.query_params["epsilon_sweep_models"]) == 2
+    said = texts(app)
+    assert "1 of 4 not run yet" in said
+    assert "Linear · PGD ℓ∞, steps 7." in said
+
+
+def test_slider_looks_up_metrics_and_images(lab: Lab) -> None:
+    """The five metrics and the pictures are those of the chosen ε, in both units."""
+    plant(lab, lab.model())
+    app = lab.open("epsilon_sweep")
+    assert app.select_slider(key="epsilon_sweep_at").value == 0.1
+    assert five(app)["accuracy"].tolist() == [60]
+    app.select_slider(key="epsilon_sweep_at").set_value(0.3).run()
+    assert not app.exception
+    table = five(app)
+    assert table["accuracy"].tolist() == [5]
+    assert table["interval"].tolist() == ["1.6% – 11.3%"]
+    assert "The five metrics at ε = 0.3 (76.5/255)" in texts(app)
+
+
+def test_slider_needs_no_model_and_little_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moving the slider reads nothing that was read before, and calls no network."""
+    plant(lab, lab.model(), n=300, right=(290, 100, 3))
+    app = lab.open("epsilon_sweep")
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the slider must be a lookup")
+
+    monkeypatch.setattr("core.models.saved.load_model", never)
+    monkeypatch.setattr(store.Artifact, "table", never)
+    monkeypatch.setattr(store.Artifact, "arrays", never)
+    start = time.process_time()  # other work on the machine does not count
+    app.select_slider(key="epsilon_sweep_at").set_value(0.0).run()
+    assert not app.exception
+    assert time.process_time() - start < 3  # the whole page by AppTest; measured: 0.1
+
+
+def test_address_reproduces_the_settings(lab: Lab) -> None:
+    """Models, attacks, ladder, n and ε by their plain names."""
+    model = lab.model()
+    plant(lab, model)
+    app = lab.open(
+        "epsilon_sweep",
+        epsilon_sweep_models=model.id,
+        epsilon_sweep_attacks="fgsm",
+        epsilon_sweep_eps="0 0.1 0.3",
+        epsilon_sweep_n="100",
+        epsilon_sweep_at="0.3",
+    )
+    assert five(app)["accuracy"].tolist() == [5]
+
+
+def test_a_ladder_that_changes_takes_the_slider_along(lab: Lab) -> None:
+    """The chosen ε moves to the nearest one that there is."""
+    model = lab.model()
+    plant(lab, model)
+    plant(lab, model, eps=(0.0, 0.25), right=(95, 20))
+    app = lab.open("epsilon_sweep")
+    app.text_input(key="epsilon_sweep_eps").set_value("0 0.1 0.3").run()
+    app.select_slider(key="epsilon_sweep_at").set_value(0.3).run()
+    app.text_input(key="epsilon_sweep_eps").set_value("0, 0.25").run()
+    assert not app.exception
+    assert app.select_slider(key="epsilon_sweep_at").value == 0.25
+    assert five(app)["accuracy"].tolist() == [20]
+
+
+def test_target_is_part_of_what_is_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A targeted sweep is another sweep, shown by its success rate."""
+    model = lab.model()
+    plant(lab, model, target=3)
+    app = lab.open("epsilon_sweep")
+    assert app.select_slider(key="epsilon_sweep_target").value == 3
+    assert app.session_state["epsilon_sweep_metric"] == "success_rate"
+    assert "towards class 3" in texts(app)
+    submitted = asked(monkeypatch)
+    app.select_slider(key="epsilon_sweep_target").set_value(4).run()
+    app.button(key="epsilon_sweep_run").click().run()
+    assert submitted == [specs.CompareSpec(models=(model.id,), eps=LADDER, n=100, target=4)]
+
+
+@pytest.mark.parametrize(
+    ("eps", "said"),
+    [("0 2", "expected"), ("0 nan", "finite"), ("", "at least one ε"), ("0.1 zero", "expected numbers such as 0.1")],
+)
+def test_refused_ladders_are_one_plain_sentence(lab: Lab, eps: str, said: str) -> None:
+    """ε above 1, no number, none at all, a word."""
+    lab.model()
+    app = lab.open("epsilon_sweep")
+    app.text_input(key="epsilon_sweep_eps").set_value(eps).run()
+    assert not app.exception
+    assert len(app.error) == 1
+    assert said in app.error[0].value
+
+
+def test_no_attack_chosen_is_said(lab: Lab) -> None:
+    """An empty selection is no error."""
+    lab.model()
+    app = lab.open("epsilon_sweep", epsilon_sweep_attacks="fgsm")
+    app.multiselect(key="epsilon_sweep_attacks").set_value([]).run()
+    assert not app.exception
+    assert "Choose at least one attack" in texts(app)
+
+
+@pytest.mark.parametrize(("state", "said"), [("running", "300 of 900"), ("failed", "The job failed. No space left.")])
+def test_job_that_runs_the_sweeps_is_found_again(lab: Lab, state: str, said: str) -> None:
+    """After a reload, or in a second browser."""
+    model = lab.model()
+    lab.job(specs.CompareSpec(models=(model.id,)), state, message="No space left." if state == "failed" else "")
+    app = lab.open("epsilon_sweep")
+    bars = "\n".join(str(bar.text) for bar in app.main.get("progress"))
+    assert said in texts(app) + bars
+
+
+def test_damaged_sweep_is_set_aside_and_can_be_run_again(lab: Lab) -> None:
+    """The page says so and goes on."""
+    result = plant(lab, lab.model())
+    app = lab.open("epsilon_sweep")
+    (result.folder / "images.parquet").write_bytes(b"cut short")
+    app.run()
+    assert not app.exception
+    assert "does not match" in texts(app)
+    assert app.button(key="epsilon_sweep_run")
+
+
+def test_models_of_different_data_are_warned_of(lab: Lab) -> None:
+    """No chance line, and a warning."""
+    one, other = lab.model(), lab.model(data={"dataset": "digits", "classes": (4, 9)})
+    plant(lab, one)
+    plant(lab, other)
+    app = lab.open(
+        "epsilon_sweep", epsilon_sweep_models=[one.id, other.id], epsilon_sweep_n="100", epsilon_sweep_eps="0 .1 .3"
+    )
+    assert "different data" in texts(app)
+    assert "falls to chance" not in texts(app)
+
+
+# ---------------------------------------------------------------- what a curve says
+
+
+def rows(*accuracies: float) -> list[dict[str, Any]]:
+    """Rows of a curve over ε = 0, 0.1, 0.2, … of 1000 images."""
+    return [
+        {"eps": k / 10, "accuracy": a, "n": 1000, "low": max(0.0, a - 0.03), "high": min(1.0, a + 0.03)}
+        for k, a in enumerate(accuracies)
+    ]
+
+
+def curve(lab: Lab, name: str, attack: Any, *accuracies: float) -> sweep_views.Curve:
+    """A curve with these accuracies; its files are never read."""
+    model = lab.model()
+    sweep = specs.SweepSpec(model=model.id, attack=attack, eps=tuple(k / 10 for k in range(len(accuracies))))
+    return sweep_views.Curve(name, model, sweep, store.Artifact(lab.root / "x", {"rows": rows(*accuracies)}))
+
+
+def test_crossing_in_words() -> None:
+    """Between two rungs, by a straight line; never; from the start."""
+    assert sweep_notes.crossing(rows(0.9, 0.3, 0.05), 0.1) == (
+        "falls to chance between ε = 0.1 (30.0%) and 0.2 (5.0%), at about 0.18"
+    )
+    assert sweep_notes.crossing(rows(0.9, 0.5), 0.1) == "stays above chance up to ε = 0.1 (50.0% there)"
+    assert sweep_notes.crossing(rows(0.1, 0.0), 0.1) == "is at chance or below from ε = 0 on"
+
+
+def test_doubts_name_the_three_signs(lab: Lab) -> None:
+    """A rising curve; one step below many; plain grey not reached at ε ≥ 0.5. A healthy pair gives none."""
+    strong = curve(lab, "strong", "pgd", 0.9, 0.4, 0.0)
+    assert sweep_notes.doubts([strong, curve(lab, "weak", "fgsm", 0.9, 0.5, 0.1)], 0.1) == []
+    (rising,) = sweep_notes.doubts([curve(lab, "rising", "fgsm", 0.9, 0.05, 0.1)], 0.1)
+    assert "at least 50 images" in rising
+    (beaten,) = sweep_notes.doubts([strong, curve(lab, "one step", "fgsm", 0.9, 0.3, 0.1)], 0.1)
+    assert "one step beats many" in beaten
+    assert (
+        sweep_notes.doubts([strong, curve(lab, "literal", {"name": "fgsm", "clip": False}, 0.9, 0.3, 0.1)], 0.1) == []
+    )
+    (grey,) = sweep_notes.doubts([curve(lab, "grey", "pgd", 0.9, 0.9, 0.9, 0.9, 0.9, 0.9)], 0.1)
+    assert "the attack is weak, not the model strong" in grey
+
+
+def test_names_tell_models_apart(lab: Lab) -> None:
+    """By network where that is enough, by the id's end where nothing else helps."""
+    linear, dense, again = lab.model(), lab.model(network="mlp"), lab.model(seed=3)
+    assert list(sweep_views.short_names([linear, dense]).values()) == ["Linear", "Dense"]
+    doubled = sweep_views.short_names([linear, dense, again])
+    assert doubled[dense.id] == "Dense Standard"  # the data are the same, so nobody names them
+    assert doubled[linear.id] == f"Linear Standard {linear.id[-10:-4]}"
+    assert len(set(doubled.values())) == 3
+    fewer = lab.model(data={"dataset": "digits", "classes": [4, 9]})
+    assert sweep_views.short_names([linear, fewer])[fewer.id].endswith(", 4 against 9 Linear")
+    assert sweep_views.attack_text(specs.Pgd(norm="l2", steps=7)) == "PGD ℓ2, steps 7"
+    assert sweep_views.attack_text(specs.Fgsm(clip=False)) == "FGSM, unclipped"
+
+
+def test_transfer_asks_for_a_surrogate(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among the attack's settings one of the saved models is chosen, and what is run names it."""
+    first, victim = lab.model(seed=1), lab.model()
+    submitted = asked(monkeypatch)
+    app = lab.open(
+        "epsilon_sweep",
+        epsilon_sweep_models=victim.id,
+        epsilon_sweep_attacks="transfer_linf",
+        epsilon_sweep_transfer_surrogate=first.id,
+    )
+    assert not app.exception
+    assert app.selectbox(key="epsilon_sweep_transfer_surrogate").value == first.id
+    next(button for button in app.button if button.label.startswith("Run")).click().run()
+    (task,) = submitted
+    assert isinstance(task, specs.CompareSpec)
+    assert task.attacks[0].surrogate == first.id
+
+
+def test_other_norms_offer_a_ladder_in_their_units(lab: Lab) -> None:
+    """In l0 a ladder of small numbers changes nothing: one click puts in counts, without grey levels beside them."""
+    lab.model(network="mlp")
+    app = lab.open("epsilon_sweep", epsilon_sweep_attacks="pgd_l0")
+    assert "/255" in next(c.value for c in app.caption if c.value.startswith("= "))
+    app.button(key="epsilon_sweep_ladder_l0").click().run()
+    assert not app.exception
+    assert app.text_input(key="epsilon_sweep_eps").value == "0 1 2 5 10 15 20"
+    assert not any(c.value.startswith("= ") for c in app.caption)
+    app.multiselect(key="epsilon_sweep_attacks").set_value(["fgsm"]).run()
+    assert not any(button.key == "epsilon_sweep_ladder_l0" for button in app.button)

@@ -1,0 +1,124 @@
+"""Mosaics, signed differences, and files with their provenance inside."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ui import text as percent
+from ui.app import jobs
+from ui.show import downloads, gallery
+
+GREY = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+
+
+def test_mosaic_keeps_every_pixel() -> None:
+    """Tiles lie at native resolution, eight-bit values exact, gaps and blanks transparent."""
+    picture = gallery.mosaic([[GREY, None], [GREY, GREY]])
+    gap = gallery.gap_for(8)
+    assert picture.shape == (16 + gap, 16 + gap, 4)
+    assert (picture[:8, :8, 0] == np.rint(GREY[0] * 255)).all()
+    assert (picture[:8, 8 + gap :, 3] == 0).all()
+    assert (picture[8 : 8 + gap, :, 3] == 0).all()
+
+
+def test_mosaic_refuses_tiles_of_different_sizes() -> None:
+    """One mosaic, one size."""
+    with pytest.raises(ValueError, match="one size"):
+        gallery.mosaic([[GREY, np.zeros((1, 4, 4), np.float32)]])
+    with pytest.raises(ValueError, match="one size"):
+        gallery.mosaic([[None]])
+
+
+def test_colour_images_keep_their_channels() -> None:
+    """(3, H, W) becomes (H, W, 3)."""
+    image = np.zeros((3, 2, 2), np.float32)
+    image[1] = 1
+    assert (gallery.rgb(image) == [0, 255, 0]).all()
+
+
+def test_words_over_columns_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two columns keep room for the longest word twice, not more than the picture is wide; without labels, none."""
+    drawn: list[str] = []
+    monkeypatch.setattr(gallery.st, "html", drawn.append)
+    for columns, tile in ((["original", "→ 0"], 96), (["original", "→ 0"], 8), (None, 96)):
+        gallery.show([[GREY, GREY]], alt="two", columns=columns, tile=tile)
+    least = [re.search(r"minmax\((\d+)px,(\d+)px\)", text) for text in drawn]
+    assert [match and match.groups() for match in least] == [("110", "204"), ("17", "17"), ("0", "204")]
+
+
+def test_shares_are_shown_as_per_cent() -> None:
+    """None becomes NaN, other columns and those that are not there are left alone."""
+    shown = percent.of(pd.DataFrame({"n": [1, 2], "clean": [0.901, None]}), ("clean", "proven"))
+    assert shown["n"].tolist() == [1, 2]
+    assert shown["clean"].tolist() == pytest.approx([90.1, np.nan], nan_ok=True)
+    assert percent.FORMAT % shown["clean"][0] == "90.10%"
+
+
+def test_difference_is_signed_and_diverging() -> None:
+    """Blue for darker, near-white for unchanged, red for brighter."""
+    low, none, high = gallery.difference(np.array([[[-0.1, 0.0, 0.1]]]), gain=10)[0].astype(int)
+    assert low[2] > low[0]
+    assert high[0] > high[2]
+    assert (none == 247).all()
+
+
+@pytest.mark.parametrize(("largest", "gain"), [(0.1, 10), (0.3, 2), (1.0, 1), (0.004, 200), (0.0, 1)])
+def test_gain_is_round_and_clips_nothing(largest: float, gain: float) -> None:
+    """The largest of 1, 2, 5, 10, … at which the strongest change is still inside the scale."""
+    assert gallery.gain_for(np.array([largest, -largest / 2])) == pytest.approx(gain)
+
+
+def test_png_is_lossless_and_carries_its_provenance() -> None:
+    """Read back, enlarged without smoothing."""
+    picture = gallery.mosaic([[GREY]])
+    opened = Image.open(io.BytesIO(gallery.png(picture, 3, "ε 0.1 · n = 5")))
+    assert opened.size == (24, 24)
+    assert (np.asarray(opened)[::3, ::3] == picture).all()
+    assert opened.text["Description"] == "ε 0.1 · n = 5"  # type: ignore[attr-defined]
+
+
+def test_tables_for_people_have_a_dash_where_nothing_was_measured() -> None:
+    """Never `nan`; a column that was measured nowhere is left out, but for CSV, which is for programs."""
+    frame = pd.DataFrame({"model": ["a", "b"], "l2": [0.123456789, np.nan], "l1": [np.nan, np.nan]})
+    for ending, dash in (("md", "–"), ("tex", "--")):
+        written = downloads.text(frame, ending, "n = 5")
+        assert "nan" not in written
+        assert "l1" not in written
+        assert f" {dash} " in written
+        assert "0.123457" in written
+    assert "l1" in downloads.text(frame, "csv", "n = 5")
+
+
+def test_tables_carry_their_provenance_in_every_format() -> None:
+    """A comment in CSV and LaTeX, a line in Markdown; the CSV reads back as it was."""
+    frame = pd.DataFrame({"ε": [0.0, 0.1], "accuracy": [0.99, 0.5]})
+    written = downloads.text(frame, "csv", "n = 5")
+    assert written.startswith("# n = 5\n")
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(written), comment="#"), frame)
+    assert "| " in downloads.text(frame, "md", "n = 5")
+    assert downloads.text(frame, "md", "n = 5").endswith("n = 5\n")
+    assert downloads.text(frame, "tex", "n = 5").startswith("% n = 5\n% needs the package booktabs\n\\begin{tabular}")
+    with pytest.raises(ValueError, match="csv, md or tex"):
+        downloads.text(frame, "xls", "")
+
+
+def test_arrays_carry_their_provenance() -> None:
+    """An NPZ that numpy opens without pickle."""
+    read = np.load(io.BytesIO(downloads.npz({"x": GREY}, "n = 5")), allow_pickle=False)
+    assert str(read["provenance"]) == "n = 5"
+    assert (read["x"] == GREY).all()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (125, "2 min 5 s"), (4800, "1 h 20 min"), (7200, "2 h")],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    """Never a bare number of seconds beyond a minute."""
+    assert jobs.duration(seconds) == said

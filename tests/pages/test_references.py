@@ -1,0 +1,180 @@
+"""Reference models on the pages: listed on the first start, shown with their cards, named where images are missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+from core import specs
+from core.data import folder
+from core.models.reference import REFERENCES
+from core.storage import store
+from tests.pages.test_train import texts
+from ui.app import sources
+from ui.form import model_picker
+from ui.models import reference_views
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.pages.conftest import Lab
+
+DIGITS = REFERENCES["digits-standard"].spec
+MNIST = REFERENCES["mnist-lenet"].spec
+
+
+def plant(lab: Lab, spec: specs.TrainSpec, **more: Any) -> store.Artifact:
+    """A model made from the fields of `spec`."""
+    return lab.model(**{name: getattr(spec, name) for name in specs.TrainSpec.model_fields}, **more)
+
+
+@pytest.fixture
+def ships(lab: Lab, tmp_path: Path) -> list[store.Artifact]:
+    """Two models that ship: one of the embedded digits, one of MNIST, whose images are not there."""
+    where = tmp_path / "reference"
+    return [plant(lab, spec, ships=where, accuracy=0.95) for spec in (DIGITS, MNIST)]
+
+
+def test_the_first_start_lists_what_ships_and_what_is_missing(lab: Lab, ships: list[store.Artifact]) -> None:
+    """Names, measured shares and their ε; which images are not here, and what needs them; torch stays unloaded."""
+    app = lab.open("overview")
+    frame = app.dataframe[0].value
+    assert list(frame["Name"]) == ["digits-standard", "mnist-lenet"]
+    assert list(frame["Images"]) == ["here", "not on this machine"]
+    assert list(frame["Under PGD"]) == [25, 25]
+    assert list(frame["ε"]) == ["0.15", "0.15"]
+    assert "The images of MNIST are not on this machine" in texts(app)
+    assert "overview_first" not in [button.key for button in app.button]
+    assert len(app.dataframe) == 1
+
+
+def test_saved_models_of_ones_own_stand_below(lab: Lab, ships: list[store.Artifact]) -> None:
+    """What ships is not listed twice."""
+    own = lab.model(network="mlp")
+    app = lab.open("overview")
+    assert list(app.dataframe[1].value["Id"]) == [own.id]
+    assert [model.id for model in sources.models()] == [own.id, ships[0].id, ships[1].id]
+
+
+def test_models_are_offered_in_an_order_that_is_good_to_begin_with(lab: Lab, tmp_path: Path) -> None:
+    """Whichever was made last: what one trained oneself, then the reference models as listed, the missing last."""
+    names = ("mnist-lenet", "digits-pgd", "digits-standard")
+    planted = {name: plant(lab, REFERENCES[name].spec, ships=tmp_path / "reference") for name in names}
+    own = lab.model(network="mlp")
+    order = [planted[name].id for name in ("digits-standard", "digits-pgd", "mnist-lenet")]
+    assert [model.id for model in sources.models()] == [own.id, *order]
+
+
+def test_the_card_of_a_model_that_ships(lab: Lab, ships: list[store.Artifact]) -> None:
+    """Its settings on the training page find it: purpose, measurements, precision, time and the command."""
+    app = lab.open("train")
+    said = texts(app)
+    assert "Reference model `digits-standard`" in said
+    assert "Weights in float16: 0 of 360 test predictions differ" in said
+    assert "`python -m core reference digits-standard --make` makes it anew" in said
+    frame = next(element.value for element in app.dataframe if "Measured" in element.value)
+    assert list(frame["Measured"]) == ["Clean", "Under PGD"]
+    assert list(frame["Share"]) == [95, 25]
+    assert "Median ℓ2" not in frame
+    assert "Beside the reference model" not in said  # it is that model
+
+
+def test_the_card_of_a_chosen_row_is_shown_without_its_images(lab: Lab, ships: list[store.Artifact]) -> None:
+    """Confusion, curves and measurements need no images; what attacking it needs stands beside the links."""
+    app = lab.open("overview")
+    app.session_state["overview_references"] = {"selection": {"rows": [1], "columns": [], "cells": []}}
+    app.run()
+    assert not app.exception
+    assert "Reference model `mnist-lenet`" in texts(app)
+    assert "MNIST is not on this machine. Attacking this model needs its images." in app.warning[0].value
+    assert len(app.get("plotly_chart")) == 2
+
+
+def test_no_page_breaks_without_the_images(lab: Lab, ships: list[store.Artifact]) -> None:
+    """Every attack page shows a model whose images are missing, says so with the ways to mend it, and stops there."""
+    pages = {name: "model" for name in ("generator_attack", "sparse_attack", "masked_attack", "universal")}
+    for page, widget in {**pages, "epsilon_sweep": "models", "model_comparison": "models"}.items():
+        query = {f"{page}_{widget}": model_picker.label(ships[1]) if widget == "models" else ships[1].id}
+        app = lab.open(page, **query)
+        assert any("MNIST is not on this machine" in warning.value for warning in app.warning), page
+        assert "t10k-labels-idx1-ubyte" in texts(app), page
+        assert app.button(key=f"{page}_download_mnist").label == "Download MNIST (12 MB)"
+
+
+def test_a_download_that_fails_is_said(lab: Lab, ships: list[store.Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched unless asked for; then one sentence, and what happened folded."""
+    asked: list[specs.DataSpec] = []
+
+    def refuse(data: specs.DataSpec) -> None:
+        asked.append(data)
+        raise folder.DataMissing("The download failed: no route to host")
+
+    monkeypatch.setattr(sources, "dataset", refuse)
+    app = lab.open("universal", universal_model=ships[1].id)
+    assert not asked
+    app.button(key="universal_download_mnist").click().run()
+    assert asked == [MNIST.data]
+    assert app.error[0].value.startswith("The download failed")
+    assert "no route to host" in texts(app)
+
+
+def test_models_whose_images_are_here_come_first(lab: Lab, ships: list[store.Artifact]) -> None:
+    """The page starts with a model that it can attack at once."""
+    app = lab.open("universal")
+    assert app.selectbox(key="universal_model").value == ships[0].id
+    assert "· reference ·" in model_picker.label(ships[0])
+    assert not app.warning
+
+
+def test_a_trained_model_stands_beside_the_reference_of_its_kind(lab: Lab, ships: list[store.Artifact]) -> None:
+    """Accuracy and seconds of both, and whether the difference is beyond chance."""
+    lab.model(network="lenet", seed=5, accuracy=0.8)
+    app = lab.open("train", train_seed=5)
+    said = texts(app)
+    assert "Beside the reference model of the same kind, `digits-standard`" in said
+    assert "15.00% below the reference's." in said
+    frame = next(element.value for element in app.dataframe if list(element.value.columns)[:1] == ["Model"])
+    assert list(frame["Model"]) == ["this model", "digits-standard"]
+    assert list(frame["Test accuracy"]) == [80, 95]
+    assert list(frame["Seconds"]) == [1.5, 1.5]
+
+
+def test_own_training_of_a_references_settings_stands_beside_that_one(lab: Lab, ships: list[store.Artifact]) -> None:
+    """The same settings trained here: beside the model that ships, which itself stands beside none."""
+    assert "Beside the reference" not in texts(lab.open("train"))
+    lab.model(network="lenet", accuracy=0.8)
+    said = texts(lab.open("train"))
+    assert "Beside the reference model of the same kind, `digits-standard`" in said
+    assert "15.00% below the reference's." in said
+
+
+def test_robust_accuracies_at_different_budgets_are_not_compared(lab: Lab) -> None:
+    """Said in words; at the same budget the difference is given."""
+
+    def model(eps: float, robust: float, seed: int) -> store.Artifact:
+        measured = {"robust_accuracy": robust, "robust_eps": eps, "robust_n": 143}
+        return lab.model(recipe={"name": "pgd", "eps": eps}, seed=seed, metrics=measured)
+
+    one, same, other = model(0.1, 0.6, 1), model(0.1, 0.55, 2), model(0.2, 0.5, 3)
+    assert "Robust accuracy 5.0% above." in reference_views.compared(one, same)
+    assert "the 95 % intervals overlap" in reference_views.compared(one, same)
+    assert "different ε: they are not comparable" in reference_views.compared(one, other)
+
+
+def test_measurements_in_words() -> None:
+    """What has no number anywhere has no column; ε as one would type it."""
+    columns = ("eps", "median_l2", "median_linf", "forwards", "backwards")
+    table = pd.DataFrame(
+        {
+            **{"measure": ["clean", "generator_strong"], "n": [10, 5], "value": [0.9, 1.0]},
+            **{"low": [0.6, 0.5], "high": [1.0, 1.0], "settings": ["", "seed 0"]},
+            **{name: [float("nan"), 2.0] for name in columns},
+        }
+    )
+    frame = reference_views.measurements(table)
+    assert list(frame["Measured"]) == ["Clean", "Generator attack, strong: fooled"]
+    assert list(frame["ε"]) == ["", "2"]
+    assert frame["Passes"][1] == 4
+    assert "Median ℓ2" not in reference_views.measurements(table.assign(median_l2=float("nan")))

@@ -1,0 +1,48 @@
+"""The router: every page by its address, the sidebar, and what must not happen at import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ui.app import routes
+
+if TYPE_CHECKING:
+    from tests.pages.conftest import Lab
+
+
+def test_import_leaves_torch_unloaded() -> None:
+    """Neither the dashboard nor any module of `ui` imports torch: the first page must paint at once."""
+    modules = ["dashboard", *sorted(f"ui.{path.stem}" for path in (routes.PROJECT / "ui").glob("[a-z]*.py"))]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=routes.PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", list(routes.ROUTES))
+def test_page_opens_with_an_empty_store(lab: Lab, page: str) -> None:
+    """Every page has a title and something to do when nothing was ever trained."""
+    app = lab.open(page)
+    assert app.title[0].value
+    assert app.button or app.get("page_link")
+
+
+def test_page_without_the_router_hands_over_to_it(lab: Lab) -> None:
+    """A page that is run alone, as a cold deep link runs it, ends up with the sidebar beside it."""
+    app = lab.open("train")
+    assert any("Device" in caption.value for caption in app.sidebar.caption)
+
+
+def test_sidebar_shows_live_jobs_only(lab: Lab) -> None:
+    """A card for each live job, with a way to cancel; none for ended ones."""
+    from core import specs
+
+    running = lab.job(specs.TrainSpec(), "running")
+    failed = lab.job(specs.TrainSpec(seed=1), "failed")
+    app = lab.open("overview")
+    keys = [button.key for button in app.sidebar.button]
+    assert f"sidebar_cancel_{running}" in keys
+    assert f"sidebar_cancel_{failed}" not in keys

@@ -1,0 +1,432 @@
+"""The training page: settings, every state of a job, the report of a model, and the ways on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core import specs
+from core.jobs import queue
+from core.storage import store
+from ui.app import jobs as job_panel
+from ui.app import routes
+from ui.form import controls
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
+
+    from tests.pages.conftest import Lab
+
+DEFAULT = specs.TrainSpec(**specs.preset("fast", "digits"))
+
+
+def texts(app: AppTest) -> str:
+    """Everything that the page says in words."""
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "code")
+    return "\n".join(str(element.value) for kind in kinds for element in app.get(kind))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("starting", "Starting"),
+        ("waiting", "Waiting for the device"),
+        ("loading", "Loading PyTorch"),
+        ("running", "300 of 900"),
+    ],
+)
+def test_live_job_is_shown_with_its_state_and_a_way_to_cancel(lab: Lab, state: str, said: str) -> None:
+    """A job of the page's own settings is found again without any memory of having started it."""
+    job = lab.job(DEFAULT, state)
+    app = lab.open("train")
+    assert any(said in str(bar.text) for bar in app.main.get("progress"))
+    assert app.button(key=f"train_cancel_{job}")
+
+
+def test_live_curves_show_robust_accuracy_and_warn_of_overfitting(lab: Lab) -> None:
+    """While it trains: accuracy under PGD and FGSM by epoch, the epoch that collapsed crossed, and said in words."""
+    task = specs.TrainSpec(**specs.preset("fast", "digits"), recipe={"name": "fgsm", "eps": 0.2})
+    job = queue.read(lab.job(task, "running"), lab.root)
+    row = {"loss": 0.5, "train_accuracy": 0.7, "validation_loss": 0.5, "validation_accuracy": 0.8, "eps": 0.2}
+    with (job.folder / "events.jsonl").open("a") as file:
+        for epoch, robust in ((1, 0.5), (2, 0.1)):
+            fell = {"epoch": epoch, "robust_accuracy": robust, "fgsm_accuracy": 0.6, "overfitted": float(robust < 0.3)}
+            event = {"time": job.created + 1 + epoch, "done": 300 * epoch, "total": 900, "metrics": {**row, **fell}}
+            file.write(json.dumps(event) + "\n")
+    app = lab.open("train", train_recipe="fgsm", train_fgsm_eps="0.2")
+    assert app.button(key=f"train_cancel_{job.id}")
+    (chart,) = app.get("plotly_chart")
+    drawn = {trace["name"]: trace for trace in json.loads(chart.proto.spec)["data"]}
+    assert {"under PGD", "under FGSM", "overfitted to one step"} <= set(drawn)
+    assert "Overfitting to a single step in epoch 2" in texts(app)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("failed", "The job failed. No space left."),
+        ("cancelled", "Cancelled after"),
+        ("dead", "The job died after"),
+    ],
+)
+def test_ended_job_says_how_and_offers_to_retry(lab: Lab, state: str, said: str) -> None:
+    """One plain sentence, the end of the log, a button that runs it again and one that dismisses it."""
+    job = lab.job(DEFAULT, state, message="No space left." if state == "failed" else "", log="last line of the log")
+    app = lab.open("train")
+    assert said in texts(app)
+    assert "last line of the log" in texts(app)
+    assert app.button(key=f"train_retry_{job}")
+    app.button(key=f"train_dismiss_{job}").click().run()
+    assert said not in texts(app)
+    assert not queue.jobs(lab.root)
+
+
+def test_long_message_is_one_sentence_with_the_rest_folded(lab: Lab) -> None:
+    """What went wrong first; how to mend it inside."""
+    lab.job(DEFAULT, "failed", message=f"DataMissing: MNIST is not here. Ways to mend it: {'many ' * 40}")
+    app = lab.open("train")
+    assert app.error[0].value == "The job failed. MNIST is not here."
+    assert "Ways to mend it" in app.expander[0].markdown[0].value
+
+
+def test_live_job_names_its_recipe_and_leaves_out_what_says_nothing(lab: Lab) -> None:
+    """Two trainings of one network differ by their recipe; that nothing is overfitted needs no words."""
+    task = specs.TrainSpec(network="lenet", recipe={"name": "pgd", "eps": 0.2})
+    assert job_panel.describe(task)[0] == "Train lenet, PGD 0.2"
+    job = queue.read(lab.job(task, "running"), lab.root)
+    job = dataclasses.replace(job, metrics={"loss": 0.5, "overfitted": 0.0, "rolled_back": 0.0, "lr": 0.1})
+    assert job_panel.metrics_text(job) == "loss 0.5"
+
+
+def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:
+    """A page that reads while a worker writes shows what is whole."""
+    lab.job(DEFAULT, "running", torn=True)
+    assert any("300 of 900" in str(bar.text) for bar in lab.open("train").main.get("progress"))
+
+
+def test_train_button_submits_the_settings(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for is what the widgets say."""
+    asked: list[specs.Task] = []
+    monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
+    app = lab.open("train")
+    app.number_input(key="train_epochs").set_value(5)
+    app.number_input(key="train_seed").set_value(3)
+    app.form_submit_button[0].click().run()
+    assert asked == [specs.TrainSpec(epochs=5, seed=3)]
+
+
+def test_a_submission_that_is_refused_is_said_plainly(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, say: one sentence, and the page stays."""
+
+    def refuse(task: specs.Task, root: Any = None) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(queue, "submit", refuse)
+    app = lab.open("train")
+    app.form_submit_button[0].click().run()
+    assert "could not be started: No space left on device" in app.error[0].value
+
+
+def test_preset_fills_in_the_settings(lab: Lab) -> None:
+    """The literal settings of exercise set 3, and back."""
+    app = lab.open("train")
+    app.selectbox(key="train_preset").select("set3").run()
+    assert app.number_input(key="train_epochs").value == 30
+    assert app.number_input(key="train_lr").value == 0.001
+    app.selectbox(key="train_preset").select("fast").run()
+    assert app.number_input(key="train_epochs").value == specs.DATASETS["digits"].fast_epochs
+
+
+def test_refused_settings_are_one_sentence_and_nothing_is_lost(lab: Lab) -> None:
+    """One class alone cannot be told from anything: said with the field's name, widgets as they were."""
+    app = lab.open("train")
+    app.multiselect(key="train_digits_classes").select(4).run()
+    app.number_input(key="train_epochs").set_value(7)
+    app.form_submit_button[0].click().run()
+    assert "expected at least two different classes" in app.error[0].value
+    assert app.number_input(key="train_epochs").value == 7
+    assert app.multiselect(key="train_digits_classes").value == [4]
+
+
+def test_bad_values_in_the_address_fall_back_to_the_default(lab: Lab) -> None:
+    """Neither a word where a number belongs nor an unknown network is an error."""
+    app = lab.open("train", train_epochs="many", train_network="resnet9000")
+    assert app.number_input(key="train_epochs").value == DEFAULT.epochs
+    assert app.selectbox(key="train_network").value == DEFAULT.network
+    app.selectbox(key="train_dataset").select("mnist").run()
+    assert app.number_input(key="train_epochs").value == specs.DATASETS["mnist"].fast_epochs
+
+
+def test_address_may_use_plain_names(lab: Lab) -> None:
+    """`?train_network=mlp` is understood, as is `?train_epochs=4`."""
+    app = lab.open("train", train_network="mlp", train_epochs="4")
+    assert app.selectbox(key="train_network").value == "mlp"
+    assert app.number_input(key="train_epochs").value == 4
+
+
+def test_settings_survive_a_page_switch(lab: Lab) -> None:
+    """Away and back: the form is as it was left."""
+    app = lab.open("train")
+    app.number_input(key="train_epochs").set_value(9)
+    app.selectbox(key="train_network").select("cnn")
+    app.form_submit_button[0].click()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue, "submit", lambda task, root=None: None)
+        app.run()
+    app.switch_page("pages/overview.py").run()
+    app.switch_page("pages/train.py").run()
+    assert app.number_input(key="train_epochs").value == 9
+    assert app.selectbox(key="train_network").value == "cnn"
+
+
+def test_model_that_exists_is_reported_and_not_trained(lab: Lab) -> None:
+    """Accuracy with its interval, curves, confusion, provenance, and buttons that lead on."""
+    model = lab.model(accuracy=0.9, network="lenet")
+    app = lab.open("train")
+    assert [metric.value for metric in app.metric][:2] == ["90.00%", "88.0% – 92.0%"]
+    assert len(app.get("plotly_chart")) == 2
+    assert f"model {model.id}" in texts(app)
+    ways_on = [link.value for link in app.get("page_link")]
+    elsewhere = ("overview", "train", "linear_models")  # the last is for linear networks
+    assert ways_on == [route.title for name, route in routes.ROUTES.items() if name not in elsewhere]
+
+
+def test_earlier_models_on_the_same_data_are_compared(lab: Lab) -> None:
+    """The newest against the best of the others."""
+    lab.model(accuracy=0.8, network="linear")
+    lab.model(accuracy=0.9, network="lenet")
+    app = lab.open("train")
+    assert "10.00% above the best of the others" in texts(app)
+    assert len(app.get("plotly_chart")) == 3
+
+
+def test_best_of_the_others_may_be_an_old_one(lab: Lab) -> None:
+    """The curves are of the newest five; the best is of all."""
+    lab.model(accuracy=0.95, network="linear")
+    for seed in range(1, 6):
+        lab.model(accuracy=0.5, network="linear", seed=seed)
+    lab.model(accuracy=0.9, network="lenet")
+    assert "5.00% below the best of the others" in texts(lab.open("train"))
+
+
+def test_link_to_an_attack_page_chooses_the_model(lab: Lab) -> None:
+    """A link names the model by its id; another choice made afterwards is kept; the link followed again wins again."""
+    wanted = lab.model(accuracy=0.9, network="lenet")
+    newer = lab.model(accuracy=0.8, network="linear")
+    app = lab.open("generator_attack", generator_attack_model=wanted.id)
+    assert app.selectbox(key="generator_attack_model").value == wanted.id
+    app.selectbox(key="generator_attack_model").select(newer.id).run()
+    assert app.selectbox(key="generator_attack_model").value == newer.id
+    app.query_params["generator_attack_model"] = wanted.id
+    app.run()
+    assert app.selectbox(key="generator_attack_model").value == wanted.id
+
+
+def test_settings_of_another_model_are_opened(lab: Lab) -> None:
+    """From the overview, one click brings the training page with that model's settings."""
+    lab.model(network="mlp", epochs=4, data={"dataset": "digits", "classes": (4, 9)}, scalar=True)
+    app = lab.open("overview")
+    app.session_state["overview_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.run()
+    app.button(key="overview_settings_of").click().run()
+    assert not app.exception
+    assert app.title[0].value == "Train"
+    assert (app.number_input(key="train_epochs").value, app.selectbox(key="train_network").value) == (4, "mlp")
+    assert app.multiselect(key="train_digits_classes").value == [4, 9]
+    assert app.toggle(key="train_scalar").value
+
+
+def test_stopped_training_offers_to_go_on(lab: Lab) -> None:
+    """Where its state is kept, the page says so; dismissing the job removes the state."""
+    job = lab.job(DEFAULT, "cancelled")
+    kept = store.unfinished(DEFAULT, lab.root)
+    kept.parent.mkdir()
+    kept.write_bytes(b"state")
+    app = lab.open("train")
+    assert "where it was is kept" in texts(app)
+    assert app.button(key=f"train_retry_{job}").label == "Go on from there"
+    app.button(key=f"train_dismiss_{job}").click().run()
+    assert not kept.exists()
+
+
+def test_recipe_shows_its_own_settings(lab: Lab) -> None:
+    """A recipe appears with its settings, and an address may name it; what it is named in lists tells its ε."""
+    app = lab.open("train")
+    assert app.selectbox(key="train_recipe").value == "standard"
+    app.selectbox(key="train_recipe").set_value("trades").run()
+    assert not app.exception
+    assert app.number_input(key="train_trades_beta").value == 1.0
+    assert specs.TradesRecipe(eps=0.2).label() == "TRADES 0.2"
+    assert lab.open("train", train_recipe="pgd").selectbox(key="train_recipe").value == "pgd"
+
+
+@pytest.mark.parametrize("name", specs.RECIPES)
+def test_every_recipe_has_a_form_whose_defaults_are_its_own(
+    lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the untouched form asks for is the recipe as the command line has it."""
+    asked: list[Any] = []
+    monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
+    app = lab.open("train", train_recipe=name)
+    app.form_submit_button[0].click().run()
+    assert not app.exception
+    assert asked[0].recipe == specs.RECIPES[name]()
+
+
+def test_report_says_that_patience_was_over(lab: Lab) -> None:
+    """A training that stopped early has fewer epochs than were asked for, and says why."""
+    row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9}
+    lab.model(network="mlp", patience=1, history=[{**row, "epoch": 1}, {**row, "epoch": 2, "stopped": 1.0}])
+    app = lab.open("train")
+    app.session_state["train_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.run()
+    assert not app.exception
+    assert "Stopped after epoch 2" in texts(app)
+
+
+@pytest.mark.parametrize(("typed", "eps"), [("8/255", 8 / 255), ("0.03", 0.03), (" 2 / 255 ", 2 / 255), ("1", 1.0)])
+def test_eps_may_be_typed_in_grey_levels(lab: Lab, typed: str, eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual 8/255 is asked for as it is written."""
+    asked: list[Any] = []
+    monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
+    app = lab.open("train", train_recipe="pgd", train_pgd_eps=typed)
+    app.form_submit_button[0].click().run()
+    assert not app.exception
+    assert asked[0].recipe.eps == eps
+    assert f"= {255 * eps:.4g}/255" in texts(app)
+
+
+@pytest.mark.parametrize("typed", ["much", "1/0", "8/255/2", "0", "2", "-0.1", "nan", ""])
+def test_nonsense_eps_is_refused_in_one_sentence(lab: Lab, typed: str) -> None:
+    """The box keeps what was typed, and nothing is trained."""
+    app = lab.open("train", train_recipe="pgd")
+    app.text_input(key="train_pgd_eps").set_value(typed)
+    app.form_submit_button[0].click().run()
+    assert not app.exception
+    assert len(app.error) == 1
+    assert "eps" in app.error[0].value
+    assert app.text_input(key="train_pgd_eps").value == typed
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.3, "0.3"), (8 / 255, "8/255"), (1.0, "1"), (0.2, "0.2"), (0.123456789, "0.123456789")]
+)
+def test_eps_is_written_exactly(value: float, said: str) -> None:
+    """What is written is read back as the same number."""
+    assert controls.eps_text(value) == said
+
+
+def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
+    """The recipe and its settings come along, and the report warns where the network overfitted to one step."""
+    recipe = {"name": "fgsm", "eps": 8 / 255, "start": "ball"}
+    row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9, "eps": 0.2}
+    history = [
+        {**row, "epoch": epoch, "robust_accuracy": 0.6, "fgsm_accuracy": 0.7, "overfitted": float(epoch == 2)}
+        for epoch in (1, 2)
+    ]
+    lab.model(network="mlp", recipe=recipe, history=history)
+    app = lab.open("overview")
+    app.session_state["overview_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.run()
+    app.button(key="overview_settings_of").click().run()
+    assert not app.exception
+    assert app.selectbox(key="train_recipe").value == "fgsm"
+    assert app.text_input(key="train_fgsm_eps").value == "8/255"
+    assert "there is nothing to train" in texts(app)  # exactly that model: nothing was rounded
+    assert "Overfitting to a single step in epoch 2" in texts(app)
+    assert "went back" not in texts(app)
+
+
+def test_scalar_network_has_a_histogram_and_a_threshold(lab: Lab) -> None:
+    """Moving τ above every score turns every image into class 0."""
+    lab.model(accuracy=1.0, scalar=True, network="lenet", data={"dataset": "digits", "classes": (4, 9)})
+    app = lab.open("train", train_scalar="true", train_digits_classes=["4", "9"])
+    assert len(app.get("plotly_chart")) == 3
+    slider = app.slider(key="train_threshold")
+    before = next(m.value for m in app.metric if m.label == "Accuracy at this τ")
+    assert before == "100.00%"
+    slider.set_value(slider.max).run()
+    missed = next(m.value for m in app.metric if m.label == "9 read as 4").split(" of ")
+    assert missed[0] == missed[1]
+
+
+def test_one_score_needs_two_classes(lab: Lab) -> None:
+    """The switch is closed until two classes are chosen."""
+    app = lab.open("train")
+    assert app.toggle(key="train_scalar").disabled
+    app.multiselect(key="train_digits_classes").select(4).select(9).run()
+    assert not app.toggle(key="train_scalar").disabled
+
+
+def test_missing_data_set_says_so_and_how_to_mend_it(lab: Lab) -> None:
+    """MNIST is not in the test's data folder."""
+    app = lab.open("train", train_dataset="mnist")
+    assert "MNIST is not on this machine" in app.warning[0].value
+    assert "ADVERSARIAL_LAB_DATA" in texts(app)
+
+
+def test_damaged_model_is_set_aside_and_said(lab: Lab) -> None:
+    """A weights file cut short is never loaded; the page says what happened and offers to train."""
+    model = lab.model(network="lenet")
+    weights = model.folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    app = lab.open("train")
+    assert "set aside" in app.warning[0].value
+    assert app.form_submit_button[0].label == "Train"
+
+
+def test_folder_of_images_asks_for_the_folder(lab: Lab) -> None:
+    """Without a folder the settings are refused in words; nothing is read."""
+    app = lab.open("train", train_dataset="folder")
+    assert "'folder' must be given" in app.error[0].value
+
+
+def _pets(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, value in (("cat", 60), ("dog", 190)):
+        (folder / name).mkdir(parents=True)
+        for number in range(15):
+            pixels = np.clip(rng.normal(value, 20, (8, 8, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def test_a_folder_that_changed_is_told_and_trained_anew(lab: Lab, tmp_path: Path) -> None:
+    """The page finds the model of the folder as it is; once a class is renamed, there is something to train."""
+    from core.jobs import running
+
+    folder = tmp_path / "pets"
+    _pets(folder)
+    spec = specs.TrainSpec(
+        **specs.preset("fast"), data={"dataset": "folder", "folder": str(folder), "image_size": 8}, network="linear"
+    )
+    made = running.run(spec, lab.root)
+    assert isinstance(made, store.Artifact)
+    query = {"train_dataset": "folder", "train_folder": str(folder), "train_image_size": "8", "train_network": "linear"}
+    app = lab.open("train", **query)
+    for name, value in query.items():
+        app.session_state[name] = int(value) if name == "train_image_size" else value
+    app.run()
+    assert any("there is nothing to train" in caption.value for caption in app.caption)
+    assert not app.warning
+    (folder / "dog").rename(folder / "a_dog")
+    app.run()
+    assert not app.exception
+    assert not any("there is nothing to train" in caption.value for caption in app.caption)
+    app = lab.open("universal", universal_model=made.id)
+    assert any("'a_dog' is new" in warning.value for warning in app.warning)
+    (folder / "test").mkdir()
+    shutil.copy(folder / "cat" / "0.png", folder / "test")
+    app = lab.open("train")
+    assert any("test/ beside the class folders" in error.value for error in app.error)
+
+
+def test_routes_name_files_that_exist() -> None:
+    """A page's address is its file's name."""
+    assert all((routes.PROJECT / "pages" / f"{name}.py").is_file() for name in routes.ROUTES)

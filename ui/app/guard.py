@@ -1,0 +1,36 @@
+"""A page that is run without the router hands over to it.
+
+Streamlit takes a folder named `pages` for its older kind of multi-page app until `st.navigation` was called once in the
+server: the first visit to `/train` after a start would run `pages/train.py` alone, without sidebar and router.
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from ui.app import routes
+
+_ROUTED = "_routed"
+
+
+@contextmanager
+def routed() -> Iterator[None]:
+    """Mark the run of a page as one that the router started."""
+    st.session_state[_ROUTED] = True
+    try:
+        yield
+    finally:
+        st.session_state.pop(_ROUTED, None)
+
+
+def ensure_router() -> None:
+    """First line of every page: if the router did not run, run it; it shows the page that was asked for."""
+    if st.session_state.get(_ROUTED):
+        return
+    # within this run, and not by a rerun: that would lose the click that led here
+    runpy.run_path(str(routes.PROJECT / "dashboard.py"), run_name="__main__")
+    st.stop()

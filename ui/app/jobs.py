@@ -1,0 +1,214 @@
+"""Start a job from a spec, watch it in a fragment, cancel it, and say plainly how it ended."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+import streamlit as st
+
+from core import specs
+from core.data import folder
+from core.jobs import queue
+from core.storage import store
+from ui.form import controls
+
+POLL = 0.5
+"""Seconds between two looks at a live job."""
+
+_SAY = {
+    "starting": "Starting",
+    "waiting": "Waiting for the device: another job is on it",
+    "loading": "Loading PyTorch",
+    "running": "Running",
+    "done": "Done",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+    "dead": "Died",
+}
+
+
+def start(task: specs.Task) -> None:
+    """Submit the task (one already running, or already answered, is not run again) and draw the page anew."""
+    try:
+        queue.submit(task, store.default_root())
+    except (ValueError, OSError, folder.DataMissing) as error:
+        st.error(f"The job could not be started: {error}", icon=":material/error:")
+        return
+    st.rerun()
+
+
+def of(task: specs.Task) -> queue.Job | None:
+    """The newest job for this task, live or ended; None when it was never asked for."""
+    return next((job for job in queue.jobs(store.default_root()) if job.task == task), None)
+
+
+def panel(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | None = None) -> queue.Job | None:
+    """Draw the state of this task's newest job, polling while it is live; the page is drawn anew once when it ends.
+
+    Args:
+        page: url path of the page; the panel's keys begin with it.
+        task: what was asked for.
+        live: draws more while the job runs, such as curves from `job.history` or pictures from `job.snapshot()`.
+
+    Returns:
+        The job as it was when the page was drawn: None where there is none. A job that is done draws nothing, its
+        artifact speaks; a failed, dead or cancelled one says so with its log and a way to retry.
+    """
+    job = of(task)
+    if job is None or job.state == "done":
+        return job
+    if job.live:
+        _watch(page, job.id, live)
+    else:
+        ended(page, job)
+    return job
+
+
+@st.fragment(run_every=POLL)
+def _watch(page: str, job_id: str, live: Callable[[queue.Job], None] | None) -> None:
+    job = queue.read(job_id, store.default_root())
+    if not job.live:
+        st.rerun()  # once: the page drawn anew has no fragment for an ended job
+    with st.container(border=True, key=f"{page}_job_{job.id}"):
+        bar, button = st.columns([5, 1], vertical_alignment="center")
+        with bar:
+            st.progress(fraction(job), text=progress_text(job))
+        with button:
+            if st.button("Cancel", icon=":material/stop_circle:", key=f"{page}_cancel_{job.id}", width="stretch"):
+                queue.cancel(job.id, store.default_root())
+        if job.metrics:
+            st.caption(metrics_text(job))
+        if live is not None and job.state == "running" and job.history:
+            live(job)
+
+
+def ended(page: str, job: queue.Job) -> None:
+    """Say how a job ended that left no artifact: one plain sentence, the log folded, a way to retry or dismiss."""
+    more = ""
+    state = store.unfinished(job.task, store.default_root())
+    goes_on = state.is_file()
+    if job.state == "cancelled":
+        kept = "where it was is kept" if goes_on else "nothing was saved"
+        st.info(f"Cancelled after {duration(job.seconds)}; {kept}.", icon=":material/cancel:")
+    elif job.state == "dead":
+        st.error(f"The job died after {duration(job.seconds)}. {job.message}", icon=":material/error:")
+    else:
+        said, more = _first_sentence(job.message)
+        st.error(f"The job failed. {said}", icon=":material/error:")
+    if job.log_tail or more:
+        with st.expander("Details and the end of its log", icon=":material/description:"):
+            if more:
+                st.write(more)
+            if job.log_tail:
+                st.code(job.log_tail, language=None)
+    with st.container(horizontal=True):
+        again = "Go on from there" if goes_on else "Run it again"
+        if st.button(again, icon=":material/refresh:", key=f"{page}_retry_{job.id}"):
+            queue.forget(job.id, store.default_root())
+            start(job.task)
+        if st.button("Dismiss", icon=":material/close:", key=f"{page}_dismiss_{job.id}", type="tertiary"):
+            queue.forget(job.id, store.default_root())
+            state.unlink(missing_ok=True)
+            st.rerun()
+
+
+def _first_sentence(message: str) -> tuple[str, str]:
+    """A long message as its first sentence and the rest; the name of the exception before it is left out."""
+    message = re.sub(r"^[A-Za-z_.]+(?:Error|Missing|Artifact): ", "", message)
+    if len(message) <= 160 or ". " not in message:
+        return message, ""
+    first, _, rest = message.partition(". ")
+    return f"{first}.", rest
+
+
+@st.fragment(run_every=1.0)
+def cards(job_ids: tuple[str, ...]) -> None:
+    """The sidebar's cards for live jobs, polled; call it only while something is live."""
+    for job_id in job_ids:
+        job = queue.read(job_id, store.default_root())
+        if not job.live:
+            st.rerun()
+        with st.container(border=True, key=f"sidebar_job_{job.id}", gap="xsmall"):
+            what, on = describe(job.task)
+            with st.container(
+                horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="xsmall"
+            ):
+                st.markdown(f"**{what}**", width="content")
+                if st.button("Cancel", key=f"sidebar_cancel_{job.id}", type="tertiary"):
+                    queue.cancel(job.id, store.default_root())
+            st.caption(on)
+            st.progress(fraction(job), text=f":small[{progress_text(job)}]")
+
+
+def live_ids() -> tuple[str, ...]:
+    """Ids of the jobs that are running or waiting."""
+    return tuple(job.id for job in queue.jobs(store.default_root()) if job.live)
+
+
+def fraction(job: queue.Job) -> float:
+    """Share of the work done, in [0, 1]."""
+    return min(1.0, max(0.0, job.done / job.total)) if job.total else 0.0
+
+
+def metrics_text(job: queue.Job) -> str:
+    """The newest of each metric, such as `loss 0.213 · train accuracy 0.934`; undefined and dull ones are left out."""
+    numbers = {
+        name.replace("_", " "): value
+        for name, value in job.metrics.items()
+        if name not in ("lr", "seconds", "overfitted", "rolled_back", "stopped")
+        and isinstance(value, int | float)
+        and math.isfinite(value)
+    }
+    return " · ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+
+
+def progress_text(job: queue.Job) -> str:
+    """Such as `Running · epoch 2 · 1,200 of 3,000 · 12 s left`."""
+    parts = [_SAY.get(job.state, job.state)]
+    if job.state == "running":
+        if job.phase:
+            parts = [job.phase[0].upper() + job.phase[1:]]
+        if job.total:
+            parts.append(f"{job.done:,} of {job.total:,}")
+        if job.eta is not None:
+            parts.append(f"{duration(job.eta)} left")
+    elif job.seconds:
+        parts.append(duration(job.seconds))
+    return " · ".join(parts)
+
+
+def describe(task: specs.Task) -> tuple[str, str]:
+    """A task in few words: what, and on what."""
+    if isinstance(task, specs.TrainSpec):
+        return f"Train {task.network}, {task.recipe.label()}", task.data.slug()
+    if isinstance(task, specs.AttackSpec):
+        return task.attack.title, task.model
+    if isinstance(task, specs.SweepSpec):
+        return f"Sweep, {task.attack.title}", task.model
+    if isinstance(task, specs.UniversalSpec):
+        return task.method.title, task.model
+    if isinstance(task, specs.PatternSpec):
+        return f"One pattern, {task.mask.shape}", task.model
+    if isinstance(task, specs.EvaluateSpec):
+        return f"Evaluate, {task.norm}, ε = {task.eps:g}", task.model
+    if isinstance(task, specs.RadiiSpec):
+        return f"Radii, {controls.say(task.norm)}", task.model
+    if isinstance(task, specs.TransferSpec):
+        return "Transfer matrix", f"{len(task.models)} models"
+    if isinstance(task, specs.CertifySpec):
+        return f"Certify, {task.method}", task.model
+    return "Compare", f"{len(task.models)} models"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `4 s`, `2 min 5 s`, `1 h 20 min`."""
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

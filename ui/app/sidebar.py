@@ -1,0 +1,38 @@
+"""What every page has beside it: the device, the data folder, a card for each live job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import streamlit as st
+
+from core import specs
+from core.data import folder
+from ui.app import jobs, routes, warm
+
+
+def show() -> None:
+    """Draw the sidebar below the navigation."""
+    st.logo(str(routes.ICON), size="large")
+    with st.sidebar:
+        live = jobs.live_ids()
+        if live:
+            st.caption(f"{len(live)} running" if len(live) > 1 else "Running")
+            jobs.cards(live)
+        st.caption(f"**Device** {device()}  \n**Data** {_data()}", help=f"Data folder: {folder.data_root()}")
+
+
+def device() -> str:
+    """Where models run, as far as is known without importing torch."""
+    cores = f"CPU, {os.cpu_count()} threads"
+    if warm.torch_ready():
+        import torch
+
+        return f"{torch.cuda.get_device_name()} (CUDA)" if torch.cuda.is_available() else cores
+    return "GPU" if shutil.which("nvidia-smi") else cores
+
+
+def _data() -> str:
+    """The data sets that can be read without a download."""
+    return ", ".join(info.title.split(" ")[0] for name, info in specs.DATASETS.items() if folder.is_present(name))

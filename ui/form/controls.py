@@ -1,0 +1,315 @@
+"""Widgets drawn from the fields of a spec: label is the field's title, help its description, bounds its bounds.
+
+A widget's key is `<page>_<name>` and its value is bound to the address, so that a page's address reproduces its
+settings, values survive page switches, and a bad value in an address falls back to the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import streamlit as st
+from pydantic import ValidationError
+
+from core import specs
+from ui.form import widgets
+from ui.form.widgets import seed
+
+S = TypeVar("S", bound=specs.Spec)
+
+SLIDER_CLASSES = 13
+"""Most choices that a slider over classes has."""
+KEEP: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
+"""What every widget that belongs to a page's settings is given."""
+
+CHOICES: dict[str, str] = {
+    **{name: info.title for name, info in specs.DATASETS.items()},
+    "folder": "Folder of images",
+    **specs.NETWORKS,
+    **{name: method.title for name, method in specs.METHODS.items()},
+    "one_cycle": "one-cycle",
+    "default": "PyTorch's",
+    "gaussian": "Gaussian",
+    "sgd": "SGD",
+    "adam": "Adam",
+    "linf": "ℓ∞",
+    "l2": "ℓ2",
+    "l1": "ℓ1",
+    "l0": "ℓ0",
+    "ce": "cross-entropy",
+    "mse": "squared error",
+    "crop_flip": "crop, flip",
+    "crop_flip_cutout": "and cutout",
+}
+"""How the names in specs are written for people; a name that is not here is shown as it is."""
+
+
+def say(name: object) -> str:
+    """A spec's name as people read it."""
+    return CHOICES.get(str(name), str(name))
+
+
+def grey_levels(eps: float) -> str:
+    """ε as a count of grey levels, such as `25.5/255`."""
+    return f"{eps * 255:.4g}/255"
+
+
+def both(eps: float) -> str:
+    """ε in both units, such as `0.1 (25.5/255)`; above 1, where it is no change of a pixel, the number alone."""
+    return f"{eps:.4g} ({grey_levels(eps)})" if eps <= 1 else f"{eps:.4g}"
+
+
+def field(
+    page: str,
+    spec: type[specs.Spec],
+    name: str,
+    *,
+    key: str | None = None,
+    default: Any = None,
+    label: str | None = None,
+    options: Sequence[Any] | None = None,
+    disabled: bool = False,
+    on_change: Callable[[], None] | None = None,
+) -> Any:
+    """Draw the widget for one field of `spec` and return its value.
+
+    Args:
+        page: url path of the page; the first half of the widget's key.
+        spec: the class that has the field.
+        name: the field.
+        key: the second half of the key, if `<page>_<name>` is taken.
+        default: instead of the field's own default.
+        label: instead of the field's title.
+        options: instead of the choices of a Literal.
+        disabled: shown, but not to be changed.
+        on_change: called on a change; not inside a form.
+
+    Returns:
+        The widget's value: not yet validated, so hand it to `build`.
+
+    Raises:
+        TypeError: a kind of field that has no widget.
+    """
+    info = spec.model_fields[name]
+    start = info.get_default(call_default_factory=True) if default is None else default
+    common: dict[str, Any] = {
+        "label": label or info.title or name,
+        "help": info.description,
+        "key": f"{page}_{key or name}",
+        "disabled": disabled,
+        **KEEP,
+    }
+    if on_change is not None:
+        common["on_change"] = on_change
+    kind, optional = widgets.kind(info.annotation)
+    if options is not None or get_origin(kind) is Literal:
+        return widgets.choice(list(options if options is not None else get_args(kind)), start, common, say)
+    if kind is bool:
+        return st.toggle(value=bool(start), **common)
+    if kind is int:
+        low, high = widgets.bounds(info)
+        start = None if optional and start is None else int(start)
+        return st.number_input(
+            value=start, min_value=widgets.whole(low), max_value=widgets.whole(high), step=1, **common
+        )
+    if kind is float:
+        return widgets.real(info, start, common)
+    if get_origin(kind) is tuple:
+        return widgets.numbers(start, optional, common)
+    if kind is str:
+        return st.text_input(value=start or "", **common) or (None if optional else "")
+    raise TypeError(f"{spec.__name__}.{name}: no widget for {info.annotation}")
+
+
+def fields(
+    page: str,
+    spec: type[specs.Spec],
+    names: Iterable[str],
+    *,
+    columns: int = 3,
+    defaults: Mapping[str, Any] | None = None,
+    prefix: str = "",
+) -> dict[str, Any]:
+    """Draw several fields in columns, row by row; returns name → value.
+
+    `defaults` replace the fields' own; `prefix` tells the keys from those of another form on the page.
+    """
+    start = defaults or {}
+
+    def draw(name: str) -> Any:
+        return field(page, spec, name, key=f"{prefix}{name}", default=start.get(name))
+
+    return widgets.in_columns(list(names), columns, draw)
+
+
+def recipe_choice(page: str) -> dict[str, Any]:
+    """Draw the choice of a training recipe and what it is: `{"name": …}`. Do not call this inside a form."""
+    names = list(specs.RECIPES)
+    name = widgets.choice(names, names[0], {"label": "Recipe", "key": f"{page}_recipe", **KEEP}, say=recipe_title)
+    cls = specs.RECIPES[name]
+    st.caption(f"{cls.help} *{cls.paper}.*" if cls.paper else cls.help)
+    return {"name": name}
+
+
+def recipe_settings(page: str, name: str) -> dict[str, Any]:
+    """Draw the settings of one recipe (keys `<page>_<recipe>_<setting>`); may be called inside a form."""
+    cls = specs.RECIPES[name]
+    wanted = [setting for setting in cls.model_fields if setting != "name"]
+
+    def draw(setting: str) -> Any:
+        key = f"{name}_{setting}"
+        return typed_eps(page, cls, setting, key=key) if setting == "eps" else field(page, cls, setting, key=key)
+
+    return widgets.in_columns(wanted, 3, draw)
+
+
+def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> float | str:
+    """A box for one ε, typed as 0.1 or as 8/255, and its grey levels; what cannot be read stays as text.
+
+    The text is refused by the spec, in its own words.
+    """
+    info = spec.model_fields[name]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        text = st.text_input(
+            info.title or name,
+            value=eps_text(info.get_default()),
+            key=f"{page}_{key}",
+            help=f"{info.description} 0.1 and 8/255 are both understood.",
+            **KEEP,
+        )
+        try:
+            value = widgets.ratio(text)
+        except (ValueError, ZeroDivisionError):
+            return text
+        if 0 <= value <= 1:
+            st.caption(f"= {grey_levels(value)}", width="content")
+    return value
+
+
+def eps_text(value: float) -> str:
+    """ε as one would type it, exactly: `0.3`, or `8/255` where that is shorter."""
+    plain = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    levels = round(value * 255)
+    return f"{levels}/255" if levels / 255 == value and len(plain) > len(f"{levels}/255") else plain
+
+
+def recipe_title(name: object) -> str:
+    """A recipe's name as people read it; some attacks have the same name."""
+    return specs.RECIPES[str(name)].title
+
+
+def method(
+    page: str, names: Sequence[str], *, label: str = "Attack", skip: Sequence[str] = (), columns: int = 3
+) -> dict[str, Any]:
+    """Draw the choice of an attack method and the settings of the one chosen. Do not call this inside a form.
+
+    Args:
+        page: url path of the page.
+        names: methods on offer, by registry name.
+        label: of the choice.
+        skip: settings that the page draws itself or leaves at their defaults.
+        columns: settings a row.
+
+    Returns:
+        What the `attack` field of a spec takes: `{"name": …, setting: value, …}`.
+    """
+    name = (
+        widgets.choice(list(names), names[0], {"label": label, "key": f"{page}_attack", **KEEP}, say)
+        if len(names) > 1
+        else names[0]
+    )
+    cls = specs.METHODS[name]
+    st.caption(f"{cls.help} *{cls.paper}.*")
+    return {"name": name, **method_settings(page, name, skip=skip, columns=columns)}
+
+
+def method_settings(page: str, name: str, *, skip: Sequence[str] = (), columns: int = 3) -> dict[str, Any]:
+    """Draw the settings of one method (keys `<page>_<method>_<setting>`); may be called inside a form."""
+    cls = specs.METHODS[name]
+    wanted = [setting for setting in cls.model_fields if setting != "name" and setting not in skip]
+    return widgets.in_columns(wanted, columns, lambda setting: field(page, cls, setting, key=f"{name}_{setting}"))
+
+
+def eps(
+    page: str, *, name: str = "eps", label: str = "ε", default: float = 0.1, high: float = 1.0, step: float = 0.005
+) -> float:
+    """A slider for ε in [0, high]; its value is written in both units, also while a form waits to be submitted."""
+    options = [round(k * step, 6) for k in range(round(high / step) + 1)]
+    seed(f"{page}_{name}", options, both)
+    return float(
+        st.select_slider(
+            label,
+            options,
+            value=min(options, key=lambda option: abs(option - default)),
+            format_func=both,
+            key=f"{page}_{name}",
+            help="Largest change of a pixel, in units of its range [0, 1], and in grey levels.",
+            **KEEP,
+        )
+    )
+
+
+def eps_ladder(page: str, *, name: str = "eps", default: Sequence[float] = specs.DEFAULT_EPS) -> list[float] | None:
+    """A text box for several ε, separated by spaces or commas (`8/255` is understood); None if it cannot be read."""
+    text = st.text_input(
+        "ε",
+        value=" ".join(f"{value:g}" for value in default),
+        key=f"{page}_{name}",
+        help="Budgets, separated by spaces or commas; 8/255 is understood. In ℓ∞ from 0 to 1.",
+        **KEEP,
+    )
+    words = text.replace(",", " ").replace(";", " ").split()
+    try:
+        values = [widgets.ratio(word) for word in words]
+    except (ValueError, ZeroDivisionError):
+        st.error(f"ε: expected numbers such as 0.1 or 8/255, got {text!r}.", icon=":material/error:")
+        return None
+    if values and max(values) <= 1:
+        st.caption("= " + ", ".join(f"{value * 255:.4g}" for value in values) + " /255")
+    return values
+
+
+def a_class(
+    page: str,
+    class_names: Sequence[str],
+    *,
+    name: str,
+    label: str,
+    extra: Mapping[str, str] | None = None,
+    default: Any = None,
+    slider: bool = True,
+) -> Any:
+    """A slider over the classes; `extra` puts choices such as `{"any": "any wrong class"}` before them.
+
+    A selectbox instead where there are too many classes to slide over, or where `slider` is off.
+    """
+    extra = dict(extra or {})
+    options: list[Any] = [*extra, *range(len(class_names))]
+
+    def text(option: Any) -> str:
+        return extra[option] if option in extra else class_text(option, class_names)
+
+    start = options.index(default) if default in options else 0
+    key = f"{page}_{name}"
+    seed(key, options, text)
+    if slider and len(options) <= SLIDER_CLASSES:
+        return st.select_slider(label, options, value=options[start], format_func=text, key=key, **KEEP)
+    return st.selectbox(label, options, index=start, format_func=text, key=key, **KEEP)
+
+
+def class_text(number: int, class_names: Sequence[str]) -> str:
+    """A class as people read it: its name, and its number where the name is a word."""
+    name = class_names[number]
+    return name if name.isdigit() else f"{number} · {name}"
+
+
+def build(spec: type[S], **values: Any) -> S | None:
+    """The spec with these values, or None with one plain sentence on the page; the widgets keep their values."""
+    try:
+        return spec(**values)
+    except ValidationError as error:
+        refused = specs.explain(error).splitlines()
+        text = refused[0] + "." if len(refused) == 1 else "\n".join(f"- {line}" for line in refused)
+        st.error(f"These settings cannot be run. {text}", icon=":material/error:")
+        return None

@@ -1,0 +1,102 @@
+"""Test images to attack, from a model's own test table: a page can offer them before PyTorch is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core.data import folder
+from core.storage import store
+from ui.app import sources
+from ui.form import controls
+
+ORDERS = {
+    "test": "as in the test set",
+    "smallest": "smallest margin first (easiest to fool)",
+    "largest": "largest margin first (hardest to fool)",
+}
+"""Orders in which candidates can be offered."""
+
+
+def table(model: store.Artifact) -> pd.DataFrame | None:
+    """The model's test table, or None where it is damaged; the page then says so."""
+    try:
+        return model.table("test")
+    except (store.DamagedArtifact, ValueError) as error:
+        st.error(f"The model's test table cannot be read. {error}", icon=":material/error:")
+        return None
+
+
+def candidates(
+    tests: pd.DataFrame, label: int, *, confidence: float = 0.0, threshold: float = 0.0, order: str = "test"
+) -> pd.DataFrame:
+    """The correctly classified test images of one class.
+
+    Args:
+        tests: a model's test table (index, y, pred, confidence, margin[, score]).
+        label: the class.
+        confidence: least confidence, in [0, 1].
+        threshold: τ, where there are scores; prediction, confidence and margin are then taken anew from the score.
+        order: a key of `ORDERS`.
+
+    Returns:
+        The rows of `tests` that qualify, in that order, numbered from 0.
+    """
+    if "score" in tests:
+        above = tests["score"] - threshold
+        pred = (above > 0).astype(int)
+        margin = np.where(tests["y"] == 1, above, -above)
+        tests = tests.assign(pred=pred, margin=margin, confidence=1 / (1 + np.exp(-np.abs(above))))
+    rows = tests[(tests["y"] == label) & (tests["pred"] == label) & (tests["confidence"] >= confidence)]
+    if order != "test":
+        rows = rows.sort_values("margin", ascending=order == "smallest", kind="stable")
+    return rows.reset_index(drop=True)
+
+
+def place(key: str, count: int, *, label: str, help: str, label_visibility: Any = "visible") -> int:
+    """A number from 1 to `count` (1 or more) with a step to the next; returns the position from 0.
+
+    A remembered number that no longer exists becomes the last one that does.
+    """
+    if key in st.session_state and isinstance(st.session_state[key], int):
+        st.session_state[key] = min(max(1, st.session_state[key]), count)
+    number = st.number_input(
+        label,
+        min_value=1,
+        max_value=count,
+        value=1,
+        step=1,
+        key=key,
+        help=help,
+        label_visibility=label_visibility,
+        **controls.KEEP,
+    )
+    return int(number or 1) - 1
+
+
+def images(model: store.Artifact, indices: Sequence[int]) -> np.ndarray | None:
+    """Test images (n, C, H, W) in [0, 1] by their `index`; None where the data cannot be had, and the page says so."""
+    if not sources.present(sources.model_spec(model).data.dataset):  # nothing is downloaded without being asked for
+        st.info("The images are not on this machine; what is needed stands above.", icon=":material/info:")
+        return None
+    try:
+        with st.spinner("Reading the images …"):
+            test = sources.model_data(model).test
+    except (folder.DataMissing, OSError, ValueError) as error:
+        st.error("The images that this model was trained on are not here, or cannot be read.", icon=":material/error:")
+        with st.expander("What was looked for, and ways to mend it"):
+            st.write(str(error))
+        return None
+    rows = {int(index): row for row, index in enumerate(test.index)}
+    missing = [index for index in indices if int(index) not in rows]
+    if missing:
+        st.error(
+            f"The data set on this machine has no test image {missing[0]}: it is not the one the model was tested on.",
+            icon=":material/error:",
+        )
+        return None
+    return np.stack([test.x[rows[int(index)]].numpy() for index in indices]).astype(np.float32) / 255

@@ -1,0 +1,145 @@
+"""The parts of the generator attack's page below its form: what was made, and the matrix of classes."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from core import specs
+from core.storage import store
+from ui import text as percent
+from ui.app import jobs, sources
+from ui.form import controls, samples
+from ui.generator import generator_views
+from ui.show import downloads, provenance
+
+PAGE = "generator_attack"
+
+
+def show(result: store.Artifact, model: store.Artifact) -> None:
+    """Everything that is known of a finished attack."""
+    pairs = generator_views.Pairs.of(result)
+    table, names, line = pairs.table, pairs.names, provenance.of(result, model)
+    counted = generator_views.counted(table)
+    generator_views.verdict(int(table[counted]["success"].sum()), int(counted.sum()))
+    generator_views.metrics(result)
+
+    views = {"image": "Images", "change": "Changes"}
+    controls.seed(f"{PAGE}_view", list(views), views.__getitem__)
+    kind = st.segmented_control(
+        "The grid shows",
+        list(views),
+        default="image",
+        format_func=views.get,
+        required=True,
+        key=f"{PAGE}_view",
+        **controls.KEEP,
+    )
+    picture = generator_views.grid(pairs, kind)
+    provenance.show(line)
+    with st.container(horizontal=True):
+        downloads.picture(PAGE, picture, name=f"grid_{kind}", provenance=line, label="Grid as PNG")
+        downloads.arrays(PAGE, pairs.arrays, name="generator_attack", provenance=line, label="All arrays as NPZ")
+
+    st.subheader("One pair", anchor=False)
+    left, right = st.columns(2)
+    with left:
+        options = list(range(len(pairs.samples)))
+
+        def text(s: int) -> str:
+            first = table.iloc[pairs.samples[s]]
+            return f"{names[first['y']]} · #{first['index']}"
+
+        controls.seed(f"{PAGE}_shown_sample", options, text)
+        sample = st.selectbox(
+            "Sample",
+            options,
+            format_func=text,
+            key=f"{PAGE}_shown_sample",
+            **controls.KEEP,
+        )
+    with right:
+
+        def class_text(k: int) -> str:
+            return controls.class_text(k, names)
+
+        controls.seed(f"{PAGE}_shown_target", pairs.targets, class_text)
+        own = int(table["y"].iloc[pairs.samples[sample]])
+        other = next((k for k, target in enumerate(pairs.targets) if target != own), 0)
+        target = st.selectbox(
+            "Target",
+            pairs.targets,
+            index=other,
+            format_func=class_text,
+            key=f"{PAGE}_shown_target",
+            **controls.KEEP,
+        )
+    generator_views.pair(pairs, sample, target)
+    generator_views.rounds(pairs, sample, target, PAGE)
+
+    st.subheader("Distances of every pair", anchor=False)
+    frame = generator_views.distances(pairs)
+    st.dataframe(
+        percent.of(frame, ["P(target)"]),
+        hide_index=True,
+        height=min(330, 38 + 35 * len(frame)),
+        column_config={
+            "P(target)": st.column_config.ProgressColumn(format=percent.FORMAT, min_value=0, max_value=100),
+            **{
+                name: st.column_config.NumberColumn(format=text)
+                for name, text in (("ℓ1", "%.2f"), ("ℓ2", "%.3f"), ("ℓ∞", "%.4f"))
+            },
+        },
+        alt="Distances and outcome of every pair",
+    )
+    downloads.table(PAGE, frame, name="generator_pairs", provenance=line)
+
+
+def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, confidence: float) -> None:
+    """Success by true class and target: of the samples above, or of several images of every class."""
+    st.subheader("Success by class", anchor=False)
+    names = model.card["class_names"]
+    with st.form(f"{PAGE}_matrix_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        each = st.number_input(
+            "Images of every class",
+            min_value=0,
+            max_value=20,
+            value=0,
+            step=1,
+            help="0: the samples above. More: the first so many of each class that are read this confidently, each "
+            "drawn towards every class, with the settings above.",
+            key=f"{PAGE}_each",
+            **controls.KEEP,
+        )
+        asked = st.form_submit_button("Show the matrix", icon=":material/grid_view:")
+    if each:
+        found = pd.concat([samples.candidates(tests, k, confidence=confidence).head(each) for k in range(len(names))])
+        spec = spec.model_copy(update={"indices": tuple(int(i) for i in found["index"]), "target": "all"})
+    result = sources.artifact(spec)
+    if result is None:
+        if asked and each:
+            jobs.start(spec)
+        job = jobs.panel(PAGE, spec)
+        if job is None or job.state == "done":  # done, and its result is gone from the store
+            count = len(spec.indices or ()) * len(names)
+            st.info(f"{count} generators, not trained yet: “Show the matrix” trains them.", icon=":material/draw:")
+        return
+    pairs = generator_views.Pairs.of(result)
+    st.plotly_chart(
+        generator_views.matrix(pairs),
+        key=f"{PAGE}_matrix",
+        alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
+        config=generator_views.CONFIG,
+    )
+    found = result.card["metrics"]
+    rate = f"{found['success_rate']:.1%} of {found['n']} pairs fooled" if found["n"] else "no pair to count"
+    st.caption(
+        f"{rate}. In a cell: outcome and median ℓ2; darker means that the image had to move further. Rows are true "
+        "classes, columns targets."
+    )
+    line = provenance.of(result, model)
+    if each:
+        provenance.show(line)
+        downloads.table(
+            PAGE, generator_views.distances(pairs), name="generator_matrix", provenance=line, formats=("csv",)
+        )

@@ -1,0 +1,102 @@
+"""Forms that find more about the images of several models: their radii, or the strongest evaluation at one ε."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from core import specs
+from core.evaluation.tables.records import Record
+from core.jobs import queue
+from core.storage import store
+from ui.app import jobs as job_panel
+from ui.form import controls
+
+
+def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> None:
+    """Watch the jobs that look for more, and offer them where they have not been run."""
+    watch(page, [model.id for model in models], norm)
+    bare = [model for model in models if not _has(found.get(model.id), norm, "radii")]
+    text = "Radii: the smallest change of each image" + (f", missing for {len(bare)} of {len(models)}" if bare else "")
+    with st.expander(text, icon=":material/straighten:", expanded=bool(bare) and not found):
+        st.caption(
+            "Several attacks look for the smallest change of each image within a budget of passes; interval bounds "
+            "prove a radius where they can. From then on every ε is a lookup."
+        )
+        left, right = st.columns(2)
+        with left:
+            n = controls.field(page, specs.RadiiSpec, "n", key="radii_n")
+        with right:
+            budget = controls.field(page, specs.RadiiSpec, "budget", key="radii_budget")
+        asked = [_spec("radii", model=model.id, norm=norm, n=n, budget=budget) for model in models]
+        wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
+        label = f"Find the radii of {len(wanted)} model{'s' if len(wanted) != 1 else ''} in {controls.say(norm)}"
+        if st.button(
+            label if wanted else "All found with these settings",
+            type="primary" if bare else "secondary",
+            icon=":material/play_arrow:",
+            key=f"{page}_radii_run",
+            disabled=not wanted,
+        ):
+            submit(wanted)
+    if "evaluate" in specs.TASKS:
+        evaluation(page, models, norm)
+
+
+def evaluation(page: str, models: Sequence[store.Artifact], norm: str) -> None:
+    """The form of the strongest evaluation at one ε."""
+    cls = specs.TASKS["evaluate"]
+    usual = {"linf": 0.3, "l2": 2.0, "l1": 20.0, "l0": 10.0}[norm]
+    with st.expander("Strongest evaluation at one ε", icon=":material/shield:"):
+        columns = st.columns(3)
+        with columns[0]:
+            most = specs.MAX_EPS[norm]
+            eps = st.number_input("ε", 0.0, most, usual, format="%.6g", key=f"{page}_eval_eps_{norm}", **controls.KEEP)
+        with columns[1]:
+            effort = controls.field(page, cls, "effort", key="eval_effort")
+        with columns[2]:
+            n = controls.field(page, cls, "n", key="eval_n")
+        asked = [_spec("evaluate", model=model.id, norm=norm, eps=eps, effort=effort, n=n) for model in models]
+        wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
+        label = f"Evaluate {len(wanted)} model{'s' if len(wanted) != 1 else ''} at ε = {eps:g}"
+        if st.button(
+            label if wanted else "All evaluated with these settings",
+            icon=":material/play_arrow:",
+            key=f"{page}_eval_run",
+            disabled=not wanted,
+        ):
+            submit(wanted)
+
+
+def watch(page: str, models: Sequence[str], norm: str) -> None:
+    """The newest job of each task on these models in this norm, while it lives or where it failed."""
+    seen: set[str] = set()
+    for job in queue.jobs(store.default_root()):
+        if specs.task_name(job.task) not in ("radii", "evaluate", "certify"):
+            continue
+        if getattr(job.task, "norm", None) != norm or getattr(job.task, "model", None) not in models:
+            continue
+        if job.task.key() not in seen:
+            seen.add(job.task.key())
+            job_panel.panel(page, job.task)
+
+
+def submit(tasks: Sequence[specs.Task]) -> None:
+    """Start one job a task; they queue for the device."""
+    try:
+        for task in tasks:
+            queue.submit(task, store.default_root())
+    except (ValueError, OSError) as error:
+        st.error(f"The job could not be started: {error}", icon=":material/error:")
+        return
+    st.rerun()
+
+
+def _spec(task: str, **values: Any) -> specs.Task | None:
+    return controls.build(specs.TASKS[task], **values)
+
+
+def _has(record: Record | None, norm: str, task: str) -> bool:
+    return record is not None and any(source.task == task and source.norm == norm for source in record.sources)

@@ -1,0 +1,291 @@
+"""The choice of models × attacks × ε on the two measuring pages, and the way to run what has not been run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+from core import specs
+from core.jobs import queue
+from core.storage import store
+from ui.app import jobs as job_panel
+from ui.app import sources
+from ui.form import controls, model_picker
+from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of, short_names
+
+
+def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
+    """Draw the choice of models, attacks, ladder of ε, n and target; None when it cannot be run (which was said)."""
+    _first_view(page)
+    _pin(page)
+    with st.container(border=True):
+        models = model_picker.pick_many(page, start=start)
+        if not models:
+            return None
+        key = f"{page}_attacks"
+        controls.seed(key, list(KINDS), TITLES.__getitem__, many=True)
+        kinds = st.multiselect(
+            "Attacks",
+            list(KINDS),
+            default=["fgsm"],
+            format_func=TITLES.__getitem__,
+            placeholder="Choose attacks",
+            help="\n\n".join(f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.SWEEPABLE) if cls),
+            key=key,
+            **controls.KEEP,
+        )
+        ladder, count = st.columns([3, 1])
+        with ladder:
+            _usual_ladders(page, kinds)
+            eps = controls.eps_ladder(page)
+        with count:
+            n = controls.field(page, specs.CompareSpec, "n")
+        target = _target(page, models)
+        with st.expander("Settings of the attacks", icon=":material/tune:"):
+            settings, seed = _settings(page, kinds)
+    if not kinds:
+        st.info("Choose at least one attack.", icon=":material/info:")
+        return None
+    if eps is None:
+        return None
+    attacks = [{**KINDS[kind], **settings[KINDS[kind]["name"]]} for kind in KINDS if kind in kinds]
+    spec = controls.build(
+        specs.CompareSpec,
+        models=[model.id for model in models],
+        attacks=attacks,
+        eps=eps,
+        n=n,
+        target=None if target == "any" else target,
+        seed=seed,
+    )
+    return None if spec is None else (spec, models)
+
+
+LADDERS: dict[str, tuple[float, ...]] = {
+    "linf": specs.DEFAULT_EPS,
+    "l2": (0, 0.5, 1, 1.5, 2, 2.5, 3),
+    "l1": (0, 5, 10, 15, 20, 25, 30),
+    "l0": (0, 1, 2, 5, 10, 15, 20),
+}
+"""Budgets that say something on digits, by norm."""
+
+
+def _usual_ladders(page: str, kinds: Sequence[str]) -> None:
+    """Where an attack is not in ℓ∞, a button for each norm chosen that puts a ladder in its units into the box."""
+    found = {norm_of(_method(kind)) for kind in kinds}
+    if not found - {"linf"}:
+        return
+
+    def put(norm: str) -> None:
+        st.session_state[f"{page}_eps"] = " ".join(f"{value:g}" for value in LADDERS[norm])
+
+    with st.container(horizontal=True):
+        for norm in (norm for norm in LADDERS if norm in found):
+            name = f"{controls.say(norm)} ladder"
+            st.button(
+                name,
+                key=f"{page}_ladder_{norm}",
+                type="tertiary",
+                icon=":material/stairs:",
+                help="ε is measured in the units of the norm: put budgets into the box that are usual for this one.",
+                on_click=put,
+                args=(norm,),
+            )
+
+
+def _method(kind: str) -> specs.Method:
+    """The method of a kind, with its defaults; a surrogate, where one is needed, does not matter here."""
+    fields = dict(KINDS[kind])
+    cls = specs.METHODS[fields["name"]]
+    return cls(**fields, **({"surrogate": "any"} if cls.needs_surrogate else {}))
+
+
+def _target(page: str, models: Sequence[store.Artifact]) -> int | str:
+    names = min((model.card["class_names"] for model in models), key=len)
+    if st.session_state.get(f"{page}_target", "any") not in ("any", *range(len(names))):
+        st.session_state[f"{page}_target"] = "any"  # the models chosen now have fewer classes
+    return controls.a_class(page, names, name="target", label="Target class", extra={"any": "any wrong class"})
+
+
+def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]], int]:
+    """The settings of each method (defaults of those not chosen), and the seed."""
+    settings: dict[str, dict[str, Any]] = {kind["name"]: {} for kind in KINDS.values()}
+    wanted = {KINDS[kind]["name"] for kind in kinds}
+    for name in settings:
+        if name not in wanted or len(specs.METHODS[name].model_fields) == 1:
+            continue
+        st.markdown(f"**{specs.METHODS[name].title}**", help=specs.METHODS[name].help)
+        settings[name] = controls.method_settings(page, name, skip=("norm", "surrogate"))
+        if specs.METHODS[name].needs_surrogate:
+            surrogate = model_picker.pick(page, name=f"{name}_surrogate", text="Surrogate: the model it is made on")
+            settings[name]["surrogate"] = surrogate.id if surrogate else ""
+        if name == "fgsm":
+            st.caption(
+                "Clipped: x' = clip(x + ε·sign ∇ₓJ, 0, 1), an image again. Not clipped: the exercise's literal "
+                "x + ε·sign ∇ₓJ, whose pixels leave [0, 1]; it is no image any more, and usually fools the model more "
+                "often."
+            )
+    with st.columns(3)[0]:
+        seed = controls.field(page, specs.CompareSpec, "seed")
+    return settings, seed
+
+
+def _first_view(page: str) -> None:
+    """On a first visit without settings in the address, start from what has been run: a page that shows something."""
+    seen = f"_{page}_seen"
+    if seen in st.session_state:
+        return
+    st.session_state[seen] = True
+    if any(str(key).startswith(f"{page}_") for key in (*st.session_state, *st.query_params)):
+        return
+    done = [
+        (result.card["created"], model, result.spec())
+        for model in sources.models()
+        for result in store.results(model.id, store.default_root())
+        if result.card["task"] == "sweep"
+    ]
+    done = [(when, model, spec) for when, model, spec in done if spec.threshold == 0 and kind_of(spec.attack) in KINDS]
+    if not done:
+        return
+    _, first, newest = max(done, key=lambda item: item[0])
+    data = sources.model_spec(first).data
+    together = [
+        (model, spec)
+        for _, model, spec in sorted(done, key=lambda item: item[0], reverse=True)
+        if sources.model_spec(model).data == data
+        and (spec.eps, spec.n, spec.seed, spec.target) == (newest.eps, newest.n, newest.seed, newest.target)
+    ]
+    settings: dict[str, dict[str, Any]] = {}
+    for _, spec in together:
+        fields = spec.attack.model_dump(exclude={"name", "norm"})
+        settings.setdefault(spec.attack.slug(), fields)
+    fitting = [
+        (m, s) for m, s in together if settings[s.attack.slug()] == s.attack.model_dump(exclude={"name", "norm"})
+    ]
+    values: dict[str, Any] = {
+        "models": list(dict.fromkeys(model.id for model, _ in fitting))[:4],
+        "attacks": [kind for kind in KINDS if kind in {kind_of(spec.attack) for _, spec in fitting}],
+        "eps": " ".join(repr(eps).removesuffix(".0") for eps in newest.eps),
+        "n": newest.n,
+        "seed": newest.seed,
+        "target": "any" if newest.target is None else newest.target,
+        **{f"{method}_{name}": value for method, fields in settings.items() for name, value in fields.items()},
+    }
+    for name, value in values.items():
+        st.session_state[f"{page}_{name}"] = value
+
+
+def _pin(page: str) -> None:
+    """Write into the address what was set by other means than a click: by the first view, or by another page."""
+    for name in _names():
+        key = f"{page}_{name}"
+        if key not in st.session_state:
+            continue
+        value = st.session_state[key]
+        with contextlib.suppress(StreamlitAPIException):  # once the widget is bound, the next line is enough
+            words = [str(item) for item in value] if isinstance(value, list) else str(value)
+            st.query_params[key] = str(value).lower() if isinstance(value, bool) else words
+        st.session_state[key] = value
+
+
+def _names() -> list[str]:
+    """Second halves of the keys of all widgets that belong to the choice, the slider among them."""
+    methods = {str(kind["name"]): specs.METHODS[str(kind["name"])] for kind in KINDS.values()}
+    settings = [
+        f"{method}_{name}"
+        for method, cls in methods.items()
+        for name in cls.model_fields
+        if name not in ("name", "norm")
+    ]
+    return ["models", "attacks", "eps", "n", "seed", "target", "at", *settings]
+
+
+def run_missing(
+    page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], missing: Sequence[specs.SweepSpec]
+) -> None:
+    """List the sweeps that have not been run, with one button that runs them all, or watch the job that does."""
+    if not missing:
+        return
+    names, root = short_names(models), store.default_root()
+
+    def appear(job: queue.Job) -> None:
+        if any(store.locate(sweep, root).exists() for sweep in missing):
+            st.rerun()  # each curve is drawn as soon as it is there
+
+    job = job_panel.panel(page, spec, live=appear)
+    if job is not None and job.live:
+        return
+    everything = len(missing) == len(spec.sweeps())
+    listed = [curve_name(names, sweep) for sweep in missing]
+    with st.container(border=True):
+        st.markdown(
+            "**Not run yet with these settings**"
+            if everything
+            else f"**{len(missing)} of {len(spec.sweeps())} not run yet**"
+        )
+        st.caption(", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "") + ".")
+        text = (
+            f"Run {attack_text(missing[0].attack)} on {names[missing[0].model]}"
+            if len(missing) == 1
+            else f"Run these {len(missing)} sweeps"
+        )
+        if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_run"):
+            job_panel.start(spec)
+
+
+def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> float:
+    """The slider over the ladder's values; what was chosen moves to the nearest one when the ladder changes."""
+    key, options = f"{page}_at", [float(value) for value in ladder]
+    held = st.session_state.get(key, options[0])
+    if held not in options:  # also one that is the same ε in floating point's last digit
+        st.session_state[key] = min(options, key=lambda option: abs(option - st.session_state[key]))
+    start = min(options, key=lambda option: abs(option - default))
+    if len(options) == 1:
+        st.caption(f"ε = {controls.both(start)}")
+        return start
+    controls.seed(key, options, controls.both)
+    return float(
+        st.select_slider(
+            "Look at ε",
+            options,
+            value=start,
+            format_func=controls.both,
+            key=key,
+            help="The budgets that were run, in units of a pixel's range [0, 1] and in grey levels. "
+            "Moving it looks results up; nothing is computed.",
+            **controls.KEEP,
+        )
+    )
+
+
+def one_of(page: str, name: str, text: str, options: Sequence[str], words: Callable[[str], str] = str) -> str:
+    """Draw a choice among options that may change, and their words too; for one that is gone the first is chosen.
+
+    Both are set anew: the browser would go on showing the words of before.
+    """
+    key = f"{page}_{name}"
+    held = st.session_state.get(key)
+    if held is not None and held not in options:
+        st.session_state[key] = options[0]
+    elif held is not None and st.session_state.get(f"{key}_words") != words(held):
+        st.session_state[key] = held
+    controls.seed(key, list(options), words)
+    chosen = str(st.selectbox(text, list(options), format_func=words, key=key, **controls.KEEP))
+    st.session_state[f"{key}_words"] = words(chosen)
+    return chosen
+
+
+def only(key: str, options: Sequence[Any]) -> None:
+    """Forget, of a widget of several choices, what can no longer be chosen."""
+    if key in st.session_state:
+        st.session_state[key] = [option for option in st.session_state[key] if option in options]
+
+
+def handed_over(page: str, other: str) -> dict[str, Any]:
+    """The settings of this page's choice as the state of the same widgets of another page, for `routes.go`."""
+    held = {name: st.session_state.get(f"{page}_{name}") for name in _names()}
+    return {f"{other}_{name}": value for name, value in held.items() if value is not None}

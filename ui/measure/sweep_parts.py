@@ -1,0 +1,215 @@
+"""The parts of the epsilon sweep's page that draw single attacks: curves, metrics, confidence, images at every ε."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from core.figures import base as figures
+from ui import text as percent
+from ui.form import controls
+from ui.measure import sweep_choice, sweep_notes, sweep_views
+from ui.measure.sweep_views import CONFIG, Curve
+from ui.show import downloads, gallery
+
+SHOWN = 5
+"""Images shown at first, as the exercise asks."""
+CONFIDENCES = {
+    "confidence": "all images",
+    "confidence_correct": "when correct",
+    "confidence_wrong": "when wrong",
+}
+
+
+@st.fragment
+def lookup(
+    page: str,
+    curves: Sequence[Curve],
+    chance: float | None,
+    shown: Curve,
+    places: Sequence[int],
+    charts: dict[str, go.Figure],
+) -> None:
+    """The slider and what hangs on it; moving it draws only this anew, from what is in memory.
+
+    Args:
+        page: url path of the page.
+        curves: the finished sweeps.
+        chance: accuracy of guessing.
+        shown: the curve whose images are shown.
+        places: which of its kept images.
+        charts: keeps the figures that were drawn: a moved slider only moves a line in them.
+    """
+    targeted = curves[0].sweep.target is not None
+    slider, what = st.columns([3, 1.3], vertical_alignment="bottom")
+    with slider:
+        eps = sweep_choice.eps_slider(page, curves[0].sweep.eps)
+    with what:
+        metrics = {"accuracy": "Accuracy", "success_rate": "Success rate"}
+        key = f"{page}_metric"
+        controls.seed(key, list(metrics), metrics.__getitem__)
+        metric = st.segmented_control(
+            "Curve",
+            list(metrics),
+            default="success_rate" if targeted else "accuracy",
+            format_func=metrics.__getitem__,
+            required=True,
+            help="Accuracy: share of all n images still read correctly. Success rate: share of the images that were "
+            "read correctly before and now are not (or, with a target, are read as the target).",
+            key=key,
+            **controls.KEEP,
+        )
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        overlay(page, curves, eps, metric, metrics[metric], chance, charts)
+    with right:
+        if places:
+            pictures(page, shown, places, eps)
+        else:
+            st.caption("Choose at least one image.")
+    st.subheader(f"The five metrics at ε = {controls.both(eps)}", anchor=False)
+    figures_at(page, curves, eps)
+
+
+def overlay(
+    page: str,
+    curves: Sequence[Curve],
+    eps: float,
+    metric: str,
+    title: str,
+    chance: float | None,
+    charts: dict[str, go.Figure],
+) -> None:
+    """The curves with their intervals, chance, and the slider's ε."""
+    success = metric == "success_rate"
+    if metric not in charts:
+        charts[metric] = figures.against_eps(
+            {curve.name: curve.rows for curve in curves},
+            value=metric,
+            band=("success_low", "success_high") if success else ("low", "high"),
+            chance=None if success else chance,
+            marked=eps,
+            title=title.lower(),
+            looks=sweep_views.looks(curves),
+        )
+    st.plotly_chart(
+        figures.mark(charts[metric], eps),
+        key=f"{page}_curves",
+        alt=f"{title} against ε: "
+        + "; ".join(f"{c.name} {percent.text(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
+        config=CONFIG,
+    )
+    st.caption("Bands: exact 95 % intervals (Clopper–Pearson) for the n images. Dashed: the slider's ε.")
+
+
+def says(curves: Sequence[Curve], chance: float | None) -> None:
+    """Where the curves fall to chance, and reasons to doubt them."""
+    if chance is not None and curves[0].sweep.target is None:
+        st.markdown("\n".join(f"- **{c.name}** {sweep_notes.crossing(c.rows, chance)}." for c in curves))
+    sweep_notes.remarks([curve.model for curve in curves], curves)
+
+
+def figures_at(page: str, curves: Sequence[Curve], eps: float) -> None:
+    """The five metrics of each curve at one ε."""
+    rows = [{"curve": curve.name, **curve.at(eps)} for curve in curves]
+    frame = pd.DataFrame(rows)
+    frame["interval"] = [f"{row['low']:.1%} – {row['high']:.1%}" for row in rows]
+    sweep_views.metric_table(frame, first=("curve", "n"), key=f"{page}_metrics", alt=f"Five metrics at ε = {eps:g}")
+
+
+def confidence(page: str, curves: Sequence[Curve]) -> None:
+    """Mean confidence, and the same when correct and when wrong, against ε."""
+    for column, (value, text) in zip(st.columns(3), CONFIDENCES.items(), strict=True):
+        figure = figures.against_eps(
+            {curve.name: curve.rows for curve in curves},
+            value=value,
+            band=None,
+            title="mean confidence",
+            looks=sweep_views.looks(curves),
+            legend=False,
+            height=230,
+        )
+        with column:
+            st.markdown(f"**{text[0].upper()}{text[1:]}**")
+            st.plotly_chart(
+                figure.update_layout(margin={"t": 8}),
+                key=f"{page}_{value}",
+                alt=f"Mean confidence ({text}) against ε",
+                config={**CONFIG, "displayModeBar": False},
+            )
+    st.caption(
+        "Confidence is the largest softmax probability. A model that knew when it was fooled would be unsure when "
+        "wrong; a curve of “when wrong” that stays high says that it is wrong and sure of it."
+    )
+
+
+def choose_images(page: str, curves: Sequence[Curve]) -> tuple[Curve, list[int]]:
+    """The curve whose images are shown, and the places of the chosen ones among those that it keeps."""
+    left, right = st.columns([1, 2])
+    with left:
+        by_name = {curve.name: curve for curve in curves}
+        curve = by_name[sweep_choice.one_of(page, "curve", "Images of", list(by_name))]
+    names = curve.model.card["class_names"]
+    key = f"{page}_shown"
+    options = [int(label) for label in curve.gallery()["y"]]
+    sweep_choice.only(key, options)
+    controls.seed(key, options, names.__getitem__, many=True)
+    chosen = right.pills(
+        "Images",
+        options,
+        selection_mode="multi",
+        default=options[:SHOWN],
+        format_func=names.__getitem__,
+        help="The first test image of each class that the model reads correctly before any change.",
+        key=key,
+        wrap=True,
+        **controls.KEEP,
+    )
+    return curve, [options.index(label) for label in options if label in chosen]
+
+
+def pictures(page: str, curve: Curve, places: Sequence[int], eps: float) -> None:
+    """Original, change and result of the chosen images at one ε."""
+    kept, names, columns = curve.gallery(), curve.model.card["class_names"], list(places)
+    step = curve.step(eps)
+    x, changed = kept["x"][columns], kept["x_adv"][step][columns]
+    gain = gallery.gain_for(list(changed - x))
+    clean, now = sweep_views.readings(curve, columns, eps)
+    picture = gallery.show(
+        [list(x), [gallery.difference(delta, gain) for delta in changed - x], list(changed)],
+        rows=["original", "change", "result"],
+        captions=[
+            [f"{names[pred]}\n{sure:.0%}" for pred, sure in clean],
+            [""] * len(columns),
+            [
+                f"{names[before]}→{names[after]}\n{sure:.0%}"
+                for (before, _), (after, sure) in zip(clean, now, strict=True)
+            ],
+        ],
+        legend=f"Change × {gain:g}: blue darker, red brighter. Numbers: confidence.",
+        alt=f"{curve.name} at ε = {eps:g}: "
+        + ", ".join(f"{names[a]} read as {names[b]}" for (a, _), (b, _) in zip(clean, now, strict=True)),
+        tile=64,
+    )
+    downloads.picture(
+        page, picture, name="images", provenance=f"{curve.provenance()} · shown at ε {controls.both(eps)}"
+    )
+
+
+def every_eps(page: str, curve: Curve, columns: Sequence[int]) -> None:
+    """The chosen images at every ε, titled as the exercise asks."""
+    kept, names = curve.gallery(), curve.model.card["class_names"]
+    read = [sweep_views.readings(curve, columns, eps) for eps in curve.sweep.eps]
+    captions = [[f"{names[clean[k][0]]}→{names[now[k][0]]} {now[k][1]:.0%}" for clean, now in read] for k in columns]
+    picture = gallery.show(
+        [[kept["x_adv"][step][k] for step in range(len(curve.sweep.eps))] for k in columns],
+        columns=[f"ε = {eps:.4g}" + (f"\n{controls.grey_levels(eps)}" if eps <= 1 else "") for eps in curve.sweep.eps],
+        captions=captions,
+        legend="Under each image: how the original is read → how this one is read, with its confidence.",
+        alt=f"{len(columns)} images at every ε, attacked by {curve.name}",
+        tile=84,
+    )
+    downloads.picture(page, picture, name="images_every_eps", provenance=curve.provenance())

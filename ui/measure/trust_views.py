@@ -1,0 +1,137 @@
+"""How a page shows a trust report: the overall word first, then the checks, then the pictures behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.evaluation.trust.rules import RULES
+from core.evaluation.trust.trust import MARKS, Check, Surface, Trust
+from core.figures import trust as figures_trust
+
+CONFIG = {"displaylogo": False}
+WORDS = {
+    "fail": "Do not believe this figure yet.",
+    "warn": "Believe this figure with care.",
+    "pass": "Nothing speaks against this figure.",
+}
+_BOXES = {
+    "fail": (st.error, ":material/cancel:"),
+    "warn": (st.warning, ":material/warning:"),
+    "pass": (st.success, ":material/check_circle:"),
+}
+
+
+def read(trust: Trust | Mapping[str, Any] | None) -> Trust | None:
+    """A report, whether it comes as itself, as the `trust` of a card, or not at all."""
+    return trust if trust is None or isinstance(trust, Trust) else Trust.from_json(trust)
+
+
+def word(trust: Trust | Mapping[str, Any] | None) -> str:
+    """The verdict in a table's cell: its sign and one word."""
+    made = read(trust)
+    if made is None:
+        return "– no report"
+    return f"{MARKS['fail']} do not use" if made.warning else f"{MARKS[made.verdict]} {made.verdict}"
+
+
+def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", open_pictures: bool = False) -> None:
+    """Draw a report: a box with the overall verdict and its reasons, all checks, and the pictures, folded.
+
+    Args:
+        trust: the report, or the `trust` of an evaluation's card; None says that there is none.
+        key: tells several reports on one page apart.
+        open_pictures: whether the pictures are unfolded at first.
+    """
+    made = read(trust)
+    if made is None:
+        st.info("No trust report came with this figure: evaluate with one.", icon=":material/info:")
+        return
+    if made.warning:
+        st.error(f"**Do not use this figure.** {made.warning}", icon=_BOXES["fail"][1])
+    box, icon = _BOXES[made.verdict]
+    box(f"**{WORDS[made.verdict]}** {summary(made)}", icon=icon)
+    with st.expander(f"All {len(made.checks)} checks", expanded=made.verdict != "pass"):
+        if made.doubts():
+            st.markdown("\n".join(f"- {todo(check)}" for check in made.doubts()))
+        st.dataframe(
+            table(made),
+            hide_index=True,
+            key=f"{key}_checks",
+            alt=made.line(),
+            column_config={"Check": st.column_config.TextColumn(pinned=True)},
+        )
+        st.caption(
+            f"{made.n} images, {made.effort} effort, seed {made.seed}; {made.forwards / made.n:,.0f} forward and "
+            f"{made.backwards / made.n:,.0f} backward passes an image. Signs of masked gradients after Athalye, "
+            "Carlini and Wagner 2018, arXiv 1802.00420."
+        )
+    folded = st.expander("Pictures behind the checks", expanded=open_pictures, key=f"{key}_pictures", on_change="rerun")
+    if folded.open:  # else a slider above would draw them anew at each move
+        with folded:
+            pictures(made, key)
+
+
+def pictures(made: Trust, key: str) -> None:
+    """The strip of verdicts, what the attacks left, and the loss surfaces."""
+    st.plotly_chart(figures_trust.strip(made), key=f"{key}_strip", alt=made.line(), config=CONFIG)
+    left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
+    st.plotly_chart(figures_trust.attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}", config=CONFIG)
+    if made.surfaces:
+        solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read.")
+        with st.grid(min(2, len(made.surfaces)), min_column_width=330):
+            for place, surface in enumerate(made.surfaces):
+                picture(surface, solid, f"{key}_surface_{place}")
+        st.caption(
+            "The margin of an image over two directions: to the right a full step against the gradient, upwards a "
+            "random one. An honest model falls smoothly to the right; where gradients are masked it is flat, or a "
+            "heap of needles, or falls as much by chance. The line is where the answer changes."
+        )
+
+
+def picture(surface: Surface, solid: bool, key: str) -> None:
+    """One loss surface, as a map or as a landscape."""
+    lowest = min(min(row) for row in surface.margin)
+    with st.container():
+        st.markdown(f"Image {surface.index}, class {surface.y}")
+        st.plotly_chart(
+            figures_trust.loss_landscape(surface) if solid else figures_trust.loss_surface(surface),
+            key=key,
+            alt=f"Margin of image {surface.index} around it; the lowest is {lowest:.3g}",
+            config=CONFIG,
+        )
+
+
+def summary(trust: Trust) -> str:
+    """The reasons in a sentence or two."""
+    doubts = trust.doubts()
+    passed = sum(check.verdict == "pass" for check in trust.checks)
+    if not doubts:
+        skipped = sum(check.verdict == "skipped" for check in trust.checks)
+        more = f", {skipped} could not be asked" if skipped else ""
+        return f"{passed} checks of {trust.n} images pass{more}."
+    reasons = "; ".join(f"{RULES[check.name].sign} ({check.said})" for check in doubts)
+    return f"{reasons[0].upper()}{reasons[1:]}. {passed} of {len(trust.checks)} checks pass."
+
+
+def todo(check: Check) -> str:
+    """A doubt in full: what was asked, what was found, what to do."""
+    return f"{MARKS[check.verdict]} **{check.title}?** {check.finding} *{check.advice}*"
+
+
+def table(trust: Trust) -> pd.DataFrame:
+    """A row a check, those that speak against the figure first."""
+    order = list(MARKS)
+    checks: list[Check] = sorted(trust.checks, key=lambda check: order.index(check.verdict))
+    return pd.DataFrame(
+        {
+            "Verdict": [f"{MARKS[check.verdict]} {check.verdict}" for check in checks],
+            "Check": [check.title for check in checks],
+            "Measured": [check.said for check in checks],
+            "Finding": [check.finding for check in checks],
+            "Limits": [check.limits for check in checks],
+        }
+    )

@@ -1,0 +1,60 @@
+"""A table with a row a model, of which one can be chosen, its files to take away beneath it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.storage import store
+from ui import text
+from ui.show import downloads
+
+
+def choose(
+    page: str,
+    frame: pd.DataFrame,
+    models: Sequence[store.Artifact],
+    *,
+    key: str,
+    columns: dict[str, Any],
+    shares: Sequence[str],
+    height: int,
+    alt: str,
+    name: str,
+    provenance: str,
+    opens: str,
+) -> store.Artifact | None:
+    """Draw the table and return the model of the chosen row, None where none is.
+
+    Args:
+        page: first half of the keys of the downloads.
+        frame: a row a model.
+        models: in the order of the rows.
+        key: of the table.
+        columns: how columns are written.
+        shares: columns of shares, shown as per cent.
+        height: in CSS pixels, at most.
+        alt: the table in words.
+        name: of the files, without ending.
+        provenance: written into them.
+        opens: what a chosen row shows, such as `report`.
+    """
+    picked = st.dataframe(
+        text.of(frame, shares),
+        column_config=columns,
+        hide_index=True,
+        placeholder="–",
+        height=min(height, 38 + 35 * len(frame)),
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+        alt=alt,
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        downloads.table(page, frame, name=name, provenance=provenance)
+        st.caption(f"Choose a row to see that model's {opens}.")
+    rows = picked["selection"]["rows"]
+    return models[rows[0]] if rows and rows[0] < len(models) else None

@@ -1,0 +1,86 @@
+"""The line that says where a figure comes from: model, data, ε and norm, steps, seed, n."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from core import specs
+from core.storage import store
+from ui.app import sources
+from ui.form import controls
+
+_NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
+
+
+def line(
+    *,
+    model: store.Artifact | str | None = None,
+    data: str | None = None,
+    attack: str | None = None,
+    norm: str | None = None,
+    eps: float | tuple[float, ...] | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    n: int | None = None,
+    more: str | None = None,
+) -> str:
+    """What is known, joined by middle dots; whatever is not given is left out."""
+    parts: list[str] = []
+    if model is not None:
+        parts.append(f"model {model if isinstance(model, str) else model.id}")
+        if data is None and not isinstance(model, str):
+            data = f"{sources.data_title(sources.model_spec(model).data)} test set"
+    if data:
+        parts.append(data)
+    if attack:
+        parts.append(attack)
+    if norm:
+        parts.append(_NORMS.get(norm, norm))
+    if isinstance(eps, tuple):
+        grey = f" ({controls.grey_levels(min(eps))} to {controls.grey_levels(max(eps))})" if max(eps) <= 1 else ""
+        parts.append(f"ε {min(eps):g} to {max(eps):g}{grey}")
+    elif eps is not None:
+        parts.append(f"ε {controls.both(eps)}")
+    if steps is not None:
+        parts.append(f"{steps} steps")
+    if seed is not None:
+        parts.append(f"seed {seed}")
+    if n is not None:
+        parts.append(f"n = {n:,}")
+    if more:
+        parts.append(more)
+    return " · ".join(parts)
+
+
+def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
+    """The line of a saved artifact, from its spec and card; `model` is the one that a result belongs to."""
+    spec = artifact.spec()
+    created = str(artifact.card.get("created", ""))[:10]
+    more = " · ".join(part for part in (f"result {artifact.id}", f"made {created}" if created else "") if part)
+    if isinstance(spec, specs.TrainSpec):
+        metrics = artifact.card.get("metrics", {})
+        epochs = f"{spec.epochs} epoch{'s' if spec.epochs > 1 else ''}"
+        how = "standard" if spec.recipe.name == "standard" else spec.recipe.label()
+        recipe = f"{controls.say(spec.network)}, {how} training, {epochs}"
+        n = metrics.get("test_n")
+        return line(model=artifact, more=f"{recipe} · {created}" if created else recipe, seed=spec.seed, n=n)
+    method: Any = getattr(spec, "attack", None) or getattr(spec, "method", None)
+    settings: Any = method
+    norm = getattr(settings, "norm", None) or (method.norms[0] if method is not None else None)
+    return line(
+        model=model or getattr(spec, "model", None),
+        attack=method.title if method is not None else None,
+        norm=norm,
+        eps=getattr(spec, "eps", None),
+        steps=getattr(settings, "steps", None) or getattr(settings, "rounds", None),
+        seed=getattr(spec, "seed", None),
+        n=artifact.card.get("metrics", {}).get("n", getattr(spec, "n", None)),
+        more=more,
+    )
+
+
+def show(text: str, *, here: bool = True) -> None:
+    """Write the line under a figure, and (`here`) that the page's address, which holds its settings, reproduces it."""
+    st.caption(f"{text} · this page's address reproduces it" if here else text)

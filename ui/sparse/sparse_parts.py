@@ -1,0 +1,289 @@
+"""Two parts of the page on Jacobian attacks, on one image: all pixels a little, and a few pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core import specs
+from core.data import folder
+from core.jobs import queue as core_jobs
+from core.storage import store
+from ui.app import sources
+from ui.form import controls
+from ui.show import downloads, gallery, provenance
+from ui.sparse import sparse_views
+
+PAGE = "sparse_attack"
+OTHERS = ("jsma", "sigma_zero", "sparse_rs", "one_pixel")
+"""Other attacks on few pixels, where the registry has them."""
+LEVELS = {name: st.column_config.NumberColumn(format="%.3f") for name in ("old", "new")}
+"""How a table of changed pixels writes grey levels."""
+
+
+def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
+    """The result of a small attack: from the store, or made now, in this process."""
+    if spec is None:
+        return None
+    found = sources.artifact(spec)
+    if found is not None:
+        return found
+    with st.spinner("Attacking …"):
+        try:
+            return core_jobs.run(spec, store.default_root())
+        except (ValueError, OSError, store.DamagedArtifact, folder.DataMissing) as error:
+            st.error("The attack could not be run.", icon=":material/error:")
+            with st.expander("What went wrong"):
+                st.write(str(error))
+            return None
+
+
+def source_line(result: store.Artifact, case: sparse_views.Case, *, one: bool = True) -> str:
+    """Provenance of a result on this image, or on many of its class."""
+    tau = f" · τ = {case.threshold:g}" if case.scalar else ""
+    what = f"test image {case.index}" if one else f"class {case.names[case.label]}"
+    return f"{provenance.of(result, case.model)} · {what}{tau}"
+
+
+def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
+    """All pixels a little: the formula with and without the box."""
+    st.markdown(
+        "The same tiny step on *every* pixel, each in the direction that helps. To first order the score moves by "
+        "ε·‖J‖₁ (Hölder's equality), so the smallest ε that reaches the threshold is known at once:"
+        if case.scalar
+        else "The same tiny step on *every* pixel, each in the direction that helps: the exercise's formula for N, "
+        "with the margin to the nearest class (or to the target) in the place of N."
+    )
+    gap = r"|\tau - N(x)|" if case.scalar else r"\mathrm{margin}(x)"
+    left, right = st.columns(2)
+    with left:
+        st.latex(
+            rf"\delta = \pm\,\varepsilon^{{*}}\,\mathrm{{sign}}(J),\quad "
+            rf"\varepsilon^{{*}} = {gap} \,/\, \lVert J \rVert_1"
+        )
+    with right:
+        st.latex(rf"\text{{in the box: }}\textstyle\sum_j |J_j|\min(\varepsilon^{{*}},u_j) = {gap}")
+    st.caption(
+        "In the box, a pixel has only its room uⱼ to move: a black one cannot get darker. So a larger ε* is needed, "
+        "and only then is the result a valid image."
+    )
+    results = {
+        name: at_once(
+            controls.build(specs.AttackSpec, attack={"name": "jacobian_dense", "boxed": boxed, "factor": factor}, **ask)
+        )
+        for name, boxed in (("in the box [0, 1]", True), ("no box", False))
+    }
+    if None in results.values():
+        return
+    rows, levels, toward = [], {}, case.label
+    for name, result in results.items():
+        arrays, found = result.arrays("images"), result.table("images").iloc[0]
+        levels[name] = float(arrays["trace_eps_star"][0])
+        toward = int(arrays["trace_toward"][0])
+        start = float(case.margin(case.logits[None])[0])
+        rows.append(
+            {
+                "": name,
+                "ε*": levels[name],
+                "ε* in grey levels": f"{levels[name] * 255:.3g}/255",
+                "ε applied": float(arrays["trace_eps"][0]),
+                f"{case.quantity.split(':')[0]} before": case.shown(start),
+                "predicted": case.shown(float(arrays["trace_predicted"][0])),
+                "actual": case.shown(float(arrays["trace_actual"][0])),
+                "read as": case.names[int(found["pred"])],
+                "outcome": "fooled" if found["success"] else "not fooled",
+            }
+        )
+    boxed = results["in the box [0, 1]"]
+    arrays, found = boxed.arrays("images"), boxed.table("images").iloc[0]
+    sparse_views.verdict(
+        bool(found["success"]),
+        case.names[case.label],
+        case.names[int(found["pred"])],
+        f"every pixel moves by at most {controls.both(float(arrays['trace_eps'][0]))}, inside the box",
+    )
+    frame = pd.DataFrame(rows)
+    st.dataframe(
+        frame,
+        hide_index=True,
+        column_config={
+            name: st.column_config.NumberColumn(format="%.4g") for name in frame if frame[name].dtype.kind == "f"
+        },
+        alt="The formula's ε* with and without the box, and the predicted and actual score",
+    )
+    left, right = st.columns([1, 1])
+    with left:
+        pictures = [
+            sparse_views.triptych(
+                case, images["x_adv"][0], np.log(images["probabilities"][0] + 1e-30), what=f"result, {name}"
+            )
+            for name, images in ((name, result.arrays("images")) for name, result in results.items())
+        ]
+        free = results["no box"].arrays("images")["x_adv"][0]
+        st.caption(f"Without the box pixels range from {free.min():.3f} to {free.max():.3f}; shown clipped to [0, 1].")
+    with right:
+        st.plotly_chart(
+            sparse_views.dense_curve(case, toward, dict(reversed(levels.items())), rows[0]["ε applied"]),
+            key=f"{PAGE}_dense_curve",
+            config=sparse_views.CONFIG,
+            alt="Score against ε, predicted by the Jacobian and actual, with and without the box, and both ε*",
+        )
+        st.caption("Where solid and dashed lines part, N is curved: the formula is exact only for a linear N.")
+    line = source_line(boxed, case)
+    provenance.show(line)
+    with st.container(horizontal=True):
+        downloads.table(PAGE, frame, name="dense", provenance=line)
+        downloads.picture(PAGE, pictures[0], name="dense", provenance=line)
+        downloads.arrays(PAGE, arrays, name="dense", provenance=line)
+
+
+def few(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
+    """A few pixels: the trace of the greedy attack, step by step, or what another attack of this kind finds."""
+    names = ["jacobian_sparse", *OTHERS]
+    key = f"{PAGE}_method"
+    controls.seed(key, names, method_title)
+    name = st.segmented_control(
+        "Method",
+        names,
+        default="jacobian_sparse",
+        format_func=method_title,
+        required=True,
+        help="The settings above are the greedy attack's; others have their own, some take the pixel budget too.",
+        key=key,
+        **controls.KEEP,
+    )
+    method = specs.METHODS[name]
+    st.caption(f"{method.help} *{method.paper}.*")
+    if name == "jacobian_sparse":
+        greedy(case, controls.build(specs.AttackSpec, attack=sparse, **ask))
+    else:
+        budget = {"eps": float(sparse["max_features"])} if method.needs_eps else {}
+        with st.expander(f"Settings of {method.title}"):
+            attack = {"name": name, **controls.method_settings(PAGE, name)}
+        other(case, controls.build(specs.AttackSpec, attack=attack, **budget, **ask))
+
+
+def method_title(name: str) -> str:
+    """A method's name on the choice."""
+    return "Greedy" if name == "jacobian_sparse" else specs.METHODS[name].title
+
+
+def other(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
+    """Another attack on few pixels: its verdict, its cost, its changes."""
+    result = at_once(spec)
+    if result is None:
+        return
+    arrays, found = result.arrays("images"), result.table("images").iloc[0]
+    unit = f"{found['l0']:.0f} features in {found['pixels']:.0f} pixels" if len(case.x) > 1 else f"{found['l0']:.0f}"
+    sparse_views.verdict(
+        bool(found["success"]),
+        case.names[case.label],
+        case.names[int(found["pred"])],
+        f"{unit} of {case.x.size:,} {'features' if len(case.x) > 1 else 'pixels'} change",
+    )
+    with st.grid(4, min_column_width=150):
+        st.metric("Changed", int(found["l0"]), help="Features; in a grey image these are pixels.")
+        st.metric("Distance ℓ2", f"{found['l2']:.3g}", help=f"ℓ∞ {found['linf']:.3g}, ℓ1 {found['l1']:.3g}.")
+        st.metric("Forward passes", f"{found['forwards']:,.0f}")
+        st.metric("Backward passes", f"{found['backwards']:,.0f}")
+    left, right = st.columns([1, 1])
+    image = arrays["x_adv"][0]
+    after = case.read(image[None])[0]
+    with left:
+        picture = sparse_views.triptych(case, image, after, what="result", gain=1.0)
+        st.markdown("**Probabilities after**")
+        gallery.probabilities(
+            gallery.softmax(after), case.names, alt="Probabilities of the classes after it", marked=case.label
+        )
+    frame = sparse_views.changes(case.x, image)
+    with right:
+        st.dataframe(frame, hide_index=True, column_config=LEVELS, alt="The changed pixels")
+    line = source_line(result, case)
+    provenance.show(line)
+    with st.container(horizontal=True):
+        downloads.table(PAGE, frame, name="changed_pixels", provenance=line, formats=("csv",))
+        downloads.picture(PAGE, picture, name="sparse", provenance=line)
+        downloads.arrays(PAGE, arrays, name="sparse", provenance=line)
+
+
+def greedy(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
+    """The greedy attack: its trace, which the scrubber walks along."""
+    result = at_once(spec)
+    if result is None:
+        return
+    arrays, found = result.arrays("images"), result.table("images").iloc[0]
+    trace = sparse_views.Trace.of(arrays)
+    made, kept, left_over = len(trace.order), int(trace.kept.sum()), int(found["l0"])
+    colour = f" ({found['pixels']:.0f} pixels)" if len(case.x) > 1 else ""
+    sparse_views.verdict(
+        bool(found["success"]),
+        case.names[case.label],
+        case.names[int(found["pred"])],
+        f"{left_over} of {case.x.size:,} {'features' if colour else 'pixels'} change{colour}",
+    )
+    with st.grid(5, min_column_width=130):
+        estimate = str(trace.linear) if trace.linear >= 0 else "impossible"
+        st.metric("Linear estimate", estimate, help="How many the Jacobian at x alone says are needed.")
+        st.metric("Greedy", made, help="Changes really made, one at a time, until the model was fooled or gave up.")
+        st.metric("Pruned", kept, help="Left when every change that is not needed was put back.")
+        st.metric("Swapped", left_over, help="Left when pairs of changes were exchanged for one other, where possible.")
+        st.metric("Distance ℓ2", f"{found['l2']:.3g}", help=f"ℓ∞ {found['linf']:.3g}, ℓ1 {found['l1']:.3g}.")
+    steps: list[Any] = [*range(made + 1), "pruned", *(["swapped"] if trace.swapped else [])]
+    key = f"{PAGE}_step"
+    if st.session_state.get(key, steps[-1]) not in steps:
+        del st.session_state[key]
+    controls.seed(key, steps)
+    k = (
+        st.select_slider(
+            "Changes made",
+            steps,
+            value=steps[-1],
+            help="Scrub through the stored trace: nothing is computed again. The last places: pruned and swapped.",
+            key=key,
+            **controls.KEEP,
+        )
+        if made
+        else 0
+    )
+    image = trace.image(k)
+    along = case.read(np.stack([trace.image(step) for step in steps]))
+    after = along[steps.index(k)]
+    left, right = st.columns([1, 1])
+    with left:
+        what = f"{k} result" if isinstance(k, str) else f"after {k} changes" if k != 1 else "after 1 change"
+        picture = sparse_views.triptych(case, image, after, what=what, gain=1.0)
+        before_column, after_column = st.columns(2)
+        for column, title, logits in ((before_column, "before", case.logits), (after_column, "after", after)):
+            with column:
+                st.markdown(f"**Probabilities {title}**")
+                gallery.probabilities(
+                    gallery.softmax(logits),
+                    case.names,
+                    alt=f"Probabilities of the classes {title} the changes",
+                    marked=case.label,
+                )
+    with right:
+        st.plotly_chart(
+            sparse_views.trace_curve(case, trace, k),
+            key=f"{PAGE}_trace_curve",
+            config=sparse_views.CONFIG,
+            alt=f"The {case.quantity} after each change",
+        )
+    frame = trace.table(case)
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height=min(320, 38 + 35 * max(1, len(frame))),
+        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in frame.columns if "after" in name}
+        | LEVELS,
+        alt="The changed pixels in their order",
+    )
+    line = source_line(result, case)
+    provenance.show(line)
+    with st.container(horizontal=True):
+        downloads.table(PAGE, frame, name="changed_pixels", provenance=line, formats=("csv",))
+        downloads.picture(PAGE, picture, name="sparse", provenance=line)
+        downloads.arrays(PAGE, arrays, name="sparse", provenance=line)
