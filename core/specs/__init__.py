@@ -12,7 +12,7 @@ torch, so that pages and the command line can draw their controls at once.
     masks       the pixels that an attack may change
     shared      what the tasks have in common
     attacking   attack, sweep, compare, transfer
-    many_images universal, pattern
+    many_images  universal, pattern
     judging     radii, evaluate, certify
     tasks       all that can be run
 """

@@ -1,15 +1,15 @@
 """Attack methods and their settings; each class says to pages, command line and docs what the method is.
 
-base        what every method says of itself
-gradient    following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, PGD, APGD
-blackbox    asking for answers only: Square, SimBA, HopSkipJump; or another model: transfer
-generator   exercise set 1, literal and strong
-enumeration trying everything: exhaustive
-jacobian    read off the Jacobian: sparse, dense, count against cap
-sparse      few pixels, as in the literature: JSMA, Sparse-RS, one pixel
-physical    patterns on objects: glasses, patches
-smallest    looking for the smallest change: DeepFool, Carlini-Wagner, EAD, DDN, FMN, PDPGD, FAB, σ-zero, all
-universal   one perturbation for many images: gradient steps, UAP, linear programme; a task of their own
+base         what every method says of itself
+gradient     following the gradient inside a budget: FGSM, R+FGSM, BIM, MI-FGSM, PGD, APGD
+blackbox     asking for answers only: Square, SimBA, HopSkipJump; or another model: transfer
+generator    exercise set 1, literal and strong
+enumeration  trying everything: exhaustive
+jacobian     read off the Jacobian: sparse, dense, count against cap
+sparse       few pixels, as in the literature: JSMA, Sparse-RS, one pixel
+physical     patterns on objects: glasses, patches
+smallest     looking for the smallest change: DeepFool, Carlini-Wagner, EAD, DDN, FMN, PDPGD, FAB, σ-zero, all
+universal    one perturbation for many images: gradient steps, UAP, linear programme; a task of their own
 """
 
 from __future__ import annotations
