@@ -14,6 +14,7 @@ from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker, samples
 from ui.generator import generator_compare, generator_parts, generator_views
 from ui.show import gallery, lessons
+from ui.text import class_text
 
 PAGE = "generator_attack"
 MODES = {"generator": "literal, as the exercise says", "generator_strong": "strong: the nearest image"}
@@ -114,7 +115,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
             st.session_state[key] = [k for k in st.session_state[key] if k in numbers]
 
         def text(k: int) -> str:
-            return controls.class_text(k, names)
+            return class_text(k, names)
 
         controls.seed(key, numbers, text, many=True)
         chosen = st.multiselect(
@@ -143,7 +144,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
     found = {k: samples.candidates(tests, k, confidence=confidence) for k in chosen}
     for k in [k for k in chosen if not len(found[k])]:
         st.warning(
-            f"No test image of class {controls.class_text(k, names)} is read correctly with a confidence of "
+            f"No test image of class {class_text(k, names)} is read correctly with a confidence of "
             f"{confidence:.2%}; it is left out. Lower the least confidence.",
             icon=":material/warning:",
         )

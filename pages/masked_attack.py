@@ -13,6 +13,7 @@ from ui.app import guard, jobs, sources
 from ui.form import controls, mask_choice, model_picker, samples
 from ui.masks import mask_many, mask_views
 from ui.show import lessons
+from ui.text import class_text, say
 
 PAGE = "masked_attack"
 METHODS = ("physical", "pgd", "fgsm", "ddn", "fmn", "sigma_zero", "square")
@@ -36,9 +37,7 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
         label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
     found = samples.candidates(tests, label)
     if not len(found):
-        st.warning(
-            f"No test image of class {controls.class_text(label, names)} is read correctly.", icon=":material/warning:"
-        )
+        st.warning(f"No test image of class {class_text(label, names)} is read correctly.", icon=":material/warning:")
         return None
     with second:
         place = samples.place(
@@ -62,8 +61,8 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
 def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], float | None, int | str, bool]:
     """Method with its settings, its budget ε where it needs one, the target, and whether to run it now."""
     key = f"{PAGE}_attack"
-    controls.seed(key, METHODS, controls.say)
-    name = st.selectbox("Attack", METHODS, format_func=controls.say, key=key, **controls.KEEP)
+    controls.seed(key, METHODS, say)
+    name = st.selectbox("Attack", METHODS, format_func=say, key=key, **controls.KEEP)
     cls = specs.METHODS[name]
     st.caption(f"{cls.help} *{cls.paper}.*")
     with st.form(f"{PAGE}_form"):
@@ -73,7 +72,7 @@ def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], 
             del st.session_state[key]
 
         def text(k: Any) -> str:
-            return "any wrong class" if k == "any" else controls.class_text(k, names)
+            return "any wrong class" if k == "any" else class_text(k, names)
 
         controls.seed(key, options, text)
         target = st.select_slider("Target class", options, format_func=text, key=key, **controls.KEEP)

@@ -11,7 +11,6 @@ from core import specs
 from core.evaluation.tables import comparison
 from core.storage import store
 from ui.app import guard, routes
-from ui.form import controls
 from ui.measure import (
     audit_views,
     comparison_views,
@@ -24,6 +23,7 @@ from ui.measure import (
 )
 from ui.measure.sweep_views import Curve
 from ui.show import downloads, provenance
+from ui.text import both
 
 PAGE = "model_comparison"
 
@@ -34,12 +34,12 @@ def lookup(spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Se
     eps = sweep_choice.eps_slider(PAGE, spec.eps)
     comparison_views.models_table(PAGE, spec, models, curves, eps)
     st.caption(
-        f"A click on a column's head sorts. Accuracy under attack at ε = {controls.both(eps)}, on the first n test "
+        f"A click on a column's head sorts. Accuracy under attack at ε = {both(eps)}, on the first n test "
         "images; intervals are exact (Clopper–Pearson). The small curves run from 0 to 100 %. –: not run yet."
     )
     if not curves:
         return
-    st.subheader(f"Clean against adversarial, ε = {controls.both(eps)}", anchor=False)
+    st.subheader(f"Clean against adversarial, ε = {both(eps)}", anchor=False)
     comparison_views.set_three(PAGE, models, curves, eps)
     st.subheader("Two models on the same images", anchor=False)
     side_by_side(models, curves, eps)
@@ -81,7 +81,7 @@ def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps:
     picture = comparison_views.examples(pair, [names[a], names[b]], eps)
     with st.container(horizontal=True):
         if picture is not None:
-            downloads.picture(PAGE, picture, name="side_by_side", provenance=f"{line}\nε {controls.both(eps)}")
+            downloads.picture(PAGE, picture, name="side_by_side", provenance=f"{line}\nε {both(eps)}")
         counted = pd.DataFrame(
             {
                 "images": list(comparison_views.OUTCOMES),
@@ -89,9 +89,7 @@ def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps:
                 "share": [c / max(1, sum(counts)) for c in counts],
             }
         )
-        downloads.table(
-            PAGE, counted, name="side_by_side", provenance=f"{line}\nε {controls.both(eps)}", formats=("csv",)
-        )
+        downloads.table(PAGE, counted, name="side_by_side", provenance=f"{line}\nε {both(eps)}", formats=("csv",))
 
 
 guard.ensure_router()

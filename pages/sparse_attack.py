@@ -18,6 +18,7 @@ from ui.app import guard, sources
 from ui.form import controls, model_picker, samples
 from ui.show import gallery, lessons
 from ui.sparse import sparse_enumeration, sparse_frontier, sparse_many, sparse_parts, sparse_views
+from ui.text import class_text
 
 PAGE = "sparse_attack"
 PARTS = (
@@ -82,7 +83,7 @@ def pick_image(model: store.Artifact) -> sparse_views.Case | None:
     found = samples.candidates(tests, label, threshold=threshold, order=order)
     if not len(found):
         st.warning(
-            f"No test image of class {controls.class_text(label, names)} is read correctly with these settings.",
+            f"No test image of class {class_text(label, names)} is read correctly with these settings.",
             icon=":material/warning:",
         )
         return None
@@ -117,7 +118,7 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             options: list[Any] = ["margin", *range(len(names))]
 
             def text(k: Any) -> str:
-                return "own logit − runner-up's" if k == "margin" else f"logit of {controls.class_text(k, names)}"
+                return "own logit − runner-up's" if k == "margin" else f"logit of {class_text(k, names)}"
 
             controls.seed(f"{PAGE}_output", options, text)
             output = st.selectbox(
@@ -190,7 +191,7 @@ def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]
                 del st.session_state[key]
 
             def text(k: Any) -> str:
-                return "any wrong class" if k == "any" else controls.class_text(k, names)
+                return "any wrong class" if k == "any" else class_text(k, names)
 
             controls.seed(key, options, text)
             target = st.select_slider(

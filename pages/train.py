@@ -14,6 +14,7 @@ from ui.app import guard, sources, warm
 from ui.app import jobs as job_panel
 from ui.form import controls
 from ui.models import model_views
+from ui.text import class_text, say
 
 PAGE = "train"
 
@@ -72,11 +73,11 @@ def choose_data() -> dict | None:
     with right:
         key = f"{PAGE}_{dataset}_classes"
         numbers = list(range(len(info.class_names)))
-        controls.seed(key, numbers, lambda number: controls.class_text(number, info.class_names), many=True)
+        controls.seed(key, numbers, lambda number: class_text(number, info.class_names), many=True)
         classes = st.multiselect(
             "Classes",
             numbers,
-            format_func=lambda number: controls.class_text(number, info.class_names),
+            format_func=lambda number: class_text(number, info.class_names),
             placeholder="all classes",
             help="Keep only these, renumbered in this order. Two of them (4, 9) also allow a network with one score.",
             key=key,
@@ -112,7 +113,7 @@ def facts(spec: specs.TrainSpec) -> None:
         parts.append(f"about {job_panel.duration(seconds)} on this machine's {'GPU' if sources.on_gpu() else 'CPU'}")
     st.caption(" · ".join(parts) or "How long this takes is known once the folder is read.")
     if layers:
-        with st.expander(f"Layers of {controls.say(spec.network)}", icon=":material/layers:"):
+        with st.expander(f"Layers of {say(spec.network)}", icon=":material/layers:"):
             model_views.layer_table([vars(layer) for layer in layers])
 
 

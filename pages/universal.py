@@ -11,6 +11,7 @@ from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker
 from ui.show import lessons
+from ui.text import class_text, say
 from ui.universal import universal_views
 
 PAGE = "universal"
@@ -55,7 +56,7 @@ def size(norm: str) -> float:
             value=EPS[norm],
             step=0.5 if norm == "l2" else 5.0,
             key=f"{PAGE}_eps_{norm}",
-            help=f"Largest {controls.say(norm)} norm of the perturbation, before images are clipped to [0, 1].",
+            help=f"Largest {say(norm)} norm of the perturbation, before images are clipped to [0, 1].",
             **controls.KEEP,
         )
     )
@@ -66,7 +67,7 @@ def pick_classes(names: list[str], scalar: bool) -> tuple[int, ...] | None:
     options = list(range(len(names)))
 
     def text(k: int) -> str:
-        return controls.class_text(k, names)
+        return class_text(k, names)
 
     controls.seed(f"{PAGE}_source", options, text, many=True)
     chosen = st.multiselect(

@@ -109,7 +109,7 @@ def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 def trust(options: dict[str, Any], as_json: bool) -> None:
     """Print the checks of a stored evaluation, those that speak against its figure first; runs nothing."""
-    from core.evaluation.trust.trust import MARKS, Trust
+    from core.evaluation.trust.report import MARKS, Trust
 
     norm, root = options["norm"], store.default_root()
     model = store.open_model(options["model"], root)

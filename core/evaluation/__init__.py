@@ -8,4 +8,6 @@ tasks   a module for each task: what runs its spec
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"robust.robust": ["Evaluation", "evaluate"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"robust.result": ["Evaluation"], "robust.robust": ["evaluate"]}
+)

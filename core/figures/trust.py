@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from core.evaluation.trust.report import MARKS, Surface, Trust
 from core.evaluation.trust.rules import Verdict
-from core.evaluation.trust.trust import MARKS, Surface, Trust
 from core.figures.base import colour, styled
 from core.figures.heat import DIVERGING
 

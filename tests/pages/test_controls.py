@@ -7,6 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import specs
 from ui.form import controls
+from ui.text import both, class_text
 
 
 def drawn(method: str) -> None:
@@ -14,7 +15,6 @@ def drawn(method: str) -> None:
     import streamlit as st
 
     from core import specs
-    from ui.form import controls
 
     values = controls.method_settings("page", method)
     made = controls.build(specs.METHODS[method], **values)
@@ -42,7 +42,6 @@ def test_every_setting_of_training_has_a_widget_with_its_default() -> None:
         import streamlit as st
 
         from core import specs
-        from ui.form import controls
         from ui.models import model_views
 
         st.session_state["made"] = specs.TrainSpec(**controls.fields("page", specs.TrainSpec, model_views.SETTINGS))
@@ -55,8 +54,6 @@ def test_every_setting_of_training_has_a_widget_with_its_default() -> None:
 def ladder() -> None:
     """A text box for several ε."""
     import streamlit as st
-
-    from ui.form import controls
 
     st.session_state["eps"] = controls.eps_ladder("page")
 
@@ -83,14 +80,14 @@ def test_eps_ladder_reads_numbers_and_fractions(text: str, values: list[float] |
 
 def test_eps_is_written_in_both_units() -> None:
     """In units of the range and in grey levels."""
-    assert controls.both(0.1) == "0.1 (25.5/255)"
-    assert controls.both(8 / 255) == "0.03137 (8/255)"
+    assert both(0.1) == "0.1 (25.5/255)"
+    assert both(8 / 255) == "0.03137 (8/255)"
 
 
 def test_class_text_gives_name_and_number() -> None:
     """A digit's name is its number; a shirt has both."""
-    assert controls.class_text(3, ["0", "1", "2", "3"]) == "3"
-    assert controls.class_text(1, ["coat", "shirt"]) == "1 · shirt"
+    assert class_text(3, ["0", "1", "2", "3"]) == "3"
+    assert class_text(1, ["coat", "shirt"]) == "1 · shirt"
 
 
 def test_several_numbers_are_typed_in_one_box() -> None:

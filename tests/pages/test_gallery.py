@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ui import text as percent
 from ui.app import jobs
 from ui.show import downloads, gallery
+from ui.text import PERCENT, in_percent
 
 GREY = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
 
@@ -54,10 +54,10 @@ def test_words_over_columns_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_shares_are_shown_as_per_cent() -> None:
     """None becomes NaN, other columns and those that are not there are left alone."""
-    shown = percent.of(pd.DataFrame({"n": [1, 2], "clean": [0.901, None]}), ("clean", "proven"))
+    shown = in_percent(pd.DataFrame({"n": [1, 2], "clean": [0.901, None]}), ("clean", "proven"))
     assert shown["n"].tolist() == [1, 2]
     assert shown["clean"].tolist() == pytest.approx([90.1, np.nan], nan_ok=True)
-    assert percent.FORMAT % shown["clean"][0] == "90.10%"
+    assert PERCENT % shown["clean"][0] == "90.10%"
 
 
 def test_difference_is_signed_and_diverging() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from core import specs
 from core.evaluation.tables import comparison
-from core.evaluation.trust.trust import Trust
+from core.evaluation.trust.report import Trust
 from core.storage import store
 from tests.pages.test_epsilon_sweep import LADDER, asked, five, plant, texts
 from tests.pages.test_record_views import radii

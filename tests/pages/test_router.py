@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 def test_import_leaves_torch_unloaded() -> None:
     """Neither the dashboard nor any module of `ui` imports torch: the first page must paint at once."""
-    modules = ["dashboard", *sorted(f"ui.{path.stem}" for path in (routes.PROJECT / "ui").glob("[a-z]*.py"))]
+    modules = [
+        "dashboard",
+        *sorted(
+            ".".join(path.relative_to(routes.PROJECT).with_suffix("").parts).removesuffix(".__init__")
+            for path in (routes.PROJECT / "ui").rglob("*.py")
+        ),
+    ]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=routes.PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

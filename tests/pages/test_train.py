@@ -17,7 +17,7 @@ from core.jobs import queue
 from core.storage import store
 from ui.app import jobs as job_panel
 from ui.app import routes
-from ui.form import controls
+from ui.text import eps_text
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -320,7 +320,7 @@ def test_nonsense_eps_is_refused_in_one_sentence(lab: Lab, typed: str) -> None:
 )
 def test_eps_is_written_exactly(value: float, said: str) -> None:
     """What is written is read back as the same number."""
-    assert controls.eps_text(value) == said
+    assert eps_text(value) == said
 
 
 def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:

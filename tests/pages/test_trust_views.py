@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
-from core.evaluation.trust.trust import MARKS, Check, Surface, Trust
 from core.figures import trust as figures_trust
 from ui.measure import trust_views
 

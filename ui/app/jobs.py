@@ -12,7 +12,7 @@ from core import specs
 from core.data import folder
 from core.jobs import queue
 from core.storage import store
-from ui.form import controls
+from ui.text import say
 
 POLL = 0.5
 """Seconds between two looks at a live job."""
@@ -194,7 +194,7 @@ def describe(task: specs.Task) -> tuple[str, str]:
     if isinstance(task, specs.EvaluateSpec):
         return f"Evaluate, {task.norm}, ε = {task.eps:g}", task.model
     if isinstance(task, specs.RadiiSpec):
-        return f"Radii, {controls.say(task.norm)}", task.model
+        return f"Radii, {say(task.norm)}", task.model
     if isinstance(task, specs.TransferSpec):
         return "Transfer matrix", f"{len(task.models)} models"
     if isinstance(task, specs.CertifySpec):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from core import specs
 from ui.form import widgets
 from ui.form.widgets import seed
+from ui.text import both, class_text, eps_text, grey_levels, say
 
 S = TypeVar("S", bound=specs.Spec)
 
@@ -22,42 +23,6 @@ SLIDER_CLASSES = 13
 """Most choices that a slider over classes has."""
 KEEP: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 """What every widget that belongs to a page's settings is given."""
-
-CHOICES: dict[str, str] = {
-    **{name: info.title for name, info in specs.DATASETS.items()},
-    "folder": "Folder of images",
-    **specs.NETWORKS,
-    **{name: method.title for name, method in specs.METHODS.items()},
-    "one_cycle": "one-cycle",
-    "default": "PyTorch's",
-    "gaussian": "Gaussian",
-    "sgd": "SGD",
-    "adam": "Adam",
-    "linf": "ℓ∞",
-    "l2": "ℓ2",
-    "l1": "ℓ1",
-    "l0": "ℓ0",
-    "ce": "cross-entropy",
-    "mse": "squared error",
-    "crop_flip": "crop, flip",
-    "crop_flip_cutout": "and cutout",
-}
-"""How the names in specs are written for people; a name that is not here is shown as it is."""
-
-
-def say(name: object) -> str:
-    """A spec's name as people read it."""
-    return CHOICES.get(str(name), str(name))
-
-
-def grey_levels(eps: float) -> str:
-    """ε as a count of grey levels, such as `25.5/255`."""
-    return f"{eps * 255:.4g}/255"
-
-
-def both(eps: float) -> str:
-    """ε in both units, such as `0.1 (25.5/255)`; above 1, where it is no change of a pixel, the number alone."""
-    return f"{eps:.4g} ({grey_levels(eps)})" if eps <= 1 else f"{eps:.4g}"
 
 
 def field(
@@ -187,13 +152,6 @@ def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> floa
     return value
 
 
-def eps_text(value: float) -> str:
-    """ε as one would type it, exactly: `0.3`, or `8/255` where that is shorter."""
-    plain = f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    levels = round(value * 255)
-    return f"{levels}/255" if levels / 255 == value and len(plain) > len(f"{levels}/255") else plain
-
-
 def recipe_title(name: object) -> str:
     """A recipe's name as people read it; some attacks have the same name."""
     return specs.RECIPES[str(name)].title
@@ -296,12 +254,6 @@ def a_class(
     if slider and len(options) <= SLIDER_CLASSES:
         return st.select_slider(label, options, value=options[start], format_func=text, key=key, **KEEP)
     return st.selectbox(label, options, index=start, format_func=text, key=key, **KEEP)
-
-
-def class_text(number: int, class_names: Sequence[str]) -> str:
-    """A class as people read it: its name, and its number where the name is a word."""
-    name = class_names[number]
-    return name if name.isdigit() else f"{number} · {name}"
 
 
 def build(spec: type[S], **values: Any) -> S | None:

@@ -11,6 +11,7 @@ from core import specs
 from core.storage import bundled, store
 from ui.app import jobs, sources
 from ui.form import controls, missing
+from ui.text import say
 
 FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", **specs.preset("fast", "digits"))
 """The model that one button trains where there is none: the embedded digits, a few seconds."""
@@ -22,7 +23,7 @@ def label(model: store.Artifact) -> str:
     """Such as `MNIST · LeNet 20-50-500 · Standard · 99.1 % · 3f2a91`."""
     spec = sources.model_spec(model)
     accuracy = model.card.get("metrics", {}).get("test_accuracy")
-    parts = [sources.data_title(spec.data), controls.say(spec.network), spec.recipe.label()]
+    parts = [sources.data_title(spec.data), say(spec.network), spec.recipe.label()]
     if spec.scalar:
         parts.append("one score")
     if accuracy is not None:

@@ -12,12 +12,12 @@ from core import specs
 from core.evaluation.tables.comparison import settings_line
 from core.figures import records
 from core.storage import store
-from ui import text as percent
 from ui.app import jobs, routes, sources
 from ui.form import controls, model_picker
 from ui.generator import generator_views
 from ui.measure import sweep_views
 from ui.show import downloads, provenance
+from ui.text import PERCENT, in_percent
 
 PAGE = "generator_attack"
 WAYS = ("generator", "generator_strong", "ddn")
@@ -203,10 +203,10 @@ def transfer(result: store.Artifact, model: store.Artifact) -> None:
     )
     shares = ("read as the target", "read wrongly", "originals")
     st.dataframe(
-        percent.of(frame.drop(columns="n"), shares),
+        in_percent(frame.drop(columns="n"), shares),
         hide_index=True,
         column_config={
-            name: st.column_config.ProgressColumn(format=percent.FORMAT, min_value=0, max_value=100) for name in shares
+            name: st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100) for name in shares
         },
         key=f"{PAGE}_transfer",
         alt="Share of the made images that each saved model reads as the target, and wrongly",

@@ -7,11 +7,11 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui import text as percent
 from ui.app import jobs, sources
 from ui.form import controls, samples
 from ui.generator import generator_views
 from ui.show import downloads, provenance
+from ui.text import PERCENT, in_percent
 
 PAGE = "generator_attack"
 
@@ -61,7 +61,7 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
     with right:
 
         def class_text(k: int) -> str:
-            return controls.class_text(k, names)
+            return class_text(k, names)
 
         controls.seed(f"{PAGE}_shown_target", pairs.targets, class_text)
         own = int(table["y"].iloc[pairs.samples[sample]])
@@ -80,11 +80,11 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
     st.subheader("Distances of every pair", anchor=False)
     frame = generator_views.distances(pairs)
     st.dataframe(
-        percent.of(frame, ["P(target)"]),
+        in_percent(frame, ["P(target)"]),
         hide_index=True,
         height=min(330, 38 + 35 * len(frame)),
         column_config={
-            "P(target)": st.column_config.ProgressColumn(format=percent.FORMAT, min_value=0, max_value=100),
+            "P(target)": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100),
             **{
                 name: st.column_config.NumberColumn(format=text)
                 for name, text in (("ℓ1", "%.2f"), ("ℓ2", "%.3f"), ("ℓ∞", "%.4f"))

@@ -14,8 +14,8 @@ from core.figures import base as figures
 from core.figures import heat
 from core.jobs import queue
 from core.storage import store
-from ui.form import controls
 from ui.show import gallery
+from ui.text import say
 
 CONFIG = {"displaylogo": False}
 NORMS = {"l0": "ℓ0", "l1": "ℓ1", "l2": "ℓ2", "linf": "ℓ∞"}
@@ -258,7 +258,7 @@ def distances(pairs: Pairs) -> pd.DataFrame:
             "outcome": np.where(
                 table["target"] == table["y"], "own class", np.where(table["success"], "fooled", "not fooled")
             ),
-            **{controls.say(name): table[name] for name in NORMS},
+            **{say(name): table[name] for name in NORMS},
         }
     )
 

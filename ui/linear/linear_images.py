@@ -15,6 +15,7 @@ from core.storage import store
 from ui.app import sources
 from ui.form import controls, model_picker, samples
 from ui.show import downloads, gallery, provenance
+from ui.text import say
 
 CONFIG = {"displaylogo": False}
 LADDERS: dict[str, tuple[float, ...]] = {
@@ -125,12 +126,12 @@ def show(page: str) -> None:
             return
         first, second = st.columns([2, 1], vertical_alignment="bottom")
         with first:
-            controls.seed(f"{page}_image_norm", list(LADDERS), controls.say)
+            controls.seed(f"{page}_image_norm", list(LADDERS), say)
             norm = st.segmented_control(
                 "Norm",
                 list(LADDERS),
                 default="linf",
-                format_func=controls.say,
+                format_func=say,
                 required=True,
                 key=f"{page}_image_norm",
                 **controls.KEEP,
@@ -163,7 +164,7 @@ def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
             table["exact"],
             attacked,
             unboxed=table["exact without box"],
-            x_title=unit.get(norm, f"ε in {controls.say(norm)}"),
+            x_title=unit.get(norm, f"ε in {say(norm)}"),
             chance=1 / len(model.card["class_names"]),
         ),
         key=f"{page}_exact",
@@ -260,7 +261,7 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
             columns=["original", f"change × {gain:g}", "changed"],
             captions=[[f"read as {read[0]}", "", f"read as {read[1]}"]],
             legend="Change: blue is darker than before, red is brighter.",
-            alt=f"Test image {index}, its smallest change in {controls.say(norm)}, and the result, read as {read[1]}",
+            alt=f"Test image {index}, its smallest change in {say(norm)}, and the result, read as {read[1]}",
             tile=150,
         )
     with right:
@@ -280,7 +281,7 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         else:
             safe = "safe" if target is None else f"not read as {names[target]}"
             st.markdown(
-                f"Test image #{index} is {safe} in every ball of {controls.say(norm)} size below "
+                f"Test image #{index} is {safe} in every ball of {say(norm)} size below "
                 f"**{looked['distance']:.5f}**, and just beyond it is read as {names[looked['rival']]}. Shown is the "
                 "change, a ten-thousandth longer."
                 + (

@@ -13,6 +13,7 @@ from core.figures import linear
 from ui.form import controls
 from ui.linear import linear_limits, linear_points
 from ui.show import downloads
+from ui.text import say
 
 CONFIG = {"displaylogo": False}
 NORMS = ("l2", "linf")
@@ -40,12 +41,12 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
             seed = st.number_input("Seed", min_value=0, max_value=9999, value=0, key=f"{page}_seed", **controls.KEEP)
         first, second, third, fourth = st.columns([1, 1, 2, 1], vertical_alignment="bottom")
         with first:
-            controls.seed(f"{page}_norm", NORMS, controls.say)
+            controls.seed(f"{page}_norm", NORMS, say)
             norm = st.segmented_control(
                 "Norm",
                 NORMS,
                 default="l2",
-                format_func=controls.say,
+                format_func=say,
                 required=True,
                 key=f"{page}_norm",
                 **controls.KEEP,
@@ -85,7 +86,7 @@ def show(page: str) -> None:
     """The whole tab."""
     n, apart, seed, norm, loss, eps, row = choose(page)
     found = linear_points.solved(n, apart, seed, norm, loss, eps)
-    line = f"two classes in the plane · {n} points, distance {apart:g}, seed {seed} · {controls.say(norm)}"
+    line = f"two classes in the plane · {n} points, distance {apart:g}, seed {seed} · {say(norm)}"
     if isinstance(found, str):
         st.info(
             f"The {loss} loss has no minimum at this ε: the classes are farther apart than that, and it falls for ever "

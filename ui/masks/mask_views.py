@@ -12,8 +12,9 @@ import streamlit as st
 from core import specs
 from core.figures import base as figures
 from core.storage import store
-from ui.form import controls, mask_choice
+from ui.form import mask_choice
 from ui.show import downloads, gallery, provenance
+from ui.text import say
 
 CONFIG = {"displaylogo": False}
 VIEWS = 4
@@ -133,4 +134,4 @@ def mask_text(result: store.Artifact) -> str:
     pixels = result.card["mask"]["pixels"]
     if isinstance(mask, specs.Cells):
         return f"drawn by hand, {pixels} pixels"
-    return f"{controls.say(mask.shape)} of size {mask.size:g}, {pixels} pixels"
+    return f"{say(mask.shape)} of size {mask.size:g}, {pixels} pixels"

@@ -15,10 +15,10 @@ from core import specs
 from core.epsilon import same
 from core.evaluation.tables import comparison, paired, workbook
 from core.storage import store
-from ui import text
 from ui.measure import sweep_views
 from ui.measure.sweep_views import Curve
 from ui.show import downloads, gallery
+from ui.text import PERCENT, in_percent
 
 LAYOUT = {
     "accuracy": "Correctly predicted",
@@ -56,7 +56,7 @@ def models_table(
             row[f"{attack}, curve"] = [line["accuracy"] for line in curve.rows] if curve else None
         rows.append({**row, "Parameters": card["parameters"], "Training": card["seconds"], "Id": model.id})
     st.dataframe(
-        text.of(pd.DataFrame(rows), ["Test", *attacks]),
+        in_percent(pd.DataFrame(rows), ["Test", *attacks]),
         hide_index=True,
         placeholder="–",
         key=f"{page}_models_table",
@@ -64,13 +64,13 @@ def models_table(
         column_config={
             "Model": st.column_config.TextColumn(pinned=True),
             "Test": st.column_config.NumberColumn(
-                format=text.FORMAT, help="Accuracy on the whole test set, unchanged, when the model was trained."
+                format=PERCENT, help="Accuracy on the whole test set, unchanged, when the model was trained."
             ),
             "Parameters": st.column_config.NumberColumn(format="localized"),
             "Training": st.column_config.NumberColumn(format="%.0f s", help="Time that training took."),
             **{
                 attack: st.column_config.NumberColumn(
-                    f"{attack} at {eps:g}", format=text.FORMAT, help="Share of the n images still read correctly."
+                    f"{attack} at {eps:g}", format=PERCENT, help="Share of the n images still read correctly."
                 )
                 for attack in attacks
             },

@@ -13,18 +13,19 @@ from core.evaluation.tables import records
 from core.evaluation.tables.records import Record
 from ui.form import controls
 from ui.measure import sweep_choice
+from ui.text import eps_text, say
 
 
 def choose_norm(page: str, start: str = "linf") -> str:
     """The norm in which records are read."""
     key = f"{page}_record_norm"
-    controls.seed(key, list(records.NORMS), controls.say)
+    controls.seed(key, list(records.NORMS), say)
     return str(
         st.segmented_control(
             "Norm",
             list(records.NORMS),
             default=start,
-            format_func=controls.say,
+            format_func=say,
             required=True,
             help="What ε is measured in. ℓ∞: the largest change of a pixel; ℓ2: the length of the change; ℓ1: its sum; "
             "ℓ0: how many features change.",
@@ -124,7 +125,7 @@ def _jumps(page: str, key: str, searched: Sequence[float]) -> None:
         st.caption("Searched at", width="content")
         for eps in searched:
             st.button(
-                f"ε = {controls.eps_text(eps)}",
+                f"ε = {eps_text(eps)}",
                 key=f"{key}_jump_{eps:.12g}",
                 type="tertiary",
                 on_click=jump,

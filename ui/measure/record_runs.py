@@ -13,6 +13,7 @@ from core.jobs import queue
 from core.storage import store
 from ui.app import jobs as job_panel
 from ui.form import controls
+from ui.text import say
 
 
 def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> None:
@@ -32,7 +33,7 @@ def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, R
             budget = controls.field(page, specs.RadiiSpec, "budget", key="radii_budget")
         asked = [_spec("radii", model=model.id, norm=norm, n=n, budget=budget) for model in models]
         wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
-        label = f"Find the radii of {len(wanted)} model{'s' if len(wanted) != 1 else ''} in {controls.say(norm)}"
+        label = f"Find the radii of {len(wanted)} model{'s' if len(wanted) != 1 else ''} in {say(norm)}"
         if st.button(
             label if wanted else "All found with these settings",
             type="primary" if bare else "secondary",

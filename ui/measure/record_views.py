@@ -20,12 +20,11 @@ from core.evaluation.tables.records import Record
 from core.figures import base as figures
 from core.figures import records as figures_records
 from core.storage import store
-from ui import text as percent
 from ui.app import sources
-from ui.form import controls
 from ui.measure import record_choice, sweep_views
 from ui.measure.sweep_views import CONFIG, Curve
 from ui.show import downloads
+from ui.text import PERCENT, in_percent, percent, say
 
 POINTS = 101
 """ε on a curve."""
@@ -89,7 +88,7 @@ def lookup(
         key=f"{page}_record_curves",
         alt=f"Robust accuracy between proven and attacked, at ε = {eps:g}: "
         + "; ".join(
-            f"{name} proven {percent.text(row['proven'], 1)}, attacked {percent.text(row['attacked'], 1)}"
+            f"{name} proven {percent(row['proven'], 1)}, attacked {percent(row['attacked'], 1)}"
             for name, row in at.items()
         ),
         config=CONFIG,
@@ -196,11 +195,11 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
     frame = pd.DataFrame([{"Model": names[model], **row_at(record, eps)} for model, record in found.items()])
     frame["median"] = frame["median"].replace(np.inf, np.nan)
     st.dataframe(
-        percent.of(frame.drop(columns="note"), SHARES),
+        in_percent(frame.drop(columns="note"), SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_record_table",
-        alt=f"Proven and attacked accuracy at ε = {eps:g} in {controls.say(norm)}",
+        alt=f"Proven and attacked accuracy at ε = {eps:g} in {say(norm)}",
         column_config={
             "Model": st.column_config.TextColumn(pinned=True),
             **{
@@ -208,7 +207,7 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
                     title,
                     help=text,
                     format={"median": "%.4g", "passes": "%.0f", "n": "localized", "undecided": "localized"}.get(
-                        name, percent.FORMAT
+                        name, PERCENT
                     ),
                 )
                 if name != "interval"
@@ -262,7 +261,7 @@ def rests_on(
         {
             "model": names[model],
             "task": TASKS.get(source.task, source.task),
-            "norm": controls.say(source.norm),
+            "norm": say(source.norm),
             "ε": source.eps,
             "n": source.n,
             "passes": source.passes or None,  # sweeps do not count theirs
@@ -304,6 +303,6 @@ def line(record: Record) -> str:
     """Where a record comes from, in a line."""
     ids = ", ".join(source.id for source in record.sources)
     return (
-        f"model {record.model} · {controls.say(record.norm)} · first n = {len(record):,} test images · "
+        f"model {record.model} · {say(record.norm)} · first n = {len(record):,} test images · "
         f"merged from {ids} · intervals Clopper–Pearson 95 %"
     )

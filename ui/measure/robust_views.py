@@ -14,11 +14,10 @@ from core.evaluation.tables import paired, records
 from core.evaluation.tables.records import Record
 from core.evaluation.trust import trust
 from core.storage import store
-from ui import text
 from ui.app import sources
-from ui.form import controls
 from ui.measure import record_choice, record_runs, record_views, sweep_choice, sweep_views, trust_views
 from ui.show import downloads
+from ui.text import PERCENT, in_percent, say
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
@@ -60,7 +59,7 @@ def show_trust(page: str, models: Sequence[store.Artifact], found: Mapping[str, 
         look, record = judged[chosen], found[chosen]
         report = trust.Trust.from_json(look.trust or {})
         st.caption(
-            f"Checks of the evaluation with {look.effort} effort at ε = {eps:g} in {controls.say(record.norm)}, on "
+            f"Checks of the evaluation with {look.effort} effort at ε = {eps:g} in {say(record.norm)}, on "
             f"these {len(record):,} images."
         )
         trust_views.show_trust(report, key=f"{page}_trust")
@@ -91,7 +90,7 @@ def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], ep
     wanted = [spec for spec in asked if spec is not None]
     command = f" Command: `{_command(wanted[0])}`." if wanted else ""
     st.info(
-        f"No reliability checks at ε = {eps:g} in {controls.say(record.norm)} on {images} for "
+        f"No reliability checks at ε = {eps:g} in {say(record.norm)} on {images} for "
         f"{', '.join(names[model] for model in bare)}: nothing is said about how far to trust the figures at this ε."
         f"{where}{command}",
         icon=":material/info:",
@@ -145,11 +144,11 @@ def standing(
     frame = models_at(models, found, names, distances, eps)
     unmeasured = [f"median {name}" for name in records.NORMS if frame[f"median {name}"].isna().all() and name != norm]
     st.dataframe(
-        text.of(frame.drop(columns=["trust report", "note", "warning", *unmeasured]), record_views.SHARES),
+        in_percent(frame.drop(columns=["trust report", "note", "warning", *unmeasured]), record_views.SHARES),
         hide_index=True,
         placeholder="–",
         key=f"{page}_robust_table",
-        alt=f"Models at ε = {eps:g} in {controls.say(norm)}",
+        alt=f"Models at ε = {eps:g} in {say(norm)}",
         column_config={
             "Model": st.column_config.TextColumn(pinned=True),
             "interval": st.column_config.TextColumn("95 %", help=record_views.COLUMNS["interval"][1]),
@@ -160,7 +159,7 @@ def standing(
             "passes": st.column_config.NumberColumn("Passes", format="%.0f", help=record_views.COLUMNS["passes"][1]),
             "n": st.column_config.NumberColumn("n", format="localized"),
             **{
-                name: st.column_config.NumberColumn(title, format=text.FORMAT, help=record_views.COLUMNS[name][1])
+                name: st.column_config.NumberColumn(title, format=PERCENT, help=record_views.COLUMNS[name][1])
                 for name, title in (
                     ("clean", "Clean"),
                     ("proven", "Proven"),
@@ -170,7 +169,7 @@ def standing(
             },
             **{
                 f"median {name}": st.column_config.NumberColumn(
-                    f"Median {controls.say(name)}",
+                    f"Median {say(name)}",
                     format="%.4g",
                     help="Median of the smallest change found in this norm by searches for it (radii), over the "
                     "correctly classified images. –: not all of them were searched so.",

@@ -16,6 +16,7 @@ from ui.app import jobs as job_panel
 from ui.app import sources
 from ui.form import controls, model_picker
 from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of, short_names
+from ui.text import both, say
 
 
 def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
@@ -85,7 +86,7 @@ def _usual_ladders(page: str, kinds: Sequence[str]) -> None:
 
     with st.container(horizontal=True):
         for norm in (norm for norm in LADDERS if norm in found):
-            name = f"{controls.say(norm)} ladder"
+            name = f"{say(norm)} ladder"
             st.button(
                 name,
                 key=f"{page}_ladder_{norm}",
@@ -245,15 +246,15 @@ def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> floa
         st.session_state[key] = min(options, key=lambda option: abs(option - st.session_state[key]))
     start = min(options, key=lambda option: abs(option - default))
     if len(options) == 1:
-        st.caption(f"ε = {controls.both(start)}")
+        st.caption(f"ε = {both(start)}")
         return start
-    controls.seed(key, options, controls.both)
+    controls.seed(key, options, both)
     return float(
         st.select_slider(
             "Look at ε",
             options,
             value=start,
-            format_func=controls.both,
+            format_func=both,
             key=key,
             help="The budgets that were run, in units of a pixel's range [0, 1] and in grey levels. "
             "Moving it looks results up; nothing is computed.",

@@ -12,8 +12,8 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.form import controls
 from ui.measure.sweep_views import Curve, norm_of
+from ui.text import say
 
 
 def chance_of(models: Sequence[store.Artifact]) -> float | None:
@@ -101,7 +101,7 @@ def remarks(models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
     for norm in sorted({norm_of(curve.sweep.attack) for curve in curves} & lengths.keys()):
         length, most = lengths[norm]
         st.caption(
-            f"In {controls.say(norm)}, ε is the length {length} of the whole change, not a change of each pixel. An ℓ∞ "
+            f"In {say(norm)}, ε is the length {length} of the whole change, not a change of each pixel. An ℓ∞ "
             f"change of ε may be as long as ε times {most}, so the same ε is a far smaller budget here: do not compare "
             "the heights of curves of different norms."
         )

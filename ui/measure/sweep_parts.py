@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core.figures import base as figures
-from ui import text as percent
 from ui.form import controls
 from ui.measure import sweep_choice, sweep_notes, sweep_views
 from ui.measure.sweep_views import CONFIG, Curve
 from ui.show import downloads, gallery
+from ui.text import both, grey_levels, percent
 
 SHOWN = 5
 """Images shown at first, as the exercise asks."""
@@ -70,7 +70,7 @@ def lookup(
             pictures(page, shown, places, eps)
         else:
             st.caption("Choose at least one image.")
-    st.subheader(f"The five metrics at ε = {controls.both(eps)}", anchor=False)
+    st.subheader(f"The five metrics at ε = {both(eps)}", anchor=False)
     figures_at(page, curves, eps)
 
 
@@ -99,7 +99,7 @@ def overlay(
         figures.mark(charts[metric], eps),
         key=f"{page}_curves",
         alt=f"{title} against ε: "
-        + "; ".join(f"{c.name} {percent.text(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
+        + "; ".join(f"{c.name} {percent(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
         config=CONFIG,
     )
     st.caption("Bands: exact 95 % intervals (Clopper–Pearson) for the n images. Dashed: the slider's ε.")
@@ -194,9 +194,7 @@ def pictures(page: str, curve: Curve, places: Sequence[int], eps: float) -> None
         + ", ".join(f"{names[a]} read as {names[b]}" for (a, _), (b, _) in zip(clean, now, strict=True)),
         tile=64,
     )
-    downloads.picture(
-        page, picture, name="images", provenance=f"{curve.provenance()} · shown at ε {controls.both(eps)}"
-    )
+    downloads.picture(page, picture, name="images", provenance=f"{curve.provenance()} · shown at ε {both(eps)}")
 
 
 def every_eps(page: str, curve: Curve, columns: Sequence[int]) -> None:
@@ -206,7 +204,7 @@ def every_eps(page: str, curve: Curve, columns: Sequence[int]) -> None:
     captions = [[f"{names[clean[k][0]]}→{names[now[k][0]]} {now[k][1]:.0%}" for clean, now in read] for k in columns]
     picture = gallery.show(
         [[kept["x_adv"][step][k] for step in range(len(curve.sweep.eps))] for k in columns],
-        columns=[f"ε = {eps:.4g}" + (f"\n{controls.grey_levels(eps)}" if eps <= 1 else "") for eps in curve.sweep.eps],
+        columns=[f"ε = {eps:.4g}" + (f"\n{grey_levels(eps)}" if eps <= 1 else "") for eps in curve.sweep.eps],
         captions=captions,
         legend="Under each image: how the original is read → how this one is read, with its confidence.",
         alt=f"{len(columns)} images at every ε, attacked by {curve.name}",

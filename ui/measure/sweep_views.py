@@ -17,10 +17,9 @@ from core import specs
 from core.epsilon import same
 from core.evaluation.tables import comparison
 from core.storage import store
-from ui import text as percent
 from ui.app import sources
-from ui.form import controls
 from ui.show import downloads, provenance
+from ui.text import PERCENT, in_percent, say
 
 
 def _kinds() -> dict[str, tuple[str, dict[str, str]]]:
@@ -30,7 +29,7 @@ def _kinds() -> dict[str, tuple[str, dict[str, str]]]:
         cls = specs.METHODS[name]
         norms = get_args(cls.model_fields["norm"].annotation) if "norm" in cls.model_fields else ()
         for norm in norms:
-            found[f"{name}_{norm}"] = (f"{cls.title} {controls.say(norm)}", {"name": name, "norm": norm})
+            found[f"{name}_{norm}"] = (f"{cls.title} {say(norm)}", {"name": name, "norm": norm})
         if not norms:
             found[name] = (cls.title, {"name": name})
     return found
@@ -157,7 +156,7 @@ def attack_text(method: specs.Method) -> str:
     words = [
         {"clip": "unclipped", "boxed": "unboxed"}.get(name, f"no {name.replace('_', ' ')}")
         if value is False
-        else f"{name.replace('_', ' ')} {controls.say(value)}"
+        else f"{name.replace('_', ' ')} {say(value)}"
         for name, value in changed.items()
     ]
     return ", ".join([TITLES[kind_of(method)], *words])
@@ -188,7 +187,7 @@ def short_names(models: Sequence[store.Artifact]) -> dict[str, str]:
 
 def _named(model: store.Artifact, parts: Sequence[str]) -> str:
     spec = sources.model_spec(model)
-    network = controls.say(spec.network).split(" ")[0].rstrip(",") if spec.network != "mlp" else "Dense"
+    network = say(spec.network).split(" ")[0].rstrip(",") if spec.network != "mlp" else "Dense"
     words = {
         "data": sources.data_title(spec.data),
         "network": network + (" N" if spec.scalar else ""),
@@ -249,7 +248,7 @@ def named(curve: Curve) -> dict[str, Any]:
 
 def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: str) -> None:
     """Draw the five metrics with interval, calibration gap and success rate, a row each; `first` names the rows."""
-    shown = percent.of(frame[[*first, *METRICS]], [name for name in METRICS if name != "interval"])
+    shown = in_percent(frame[[*first, *METRICS]], [name for name in METRICS if name != "interval"])
     st.dataframe(
         shown,
         hide_index=True,
@@ -264,7 +263,7 @@ def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: st
             **{
                 name: st.column_config.Column(title, help=text)
                 if name == "interval"
-                else st.column_config.NumberColumn(title, help=text, format=percent.FORMAT)
+                else st.column_config.NumberColumn(title, help=text, format=PERCENT)
                 for name, (title, text) in METRICS.items()
             },
         },

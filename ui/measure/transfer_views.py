@@ -16,6 +16,7 @@ from ui.app import sources
 from ui.form import controls
 from ui.measure import sweep_views
 from ui.show import downloads, provenance
+from ui.text import say
 
 ATTACKS = ("mifgsm", "bim", "fgsm", "pgd", "apgd")
 """On offer: in linf, and MI-FGSM first, as it is made to transfer."""
@@ -29,8 +30,8 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, 
     left, middle, right = st.columns(3)
     with left:
         key = f"{page}_transfer_attack"
-        controls.seed(key, list(ATTACKS), controls.say)
-        attack = st.selectbox("Made by", ATTACKS, format_func=controls.say, key=key, **controls.KEEP)
+        controls.seed(key, list(ATTACKS), say)
+        attack = st.selectbox("Made by", ATTACKS, format_func=say, key=key, **controls.KEEP)
     with middle:
         eps = controls.eps(page, name="transfer_eps", default=0.1)
     with right:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
-from core.evaluation.trust.trust import MARKS, Check, Surface, Trust
 from core.figures import trust as figures_trust
 
 CONFIG = {"displaylogo": False}

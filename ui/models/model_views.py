@@ -12,12 +12,12 @@ from core import specs
 from core.figures import base as figures
 from core.figures import heat
 from core.storage import bundled, store
-from ui import text as percent
 from ui.app import jobs as job_panel
 from ui.app import routes, sources
-from ui.form import controls, missing, model_picker
+from ui.form import missing, model_picker
 from ui.models import reference_views
 from ui.show import downloads, model_rows, provenance
+from ui.text import PERCENT, eps_text, say
 
 CONFIG = {"displaylogo": False}
 """Settings of every plotly chart."""
@@ -41,7 +41,7 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
         rows.append(
             {
                 "Data": sources.data_title(spec.data),
-                "Network": controls.say(spec.network) + (", one score" if spec.scalar else ""),
+                "Network": say(spec.network) + (", one score" if spec.scalar else ""),
                 "Recipe": spec.recipe.label(),
                 "Test accuracy": metrics.get("test_accuracy"),
                 "95 % from": metrics.get("test_low"),
@@ -70,9 +70,9 @@ SETTINGS = ("network", "scalar", *OPTIMISER)
 """Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 
 COLUMNS: dict[str, Any] = {
-    "Test accuracy": st.column_config.NumberColumn(format=percent.FORMAT, help="Share of the test set read correctly"),
-    "95 % from": st.column_config.NumberColumn(format=percent.FORMAT, help="Clopper–Pearson interval, 95 %"),
-    "to": st.column_config.NumberColumn(format=percent.FORMAT),
+    "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set read correctly"),
+    "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
+    "to": st.column_config.NumberColumn(format=PERCENT),
     "n": st.column_config.NumberColumn(format="localized", help="Images in the test set"),
     "Parameters": st.column_config.NumberColumn(format="localized"),
     "Seconds": st.column_config.NumberColumn(format="%.1f", help="Of training"),
@@ -130,7 +130,7 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
     state |= {f"train_{recipe.name}_{name}": value for name, value in recipe.model_dump(exclude={"name"}).items()}
     eps = getattr(recipe, "eps", None)
     if eps is not None:
-        state[f"train_{recipe.name}_eps"] = controls.eps_text(eps)
+        state[f"train_{recipe.name}_eps"] = eps_text(eps)
     state["train_dataset"] = data.dataset
     if data.dataset == "folder":
         state |= {f"train_{name}": getattr(data, name) for name in ("folder", "image_size", "grey")}

@@ -13,11 +13,10 @@ from core import specs
 from core.epsilon import same
 from core.models import reference
 from core.storage import bundled, store
-from ui import text
 from ui.app import jobs as job_panel
 from ui.app import sources
-from ui.form import controls
 from ui.show import downloads, model_rows
+from ui.text import PERCENT, eps_text, in_percent, say
 
 MEASURES = {
     "clean": "Clean",
@@ -31,13 +30,11 @@ MEASURES = {
 _SHARES = ("Test accuracy", "Under PGD", "Proven")
 _COLUMNS: dict[str, Any] = {
     "Name": st.column_config.TextColumn(pinned=True),
-    "Test accuracy": st.column_config.NumberColumn(format=text.FORMAT, help="Share of the test set read correctly"),
+    "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set read correctly"),
     "Under PGD": st.column_config.NumberColumn(
-        format=text.FORMAT, help="Read correctly still, at ε in ℓ∞: 50 steps from each of 10 starts"
+        format=PERCENT, help="Read correctly still, at ε in ℓ∞: 50 steps from each of 10 starts"
     ),
-    "Proven": st.column_config.NumberColumn(
-        format=text.FORMAT, help="Read correctly whatever is done within ε, by bounds"
-    ),
+    "Proven": st.column_config.NumberColumn(format=PERCENT, help="Read correctly whatever is done within ε, by bounds"),
     "Training": st.column_config.TextColumn(help="Processor time, or the clock's where that is not known"),
     "Images": st.column_config.TextColumn(help="Whether the data set is on this machine: attacks need it"),
 }
@@ -82,12 +79,12 @@ def _row(one: reference.Reference, model: store.Artifact) -> dict[str, Any]:
     return {
         "Name": one.name,
         "Test accuracy": card.get("metrics", {}).get("test_accuracy"),
-        "ε": controls.eps_text(measured.get("eps", one.eps)),
+        "ε": eps_text(measured.get("eps", one.eps)),
         "Under PGD": measured.get("pgd"),
         "Proven": measured.get("proven"),
         "Images": "here" if sources.present(one.spec.data.dataset) else "not on this machine",
         "Data": sources.data_title(one.spec.data),
-        "Network": controls.say(one.spec.network) + (", one score" if one.spec.scalar else ""),
+        "Network": say(one.spec.network) + (", one score" if one.spec.scalar else ""),
         "Recipe": one.spec.recipe.label(),
         "Training": _cost(card),
         "What it is for": one.purpose,
@@ -117,13 +114,13 @@ def card(page: str, model: store.Artifact) -> None:
         return
     frame = measurements(measured)
     st.dataframe(
-        text.of(frame, ("Share", "95 % from", "to")),
+        in_percent(frame, ("Share", "95 % from", "to")),
         hide_index=True,
         placeholder="–",
         column_config={
-            "Share": st.column_config.NumberColumn(format=text.FORMAT),
-            "95 % from": st.column_config.NumberColumn(format=text.FORMAT, help="Clopper–Pearson interval, 95 %"),
-            "to": st.column_config.NumberColumn(format=text.FORMAT),
+            "Share": st.column_config.NumberColumn(format=PERCENT),
+            "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
+            "to": st.column_config.NumberColumn(format=PERCENT),
             "n": st.column_config.NumberColumn(format="localized", help="Test images"),
             "Passes": st.column_config.NumberColumn(
                 format="localized", help="Forward and backward passes an image, on average"
@@ -148,7 +145,7 @@ def measurements(table: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "Measured": [MEASURES.get(name, name) for name in table["measure"]],
-            "ε": ["" if math.isnan(eps) else controls.eps_text(eps) for eps in table["eps"]],
+            "ε": ["" if math.isnan(eps) else eps_text(eps) for eps in table["eps"]],
             "Share": table["value"],
             "95 % from": table["low"],
             "to": table["high"],
@@ -198,14 +195,14 @@ def beside(page: str, model: store.Artifact) -> None:
     st.markdown(f"**Beside the reference model of the same kind, `{name}`**")
     rows = [_beside("this model", model), _beside(name, other)]
     st.dataframe(
-        text.of(pd.DataFrame(rows).dropna(axis=1, how="all"), ("Test accuracy", "Robust", "Proven")),
+        in_percent(pd.DataFrame(rows).dropna(axis=1, how="all"), ("Test accuracy", "Robust", "Proven")),
         hide_index=True,
         column_config={
-            "Test accuracy": st.column_config.NumberColumn(format=text.FORMAT),
+            "Test accuracy": st.column_config.NumberColumn(format=PERCENT),
             "Robust": st.column_config.NumberColumn(
-                format=text.FORMAT, help="Validation images still read correctly under PGD with 10 steps, at ε in ℓ∞"
+                format=PERCENT, help="Validation images still read correctly under PGD with 10 steps, at ε in ℓ∞"
             ),
-            "Proven": st.column_config.NumberColumn(format=text.FORMAT, help="Of the validation images, by bounds"),
+            "Proven": st.column_config.NumberColumn(format=PERCENT, help="Of the validation images, by bounds"),
             "n (robust)": st.column_config.NumberColumn(format="localized"),
             "Seconds": st.column_config.NumberColumn(format="%.1f", help="Of training, by the clock"),
             "Processor": st.column_config.NumberColumn(format="%.1f s", help="Of training, all threads together"),
@@ -224,12 +221,12 @@ def _beside(name: str, model: store.Artifact) -> dict[str, Any]:
     eps = metrics.get("robust_eps")
     return {
         "Model": name,
-        "Network": controls.say(spec.network),
+        "Network": say(spec.network),
         "Recipe": spec.recipe.label(),
         "Epochs": spec.epochs,
         "Test accuracy": metrics["test_accuracy"],
         "Robust": metrics.get("robust_accuracy"),
-        "at ε": None if eps is None else controls.eps_text(eps),
+        "at ε": None if eps is None else eps_text(eps),
         "n (robust)": metrics.get("robust_n"),
         "Proven": metrics.get("certified_accuracy"),
         "Seconds": timing["seconds"],

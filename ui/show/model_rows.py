@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from core.storage import store
-from ui import text
 from ui.show import downloads
+from ui.text import in_percent
 
 
 def choose(
@@ -43,7 +43,7 @@ def choose(
         opens: what a chosen row shows, such as `report`.
     """
     picked = st.dataframe(
-        text.of(frame, shares),
+        in_percent(frame, shares),
         column_config=columns,
         hide_index=True,
         placeholder="–",

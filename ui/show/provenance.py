@@ -9,7 +9,7 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.form import controls
+from ui.text import both, grey_levels, say
 
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 
@@ -39,10 +39,10 @@ def line(
     if norm:
         parts.append(_NORMS.get(norm, norm))
     if isinstance(eps, tuple):
-        grey = f" ({controls.grey_levels(min(eps))} to {controls.grey_levels(max(eps))})" if max(eps) <= 1 else ""
+        grey = f" ({grey_levels(min(eps))} to {grey_levels(max(eps))})" if max(eps) <= 1 else ""
         parts.append(f"ε {min(eps):g} to {max(eps):g}{grey}")
     elif eps is not None:
-        parts.append(f"ε {controls.both(eps)}")
+        parts.append(f"ε {both(eps)}")
     if steps is not None:
         parts.append(f"{steps} steps")
     if seed is not None:
@@ -63,7 +63,7 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
         metrics = artifact.card.get("metrics", {})
         epochs = f"{spec.epochs} epoch{'s' if spec.epochs > 1 else ''}"
         how = "standard" if spec.recipe.name == "standard" else spec.recipe.label()
-        recipe = f"{controls.say(spec.network)}, {how} training, {epochs}"
+        recipe = f"{say(spec.network)}, {how} training, {epochs}"
         n = metrics.get("test_n")
         return line(model=artifact, more=f"{recipe} · {created}" if created else recipe, seed=spec.seed, n=n)
     method: Any = getattr(spec, "attack", None) or getattr(spec, "method", None)

@@ -15,6 +15,7 @@ from ui.app import jobs, sources
 from ui.form import controls
 from ui.show import downloads, provenance
 from ui.sparse import sparse_parts, sparse_views
+from ui.text import both, grey_levels
 
 PAGE = "sparse_attack"
 TICKS = [lead * 10**k for k in range(5) for lead in (1, 2, 5)]
@@ -47,14 +48,14 @@ def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) 
         key = f"{PAGE}_cap"
         if st.session_state.get(key, usable[-1]) not in usable:
             del st.session_state[key]
-        controls.seed(key, usable, controls.both)
+        controls.seed(key, usable, both)
         cap = usable[0]
         if len(usable) > 1:
             cap = st.select_slider(
                 "Cap ε on each change",
                 usable,
                 value=usable[-1],
-                format_func=controls.both,
+                format_func=both,
                 help="Shows the image that was found for this cap; nothing is computed again.",
                 key=key,
                 **controls.KEEP,
@@ -67,7 +68,7 @@ def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) 
     frame = pd.DataFrame(
         {
             "cap ε": caps,
-            "in grey levels": [controls.grey_levels(float(cap)) for cap in caps],
+            "in grey levels": [grey_levels(float(cap)) for cap in caps],
             "features": [int(k) if k >= 0 else None for k in count],
             "pixels": [int(k) if k >= 0 else None for k in arrays["trace_pixels"][0]],
             "linear estimate": [int(k) if k >= 0 else None for k in arrays["trace_linear_estimate"][0]],

@@ -10,11 +10,11 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui import text
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.show import downloads, gallery, provenance
 from ui.sparse import sparse_parts, sparse_views
+from ui.text import PERCENT, in_percent
 
 PAGE = "sparse_attack"
 QUIZ_IMAGES = 20
@@ -132,11 +132,11 @@ def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float)
     st.markdown("**The dense formula on the same images**")
     shares = ("fooled", "95 % from", "to")
     st.dataframe(
-        text.of(pd.DataFrame(rows), shares),
+        in_percent(pd.DataFrame(rows), shares),
         hide_index=True,
         column_config={
             "median ε*": st.column_config.NumberColumn(format="%.4f"),
-            **{name: st.column_config.NumberColumn(format=text.FORMAT) for name in shares},
+            **{name: st.column_config.NumberColumn(format=PERCENT) for name in shares},
         },
         alt="Median ε* of the dense formula and the share of images that it fools",
     )

@@ -16,6 +16,7 @@ from ui.app import sources
 from ui.form import controls
 from ui.show import downloads, gallery, provenance
 from ui.sparse import sparse_views
+from ui.text import both
 
 PAGE = "sparse_attack"
 OTHERS = ("jsma", "sigma_zero", "sparse_rs", "one_pixel")
@@ -103,7 +104,7 @@ def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
         bool(found["success"]),
         case.names[case.label],
         case.names[int(found["pred"])],
-        f"every pixel moves by at most {controls.both(float(arrays['trace_eps'][0]))}, inside the box",
+        f"every pixel moves by at most {both(float(arrays['trace_eps'][0]))}, inside the box",
     )
     frame = pd.DataFrame(rows)
     st.dataframe(

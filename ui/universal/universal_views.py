@@ -11,11 +11,10 @@ import streamlit as st
 from core import specs
 from core.evaluation.tables.metrics import clopper_pearson
 from core.storage import store
-from ui import text as percent
 from ui.app import sources
-from ui.form import controls
 from ui.masks import mask_views
 from ui.show import downloads, gallery, provenance
+from ui.text import PERCENT, both, class_text, grey_levels, in_percent
 
 SHOWN = 10
 """Images in a row."""
@@ -70,7 +69,7 @@ def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str]) 
     """The verdict in a sentence, in one of three states, never by colour alone."""
     metrics = card["metrics"]
     rate, low, noise = metrics["fooling_rate"], metrics["low"], metrics["noise_rate"]
-    reads = "another class" if spec.target == "any" else f"class {controls.class_text(int(spec.target), names)}"
+    reads = "another class" if spec.target == "any" else f"class {class_text(int(spec.target), names)}"
     text = (
         f"Of {metrics['n']:,} test images that it was not made from, **{rate:.1%}** are read as {reads} "
         f"(95 % interval {low:.1%} to {metrics['high']:.1%}); random noise of the same size does that to {noise:.1%}."
@@ -98,7 +97,7 @@ def numbers(card: dict[str, Any]) -> None:
         st.metric(
             "Size, ℓ∞",
             f"{metrics['linf']:.3g}",
-            help=f"{controls.grey_levels(metrics['linf'])}; ℓ2 {metrics['l2']:.3g}, ℓ1 {metrics['l1']:.4g}, before "
+            help=f"{grey_levels(metrics['linf'])}; ℓ2 {metrics['l2']:.3g}, ℓ1 {metrics['l1']:.4g}, before "
             "images are clipped to [0, 1].",
         )
         st.metric(
@@ -135,10 +134,10 @@ def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         low, high = clopper_pearson(len(won), len(part))
         common, most = won["pred"].value_counts(), "–"
         if len(common):
-            most = f"{controls.class_text(int(common.index[0]), names)} ({common.iloc[0] / len(won):.0%})"
+            most = f"{class_text(int(common.index[0]), names)} ({common.iloc[0] / len(won):.0%})"
         rows.append(
             {
-                "class": controls.class_text(int(label), names),
+                "class": class_text(int(label), names),
                 "n": len(part),
                 "fooled": len(won) / len(part),
                 "low": low,
@@ -157,14 +156,14 @@ def by_class(rows: pd.DataFrame, held: pd.DataFrame, spec: specs.UniversalSpec, 
         common = won["pred"].value_counts()
         st.caption(
             f"{common.iloc[0] / len(won):.0%} of the fooled images are read as "
-            f"{controls.class_text(int(common.index[0]), names)}: one change has few classes to lead to."
+            f"{class_text(int(common.index[0]), names)}: one change has few classes to lead to."
         )
-    share = st.column_config.NumberColumn(format=percent.FORMAT)
+    share = st.column_config.NumberColumn(format=PERCENT)
     st.dataframe(
-        percent.of(rows, ("fooled", "low", "high")),
+        in_percent(rows, ("fooled", "low", "high")),
         hide_index=True,
         column_config={
-            "fooled": st.column_config.ProgressColumn(format=percent.FORMAT, min_value=0, max_value=100),
+            "fooled": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100),
             "low": share,
             "high": share,
         },
@@ -214,7 +213,7 @@ def explain(card: dict[str, Any], made: pd.DataFrame, names: list[str], *, exact
     images = f"all {count} images" if count > 1 else "the image"
     said = []
     won = int(made["success"].sum())
-    size = controls.both(metrics["linf"])
+    size = both(metrics["linf"])
     if lp["contradiction"]:
         who = made[made["weight"] > 1e-6].sort_values("weight", ascending=False).head(NAMED)
         named = ", ".join(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
+    ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
@@ -29,7 +30,7 @@ from core.attacks.engine.engine import (
 )
 from core.attacks.engine.geometry import norm_of, per_image
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import SMALLEST_BATCH, Smallest, check_counts, steps_within, unit
+from core.attacks.engine.smallest import Smallest, check_counts, steps_within, unit
 from core.progress import Progress
 
 NORMS = ("linf", "l2")
@@ -61,7 +62,7 @@ def hop_skip_jump(
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a small perturbation from verdicts alone: to the boundary, a gradient there from probes, a jump, again.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
+    ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
@@ -33,7 +34,6 @@ from core.attacks.engine.geometry import into_ball, per_image
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import check_counts, check_positive, steps_within
 from core.attacks.engine.steps import eps_limit, nearest
-from core.attacks.fixed_budget.pgd import PGD_BATCH
 from core.progress import Progress
 
 NORMS = ("linf", "l2")
@@ -58,7 +58,7 @@ def simba(
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Fool by single steps along directions of a basis in random order, each kept where it lowers the loss.

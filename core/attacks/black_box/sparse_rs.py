@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
+    ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
@@ -33,7 +34,6 @@ from core.attacks.engine.engine import (
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal, Loss
 from core.attacks.engine.smallest import check_counts, steps_within
-from core.attacks.fixed_budget.pgd import PGD_BATCH
 from core.progress import Progress
 
 COUNTS = ("pixels", "features")
@@ -54,7 +54,7 @@ def sparse_rs(
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Fool with k = floor(eps) pixels: move some of them, give them random colours, keep what lowers the loss.

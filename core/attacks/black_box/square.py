@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
+    ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
@@ -34,7 +35,6 @@ from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import check_counts, steps_within
 from core.attacks.engine.steps import eps_limit
-from core.attacks.fixed_budget.pgd import PGD_BATCH
 from core.progress import Progress
 
 NORMS = ("linf", "l2")
@@ -61,7 +61,7 @@ def square(
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
     budget: int | None = None,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Fool by trying random squares and keeping each that lowers the margin.

@@ -255,3 +255,9 @@ def shortest_prefix(
     count = (total <= need[:, None].double()).sum(1) + 1
     count = torch.where(need < 0, 0, count)
     return torch.where((count > gains.shape[1]) | need.isnan() | total[:, -1].isnan(), -1, count), order
+
+
+DUAL = {"linf": "l1", "l2": "l2", "l1": "linf", "l0": "linf"}
+"""A linear function f changes by at most size(delta) times the dual size of its slope; for l0 it stands in."""
+PROJECT = {"linf": project_linf_box, "l2": project_l2_box, "l1": project_l1_box, "l0": project_l0_box}
+"""The exact projection onto ball and box of each norm."""

@@ -14,9 +14,6 @@ from core.attacks.engine.geometry import norm_of, per_image, project_l1, project
 from core.attacks.engine.losses import Goal, Loss
 from core.progress import Progress
 
-SMALLEST_BATCH = 128
-"""Images under attack at once, as in PGD: more do not fit a core's cache."""
-
 FEWEST_STEPS = 20
 """Where a budget is short, searches are left out before any has fewer steps than this."""
 FINAL = 5

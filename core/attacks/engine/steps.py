@@ -17,6 +17,14 @@ BETA1, BETA2 = 0.9, 0.999
 """Adam's decay of its two running means."""
 
 
+def fgsm_step(
+    x: Float[Tensor, "n c h w"], direction: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"], *, clip: bool = True
+) -> Float[Tensor, "n c h w"]:
+    """Move to x + eps * direction, never outside the linf ball in floating point, in the box [0, 1] if `clip`."""
+    low, high = linf_bounds(x, eps, boxed=clip)
+    return torch.clamp(x + per_image(eps, x) * direction, low, high)
+
+
 def eps_limit(norm: str) -> float:
     """The largest budget with a meaning: a pixel's whole range in linf, none in the other norms."""
     return 1.0 if norm == "linf" else torch.inf

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
+    ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
@@ -44,7 +45,6 @@ from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.losses import LOSSES, Goal, Loss, ranked_others
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against, within_budget
-from core.attacks.fixed_budget.pgd import PGD_BATCH
 from core.progress import Progress
 
 MOMENTUM = 0.75
@@ -80,7 +80,7 @@ def apgd(
     early_stop: bool = True,
     draws: int = 1,
     straight_through: bool = False,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Fool by steps whose length each image adapts: halved, with a return to the best point, where progress stops.

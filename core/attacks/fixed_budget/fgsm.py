@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import BATCH, AttackResult, check, finish, frozen, gradients, predict
-from core.attacks.engine.geometry import linf_bounds, per_image
+from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.stand_ins import with_stand_ins
+from core.attacks.engine.steps import fgsm_step
 from core.progress import Progress
 
 
@@ -36,14 +37,6 @@ def fgsm_direction(
     with frozen(model):
         gradient, _ = gradients(model, x, Goal.of(y, y_target), "ce", batch)
     return -gradient.sign()
-
-
-def fgsm_step(
-    x: Float[Tensor, "n c h w"], direction: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"], *, clip: bool = True
-) -> Float[Tensor, "n c h w"]:
-    """Move to x + eps * direction, never outside the linf ball in floating point, in the box [0, 1] if `clip`."""
-    low, high = linf_bounds(x, eps, boxed=clip)
-    return torch.clamp(x + per_image(eps, x) * direction, low, high)
 
 
 @attack

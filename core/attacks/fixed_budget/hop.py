@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
+    ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
@@ -37,7 +38,7 @@ from core.attacks.engine.losses import Goal, Loss
 from core.attacks.engine.smallest import check_counts, check_positive
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import Ball, eps_limit
-from core.attacks.fixed_budget.pgd import PGD_BATCH, Walk, cosine_shares, walk
+from core.attacks.fixed_budget.pgd import Walk, cosine_shares, walk
 from core.progress import Progress
 
 COPIES = 2048
@@ -64,7 +65,7 @@ def hop(
     streams: Streams | None = None,
     draws: int = 1,
     straight_through: bool = False,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Go on from the best points that other attacks found.

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, Streams
 from core.attacks.engine.smallest import check_positive
 from core.attacks.engine.stand_ins import with_stand_ins
-from core.attacks.fixed_budget.pgd import PGD_BATCH, Walk, WalkNorm, walk
+from core.attacks.fixed_budget.pgd import Walk, WalkNorm, walk
 from core.progress import Progress
 
 
@@ -31,7 +31,7 @@ def bim(
     early_stop: bool = True,
     draws: int = 1,
     straight_through: bool = False,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """The basic iterative method: FGSM's step again and again, from the image, with a constant length.
@@ -74,7 +74,7 @@ def mifgsm(
     early_stop: bool = True,
     draws: int = 1,
     straight_through: bool = False,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """BIM along a running sum of normalised gradients, whose examples transfer better to other models.
@@ -120,7 +120,7 @@ def rfgsm(
     early_stop: bool = True,
     draws: int = 1,
     straight_through: bool = False,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """FGSM after a random step: offset * eps up or down on every feature, then the rest of eps along the gradient.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
+    ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
@@ -43,8 +44,6 @@ from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import eps_limit, fewest, nearest, random_point, step_against, within_budget
 from core.progress import Progress
 
-PGD_BATCH = 128
-"""Images under attack at once: measured best on two cores for LeNet (cache), and small enough to refill often."""
 WalkNorm = Literal["linf", "l2", "l1", "l0"]
 WALKS: tuple[WalkNorm, ...] = ("linf", "l2", "l1", "l0")
 LAST_STEP = 0.1
@@ -97,7 +96,7 @@ def pgd(
     early_stop: bool = True,
     draws: int = 1,
     straight_through: bool = False,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Fool by many small steps inside the ball.
@@ -169,7 +168,7 @@ def walk(
     budget: int | None = None,
     begin: Float[Tensor, "n c h w"] | None = None,
     early_stop: bool = True,
-    batch: int = PGD_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """The loop of PGD and its relatives; arguments, result and errors as in `pgd`.

@@ -15,11 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen, gradient_step, predict
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen, gradient_step, predict
 from core.attacks.engine.geometry import norm_of, per_image
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import (
-    SMALLEST_BATCH,
     Smallest,
     check_counts,
     check_positive,
@@ -51,7 +50,7 @@ def generator_strong(
     loss: Literal["ce", "margin"] = "margin",
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Draw images that are read as another class and lie as near to `x` as can be, in l2. Nothing is random.

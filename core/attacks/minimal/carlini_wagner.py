@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
 from core.attacks.engine.geometry import norm_of, per_image, project_box
 from core.attacks.engine.losses import LOSSES, Goal, Loss
-from core.attacks.engine.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, searches_within
+from core.attacks.engine.smallest import Smallest, check_counts, check_positive, cosine, searches_within
 from core.attacks.engine.steps import adam_move
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.progress import Progress
@@ -39,7 +39,7 @@ def carlini_wagner(
     candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a small l2 perturbation: descend on ||delta||^2 + c loss, with a c for each image by bisection.

@@ -13,11 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
 from core.attacks.engine.geometry import norm_of, per_image, project_box
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import (
-    SMALLEST_BATCH,
     Smallest,
     check_counts,
     cosine,
@@ -40,7 +39,7 @@ def ddn(
     candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a small l2 perturbation: each step turns the direction; the radius shrinks where it fools, else grows.

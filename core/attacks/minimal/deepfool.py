@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen, input_gradient, logits_of_leaf
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen, input_gradient, logits_of_leaf
 from core.attacks.engine.geometry import norm_of, water_level
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import SMALLEST_BATCH, Smallest, check_counts, steps_within
+from core.attacks.engine.smallest import Smallest, check_counts, steps_within
 from core.progress import Progress
 
 OVER = 1.25
@@ -38,7 +38,7 @@ def deepfool(
     candidates: int = 10,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a small perturbation quickly: a few steps, each to the nearest linearised boundary.

@@ -17,11 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
 from core.attacks.engine.geometry import norm_of, per_image, project_box
 from core.attacks.engine.losses import LOSSES, Goal, Loss
 from core.attacks.engine.smallest import (
-    SMALLEST_BATCH,
     Smallest,
     check_counts,
     check_positive,
@@ -53,7 +52,7 @@ def ead(
     candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a small l1 perturbation: descend on c loss + ||delta||_2^2 + beta ||delta||_1, a c for each image.

@@ -20,12 +20,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, check_eps, frozen, input_gradient, leaf_of, logits_of_leaf
+from core.attacks.engine.engine import (
+    ATTACK_BATCH,
+    AttackResult,
+    check,
+    check_eps,
+    frozen,
+    input_gradient,
+    leaf_of,
+    logits_of_leaf,
+)
 from core.attacks.engine.geometry import norm_of, per_image
 from core.attacks.engine.losses import Goal, ranked_others
 from core.attacks.engine.smallest import (
     FEWEST_STEPS,
-    SMALLEST_BATCH,
     Smallest,
     check_counts,
     final_within,
@@ -56,7 +64,7 @@ def fab(
     reach: float | Tensor = torch.inf,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a small perturbation: steps to the linearised boundary, biased towards the image; back where it is crossed.

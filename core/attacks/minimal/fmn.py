@@ -16,18 +16,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
 from core.attacks.engine.geometry import (
+    DUAL,
+    PROJECT,
     norm_of,
     per_image,
-    project_l0_box,
-    project_l1_box,
-    project_l2_box,
-    project_linf_box,
 )
 from core.attacks.engine.losses import LOSSES, Goal, Loss
 from core.attacks.engine.smallest import (
-    SMALLEST_BATCH,
     Smallest,
     check_counts,
     check_positive,
@@ -38,11 +35,8 @@ from core.attacks.engine.smallest import (
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.progress import Progress
 
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf", "l0": "linf"}
-"""A linear function f changes by at most size(delta) times the dual size of its slope; for l0 it stands in."""
 GROWTH = 1.1
 """The ball's least growth a step while nothing has fooled."""
-PROJECT = {"linf": project_linf_box, "l2": project_l2_box, "l1": project_l1_box, "l0": project_l0_box}
 
 
 @attack
@@ -59,7 +53,7 @@ def fmn(
     candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a small perturbation: a gradient step, then the nearest point of a ball that follows the boundary.

@@ -28,13 +28,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
+from core.attacks.engine.geometry import PROJECT
 from core.attacks.engine.losses import Goal, ranked_others
-from core.attacks.engine.smallest import SMALLEST_BATCH, Smallest
+from core.attacks.engine.smallest import Smallest
 from core.attacks.minimal.ddn import ddn
 from core.attacks.minimal.deepfool import deepfool
 from core.attacks.minimal.fab import fab
-from core.attacks.minimal.fmn import PROJECT, fmn
+from core.attacks.minimal.fmn import fmn
 from core.attacks.minimal.nearest import LOOK, astray, nearest_within, onto_nearest
 from core.attacks.minimal.pdpgd import pdpgd
 from core.attacks.sparse.averaged import averaged
@@ -106,7 +107,7 @@ def minimum(
     norm: Literal["linf", "l2", "l1", "l0"] = "l2",
     budget: int = 1000,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find the smallest perturbation that a budget of passes allows. Nothing is drawn at random.

@@ -17,11 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen
-from core.attacks.engine.geometry import norm_of, per_image, project_box
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
+from core.attacks.engine.geometry import DUAL, norm_of, per_image, project_box
 from core.attacks.engine.losses import LOSSES, Goal, Loss
 from core.attacks.engine.smallest import (
-    SMALLEST_BATCH,
     Smallest,
     check_counts,
     check_positive,
@@ -30,7 +29,6 @@ from core.attacks.engine.smallest import (
     steps_within,
 )
 from core.attacks.engine.steps import BETA1, BETA2
-from core.attacks.minimal.fmn import DUAL
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.progress import Progress
 
@@ -57,7 +55,7 @@ def pdpgd(
     candidates: int = CANDIDATES,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a small perturbation: a step of Adam on softplus(loss), then the proximal step of weight times the norm.

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.adam import Adam
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     AttackResult,
@@ -28,7 +29,6 @@ from core.attacks.engine.engine import (
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.masks import unmasked
 from core.attacks.engine.smallest import check_counts, check_positive, cosine
-from core.attacks.generator.generator import Adam
 from core.attacks.physical.physical import PHYSICAL_BATCH, look
 from core.attacks.physical.scenes import Scene
 from core.progress import Progress

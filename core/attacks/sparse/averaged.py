@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
 from core.attacks.engine.losses import Goal, Loss
-from core.attacks.engine.smallest import SMALLEST_BATCH, Smallest, check_counts
+from core.attacks.engine.smallest import Smallest, check_counts
 from core.progress import Progress
 
 DECAY = 0.5
@@ -37,7 +37,7 @@ def averaged(
     most: int = 80,
     loss: Loss = "ce",
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find few features, each at an end of its range; `2 * steps + 4` passes an image.

@@ -14,10 +14,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, check_budget, finish, frozen, gradient_step, predict
+from core.attacks.engine.engine import (
+    ATTACK_BATCH,
+    AttackResult,
+    check,
+    check_budget,
+    finish,
+    frozen,
+    gradient_step,
+    predict,
+)
 from core.attacks.engine.geometry import distances, linf_bounds, shortest_prefix
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import SMALLEST_BATCH, Smallest, check_counts
+from core.attacks.engine.smallest import Smallest, check_counts
 from core.attacks.sparse.pruning import put_back
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.progress import Progress
@@ -42,7 +51,7 @@ def frontier(
     candidates: int = 8,
     y_target: Int[Tensor, " n"] | None = None,
     budget: int | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find the fewest features that fool, for each cap on the change of every one of them.

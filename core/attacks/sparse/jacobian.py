@@ -31,7 +31,7 @@ from core.attacks.engine.engine import (
 from core.attacks.engine.fitted import bears_of
 from core.attacks.engine.geometry import per_image, water_level
 from core.attacks.engine.losses import Goal
-from core.attacks.fixed_budget.fgsm import fgsm_step
+from core.attacks.engine.steps import fgsm_step
 from core.progress import Progress
 
 JACOBIAN_BATCH = 128

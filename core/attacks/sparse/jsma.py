@@ -21,9 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, confine, finish, frozen, predict, take_waiting
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, confine, finish, frozen, predict, take_waiting
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import SMALLEST_BATCH, check_counts, steps_within
+from core.attacks.engine.smallest import check_counts, steps_within
 from core.attacks.sparse.saliency import OUTPUTS, Outputs, best_pairs, slopes
 from core.progress import Progress
 
@@ -41,7 +41,7 @@ def jsma(
     taylor: bool = False,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Change two features a step, those of the largest saliency, until the image is fooled; l0 counts features.

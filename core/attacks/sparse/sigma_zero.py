@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
 from core.attacks.engine.geometry import norm_of, per_image, project_box
 from core.attacks.engine.losses import LOSSES, Goal, Loss
-from core.attacks.engine.smallest import SMALLEST_BATCH, Smallest, check_counts, check_positive, cosine, steps_within
+from core.attacks.engine.smallest import Smallest, check_counts, check_positive, cosine, steps_within
 from core.attacks.engine.steps import adam_move
 from core.attacks.sparse.pruning import prune
 from core.attacks.sparse.swaps import swap
@@ -36,7 +36,7 @@ def sigma_zero(
     loss: Loss = "ce",
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
-    batch: int = SMALLEST_BATCH,
+    batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """Find a perturbation of few features; a feature is one colour of one pixel.

@@ -7,7 +7,7 @@ stand. In the end every verdict is made again, on the stored image and in anothe
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from core.attacks.engine.steps import eps_limit
 from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
-from core.epsilon import reaches, within
+from core.epsilon import within
 from core.evaluation.robust import going_on, shattered
 from core.evaluation.robust.cascade import AFTER, EFFORTS, Norm, Standing, described, run_stage, stages
-from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.robust.result import Evaluation
 from core.evaluation.trust import trust as trust_report
 from core.evaluation.trust.case import Found
+from core.evaluation.trust.report import Trust
 from core.progress import Progress
 
 NORMS = ("linf", "l2", "l1", "l0")
@@ -39,71 +40,6 @@ CHANGED, FEWEST = 0.01, 2
 """From this share of the images on, and from so many, verdicts that change with the batch make a figure unusable."""
 ROWSUM = 1e-4
 """Rows of non-negative numbers that add up to 1 so nearly are probabilities and no logits."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found, a row an image.
-
-    Attributes:
-        clean: (N,) bool, read rightly as it is.
-        robust: (N,) bool, read rightly, and so was everything that was tried. An upper bound of the truth.
-        x_adv: (N, C, H, W): what fools, else the best attempt; the image itself where it is misread or proven robust.
-        lower: (N,) float64 proven radius: eps where every image of the ball is classified as y, else 0: not known.
-        upper: (N,) distance of the nearest fooling image found: 0 where the image is misread, inf where there is none.
-        found_by: (N,) names of the attacks that fooled, "" where none did.
-        forwards, backwards: (N,) int64 passes spent on each image.
-        norm, eps, effort, seed: what was asked for.
-        notes: sentences that belong beside the figures.
-        trust: the trust report, None where none was wanted; what its attacks fooled counts in `robust`.
-        warning: why the figures must not be used, "" where nothing forbids it; to be shown before them.
-    """
-
-    clean: Tensor
-    robust: Tensor
-    x_adv: Tensor
-    lower: Tensor
-    upper: Tensor
-    found_by: np.ndarray
-    forwards: Tensor
-    backwards: Tensor
-    norm: str
-    eps: float
-    effort: str
-    seed: int
-    notes: tuple[str, ...] = ()
-    trust: trust_report.Trust | None = None
-    warning: str = ""
-
-    @property
-    def usable(self) -> bool:
-        """Whether nothing forbids to use the figures; `warning` says what does."""
-        return not self.warning
-
-    @property
-    def n(self) -> int:
-        """Number of images."""
-        return len(self.clean)
-
-    @property
-    def clean_accuracy(self) -> float:
-        """Share of images read rightly."""
-        return self.clean.double().mean().item()
-
-    @property
-    def robust_accuracy(self) -> float:
-        """Share of images read rightly whatever was tried."""
-        return self.robust.double().mean().item()
-
-    @property
-    def proven_accuracy(self) -> float:
-        """Share of images that no image of the ball can change; never above `robust_accuracy`."""
-        return reaches(self.lower, self.eps).logical_and(self.clean).double().mean().item()
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Of the robust accuracy, over the draw of the images (Clopper and Pearson, 95 %)."""
-        return clopper_pearson(int(self.robust.sum()), self.n)
 
 
 def evaluate(
@@ -388,7 +324,7 @@ def _verdict(
 
 def _trust(
     model: nn.Module, x: Tensor, y: Tensor, made: Evaluation, index: Tensor, on_progress: Progress | None
-) -> tuple[trust_report.Trust, Found]:
+) -> tuple[Trust, Found]:
     return trust_report.examined(
         model,
         x,

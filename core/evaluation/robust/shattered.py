@@ -10,7 +10,6 @@ models cost nothing else.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,13 +23,12 @@ from core.attacks.fixed_budget.apgd import apgd
 from core.attacks.fixed_budget.pgd import pgd
 from core.epsilon import within
 from core.evaluation.robust.cascade import AFTER, Stage, Standing, bridged
+from core.evaluation.robust.result import Evaluation
 from core.evaluation.trust import trust as trust_report
 from core.evaluation.trust.case import RANDOM, Case, Claims, Effort, Found, relative
 from core.evaluation.trust.model import continuity, gradients, slope
+from core.evaluation.trust.report import Trust
 from core.evaluation.trust.rules import RULES
-
-if TYPE_CHECKING:
-    from core.evaluation.robust.robust import Evaluation
 
 DRAWS = 20
 """Draws of a random model that every gradient of an evaluation is the mean of."""
@@ -122,9 +120,7 @@ def confirm(model: nn.Module, y: Tensor, standing: Standing, number: int) -> Non
     standing.margin[back] = margin(logits[lost], y[back])
 
 
-def enter(
-    made: Evaluation, trust: trust_report.Trust, found: Found, model: nn.Module, x: Tensor, y: Tensor
-) -> Evaluation:
+def enter(made: Evaluation, trust: Trust, found: Found, model: nn.Module, x: Tensor, y: Tensor) -> Evaluation:
     """The evaluation with its report, where the images that the report's attacks fooled are not robust.
 
     Each is verified again, in another batch layout, in ball and box; `model` is the one that verdicts are asked of.
@@ -151,7 +147,7 @@ def enter(
     return replace(made, trust=trust, warning=trust.warning)
 
 
-def with_bound(trust: trust_report.Trust, made: Evaluation) -> str:
+def with_bound(trust: Trust, made: Evaluation) -> str:
     """The report's warning, with what can still be said: the accuracy of the images that were checked."""
     if not trust.warning or trust.n >= made.n:
         return trust.warning

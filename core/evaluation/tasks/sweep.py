@@ -17,7 +17,8 @@ from core.attacks.engine.engine import Streams, check_eps
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.attacks.engine.stand_ins import stand_in
-from core.attacks.fixed_budget.fgsm import fgsm_direction, fgsm_step
+from core.attacks.engine.steps import fgsm_step
+from core.attacks.fixed_budget.fgsm import fgsm_direction
 from core.attacks.run import run_method
 from core.data.sets import first_of_test, to_float
 from core.epsilon import within

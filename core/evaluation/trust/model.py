@@ -12,7 +12,7 @@ from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import margin, predicted, soft_margin
 from core.attacks.engine.steps import random_point
 from core.evaluation.trust.case import Case, relative
-from core.evaluation.trust.trust import Surface
+from core.evaluation.trust.report import Surface
 
 Found = tuple[float | None, str]
 FEW = 32

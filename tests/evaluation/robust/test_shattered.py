@@ -19,12 +19,13 @@ from core.attacks.engine.geometry import distances
 from core.evaluation.robust import robust as evaluation
 from core.evaluation.robust import shattered
 from core.evaluation.robust.cascade import EFFORTS, Standing, bridged, stages
-from core.evaluation.robust.robust import Evaluation, evaluate
+from core.evaluation.robust.result import Evaluation
+from core.evaluation.robust.robust import evaluate
 from core.evaluation.tasks import evaluate as strongest
 from core.evaluation.trust import trust as trust_report
 from core.evaluation.trust.case import Found
+from core.evaluation.trust.report import Check, Trust
 from core.evaluation.trust.rules import RULES
-from core.evaluation.trust.trust import Check, Trust
 from core.jobs import queue
 from core.models.saved import load_model
 from core.progress import Cancelled

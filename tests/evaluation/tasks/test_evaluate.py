@@ -11,7 +11,7 @@ import torch
 
 from core.__main__ import main
 from core.evaluation.tables.artifact_bounds import bounds_of
-from core.evaluation.trust.trust import Trust
+from core.evaluation.trust.report import Trust
 from core.jobs import queue
 from core.specs import EvaluateSpec
 from core.storage import store

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from core.attacks import pgd, sparse_rs
 from core.evaluation.trust import attacks as trust_attacks
 from core.evaluation.trust import case as trust_case
+from core.evaluation.trust.report import MARKS, Check, Trust
 from core.evaluation.trust.rules import FEWEST, RULES
-from core.evaluation.trust.trust import MARKS, Check, Trust, report
+from core.evaluation.trust.trust import report
 from core.models.saved import load_model
 from core.progress import Cancelled
 from tests.evaluation.trust import decoys

@@ -1,0 +1,77 @@
+"""What an evaluation found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from core.epsilon import reaches
+from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.trust.report import Trust
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, a row an image.
+
+    Attributes:
+        clean: (N,) bool, read rightly as it is.
+        robust: (N,) bool, read rightly, and so was everything that was tried. An upper bound of the truth.
+        x_adv: (N, C, H, W): what fools, else the best attempt; the image itself where it is misread or proven robust.
+        lower: (N,) float64 proven radius: eps where every image of the ball is classified as y, else 0: not known.
+        upper: (N,) distance of the nearest fooling image found: 0 where the image is misread, inf where there is none.
+        found_by: (N,) names of the attacks that fooled, "" where none did.
+        forwards, backwards: (N,) int64 passes spent on each image.
+        norm, eps, effort, seed: what was asked for.
+        notes: sentences that belong beside the figures.
+        trust: the trust report, None where none was wanted; what its attacks fooled counts in `robust`.
+        warning: why the figures must not be used, "" where nothing forbids it; to be shown before them.
+    """
+
+    clean: Tensor
+    robust: Tensor
+    x_adv: Tensor
+    lower: Tensor
+    upper: Tensor
+    found_by: np.ndarray
+    forwards: Tensor
+    backwards: Tensor
+    norm: str
+    eps: float
+    effort: str
+    seed: int
+    notes: tuple[str, ...] = ()
+    trust: Trust | None = None
+    warning: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing forbids to use the figures; `warning` says what does."""
+        return not self.warning
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.clean)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of images read rightly."""
+        return self.clean.double().mean().item()
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of images read rightly whatever was tried."""
+        return self.robust.double().mean().item()
+
+    @property
+    def proven_accuracy(self) -> float:
+        """Share of images that no image of the ball can change; never above `robust_accuracy`."""
+        return reaches(self.lower, self.eps).logical_and(self.clean).double().mean().item()
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the robust accuracy, over the draw of the images (Clopper and Pearson, 95 %)."""
+        return clopper_pearson(int(self.robust.sum()), self.n)
