@@ -17,16 +17,16 @@ torch, so that pages and the command line can draw their controls at once.
     tasks       all that can be run
 """
 
-from core.specs.attacking import SWEEPABLE, AttackSpec, CompareSpec, SweepSpec, TransferSpec
-from core.specs.base import FORMAT, Spec, explain
+from core.specs.attacking import AttackSpec, CompareSpec, SweepSpec, TransferSpec, sweepable
+from core.specs.base import FORMAT, OneOf, Spec, choices_of, explain
 from core.specs.data import DATASETS, DatasetInfo, DatasetName, DataSpec
 from core.specs.judging import CertifySpec, EvaluateSpec, RadiiSpec
 from core.specs.many_images import PatternSpec, UniversalSpec
 from core.specs.masks import SHAPES, AnyMask, Cells, Eyeglasses, MaskField, Patch
 from core.specs.methods import (
     METHODS,
+    NORMS,
     UNIVERSAL_METHODS,
-    AnyMethod,
     Apgd,
     Bim,
     CarliniWagner,
@@ -63,6 +63,8 @@ from core.specs.methods import (
     UniversalGradient,
     UniversalLp,
     UniversalMethod,
+    register,
+    register_universal,
 )
 from core.specs.recipes import (
     RECIPES,
@@ -77,6 +79,7 @@ from core.specs.recipes import (
     RecipeBase,
     StandardRecipe,
     TradesRecipe,
+    register_recipe,
 )
 from core.specs.shared import DEFAULT_EPS, MAX_EPS, Eps
 from core.specs.tasks import TASKS, ModelTask, Task, dump_task, load_task, task_name
@@ -96,15 +99,14 @@ __all__ = [
     "MAX_EPS",
     "METHODS",
     "NETWORKS",
+    "NORMS",
     "PRESETS",
     "PRESET_TITLES",
     "RECIPES",
     "SHAPES",
-    "SWEEPABLE",
     "TASKS",
     "UNIVERSAL_METHODS",
     "AnyMask",
-    "AnyMethod",
     "Apgd",
     "AttackSpec",
     "Bim",
@@ -146,6 +148,7 @@ __all__ = [
     "NetworkName",
     "NoiseRecipe",
     "Norm",
+    "OneOf",
     "OnePixel",
     "Patch",
     "PatternSpec",
@@ -174,9 +177,14 @@ __all__ = [
     "UniversalLp",
     "UniversalMethod",
     "UniversalSpec",
+    "choices_of",
     "dump_task",
     "explain",
     "load_task",
     "preset",
+    "register",
+    "register_recipe",
+    "register_universal",
+    "sweepable",
     "task_name",
 ]

@@ -35,7 +35,9 @@ def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.
             default=["fgsm"],
             format_func=TITLES.__getitem__,
             placeholder="Choose attacks",
-            help="\n\n".join(f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.SWEEPABLE) if cls),
+            help="\n\n".join(
+                f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.sweepable()) if cls
+            ),
             key=key,
             **controls.KEEP,
         )
