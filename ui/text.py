@@ -31,10 +31,10 @@ CHOICES: dict[str, str] = {
 def say(name: object) -> str:
     """A spec's name as people read it."""
     text = str(name)
-    for registry in (specs.DATASETS, specs.METHODS):
+    for registry in (specs.DATASETS, specs.NETWORKS, specs.METHODS):
         if text in registry:
-            return registry[text].title
-    return specs.NETWORKS.get(text) or CHOICES.get(text, text)
+            return str(registry[text].title)
+    return CHOICES.get(text, text)
 
 
 def grey_levels(eps: float) -> str:

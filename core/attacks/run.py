@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -17,6 +16,7 @@ from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.engine.stand_ins import stand_in
 from core.progress import Progress
 from core.specs import METHODS, Method
+from core.specs.base import found_at
 
 
 @cache
@@ -24,17 +24,10 @@ def function_of(method: type[Method]) -> Callable[..., Any]:
     """The function of a method, imported from where its spec says; its keyword arguments are the spec's fields.
 
     Raises:
-        ValueError: there is no such function, or it lacks an argument for one of the spec's fields, or for something
+        ValueError: there is no such function; or it lacks an argument for one of the spec's fields, or for something
             else that the spec says it takes.
     """
-    try:
-        found: Callable[..., Any] = pkgutil.resolve_name(method.function)
-    except (AttributeError, ImportError, ValueError) as error:
-        where = getattr(method, "function", None)
-        raise ValueError(
-            f"function: expected on {method.__name__} where its function is, such as "
-            f"'core.attacks.fixed_budget.pgd:pgd', got {where!r}: {error}"
-        ) from error
+    found = found_at(getattr(method, "function", ""), "function", method.__name__)
     wanted = [name for name in method.model_fields if name != "name"]
     wanted += [name for name, given in _GIVEN.items() if getattr(method, given)]
     wanted += ["y_target", "on_progress"] + ([] if method.fixed_cost else ["budget"])

@@ -13,7 +13,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "build": ["centre_of", "logits_of", "with_threshold"],
+        "build": ["build", "centre_of", "logits_of", "with_threshold"],
         "layers": ["Centre", "FullConv2d", "ScalarScore"],
         "table": ["layer_table", "parameter_count"],
     },

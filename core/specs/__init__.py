@@ -7,7 +7,8 @@ torch, so that pages and the command line can draw their controls at once.
     base        what every spec is
     data        data sets
     recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free, IBP, generator, noise
-    training    networks, optimisers, presets
+    networks    networks
+    training    optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
     shared      what the tasks have in common
@@ -19,7 +20,7 @@ torch, so that pages and the command line can draw their controls at once.
 
 from core.specs.attacking import AttackSpec, CompareSpec, SweepSpec, TransferSpec, sweepable
 from core.specs.base import FORMAT, OneOf, Spec, choices_of, explain
-from core.specs.data import DATASETS, DatasetInfo, DatasetName, DataSpec
+from core.specs.data import DATASETS, DatasetInfo, DataSpec, register_dataset
 from core.specs.judging import CertifySpec, EvaluateSpec, RadiiSpec
 from core.specs.many_images import PatternSpec, UniversalSpec
 from core.specs.masks import SHAPES, AnyMask, Cells, Eyeglasses, MaskField, Patch
@@ -66,6 +67,7 @@ from core.specs.methods import (
     register,
     register_universal,
 )
+from core.specs.networks import NETWORKS, NetworkInfo, register_network
 from core.specs.recipes import (
     RECIPES,
     FgsmMixRecipe,
@@ -83,14 +85,7 @@ from core.specs.recipes import (
 )
 from core.specs.shared import DEFAULT_EPS, MAX_EPS, Eps
 from core.specs.tasks import TASKS, ModelTask, Task, dump_task, load_task, task_name
-from core.specs.training import (
-    NETWORKS,
-    PRESET_TITLES,
-    PRESETS,
-    NetworkName,
-    TrainSpec,
-    preset,
-)
+from core.specs.training import PRESET_TITLES, PRESETS, TrainSpec, preset
 
 __all__ = [
     "DATASETS",
@@ -116,7 +111,6 @@ __all__ = [
     "CompareSpec",
     "DataSpec",
     "DatasetInfo",
-    "DatasetName",
     "Ddn",
     "DeepFool",
     "Ead",
@@ -145,7 +139,7 @@ __all__ = [
     "MiFgsm",
     "Minimum",
     "ModelTask",
-    "NetworkName",
+    "NetworkInfo",
     "NoiseRecipe",
     "Norm",
     "OneOf",
@@ -183,6 +177,8 @@ __all__ = [
     "load_task",
     "preset",
     "register",
+    "register_dataset",
+    "register_network",
     "register_recipe",
     "register_universal",
     "sweepable",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -60,6 +61,29 @@ def _plain(value: Any, dumped: Any) -> Any:
     return dumped
 
 
+def enter(registry: dict[str, Any], name: str, entry: Any) -> None:
+    """Put an entry into a registry. Raises ValueError if the name is taken."""
+    if name in registry:
+        raise ValueError(f"name: expected one that is not taken, got {name!r}")
+    registry[name] = entry
+
+
+def found_at(where: str, field: str, owner: str) -> Callable[..., Any]:
+    """Import the function that an entry of a registry names, such as "core.networks.plain:lenet".
+
+    Raises:
+        ValueError: there is none; the message names the `field` that says where, and its `owner`.
+    """
+    try:
+        found: Callable[..., Any] = pkgutil.resolve_name(where)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ValueError(
+            f"{field}: expected where a function of {owner} is, such as 'package.module:function', got {where!r} "
+            f"({error})"
+        ) from error
+    return found
+
+
 def register_in(choices: dict[str, Any]) -> Callable[[C], C]:
     """A class decorator that puts a spec into a registry, under the default of its field `name`.
 
@@ -73,9 +97,7 @@ def register_in(choices: dict[str, Any]) -> Callable[[C], C]:
         name = field.default if field else None
         if not isinstance(name, str):
             raise ValueError(f"name: expected a field with a default such as 'pgd' on {cls.__name__}, got {name!r}")
-        if name in choices:
-            raise ValueError(f"name: expected one that is not taken, got {name!r} of {choices[name].__name__}")
-        choices[name] = cls
+        enter(choices, name, cls)
         return cls
 
     return register
@@ -96,13 +118,13 @@ class OneOf:
         """The names, in the order of registration."""
         return [*self.registry, *self.more]
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, _: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         if source is str:
-            return core_schema.no_info_after_validator_function(self._name, handler(source))
+            return core_schema.no_info_plain_validator_function(self._name)
         return core_schema.no_info_plain_validator_function(self._spec)
 
-    def _name(self, value: str) -> str:
-        if value not in self.choices():
+    def _name(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in self.choices():
             *others, last = [repr(name) for name in self.choices()]
             raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
         return value

@@ -46,7 +46,7 @@ def field(
         key: the second half of the key, if `<page>_<name>` is taken.
         default: instead of the field's own default.
         label: instead of the field's title.
-        options: instead of the choices of a Literal.
+        options: instead of the choices of a Literal or of a registry.
         disabled: shown, but not to be changed.
         on_change: called on a change; not inside a form.
 
@@ -68,8 +68,9 @@ def field(
     if on_change is not None:
         common["on_change"] = on_change
     kind, optional = widgets.kind(info.annotation)
-    if options is not None or get_origin(kind) is Literal:
-        return widgets.choice(list(options if options is not None else get_args(kind)), start, common, say)
+    choices = options or specs.choices_of(info) or (get_args(kind) if get_origin(kind) is Literal else ())
+    if choices:
+        return widgets.choice(list(choices), start, common, say)
     if kind is bool:
         return st.toggle(value=bool(start), **common)
     if kind is int:
