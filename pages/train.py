@@ -84,7 +84,7 @@ def choose_data() -> dict | None:
             **controls.KEEP,
         )
     if not sources.present(dataset):
-        megabytes = data_folder.download_size(dataset) / 1e6
+        megabytes = info.download_size / 1e6
         st.warning(
             f"{info.title} is not on this machine: training downloads it first ({megabytes:.0f} MB), if it can.",
             icon=":material/cloud_download:",
