@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from ui.app import routes
+
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=300_000)  # milliseconds at most: a wait ends when its condition holds
 
-TITLES = {
-    "overview": "Adversarial Lab",
-    "train": "Train",
-    "generator_attack": "Generator attack",
-    "sparse_attack": "Jacobian and sparse attack",
-    "masked_attack": "Glasses and masks",
-    "epsilon_sweep": "Epsilon sweep",
-    "model_comparison": "Model comparison",
-}
+TITLES = {name: route.heading or route.title for name, route in routes.ROUTES.items()}
 
 
 def shown(page: Page, path: str) -> None:
