@@ -9,6 +9,8 @@
     physical      patterns on objects
     generator     a generator network for each image
     run           the attack that a spec describes
+    subject       an attack with its settings, and what the checks try it on
+    check         the promises that anybody's attack can be held to: `check_attack`
 
 Every attack is a function `attack(model, x, y, *, ..., y_target=None, on_progress=None) -> AttackResult`; `run_method`
 calls the one that a spec describes. Those for many images at once are called in their own
@@ -20,6 +22,7 @@ import lazy_loader
 from core.specs import METHODS
 
 _names = {
+    "check": ["attack_checks", "check_attack"],
     "run": ["function_of", "run_method"],
     "engine.engine": ["AttackResult", "Streams"],
     "engine.eight_bit": ["in_eight_bits"],
