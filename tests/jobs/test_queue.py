@@ -162,10 +162,10 @@ def test_a_comparison_runs_its_cells_as_one(tmp_path: Path, runner: Runner) -> N
 
 def test_every_task_has_its_runner() -> None:
     """The real ones, which the other tests replace."""
-    from core import training
     from core.evaluation.tasks import attack, pattern, radii, sweep, transfer, universal
+    from core.training import task
 
-    assert running.runner_for(MODEL) is training.run
+    assert running.runner_for(MODEL) is task.run
     assert running.runner_for(AttackSpec(model="x", attack=Fgsm(), eps=0.1)) is attack.run
     assert running.runner_for(SweepSpec(model="x")) is sweep.run
     assert running.runner_for(UniversalSpec(model="x", eps=0.1)) is universal.run

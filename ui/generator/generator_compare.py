@@ -223,7 +223,7 @@ def _shares(key: str, other_id: str, _result: store.Artifact, _other: store.Arti
     """Shares of the attack's successes; `key` and `other_id` are what the cache goes by."""
     import torch
 
-    from core.networks.build import logits_of
+    from core.networks.catalogue import logits_of
 
     table, arrays = _result.table("images"), _result.arrays("images")
     rows = np.flatnonzero(generator_views.counted(table) & table["success"])

@@ -11,7 +11,7 @@ from ui.app import jobs, sources
 from ui.form import controls, samples
 from ui.generator import generator_views
 from ui.show import downloads, provenance
-from ui.text import PERCENT, in_percent
+from ui.text import PERCENT, class_text, in_percent
 
 PAGE = "generator_attack"
 
@@ -60,17 +60,17 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
         )
     with right:
 
-        def class_text(k: int) -> str:
+        def text(k: int) -> str:
             return class_text(k, names)
 
-        controls.seed(f"{PAGE}_shown_target", pairs.targets, class_text)
+        controls.seed(f"{PAGE}_shown_target", pairs.targets, text)
         own = int(table["y"].iloc[pairs.samples[sample]])
         other = next((k for k, target in enumerate(pairs.targets) if target != own), 0)
         target = st.selectbox(
             "Target",
             pairs.targets,
             index=other,
-            format_func=class_text,
+            format_func=text,
             key=f"{PAGE}_shown_target",
             **controls.KEEP,
         )
