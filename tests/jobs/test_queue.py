@@ -808,7 +808,7 @@ def test_a_restarted_server_finds_its_jobs_again(tmp_path: Path) -> None:
     until(job, "cancelled", tmp_path)
 
 
-SECOND = "import sys; from core import worker; worker.LOCK_TIMEOUT = 0.1; sys.exit(worker.work(sys.argv[1]))"
+SECOND = "import sys; from core.jobs import worker; worker.LOCK_TIMEOUT = 0.1; sys.exit(worker.work(sys.argv[1]))"
 
 
 def test_a_job_is_done_once(tmp_path: Path, runner: Runner) -> None:
