@@ -37,7 +37,8 @@ def settled(
 ) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, " n"], Int[Tensor, " n"]]:
     """Evaluate the model on doubtful successes in several ways; push those that differ over the boundary.
 
-    The ways are: a batch, one by one in both memory layouts, and float64. The next look, by another batch or processor, rounds in yet another way: a success has to be surer than that.
+    The ways are: a batch, one by one in both memory layouts, and float64. The next one, by another batch or processor,
+    rounds in yet another way: a success has to be surer than that.
 
     Args:
         ask: how to ask the model, frozen.
@@ -49,7 +50,7 @@ def settled(
         movable: whether an image may be moved on from `x`, by as little as it takes.
 
     Returns:
-        The images, whether each fools in every look, by as much as the looks differ, and the forward passes that it took.
+        The images, whether each fools in every way by as much as they differ, and the forward passes that it took.
     """
     exact = in_float64(model, x[:1])
     goal = Goal(goal.label, goal.targeted)
