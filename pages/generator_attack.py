@@ -12,7 +12,7 @@ from core import specs
 from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker, samples
-from ui.generator import generator_compare, generator_parts, generator_views
+from ui.generator import compare, results, views
 from ui.show import gallery, lessons
 from ui.text import class_text
 
@@ -221,13 +221,13 @@ result = sources.artifact(spec)
 if asked and result is None:
     jobs.start(spec)
 if result is not None:
-    arrays = generator_views.Pairs.of(result)
+    arrays = views.Pairs.of(result)
     draw_samples(slots, [arrays.arrays["x"][row] for row in arrays.samples], rows, names)
-    generator_parts.show(result, model)
-    generator_compare.attacks(result, spec, model)
-    generator_compare.models(result, spec, model)
-    generator_compare.transfer(result, model)
-    generator_parts.matrix(model, spec, tests, confidence)
+    results.show(result, model)
+    compare.attacks(result, spec, model)
+    compare.models(result, spec, model)
+    compare.transfer(result, model)
+    results.matrix(model, spec, tests, confidence)
     st.stop()
 images = samples.images(model, spec.indices)
 if images is None:
@@ -235,7 +235,7 @@ if images is None:
 draw_samples(slots, images, rows, names)
 targets = list(range(len(names))) if target == "all" else [target]
 labels = [int(label) for label in rows["y"]]
-job = jobs.panel(PAGE, spec, live=lambda job: generator_views.live(job, images, targets, labels, names))
+job = jobs.panel(PAGE, spec, live=lambda job: views.live(job, images, targets, labels, names))
 if job is None or job.state == "done":  # done, and its result is gone from the store
     pairs = len(rows) * len(targets)
     st.info(

@@ -11,7 +11,7 @@ from core import specs
 from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, mask_choice, model_picker, samples
-from ui.masks import mask_many, mask_views
+from ui.masks import each_image, one_pattern
 from ui.show import lessons
 from ui.text import class_text, say
 
@@ -116,16 +116,16 @@ def usual(width: int) -> dict[str, Any]:
 
 def show(spec: specs.AttackSpec, result: store.Artifact, model: store.Artifact, names: list[str]) -> None:
     """Draw the result, and beside it the same attack without averaging, where that was asked for."""
-    mask_views.headline(result, names)
-    picture = mask_views.pictures(result, names)
-    mask_views.files(PAGE, result, model, picture)
+    each_image.headline(result, names)
+    picture = each_image.pictures(result, names)
+    each_image.files(PAGE, result, model, picture)
     if spec.attack.name != "physical" or spec.attack.scenes == 0:
         return
     st.subheader("Does averaging matter?")
     still = spec.model_copy(update={"attack": spec.attack.model_copy(update={"scenes": 0})})
     other = sources.artifact(still)
     if other is not None:
-        mask_views.compare(result, other)
+        each_image.compare(result, other)
         return
     job = jobs.panel(PAGE, still)
     if job is None or job.state == "done":
@@ -160,4 +160,4 @@ with tabs[0]:
         each(model, indices, label, mask, images.shape[3])
 with tabs[1]:
     if tabs[1].open:
-        mask_many.section(PAGE, model, mask, SCENE, usual(images.shape[3]))
+        one_pattern.section(PAGE, model, mask, SCENE, usual(images.shape[3]))

@@ -17,7 +17,7 @@ from core.storage import store
 from ui.app import guard, sources
 from ui.form import controls, model_picker, samples
 from ui.show import gallery, lessons
-from ui.sparse import sparse_enumeration, sparse_frontier, sparse_many, sparse_parts, sparse_views
+from ui.sparse import enumeration, frontier, many_images, one_image, views
 from ui.text import class_text
 
 PAGE = "sparse_attack"
@@ -58,7 +58,7 @@ def pick_threshold(tests: pd.DataFrame, names: list[str]) -> float:
     )
 
 
-def pick_image(model: store.Artifact) -> sparse_views.Case | None:
+def pick_image(model: store.Artifact) -> views.Case | None:
     """Choose one correctly classified test image; draws the choice and what is known of it before PyTorch is there."""
     names, scalar = list(model.card["class_names"]), sources.model_spec(model).scalar
     tests = samples.table(model)
@@ -102,12 +102,12 @@ def pick_image(model: store.Artifact) -> sparse_views.Case | None:
     st.markdown(" · ".join([*parts, f"margin {row['margin']:.4g}", f"confidence {row['confidence']:.2%}"]))
     if samples.images(model, [index]) is None:
         return None
-    looked = sparse_views.look(model.id, model.root, index)
+    looked = views.look(model.id, model.root, index)
     logits = looked["logits"] - [0, threshold] if scalar else looked["logits"]
-    return sparse_views.Case(model, index, label, None, threshold, scalar, looked["x"], logits, looked["jacobian"])
+    return views.Case(model, index, label, None, threshold, scalar, looked["x"], logits, looked["jacobian"])
 
 
-def draw_jacobian(case: sparse_views.Case) -> None:
+def draw_jacobian(case: views.Case) -> None:
     """Image, signed Jacobian, and the scores or probabilities."""
     names = case.names
     left, middle, right = st.columns([3, 5, 5])
@@ -134,9 +134,9 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             values, name = (margin, "∂margin/∂x") if output == "margin" else (case.jacobian[output], f"∂z{output}/∂x")
         st.markdown(f"**Jacobian {name}**")
         st.plotly_chart(
-            heat.signed_heatmap(sparse_views.flat(values), name=name, height=300),
+            heat.signed_heatmap(views.flat(values), name=name, height=300),
             key=f"{PAGE}_jacobian",
-            config=sparse_views.CONFIG,
+            config=views.CONFIG,
             alt=f"Heatmap of {name}: red pixels raise the output when brighter, blue ones lower it",
         )
     with left:
@@ -163,7 +163,7 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             st.plotly_chart(
                 figure.update_layout(height=300),
                 key=f"{PAGE}_scores",
-                config=sparse_views.CONFIG,
+                config=views.CONFIG,
                 alt="Histogram of the test set's scores with the threshold and this image",
             )
             st.caption(f"Accuracy at this τ: {accuracy:.2%} of {len(tests):,} test images.")
@@ -178,7 +178,7 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             )
 
 
-def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]:
+def settings(case: views.Case) -> tuple[int | str, dict[str, Any], float]:
     """The form: target, the sparse attack's settings, the formula's factor."""
     names = case.names
     with st.form(f"{PAGE}_form"):
@@ -235,29 +235,29 @@ def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]
     return target, sparse, factor
 
 
-def show_parts(case: sparse_views.Case, target: int | str, sparse: dict[str, Any], factor: float) -> None:
+def show_parts(case: views.Case, target: int | str, sparse: dict[str, Any], factor: float) -> None:
     """Draw the part that is chosen; the others cost nothing."""
     tabs = st.tabs(PARTS, key=f"{PAGE}_part", on_change="rerun", bind="query-params")
     common = {"model": case.model.id, "target": target, "threshold": case.threshold}
     one = {**common, "indices": (case.index,)}
     with tabs[0]:
         if tabs[0].open:
-            sparse_parts.dense(case, one, factor)
+            one_image.dense(case, one, factor)
     with tabs[1]:
         if tabs[1].open:
-            sparse_parts.few(case, one, sparse)
+            one_image.few(case, one, sparse)
     with tabs[2]:
         if tabs[2].open:
-            sparse_enumeration.one(case, one)
+            enumeration.one(case, one)
     with tabs[3]:
         if tabs[3].open:
-            sparse_frontier.frontier(case, one, {**common, "source": case.label})
+            frontier.frontier(case, one, {**common, "source": case.label})
     with tabs[4]:
         if tabs[4].open:
-            sparse_many.many(case, {**common, "source": case.label}, sparse, factor)
+            many_images.many(case, {**common, "source": case.label}, sparse, factor)
     with tabs[5]:
         if tabs[5].open:
-            sparse_many.quiz(case, {**common, "source": case.label, "n": sparse_many.QUIZ_IMAGES}, sparse, factor)
+            many_images.quiz(case, {**common, "source": case.label, "n": many_images.QUIZ_IMAGES}, sparse, factor)
 
 
 guard.ensure_router()

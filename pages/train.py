@@ -13,7 +13,7 @@ from core.jobs import queue
 from ui.app import guard, sources, warm
 from ui.app import jobs as job_panel
 from ui.form import controls
-from ui.models import model_views
+from ui.models import saved
 from ui.text import class_text, say
 
 PAGE = "train"
@@ -32,7 +32,7 @@ def chosen_preset() -> dict[str, Any]:
 
 def apply_preset() -> None:
     """Put the preset's settings into the form's widgets."""
-    defaults = {name: specs.TrainSpec.model_fields[name].default for name in model_views.OPTIMISER if name != "seed"}
+    defaults = {name: specs.TrainSpec.model_fields[name].default for name in saved.OPTIMISER if name != "seed"}
     for name, value in {**defaults, **chosen_preset()}.items():
         st.session_state[f"{PAGE}_{name}"] = value
 
@@ -114,12 +114,12 @@ def facts(spec: specs.TrainSpec) -> None:
     st.caption(" · ".join(parts) or "How long this takes is known once the folder is read.")
     if layers:
         with st.expander(f"Layers of {say(spec.network)}", icon=":material/layers:"):
-            model_views.layer_table([vars(layer) for layer in layers])
+            saved.layer_table([vars(layer) for layer in layers])
 
 
 def live(job: queue.Job) -> None:
     """Curves while it trains."""
-    model_views.overfitting(job.history)
+    saved.overfitting(job.history)
     if any("validation_accuracy" in row for row in job.history):
         st.plotly_chart(
             figures.training_curves(job.history),
@@ -164,7 +164,7 @@ with st.container(border=True):
     recipe = controls.recipe_choice(PAGE)
     with st.form(f"{PAGE}_form", border=False):
         recipe |= controls.recipe_settings(PAGE, recipe["name"])
-        settings = controls.fields(PAGE, specs.TrainSpec, model_views.OPTIMISER, defaults=chosen_preset())
+        settings = controls.fields(PAGE, specs.TrainSpec, saved.OPTIMISER, defaults=chosen_preset())
         asked = st.form_submit_button("Train", type="primary", icon=":material/play_arrow:")
 
     data_spec = controls.build(specs.DataSpec, **data)
@@ -192,6 +192,6 @@ if asked and spec is not None and model is None:
 if spec is not None and model is None:
     job_panel.panel(PAGE, spec, live=live)
 
-chosen = model_views.saved_models(PAGE, current=model)
+chosen = saved.saved_models(PAGE, current=model)
 if chosen is not None:
-    model_views.report(PAGE, chosen, current=chosen == model)
+    saved.report(PAGE, chosen, current=chosen == model)

@@ -12,7 +12,7 @@ from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker
 from ui.show import lessons
 from ui.text import class_text, say
-from ui.universal import universal_views
+from ui.universal import views
 
 PAGE = "universal"
 TITLES = {"gradient": "Gradient steps", "uap": "UAP", "lp": "Linear programme"}
@@ -187,4 +187,4 @@ if result is None:
             icon=":material/info:",
         )
     st.stop()
-universal_views.show(PAGE, result, model)
+views.show(PAGE, result, model)

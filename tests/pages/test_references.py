@@ -14,7 +14,7 @@ from core.storage import store
 from tests.pages.test_train import texts
 from ui.app import sources
 from ui.form import model_picker
-from ui.models import reference_views
+from ui.models import references
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,9 +158,9 @@ def test_robust_accuracies_at_different_budgets_are_not_compared(lab: Lab) -> No
         return lab.model(recipe={"name": "pgd", "eps": eps}, seed=seed, metrics=measured)
 
     one, same, other = model(0.1, 0.6, 1), model(0.1, 0.55, 2), model(0.2, 0.5, 3)
-    assert "Robust accuracy 5.0% above." in reference_views.compared(one, same)
-    assert "the 95 % intervals overlap" in reference_views.compared(one, same)
-    assert "different ε: they are not comparable" in reference_views.compared(one, other)
+    assert "Robust accuracy 5.0% above." in references.compared(one, same)
+    assert "the 95 % intervals overlap" in references.compared(one, same)
+    assert "different ε: they are not comparable" in references.compared(one, other)
 
 
 def test_measurements_in_words() -> None:
@@ -173,8 +173,8 @@ def test_measurements_in_words() -> None:
             **{name: [float("nan"), 2.0] for name in columns},
         }
     )
-    frame = reference_views.measurements(table)
+    frame = references.measurements(table)
     assert list(frame["Measured"]) == ["Clean", "Generator attack, strong: fooled"]
     assert list(frame["ε"]) == ["", "2"]
     assert frame["Passes"][1] == 4
-    assert "Median ℓ2" not in reference_views.measurements(table.assign(median_l2=float("nan")))
+    assert "Median ℓ2" not in references.measurements(table.assign(median_l2=float("nan")))

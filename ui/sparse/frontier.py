@@ -14,7 +14,7 @@ from core.figures import base as figures
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.show import downloads, provenance
-from ui.sparse import sparse_parts, sparse_views
+from ui.sparse import one_image, views
 from ui.text import both, grey_levels
 
 PAGE = "sparse_attack"
@@ -22,7 +22,7 @@ TICKS = [lead * 10**k for k in range(5) for lead in (1, 2, 5)]
 """Of the logarithmic axis: plotly itself would write 2 and 5 for 20 and 50."""
 
 
-def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None:
+def frontier(case: views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None:
     """k(ε) of this image, the image at a chosen cap, and the median over many images."""
     unit = "features (single colours of pixels)" if len(case.x) > 1 else "pixels"
     st.write(
@@ -33,7 +33,7 @@ def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) 
         "For a linear score this is exact: take the largest gains |w_j|·min(ε, u_j) until they add up to the margin. "
         "For a curved one it is what was found, an upper bound; left of the curve's end nothing was found at all."
     )
-    result = sparse_parts.at_once(controls.build(specs.AttackSpec, attack="frontier", **one))
+    result = one_image.at_once(controls.build(specs.AttackSpec, attack="frontier", **one))
     if result is None:
         return
     arrays = result.arrays("images")
@@ -64,7 +64,7 @@ def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) 
         image = arrays["trace_images"][0, place]
         pixels = int(arrays["trace_pixels"][0, place])
         text = f"{count[place]} features in {pixels} pixels" if len(case.x) > 1 else f"{count[place]} pixels"
-        picture = sparse_views.triptych(case, image, case.read(image[None])[0], what=text, tile=130)
+        picture = views.triptych(case, image, case.read(image[None])[0], what=text, tile=130)
     frame = pd.DataFrame(
         {
             "cap ε": caps,
@@ -79,12 +79,12 @@ def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) 
         st.plotly_chart(
             chart(caps, count, arrays["trace_linear_estimate"][0], together, float(cap)),
             key=f"{PAGE}_frontier",
-            config=sparse_views.CONFIG,
+            config=views.CONFIG,
             alt="Number of changed features against the cap on each change: this image, the linear estimate, many",
         )
     shown = frame.map(lambda value: value if isinstance(value, str) else "–" if pd.isna(value) else f"{value:g}")
     st.dataframe(shown, hide_index=True, alt="The fewest changes for each cap")
-    line = sparse_parts.source_line(result, case)
+    line = one_image.source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.table(PAGE, frame, name="frontier", provenance=line)
@@ -92,7 +92,7 @@ def frontier(case: sparse_views.Case, one: dict[str, Any], ask: dict[str, Any]) 
         downloads.arrays(PAGE, arrays, name="frontier", provenance=line)
 
 
-def many(case: sparse_views.Case, ask: dict[str, Any]) -> dict[str, np.ndarray] | None:
+def many(case: views.Case, ask: dict[str, Any]) -> dict[str, np.ndarray] | None:
     """The same for many images of the class, if it was asked for: their arrays."""
     with st.form(f"{PAGE}_frontier_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         n = controls.field(PAGE, specs.AttackSpec, "n", key="frontier_n", default=50)

@@ -12,7 +12,7 @@ from core import specs
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
-from ui.masks import mask_views
+from ui.masks import each_image
 from ui.show import downloads, gallery, provenance
 
 ROWS = 6
@@ -89,7 +89,7 @@ def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: stor
             tile=112,
         )
     shown = min(ROWS, len(held["x"]))
-    count = min(mask_views.VIEWS, held["views"].shape[1])
+    count = min(each_image.VIEWS, held["views"].shape[1])
     share = result.table("held_out")["share"]
     logits = held["view_logits"]
     with right:
@@ -101,7 +101,7 @@ def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: stor
                 [
                     names[int(held["y"][k])],
                     names[int(result.table("held_out")["pred"][k])],
-                    *(mask_views.says(gallery.softmax(logits[k, v]), names) for v in range(count)),
+                    *(each_image.says(gallery.softmax(logits[k, v]), names) for v in range(count)),
                 ]
                 for k in range(shown)
             ],

@@ -13,7 +13,7 @@ from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.show import downloads, gallery, provenance
-from ui.sparse import sparse_parts, sparse_views
+from ui.sparse import one_image, views
 from ui.text import PERCENT, in_percent
 
 PAGE = "sparse_attack"
@@ -21,7 +21,7 @@ QUIZ_IMAGES = 20
 """Images that the quiz draws from."""
 
 
-def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
+def many(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
     """The same two attacks on many images of the class: how many changes they need, and how large an ε."""
     name = case.names[case.label]
     st.write(
@@ -43,14 +43,14 @@ def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
             st.info(f"Not measured yet for these settings: “Measure” attacks {n} images.", icon=":material/bar_chart:")
         return
     arrays, table = result.arrays("images"), result.table("images")
-    metrics, line = result.card["metrics"], sparse_parts.source_line(result, case, one=False)
+    metrics, line = result.card["metrics"], one_image.source_line(result, case, one=False)
     left, right = st.columns([3, 2])
     with left:
-        figure, summary = sparse_views.counts(arrays, table)
+        figure, summary = views.counts(arrays, table)
         st.plotly_chart(
             figure,
             key=f"{PAGE}_counts",
-            config=sparse_views.CONFIG,
+            config=views.CONFIG,
             alt=f"Histogram of the number of changes that {len(table)} images need, with its median",
         )
     with right:
@@ -95,7 +95,7 @@ def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
         downloads.arrays(PAGE, arrays, name="sparse_many", provenance=line)
 
 
-def enumerated(case: sparse_views.Case, ask: dict[str, Any]) -> store.Artifact | None:
+def enumerated(case: views.Case, ask: dict[str, Any]) -> store.Artifact | None:
     """The largest enumeration of images of this class that is in the store; None if there is none."""
     found = []
     for result in store.results(case.model.id, store.default_root()):
@@ -107,13 +107,13 @@ def enumerated(case: sparse_views.Case, ask: dict[str, Any]) -> store.Artifact |
     return max(found)[-1] if found else None
 
 
-def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float) -> None:
+def formula(case: views.Case, ask: dict[str, Any], n: int, factor: float) -> None:
     """The dense formula on the same images: ε*, and how often it keeps its word."""
     rows = []
     for boxed in (False, True):
         for size in sorted({1.0, factor}):
             attack = {"name": "jacobian_dense", "boxed": boxed, "factor": size}
-            result = sparse_parts.at_once(controls.build(specs.AttackSpec, attack=attack, n=n, **ask))
+            result = one_image.at_once(controls.build(specs.AttackSpec, attack=attack, n=n, **ask))
             if result is None:
                 return
             level, metrics = result.arrays("images")["trace_eps_star"], result.card["metrics"]
@@ -143,7 +143,7 @@ def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float)
     st.caption("At exactly 1 · ε* a linear N would sit on its threshold; a curved one falls short or goes beyond.")
 
 
-def quiz(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
+def quiz(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
     """Two pictures, one of them changed: which? The answers are counted in this session."""
     ways = {"dense": "all pixels a little", "sparse": "a few pixels"}
     controls.seed(f"{PAGE}_quiz_way", list(ways), ways.__getitem__)
@@ -157,7 +157,7 @@ def quiz(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
         **controls.KEEP,
     )
     attack = sparse if way == "sparse" else {"name": "jacobian_dense", "factor": factor}
-    result = sparse_parts.at_once(controls.build(specs.AttackSpec, attack=attack, **ask))
+    result = one_image.at_once(controls.build(specs.AttackSpec, attack=attack, **ask))
     if result is None:
         return
     arrays, table = result.arrays("images"), result.table("images")

@@ -14,7 +14,7 @@ from core.figures import records
 from core.storage import store
 from ui.app import jobs, routes, sources
 from ui.form import controls, model_picker
-from ui.generator import generator_views
+from ui.generator import views
 from ui.measure import sweep_views
 from ui.show import downloads, provenance
 from ui.text import PERCENT, in_percent
@@ -43,10 +43,10 @@ def _pairs(spec: specs.AttackSpec) -> dict[str, object]:
 def side_by_side(found: dict[str, store.Artifact]) -> tuple[pd.DataFrame, str]:
     """A row an attack, and one sentence; distances are those of the pairs that all of them fooled."""
     tables = {name: made.table("images") for name, made in found.items()}
-    shared = np.logical_and.reduce([generator_views.counted(t) & t["success"] for t in tables.values()])
+    shared = np.logical_and.reduce([views.counted(t) & t["success"] for t in tables.values()])
     rows, means = [], {}
     for name, table in tables.items():
-        counted = table[generator_views.counted(table)]
+        counted = table[views.counted(table)]
         spec = found[name].spec()
         assert isinstance(spec, specs.AttackSpec)
         means[name] = float(table["l2"][shared].mean())
@@ -128,7 +128,7 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
             "Distance",
             ["l2", "linf"],
             default="l2",
-            format_func=generator_views.NORMS.get,
+            format_func=views.NORMS.get,
             required=True,
             key=f"{PAGE}_cap_norm",
             **controls.KEEP,
@@ -136,8 +136,8 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
         names = sweep_views.short_names(others)
         named = {"this model": result} | {names[model_id]: made for model_id, made in done.items()}
         distances = {name: _distances(made.table("images"), str(norm)) for name, made in named.items()}
-        figure = records.within(distances, norm=generator_views.NORMS[str(norm)])
-        st.plotly_chart(figure, config=generator_views.CONFIG, key=f"{PAGE}_cap", alt="Share fooled within a distance")
+        figure = records.within(distances, norm=views.NORMS[str(norm)])
+        st.plotly_chart(figure, config=views.CONFIG, key=f"{PAGE}_cap", alt="Share fooled within a distance")
         st.caption(_medians(distances))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         rest = {other.id: model_picker.label(other) for other in others if other.id not in done}
@@ -153,7 +153,7 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
 
 def _distances(table: pd.DataFrame, norm: str) -> np.ndarray:
     """Of the pairs that count; infinite where the attack did not fool."""
-    counted = table[generator_views.counted(table)]
+    counted = table[views.counted(table)]
     return np.where(counted["success"], counted[norm], np.inf)
 
 
@@ -226,7 +226,7 @@ def _shares(key: str, other_id: str, _result: store.Artifact, _other: store.Arti
     from core.networks.build import logits_of
 
     table, arrays = _result.table("images"), _result.arrays("images")
-    rows = np.flatnonzero(generator_views.counted(table) & table["success"])
+    rows = np.flatnonzero(views.counted(table) & table["success"])
     if not len(rows):
         return {"n": 0, "read as the target": np.nan, "read wrongly": np.nan, "originals": np.nan}
     model = sources.saved_model(_other.id, _other.folder.parent).model

@@ -15,7 +15,7 @@ from core.storage import bundled, store
 from ui.app import jobs as job_panel
 from ui.app import routes, sources
 from ui.form import missing, model_picker
-from ui.models import reference_views
+from ui.models import references
 from ui.show import downloads, model_rows, provenance
 from ui.text import PERCENT, eps_text, say
 
@@ -184,8 +184,8 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
             f"{count} result{'s' if count != 1 else ''} made on the model that ships with the project (other weights) "
             f"were set aside in `{card['set_aside']}` of the store."
         )
-    reference_views.card(page, model)
-    reference_views.beside(page, model)
+    references.card(page, model)
+    references.beside(page, model)
     left, right = st.columns(2)
     with left:
         st.markdown("**Training**")

@@ -11,7 +11,7 @@ import streamlit as st
 from core.figures import base as figures
 from core.figures import linear
 from ui.form import controls
-from ui.linear import linear_limits, linear_points
+from ui.linear import limits, points
 from ui.show import downloads
 from ui.text import say
 
@@ -85,7 +85,7 @@ def corners(centre: np.ndarray, eps: float, norm: str) -> np.ndarray:
 def show(page: str) -> None:
     """The whole tab."""
     n, apart, seed, norm, loss, eps, row = choose(page)
-    found = linear_points.solved(n, apart, seed, norm, loss, eps)
+    found = points.solved(n, apart, seed, norm, loss, eps)
     line = f"two classes in the plane · {n} points, distance {apart:g}, seed {seed} · {say(norm)}"
     if isinstance(found, str):
         st.info(
@@ -95,10 +95,10 @@ def show(page: str) -> None:
         )
     else:
         picture(page, n, apart, seed, norm, loss, eps, row, found)
-    table = linear_points.curves(n, apart, seed, norm, loss)
+    table = points.curves(n, apart, seed, norm, loss)
     against(page, table, eps, loss)
     equivalence(page, n, apart, seed)
-    linear_limits.show(n, apart, seed, eps)
+    limits.show(n, apart, seed, eps)
     st.caption(f"{line} · {loss} · ε {eps:g} · this page's address reproduces it")
     downloads.table(page, table, name="adversarial_training_plane", provenance=f"{line} · {loss}")
 
@@ -107,16 +107,16 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
     """Points, boundaries, and one ball with its worst point; beside it what each costs."""
     from core.linear import training as lt
 
-    x, y = linear_points.points(n, apart, seed)
+    x, y = points.points(n, apart, seed)
     weight, bias, label = found.weight, found.bias, int(y[row])
     delta = lt.worst(weight, label, eps=eps, norm=norm)
     step = lt.worst(weight, label, eps=eps, norm="linf")
     lines = {f"adversarial, ε = {eps:g}": (weight, bias)}
-    svm = linear_points.machine(n, apart, seed, eps) if norm == "l2" and loss == "hinge" else None
+    svm = points.machine(n, apart, seed, eps) if norm == "l2" and loss == "hinge" else None
     if svm is not None:
         lines[f"SVM, λ = {svm[0]:.3g}"] = (svm[1].weight, svm[1].bias)
     if eps > 0:
-        plain = linear_points.solved(n, apart, seed, norm, loss, 0.0)
+        plain = points.solved(n, apart, seed, norm, loss, 0.0)
         if not isinstance(plain, str):
             lines["trained at ε = 0"] = (plain.weight, plain.bias)
     size, length = lt.dual_norm(weight, norm), float(np.linalg.norm(weight))
@@ -170,7 +170,7 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
             st.metric("γ", text, help="The largest ε at which these points are robustly separable.")
         if length == 0:
             st.caption("w = 0: at this ε no direction is worth more than it costs, and there is no boundary.")
-        elif norm == "l2" and loss == "hinge" and found.objective < linear_points.NOTHING:
+        elif norm == "l2" and loss == "hinge" and found.objective < points.NOTHING:
             st.caption("Many w have Rε = 0 here. Drawn is the shortest of them, the hard margin's: see below.")
         elif svm is not None:
             same = bool((lt.margins(weight, bias, x, y) <= 1 + 1e-6).all())
@@ -234,7 +234,7 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
 def equivalence(page: str, n: int, apart: float, seed: int) -> None:
     """λ against ε, and that both reach the same minimum."""
     st.markdown("**The soft-margin SVM is the same model under another name** (ℓ2, hinge)")
-    table = linear_points.path(n, apart, seed)
+    table = points.path(n, apart, seed)
     left, right = st.columns(2)
     with left:
         st.latex(r"\min_w H + \lambda\lVert w\rVert^2 \;\Leftrightarrow\; \min_w H + \varepsilon\lVert w\rVert,")

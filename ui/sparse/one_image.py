@@ -15,7 +15,7 @@ from core.storage import store
 from ui.app import sources
 from ui.form import controls
 from ui.show import downloads, gallery, provenance
-from ui.sparse import sparse_views
+from ui.sparse import views
 from ui.text import both
 
 PAGE = "sparse_attack"
@@ -42,14 +42,14 @@ def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
             return None
 
 
-def source_line(result: store.Artifact, case: sparse_views.Case, *, one: bool = True) -> str:
+def source_line(result: store.Artifact, case: views.Case, *, one: bool = True) -> str:
     """Provenance of a result on this image, or on many of its class."""
     tau = f" · τ = {case.threshold:g}" if case.scalar else ""
     what = f"test image {case.index}" if one else f"class {case.names[case.label]}"
     return f"{provenance.of(result, case.model)} · {what}{tau}"
 
 
-def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
+def dense(case: views.Case, ask: dict[str, Any], factor: float) -> None:
     """All pixels a little: the formula with and without the box."""
     st.markdown(
         "The same tiny step on *every* pixel, each in the direction that helps. To first order the score moves by "
@@ -100,7 +100,7 @@ def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
         )
     boxed = results["in the box [0, 1]"]
     arrays, found = boxed.arrays("images"), boxed.table("images").iloc[0]
-    sparse_views.verdict(
+    views.verdict(
         bool(found["success"]),
         case.names[case.label],
         case.names[int(found["pred"])],
@@ -118,18 +118,16 @@ def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
     left, right = st.columns([1, 1])
     with left:
         pictures = [
-            sparse_views.triptych(
-                case, images["x_adv"][0], np.log(images["probabilities"][0] + 1e-30), what=f"result, {name}"
-            )
+            views.triptych(case, images["x_adv"][0], np.log(images["probabilities"][0] + 1e-30), what=f"result, {name}")
             for name, images in ((name, result.arrays("images")) for name, result in results.items())
         ]
         free = results["no box"].arrays("images")["x_adv"][0]
         st.caption(f"Without the box pixels range from {free.min():.3f} to {free.max():.3f}; shown clipped to [0, 1].")
     with right:
         st.plotly_chart(
-            sparse_views.dense_curve(case, toward, dict(reversed(levels.items())), rows[0]["ε applied"]),
+            views.dense_curve(case, toward, dict(reversed(levels.items())), rows[0]["ε applied"]),
             key=f"{PAGE}_dense_curve",
-            config=sparse_views.CONFIG,
+            config=views.CONFIG,
             alt="Score against ε, predicted by the Jacobian and actual, with and without the box, and both ε*",
         )
         st.caption("Where solid and dashed lines part, N is curved: the formula is exact only for a linear N.")
@@ -141,7 +139,7 @@ def dense(case: sparse_views.Case, ask: dict[str, Any], factor: float) -> None:
         downloads.arrays(PAGE, arrays, name="dense", provenance=line)
 
 
-def few(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
+def few(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
     """A few pixels: the trace of the greedy attack, step by step, or what another attack of this kind finds."""
     names = ["jacobian_sparse", *OTHERS]
     key = f"{PAGE}_method"
@@ -172,14 +170,14 @@ def method_title(name: str) -> str:
     return "Greedy" if name == "jacobian_sparse" else specs.METHODS[name].title
 
 
-def other(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
+def other(case: views.Case, spec: specs.AttackSpec | None) -> None:
     """Another attack on few pixels: its verdict, its cost, its changes."""
     result = at_once(spec)
     if result is None:
         return
     arrays, found = result.arrays("images"), result.table("images").iloc[0]
     unit = f"{found['l0']:.0f} features in {found['pixels']:.0f} pixels" if len(case.x) > 1 else f"{found['l0']:.0f}"
-    sparse_views.verdict(
+    views.verdict(
         bool(found["success"]),
         case.names[case.label],
         case.names[int(found["pred"])],
@@ -194,12 +192,12 @@ def other(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
     image = arrays["x_adv"][0]
     after = case.read(image[None])[0]
     with left:
-        picture = sparse_views.triptych(case, image, after, what="result", gain=1.0)
+        picture = views.triptych(case, image, after, what="result", gain=1.0)
         st.markdown("**Probabilities after**")
         gallery.probabilities(
             gallery.softmax(after), case.names, alt="Probabilities of the classes after it", marked=case.label
         )
-    frame = sparse_views.changes(case.x, image)
+    frame = views.changes(case.x, image)
     with right:
         st.dataframe(frame, hide_index=True, column_config=LEVELS, alt="The changed pixels")
     line = source_line(result, case)
@@ -210,16 +208,16 @@ def other(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
         downloads.arrays(PAGE, arrays, name="sparse", provenance=line)
 
 
-def greedy(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
+def greedy(case: views.Case, spec: specs.AttackSpec | None) -> None:
     """The greedy attack: its trace, which the scrubber walks along."""
     result = at_once(spec)
     if result is None:
         return
     arrays, found = result.arrays("images"), result.table("images").iloc[0]
-    trace = sparse_views.Trace.of(arrays)
+    trace = views.Trace.of(arrays)
     made, kept, left_over = len(trace.order), int(trace.kept.sum()), int(found["l0"])
     colour = f" ({found['pixels']:.0f} pixels)" if len(case.x) > 1 else ""
-    sparse_views.verdict(
+    views.verdict(
         bool(found["success"]),
         case.names[case.label],
         case.names[int(found["pred"])],
@@ -255,7 +253,7 @@ def greedy(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
     left, right = st.columns([1, 1])
     with left:
         what = f"{k} result" if isinstance(k, str) else f"after {k} changes" if k != 1 else "after 1 change"
-        picture = sparse_views.triptych(case, image, after, what=what, gain=1.0)
+        picture = views.triptych(case, image, after, what=what, gain=1.0)
         before_column, after_column = st.columns(2)
         for column, title, logits in ((before_column, "before", case.logits), (after_column, "after", after)):
             with column:
@@ -268,9 +266,9 @@ def greedy(case: sparse_views.Case, spec: specs.AttackSpec | None) -> None:
                 )
     with right:
         st.plotly_chart(
-            sparse_views.trace_curve(case, trace, k),
+            views.trace_curve(case, trace, k),
             key=f"{PAGE}_trace_curve",
-            config=sparse_views.CONFIG,
+            config=views.CONFIG,
             alt=f"The {case.quantity} after each change",
         )
     frame = trace.table(case)

@@ -15,7 +15,7 @@ from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.show import downloads, gallery, provenance
-from ui.sparse import sparse_parts, sparse_views
+from ui.sparse import one_image, views
 
 PAGE = "sparse_attack"
 MANY_PAIRS = 20_000
@@ -25,7 +25,7 @@ RANK_ONE = ("linear", "mlp")
 AT_ONCE = {1: "one", 2: "one, then two"}
 
 
-def one(case: sparse_views.Case, ask: dict[str, Any]) -> None:
+def one(case: views.Case, ask: dict[str, Any]) -> None:
     """The enumeration of one image: asked for as a job, drawn as a sentence and a map."""
     colour = len(case.x) > 1
     unit = "feature (one colour of one pixel)" if colour else "pixel"
@@ -46,7 +46,7 @@ def one(case: sparse_views.Case, ask: dict[str, Any]) -> None:
     many(case, {key: value for key, value in ask.items() if key != "indices"}, attack)
 
 
-def settings(case: sparse_views.Case) -> dict[str, Any]:
+def settings(case: views.Case) -> dict[str, Any]:
     """How many features at once, and how many pairs."""
     quick = sources.model_spec(case.model).network in RANK_ONE
     left, right = st.columns(2, vertical_alignment="bottom")
@@ -79,7 +79,7 @@ def settings(case: sparse_views.Case) -> dict[str, Any]:
     return {"name": "exhaustive", "pixels": int(pixels), "pairs": pairs}
 
 
-def effort(case: sparse_views.Case, attack: dict[str, Any]) -> str:
+def effort(case: views.Case, attack: dict[str, Any]) -> str:
     """How many images that is, at most."""
     size = case.x.size
     text = f"{size:,} × 256 = {256 * size:,} images with one change"
@@ -107,7 +107,7 @@ def asked(spec: specs.AttackSpec, text: str) -> store.Artifact | None:
     return None
 
 
-def show(result: store.Artifact, case: sparse_views.Case) -> None:
+def show(result: store.Artifact, case: views.Case) -> None:
     """What was proven of one image, the map, and the change that was found."""
     arrays = result.arrays("images")
     proof = Enumeration.of(arrays)
@@ -137,7 +137,7 @@ def show(result: store.Artifact, case: sparse_views.Case) -> None:
         st.plotly_chart(
             margin_map(arrays[name][0], float(arrays["trace_clean_margin"][0])),
             key=f"{PAGE}_enumeration_map",
-            config=sparse_views.CONFIG,
+            config=views.CONFIG,
             alt="Map of how far any change with each pixel pushes the margin down",
         )
         st.caption(
@@ -149,12 +149,12 @@ def show(result: store.Artifact, case: sparse_views.Case) -> None:
         if proof.changed:
             after = case.read(arrays["x_adv"])[0]
             what = f"{len(proof.changed)} changed"
-            picture = sparse_views.triptych(case, arrays["x_adv"][0], after, what=what, gain=1.0)
+            picture = views.triptych(case, arrays["x_adv"][0], after, what=what, gain=1.0)
             st.dataframe(changed(proof), hide_index=True, alt="What was changed: where, from and to which level")
         else:
             picture = gallery.show([[case.x]], alt=f"Test image {case.index}, which nothing tried flips", tile=196)
             st.caption(f"Nothing tried changes what it is read as: {case.names[int(found['pred'])]}.")
-    line = sparse_parts.source_line(result, case)
+    line = one_image.source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.picture(PAGE, picture, name="enumeration", provenance=line)
@@ -178,7 +178,7 @@ def changed(proof: Enumeration) -> pd.DataFrame:
     return frame if proof.colours > 1 else frame.drop(columns="channel")
 
 
-def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -> None:
+def many(case: views.Case, ask: dict[str, Any], attack: dict[str, Any]) -> None:
     """The enumeration of many images beside the greedy attack's counts on the same ones."""
     st.markdown(f"**Many images of the class {case.names[case.label]}**: how often are one or two enough?")
     with st.container(width=220):
@@ -190,7 +190,7 @@ def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -
     result = asked(spec, "Enumerate many")
     if result is None:
         return
-    greedy = sparse_parts.at_once(controls.build(specs.AttackSpec, attack="jacobian_sparse", **common))
+    greedy = one_image.at_once(controls.build(specs.AttackSpec, attack="jacobian_sparse", **common))
     if greedy is None:
         return
     pixels = int(attack["pixels"])
@@ -203,7 +203,7 @@ def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -
         f"{tried:,} images tried. {reach(pixels, whole)} Greedy is an upper bound: where it needs more, it missed a "
         "smaller change."
     )
-    line = sparse_parts.source_line(result, case, one=False)
+    line = one_image.source_line(result, case, one=False)
     provenance.show(line)
     downloads.table(PAGE, frame, name="enumerated", provenance=line)
     proofs = [Enumeration.of(arrays, row) for row in range(len(table))]

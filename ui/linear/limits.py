@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from ui.linear import linear_points
+from ui.linear import points
 
 
 def show(n: int, apart: float, seed: int, eps: float) -> None:
@@ -30,7 +30,7 @@ def hard(n: int, apart: float, seed: int, eps: float) -> str:
     """What the smallest w without robust loss is at this ε, in numbers, through the origin as in the formula."""
     from core.linear import training as lt
 
-    x, y = linear_points.points(n, apart, seed)
+    x, y = points.points(n, apart, seed)
     gamma = lt.largest_margin(x, y, intercept=False)
     if gamma == 0:
         return (
@@ -54,8 +54,8 @@ def shared(n: int, apart: float, seed: int, eps: float) -> str:
     """The worst summed hinge under a shared budget of nε, beside the formula and beside a ball for each point."""
     from core.linear import training as lt
 
-    x, y = linear_points.points(n, apart, seed)
-    found = linear_points.solved(n, apart, seed, "l2", "hinge", eps)
+    x, y = points.points(n, apart, seed)
+    found = points.solved(n, apart, seed, "l2", "hinge", eps)
     if isinstance(found, str):
         return found
     model = (found.weight, found.bias, x, y)

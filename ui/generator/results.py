@@ -9,7 +9,7 @@ from core import specs
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls, samples
-from ui.generator import generator_views
+from ui.generator import views
 from ui.show import downloads, provenance
 from ui.text import PERCENT, in_percent
 
@@ -18,24 +18,24 @@ PAGE = "generator_attack"
 
 def show(result: store.Artifact, model: store.Artifact) -> None:
     """Everything that is known of a finished attack."""
-    pairs = generator_views.Pairs.of(result)
+    pairs = views.Pairs.of(result)
     table, names, line = pairs.table, pairs.names, provenance.of(result, model)
-    counted = generator_views.counted(table)
-    generator_views.verdict(int(table[counted]["success"].sum()), int(counted.sum()))
-    generator_views.metrics(result)
+    counted = views.counted(table)
+    views.verdict(int(table[counted]["success"].sum()), int(counted.sum()))
+    views.metrics(result)
 
-    views = {"image": "Images", "change": "Changes"}
-    controls.seed(f"{PAGE}_view", list(views), views.__getitem__)
+    kinds = {"image": "Images", "change": "Changes"}
+    controls.seed(f"{PAGE}_view", list(kinds), kinds.__getitem__)
     kind = st.segmented_control(
         "The grid shows",
-        list(views),
+        list(kinds),
         default="image",
-        format_func=views.get,
+        format_func=kinds.get,
         required=True,
         key=f"{PAGE}_view",
         **controls.KEEP,
     )
-    picture = generator_views.grid(pairs, kind)
+    picture = views.grid(pairs, kind)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.picture(PAGE, picture, name=f"grid_{kind}", provenance=line, label="Grid as PNG")
@@ -74,11 +74,11 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
             key=f"{PAGE}_shown_target",
             **controls.KEEP,
         )
-    generator_views.pair(pairs, sample, target)
-    generator_views.rounds(pairs, sample, target, PAGE)
+    views.pair(pairs, sample, target)
+    views.rounds(pairs, sample, target, PAGE)
 
     st.subheader("Distances of every pair", anchor=False)
-    frame = generator_views.distances(pairs)
+    frame = views.distances(pairs)
     st.dataframe(
         in_percent(frame, ["P(target)"]),
         hide_index=True,
@@ -124,12 +124,12 @@ def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, c
             count = len(spec.indices or ()) * len(names)
             st.info(f"{count} generators, not trained yet: “Show the matrix” trains them.", icon=":material/draw:")
         return
-    pairs = generator_views.Pairs.of(result)
+    pairs = views.Pairs.of(result)
     st.plotly_chart(
-        generator_views.matrix(pairs),
+        views.matrix(pairs),
         key=f"{PAGE}_matrix",
         alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
-        config=generator_views.CONFIG,
+        config=views.CONFIG,
     )
     found = result.card["metrics"]
     rate = f"{found['success_rate']:.1%} of {found['n']} pairs fooled" if found["n"] else "no pair to count"
@@ -140,6 +140,4 @@ def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, c
     line = provenance.of(result, model)
     if each:
         provenance.show(line)
-        downloads.table(
-            PAGE, generator_views.distances(pairs), name="generator_matrix", provenance=line, formats=("csv",)
-        )
+        downloads.table(PAGE, views.distances(pairs), name="generator_matrix", provenance=line, formats=("csv",))
