@@ -11,8 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from core import specs
-from core.figures import base as figures
 from core.figures import heat
+from core.figures.base import colour, score_histogram
 from core.storage import store
 from ui.app import guard, sources
 from ui.form import controls, model_picker, samples
@@ -151,10 +151,10 @@ def draw_jacobian(case: views.Case) -> None:
         if case.scalar:
             tests = case.model.table("test")
             st.markdown("**Scores of the test set**")
-            figure = figures.score_histogram(tests["score"].to_numpy(), tests["y"].to_numpy(), names, case.threshold)
+            figure = score_histogram(tests["score"].to_numpy(), tests["y"].to_numpy(), names, case.threshold)
             figure.add_vline(
                 x=case.threshold + float(case.logits[1]),
-                line={"color": figures.colour(5), "width": 2},
+                line={"color": colour(5), "width": 2},
                 annotation_text="x",
                 annotation_position="top left",
             )

@@ -7,11 +7,10 @@ from typing import Any
 import streamlit as st
 
 from core import specs
-from core.data import folder as data_folder
-from core.figures import base as figures
+from core.data.folder import download_size, missing_message
+from core.figures.base import running_loss, training_curves
 from core.jobs import queue
-from ui.app import guard, sources, warm
-from ui.app import jobs as job_panel
+from ui.app import guard, jobs, sources, warm
 from ui.form import controls
 from ui.models import saved
 from ui.text import class_text, say
@@ -84,13 +83,13 @@ def choose_data() -> dict | None:
             **controls.KEEP,
         )
     if not sources.present(dataset):
-        megabytes = data_folder.download_size(dataset) / 1e6
+        megabytes = download_size(dataset) / 1e6
         st.warning(
             f"{info.title} is not on this machine: training downloads it first ({megabytes:.0f} MB), if it can.",
             icon=":material/cloud_download:",
         )
         with st.expander("Where it was looked for, and other ways"):
-            st.write(data_folder.missing_message(dataset))
+            st.write(missing_message(dataset))
     return {"dataset": dataset, "classes": tuple(classes) or None}
 
 
@@ -110,7 +109,7 @@ def facts(spec: specs.TrainSpec) -> None:
     if layers:
         parts.append(f"{sum(layer.parameters for layer in layers):,} parameters")
     if seconds is not None:
-        parts.append(f"about {job_panel.duration(seconds)} on this machine's {'GPU' if sources.on_gpu() else 'CPU'}")
+        parts.append(f"about {jobs.duration(seconds)} on this machine's {'GPU' if sources.on_gpu() else 'CPU'}")
     st.caption(" · ".join(parts) or "How long this takes is known once the folder is read.")
     if layers:
         with st.expander(f"Layers of {say(spec.network)}", icon=":material/layers:"):
@@ -122,14 +121,14 @@ def live(job: queue.Job) -> None:
     saved.overfitting(job.history)
     if any("validation_accuracy" in row for row in job.history):
         st.plotly_chart(
-            figures.training_curves(job.history),
+            training_curves(job.history),
             key=f"{PAGE}_live_curves",
             alt="Loss and accuracy by epoch so far",
             config={"displaylogo": False},
         )
     else:
         st.plotly_chart(
-            figures.running_loss(job.history),
+            running_loss(job.history),
             key=f"{PAGE}_live_loss",
             alt="Loss of the batches so far",
             config={"displaylogo": False},
@@ -179,7 +178,7 @@ with st.container(border=True):
     model = sources.artifact(spec) if spec is not None else None
     if model is not None:
         st.caption("A model with these settings is saved: its report is below, and there is nothing to train.")
-    elif spec is not None and job_panel.of(spec) is None:
+    elif spec is not None and jobs.of(spec) is None:
         if warm.torch_ready():
             facts(spec)
         else:
@@ -187,10 +186,10 @@ with st.container(border=True):
 
 if asked and spec is not None and model is None:
     st.session_state.pop(f"{PAGE}_saved", None)
-    job_panel.start(spec)
+    jobs.start(spec)
 
 if spec is not None and model is None:
-    job_panel.panel(PAGE, spec, live=live)
+    jobs.panel(PAGE, spec, live=live)
 
 chosen = saved.saved_models(PAGE, current=model)
 if chosen is not None:

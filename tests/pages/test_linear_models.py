@@ -67,9 +67,9 @@ def test_plane_draws_what_was_trained(lab: Lab, norm: str, loss: str) -> None:
 
 def test_hard_margin_is_the_limit() -> None:
     """‖w‖ = 1/(γ − ε) below γ, none beyond; what overlaps has no γ."""
-    from core.linear import training as lt
+    from core.linear import training
 
-    gamma = lt.largest_margin(*points.points(10, 2.0, 0), intercept=False)
+    gamma = training.largest_margin(*points.points(10, 2.0, 0), intercept=False)
     assert gamma > 0.3
     said = limits.hard(10, 2.0, 0, 0.3)
     assert f"γ = **{gamma:.4f}**" in said
@@ -81,12 +81,12 @@ def test_hard_margin_is_the_limit() -> None:
 
 def test_shortest_of_many_minimisers_is_drawn() -> None:
     """Where the robust hinge loss is 0 for many w, the hard margin's stands for them, not a corner of a programme."""
-    from core.linear import training as lt
+    from core.linear import training
 
     x, y = points.points(10, 2.0, 0)
     found = points.solved(10, 2.0, 0, "l2", "hinge", 0.3)
-    assert np.linalg.norm(found.weight) == pytest.approx(1 / (lt.largest_margin(x, y) - 0.3), rel=1e-6)
-    assert lt.risk(found.weight, found.bias, x, y, eps=0.3) == pytest.approx(0, abs=1e-9)
+    assert np.linalg.norm(found.weight) == pytest.approx(1 / (training.largest_margin(x, y) - 0.3), rel=1e-6)
+    assert training.risk(found.weight, found.bias, x, y, eps=0.3) == pytest.approx(0, abs=1e-9)
 
 
 def test_plane_shows_both_limits(lab: Lab) -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core import specs
 from core.attacks.physical import mask_shapes
-from core.figures import base as figures
+from core.figures.base import styled
 from ui.form import controls
 from ui.show import gallery
 
@@ -203,7 +203,7 @@ def _board(image: np.ndarray, cells: np.ndarray) -> go.Figure:
     axis: dict[str, Any] = {"visible": False, "fixedrange": True, "constrain": "domain"}
     figure.update_xaxes(**axis, range=[-0.5, columns - 0.5])
     figure.update_yaxes(**axis, range=[rows - 0.5, -0.5], scaleanchor="x")
-    return figures.styled(
+    return styled(
         figure,
         height=BOARD,
         dragmode="select",

@@ -10,8 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.figures import base as figures
 from core.figures import heat
+from core.figures.base import DASHES, PALETTE, colour, styled, traces
 from core.jobs import queue
 from core.storage import store
 from ui.show import gallery
@@ -140,7 +140,7 @@ def live(job: queue.Job, x: np.ndarray, targets: Sequence[int], y: Sequence[int]
         for column, (name, key) in zip(
             st.columns(2), (("share of pairs fooled", "success"), ("mean ℓ2 distance", "l2")), strict=True
         ):
-            figure = figures.traces({name: [row[key] for row in history]}, x=done, x_title="round", height=200)
+            figure = traces({name: [row[key] for row in history]}, x=done, x_title="round", height=200)
             figure.update_layout(title={"text": name, "font": {"size": 13}}, showlegend=False)
             column.plotly_chart(figure, key=f"live_{key}_{job.id}", alt=f"{name} by round", config=CONFIG)
 
@@ -189,15 +189,15 @@ def rounds(pairs: Pairs, sample: int, target: int, page: str) -> None:
                 mode="lines",
                 line={
                     "width": 3.5 if other == target else 1.2,
-                    "color": figures.colour(place := pairs.targets.index(other)),
-                    "dash": figures.DASHES[place // len(figures.PALETTE) % len(figures.DASHES)],
+                    "color": colour(place := pairs.targets.index(other)),
+                    "dash": DASHES[place // len(PALETTE) % len(DASHES)],
                 },
                 opacity=1.0 if other == target else 0.55,
                 hovertemplate=f"round %{{x}}: %{{y:{'.1%' if percent else '.4g'}}}<extra>{name}</extra>",
             )
         figure.update_xaxes(title_text="round")
         figure.update_yaxes(title_text=title, tickformat=".0%" if percent else None, rangemode="tozero")
-        figures.styled(figure, height=300, margin={"t": 8}, legend={"orientation": "h", "y": -0.25, "x": 0})
+        styled(figure, height=300, margin={"t": 8}, legend={"orientation": "h", "y": -0.25, "x": 0})
         column.plotly_chart(
             figure, key=f"{page}_{key}", config=CONFIG, alt=f"{title} by round, for each target of the chosen image"
         )
@@ -207,7 +207,7 @@ def matrix(pairs: Pairs) -> go.Figure:
     """Success by true class (row) and target (column): how many were fooled, coloured by the median distance."""
     table, names = pairs.table, pairs.names
     sources, targets = sorted(table["y"].unique()), pairs.targets
-    colour = np.full((len(sources), len(targets)), np.nan)
+    medians = np.full((len(sources), len(targets)), np.nan)
     text = [["own" for _ in targets] for _ in sources]
     hover = [["the class itself, not counted" for _ in targets] for _ in sources]
     for a, source in enumerate(sources):
@@ -220,12 +220,12 @@ def matrix(pairs: Pairs) -> go.Figure:
             text[a][b] = f"{len(won)}/{len(cell)}" if not single else ("✓" if len(won) else "✗")
             hover[a][b] = f"{len(won)} of {len(cell)} fooled"
             if len(won):
-                colour[a, b] = won["l2"].median()
+                medians[a, b] = won["l2"].median()
                 text[a][b] += f" {won['l2'].median():.1f}"
                 hover[a][b] += f", median ℓ2 {won['l2'].median():.3g}, ℓ∞ {won['linf'].median():.3g}"
     figure = go.Figure(
         go.Heatmap(
-            z=colour,
+            z=medians,
             x=[f"{names[target]} " for target in targets],  # the space keeps plotly from reading digits as numbers
             y=[f"{names[source]} " for source in sources],
             customdata=hover,
@@ -237,11 +237,11 @@ def matrix(pairs: Pairs) -> go.Figure:
             hovertemplate="true %{y}to %{x}: %{customdata}<extra></extra>",
         )
     )
-    low, high = (np.nanmin(colour), np.nanmax(colour)) if np.isfinite(colour).any() else (0.0, 0.0)
-    heat.write_cells(figure, np.array(text), colour > (low + high) / 2)
+    low, high = (np.nanmin(medians), np.nanmax(medians)) if np.isfinite(medians).any() else (0.0, 0.0)
+    heat.write_cells(figure, np.array(text), medians > (low + high) / 2)
     figure.update_xaxes(title_text="target class", type="category", showgrid=False)
     figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
-    return figures.styled(figure, height=110 + 36 * len(sources), margin={"t": 8})
+    return styled(figure, height=110 + 36 * len(sources), margin={"t": 8})
 
 
 def distances(pairs: Pairs) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from core.epsilon import within
-from core.figures import linear as figures_linear
+from core.figures.linear import exact_against_attacks
 from core.storage import store
 from ui.app import sources
 from ui.form import controls, model_picker, samples
@@ -159,7 +159,7 @@ def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
     attacked = {name: table[name] for name in table.columns if name.startswith(("FGSM", "PGD"))}
     unit = {"linf": "ε, change of every pixel, in [0, 1]", "l0": "ε, changed features"}
     st.plotly_chart(
-        figures_linear.exact_against_attacks(
+        exact_against_attacks(
             table["eps"],
             table["exact"],
             attacked,

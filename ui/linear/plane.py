@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.figures import base as figures
 from core.figures import linear
+from core.figures.base import traces
 from ui.form import controls
 from ui.linear import limits, points
 from ui.show import downloads
@@ -105,12 +105,12 @@ def show(page: str) -> None:
 
 def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, eps: float, row: int, found: Any) -> None:
     """Points, boundaries, and one ball with its worst point; beside it what each costs."""
-    from core.linear import training as lt
+    from core.linear import training
 
     x, y = points.points(n, apart, seed)
     weight, bias, label = found.weight, found.bias, int(y[row])
-    delta = lt.worst(weight, label, eps=eps, norm=norm)
-    step = lt.worst(weight, label, eps=eps, norm="linf")
+    delta = training.worst(weight, label, eps=eps, norm=norm)
+    step = training.worst(weight, label, eps=eps, norm="linf")
     lines = {f"adversarial, ε = {eps:g}": (weight, bias)}
     svm = points.machine(n, apart, seed, eps) if norm == "l2" and loss == "hinge" else None
     if svm is not None:
@@ -119,7 +119,7 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
         plain = points.solved(n, apart, seed, norm, loss, 0.0)
         if not isinstance(plain, str):
             lines["trained at ε = 0"] = (plain.weight, plain.bias)
-    size, length = lt.dual_norm(weight, norm), float(np.linalg.norm(weight))
+    size, length = training.dual_norm(weight, norm), float(np.linalg.norm(weight))
     moves = {"maximiser": x[row] + delta}
     if norm != "linf":
         moves["FGSM's step"] = x[row] + step
@@ -143,7 +143,7 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
         unit, dual = (r"w/\lVert w\rVert_2", 2) if norm == "l2" else (r"\mathrm{sign}(w)", 1)
         st.latex(rf"\delta^* = -y\,\varepsilon\,{unit}")
         st.latex(rf"m \to m-\varepsilon\lVert w\rVert_{dual}")
-        m = float(lt.margins(weight, bias, x, y)[row])
+        m = float(training.margins(weight, bias, x, y)[row])
         cosine = float(delta @ step / np.linalg.norm(delta) / np.linalg.norm(step)) if eps * length > 0 else np.nan
         st.markdown(
             f"Point {row + 1}, class {label:+d}: w = ({weight[0]:.3f}, {weight[1]:.3f}), b = {bias:.3f}, margin "
@@ -160,12 +160,12 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
                 )
             )
         with st.grid(2, min_column_width=120):
-            accuracy = lt.robust_accuracy(weight, bias, x, y, eps=eps, norm=norm)
+            accuracy = training.robust_accuracy(weight, bias, x, y, eps=eps, norm=norm)
             st.metric("Robust accuracy", f"{accuracy:.1%}", help=f"Share of {n} points with m > ε‖w‖; exact.")
-            clean = lt.robust_accuracy(weight, bias, x, y, eps=0, norm=norm)
+            clean = training.robust_accuracy(weight, bias, x, y, eps=0, norm=norm)
             st.metric("Clean accuracy", f"{clean:.1%}", help=f"Of the {n} points that it was trained on.")
             st.metric("Rε", f"{found.objective:.4f}", help="The mean worst loss, minimised.")
-            gamma = lt.largest_margin(x, y, norm=norm)
+            gamma = training.largest_margin(x, y, norm=norm)
             text = f"{gamma:.4f}" if gamma else "none"
             st.metric("γ", text, help="The largest ε at which these points are robustly separable.")
         if length == 0:
@@ -173,7 +173,7 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
         elif norm == "l2" and loss == "hinge" and found.objective < points.NOTHING:
             st.caption("Many w have Rε = 0 here. Drawn is the shortest of them, the hard margin's: see below.")
         elif svm is not None:
-            same = bool((lt.margins(weight, bias, x, y) <= 1 + 1e-6).all())
+            same = bool((training.margins(weight, bias, x, y) <= 1 + 1e-6).all())
             angle = float(weight @ svm[1].weight / length / np.linalg.norm(svm[1].weight))
             st.caption(
                 f"The SVM with 2λ‖w‖ = ε minimises H + ε‖w‖. Cosine with the adversarial w: {angle:.4f}. "
@@ -200,7 +200,7 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
     with left:
         st.markdown("**Loss against ε**")
         st.plotly_chart(
-            figures.traces(
+            traces(
                 {name: table[key] for key, name in names.items() if key in table},
                 x=table["eps"],
                 x_title="ε",
@@ -214,7 +214,7 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
     with right:
         st.markdown("**Robust accuracy against ε**")
         names = {"robust accuracy": "trained at this ε", "robust accuracy, trained at 0": "trained at ε = 0"}
-        figure = figures.traces(
+        figure = traces(
             {name: table[key] for key, name in names.items() if key in table},
             x=table["eps"],
             x_title="ε",
@@ -245,7 +245,7 @@ def equivalence(page: str, n: int, apart: float, seed: int) -> None:
             f"programmes find on their own: the two values differ by at most {worst:.1e}."
         )
     with right:
-        figure = figures.traces(
+        figure = traces(
             {"ε = 2λ‖w*‖": table["eps"], "‖w*‖": table["norm of w"]},
             x=table["lambda"],
             x_title="λ",

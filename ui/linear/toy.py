@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.figures import base as figures
 from core.figures import linear
+from core.figures.base import traces
 from core.linear import toy
 from ui.form import controls
 from ui.show import downloads
@@ -86,7 +86,7 @@ def show(page: str) -> None:
         st.caption("Features 5 and 6 have weight 0: no gradient ever moves them.")
     with right:
         st.markdown("**Step by step**")
-        figure = figures.traces(
+        figure = traces(
             {"f(x)": path.f, "distance to x_A": to_a, "distance to x_B": to_b},
             x_title="steps",
             y_title="",

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core import specs
-from core.figures import base as figures
+from core.figures.base import colour, styled
 from core.storage import store
 from ui.form import mask_choice
 from ui.show import downloads, gallery, provenance
@@ -92,7 +92,7 @@ def compare(averaged: store.Artifact, still: store.Artifact) -> None:
             x=[f"#{k}" for k in index],
             y=share,
             name=f"{name}: {mean}",
-            marker={"color": figures.colour(place)},
+            marker={"color": colour(place)},
             hovertemplate="%{x}: %{y:.0%} of fresh scenes<extra></extra>",
         )
     least = averaged.spec().attack.least
@@ -100,7 +100,7 @@ def compare(averaged: store.Artifact, still: store.Artifact) -> None:
     figure.update_yaxes(title_text="fresh scenes that fool", tickformat=".0%", range=[0, 1.02])
     figure.update_xaxes(title_text="test image", type="category")
     st.plotly_chart(
-        figures.styled(figure, height=300, barmode="group"),
+        styled(figure, height=300, barmode="group"),
         key="masked_attack_compare_chart",
         config=CONFIG,
         alt="For each image the share of fresh scenes that fool, with and without averaging",

@@ -11,7 +11,7 @@ from core import specs
 from core.evaluation.tables.records import Record
 from core.jobs import queue
 from core.storage import store
-from ui.app import jobs as job_panel
+from ui.app import jobs
 from ui.form import controls
 from ui.text import say
 
@@ -81,7 +81,7 @@ def watch(page: str, models: Sequence[str], norm: str) -> None:
             continue
         if job.task.key() not in seen:
             seen.add(job.task.key())
-            job_panel.panel(page, job.task)
+            jobs.panel(page, job.task)
 
 
 def submit(tasks: Sequence[specs.Task]) -> None:

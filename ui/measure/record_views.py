@@ -17,8 +17,8 @@ from core import specs
 from core.epsilon import same, within
 from core.evaluation.tables import records
 from core.evaluation.tables.records import Record
-from core.figures import base as figures
-from core.figures import records as figures_records
+from core.figures.base import mark
+from core.figures.records import between
 from core.storage import store
 from ui.app import sources
 from ui.measure import record_choice, sweep_views
@@ -81,10 +81,10 @@ def lookup(
             for model, record in found.items()
             for table in [records.curve(record, grid([record], most))]
         }
-        charts[norm] = figures_records.between(lines, single=single, marked=eps, chance=chance, unit=UNITS[norm])
+        charts[norm] = between(lines, single=single, marked=eps, chance=chance, unit=UNITS[norm])
     at = {names[model]: records.curve(record, [eps]).iloc[0] for model, record in found.items()}
     st.plotly_chart(
-        figures.mark(charts[norm], eps),
+        mark(charts[norm], eps),
         key=f"{page}_record_curves",
         alt=f"Robust accuracy between proven and attacked, at ε = {eps:g}: "
         + "; ".join(

@@ -12,8 +12,7 @@ from streamlit.errors import StreamlitAPIException
 from core import specs
 from core.jobs import queue
 from core.storage import store
-from ui.app import jobs as job_panel
-from ui.app import sources
+from ui.app import jobs, sources
 from ui.form import controls, model_picker
 from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of, short_names
 from ui.text import both, say
@@ -217,7 +216,7 @@ def run_missing(
         if any(store.locate(sweep, root).exists() for sweep in missing):
             st.rerun()  # each curve is drawn as soon as it is there
 
-    job = job_panel.panel(page, spec, live=appear)
+    job = jobs.panel(page, spec, live=appear)
     if job is not None and job.live:
         return
     everything = len(missing) == len(spec.sweeps())
@@ -235,7 +234,7 @@ def run_missing(
             else f"Run these {len(missing)} sweeps"
         )
         if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_run"):
-            job_panel.start(spec)
+            jobs.start(spec)
 
 
 def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> float:

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.figures import base as figures
+from core.figures.base import against_eps, mark
 from ui.form import controls
 from ui.measure import sweep_choice, sweep_notes, sweep_views
 from ui.measure.sweep_views import CONFIG, Curve
@@ -86,7 +86,7 @@ def overlay(
     """The curves with their intervals, chance, and the slider's ε."""
     success = metric == "success_rate"
     if metric not in charts:
-        charts[metric] = figures.against_eps(
+        charts[metric] = against_eps(
             {curve.name: curve.rows for curve in curves},
             value=metric,
             band=("success_low", "success_high") if success else ("low", "high"),
@@ -96,7 +96,7 @@ def overlay(
             looks=sweep_views.looks(curves),
         )
     st.plotly_chart(
-        figures.mark(charts[metric], eps),
+        mark(charts[metric], eps),
         key=f"{page}_curves",
         alt=f"{title} against ε: "
         + "; ".join(f"{c.name} {percent(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
@@ -123,7 +123,7 @@ def figures_at(page: str, curves: Sequence[Curve], eps: float) -> None:
 def confidence(page: str, curves: Sequence[Curve]) -> None:
     """Mean confidence, and the same when correct and when wrong, against ε."""
     for column, (value, text) in zip(st.columns(3), CONFIDENCES.items(), strict=True):
-        figure = figures.against_eps(
+        figure = against_eps(
             {curve.name: curve.rows for curve in curves},
             value=value,
             band=None,

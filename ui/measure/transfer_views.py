@@ -11,8 +11,7 @@ import streamlit as st
 from core import specs
 from core.figures import records
 from core.storage import store
-from ui.app import jobs as job_panel
-from ui.app import sources
+from ui.app import jobs, sources
 from ui.form import controls
 from ui.measure import sweep_views
 from ui.show import downloads, provenance
@@ -43,13 +42,13 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, 
         return pd.DataFrame(), ""
     result = sources.artifact(spec)
     if result is None:
-        job = job_panel.panel(page, spec)
+        job = jobs.panel(page, spec)
         if (job is None or not job.live) and st.button(
             f"Make images on {len(models)} models and show them to all",
             icon=":material/play_arrow:",
             key=f"{page}_transfer_run",
         ):
-            job_panel.start(spec)
+            jobs.start(spec)
         return pd.DataFrame(), ""
     return draw(page, spec, models, result)
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
-from core.figures import trust as figures_trust
+from core.figures.trust import attacks, loss_landscape, loss_surface, strip
 
 CONFIG = {"displaylogo": False}
 WORDS = {
@@ -77,9 +77,9 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
 
 def pictures(made: Trust, key: str) -> None:
     """The strip of verdicts, what the attacks left, and the loss surfaces."""
-    st.plotly_chart(figures_trust.strip(made), key=f"{key}_strip", alt=made.line(), config=CONFIG)
+    st.plotly_chart(strip(made), key=f"{key}_strip", alt=made.line(), config=CONFIG)
     left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
-    st.plotly_chart(figures_trust.attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}", config=CONFIG)
+    st.plotly_chart(attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}", config=CONFIG)
     if made.surfaces:
         solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read.")
         with st.grid(min(2, len(made.surfaces)), min_column_width=330):
@@ -98,7 +98,7 @@ def picture(surface: Surface, solid: bool, key: str) -> None:
     with st.container():
         st.markdown(f"Image {surface.index}, class {surface.y}")
         st.plotly_chart(
-            figures_trust.loss_landscape(surface) if solid else figures_trust.loss_surface(surface),
+            loss_landscape(surface) if solid else loss_surface(surface),
             key=key,
             alt=f"Margin of image {surface.index} around it; the lowest is {lowest:.3g}",
             config=CONFIG,

@@ -13,8 +13,7 @@ from core import specs
 from core.epsilon import same
 from core.models import reference
 from core.storage import bundled, store
-from ui.app import jobs as job_panel
-from ui.app import sources
+from ui.app import jobs, sources
 from ui.show import downloads, model_rows
 from ui.text import PERCENT, eps_text, in_percent, say
 
@@ -95,7 +94,7 @@ def _cost(card: Mapping[str, Any]) -> str:
     timing = card.get("timing", {})
     seconds = timing.get("cpu_seconds") if card.get("device", "cpu") == "cpu" else None
     seconds = seconds or timing.get("seconds")
-    return "" if seconds is None else job_panel.duration(seconds)
+    return "" if seconds is None else jobs.duration(seconds)
 
 
 # ---------------------------------------------------------------- one model
@@ -164,9 +163,9 @@ def made_of(card: Mapping[str, Any]) -> list[str]:
     facts, timing = card["reference"], card["timing"]
     threads = card.get("threads")
     cpu = timing.get("cpu_seconds")
-    said = [f"Trained in {job_panel.duration(timing['seconds'])}"]
+    said = [f"Trained in {jobs.duration(timing['seconds'])}"]
     if cpu is not None:
-        said.append(f" ({job_panel.duration(cpu)} of processor time)")
+        said.append(f" ({jobs.duration(cpu)} of processor time)")
     if threads:
         said.append(f" with {threads} thread{'s' if threads > 1 else ''}")
     if card.get("machine"):

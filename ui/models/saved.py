@@ -9,11 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from core import specs
-from core.figures import base as figures
 from core.figures import heat
+from core.figures.base import accuracy_by_epoch, score_histogram, training_curves
 from core.storage import bundled, store
-from ui.app import jobs as job_panel
-from ui.app import routes, sources
+from ui.app import jobs, routes, sources
 from ui.form import missing, model_picker
 from ui.models import references
 from ui.show import downloads, model_rows, provenance
@@ -190,7 +189,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     with left:
         st.markdown("**Training**")
         st.plotly_chart(
-            figures.training_curves(card["history"], card.get("best_epoch")),
+            training_curves(card["history"], card.get("best_epoch")),
             key=f"{page}_curves",
             alt=f"Loss and accuracy over {len(card['history'])} epochs",
             config=CONFIG,
@@ -264,7 +263,7 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
     second.metric(f"{names[0]} read as {names[1]}", f"{(above & (y == 0)).sum()} of {(y == 0).sum()}")
     third.metric(f"{names[1]} read as {names[0]}", f"{(~above & (y == 1)).sum()} of {(y == 1).sum()}")
     st.plotly_chart(
-        figures.score_histogram(tests["score"].to_numpy(), y, names, threshold),
+        score_histogram(tests["score"].to_numpy(), y, names, threshold),
         key=f"{page}_scores",
         alt=f"Histogram of the scores of {names[0]} and {names[1]} with the threshold at {threshold:.3g}",
         config=CONFIG,
@@ -284,7 +283,7 @@ def _figures(card: Mapping[str, Any]) -> None:
         st.metric("Parameters", f"{card['network']['parameters']:,}")
         st.metric(
             "Training time",
-            job_panel.duration(timing["seconds"]),
+            jobs.duration(timing["seconds"]),
             help=f"{timing['images_per_second']:,.0f} images/s on {card['device']}",
         )
 
@@ -305,7 +304,7 @@ def _earlier(page: str, model: store.Artifact) -> None:
     )
     histories = {_short(entry): entry.card["history"] for entry in (model, *others[:5])}
     st.plotly_chart(
-        figures.accuracy_by_epoch(histories),
+        accuracy_by_epoch(histories),
         key=f"{page}_earlier",
         alt="Validation accuracy by epoch of this model and of the earlier ones",
         config=CONFIG,

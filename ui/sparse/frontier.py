@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core import specs
-from core.figures import base as figures
+from core.figures.base import DASHES, colour, faint, styled
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.show import downloads, provenance
@@ -125,7 +125,7 @@ def chart(
             x=[*x[inside], *x[inside][::-1]],
             y=[*high[inside], *low[inside][::-1]],
             fill="toself",
-            fillcolor=figures.faint(figures.colour(2)),
+            fillcolor=faint(colour(2)),
             line={"width": 0},
             mode="lines",
             name="middle half of them",
@@ -134,12 +134,10 @@ def chart(
         _curve(figure, x, middle, f"median of {len(counts)} images", 2)
     _curve(figure, caps, np.where(linear >= 0, linear, np.inf), "linear estimate", 1)
     _curve(figure, caps, np.where(count >= 0, count, np.inf), "this image", 0)
-    figure.add_vline(x=marked, line={"color": figures.colour(4), "width": 1.5, "dash": "dash"})
+    figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"})
     figure.update_xaxes(title_text="cap ε on the change of each pixel, in [0, 1]", range=[0, 1.03])
     figure.update_yaxes(title_text="changed features", type="log", tickvals=TICKS)
-    return figures.styled(
-        figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}
-    )
+    return styled(figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0})
 
 
 def _quantile(counts: np.ndarray, share: float) -> np.ndarray:
@@ -155,7 +153,7 @@ def _curve(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, place: in
         y=y[there],
         name=name,
         mode="lines+markers",
-        line={"color": figures.colour(place), "width": 2, "dash": figures.DASHES[place]},
+        line={"color": colour(place), "width": 2, "dash": DASHES[place]},
         marker={"size": 7},
         hovertemplate=f"ε = %{{x:.3g}}: %{{y}} changes<extra>{name}</extra>",
     )

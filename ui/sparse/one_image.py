@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import specs
 from core.data import folder
-from core.jobs import queue as core_jobs
+from core.jobs import queue
 from core.storage import store
 from ui.app import sources
 from ui.form import controls
@@ -34,7 +34,7 @@ def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
         return found
     with st.spinner("Attacking …"):
         try:
-            return core_jobs.run(spec, store.default_root())
+            return queue.run(spec, store.default_root())
         except (ValueError, OSError, store.DamagedArtifact, folder.DataMissing) as error:
             st.error("The attack could not be run.", icon=":material/error:")
             with st.expander("What went wrong"):

@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.figures import base as figures
+from core.figures.base import DASHES, colour, styled, traces
 from core.storage import store
 from ui.app import sources
 from ui.show import gallery
@@ -157,7 +157,7 @@ def dense_curve(case: Case, toward: int, levels: dict[str, float], applied: floa
                 y=case.shown(values),
                 name=f"{kind}, {name}",
                 mode="lines",
-                line={"color": figures.colour(place), "width": 2, "dash": dash},
+                line={"color": colour(place), "width": 2, "dash": dash},
                 hovertemplate=f"ε = %{{x:.4f}}: %{{y:.4g}}<extra>{kind}, {name}</extra>",
             )
     for place, (name, level) in enumerate(levels.items()):
@@ -168,7 +168,7 @@ def dense_curve(case: Case, toward: int, levels: dict[str, float], applied: floa
                 name=f"ε*, {name}",
                 mode="markers",
                 marker={"size": 12, "symbol": ("circle-open", "diamond-open")[place], "line": {"width": 2.5}},
-                marker_color=figures.colour(place),
+                marker_color=colour(place),
                 hovertemplate=f"ε* = %{{x:.4f}}<extra>{name}</extra>",
             )
     figure.add_hline(
@@ -178,9 +178,7 @@ def dense_curve(case: Case, toward: int, levels: dict[str, float], applied: floa
     )
     figure.update_xaxes(title_text="ε, change of every pixel, in [0, 1]", rangemode="tozero")
     figure.update_yaxes(title_text=case.quantity)
-    return figures.styled(
-        figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0}
-    )
+    return styled(figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0})
 
 
 @dataclass(frozen=True)
@@ -256,7 +254,7 @@ def changes(x: np.ndarray, x_adv: np.ndarray) -> pd.DataFrame:
 
 def trace_curve(case: Case, trace: Trace, k: int | str) -> go.Figure:
     """The score or margin after each change."""
-    figure = figures.traces(
+    figure = traces(
         {"after each change": case.shown(trace.margin)},
         x_title="changes made",
         y_title=case.quantity,
@@ -287,7 +285,7 @@ def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figur
                 x=np.arange(top + 1),
                 y=bins,
                 name=name,
-                marker_color=figures.colour(0),
+                marker_color=colour(0),
                 hovertemplate="%{x} changes: %{y} images<extra>swapped</extra>",
             )
         else:
@@ -296,14 +294,14 @@ def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figur
                 y=bins,
                 name=name,
                 mode="lines",
-                line={"shape": "hvh", "color": figures.colour(place), "dash": figures.DASHES[place], "width": 2},
+                line={"shape": "hvh", "color": colour(place), "dash": DASHES[place], "width": 2},
                 hovertemplate=f"%{{x}} changes: %{{y}} images<extra>{name}</extra>",
             )
     if len(kinds["swapped"]):
         middle = float(np.median(kinds["swapped"]))
         figure.add_vline(
             x=middle,
-            line={"color": figures.colour(4), "width": 2, "dash": "dash"},
+            line={"color": colour(4), "width": 2, "dash": "dash"},
             annotation_text=f"median {middle:g}",
         )
     figure.update_xaxes(title_text="changed features (pixels, in grey images)", rangemode="tozero")
@@ -320,4 +318,4 @@ def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figur
             for name, values in kinds.items()
         ]
     )
-    return figures.styled(figure, height=340), summary
+    return styled(figure, height=340), summary
