@@ -20,7 +20,7 @@ from ui.measure import (
     sweep_views,
 )
 from ui.measure.sweep_views import Curve
-from ui.show import downloads, provenance
+from ui.show import downloads, model_names, provenance
 
 PAGE = "epsilon_sweep"
 
@@ -37,7 +37,7 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
             icon=":material/info:",
         )
         return
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     missing = [names[model.id] for model in models if model.id not in found]
     if missing:
         st.caption(f"Nothing in this norm yet: {', '.join(missing)}.")

@@ -22,7 +22,7 @@ from ui.measure import (
     transfer_views,
 )
 from ui.measure.sweep_views import Curve
-from ui.show import downloads, provenance
+from ui.show import downloads, model_names, provenance
 from ui.text import both
 
 PAGE = "model_comparison"
@@ -54,7 +54,7 @@ def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps:
     if not attacks:
         st.info("Choose and run two models under the same attack to see them side by side.", icon=":material/info:")
         return
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     left, middle, right = st.columns(3)
     with left:
         attack = sweep_choice.one_of(PAGE, "pair_attack", "Attack", attacks)

@@ -12,7 +12,7 @@ from core.jobs import running
 from core.storage import store
 from ui.form import samples
 from ui.generator import compare, views
-from ui.measure import sweep_views
+from ui.show import model_names
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -224,5 +224,5 @@ def test_success_within_a_distance_of_several_models(lab: Lab, model: store.Arti
     assert not app.exception
     table = made.table("images")
     won = table[views.counted(table) & table["success"]]
-    name = sweep_views.short_names([other])[other.id]
+    name = model_names.short_names([other])[other.id]
     assert f" on this model, {won['l2'].median():.3g} on {name} (" in text(app)

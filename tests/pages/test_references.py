@@ -13,8 +13,8 @@ from core.models.reference import REFERENCES
 from core.storage import store
 from tests.pages.test_train import texts
 from ui.app import sources
-from ui.form import model_picker
 from ui.models import references
+from ui.show import model_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +96,7 @@ def test_no_page_breaks_without_the_images(lab: Lab, ships: list[store.Artifact]
     """Every attack page shows a model whose images are missing, says so with the ways to mend it, and stops there."""
     pages = {name: "model" for name in ("generator_attack", "sparse_attack", "masked_attack", "universal")}
     for page, widget in {**pages, "epsilon_sweep": "models", "model_comparison": "models"}.items():
-        query = {f"{page}_{widget}": model_picker.label(ships[1]) if widget == "models" else ships[1].id}
+        query = {f"{page}_{widget}": model_names.label(ships[1]) if widget == "models" else ships[1].id}
         app = lab.open(page, **query)
         assert any("MNIST is not on this machine" in warning.value for warning in app.warning), page
         assert "t10k-labels-idx1-ubyte" in texts(app), page
@@ -124,7 +124,7 @@ def test_models_whose_images_are_here_come_first(lab: Lab, ships: list[store.Art
     """The page starts with a model that it can attack at once."""
     app = lab.open("universal")
     assert app.selectbox(key="universal_model").value == ships[0].id
-    assert "· reference ·" in model_picker.label(ships[0])
+    assert "· reference ·" in model_names.label(ships[0])
     assert not app.warning
 
 

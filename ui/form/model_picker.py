@@ -8,29 +8,15 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from core import specs
-from core.storage import bundled, store
+from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls, missing
-from ui.text import say
+from ui.show import model_names
 
 FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", **specs.preset("fast", "digits"))
 """The model that one button trains where there is none: the embedded digits, a few seconds."""
 FIRST_SCALAR = FIRST.model_copy(update={"data": specs.DataSpec(dataset="digits", classes=(4, 9)), "scalar": True})
 """The same for pages that need one raw score: N tells 4 from 9."""
-
-
-def label(model: store.Artifact) -> str:
-    """Such as `MNIST · LeNet 20-50-500 · Standard · 99.1 % · 3f2a91`."""
-    spec = sources.model_spec(model)
-    accuracy = model.card.get("metrics", {}).get("test_accuracy")
-    parts = [sources.data_title(spec.data), say(spec.network), spec.recipe.label()]
-    if spec.scalar:
-        parts.append("one score")
-    if accuracy is not None:
-        parts.append(f"{accuracy:.1%}")
-    if bundled.is_copy(model.card):
-        parts.append("reference")
-    return " · ".join([*parts, model.id.rsplit("-", 1)[-1][:6]])
 
 
 def pick(
@@ -67,7 +53,7 @@ def pick(
         text,
         ids,
         index=ids.index(default) if default in ids else 0,
-        format_func=lambda model_id: label(by_id[model_id]),
+        format_func=lambda model_id: model_names.label(by_id[model_id]),
         key=_key(page, name, by_id),
         **controls.KEEP,
     )
@@ -94,7 +80,7 @@ def pick_many(
         empty(page, scalar=scalar)
         return []
     by_id, data = {model.id: model for model in fitting}, sources.model_spec(fitting[0]).data
-    key, labels = f"{page}_{name}", {model.id: label(model) for model in fitting}
+    key, labels = f"{page}_{name}", {model.id: model_names.label(model) for model in fitting}
     if key in st.session_state:  # a model that is gone must not be an error
         st.session_state[key] = [model_id for model_id in st.session_state[key] if model_id in by_id]
     controls.seed(key, list(by_id), labels.__getitem__, many=True)
@@ -153,5 +139,5 @@ def _key(page: str, name: str, by_id: dict[str, store.Artifact]) -> str:
     key = f"{page}_{name}"
     if key in st.session_state and st.session_state[key] not in by_id:
         del st.session_state[key]
-    controls.seed(key, list(by_id), lambda model_id: label(by_id[model_id]))
+    controls.seed(key, list(by_id), lambda model_id: model_names.label(by_id[model_id]))
     return key

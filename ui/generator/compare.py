@@ -13,10 +13,9 @@ from core.evaluation.tables.comparison import settings_line
 from core.figures import records
 from core.storage import store
 from ui.app import jobs, routes, sources
-from ui.form import controls, model_picker
+from ui.form import controls
 from ui.generator import views
-from ui.measure import sweep_views
-from ui.show import downloads, provenance
+from ui.show import downloads, model_names, provenance
 from ui.text import PERCENT, in_percent
 
 PAGE = "generator_attack"
@@ -133,14 +132,14 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
             key=f"{PAGE}_cap_norm",
             **controls.KEEP,
         )
-        names = sweep_views.short_names(others)
+        names = model_names.short_names(others)
         named = {"this model": result} | {names[model_id]: made for model_id, made in done.items()}
         distances = {name: _distances(made.table("images"), str(norm)) for name, made in named.items()}
         figure = records.within(distances, norm=views.NORMS[str(norm)])
         st.plotly_chart(figure, config=views.CONFIG, key=f"{PAGE}_cap", alt="Share fooled within a distance")
         st.caption(_medians(distances))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        rest = {other.id: model_picker.label(other) for other in others if other.id not in done}
+        rest = {other.id: model_names.label(other) for other in others if other.id not in done}
         if rest:
             chosen = st.selectbox("Another model", list(rest), format_func=rest.get, key=f"{PAGE}_other_model")
             job = jobs.of(asked[chosen])
@@ -195,7 +194,7 @@ def transfer(result: store.Artifact, model: store.Artifact) -> None:
         with st.expander("What went wrong"):
             st.write(str(error))
         return
-    frame.insert(0, "model", ["this model", *(model_picker.label(other) for other in others)])
+    frame.insert(0, "model", ["this model", *(model_names.label(other) for other in others)])
     n = int(frame["n"].iloc[0])
     st.caption(
         f"The {n} images that fool this model, shown to the others as they are. One that another model reads wrongly, "

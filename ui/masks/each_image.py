@@ -14,7 +14,6 @@ from core.figures.base import colour, styled
 from core.storage import store
 from ui.form import mask_choice
 from ui.show import downloads, gallery, provenance
-from ui.text import say
 
 CONFIG = {"displaylogo": False}
 VIEWS = 4
@@ -110,7 +109,7 @@ def compare(averaged: store.Artifact, still: store.Artifact) -> None:
 
 def files(page: str, result: store.Artifact, model: store.Artifact, picture: np.ndarray) -> None:
     """The line of provenance and the downloads."""
-    line = f"{provenance.of(result, model)} · mask {mask_text(result)}"
+    line = f"{provenance.of(result, model)} · mask {provenance.mask_text(result)}"
     provenance.show(line)
     images = result.arrays("images")
     frame: pd.DataFrame = result.table("images").drop(columns="row")
@@ -126,12 +125,3 @@ def files(page: str, result: store.Artifact, model: store.Artifact, picture: np.
         downloads.arrays(page, wanted, name="masked", provenance=line)
     with st.expander("Every image as a table"):
         st.dataframe(frame, hide_index=True, alt="A row for each image: predictions, distances, passes, share")
-
-
-def mask_text(result: store.Artifact) -> str:
-    """The mask in words, short."""
-    mask = result.spec().mask
-    pixels = result.card["mask"]["pixels"]
-    if isinstance(mask, specs.Cells):
-        return f"drawn by hand, {pixels} pixels"
-    return f"{say(mask.shape)} of size {mask.size:g}, {pixels} pixels"

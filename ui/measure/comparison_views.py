@@ -17,7 +17,7 @@ from core.evaluation.tables import comparison, paired, workbook
 from core.storage import store
 from ui.measure import sweep_views
 from ui.measure.sweep_views import Curve
-from ui.show import downloads, gallery
+from ui.show import downloads, gallery, model_names
 from ui.text import PERCENT, in_percent
 
 LAYOUT = {
@@ -36,7 +36,7 @@ def models_table(
     page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float
 ) -> None:
     """A row a model: size, test accuracy, training time, and for each attack the accuracy at ε and the whole curve."""
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     by_cell = {(curve.sweep.model, sweep_views.attack_text(curve.sweep.attack)): curve for curve in curves}
     attacks = [sweep_views.attack_text(method) for method in spec.attacks]
     rows = []
@@ -99,7 +99,7 @@ def _interval(low: float, high: float) -> str:
 
 def set_three(page: str, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:
     """For each model exercise set 3's table: the five metrics, clean and under each attack, on the same images."""
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     with st.grid(2, min_column_width=330, gap="medium"):
         for model in models:
             own = [curve for curve in curves if curve.sweep.model == model.id]

@@ -21,9 +21,9 @@ from core.figures.base import mark
 from core.figures.records import between
 from core.storage import store
 from ui.app import sources
-from ui.measure import record_choice, sweep_views
+from ui.measure import record_choice
 from ui.measure.sweep_views import CONFIG, Curve
-from ui.show import downloads
+from ui.show import downloads, model_names
 from ui.text import PERCENT, in_percent, percent, say
 
 POINTS = 101
@@ -71,7 +71,7 @@ def lookup(
 
     `above` and `under` draw what else there is to say at that ε, before and below them.
     """
-    names, eps = sweep_views.short_names(models), record_choice.eps_slider(page, found, norm)
+    names, eps = model_names.short_names(models), record_choice.eps_slider(page, found, norm)
     above(eps)
     most = record_choice.farthest(list(found.values()), norm)
     single = _single(curves, found, norm, most)

@@ -15,8 +15,8 @@ from core.evaluation.tables.records import Record
 from core.evaluation.trust import trust
 from core.storage import store
 from ui.app import sources
-from ui.measure import record_choice, record_runs, record_views, sweep_choice, sweep_views, trust_views
-from ui.show import downloads
+from ui.measure import record_choice, record_runs, record_views, sweep_choice, trust_views
+from ui.show import downloads, model_names
 from ui.text import PERCENT, in_percent, say
 
 
@@ -42,7 +42,7 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
     found = record_choice.choose_images(page, found)
     reports = {model.id: reports_of(model.id, norm) for model in models}
     standing(page, models, found, norm, medians(models, found, norm))
-    record_views.rests_on(page, found, sweep_views.short_names(models), norm, trust_lines(reports))
+    record_views.rests_on(page, found, model_names.short_names(models), norm, trust_lines(reports))
     return norm, found
 
 
@@ -52,7 +52,7 @@ def show_trust(page: str, models: Sequence[store.Artifact], found: Mapping[str, 
     Where there is none, that is said, with a button that makes them: what the checks of another ε say is not about the
     figures at this one.
     """
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     judged = {model: made[0] for model, record in found.items() if (made := record.judged(eps))}
     if judged:
         chosen = sweep_choice.one_of(page, "trust_of", "Reliability checks of", list(judged), names.__getitem__)
@@ -116,7 +116,7 @@ def _command(spec: specs.EvaluateSpec) -> str:
 
 def warn(models: Sequence[store.Artifact], found: Mapping[str, Record], eps: float) -> None:
     """Say first whose figures at this ε must not be used, and why; draws nothing where there is none."""
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     for model, record in found.items():
         report = trust_of(record, eps)
         if report is not None and report.warning:
@@ -139,7 +139,7 @@ def standing(
     `distances` are the `medians`.
     """
     eps = record_choice.eps_slider(page, found, norm)
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     warn(models, found, eps)
     frame = models_at(models, found, names, distances, eps)
     unmeasured = [f"median {name}" for name in records.NORMS if frame[f"median {name}"].isna().all() and name != norm]

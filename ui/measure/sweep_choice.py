@@ -14,7 +14,8 @@ from core.jobs import queue
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls, model_picker
-from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of, short_names
+from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of
+from ui.show import model_names
 from ui.text import both, say
 
 
@@ -210,7 +211,7 @@ def run_missing(
     """List the sweeps that have not been run, with one button that runs them all, or watch the job that does."""
     if not missing:
         return
-    names, root = short_names(models), store.default_root()
+    names, root = model_names.short_names(models), store.default_root()
 
     def appear(job: queue.Job) -> None:
         if any(store.locate(sweep, root).exists() for sweep in missing):

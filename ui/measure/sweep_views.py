@@ -18,7 +18,7 @@ from core.epsilon import same
 from core.evaluation.tables import comparison
 from core.storage import store
 from ui.app import sources
-from ui.show import downloads, provenance
+from ui.show import downloads, model_names, provenance
 from ui.text import PERCENT, in_percent, say
 
 
@@ -168,40 +168,12 @@ def kind_of(method: specs.Method) -> str:
     return method.slug() if norm is None else f"{method.slug()}_{norm}"
 
 
-def short_names(models: Sequence[store.Artifact]) -> dict[str, str]:
-    """Model id → the shortest text that tells the models apart."""
-    found: dict[str, str] = {}
-    ways = [("network",), ("network", "recipe")]
-    if len({sources.data_title(sources.model_spec(model).data) for model in models}) > 1:
-        ways += [("data", "network"), ("data", "network", "recipe")]
-    for parts in ways:
-        found = {model.id: _named(model, parts) for model in models}
-        if len(set(found.values())) == len(models):
-            return found
-    doubled = [text for text in found.values() if list(found.values()).count(text) > 1]
-    return {
-        model_id: f"{text} {model_id.rsplit('-', 1)[-1][:6]}" if text in doubled else text
-        for model_id, text in found.items()
-    }
-
-
-def _named(model: store.Artifact, parts: Sequence[str]) -> str:
-    spec = sources.model_spec(model)
-    network = say(spec.network).split(" ")[0].rstrip(",") if spec.network != "mlp" else "Dense"
-    words = {
-        "data": sources.data_title(spec.data),
-        "network": network + (" N" if spec.scalar else ""),
-        "recipe": spec.recipe.label(),
-    }
-    return " ".join(words[part] for part in parts)
-
-
 # ---------------------------------------------------------------- reading
 
 
 def read(spec: specs.CompareSpec, models: Sequence[store.Artifact]) -> tuple[list[Curve], list[specs.SweepSpec]]:
     """The finished curves, and the sweeps that have not been run."""
-    names, by_id = short_names(models), {model.id: model for model in models}
+    names, by_id = model_names.short_names(models), {model.id: model for model in models}
     curves, missing = [], []
     for sweep in spec.sweeps():
         result = sources.artifact(sweep)

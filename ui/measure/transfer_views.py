@@ -14,7 +14,7 @@ from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.measure import sweep_views
-from ui.show import downloads, provenance
+from ui.show import downloads, model_names, provenance
 from ui.text import say
 
 ATTACKS = ("mifgsm", "bim", "fgsm", "pgd", "apgd")
@@ -57,7 +57,7 @@ def draw(
     page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], result: store.Artifact
 ) -> tuple[pd.DataFrame, str]:
     """The matrix as a heat map; its rows with intervals, and where they come from, to take away."""
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     order = [model.id for model in models]
     table = pd.DataFrame(result.card["rows"])
     rates, counted = (

@@ -13,9 +13,9 @@ from core.figures import heat
 from core.figures.base import accuracy_by_epoch, score_histogram, training_curves
 from core.storage import bundled, store
 from ui.app import jobs, routes, sources
-from ui.form import missing, model_picker
+from ui.form import missing
 from ui.models import references
-from ui.show import downloads, model_rows, provenance
+from ui.show import downloads, model_names, model_rows, provenance
 from ui.text import PERCENT, eps_text, say
 
 CONFIG = {"displaylogo": False}
@@ -170,7 +170,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     `current` says that the page's own settings are this model's.
     """
     card, spec = model.card, sources.model_spec(model)
-    st.subheader(model_picker.label(model), anchor=False)
+    st.subheader(model_names.label(model), anchor=False)
     _figures(card)
     try:
         tests = model.table("test")
@@ -300,7 +300,7 @@ def _earlier(page: str, model: store.Artifact) -> None:
     change = model.card["metrics"]["test_accuracy"] - best.card["metrics"]["test_accuracy"]
     st.caption(
         f"{abs(change):.2%} {'above' if change >= 0 else 'below'} the best of the others on the test set "
-        f"({model_picker.label(best)})."
+        f"({model_names.label(best)})."
     )
     histories = {_short(entry): entry.card["history"] for entry in (model, *others[:5])}
     st.plotly_chart(
@@ -313,4 +313,4 @@ def _earlier(page: str, model: store.Artifact) -> None:
 
 def _short(model: store.Artifact) -> str:
     spec = sources.model_spec(model)
-    return f"{spec.network}, {spec.recipe.label()}, {spec.epochs} epochs, {model.id.rsplit('-', 1)[-1][:6]}"
+    return f"{spec.network}, {spec.recipe.label()}, {spec.epochs} epochs, {model_names.short_id(model.id)}"

@@ -81,6 +81,15 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
     )
 
 
+def mask_text(result: store.Artifact) -> str:
+    """The mask in words, short."""
+    mask = result.spec().mask
+    pixels = result.card["mask"]["pixels"]
+    if isinstance(mask, specs.Cells):
+        return f"drawn by hand, {pixels} pixels"
+    return f"{say(mask.shape)} of size {mask.size:g}, {pixels} pixels"
+
+
 def show(text: str, *, here: bool = True) -> None:
     """Write the line under a figure, and (`here`) that the page's address, which holds its settings, reproduces it."""
     st.caption(f"{text} · this page's address reproduces it" if here else text)

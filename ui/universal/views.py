@@ -12,7 +12,6 @@ from core import specs
 from core.evaluation.tables.metrics import clopper_pearson
 from core.storage import store
 from ui.app import sources
-from ui.masks import each_image
 from ui.show import downloads, gallery, provenance
 from ui.text import PERCENT, both, class_text, grey_levels, in_percent
 
@@ -32,7 +31,7 @@ def show(page: str, result: store.Artifact, model: store.Artifact) -> None:
     delta = result.arrays("perturbation")["delta"]
     line = provenance.of(result, model)
     if spec.mask is not None:
-        line += f" · mask {each_image.mask_text(result)}"
+        line += f" · mask {provenance.mask_text(result)}"
     headline(result.card, spec, names)
     numbers(result.card)
     if "lp" in result.card:
