@@ -144,9 +144,10 @@ def layers_of(spec: specs.TrainSpec) -> list[Layer]:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _layers(network: str, shape: tuple[int, int, int], classes: int, scalar: bool) -> list[Layer]:
-    from core import networks
+    from core.networks.build import build
+    from core.networks.table import layer_table
 
-    return networks.layer_table(networks.build(network, shape, classes, scalar=scalar), shape)
+    return layer_table(build(network, shape, classes, scalar=scalar), shape)
 
 
 def on_gpu() -> bool:
@@ -164,6 +165,6 @@ def expected_seconds(spec: specs.TrainSpec) -> float | None:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _seconds_an_epoch(spec: specs.TrainSpec) -> float | None:
-    from core import training
+    from core.training.estimate import estimate_seconds
 
-    return training.estimate_seconds(spec, device="cuda" if on_gpu() else "cpu")
+    return estimate_seconds(spec, device="cuda" if on_gpu() else "cpu")

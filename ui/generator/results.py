@@ -60,17 +60,17 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
         )
     with right:
 
-        def class_text(k: int) -> str:
+        def name_of(k: int) -> str:
             return class_text(k, names)
 
-        controls.seed(f"{PAGE}_shown_target", pairs.targets, class_text)
+        controls.seed(f"{PAGE}_shown_target", pairs.targets, name_of)
         own = int(table["y"].iloc[pairs.samples[sample]])
         other = next((k for k, target in enumerate(pairs.targets) if target != own), 0)
         target = st.selectbox(
             "Target",
             pairs.targets,
             index=other,
-            format_func=class_text,
+            format_func=name_of,
             key=f"{PAGE}_shown_target",
             **controls.KEEP,
         )

@@ -43,9 +43,9 @@ def logits_of(model_id: str, root: Path, images: np.ndarray) -> np.ndarray:
     """Logits (n, K) of images (n, C, H, W); a scalar network's are (0, N(x)), without its threshold."""
     import torch
 
-    from core import networks
+    from core.networks import build
 
-    return networks.logits_of(sources.saved_model(model_id, root).model, torch.from_numpy(images)).numpy()
+    return build.logits_of(sources.saved_model(model_id, root).model, torch.from_numpy(images)).numpy()
 
 
 @dataclass(frozen=True)
