@@ -12,6 +12,7 @@ from core import specs
 from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker, samples
+from ui.form.select import select, select_many
 from ui.generator import compare, results, views
 from ui.show import gallery, lessons
 from ui.text import class_text
@@ -48,20 +49,16 @@ def usual_confidence(tests: pd.DataFrame, classes: Sequence[int]) -> float:
 
 def pick_mode() -> str:
     """Which of the two attacks: a method's registry name."""
-    key = f"{PAGE}_mode"
-    controls.seed(key, list(MODES), MODES.__getitem__)
-    mode = st.segmented_control(
+    return select(
+        PAGE,
+        "mode",
         "Mode",
         list(MODES),
-        default="generator",
-        format_func=MODES.get,
-        required=True,
+        text=MODES.__getitem__,
+        kind="buttons",
         help="Literal: the exercise's two steps in turns, whatever they do. Strong: the same two steps, each only "
         "where it is needed, so that the images come much nearer to the samples.",
-        key=key,
-        **controls.KEEP,
     )
-    return str(mode)
 
 
 def draw_settings(mode: str) -> dict[str, Any]:
@@ -86,18 +83,16 @@ def draw_settings(mode: str) -> dict[str, Any]:
 
 def choice(name: str) -> str:
     """A list for a setting whose options need more words than its spec's names."""
-    info, key = specs.GeneratorMethod.model_fields[name], f"{PAGE}_generator_{name}"
-    options = list(SAY[name])
-    text = SAY[name].__getitem__
-    controls.seed(key, options, text)
-    return st.selectbox(
+    info = specs.GeneratorMethod.model_fields[name]
+    return select(
+        PAGE,
+        f"generator_{name}",
         info.title or name,
-        options,
-        index=options.index(info.default),
-        format_func=text,
+        list(SAY[name]),
+        text=SAY[name].__getitem__,
+        default=info.default,
+        kind="list",
         help=info.description,
-        key=key,
-        **controls.KEEP,
     )
 
 
@@ -110,33 +105,25 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
     left, right = st.columns([3, 2])
     with left:
         numbers = list(range(len(names)))
-        key = f"{PAGE}_classes"
-        if key in st.session_state:  # another model may have fewer classes
-            st.session_state[key] = [k for k in st.session_state[key] if k in numbers]
-
-        def text(k: int) -> str:
-            return class_text(k, names)
-
-        controls.seed(key, numbers, text, many=True)
-        chosen = st.multiselect(
+        chosen = select_many(
+            PAGE,
+            "classes",
             "Your favourite classes, one sample each",
             numbers,
+            text=lambda k: class_text(k, names),
             default=numbers[:5],
-            format_func=text,
             help="The exercise asks for five digits. Each sample is drawn once for every target class.",
-            key=key,
-            **controls.KEEP,
         )
     with right:
-        controls.seed(f"{PAGE}_confidence", CONFIDENCES, percent)
-        confidence = st.select_slider(
+        confidence = select(
+            PAGE,
+            "confidence",
             "Least confidence of the samples",
             CONFIDENCES,
-            value=usual_confidence(tests, chosen or numbers),
-            format_func=percent,
+            text=percent,
+            default=usual_confidence(tests, chosen or numbers),
+            kind="slider",
             help="Only test images that the model reads correctly, and at least this confidently, are offered.",
-            key=f"{PAGE}_confidence",
-            **controls.KEEP,
         )
     if not chosen:
         st.info("Choose at least one class.", icon=":material/info:")

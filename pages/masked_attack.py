@@ -11,6 +11,7 @@ from core import specs
 from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, mask_choice, model_picker, samples
+from ui.form.select import KEEP, select
 from ui.masks import each_image, one_pattern
 from ui.show import lessons
 from ui.text import class_text, say
@@ -51,7 +52,7 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
             4,
             key=f"{PAGE}_n",
             help="So many, from that one on; each gets its own pattern.",
-            **controls.KEEP,
+            **KEEP,
         )
     indices = tuple(int(k) for k in found["index"][place : place + count])
     images = samples.images(model, indices)
@@ -60,22 +61,13 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
 
 def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], float | None, int | str, bool]:
     """Method with its settings, its budget ε where it needs one, the target, and whether to run it now."""
-    key = f"{PAGE}_attack"
-    controls.seed(key, METHODS, say)
-    name = st.selectbox("Attack", METHODS, format_func=say, key=key, **controls.KEEP)
+    name = select(PAGE, "attack", "Attack", METHODS, text=say, kind="list")
     cls = specs.METHODS[name]
     st.caption(f"{cls.help} *{cls.paper}.*")
     with st.form(f"{PAGE}_form"):
-        options: list[Any] = ["any", *(k for k in range(len(names)) if k != label)]
-        key = f"{PAGE}_target"
-        if st.session_state.get(key, "any") not in options:
-            del st.session_state[key]
-
-        def text(k: Any) -> str:
-            return "any wrong class" if k == "any" else class_text(k, names)
-
-        controls.seed(key, options, text)
-        target = st.select_slider("Target class", options, format_func=text, key=key, **controls.KEEP)
+        target = controls.a_class(
+            PAGE, names, name="target", label="Target class", extra={"any": "any wrong class"}, without=label
+        )
         eps = controls.eps(PAGE, default=0.5, high=1.0, step=0.05) if cls.needs_eps else None
         if name == "physical":
             st.markdown("**Scenes:** how much the object and the light may vary")

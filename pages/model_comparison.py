@@ -11,6 +11,7 @@ from core import specs
 from core.evaluation.tables import comparison
 from core.storage import store
 from ui.app import guard, routes
+from ui.form.select import select
 from ui.measure import (
     audit_views,
     comparison_views,
@@ -57,12 +58,13 @@ def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps:
     names = model_names.short_names(models)
     left, middle, right = st.columns(3)
     with left:
-        attack = sweep_choice.one_of(PAGE, "pair_attack", "Attack", attacks)
+        attack = select(PAGE, "pair_attack", "Attack", attacks, kind="list")
     ids = list(by_attack[attack])
     with middle:
-        a = sweep_choice.one_of(PAGE, "a", "Model A", ids, names.__getitem__)
+        a = select(PAGE, "a", "Model A", ids, text=names.__getitem__, kind="list")
     with right:
-        b = sweep_choice.one_of(PAGE, "b", "Model B", [other for other in ids if other != a], names.__getitem__)
+        rest = [other for other in ids if other != a]
+        b = select(PAGE, "b", "Model B", rest, text=names.__getitem__, kind="list")
     pair = [by_attack[attack][a], by_attack[attack][b]]
     if len({curve.result.card["data"]["fingerprint"] for curve in pair}) > 1:
         st.warning("A and B were attacked on different images.", icon=":material/warning:")

@@ -16,6 +16,7 @@ from core.figures.base import colour, score_histogram
 from core.storage import store
 from ui.app import guard, sources
 from ui.form import controls, model_picker, samples
+from ui.form.select import KEEP, select
 from ui.show import gallery, lessons
 from ui.sparse import enumeration, frontier, many_images, one_image, views
 from ui.text import class_text
@@ -54,7 +55,7 @@ def pick_threshold(tests: pd.DataFrame, names: list[str]) -> float:
         step=0.1,
         help=f"An image is read as {names[1]} when its score N(x) is above τ. The network was trained for τ = 0.",
         key=key,
-        **controls.KEEP,
+        **KEEP,
     )
 
 
@@ -70,15 +71,14 @@ def pick_image(model: store.Artifact) -> views.Case | None:
         start = names.index("4") if "4" in names else 0
         label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
     with second:
-        orders = list(samples.ORDERS)
-        controls.seed(f"{PAGE}_order", orders, samples.ORDERS.__getitem__)
-        order = st.selectbox(
+        order = select(
+            PAGE,
+            "order",
             "Order of the images",
-            orders,
-            format_func=samples.ORDERS.get,
+            list(samples.ORDERS),
+            text=samples.ORDERS.__getitem__,
+            kind="list",
             help="The margin says how far an image is from being read as another class.",
-            key=f"{PAGE}_order",
-            **controls.KEEP,
         )
     found = samples.candidates(tests, label, threshold=threshold, order=order)
     if not len(found):
@@ -120,14 +120,14 @@ def draw_jacobian(case: views.Case) -> None:
             def text(k: Any) -> str:
                 return "own logit − runner-up's" if k == "margin" else f"logit of {class_text(k, names)}"
 
-            controls.seed(f"{PAGE}_output", options, text)
-            output = st.selectbox(
+            output = select(
+                PAGE,
+                "output",
                 "Derivative of",
                 options,
-                format_func=text,
+                text=text,
+                kind="list",
                 help="Which output is differentiated with respect to each pixel.",
-                key=f"{PAGE}_output",
-                **controls.KEEP,
             )
             rivals = np.where(np.arange(len(names)) == case.label, -np.inf, case.logits)
             margin = case.slope(int(rivals.argmax()))
@@ -183,24 +183,15 @@ def settings(case: views.Case) -> tuple[int | str, dict[str, Any], float]:
     names = case.names
     with st.form(f"{PAGE}_form"):
         first, second, third = st.columns(3, vertical_alignment="bottom")
-        target: int | str = "any"
         with first:
-            options: list[Any] = ["any", *(k for k in range(len(names)) if k != case.label)]
-            key = f"{PAGE}_target"
-            if st.session_state.get(key, "any") not in options:
-                del st.session_state[key]
-
-            def text(k: Any) -> str:
-                return "any wrong class" if k == "any" else class_text(k, names)
-
-            controls.seed(key, options, text)
-            target = st.select_slider(
-                "Target class",
-                options,
-                format_func=text,
+            target = controls.a_class(
+                PAGE,
+                names,
+                name="target",
+                label="Target class",
+                extra={"any": "any wrong class"},
+                without=case.label,
                 help="What the image shall be read as.",
-                key=key,
-                **controls.KEEP,
             )
         with second:
             most = min(MOST_PIXELS, case.x.size)
@@ -213,7 +204,7 @@ def settings(case: views.Case) -> tuple[int | str, dict[str, Any], float]:
                 value=min(60, most),
                 help="Give up beyond so many changes; of a colour image each colour of a pixel counts.",
                 key=f"{PAGE}_max_features",
-                **controls.KEEP,
+                **KEEP,
             )
         with third:
             factor = controls.field(PAGE, specs.JacobianDense, "factor", label="Overshoot of ε*")

@@ -12,6 +12,7 @@ from core.figures.base import running_loss, training_curves
 from core.jobs import queue
 from ui.app import guard, jobs, sources, warm
 from ui.form import controls
+from ui.form.select import KEEP, select, select_many
 from ui.models import saved
 from ui.text import class_text, say
 
@@ -60,7 +61,7 @@ def choose_data() -> dict | None:
             is_grey = controls.field(PAGE, specs.DataSpec, "grey")
         with classes:
             text = st.text_input(
-                "Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **controls.KEEP
+                "Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **KEEP
             )
         chosen = tuple(text.replace(",", " ").split()) or None
         st.caption(
@@ -70,17 +71,14 @@ def choose_data() -> dict | None:
         return {"dataset": dataset, "folder": folder, "image_size": image_size, "grey": is_grey, "classes": chosen}
     info = specs.DATASETS[dataset]
     with right:
-        key = f"{PAGE}_{dataset}_classes"
-        numbers = list(range(len(info.class_names)))
-        controls.seed(key, numbers, lambda number: class_text(number, info.class_names), many=True)
-        classes = st.multiselect(
+        kept = select_many(
+            PAGE,
+            f"{dataset}_classes",
             "Classes",
-            numbers,
-            format_func=lambda number: class_text(number, info.class_names),
+            list(range(len(info.class_names))),
+            text=lambda number: class_text(number, info.class_names),
             placeholder="all classes",
             help="Keep only these, renumbered in this order. Two of them (4, 9) also allow a network with one score.",
-            key=key,
-            **controls.KEEP,
         )
     if not sources.present(dataset):
         megabytes = download_size(dataset) / 1e6
@@ -90,7 +88,7 @@ def choose_data() -> dict | None:
         )
         with st.expander("Where it was looked for, and other ways"):
             st.write(missing_message(dataset))
-    return {"dataset": dataset, "classes": tuple(classes) or None}
+    return {"dataset": dataset, "classes": tuple(kept) or None}
 
 
 @st.fragment(run_every=1.0)
@@ -149,16 +147,15 @@ with st.container(border=True):
     with middle:
         scalar = controls.field(PAGE, specs.TrainSpec, "scalar", disabled=not two) and two
     with right:
-        presets = list(specs.PRESETS)
-        controls.seed(f"{PAGE}_preset", presets, specs.PRESET_TITLES.__getitem__)
-        st.selectbox(
+        select(
+            PAGE,
+            "preset",
             "Preset",
-            presets,
-            format_func=lambda name: specs.PRESET_TITLES[name],
+            list(specs.PRESETS),
+            text=specs.PRESET_TITLES.__getitem__,
+            kind="list",
             help="Fills in the settings below, which may then be changed.",
-            key=f"{PAGE}_preset",
             on_change=apply_preset,
-            **controls.KEEP,
         )
     recipe = controls.recipe_choice(PAGE)
     with st.form(f"{PAGE}_form", border=False):

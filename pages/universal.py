@@ -10,6 +10,7 @@ from core import specs
 from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker
+from ui.form.select import KEEP, select, select_many
 from ui.show import lessons
 from ui.text import class_text, say
 from ui.universal import views
@@ -25,16 +26,7 @@ def choose_method() -> tuple[str, str]:
     """Method and norm: they decide which settings there are, so they stand outside the form."""
     first, second = st.columns([2, 1], vertical_alignment="bottom")
     with first:
-        controls.seed(f"{PAGE}_method", list(TITLES), TITLES.__getitem__)
-        name = st.segmented_control(
-            "Method",
-            list(TITLES),
-            default="gradient",
-            format_func=TITLES.get,
-            required=True,
-            key=f"{PAGE}_method",
-            **controls.KEEP,
-        )
+        name = select(PAGE, "method", "Method", list(TITLES), text=TITLES.__getitem__, kind="buttons")
     cls = specs.UNIVERSAL_METHODS[name]
     norm = "linf"
     with second:
@@ -57,28 +49,22 @@ def size(norm: str) -> float:
             step=0.5 if norm == "l2" else 5.0,
             key=f"{PAGE}_eps_{norm}",
             help=f"Largest {say(norm)} norm of the perturbation, before images are clipped to [0, 1].",
-            **controls.KEEP,
+            **KEEP,
         )
     )
 
 
 def pick_classes(names: list[str], scalar: bool) -> tuple[int, ...] | None:
     """The classes of the set S; none chosen means all."""
-    options = list(range(len(names)))
-
-    def text(k: int) -> str:
-        return class_text(k, names)
-
-    controls.seed(f"{PAGE}_source", options, text, many=True)
-    chosen = st.multiselect(
+    chosen = select_many(
+        PAGE,
+        "source",
         "Images of the classes",
-        options,
+        list(range(len(names))),
+        text=lambda k: class_text(k, names),
         default=[0] if scalar else [],
-        format_func=text,
         placeholder="all classes",
         help="The set S: images of these classes, each read correctly before. None chosen: of all classes.",
-        key=f"{PAGE}_source",
-        **controls.KEEP,
     )
     return tuple(sorted(chosen)) or None
 
@@ -112,7 +98,7 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
                 step=1,
                 help=specs.UniversalSpec.model_fields["n"].description,
                 key=f"{PAGE}_{name}_n",
-                **controls.KEEP,
+                **KEEP,
             )
         with second:
             held_out = controls.field(PAGE, specs.UniversalSpec, "held_out")
@@ -130,15 +116,15 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
                     method[field] = controls.field(PAGE, cls, field, key=f"{name}_{field}")
             first, second, third = st.columns(3, vertical_alignment="bottom")
             with first:
-                controls.seed(f"{PAGE}_mask", list(MASKS), MASKS.__getitem__)
-                mask = st.selectbox(
+                mask = select(
+                    PAGE,
+                    "mask",
                     "May change",
                     list(MASKS),
-                    format_func=MASKS.get,
+                    text=MASKS.__getitem__,
+                    kind="list",
                     help="Outside a mask the perturbation is 0. Glasses that also survive being moved have a page of "
                     "their own.",
-                    key=f"{PAGE}_mask",
-                    **controls.KEEP,
                 )
             with second:
                 budget = controls.field(PAGE, specs.UniversalSpec, "budget")

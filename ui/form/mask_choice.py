@@ -14,6 +14,7 @@ from core import specs
 from core.attacks.physical import mask_shapes
 from core.figures.base import styled
 from ui.form import controls
+from ui.form.select import KEEP, select
 from ui.show import gallery
 
 SHAPES = {"eyeglasses": "Eyeglasses", "patch": "Patch", "cells": "Drawn by hand"}
@@ -28,17 +29,14 @@ BOARD = 360
 def choose(page: str, image: np.ndarray) -> specs.AnyMask | None:
     """Draw the choice and return the mask for images like `image` (C, H, W); None where nothing is drawn yet."""
     height, width = image.shape[1:]
-    key = f"{page}_shape"
-    controls.seed(key, list(SHAPES), SHAPES.__getitem__)
-    shape = st.segmented_control(
+    shape = select(
+        page,
+        "shape",
         "Mask: what may change",
         list(SHAPES),
-        default="eyeglasses",
-        format_func=SHAPES.get,
-        required=True,
-        key=key,
+        text=SHAPES.__getitem__,
+        kind="buttons",
         help="The attack leaves every pixel outside the mask as it is.",
-        **controls.KEEP,
     )
     if shape == "cells":
         return draw(page, image)
@@ -114,14 +112,7 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
     turn = st.session_state.setdefault(f"{page}_turn", 0)
     left, right = st.columns([3, 2])
     with right:
-        brush = st.segmented_control(
-            "Brush",
-            ["paint", "erase"],
-            default="paint",
-            required=True,
-            key=f"{page}_brush",
-            help="What dragging over cells does.",
-        )
+        brush = select(page, "brush", "Brush", ["paint", "erase"], help="What dragging over cells does.")
         with st.container(horizontal=True):
             st.button("Clear", icon=":material/delete:", key=f"{page}_clear", on_click=_keep, args=(page, "0"))
             st.button("Eyeglasses", icon=":material/eyeglasses:", key=f"{page}_ready", on_click=_keep, args=(page, ""))
@@ -129,7 +120,7 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
             "The drawing as text",
             key=key,
             help="Copy it to keep a drawing; paste one to have it back. Empty: the eyeglasses.",
-            **controls.KEEP,
+            **KEEP,
         )
     with left:
         name = f"{board}_{turn}"
@@ -137,7 +128,7 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
         def stroke() -> None:
             chosen = st.session_state[name]["selection"]["point_indices"]
             if chosen:
-                _keep(page, to_text(painted(cells, chosen, str(brush))))
+                _keep(page, to_text(painted(cells, chosen, brush)))
 
         st.plotly_chart(
             _board(image, cells),

@@ -10,7 +10,8 @@ from streamlit.errors import StreamlitAPIException
 from core import specs
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls, missing
+from ui.form import missing
+from ui.form.select import seed, select, select_many
 from ui.show import model_names
 
 FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", **specs.preset("fast", "digits"))
@@ -48,14 +49,14 @@ def pick(
         empty(page, scalar=scalar, network=network)
         return None
     by_id = {model.id: model for model in fitting}
-    ids = list(by_id)
-    chosen = st.selectbox(
+    chosen = select(
+        page,
+        name,
         text,
-        ids,
-        index=ids.index(default) if default in ids else 0,
-        format_func=lambda model_id: model_names.label(by_id[model_id]),
-        key=_key(page, name, by_id),
-        **controls.KEEP,
+        list(by_id),
+        text=lambda model_id: model_names.label(by_id[model_id]),
+        default=default,
+        kind="list",
     )
     if name == "model":  # another one on the same page is of the same data
         missing.note(page, by_id[chosen])
@@ -81,16 +82,14 @@ def pick_many(
         return []
     by_id, data = {model.id: model for model in fitting}, sources.model_spec(fitting[0]).data
     key, labels = f"{page}_{name}", {model.id: model_names.label(model) for model in fitting}
-    if key in st.session_state:  # a model that is gone must not be an error
-        st.session_state[key] = [model_id for model_id in st.session_state[key] if model_id in by_id]
-    controls.seed(key, list(by_id), labels.__getitem__, many=True)
+    seed(key, list(by_id), labels.__getitem__, many=True)
     known = {*labels, *labels.values()}
     if key not in st.session_state and not known.intersection(st.query_params.get_all(key)):
         # as a choice, not as the widget's default: it stands in the address, also when newer models come
         st.session_state[key] = [model.id for model in fitting if sources.model_spec(model).data == data][:start]
         with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
             st.query_params[key] = [labels[model_id] for model_id in st.session_state[key]]
-    chosen = st.multiselect(text, list(by_id), format_func=labels.__getitem__, key=key, **controls.KEEP)
+    chosen = select_many(page, name, text, list(by_id), text=labels.__getitem__)
     if not chosen:
         st.caption("Choose at least one model.")
     for model in {_images_of(by_id[model_id]): by_id[model_id] for model_id in chosen}.values():
@@ -132,12 +131,3 @@ def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None, network: str
         and (datasets is None or sources.model_spec(model).data.dataset in datasets)
         and (network is None or sources.model_spec(model).network == network)
     ]
-
-
-def _key(page: str, name: str, by_id: dict[str, store.Artifact]) -> str:
-    """The widget's key; a remembered model that is gone is forgotten first."""
-    key = f"{page}_{name}"
-    if key in st.session_state and st.session_state[key] not in by_id:
-        del st.session_state[key]
-    controls.seed(key, list(by_id), lambda model_id: model_names.label(by_id[model_id]))
-    return key

@@ -12,7 +12,7 @@ import streamlit as st
 from core.data import folder
 from core.storage import store
 from ui.app import sources
-from ui.form import controls
+from ui.form.select import KEEP
 
 ORDERS = {
     "test": "as in the test set",
@@ -73,7 +73,7 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
         key=key,
         help=help,
         label_visibility=label_visibility,
-        **controls.KEEP,
+        **KEEP,
     )
     return int(number or 1) - 1
 

@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Union, get_args, get_origin
 
 import streamlit as st
 from pydantic.fields import FieldInfo
-from streamlit.errors import StreamlitAPIException
-
-
-def seed(key: str, options: Sequence[Any], text: Callable[[Any], str] = str, *, many: bool = False) -> None:
-    """Let a link name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
-
-    Streamlit itself knows options in an address by the `text` that the widget shows, so the address is rewritten where
-    it may be. With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
-    """
-    by_name = {str(option): option for option in options}
-    given = st.query_params.get_all(key)
-    named = [by_name[name] for name in given if name in by_name]
-    shown = {text(option) for option in options}
-    # what the widget shows comes first: among the classes 1 and 7, "1" is the first and not number 1
-    if not named or shown.issuperset(given):
-        st.session_state.pop(f"{key}_followed", None)
-        return
-    if st.session_state.get(f"{key}_followed") == given:
-        return  # the same address as at the last run: something else may have been chosen since
-    st.session_state[f"{key}_followed"] = given
-    st.session_state[key] = named if many else named[0]
-    with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
-        st.query_params[key] = [text(option) for option in named] if many else text(named[0])
 
 
 def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> dict[str, Any]:
@@ -43,14 +19,6 @@ def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> di
             with column:
                 values[name] = draw(name)
     return values
-
-
-def choice(options: list[Any], start: Any, common: dict[str, Any], say: Callable[[Any], str]) -> Any:
-    """All options visible where they are few and short, else a list; `say` puts one in words."""
-    seed(common["key"], options, say)
-    if len(options) <= 4 and sum(len(say(option)) for option in options) <= 32:
-        return st.segmented_control(options=options, default=start, format_func=say, required=True, **common)
-    return st.selectbox(options=options, index=options.index(start), format_func=say, **common)
 
 
 def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float | None:

@@ -13,10 +13,10 @@ from core.evaluation.tables.comparison import settings_line
 from core.figures import records
 from core.storage import store
 from ui.app import jobs, routes, sources
-from ui.form import controls
+from ui.form.select import select
 from ui.generator import views
 from ui.show import downloads, model_names, provenance
-from ui.text import PERCENT, in_percent
+from ui.text import PERCENT, in_percent, say
 
 PAGE = "generator_attack"
 WAYS = ("generator", "generator_strong", "ddn")
@@ -123,25 +123,17 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
     asked = {other.id: spec.model_copy(update={"model": other.id}) for other in others}
     done = {other.id: made for other in others if (made := sources.artifact(asked[other.id])) is not None}
     if done:
-        norm = st.segmented_control(
-            "Distance",
-            ["l2", "linf"],
-            default="l2",
-            format_func=views.NORMS.get,
-            required=True,
-            key=f"{PAGE}_cap_norm",
-            **controls.KEEP,
-        )
+        norm = select(PAGE, "cap_norm", "Distance", ["l2", "linf"], text=say)
         names = model_names.short_names(others)
         named = {"this model": result} | {names[model_id]: made for model_id, made in done.items()}
-        distances = {name: _distances(made.table("images"), str(norm)) for name, made in named.items()}
-        figure = records.within(distances, norm=views.NORMS[str(norm)])
+        distances = {name: _distances(made.table("images"), norm) for name, made in named.items()}
+        figure = records.within(distances, norm=say(norm))
         st.plotly_chart(figure, config=views.CONFIG, key=f"{PAGE}_cap", alt="Share fooled within a distance")
         st.caption(_medians(distances))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         rest = {other.id: model_names.label(other) for other in others if other.id not in done}
         if rest:
-            chosen = st.selectbox("Another model", list(rest), format_func=rest.get, key=f"{PAGE}_other_model")
+            chosen = select(PAGE, "other_model", "Another model", list(rest), text=rest.__getitem__, kind="list")
             job = jobs.of(asked[chosen])
             live = job is not None and job.live
             if st.button("Run it there", icon=":material/play_arrow:", key=f"{PAGE}_run_there", disabled=live):

@@ -8,10 +8,11 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls, samples
+from ui.form import samples
+from ui.form.select import KEEP, select
 from ui.generator import views
 from ui.show import downloads, provenance
-from ui.text import PERCENT, in_percent
+from ui.text import PERCENT, class_text, in_percent
 
 PAGE = "generator_attack"
 
@@ -25,16 +26,7 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
     views.metrics(result)
 
     kinds = {"image": "Images", "change": "Changes"}
-    controls.seed(f"{PAGE}_view", list(kinds), kinds.__getitem__)
-    kind = st.segmented_control(
-        "The grid shows",
-        list(kinds),
-        default="image",
-        format_func=kinds.get,
-        required=True,
-        key=f"{PAGE}_view",
-        **controls.KEEP,
-    )
+    kind = select(PAGE, "view", "The grid shows", list(kinds), text=kinds.__getitem__)
     picture = views.grid(pairs, kind)
     provenance.show(line)
     with st.container(horizontal=True):
@@ -50,29 +42,17 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
             first = table.iloc[pairs.samples[s]]
             return f"{names[first['y']]} · #{first['index']}"
 
-        controls.seed(f"{PAGE}_shown_sample", options, text)
-        sample = st.selectbox(
-            "Sample",
-            options,
-            format_func=text,
-            key=f"{PAGE}_shown_sample",
-            **controls.KEEP,
-        )
+        sample = select(PAGE, "shown_sample", "Sample", options, text=text, kind="list")
     with right:
-
-        def name_of(k: int) -> str:
-            return class_text(k, names)
-
-        controls.seed(f"{PAGE}_shown_target", pairs.targets, name_of)
         own = int(table["y"].iloc[pairs.samples[sample]])
-        other = next((k for k, target in enumerate(pairs.targets) if target != own), 0)
-        target = st.selectbox(
+        target = select(
+            PAGE,
+            "shown_target",
             "Target",
             pairs.targets,
-            index=other,
-            format_func=name_of,
-            key=f"{PAGE}_shown_target",
-            **controls.KEEP,
+            text=lambda k: class_text(k, names),
+            default=next((k for k in pairs.targets if k != own), None),
+            kind="list",
         )
     views.pair(pairs, sample, target)
     views.rounds(pairs, sample, target, PAGE)
@@ -109,7 +89,7 @@ def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, c
             help="0: the samples above. More: the first so many of each class that are read this confidently, each "
             "drawn towards every class, with the settings above.",
             key=f"{PAGE}_each",
-            **controls.KEEP,
+            **KEEP,
         )
         asked = st.form_submit_button("Show the matrix", icon=":material/grid_view:")
     if each:

@@ -14,6 +14,7 @@ from core.figures.linear import exact_against_attacks
 from core.storage import store
 from ui.app import sources
 from ui.form import controls, model_picker, samples
+from ui.form.select import KEEP, select
 from ui.show import downloads, gallery, provenance
 from ui.text import say
 
@@ -126,16 +127,7 @@ def show(page: str) -> None:
             return
         first, second = st.columns([2, 1], vertical_alignment="bottom")
         with first:
-            controls.seed(f"{page}_image_norm", list(LADDERS), say)
-            norm = st.segmented_control(
-                "Norm",
-                list(LADDERS),
-                default="linf",
-                format_func=say,
-                required=True,
-                key=f"{page}_image_norm",
-                **controls.KEEP,
-            )
+            norm = select(page, "image_norm", "Norm", list(LADDERS), text=say)
         with second:
             n = st.number_input(
                 "Images (n)",
@@ -145,7 +137,7 @@ def show(page: str) -> None:
                 step=100,
                 help="The first n of the test set's fixed order. PGD takes most of the time.",
                 key=f"{page}_image_n",
-                **controls.KEEP,
+                **KEEP,
             )
     curve(page, model, norm, int(n))
     pictures(page, model)

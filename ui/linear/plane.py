@@ -10,14 +10,14 @@ import streamlit as st
 
 from core.figures import linear
 from core.figures.base import traces
-from ui.form import controls
+from ui.form.select import KEEP, select
 from ui.linear import limits, points
 from ui.show import downloads
 from ui.text import say
 
 CONFIG = {"displaylogo": False}
 NORMS = ("l2", "linf")
-LOSSES = {"hinge": "hinge", "logistic": "logistic"}
+LOSSES = ("hinge", "logistic")
 
 
 def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
@@ -25,7 +25,7 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
     with st.container(border=True):
         first, second, third = st.columns(3, vertical_alignment="bottom")
         with first:
-            n = st.slider("Points", min_value=10, max_value=100, value=40, step=2, key=f"{page}_n", **controls.KEEP)
+            n = st.slider("Points", min_value=10, max_value=100, value=40, step=2, key=f"{page}_n", **KEEP)
         with second:
             apart = st.slider(
                 "Distance of the classes",
@@ -35,27 +35,15 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
                 step=0.1,
                 help="Half the distance of their means; each has standard deviation ½.",
                 key=f"{page}_apart",
-                **controls.KEEP,
+                **KEEP,
             )
         with third:
-            seed = st.number_input("Seed", min_value=0, max_value=9999, value=0, key=f"{page}_seed", **controls.KEEP)
+            seed = st.number_input("Seed", min_value=0, max_value=9999, value=0, key=f"{page}_seed", **KEEP)
         first, second, third, fourth = st.columns([1, 1, 2, 1], vertical_alignment="bottom")
         with first:
-            controls.seed(f"{page}_norm", NORMS, say)
-            norm = st.segmented_control(
-                "Norm",
-                NORMS,
-                default="l2",
-                format_func=say,
-                required=True,
-                key=f"{page}_norm",
-                **controls.KEEP,
-            )
+            norm = select(page, "norm", "Norm", NORMS, text=say)
         with second:
-            controls.seed(f"{page}_loss", list(LOSSES))
-            loss = st.segmented_control(
-                "Loss", list(LOSSES), default="hinge", required=True, key=f"{page}_loss", **controls.KEEP
-            )
+            loss = select(page, "loss", "Loss", LOSSES)
         with third:
             eps = st.slider(
                 "ε",
@@ -65,12 +53,12 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
                 step=0.05,
                 help="Size of the ball around every point, in units of the plane; there is no box here.",
                 key=f"{page}_plane_eps",
-                **controls.KEEP,
+                **KEEP,
             )
         with fourth:
             if isinstance(st.session_state.get(f"{page}_point"), int):
                 st.session_state[f"{page}_point"] = min(st.session_state[f"{page}_point"], n)
-            chosen = st.number_input("Point", min_value=1, max_value=n, value=1, key=f"{page}_point", **controls.KEEP)
+            chosen = st.number_input("Point", min_value=1, max_value=n, value=1, key=f"{page}_point", **KEEP)
     return int(n), float(apart), int(seed), norm, loss, float(eps), int(chosen) - 1
 
 

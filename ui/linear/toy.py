@@ -9,7 +9,7 @@ import streamlit as st
 from core.figures import linear
 from core.figures.base import traces
 from core.linear import toy
-from ui.form import controls
+from ui.form.select import KEEP, select
 from ui.show import downloads
 
 CONFIG = {"displaylogo": False}
@@ -28,30 +28,24 @@ def choose(page: str) -> tuple[str, str, float, int]:
     with st.container(border=True):
         first, second = st.columns([1, 2], vertical_alignment="bottom")
         with first:
-            controls.seed(f"{page}_start", list(STARTS))
-            start = st.segmented_control(
-                "Start at", list(STARTS), default="x_A", required=True, key=f"{page}_start", **controls.KEEP
-            )
+            start = select(page, "start", "Start at", list(STARTS))
         with second:
-            controls.seed(f"{page}_objective", list(OBJECTIVES), OBJECTIVES.__getitem__)
-            objective = st.selectbox(
+            objective = select(
+                page,
+                "objective",
                 "What the steps follow",
                 list(OBJECTIVES),
-                format_func=OBJECTIVES.__getitem__,
+                text=OBJECTIVES.__getitem__,
+                kind="list",
                 help="The cross-entropy pulls hardest where the answer is surely the old class; the slope of f itself "
                 "is small there.",
-                key=f"{page}_objective",
-                **controls.KEEP,
             )
         first, second = st.columns(2)
         with first:
-            controls.seed(f"{page}_rate", list(RATES), "{:g}".format)
-            rate = st.select_slider(
-                "Rate η", RATES, value=0.1, format_func="{:g}".format, key=f"{page}_rate", **controls.KEEP
-            )
+            rate = select(page, "rate", "Rate η", RATES, text="{:g}".format, default=0.1, kind="slider")
         with second:
-            steps = st.slider("Steps", min_value=0, max_value=300, value=7, key=f"{page}_steps", **controls.KEEP)
-    return start, objective, float(rate), int(steps)
+            steps = st.slider("Steps", min_value=0, max_value=300, value=7, key=f"{page}_steps", **KEEP)
+    return start, objective, rate, int(steps)
 
 
 def show(page: str) -> None:

@@ -11,27 +11,21 @@ from core import specs
 from core.epsilon import same
 from core.evaluation.tables import records
 from core.evaluation.tables.records import Record
-from ui.form import controls
-from ui.measure import sweep_choice
+from ui.form.select import KEEP, select
 from ui.text import eps_text, say
 
 
 def choose_norm(page: str, start: str = "linf") -> str:
     """The norm in which records are read."""
-    key = f"{page}_record_norm"
-    controls.seed(key, list(records.NORMS), say)
-    return str(
-        st.segmented_control(
-            "Norm",
-            list(records.NORMS),
-            default=start,
-            format_func=say,
-            required=True,
-            help="What ε is measured in. ℓ∞: the largest change of a pixel; ℓ2: the length of the change; ℓ1: its sum; "
-            "ℓ0: how many features change.",
-            key=key,
-            **controls.KEEP,
-        )
+    return select(
+        page,
+        "record_norm",
+        "Norm",
+        list(records.NORMS),
+        text=say,
+        default=start,
+        help="What ε is measured in. ℓ∞: the largest change of a pixel; ℓ2: the length of the change; ℓ1: its sum; "
+        "ℓ0: how many features change.",
     )
 
 
@@ -46,7 +40,7 @@ def choose_images(page: str, found: Mapping[str, Record]) -> dict[str, Record]:
     if len(options) < 2 or all(record.table["smallest"].all() for record in found.values()):
         return dict(found)
     with st.columns(3)[0]:
-        n = int(sweep_choice.one_of(page, "record_n", "Images", options, lambda size: f"the first {int(size):,}"))
+        n = int(select(page, "record_n", "Images", options, text=lambda size: f"the first {int(size):,}", kind="list"))
     return {model: record.take(record.table["index"].to_numpy()[:n]) for model, record in found.items()}
 
 
@@ -91,7 +85,7 @@ def eps_slider(page: str, found: Mapping[str, Record], norm: str) -> float:
             key=key,
             help="The perturbation budget. What is known of each image at this ε is looked up, nothing is computed; "
             "a figure that no search at this ε supports is shown as –.",
-            **controls.KEEP,
+            **KEEP,
         )
     )
     if searched and not everywhere:

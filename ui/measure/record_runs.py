@@ -13,6 +13,7 @@ from core.jobs import queue
 from core.storage import store
 from ui.app import jobs
 from ui.form import controls
+from ui.form.select import KEEP
 from ui.text import say
 
 
@@ -54,7 +55,7 @@ def evaluation(page: str, models: Sequence[store.Artifact], norm: str) -> None:
         columns = st.columns(3)
         with columns[0]:
             most = specs.MAX_EPS[norm]
-            eps = st.number_input("ε", 0.0, most, usual, format="%.6g", key=f"{page}_eval_eps_{norm}", **controls.KEEP)
+            eps = st.number_input("ε", 0.0, most, usual, format="%.6g", key=f"{page}_eval_eps_{norm}", **KEEP)
         with columns[1]:
             effort = controls.field(page, cls, "effort", key="eval_effort")
         with columns[2]:

@@ -15,7 +15,8 @@ from core.evaluation.tables.records import Record
 from core.evaluation.trust import trust
 from core.storage import store
 from ui.app import sources
-from ui.measure import record_choice, record_runs, record_views, sweep_choice, trust_views
+from ui.form.select import select
+from ui.measure import record_choice, record_runs, record_views, trust_views
 from ui.show import downloads, model_names
 from ui.text import PERCENT, in_percent, say
 
@@ -55,7 +56,7 @@ def show_trust(page: str, models: Sequence[store.Artifact], found: Mapping[str, 
     names = model_names.short_names(models)
     judged = {model: made[0] for model, record in found.items() if (made := record.judged(eps))}
     if judged:
-        chosen = sweep_choice.one_of(page, "trust_of", "Reliability checks of", list(judged), names.__getitem__)
+        chosen = select(page, "trust_of", "Reliability checks of", list(judged), text=names.__getitem__, kind="list")
         look, record = judged[chosen], found[chosen]
         report = trust.Trust.from_json(look.trust or {})
         st.caption(

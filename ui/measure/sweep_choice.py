@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -14,6 +14,7 @@ from core.jobs import queue
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls, model_picker
+from ui.form.select import select, select_many
 from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of
 from ui.show import model_names
 from ui.text import both, say
@@ -27,17 +28,15 @@ def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.
         models = model_picker.pick_many(page, start=start)
         if not models:
             return None
-        key = f"{page}_attacks"
-        controls.seed(key, list(KINDS), TITLES.__getitem__, many=True)
-        kinds = st.multiselect(
+        kinds = select_many(
+            page,
+            "attacks",
             "Attacks",
             list(KINDS),
+            text=TITLES.__getitem__,
             default=["fgsm"],
-            format_func=TITLES.__getitem__,
             placeholder="Choose attacks",
             help="\n\n".join(f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.SWEEPABLE) if cls),
-            key=key,
-            **controls.KEEP,
         )
         ladder, count = st.columns([3, 1])
         with ladder:
@@ -248,42 +247,17 @@ def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> floa
     if len(options) == 1:
         st.caption(f"ε = {both(start)}")
         return start
-    controls.seed(key, options, both)
-    return float(
-        st.select_slider(
-            "Look at ε",
-            options,
-            value=start,
-            format_func=both,
-            key=key,
-            help="The budgets that were run, in units of a pixel's range [0, 1] and in grey levels. "
-            "Moving it looks results up; nothing is computed.",
-            **controls.KEEP,
-        )
+    return select(
+        page,
+        "at",
+        "Look at ε",
+        options,
+        text=both,
+        default=start,
+        kind="slider",
+        help="The budgets that were run, in units of a pixel's range [0, 1] and in grey levels. "
+        "Moving it looks results up; nothing is computed.",
     )
-
-
-def one_of(page: str, name: str, text: str, options: Sequence[str], words: Callable[[str], str] = str) -> str:
-    """Draw a choice among options that may change, and their words too; for one that is gone the first is chosen.
-
-    Both are set anew: the browser would go on showing the words of before.
-    """
-    key = f"{page}_{name}"
-    held = st.session_state.get(key)
-    if held is not None and held not in options:
-        st.session_state[key] = options[0]
-    elif held is not None and st.session_state.get(f"{key}_words") != words(held):
-        st.session_state[key] = held
-    controls.seed(key, list(options), words)
-    chosen = str(st.selectbox(text, list(options), format_func=words, key=key, **controls.KEEP))
-    st.session_state[f"{key}_words"] = words(chosen)
-    return chosen
-
-
-def only(key: str, options: Sequence[Any]) -> None:
-    """Forget, of a widget of several choices, what can no longer be chosen."""
-    if key in st.session_state:
-        st.session_state[key] = [option for option in st.session_state[key] if option in options]
 
 
 def handed_over(page: str, other: str) -> dict[str, Any]:

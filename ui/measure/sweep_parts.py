@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core.figures.base import against_eps, mark
-from ui.form import controls
+from ui.form.select import select, select_many
 from ui.measure import sweep_choice, sweep_notes, sweep_views
 from ui.measure.sweep_views import CONFIG, Curve
 from ui.show import downloads, gallery
@@ -49,18 +49,15 @@ def lookup(
         eps = sweep_choice.eps_slider(page, curves[0].sweep.eps)
     with what:
         metrics = {"accuracy": "Accuracy", "success_rate": "Success rate"}
-        key = f"{page}_metric"
-        controls.seed(key, list(metrics), metrics.__getitem__)
-        metric = st.segmented_control(
+        metric = select(
+            page,
+            "metric",
             "Curve",
             list(metrics),
+            text=metrics.__getitem__,
             default="success_rate" if targeted else "accuracy",
-            format_func=metrics.__getitem__,
-            required=True,
             help="Accuracy: share of all n images still read correctly. Success rate: share of the images that were "
             "read correctly before and now are not (or, with a target, are read as the target).",
-            key=key,
-            **controls.KEEP,
         )
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -151,23 +148,20 @@ def choose_images(page: str, curves: Sequence[Curve]) -> tuple[Curve, list[int]]
     left, right = st.columns([1, 2])
     with left:
         by_name = {curve.name: curve for curve in curves}
-        curve = by_name[sweep_choice.one_of(page, "curve", "Images of", list(by_name))]
+        curve = by_name[select(page, "curve", "Images of", list(by_name), kind="list")]
     names = curve.model.card["class_names"]
-    key = f"{page}_shown"
     options = [int(label) for label in curve.gallery()["y"]]
-    sweep_choice.only(key, options)
-    controls.seed(key, options, names.__getitem__, many=True)
-    chosen = right.pills(
-        "Images",
-        options,
-        selection_mode="multi",
-        default=options[:SHOWN],
-        format_func=names.__getitem__,
-        help="The first test image of each class that the model reads correctly before any change.",
-        key=key,
-        wrap=True,
-        **controls.KEEP,
-    )
+    with right:
+        chosen = select_many(
+            page,
+            "shown",
+            "Images",
+            options,
+            text=names.__getitem__,
+            default=options[:SHOWN],
+            kind="pills",
+            help="The first test image of each class that the model reads correctly before any change.",
+        )
     return curve, [options.index(label) for label in options if label in chosen]
 
 

@@ -13,6 +13,7 @@ from core.figures import records
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
+from ui.form.select import select
 from ui.measure import sweep_views
 from ui.show import downloads, model_names, provenance
 from ui.text import say
@@ -28,9 +29,7 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, 
         return pd.DataFrame(), ""
     left, middle, right = st.columns(3)
     with left:
-        key = f"{page}_transfer_attack"
-        controls.seed(key, list(ATTACKS), say)
-        attack = st.selectbox("Made by", ATTACKS, format_func=say, key=key, **controls.KEEP)
+        attack = select(page, "transfer_attack", "Made by", ATTACKS, text=say, kind="list")
     with middle:
         eps = controls.eps(page, name="transfer_eps", default=0.1)
     with right:

@@ -14,6 +14,7 @@ from core.figures import heat
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
+from ui.form.select import KEEP, select
 from ui.show import downloads, gallery, provenance
 from ui.sparse import one_image, views
 
@@ -51,18 +52,13 @@ def settings(case: views.Case) -> dict[str, Any]:
     quick = sources.model_spec(case.model).network in RANK_ONE
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
-        options = list(AT_ONCE)
-        key = f"{PAGE}_at_once"
-        controls.seed(key, options, AT_ONCE.__getitem__)
-        pixels = st.segmented_control(
+        pixels = select(
+            PAGE,
+            "at_once",
             "Features changed at once" if len(case.x) > 1 else "Pixels changed at once",
-            options,
-            default=1,
-            format_func=AT_ONCE.__getitem__,
-            required=True,
+            list(AT_ONCE),
+            text=AT_ONCE.__getitem__,
             help="Two are tried for images that no single change flips.",
-            key=key,
-            **controls.KEEP,
         )
     pairs: int | None = None
     if pixels == 2:
@@ -73,10 +69,10 @@ def settings(case: views.Case) -> dict[str, Any]:
                 help="Off: only the most promising pairs, by what each change does alone. Then nothing is proven about "
                 "the others.",
                 key=f"{PAGE}_every_pair",
-                **controls.KEEP,
+                **KEEP,
             )
         pairs = None if every else MANY_PAIRS
-    return {"name": "exhaustive", "pixels": int(pixels), "pairs": pairs}
+    return {"name": "exhaustive", "pixels": pixels, "pairs": pairs}
 
 
 def effort(case: views.Case, attack: dict[str, Any]) -> str:
@@ -123,15 +119,14 @@ def show(result: store.Artifact, case: views.Case) -> None:
     with left:
         kind = "one"
         if len(kinds) > 1:
-            controls.seed(f"{PAGE}_map", list(kinds), kinds.__getitem__)
-            kind = st.segmented_control(
+            kind = select(
+                PAGE,
+                "map",
                 "Margin lost with this pixel changed",
                 list(kinds),
+                text=kinds.__getitem__,
                 default="two",
-                format_func=kinds.__getitem__,
-                required=True,
-                key=f"{PAGE}_map",
-                **controls.KEEP,
+                kind="buttons",
             )
         name = "trace_margin" if kind == "one" else "trace_pair_margin"
         st.plotly_chart(

@@ -13,6 +13,7 @@ from core import specs
 from core.figures.base import DASHES, colour, faint, styled
 from ui.app import jobs, sources
 from ui.form import controls
+from ui.form.select import select
 from ui.show import downloads, provenance
 from ui.sparse import one_image, views
 from ui.text import both, grey_levels
@@ -45,20 +46,17 @@ def frontier(case: views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None
         return
     left, right = st.columns([3, 2])
     with right:
-        key = f"{PAGE}_cap"
-        if st.session_state.get(key, usable[-1]) not in usable:
-            del st.session_state[key]
-        controls.seed(key, usable, both)
         cap = usable[0]
         if len(usable) > 1:
-            cap = st.select_slider(
+            cap = select(
+                PAGE,
+                "cap",
                 "Cap ε on each change",
                 usable,
-                value=usable[-1],
-                format_func=both,
+                text=both,
+                default=usable[-1],
+                kind="slider",
                 help="Shows the image that was found for this cap; nothing is computed again.",
-                key=key,
-                **controls.KEEP,
             )
         place = int(np.flatnonzero(np.isclose(caps, cap))[0])
         image = arrays["trace_images"][0, place]

@@ -12,6 +12,7 @@ from core import specs
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
+from ui.form.select import select
 from ui.show import downloads, gallery, provenance
 from ui.sparse import one_image, views
 from ui.text import PERCENT, in_percent
@@ -146,16 +147,7 @@ def formula(case: views.Case, ask: dict[str, Any], n: int, factor: float) -> Non
 def quiz(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
     """Two pictures, one of them changed: which? The answers are counted in this session."""
     ways = {"dense": "all pixels a little", "sparse": "a few pixels"}
-    controls.seed(f"{PAGE}_quiz_way", list(ways), ways.__getitem__)
-    way = st.segmented_control(
-        "How it was changed",
-        list(ways),
-        default="dense",
-        format_func=ways.get,
-        required=True,
-        key=f"{PAGE}_quiz_way",
-        **controls.KEEP,
-    )
+    way = select(PAGE, "quiz_way", "How it was changed", list(ways), text=ways.__getitem__, kind="buttons")
     attack = sparse if way == "sparse" else {"name": "jacobian_dense", "factor": factor}
     result = one_image.at_once(controls.build(specs.AttackSpec, attack=attack, **ask))
     if result is None:

@@ -14,6 +14,7 @@ from core.jobs import queue
 from core.storage import store
 from ui.app import sources
 from ui.form import controls
+from ui.form.select import select
 from ui.show import downloads, gallery, provenance
 from ui.sparse import views
 from ui.text import both
@@ -141,18 +142,14 @@ def dense(case: views.Case, ask: dict[str, Any], factor: float) -> None:
 
 def few(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
     """A few pixels: the trace of the greedy attack, step by step, or what another attack of this kind finds."""
-    names = ["jacobian_sparse", *OTHERS]
-    key = f"{PAGE}_method"
-    controls.seed(key, names, method_title)
-    name = st.segmented_control(
+    name = select(
+        PAGE,
+        "method",
         "Method",
-        names,
-        default="jacobian_sparse",
-        format_func=method_title,
-        required=True,
+        ["jacobian_sparse", *OTHERS],
+        text=method_title,
+        kind="buttons",
         help="The settings above are the greedy attack's; others have their own, some take the pixel budget too.",
-        key=key,
-        **controls.KEEP,
     )
     method = specs.METHODS[name]
     st.caption(f"{method.help} *{method.paper}.*")
@@ -231,22 +228,17 @@ def greedy(case: views.Case, spec: specs.AttackSpec | None) -> None:
         st.metric("Swapped", left_over, help="Left when pairs of changes were exchanged for one other, where possible.")
         st.metric("Distance ℓ2", f"{found['l2']:.3g}", help=f"ℓ∞ {found['linf']:.3g}, ℓ1 {found['l1']:.3g}.")
     steps: list[Any] = [*range(made + 1), "pruned", *(["swapped"] if trace.swapped else [])]
-    key = f"{PAGE}_step"
-    if st.session_state.get(key, steps[-1]) not in steps:
-        del st.session_state[key]
-    controls.seed(key, steps)
-    k = (
-        st.select_slider(
+    k = steps[0]
+    if made:
+        k = select(
+            PAGE,
+            "step",
             "Changes made",
             steps,
-            value=steps[-1],
+            default=steps[-1],
+            kind="slider",
             help="Scrub through the stored trace: nothing is computed again. The last places: pruned and swapped.",
-            key=key,
-            **controls.KEEP,
         )
-        if made
-        else 0
-    )
     image = trace.image(k)
     along = case.read(np.stack([trace.image(step) for step in steps]))
     after = along[steps.index(k)]
