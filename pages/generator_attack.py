@@ -222,8 +222,7 @@ if images is None:
 draw_samples(slots, images, rows, names)
 targets = list(range(len(names))) if target == "all" else [target]
 labels = [int(label) for label in rows["y"]]
-job = jobs.panel(PAGE, spec, live=lambda job: views.live(job, images, targets, labels, names))
-if job is None or job.state == "done":  # done, and its result is gone from the store
+if jobs.idle(PAGE, spec, live=lambda job: views.live(job, images, targets, labels, names)):
     pairs = len(rows) * len(targets)
     st.info(
         f"{len(rows)} samples × {len(targets)} targets = {pairs} generators, not trained yet with these settings. "

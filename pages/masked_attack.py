@@ -90,15 +90,10 @@ def each(model: store.Artifact, indices: tuple[int, ...], label: int, mask: spec
     )
     if spec is None:
         return
-    if asked:
-        jobs.start(spec)
-    result = sources.artifact(spec)
+    empty = "No result for these settings yet: run the attack."
+    result = jobs.result(PAGE, spec, asked=asked, empty=empty, icon=":material/play_arrow:")
     if result is not None:
         show(spec, result, model, names)
-        return
-    job = jobs.panel(PAGE, spec)
-    if job is None or job.state == "done":  # done, and its result is gone from the store
-        st.info("No result for these settings yet: run the attack.", icon=":material/play_arrow:")
 
 
 def usual(width: int) -> dict[str, Any]:
@@ -119,8 +114,7 @@ def show(spec: specs.AttackSpec, result: store.Artifact, model: store.Artifact, 
     if other is not None:
         each_image.compare(result, other)
         return
-    job = jobs.panel(PAGE, still)
-    if job is None or job.state == "done":
+    if jobs.idle(PAGE, still):
         st.write("The same attack, made on the still image only, and then looked at in the same fresh scenes:")
         if st.button("Compare with no averaging", icon=":material/compare:", key=f"{PAGE}_compare"):
             jobs.start(still)

@@ -66,9 +66,5 @@ if chosen is not None:
 if not sources.models():
     st.subheader("Saved models", anchor=False)
     st.write("None yet, and the attacks need one. The embedded digits make one in seconds, without a download.")
-    job = jobs.panel(PAGE, model_picker.FIRST)
-    if (job is None or not job.live) and st.button(
-        "Train a first model on digits", type="primary", icon=":material/play_arrow:", key=f"{PAGE}_first"
-    ):
-        jobs.start(model_picker.FIRST)
+    jobs.offer(PAGE, model_picker.FIRST, "Train a first model on digits", name="first")
 missing_data()

@@ -162,15 +162,11 @@ spec, asked = settings(model, name, norm)
 lessons.universal()
 if spec is None:
     st.stop()
-if asked:
-    jobs.start(spec)
-result = sources.artifact(spec)
-if result is None:
-    job = jobs.panel(PAGE, spec)
-    if job is None or job.state == "done":  # done, and its result is gone from the store
-        st.info(
-            "Not made yet for these settings. Gradient steps on 1,000 images take seconds; UAP needs minutes.",
-            icon=":material/info:",
-        )
-    st.stop()
-views.show(PAGE, result, model)
+result = jobs.result(
+    PAGE,
+    spec,
+    asked=asked,
+    empty="Not made yet for these settings. Gradient steps on 1,000 images take seconds; UAP needs minutes.",
+)
+if result is not None:
+    views.show(PAGE, result, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import streamlit as st
 
@@ -12,6 +13,7 @@ from core import specs
 from core.data import folder
 from core.jobs import queue
 from core.storage import store
+from ui.app import sources
 from ui.text import say
 
 POLL = 0.5
@@ -29,14 +31,65 @@ _SAY = {
 }
 
 
-def start(task: specs.Task) -> None:
-    """Submit the task (one already running, or already answered, is not run again) and draw the page anew."""
+def start(*tasks: specs.Task) -> None:
+    """Submit the tasks and draw the page anew; one that is running, or whose result is stored, is not run again."""
     try:
-        queue.submit(task, store.default_root())
+        for task in tasks:
+            queue.submit(task, store.default_root())
     except (ValueError, OSError, folder.DataMissing) as error:
         st.error(f"The job could not be started: {error}", icon=":material/error:")
         return
     st.rerun()
+
+
+def result(
+    page: str,
+    task: specs.Task,
+    *,
+    asked: bool = False,
+    empty: str = "",
+    icon: str = ":material/info:",
+) -> store.Artifact | None:
+    """Return the stored result of a task, or None and show its job.
+
+    Args:
+        page: url path of the page.
+        task: what is wanted.
+        asked: start it where there is no result.
+        empty: what is said where nothing is stored and no job is there; nothing by default.
+        icon: beside that sentence.
+    """
+    found = sources.artifact(task)
+    if found is not None:
+        return found
+    if asked:
+        start(task)
+    if idle(page, task) and empty:
+        st.info(empty, icon=icon)
+    return None
+
+
+def idle(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | None = None) -> bool:
+    """Draw the job of a task that has no stored result, as `panel` does; returns whether there is none to draw.
+
+    That is so where the task was never submitted, and where its job is done but its result was removed from the store.
+    """
+    job = panel(page, task, live=live)
+    return job is None or job.state == "done"
+
+
+def offer(page: str, task: specs.Task, text: str, *, name: str, primary: bool = True) -> None:
+    """Draw the job of a task, and a button (key `<page>_<name>`) that starts it where none is running."""
+    job = panel(page, task)
+    kind: Literal["primary", "secondary"] = "primary" if primary else "secondary"
+    if (job is None or not job.live) and st.button(text, type=kind, icon=":material/play_arrow:", key=f"{page}_{name}"):
+        start(task)
+
+
+def is_live(task: specs.Task) -> bool:
+    """Whether a job for this task is waiting or running."""
+    job = of(task)
+    return job is not None and job.live
 
 
 def of(task: specs.Task) -> queue.Job | None:

@@ -109,11 +109,8 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
         )
     else:
         st.info("There is no saved model that fits here yet: this page attacks one.", icon=":material/info:")
-    job = jobs.panel(page, spec)
-    if job is None or not job.live:
-        text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
-        if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_first"):
-            jobs.start(spec)
+    text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
+    jobs.offer(page, spec, text, name="first")
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
 
 

@@ -102,10 +102,10 @@ def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifac
     with st.container(horizontal=True):
         for name in missing:
             other = spec.model_copy(update={"attack": specs.METHODS[name]()})
-            job = jobs.of(other)
-            live = job is not None and job.live
             title = specs.METHODS[name].title
-            if st.button(f"Run {title}", icon=":material/play_arrow:", key=f"{PAGE}_run_{name}", disabled=live):
+            if st.button(
+                f"Run {title}", icon=":material/play_arrow:", key=f"{PAGE}_run_{name}", disabled=jobs.is_live(other)
+            ):
                 jobs.start(other)
     for name in missing:
         jobs.panel(f"{PAGE}_{name}", spec.model_copy(update={"attack": specs.METHODS[name]()}))
@@ -134,8 +134,7 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
         rest = {other.id: model_names.label(other) for other in others if other.id not in done}
         if rest:
             chosen = select(PAGE, "other_model", "Another model", list(rest), text=rest.__getitem__, kind="list")
-            job = jobs.of(asked[chosen])
-            live = job is not None and job.live
+            live = jobs.is_live(asked[chosen])
             if st.button("Run it there", icon=":material/play_arrow:", key=f"{PAGE}_run_there", disabled=live):
                 jobs.start(asked[chosen])
     if rest:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import jobs, sources
+from ui.app import jobs
 from ui.form import samples
 from ui.form.select import KEEP, select
 from ui.generator import views
@@ -95,14 +95,10 @@ def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, c
     if each:
         found = pd.concat([samples.candidates(tests, k, confidence=confidence).head(each) for k in range(len(names))])
         spec = spec.model_copy(update={"indices": tuple(int(i) for i in found["index"]), "target": "all"})
-    result = sources.artifact(spec)
+    count = len(spec.indices or ()) * len(names)
+    empty = f"{count} generators, not trained yet: “Show the matrix” trains them."
+    result = jobs.result(PAGE, spec, asked=asked and each > 0, empty=empty, icon=":material/draw:")
     if result is None:
-        if asked and each:
-            jobs.start(spec)
-        job = jobs.panel(PAGE, spec)
-        if job is None or job.state == "done":  # done, and its result is gone from the store
-            count = len(spec.indices or ()) * len(names)
-            st.info(f"{count} generators, not trained yet: “Show the matrix” trains them.", icon=":material/draw:")
         return
     pairs = views.Pairs.of(result)
     st.plotly_chart(

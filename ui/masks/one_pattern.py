@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import jobs, sources
+from ui.app import jobs
 from ui.form import controls
 from ui.masks import each_image
 from ui.show import downloads, gallery, provenance
@@ -47,15 +47,10 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
     spec = controls.build(specs.PatternSpec, model=model.id, mask=mask, target=target, **values)
     if spec is None:
         return
-    if asked:
-        jobs.start(spec)
-    result = sources.artifact(spec)
+    empty = "No pattern for these settings yet: make one."
+    result = jobs.result(page, spec, asked=asked, empty=empty, icon=":material/play_arrow:")
     if result is not None:
         show(page, spec, result, model)
-        return
-    job = jobs.panel(page, spec)
-    if job is None or job.state == "done":  # done, and its result is gone from the store
-        st.info("No pattern for these settings yet: make one.", icon=":material/play_arrow:")
 
 
 def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: store.Artifact) -> None:

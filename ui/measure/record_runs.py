@@ -42,7 +42,7 @@ def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, R
             key=f"{page}_radii_run",
             disabled=not wanted,
         ):
-            submit(wanted)
+            jobs.start(*wanted)
     if "evaluate" in specs.TASKS:
         evaluation(page, models, norm)
 
@@ -69,7 +69,7 @@ def evaluation(page: str, models: Sequence[store.Artifact], norm: str) -> None:
             key=f"{page}_eval_run",
             disabled=not wanted,
         ):
-            submit(wanted)
+            jobs.start(*wanted)
 
 
 def watch(page: str, models: Sequence[str], norm: str) -> None:
@@ -83,17 +83,6 @@ def watch(page: str, models: Sequence[str], norm: str) -> None:
         if job.task.key() not in seen:
             seen.add(job.task.key())
             jobs.panel(page, job.task)
-
-
-def submit(tasks: Sequence[specs.Task]) -> None:
-    """Start one job a task; they queue for the device."""
-    try:
-        for task in tasks:
-            queue.submit(task, store.default_root())
-    except (ValueError, OSError) as error:
-        st.error(f"The job could not be started: {error}", icon=":material/error:")
-        return
-    st.rerun()
 
 
 def _spec(task: str, **values: Any) -> specs.Task | None:

@@ -14,7 +14,7 @@ from core.evaluation.tables import paired, records
 from core.evaluation.tables.records import Record
 from core.evaluation.trust import trust
 from core.storage import store
-from ui.app import sources
+from ui.app import jobs, sources
 from ui.form.select import select
 from ui.measure import record_choice, record_runs, record_views, trust_views
 from ui.show import downloads, model_names
@@ -100,7 +100,7 @@ def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], ep
     if missing and st.button(
         f"Evaluate and check at ε = {eps:g}", icon=":material/shield:", key=f"{page}_judge", type="secondary"
     ):
-        record_runs.submit(missing)
+        jobs.start(*missing)
 
 
 def _evaluation(model: str, record: Record, eps: float) -> specs.EvaluateSpec | None:

@@ -41,13 +41,8 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, 
         return pd.DataFrame(), ""
     result = sources.artifact(spec)
     if result is None:
-        job = jobs.panel(page, spec)
-        if (job is None or not job.live) and st.button(
-            f"Make images on {len(models)} models and show them to all",
-            icon=":material/play_arrow:",
-            key=f"{page}_transfer_run",
-        ):
-            jobs.start(spec)
+        text = f"Make images on {len(models)} models and show them to all"
+        jobs.offer(page, spec, text, name="transfer_run", primary=False)
         return pd.DataFrame(), ""
     return draw(page, spec, models, result)
 

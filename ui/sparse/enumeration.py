@@ -91,16 +91,11 @@ def effort(case: views.Case, attack: dict[str, Any]) -> str:
 def asked(spec: specs.AttackSpec, text: str) -> store.Artifact | None:
     """The result; until it is there a button, or the job that makes it."""
     result = sources.artifact(spec)
-    if result is not None:
-        return result
-    job = jobs.of(spec)
-    if job is None or job.state == "done":
+    if result is None and jobs.idle(PAGE, spec):
         name = text.lower().replace(" ", "_")
         if st.button(text, type="primary", icon=":material/grid_on:", key=f"{PAGE}_ask_{name}"):
             jobs.start(spec)
-        return None
-    jobs.panel(PAGE, spec)
-    return None
+    return result
 
 
 def show(result: store.Artifact, case: views.Case) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from core import specs
 from core.figures.base import DASHES, colour, faint, styled
-from ui.app import jobs, sources
+from ui.app import jobs
 from ui.form import controls
 from ui.form.select import select
 from ui.show import downloads, provenance
@@ -100,13 +100,8 @@ def many(case: views.Case, ask: dict[str, Any]) -> dict[str, np.ndarray] | None:
     spec = controls.build(specs.AttackSpec, attack="frontier", n=n, **ask)
     if spec is None:
         return None
-    result = sources.artifact(spec)
-    if result is not None:
-        return result.arrays("images")
-    if asked:
-        jobs.start(spec)
-    jobs.panel(PAGE, spec)
-    return None
+    result = jobs.result(PAGE, spec, asked=asked)
+    return None if result is None else result.arrays("images")
 
 
 def chart(

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import jobs, sources
+from ui.app import jobs
 from ui.form import controls
 from ui.form.select import select
 from ui.show import downloads, gallery, provenance
@@ -35,13 +35,9 @@ def many(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: 
     spec = controls.build(specs.AttackSpec, attack=sparse, n=n, **ask)
     if spec is None:
         return
-    result = sources.artifact(spec)
+    empty = f"Not measured yet for these settings: “Measure” attacks {n} images."
+    result = jobs.result(PAGE, spec, asked=asked, empty=empty, icon=":material/bar_chart:")
     if result is None:
-        if asked:
-            jobs.start(spec)
-        job = jobs.panel(PAGE, spec)
-        if job is None or job.state == "done":  # done, and its result is gone from the store
-            st.info(f"Not measured yet for these settings: “Measure” attacks {n} images.", icon=":material/bar_chart:")
         return
     arrays, table = result.arrays("images"), result.table("images")
     metrics, line = result.card["metrics"], one_image.source_line(result, case, one=False)
