@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -96,7 +98,7 @@ def choice(name: str) -> str:
     )
 
 
-def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFrame, list, float] | None:
+def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFrame, list[Any], float] | None:
     """Choose classes and one test image of each.
 
     Returns the rows of the test table, the places for their pictures, and the least confidence; None: nothing chosen.
@@ -155,7 +157,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
     return pd.DataFrame(picked), slots, confidence
 
 
-def draw_samples(slots: Sequence, images: Sequence, rows: pd.DataFrame, names: Sequence[str]) -> None:
+def draw_samples(slots: Sequence[Any], images: Iterable[np.ndarray], rows: pd.DataFrame, names: Sequence[str]) -> None:
     """Put the pictures of the samples into their places."""
     for slot, image, label in zip(slots, images, rows["y"], strict=True):
         with slot.container():
@@ -174,7 +176,9 @@ with st.container(border=True):
     if model is None:
         st.stop()
     tests = samples.table(model)
-    picked = None if tests is None else pick_samples(model, tests)
+    if tests is None:
+        st.stop()
+    picked = pick_samples(model, tests)
 if picked is None:
     st.stop()
 rows, slots, confidence = picked
@@ -194,11 +198,12 @@ with st.form(f"{PAGE}_form"):
     asked = st.form_submit_button("Run the attack", type="primary", icon=":material/play_arrow:")
 lessons.generator()
 
+indices = tuple(int(index) for index in rows["index"])
 spec = controls.build(
     specs.AttackSpec,
     model=model.id,
     attack={"name": mode, **settings},
-    indices=tuple(int(index) for index in rows["index"]),
+    indices=indices,
     target=target,
     seed=0 if strong else seed,
 )
@@ -216,13 +221,13 @@ if result is not None:
     compare.transfer(result, model)
     results.matrix(model, spec, tests, confidence)
     st.stop()
-images = samples.images(model, spec.indices)
+images = samples.images(model, indices)
 if images is None:
     st.stop()
 draw_samples(slots, images, rows, names)
 targets = list(range(len(names))) if target == "all" else [target]
 labels = [int(label) for label in rows["y"]]
-if jobs.idle(PAGE, spec, live=lambda job: views.live(job, images, targets, labels, names)):
+if jobs.idle(PAGE, spec, live=functools.partial(views.live, x=images, targets=targets, y=labels, names=names)):
     pairs = len(rows) * len(targets)
     st.info(
         f"{len(rows)} samples × {len(targets)} targets = {pairs} generators, not trained yet with these settings. "

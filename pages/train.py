@@ -43,7 +43,7 @@ def apply_epochs() -> None:
         st.session_state[f"{PAGE}_epochs"] = chosen_preset()["epochs"]
 
 
-def choose_data() -> dict | None:
+def choose_data() -> dict[str, Any]:
     """Data set and classes; what a DataSpec takes."""
     names = [*specs.DATASETS, "folder"]
     left, right = st.columns([1, 2])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -28,8 +26,9 @@ def ways(result: store.Artifact, spec: specs.AttackSpec) -> dict[str, store.Arti
     found = {spec.attack.slug(): result}
     for other in store.results(spec.model, store.default_root()):
         theirs = other.spec()
-        same = isinstance(theirs, specs.AttackSpec) and _pairs(theirs) == _pairs(spec)
-        if same and theirs.attack.slug() in WAYS:
+        if not isinstance(theirs, specs.AttackSpec) or _pairs(theirs) != _pairs(spec):
+            continue
+        if theirs.attack.slug() in WAYS:
             found.setdefault(theirs.attack.slug(), other)
     return {name: found[name] for name in WAYS if name in found}
 
@@ -222,7 +221,7 @@ def _shares(key: str, other_id: str, _result: store.Artifact, _other: store.Arti
     model = sources.saved_model(_other.id, _other.folder.parent).model
     pred, clean = (logits_of(model, torch.from_numpy(arrays[name][rows])).argmax(1).numpy() for name in ("x_adv", "x"))
     y, target = table["y"].to_numpy()[rows], table["target"].to_numpy()[rows]
-    originals: Sequence[int] = np.unique(table["index"].to_numpy()[rows], return_index=True)[1]
+    originals = np.unique(table["index"].to_numpy()[rows], return_index=True)[1]
     return {
         "n": len(rows),
         "read as the target": float((pred == target).mean()),

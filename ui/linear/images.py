@@ -65,7 +65,7 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
         }
         if norm == "linf":
             row["FGSM"] = share(right & ~fgsm(saved.model, x, y, eps=eps).success)
-        result = pgd(saved.model, x, y, eps=eps, norm=norm, steps=STEPS, streams=Streams.of(0, images.index))  # type: ignore[arg-type]
+        result = pgd(saved.model, x, y, eps=eps, norm=norm, steps=STEPS, streams=Streams.of(0, images.index))
         row[f"PGD-{STEPS}"] = share(right & ~result.success)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -113,7 +113,7 @@ def _affine(model_id: str, root: Path) -> tuple[Any, tuple[int, ...]]:
 
     saved = sources.saved_model(model_id, root)
     shape = tuple(saved.artifact.card["shape"])
-    return affine(saved.model, shape), shape  # type: ignore[arg-type]
+    return affine(saved.model, shape), shape
 
 
 def show(page: str) -> None:
@@ -152,10 +152,10 @@ def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
     unit = {"linf": "ε, change of every pixel, in [0, 1]", "l0": "ε, changed features"}
     st.plotly_chart(
         exact_against_attacks(
-            table["eps"],
-            table["exact"],
-            attacked,
-            unboxed=table["exact without box"],
+            table["eps"].tolist(),
+            table["exact"].tolist(),
+            {name: values.tolist() for name, values in attacked.items()},
+            unboxed=table["exact without box"].tolist(),
             x_title=unit.get(norm, f"ε in {say(norm)}"),
             chance=1 / len(model.card["class_names"]),
         ),

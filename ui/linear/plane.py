@@ -189,8 +189,8 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
         st.markdown("**Loss against ε**")
         st.plotly_chart(
             traces(
-                {name: table[key] for key, name in names.items() if key in table},
-                x=table["eps"],
+                {name: table[key].tolist() for key, name in names.items() if key in table},
+                x=table["eps"].tolist(),
                 x_title="ε",
                 y_title=f"mean {loss} loss",
                 marked=eps,
@@ -203,8 +203,8 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
         st.markdown("**Robust accuracy against ε**")
         names = {"robust accuracy": "trained at this ε", "robust accuracy, trained at 0": "trained at ε = 0"}
         figure = traces(
-            {name: table[key] for key, name in names.items() if key in table},
-            x=table["eps"],
+            {name: table[key].tolist() for key, name in names.items() if key in table},
+            x=table["eps"].tolist(),
             x_title="ε",
             y_title="share with m > ε‖w‖",
             marked=eps,
@@ -234,8 +234,8 @@ def equivalence(page: str, n: int, apart: float, seed: int) -> None:
         )
     with right:
         figure = traces(
-            {"ε = 2λ‖w*‖": table["eps"], "‖w*‖": table["norm of w"]},
-            x=table["lambda"],
+            {"ε = 2λ‖w*‖": table["eps"].tolist(), "‖w*‖": table["norm of w"].tolist()},
+            x=table["lambda"].tolist(),
             x_title="λ",
             y_title="",
             height=280,

@@ -34,6 +34,7 @@ def headline(result: store.Artifact, names: Sequence[str]) -> None:
     toward = "a wrong class" if spec.target == "any" else f"“{names[int(spec.target)]}”"
     inside = f"{mask['pixels']} pixels ({mask['share']:.0%} of the image)"
     if "trace_share" in images:
+        assert isinstance(spec.attack, specs.Physical)
         share = images["trace_share"]
         how = (
             f"read as {toward} as they stand and in {spec.attack.least:.0%} or more of {spec.attack.fresh} fresh scenes"
@@ -94,7 +95,10 @@ def compare(averaged: store.Artifact, still: store.Artifact) -> None:
             marker={"color": colour(place)},
             hovertemplate="%{x}: %{y:.0%} of fresh scenes<extra></extra>",
         )
-    least = averaged.spec().attack.least
+    spec = averaged.spec()
+    assert isinstance(spec, specs.AttackSpec)
+    assert isinstance(spec.attack, specs.Physical)
+    least = spec.attack.least
     figure.add_hline(y=least, line={"dash": "dot", "color": "rgba(128,140,160,.9)"})
     figure.update_yaxes(title_text="fresh scenes that fool", tickformat=".0%", range=[0, 1.02])
     figure.update_xaxes(title_text="test image", type="category")

@@ -41,7 +41,7 @@ def models_table(
     attacks = [sweep_views.attack_text(method) for method in spec.attacks]
     rows = []
     for model in models:
-        card = comparison.model_row(model)
+        card: dict[str, Any] = comparison.model_row(model)
         row = {
             "Model": names[model.id],
             "Test": card["test_accuracy"],

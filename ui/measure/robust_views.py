@@ -106,7 +106,7 @@ def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], ep
 def _evaluation(model: str, record: Record, eps: float) -> specs.EvaluateSpec | None:
     """The evaluation whose checks would be about these images; None where its spec does not allow it."""
     try:
-        return specs.EvaluateSpec(model=model, norm=record.norm, eps=eps, n=len(record))  # type: ignore[arg-type]
+        return specs.EvaluateSpec(model=model, norm=record.norm, eps=eps, n=len(record))
     except ValueError:
         return None
 

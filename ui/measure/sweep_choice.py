@@ -143,12 +143,11 @@ def _first_view(page: str) -> None:
     if any(str(key).startswith(f"{page}_") for key in (*st.session_state, *st.query_params)):
         return
     done = [
-        (result.card["created"], model, result.spec())
+        (str(result.card["created"]), model, spec)
         for model in sources.models()
         for result in store.results(model.id, store.default_root())
-        if result.card["task"] == "sweep"
+        if isinstance(spec := result.spec(), specs.SweepSpec) and spec.threshold == 0 and kind_of(spec.attack) in KINDS
     ]
-    done = [(when, model, spec) for when, model, spec in done if spec.threshold == 0 and kind_of(spec.attack) in KINDS]
     if not done:
         return
     _, first, newest = max(done, key=lambda item: item[0])

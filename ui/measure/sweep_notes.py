@@ -46,9 +46,9 @@ def doubts(curves: Sequence[Curve], chance: float | None) -> list[str]:
     """
     found = []
     for curve in curves:
-        pairs = list(itertools.pairwise(curve.rows))
-        before, after = max(pairs, key=lambda pair: pair[1]["accuracy"] - pair[0]["accuracy"], default=(None, None))
-        if before is not None and after["accuracy"] > before["accuracy"]:
+        rises = [pair for pair in itertools.pairwise(curve.rows) if pair[1]["accuracy"] > pair[0]["accuracy"]]
+        if rises:
+            before, after = max(rises, key=lambda pair: pair[1]["accuracy"] - pair[0]["accuracy"])
             missed = round((after["accuracy"] - before["accuracy"]) * after["n"])
             found.append(
                 f"**{curve.name}** rises from {before['accuracy']:.1%} at ε = {before['eps']:g} to "

@@ -64,7 +64,9 @@ def draw(
         records.transfer_matrix(rates, counted, [names[model] for model in order]),
         key=f"{page}_transfer",
         alt="Share of images that fool, made on (row) and shown to (column): "
-        + "; ".join(f"{names[row.surrogate]} to {names[row.victim]} {row.rate:.0%}" for row in table.itertuples()),
+        + "; ".join(
+            f"{names[row['surrogate']]} to {names[row['victim']]} {row['rate']:.0%}" for row in result.card["rows"]
+        ),
         config=sweep_views.CONFIG,
     )
     st.caption(

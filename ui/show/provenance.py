@@ -82,8 +82,8 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
 
 
 def mask_text(result: store.Artifact) -> str:
-    """The mask in words, short."""
-    mask = result.spec().mask
+    """The mask of an attack or of a universal perturbation in a few words, such as `Patch of size 0.3, 64 pixels`."""
+    mask: Any = getattr(result.spec(), "mask", None)
     pixels = result.card["mask"]["pixels"]
     if isinstance(mask, specs.Cells):
         return f"drawn by hand, {pixels} pixels"

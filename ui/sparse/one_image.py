@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,14 @@ def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
         return found
     with st.spinner("Attacking …"):
         try:
-            return queue.run(spec, store.default_root())
+            made = queue.run(spec, store.default_root())
         except (ValueError, OSError, store.DamagedArtifact, folder.DataMissing) as error:
             st.error("The attack could not be run.", icon=":material/error:")
             with st.expander("What went wrong"):
                 st.write(str(error))
             return None
+    assert isinstance(made, store.Artifact)  # only a comparison makes several
+    return made
 
 
 def source_line(result: store.Artifact, case: views.Case, *, one: bool = True) -> str:
@@ -50,8 +53,58 @@ def source_line(result: store.Artifact, case: views.Case, *, one: bool = True) -
     return f"{provenance.of(result, case.model)} · {what}{tau}"
 
 
+BOXED, FREE = "in the box [0, 1]", "no box"
+"""The two forms of the dense formula."""
+
+
 def dense(case: views.Case, ask: dict[str, Any], factor: float) -> None:
     """All pixels a little: the formula with and without the box."""
+    dense_formula(case)
+    results: dict[str, store.Artifact] = {}
+    for name, boxed in ((BOXED, True), (FREE, False)):
+        attack = {"name": "jacobian_dense", "boxed": boxed, "factor": factor}
+        result = at_once(controls.build(specs.AttackSpec, attack=attack, **ask))
+        if result is None:
+            return
+        results[name] = result
+    arrays, found = results[BOXED].arrays("images"), results[BOXED].table("images").iloc[0]
+    free = results[FREE].arrays("images")
+    views.verdict(
+        bool(found["success"]),
+        case.names[case.label],
+        case.names[int(found["pred"])],
+        f"every pixel moves by at most {both(float(arrays['trace_eps'][0]))}, inside the box",
+    )
+    frame = pd.DataFrame([dense_row(case, name, result) for name, result in results.items()])
+    numbers = frame.select_dtypes(np.floating).columns.astype(str)
+    st.dataframe(
+        frame,
+        hide_index=True,
+        column_config={name: st.column_config.NumberColumn(format="%.4g") for name in numbers},
+        alt="The formula's ε* with and without the box, and the predicted and actual score",
+    )
+    left, right = st.columns([1, 1])
+    with left:
+        pictures = [
+            views.triptych(case, made["x_adv"][0], np.log(made["probabilities"][0] + 1e-30), what=f"result, {name}")
+            for name, made in ((BOXED, arrays), (FREE, free))
+        ]
+        lowest, highest = free["x_adv"][0].min(), free["x_adv"][0].max()
+        st.caption(f"Without the box pixels range from {lowest:.3f} to {highest:.3f}; shown clipped to [0, 1].")
+    with right:
+        levels = {name: float(made["trace_eps_star"][0]) for name, made in ((FREE, free), (BOXED, arrays))}
+        st.plotly_chart(
+            views.dense_curve(case, int(free["trace_toward"][0]), levels, float(arrays["trace_eps"][0])),
+            key=f"{PAGE}_dense_curve",
+            config=views.CONFIG,
+            alt="Score against ε, predicted by the Jacobian and actual, with and without the box, and both ε*",
+        )
+        st.caption("Where solid and dashed lines part, N is curved: the formula is exact only for a linear N.")
+    take_away(results[BOXED], case, frame, pictures[0], table="dense", name="dense", formats=("csv", "md", "tex"))
+
+
+def dense_formula(case: views.Case) -> None:
+    """What the dense formula says, in words and in signs."""
     st.markdown(
         "The same tiny step on *every* pixel, each in the direction that helps. To first order the score moves by "
         "ε·‖J‖₁ (Hölder's equality), so the smallest ε that reaches the threshold is known at once:"
@@ -72,72 +125,42 @@ def dense(case: views.Case, ask: dict[str, Any], factor: float) -> None:
         "In the box, a pixel has only its room uⱼ to move: a black one cannot get darker. So a larger ε* is needed, "
         "and only then is the result a valid image."
     )
-    results = {
-        name: at_once(
-            controls.build(specs.AttackSpec, attack={"name": "jacobian_dense", "boxed": boxed, "factor": factor}, **ask)
-        )
-        for name, boxed in (("in the box [0, 1]", True), ("no box", False))
+
+
+def dense_row(case: views.Case, name: str, result: store.Artifact) -> dict[str, Any]:
+    """The dense formula's ε* and the score that it predicts, beside the score that it reaches."""
+    arrays, found = result.arrays("images"), result.table("images").iloc[0]
+    level, start = float(arrays["trace_eps_star"][0]), float(case.margin(case.logits[None])[0])
+    return {
+        "": name,
+        "ε*": level,
+        "ε* in grey levels": f"{level * 255:.3g}/255",
+        "ε applied": float(arrays["trace_eps"][0]),
+        f"{case.quantity.split(':')[0]} before": case.shown(start),
+        "predicted": case.shown(float(arrays["trace_predicted"][0])),
+        "actual": case.shown(float(arrays["trace_actual"][0])),
+        "read as": case.names[int(found["pred"])],
+        "outcome": "fooled" if found["success"] else "not fooled",
     }
-    if None in results.values():
-        return
-    rows, levels, toward = [], {}, case.label
-    for name, result in results.items():
-        arrays, found = result.arrays("images"), result.table("images").iloc[0]
-        levels[name] = float(arrays["trace_eps_star"][0])
-        toward = int(arrays["trace_toward"][0])
-        start = float(case.margin(case.logits[None])[0])
-        rows.append(
-            {
-                "": name,
-                "ε*": levels[name],
-                "ε* in grey levels": f"{levels[name] * 255:.3g}/255",
-                "ε applied": float(arrays["trace_eps"][0]),
-                f"{case.quantity.split(':')[0]} before": case.shown(start),
-                "predicted": case.shown(float(arrays["trace_predicted"][0])),
-                "actual": case.shown(float(arrays["trace_actual"][0])),
-                "read as": case.names[int(found["pred"])],
-                "outcome": "fooled" if found["success"] else "not fooled",
-            }
-        )
-    boxed = results["in the box [0, 1]"]
-    arrays, found = boxed.arrays("images"), boxed.table("images").iloc[0]
-    views.verdict(
-        bool(found["success"]),
-        case.names[case.label],
-        case.names[int(found["pred"])],
-        f"every pixel moves by at most {both(float(arrays['trace_eps'][0]))}, inside the box",
-    )
-    frame = pd.DataFrame(rows)
-    st.dataframe(
-        frame,
-        hide_index=True,
-        column_config={
-            name: st.column_config.NumberColumn(format="%.4g") for name in frame if frame[name].dtype.kind == "f"
-        },
-        alt="The formula's ε* with and without the box, and the predicted and actual score",
-    )
-    left, right = st.columns([1, 1])
-    with left:
-        pictures = [
-            views.triptych(case, images["x_adv"][0], np.log(images["probabilities"][0] + 1e-30), what=f"result, {name}")
-            for name, images in ((name, result.arrays("images")) for name, result in results.items())
-        ]
-        free = results["no box"].arrays("images")["x_adv"][0]
-        st.caption(f"Without the box pixels range from {free.min():.3f} to {free.max():.3f}; shown clipped to [0, 1].")
-    with right:
-        st.plotly_chart(
-            views.dense_curve(case, toward, dict(reversed(levels.items())), rows[0]["ε applied"]),
-            key=f"{PAGE}_dense_curve",
-            config=views.CONFIG,
-            alt="Score against ε, predicted by the Jacobian and actual, with and without the box, and both ε*",
-        )
-        st.caption("Where solid and dashed lines part, N is curved: the formula is exact only for a linear N.")
-    line = source_line(boxed, case)
+
+
+def take_away(
+    result: store.Artifact,
+    case: views.Case,
+    frame: pd.DataFrame,
+    picture: np.ndarray,
+    *,
+    table: str,
+    name: str,
+    formats: Sequence[str] = ("csv",),
+) -> None:
+    """The line of provenance; the table as a file called `table`, the picture and the arrays as files called `name`."""
+    line = source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
-        downloads.table(PAGE, frame, name="dense", provenance=line)
-        downloads.picture(PAGE, pictures[0], name="dense", provenance=line)
-        downloads.arrays(PAGE, arrays, name="dense", provenance=line)
+        downloads.table(PAGE, frame, name=table, provenance=line, formats=formats)
+        downloads.picture(PAGE, picture, name=name, provenance=line)
+        downloads.arrays(PAGE, result.arrays("images"), name=name, provenance=line)
 
 
 def few(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
@@ -197,12 +220,7 @@ def other(case: views.Case, spec: specs.AttackSpec | None) -> None:
     frame = views.changes(case.x, image)
     with right:
         st.dataframe(frame, hide_index=True, column_config=LEVELS, alt="The changed pixels")
-    line = source_line(result, case)
-    provenance.show(line)
-    with st.container(horizontal=True):
-        downloads.table(PAGE, frame, name="changed_pixels", provenance=line, formats=("csv",))
-        downloads.picture(PAGE, picture, name="sparse", provenance=line)
-        downloads.arrays(PAGE, arrays, name="sparse", provenance=line)
+    take_away(result, case, frame, picture, table="changed_pixels", name="sparse")
 
 
 def greedy(case: views.Case, spec: specs.AttackSpec | None) -> None:
@@ -272,9 +290,4 @@ def greedy(case: views.Case, spec: specs.AttackSpec | None) -> None:
         | LEVELS,
         alt="The changed pixels in their order",
     )
-    line = source_line(result, case)
-    provenance.show(line)
-    with st.container(horizontal=True):
-        downloads.table(PAGE, frame, name="changed_pixels", provenance=line, formats=("csv",))
-        downloads.picture(PAGE, picture, name="sparse", provenance=line)
-        downloads.arrays(PAGE, arrays, name="sparse", provenance=line)
+    take_away(result, case, frame, picture, table="changed_pixels", name="sparse")

@@ -125,18 +125,25 @@ def before_and_after(pictures: dict[str, np.ndarray], table: pd.DataFrame, names
     )
 
 
+def most_common(classes: pd.Series) -> tuple[int, int]:
+    """The class that occurs most often, and how often."""
+    counts = classes.value_counts()
+    return int(counts.index.to_numpy()[0]), int(counts.iloc[0])
+
+
 def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """For each true class: how many, the share fooled with its interval, and what they are read as most often."""
     rows = []
-    for label, part in held.groupby("y"):
+    for _label, part in held.groupby("y"):
         won = part[part["success"]]
         low, high = clopper_pearson(len(won), len(part))
-        common, most = won["pred"].value_counts(), "–"
-        if len(common):
-            most = f"{class_text(int(common.index[0]), names)} ({common.iloc[0] / len(won):.0%})"
+        most = "–"
+        if len(won):
+            common, count = most_common(won["pred"])
+            most = f"{class_text(common, names)} ({count / len(won):.0%})"
         rows.append(
             {
-                "class": class_text(int(label), names),
+                "class": class_text(int(part["y"].iloc[0]), names),
                 "n": len(part),
                 "fooled": len(won) / len(part),
                 "low": low,
@@ -152,10 +159,10 @@ def by_class(rows: pd.DataFrame, held: pd.DataFrame, spec: specs.UniversalSpec, 
     won = held[held["success"]]
     st.markdown("**By class**")
     if len(won) and spec.target == "any" and len(names) > 2:
-        common = won["pred"].value_counts()
+        common, count = most_common(won["pred"])
         st.caption(
-            f"{common.iloc[0] / len(won):.0%} of the fooled images are read as "
-            f"{class_text(int(common.index[0]), names)}: one change has few classes to lead to."
+            f"{count / len(won):.0%} of the fooled images are read as {class_text(common, names)}: one change has few "
+            "classes to lead to."
         )
     share = st.column_config.NumberColumn(format=PERCENT)
     st.dataframe(
@@ -183,8 +190,8 @@ def proof(
     exact = sources.model_spec(model).network == "linear" and (len(names) == 2 or spec.target != "any")
     for sentence in explain(card, made, names, exact=exact):
         st.markdown(f"- {sentence}")
-    order = made["weight"].to_numpy().argsort()[::-1][:NAMED]
-    order = [k for k in order if made["weight"].iloc[k] > 1e-6 and k < len(pictures["x"])]
+    heaviest = made["weight"].to_numpy().argsort()[::-1][:NAMED]
+    order = [k for k in heaviest if made["weight"].iloc[k] > 1e-6 and k < len(pictures["x"])]
     if order:
         contradict = card["lp"]["contradiction"]
         gallery.show(
@@ -215,9 +222,7 @@ def explain(card: dict[str, Any], made: pd.DataFrame, names: list[str], *, exact
     size = both(metrics["linf"])
     if lp["contradiction"]:
         who = made[made["weight"] > 1e-6].sort_values("weight", ascending=False).head(NAMED)
-        named = ", ".join(
-            f"#{row.index_} ({names[row.y]})" for row in who.rename(columns={"index": "index_"}).itertuples()
-        )
+        named = ", ".join(f"#{index} ({names[y]})" for index, y in zip(who["index"], who["y"], strict=True))
         said.append(
             f"{'No' if exact else 'To first order no'} change s at all fools {images} without clipping. The rows of "
             f"{named}, added with the weights below, leave nothing (or too little) that s could move, and yet their "
