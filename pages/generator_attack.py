@@ -132,10 +132,9 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
         return None
     found = {k: samples.candidates(tests, k, confidence=confidence) for k in chosen}
     for k in [k for k in chosen if not len(found[k])]:
-        st.warning(
-            f"No test image of class {class_text(k, names)} is read correctly with a confidence of "
-            f"{confidence:.2%}; it is left out. Lower the least confidence.",
-            icon=":material/warning:",
+        samples.none_of(
+            class_text(k, names),
+            f" with a confidence of {confidence:.2%}; it is left out. Lower the least confidence",
         )
     chosen = [k for k in chosen if len(found[k])]
     if not chosen:

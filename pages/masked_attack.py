@@ -14,7 +14,7 @@ from ui.form import controls, mask_choice, model_picker, samples
 from ui.form.select import KEEP, select
 from ui.masks import each_image, one_pattern
 from ui.show import lessons
-from ui.text import class_text, say
+from ui.text import ANY_CLASS, class_text, say
 
 PAGE = "masked_attack"
 METHODS = ("physical", "pgd", "fgsm", "ddn", "fmn", "sigma_zero", "square")
@@ -38,7 +38,7 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
         label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
     found = samples.candidates(tests, label)
     if not len(found):
-        st.warning(f"No test image of class {class_text(label, names)} is read correctly.", icon=":material/warning:")
+        samples.none_of(class_text(label, names))
         return None
     with second:
         place = samples.place(
@@ -65,9 +65,7 @@ def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], 
     cls = specs.METHODS[name]
     st.caption(f"{cls.help} *{cls.paper}.*")
     with st.form(f"{PAGE}_form"):
-        target = controls.a_class(
-            PAGE, names, name="target", label="Target class", extra={"any": "any wrong class"}, without=label
-        )
+        target = controls.a_class(PAGE, names, name="target", label="Target class", extra=ANY_CLASS, without=label)
         eps = controls.eps(PAGE, default=0.5, high=1.0, step=0.05) if cls.needs_eps else None
         if name == "physical":
             st.markdown("**Scenes:** how much the object and the light may vary")

@@ -24,7 +24,7 @@ from ui.measure import (
 )
 from ui.measure.sweep_views import Curve
 from ui.show import downloads, model_names, provenance
-from ui.text import both
+from ui.text import both, sentence_case
 
 PAGE = "model_comparison"
 
@@ -73,7 +73,7 @@ def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps:
     with st.grid(4, min_column_width=130):
         for text, count in zip(comparison_views.OUTCOMES, counts, strict=True):
             st.metric(
-                text[0].upper() + text[1:],
+                sentence_case(text),
                 f"{count:,}",
                 help=f"{count / max(1, sum(counts)):.1%} of {sum(counts):,} images",
             )

@@ -17,9 +17,9 @@ from core.storage import store
 from ui.app import guard, sources
 from ui.form import controls, model_picker, samples
 from ui.form.select import KEEP, select
-from ui.show import gallery, lessons
+from ui.show import elements, gallery, lessons
 from ui.sparse import enumeration, frontier, many_images, one_image, views
-from ui.text import class_text
+from ui.text import ANY_CLASS, class_text
 
 PAGE = "sparse_attack"
 PARTS = (
@@ -82,10 +82,7 @@ def pick_image(model: store.Artifact) -> views.Case | None:
         )
     found = samples.candidates(tests, label, threshold=threshold, order=order)
     if not len(found):
-        st.warning(
-            f"No test image of class {class_text(label, names)} is read correctly with these settings.",
-            icon=":material/warning:",
-        )
+        samples.none_of(class_text(label, names), " with these settings")
         return None
     with third:
         place = samples.place(
@@ -133,10 +130,9 @@ def draw_jacobian(case: views.Case) -> None:
             margin = case.slope(int(rivals.argmax()))
             values, name = (margin, "∂margin/∂x") if output == "margin" else (case.jacobian[output], f"∂z{output}/∂x")
         st.markdown(f"**Jacobian {name}**")
-        st.plotly_chart(
+        elements.chart(
             heat.signed_heatmap(views.flat(values), name=name, height=300),
             key=f"{PAGE}_jacobian",
-            config=views.CONFIG,
             alt=f"Heatmap of {name}: red pixels raise the output when brighter, blue ones lower it",
         )
     with left:
@@ -160,10 +156,9 @@ def draw_jacobian(case: views.Case) -> None:
             )
             figure.update_xaxes(title_text=f"N(x): below τ read as {names[0]}, above as {names[1]}")
             accuracy = ((tests["score"] > case.threshold) == (tests["y"] == 1)).mean()
-            st.plotly_chart(
+            elements.chart(
                 figure.update_layout(height=300),
                 key=f"{PAGE}_scores",
-                config=views.CONFIG,
                 alt="Histogram of the test set's scores with the threshold and this image",
             )
             st.caption(f"Accuracy at this τ: {accuracy:.2%} of {len(tests):,} test images.")
@@ -189,7 +184,7 @@ def settings(case: views.Case) -> tuple[int | str, dict[str, Any], float]:
                 names,
                 name="target",
                 label="Target class",
-                extra={"any": "any wrong class"},
+                extra=ANY_CLASS,
                 without=case.label,
                 help="What the image shall be read as.",
             )

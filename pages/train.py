@@ -14,6 +14,7 @@ from ui.app import guard, jobs, sources, warm
 from ui.form import controls
 from ui.form.select import KEEP, select, select_many
 from ui.models import saved
+from ui.show import elements
 from ui.text import class_text, say
 
 PAGE = "train"
@@ -118,18 +119,16 @@ def live(job: queue.Job) -> None:
     """Curves while it trains."""
     saved.overfitting(job.history)
     if any("validation_accuracy" in row for row in job.history):
-        st.plotly_chart(
+        elements.chart(
             training_curves(job.history),
             key=f"{PAGE}_live_curves",
             alt="Loss and accuracy by epoch so far",
-            config={"displaylogo": False},
         )
     else:
-        st.plotly_chart(
+        elements.chart(
             running_loss(job.history),
             key=f"{PAGE}_live_loss",
             alt="Loss of the batches so far",
-            config={"displaylogo": False},
         )
 
 

@@ -12,7 +12,7 @@ from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker
 from ui.form.select import KEEP, select, select_many
 from ui.show import lessons
-from ui.text import class_text, say
+from ui.text import ANY_CLASS, class_text, say
 from ui.universal import views
 
 PAGE = "universal"
@@ -79,9 +79,7 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
         with first:
             source = pick_classes(names, scalar)
         with second:
-            target = controls.a_class(
-                PAGE, names, name="target", label="Target class", extra={"any": "any wrong class"}, slider=False
-            )
+            target = controls.a_class(PAGE, names, name="target", label="Target class", extra=ANY_CLASS, slider=False)
         with third:
             if cls.needs_eps:
                 eps = size(norm)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from core import specs
+from core.specs.shared import NORM_SIGNS
 
 CHOICES: dict[str, str] = {
     **{name: info.title for name, info in specs.DATASETS.items()},
@@ -19,10 +20,7 @@ CHOICES: dict[str, str] = {
     "gaussian": "Gaussian",
     "sgd": "SGD",
     "adam": "Adam",
-    "linf": "ℓ∞",
-    "l2": "ℓ2",
-    "l1": "ℓ1",
-    "l0": "ℓ0",
+    **NORM_SIGNS,
     "ce": "cross-entropy",
     "mse": "squared error",
     "crop_flip": "crop, flip",
@@ -59,6 +57,15 @@ def class_text(number: int, class_names: Sequence[str]) -> str:
     return name if name.isdigit() else f"{number} · {name}"
 
 
+ANY_CLASS = {"any": "any wrong class"}
+"""The choice beside the classes where an attack may lead to whichever class it likes."""
+
+
+def wanted_class(target: str | int | None, class_names: Sequence[str]) -> str:
+    """What an attack wants the images to be classified as: `a wrong class`, or the name of its target class."""
+    return "a wrong class" if target in ("any", None) else f"“{class_names[int(target)]}”"
+
+
 PERCENT = "%.2f%%"
 """The format of a column of what `in_percent` returns. Streamlit's own drops the last zeros: 97.1% under 97.76%."""
 
@@ -71,3 +78,18 @@ def in_percent(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
 def percent(share: float | None, digits: int = 2) -> str:
     """A share in words, such as `97.10%`; a dash where it is not known."""
     return "–" if share is None or math.isnan(share) else f"{share:.{digits}%}"
+
+
+def interval(low: float | None, high: float | None, digits: int = 1) -> str:
+    """The two ends of an interval of shares, such as `95.0% – 98.2%`; a dash for an end that is not known."""
+    return f"{percent(low, digits)} – {percent(high, digits)}"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun, such as `1 epoch` and `1,200 images`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def sentence_case(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]

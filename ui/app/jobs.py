@@ -14,7 +14,7 @@ from core.data import folder
 from core.jobs import queue
 from core.storage import store
 from ui.app import sources
-from ui.text import say
+from ui.text import say, sentence_case
 
 POLL = 0.5
 """Seconds between two looks at a live job."""
@@ -222,7 +222,7 @@ def progress_text(job: queue.Job) -> str:
     parts = [_SAY.get(job.state, job.state)]
     if job.state == "running":
         if job.phase:
-            parts = [job.phase[0].upper() + job.phase[1:]]
+            parts = [sentence_case(job.phase)]
         if job.total:
             parts.append(f"{job.done:,} of {job.total:,}")
         if job.eta is not None:

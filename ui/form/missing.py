@@ -9,6 +9,7 @@ from core.data import folder
 from core.models import trained_on
 from core.storage import store
 from ui.app import sources
+from ui.show import elements
 
 
 def note(page: str, model: store.Artifact, what: str = "Attacking this model needs its images.") -> bool:
@@ -44,8 +45,6 @@ def _download(data: specs.DataSpec) -> None:
     try:
         sources.dataset(data)
     except (folder.DataMissing, OSError) as error:
-        st.error("The download failed; the ways to mend it are above.", icon=":material/error:")
-        with st.expander("What happened"):
-            st.write(str(error))
+        elements.failed("The download failed; other ways to get the images are above.", error)
         return
     st.rerun()

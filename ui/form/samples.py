@@ -13,6 +13,7 @@ from core.data import folder
 from core.storage import store
 from ui.app import sources
 from ui.form.select import KEEP
+from ui.show import elements
 
 ORDERS = {
     "test": "as in the test set",
@@ -57,6 +58,11 @@ def candidates(
     return rows.reset_index(drop=True)
 
 
+def none_of(name: str, more: str = "") -> None:
+    """Say that a model classifies no test image of a class correctly; `more` says under which settings."""
+    st.warning(f"No test image of class {name} is classified correctly{more}.", icon=":material/warning:")
+
+
 def place(key: str, count: int, *, label: str, help: str, label_visibility: Any = "visible") -> int:
     """A number from 1 to `count` (1 or more) with a step to the next; returns the position from 0.
 
@@ -87,9 +93,11 @@ def images(model: store.Artifact, indices: Sequence[int]) -> np.ndarray | None:
         with st.spinner("Reading the images …"):
             test = sources.model_data(model).test
     except (folder.DataMissing, OSError, ValueError) as error:
-        st.error("The images that this model was trained on are not here, or cannot be read.", icon=":material/error:")
-        with st.expander("What was looked for, and ways to mend it"):
-            st.write(str(error))
+        elements.failed(
+            "The images that this model was trained on are not here, or cannot be read.",
+            error,
+            details="What was looked for, and ways to mend it",
+        )
         return None
     rows = {int(index): row for row, index in enumerate(test.index)}
     missing = [index for index in indices if int(index) not in rows]

@@ -13,7 +13,7 @@ from core.storage import store
 from ui.app import jobs, routes, sources
 from ui.form.select import select
 from ui.generator import views
-from ui.show import downloads, model_names, provenance
+from ui.show import downloads, elements, model_names, provenance
 from ui.text import PERCENT, in_percent, say
 
 PAGE = "generator_attack"
@@ -127,7 +127,7 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
         named = {"this model": result} | {names[model_id]: made for model_id, made in done.items()}
         distances = {name: _distances(made.table("images"), norm) for name, made in named.items()}
         figure = records.within(distances, norm=say(norm))
-        st.plotly_chart(figure, config=views.CONFIG, key=f"{PAGE}_cap", alt="Share fooled within a distance")
+        elements.chart(figure, key=f"{PAGE}_cap", alt="Share fooled within a distance")
         st.caption(_medians(distances))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         rest = {other.id: model_names.label(other) for other in others if other.id not in done}
@@ -180,9 +180,7 @@ def transfer(result: store.Artifact, model: store.Artifact) -> None:
     try:
         frame = pd.DataFrame([_tried(result, other) for other in [model, *others]])
     except (store.DamagedArtifact, ValueError, RuntimeError) as error:
-        st.error("The images could not be tried on the other models.", icon=":material/error:")
-        with st.expander("What went wrong"):
-            st.write(str(error))
+        elements.failed("The images could not be tried on the other models.", error)
         return
     frame.insert(0, "model", ["this model", *(model_names.label(other) for other in others)])
     n = int(frame["n"].iloc[0])

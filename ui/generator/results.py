@@ -11,7 +11,7 @@ from ui.app import jobs
 from ui.form import samples
 from ui.form.select import KEEP, select
 from ui.generator import views
-from ui.show import downloads, provenance
+from ui.show import downloads, elements, provenance
 from ui.text import PERCENT, class_text, in_percent
 
 PAGE = "generator_attack"
@@ -62,7 +62,7 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
     st.dataframe(
         in_percent(frame, ["P(target)"]),
         hide_index=True,
-        height=min(330, 38 + 35 * len(frame)),
+        height=elements.table_height(len(frame), 330),
         column_config={
             "P(target)": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100),
             **{
@@ -101,11 +101,10 @@ def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, c
     if result is None:
         return
     pairs = views.Pairs.of(result)
-    st.plotly_chart(
+    elements.chart(
         views.matrix(pairs),
         key=f"{PAGE}_matrix",
         alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
-        config=views.CONFIG,
     )
     found = result.card["metrics"]
     rate = f"{found['success_rate']:.1%} of {found['n']} pairs fooled" if found["n"] else "no pair to count"

@@ -14,11 +14,11 @@ from core.figures import heat
 from core.figures.base import DASHES, PALETTE, colour, styled, traces
 from core.jobs import queue
 from core.storage import store
-from ui.show import gallery
-from ui.text import say
+from ui.show import elements, gallery
+from ui.text import interval, percent, say
 
-CONFIG = {"displaylogo": False}
-NORMS = {"l0": "ℓ0", "l1": "ℓ1", "l2": "ℓ2", "linf": "ℓ∞"}
+DISTANCES = ("l0", "l1", "l2", "linf")
+"""Norms in which the table of pairs gives the size of a change."""
 POINTS = 400
 """Rounds drawn in a curve, at most."""
 
@@ -74,12 +74,12 @@ def metrics(result: store.Artifact) -> None:
     with st.grid(5, min_column_width=150):
         st.metric(
             "Success rate",
-            _number(found["success_rate"], ".1%"),
+            percent(found["success_rate"], 1),
             help=f"Of {found['n']} pairs; those whose target is the image's own class are left out.",
         )
         st.metric(
             "95 % interval",
-            f"{found['low']:.0%} – {found['high']:.0%}",
+            interval(found["low"], found["high"], 0),
             help="Clopper–Pearson: what this many pairs say of the rate for all such pairs.",
         )
         st.metric("Median ℓ2", _number(found["median_l2"], ".3g"), help="Distance of the successes from their image.")
@@ -142,7 +142,8 @@ def live(job: queue.Job, x: np.ndarray, targets: Sequence[int], y: Sequence[int]
         ):
             figure = traces({name: [row[key] for row in history]}, x=done, x_title="round", height=200)
             figure.update_layout(title={"text": name, "font": {"size": 13}}, showlegend=False)
-            column.plotly_chart(figure, key=f"live_{key}_{job.id}", alt=f"{name} by round", config=CONFIG)
+            with column:
+                elements.chart(figure, key=f"live_{key}_{job.id}", alt=f"{name} by round")
 
 
 def pair(pairs: Pairs, sample: int, target: int) -> None:
@@ -157,7 +158,7 @@ def pair(pairs: Pairs, sample: int, target: int) -> None:
             [[arrays["x"][row], gallery.difference(delta, gain), arrays["x_adv"][row]]],
             columns=["original", "change", "result"],
             captions=[[f"read {names[found['pred_clean']]}", f"× {gain:g}", f"read {names[found['pred']]}"]],
-            legend=" · ".join(f"{name} {found[key]:.4g}" for key, name in NORMS.items()),
+            legend=" · ".join(f"{say(norm)} {found[norm]:.4g}" for norm in DISTANCES),
             alt=f"A {names[found['y']]}, the change made to it, and the result, read as {names[found['pred']]}",
             tile=140,
         )
@@ -171,7 +172,7 @@ def pair(pairs: Pairs, sample: int, target: int) -> None:
 
 def rounds(pairs: Pairs, sample: int, target: int, page: str) -> None:
     """Draw the target's probability and the distance by round, a line a target; the chosen one is bold."""
-    for column, (key, title, percent) in zip(
+    for column, (key, title, is_share) in zip(
         st.columns(2),
         (("trace_confidence", "Probability of the target", True), ("trace_l2", "ℓ2 distance from the original", False)),
         strict=True,
@@ -193,14 +194,13 @@ def rounds(pairs: Pairs, sample: int, target: int, page: str) -> None:
                     "dash": DASHES[place // len(PALETTE) % len(DASHES)],
                 },
                 opacity=1.0 if other == target else 0.55,
-                hovertemplate=f"round %{{x}}: %{{y:{'.1%' if percent else '.4g'}}}<extra>{name}</extra>",
+                hovertemplate=f"round %{{x}}: %{{y:{'.1%' if is_share else '.4g'}}}<extra>{name}</extra>",
             )
         figure.update_xaxes(title_text="round")
-        figure.update_yaxes(title_text=title, tickformat=".0%" if percent else None, rangemode="tozero")
+        figure.update_yaxes(title_text=title, tickformat=".0%" if is_share else None, rangemode="tozero")
         styled(figure, height=300, margin={"t": 8}, legend={"orientation": "h", "y": -0.25, "x": 0})
-        column.plotly_chart(
-            figure, key=f"{page}_{key}", config=CONFIG, alt=f"{title} by round, for each target of the chosen image"
-        )
+        with column:
+            elements.chart(figure, key=f"{page}_{key}", alt=f"{title} by round, for each target of the chosen image")
 
 
 def matrix(pairs: Pairs) -> go.Figure:
@@ -258,7 +258,7 @@ def distances(pairs: Pairs) -> pd.DataFrame:
             "outcome": np.where(
                 table["target"] == table["y"], "own class", np.where(table["success"], "fooled", "not fooled")
             ),
-            **{say(name): table[name] for name in NORMS},
+            **{say(name): table[name] for name in DISTANCES},
         }
     )
 

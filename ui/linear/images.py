@@ -15,10 +15,9 @@ from core.storage import store
 from ui.app import sources
 from ui.form import controls, model_picker, samples
 from ui.form.select import KEEP, select
-from ui.show import downloads, gallery, provenance
-from ui.text import say
+from ui.show import downloads, elements, gallery, provenance
+from ui.text import ANY_CLASS, class_text, counted, say
 
-CONFIG = {"displaylogo": False}
 LADDERS: dict[str, tuple[float, ...]] = {
     "linf": (0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2),
     "l2": (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5),
@@ -150,7 +149,7 @@ def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
     table = measured(model.id, model.root, norm, n)
     attacked = {name: table[name] for name in table.columns if name.startswith(("FGSM", "PGD"))}
     unit = {"linf": "ε, change of every pixel, in [0, 1]", "l0": "ε, changed features"}
-    st.plotly_chart(
+    elements.chart(
         exact_against_attacks(
             table["eps"].tolist(),
             table["exact"].tolist(),
@@ -160,7 +159,6 @@ def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
             chance=1 / len(model.card["class_names"]),
         ),
         key=f"{page}_exact",
-        config=CONFIG,
         alt="Exact robust accuracy against ε, below it none, above it what FGSM and PGD leave, the gap shaded",
     )
     gaps = table[list(attacked)].min(axis=1) - table["exact"]
@@ -219,16 +217,15 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         label = controls.a_class(page, names, name="source", label="True class", slider=False)
     found = samples.candidates(tests, label)
     if not len(found):
-        st.warning(f"No test image of class {names[label]} is read correctly.", icon=":material/warning:")
+        samples.none_of(class_text(label, names))
         return
     with second:
         place = samples.place(
             f"{page}_image", len(found), label="Image", help=f"One of {len(found):,} that are read correctly."
         )
     with third:
-        extra = {"any": "any wrong class"}
         chosen = controls.a_class(
-            page, names, name="target", label="Target class", extra=extra, default="any", slider=False
+            page, names, name="target", label="Target class", extra=ANY_CLASS, default="any", slider=False
         )
         target = None if chosen == "any" else int(chosen)
     index = int(found.iloc[place]["index"])
@@ -260,7 +257,7 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         if norm == "l0":
             k = int(looked["distance"])
             st.markdown(
-                f"**{k} feature{'s' if k > 1 else ''}** flip test image #{index} from {names[looked['y']]} to "
+                f"**{counted(k, 'feature')}** flip test image #{index} from {names[looked['y']]} to "
                 f"{names[looked['rival']]}; no {k - 1} do. Proof: "
                 + (
                     "sort the gains |vⱼ|uⱼ, take the largest until they exceed the margin; any other list of that "

@@ -12,10 +12,9 @@ from core.figures import linear
 from core.figures.base import traces
 from ui.form.select import KEEP, select
 from ui.linear import limits, points
-from ui.show import downloads
+from ui.show import downloads, elements
 from ui.text import say
 
-CONFIG = {"displaylogo": False}
 NORMS = ("l2", "linf")
 LOSSES = ("hinge", "logistic")
 
@@ -113,7 +112,7 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
         moves["FGSM's step"] = x[row] + step
     left, right = st.columns([3, 2])
     with left:
-        st.plotly_chart(
+        elements.chart(
             linear.plane(
                 x,
                 y,
@@ -123,7 +122,6 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
                 moves=moves,
             ),
             key=f"{page}_plane",
-            config=CONFIG,
             alt=f"Points of two classes, the boundary trained at ε = {eps:g}, and the ball around point {row + 1}",
         )
     with right:
@@ -187,7 +185,7 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
     }
     with left:
         st.markdown("**Loss against ε**")
-        st.plotly_chart(
+        elements.chart(
             traces(
                 {name: table[key].tolist() for key, name in names.items() if key in table},
                 x=table["eps"].tolist(),
@@ -196,7 +194,6 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
                 marked=eps,
             ).update_yaxes(range=[0, max(0.1, 1.6 * float(table["R_eps"].max()))]),
             key=f"{page}_loss_curve",
-            config=CONFIG,
             alt="Robust loss, clean loss and the regularised bound against ε",
         )
     with right:
@@ -209,10 +206,9 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
             y_title="share with m > ε‖w‖",
             marked=eps,
         ).update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
-        st.plotly_chart(
+        elements.chart(
             figure,
             key=f"{page}_accuracy_curve",
-            config=CONFIG,
             alt="Exact robust accuracy against ε, for both trainings",
         )
     if loss == "hinge":
@@ -240,9 +236,8 @@ def equivalence(page: str, n: int, apart: float, seed: int) -> None:
             y_title="",
             height=280,
         )
-        st.plotly_chart(
+        elements.chart(
             figure.update_xaxes(type="log"),
             key=f"{page}_path",
-            config=CONFIG,
             alt="ε and the norm of w against λ: as λ grows, ε grows and w shrinks",
         )

@@ -10,9 +10,8 @@ from core.figures import linear
 from core.figures.base import traces
 from core.linear import toy
 from ui.form.select import KEEP, select
-from ui.show import downloads
+from ui.show import downloads, elements
 
-CONFIG = {"displaylogo": False}
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STARTS = {"x_A": toy.X_A, "x_B": toy.X_B}
 OBJECTIVES = {"loss": "cross-entropy of the other class, descended", "output": "the output f itself"}
@@ -71,10 +70,9 @@ def show(page: str) -> None:
     left, right = st.columns(2)
     with left:
         st.markdown("**The six features**")
-        st.plotly_chart(
+        elements.chart(
             linear.features(begin, here, STARTS[other], (start, f"after {steps} steps", other)),
             key=f"{page}_bars",
-            config=CONFIG,
             alt=f"Six bars: the features after {steps} steps are {np.round(here, 3).tolist()}",
         )
         st.caption("Features 5 and 6 have weight 0: no gradient ever moves them.")
@@ -89,9 +87,7 @@ def show(page: str) -> None:
             marked=float(path.flip) if path.flip else None,
             height=300,
         )
-        st.plotly_chart(
-            figure, key=f"{page}_steps_chart", config=CONFIG, alt="f and the distances to both points after each step"
-        )
+        elements.chart(figure, key=f"{page}_steps_chart", alt="f and the distances to both points after each step")
         st.caption("The vertical line is the step that flips the class." if path.flip else "No step flips it yet.")
     derivation(here, f)
     reliable()

@@ -13,9 +13,9 @@ from core import specs
 from core.figures.base import colour, styled
 from core.storage import store
 from ui.form import mask_choice
-from ui.show import downloads, gallery, provenance
+from ui.show import downloads, elements, gallery, provenance
+from ui.text import interval, percent, wanted_class
 
-CONFIG = {"displaylogo": False}
 VIEWS = 4
 """Fresh scenes shown for each image."""
 
@@ -31,7 +31,7 @@ def headline(result: store.Artifact, names: Sequence[str]) -> None:
     assert isinstance(spec, specs.AttackSpec)
     table, images = result.table("images"), result.arrays("images")
     won, counted = int(table["success"].sum()), int(metrics["n"])
-    toward = "a wrong class" if spec.target == "any" else f"“{names[int(spec.target)]}”"
+    toward = wanted_class(spec.target, names)
     inside = f"{mask['pixels']} pixels ({mask['share']:.0%} of the image)"
     if "trace_share" in images:
         assert isinstance(spec.attack, specs.Physical)
@@ -39,7 +39,7 @@ def headline(result: store.Artifact, names: Sequence[str]) -> None:
         how = (
             f"read as {toward} as they stand and in {spec.attack.least:.0%} or more of {spec.attack.fresh} fresh scenes"
         )
-        mean = f"{np.nanmean(share):.0%}" if not np.isnan(share).all() else "–"
+        mean = percent(pd.Series(share).mean(), 0)
     else:
         how, mean = f"read as {toward}, looked at as they stand", None
     text = f"**{won} of {len(table)}** images are {how}. Only {inside} could change."
@@ -47,7 +47,7 @@ def headline(result: store.Artifact, names: Sequence[str]) -> None:
     (st.success if won == len(table) else st.warning if won else st.error)(text, icon=icon)
     columns = st.columns(4 if mean else 3)
     columns[0].metric("Fooled", f"{won} / {len(table)}")
-    columns[1].metric("95 % interval", f"{metrics['low']:.0%} – {metrics['high']:.0%}" if counted else "–")
+    columns[1].metric("95 % interval", interval(metrics["low"], metrics["high"], 0) if counted else "–")
     columns[2].metric("Passes an image", f"{metrics['mean_forwards'] + metrics['mean_backwards']:.0f}")
     if mean:
         columns[3].metric("Fresh scenes that fool", mean, help="The mean over the images; none was trained on.")
@@ -87,7 +87,7 @@ def compare(averaged: store.Artifact, still: store.Artifact) -> None:
     index = averaged.table("images")["index"]
     for place, (name, result) in enumerate((("averaged over scenes", averaged), ("still image only", still))):
         share = result.arrays("images")["trace_share"]
-        mean = f"{np.nanmean(share):.0%}" if not np.isnan(share).all() else "–"
+        mean = percent(pd.Series(share).mean(), 0)
         figure.add_bar(
             x=[f"#{k}" for k in index],
             y=share,
@@ -102,10 +102,9 @@ def compare(averaged: store.Artifact, still: store.Artifact) -> None:
     figure.add_hline(y=least, line={"dash": "dot", "color": "rgba(128,140,160,.9)"})
     figure.update_yaxes(title_text="fresh scenes that fool", tickformat=".0%", range=[0, 1.02])
     figure.update_xaxes(title_text="test image", type="category")
-    st.plotly_chart(
+    elements.chart(
         styled(figure, height=300, barmode="group"),
         key="masked_attack_compare_chart",
-        config=CONFIG,
         alt="For each image the share of fresh scenes that fool, with and without averaging",
     )
     st.caption(f"The dotted line is the share that counts as a success ({least:.0%}).")

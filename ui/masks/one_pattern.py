@@ -14,6 +14,7 @@ from ui.app import jobs
 from ui.form import controls
 from ui.masks import each_image
 from ui.show import downloads, gallery, provenance
+from ui.text import ANY_CLASS, interval, wanted_class
 
 ROWS = 6
 """Images shown."""
@@ -36,9 +37,7 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
         "that it was not made from, in fresh scenes, beside random noise on the same object."
     )
     with st.form(f"{page}_many_form"):
-        target = controls.a_class(
-            page, names, name="many_target", label="Target class", extra={"any": "any wrong class"}, default="any"
-        )
+        target = controls.a_class(page, names, name="many_target", label="Target class", extra=ANY_CLASS, default="any")
         st.markdown("**Scenes:** how much the object and the light may vary")
         values = controls.fields(page, specs.PatternSpec, scene, columns=5, defaults=usual, prefix="many_")
         with st.expander("Images and effort"):
@@ -56,7 +55,7 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
 def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: store.Artifact) -> None:
     """The rate with its interval beside noise, the pattern, and images that wear it."""
     names, metrics = result.card["class_names"], result.card["metrics"]
-    toward = "a wrong class" if spec.target == "any" else f"“{names[int(spec.target)]}”"
+    toward = wanted_class(spec.target, names)
     won = round(metrics["fooling_rate"] * metrics["n"])
     better = metrics["low"] > metrics["noise_rate"]
     (st.success if better else st.warning)(
@@ -67,7 +66,7 @@ def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: stor
     )
     columns = st.columns(4)
     columns[0].metric("Fooled", f"{metrics['fooling_rate']:.0%}")
-    columns[1].metric("95 % interval", f"{metrics['low']:.0%} – {metrics['high']:.0%}")
+    columns[1].metric("95 % interval", interval(metrics["low"], metrics["high"], 0))
     columns[2].metric("Fresh scenes that fool", f"{metrics['mean_share']:.0%}")
     columns[3].metric(
         "Noise fools", f"{metrics['noise_share']:.0%}", help="Of the fresh scenes, worn by the same images."

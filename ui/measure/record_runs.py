@@ -14,7 +14,7 @@ from core.storage import store
 from ui.app import jobs
 from ui.form import controls
 from ui.form.select import KEEP
-from ui.text import say
+from ui.text import counted, say
 
 
 def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> None:
@@ -34,7 +34,7 @@ def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, R
             budget = controls.field(page, specs.RadiiSpec, "budget", key="radii_budget")
         asked = [_spec("radii", model=model.id, norm=norm, n=n, budget=budget) for model in models]
         wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
-        label = f"Find the radii of {len(wanted)} model{'s' if len(wanted) != 1 else ''} in {say(norm)}"
+        label = f"Find the radii of {counted(len(wanted), 'model')} in {say(norm)}"
         if st.button(
             label if wanted else "All found with these settings",
             type="primary" if bare else "secondary",
@@ -62,7 +62,7 @@ def evaluation(page: str, models: Sequence[store.Artifact], norm: str) -> None:
             n = controls.field(page, cls, "n", key="eval_n")
         asked = [_spec("evaluate", model=model.id, norm=norm, eps=eps, effort=effort, n=n) for model in models]
         wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
-        label = f"Evaluate {len(wanted)} model{'s' if len(wanted) != 1 else ''} at ε = {eps:g}"
+        label = f"Evaluate {counted(len(wanted), 'model')} at ε = {eps:g}"
         if st.button(
             label if wanted else "All evaluated with these settings",
             icon=":material/play_arrow:",

@@ -22,9 +22,9 @@ from core.figures.records import between
 from core.storage import store
 from ui.app import sources
 from ui.measure import record_choice
-from ui.measure.sweep_views import CONFIG, Curve
-from ui.show import downloads, model_names
-from ui.text import PERCENT, in_percent, percent, say
+from ui.measure.sweep_views import Curve
+from ui.show import downloads, elements, model_names
+from ui.text import PERCENT, counted, in_percent, percent, say
 
 POINTS = 101
 """ε on a curve."""
@@ -83,7 +83,7 @@ def lookup(
         }
         charts[norm] = between(lines, single=single, marked=eps, chance=chance, unit=UNITS[norm])
     at = {names[model]: records.curve(record, [eps]).iloc[0] for model, record in found.items()}
-    st.plotly_chart(
+    elements.chart(
         mark(charts[norm], eps),
         key=f"{page}_record_curves",
         alt=f"Robust accuracy between proven and attacked, at ε = {eps:g}: "
@@ -91,7 +91,6 @@ def lookup(
             f"{name} proven {percent(row['proven'], 1)}, attacked {percent(row['attacked'], 1)}"
             for name, row in at.items()
         ),
-        config=CONFIG,
     )
     st.caption(
         "Solid: accuracy under all attacks that were run, the most that can be left. Dotted: what is proven, the "
@@ -272,8 +271,7 @@ def rests_on(
         for model, record in found.items()
         for source in record.sources
     ]
-    counted = "1 result" if len(rows) == 1 else f"{len(rows)} results"
-    with st.expander(f"What it rests on ({counted})", icon=":material/database:"):
+    with st.expander(f"What it rests on ({counted(len(rows), 'result')})", icon=":material/database:"):
         st.dataframe(
             pd.DataFrame(rows),
             hide_index=True,

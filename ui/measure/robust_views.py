@@ -18,7 +18,7 @@ from ui.app import jobs, sources
 from ui.form.select import select
 from ui.measure import record_choice, record_runs, record_views, trust_views
 from ui.show import downloads, model_names
-from ui.text import PERCENT, in_percent, say
+from ui.text import PERCENT, in_percent, say, sentence_case
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
@@ -184,9 +184,7 @@ def standing(
     tests = tests_at(found, names, eps)
     lines = "\n".join([f"at ε {eps:g} in {norm}", *(record_views.line(record) for record in found.values())])
     if len(tests):
-        st.markdown(
-            "\n".join(f"- {paired.sentence(row)[0].upper()}{paired.sentence(row)[1:]}." for row in _rows(tests))
-        )
+        st.markdown("\n".join(f"- {sentence_case(paired.sentence(row))}." for row in _rows(tests)))
         st.caption(
             f"Exact McNemar tests on the same images at ε = {eps:g}, {len(tests)} of them, corrected by Holm's method; "
             "an image counts for a model if nothing that was run fooled it. Only images that radii, or an evaluation "

@@ -17,7 +17,7 @@ from ui.form import controls, model_picker
 from ui.form.select import select, select_many
 from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of
 from ui.show import model_names
-from ui.text import both, say
+from ui.text import ANY_CLASS, both, say
 
 
 def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
@@ -108,7 +108,7 @@ def _target(page: str, models: Sequence[store.Artifact]) -> int | str:
     names = min((model.card["class_names"] for model in models), key=len)
     if st.session_state.get(f"{page}_target", "any") not in ("any", *range(len(names))):
         st.session_state[f"{page}_target"] = "any"  # the models chosen now have fewer classes
-    return controls.a_class(page, names, name="target", label="Target class", extra={"any": "any wrong class"})
+    return controls.a_class(page, names, name="target", label="Target class", extra=ANY_CLASS)
 
 
 def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]], int]:

@@ -11,9 +11,9 @@ import streamlit as st
 from core.figures.base import against_eps, mark
 from ui.form.select import select, select_many
 from ui.measure import sweep_choice, sweep_notes, sweep_views
-from ui.measure.sweep_views import CONFIG, Curve
-from ui.show import downloads, gallery
-from ui.text import both, grey_levels, percent
+from ui.measure.sweep_views import Curve
+from ui.show import downloads, elements, gallery
+from ui.text import both, grey_levels, interval, percent, sentence_case
 
 SHOWN = 5
 """Images shown at first, as the exercise asks."""
@@ -92,12 +92,11 @@ def overlay(
             title=title.lower(),
             looks=sweep_views.looks(curves),
         )
-    st.plotly_chart(
+    elements.chart(
         mark(charts[metric], eps),
         key=f"{page}_curves",
         alt=f"{title} against ε: "
         + "; ".join(f"{c.name} {percent(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
-        config=CONFIG,
     )
     st.caption("Bands: exact 95 % intervals (Clopper–Pearson) for the n images. Dashed: the slider's ε.")
 
@@ -113,7 +112,7 @@ def figures_at(page: str, curves: Sequence[Curve], eps: float) -> None:
     """The five metrics of each curve at one ε."""
     rows = [{"curve": curve.name, **curve.at(eps)} for curve in curves]
     frame = pd.DataFrame(rows)
-    frame["interval"] = [f"{row['low']:.1%} – {row['high']:.1%}" for row in rows]
+    frame["interval"] = [interval(row["low"], row["high"]) for row in rows]
     sweep_views.metric_table(frame, first=("curve", "n"), key=f"{page}_metrics", alt=f"Five metrics at ε = {eps:g}")
 
 
@@ -130,12 +129,12 @@ def confidence(page: str, curves: Sequence[Curve]) -> None:
             height=230,
         )
         with column:
-            st.markdown(f"**{text[0].upper()}{text[1:]}**")
-            st.plotly_chart(
+            st.markdown(f"**{sentence_case(text)}**")
+            elements.chart(
                 figure.update_layout(margin={"t": 8}),
                 key=f"{page}_{value}",
                 alt=f"Mean confidence ({text}) against ε",
-                config={**CONFIG, "displayModeBar": False},
+                tools=False,
             )
     st.caption(
         "Confidence is the largest softmax probability. A model that knew when it was fooled would be unsure when "

@@ -52,7 +52,6 @@ METRICS = {
     ),
 }
 """Column of a sweep's rows → its title and what it means: the five metrics of exercise set 3, and more."""
-CONFIG: dict[str, Any] = {"displaylogo": False}
 
 
 @dataclass(frozen=True)

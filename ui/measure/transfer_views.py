@@ -15,7 +15,7 @@ from ui.app import jobs, sources
 from ui.form import controls
 from ui.form.select import select
 from ui.measure import sweep_views
-from ui.show import downloads, model_names, provenance
+from ui.show import downloads, elements, model_names, provenance
 from ui.text import say
 
 ATTACKS = ("mifgsm", "bim", "fgsm", "pgd", "apgd")
@@ -60,14 +60,13 @@ def draw(
         .to_numpy(dtype=np.float64)
         for name in ("rate", "counted")
     )
-    st.plotly_chart(
+    elements.chart(
         records.transfer_matrix(rates, counted, [names[model] for model in order]),
         key=f"{page}_transfer",
         alt="Share of images that fool, made on (row) and shown to (column): "
         + "; ".join(
             f"{names[row['surrogate']]} to {names[row['victim']]} {row['rate']:.0%}" for row in result.card["rows"]
         ),
-        config=sweep_views.CONFIG,
     )
     st.caption(
         "Each row's images were made on that model alone, by all of the attack's steps; each column is the model that "

@@ -11,8 +11,9 @@ import streamlit as st
 from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
 from core.figures.trust import attacks, loss_landscape, loss_surface, strip
+from ui.show import elements
+from ui.text import sentence_case
 
-CONFIG = {"displaylogo": False}
 WORDS = {
     "fail": "Do not believe this figure yet.",
     "warn": "Believe this figure with care.",
@@ -77,9 +78,9 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
 
 def pictures(made: Trust, key: str) -> None:
     """The strip of verdicts, what the attacks left, and the loss surfaces."""
-    st.plotly_chart(strip(made), key=f"{key}_strip", alt=made.line(), config=CONFIG)
+    elements.chart(strip(made), key=f"{key}_strip", alt=made.line())
     left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
-    st.plotly_chart(attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}", config=CONFIG)
+    elements.chart(attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}")
     if made.surfaces:
         solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read.")
         with st.grid(min(2, len(made.surfaces)), min_column_width=330):
@@ -97,11 +98,10 @@ def picture(surface: Surface, solid: bool, key: str) -> None:
     lowest = min(min(row) for row in surface.margin)
     with st.container():
         st.markdown(f"Image {surface.index}, class {surface.y}")
-        st.plotly_chart(
+        elements.chart(
             loss_landscape(surface) if solid else loss_surface(surface),
             key=key,
             alt=f"Margin of image {surface.index} around it; the lowest is {lowest:.3g}",
-            config=CONFIG,
         )
 
 
@@ -114,7 +114,7 @@ def summary(trust: Trust) -> str:
         more = f", {skipped} could not be asked" if skipped else ""
         return f"{passed} checks of {trust.n} images pass{more}."
     reasons = "; ".join(f"{RULES[check.name].sign} ({check.said})" for check in doubts)
-    return f"{reasons[0].upper()}{reasons[1:]}. {passed} of {len(trust.checks)} checks pass."
+    return f"{sentence_case(reasons)}. {passed} of {len(trust.checks)} checks pass."
 
 
 def todo(check: Check) -> str:

@@ -14,8 +14,8 @@ from core.epsilon import same
 from core.models import reference
 from core.storage import bundled, store
 from ui.app import jobs, sources
-from ui.show import downloads, model_rows
-from ui.text import PERCENT, eps_text, in_percent, say
+from ui.show import downloads, elements, model_rows
+from ui.text import PERCENT, counted, eps_text, in_percent, say
 
 MEASURES = {
     "clean": "Clean",
@@ -127,7 +127,7 @@ def card(page: str, model: store.Artifact) -> None:
             "Median ℓ2": st.column_config.NumberColumn(format="%.3f", help="Of the images that fooled"),
             "Median ℓ∞": st.column_config.NumberColumn(format="%.3f", help="Of the images that fooled"),
         },
-        height=38 + 35 * len(frame),
+        height=elements.table_height(len(frame)),
         alt=f"Measurements of {one.name}",
     )
     downloads.table(
@@ -167,7 +167,7 @@ def made_of(card: Mapping[str, Any]) -> list[str]:
     if cpu is not None:
         said.append(f" ({jobs.duration(cpu)} of processor time)")
     if threads:
-        said.append(f" with {threads} thread{'s' if threads > 1 else ''}")
+        said.append(f" with {counted(threads, 'thread')}")
     if card.get("machine"):
         said.append(f" on {card['machine']}")
     differ, n = facts["predictions_that_differ"], card["metrics"]["test_n"]
@@ -206,7 +206,7 @@ def beside(page: str, model: store.Artifact) -> None:
             "Seconds": st.column_config.NumberColumn(format="%.1f", help="Of training, by the clock"),
             "Processor": st.column_config.NumberColumn(format="%.1f s", help="Of training, all threads together"),
         },
-        height=38 + 35 * 2,
+        height=elements.table_height(len(rows)),
         key=f"{page}_beside",
         alt=f"This model beside {name}",
     )

@@ -15,11 +15,8 @@ from core.storage import bundled, store
 from ui.app import jobs, routes, sources
 from ui.form import missing
 from ui.models import references
-from ui.show import downloads, model_names, model_rows, provenance
-from ui.text import PERCENT, eps_text, say
-
-CONFIG = {"displaylogo": False}
-"""Settings of every plotly chart."""
+from ui.show import downloads, elements, model_names, model_rows, provenance
+from ui.text import PERCENT, counted, eps_text, interval, say
 
 ATTACKS = {
     "generator_attack": "model",
@@ -117,7 +114,13 @@ def layer_table(layers: Sequence[Mapping[str, Any]]) -> None:
         for layer in layers
     ]
     columns = {"Parameters": st.column_config.NumberColumn(format="localized")}
-    st.dataframe(rows, hide_index=True, column_config=columns, height=38 + 35 * len(rows), alt="Layers of the network")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config=columns,
+        height=elements.table_height(len(rows)),
+        alt="Layers of the network",
+    )
 
 
 def open_settings(page: str, spec: specs.TrainSpec) -> None:
@@ -180,19 +183,18 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     if "set_aside" in card:
         count = card["results_set_aside"]
         st.caption(
-            f"{count} result{'s' if count != 1 else ''} made on the model that ships with the project (other weights) "
-            f"were set aside in `{card['set_aside']}` of the store."
+            f"{counted(count, 'result')} of the bundled model, which has other weights, "
+            f"{'was' if count == 1 else 'were'} set aside in `{card['set_aside']}` of the store."
         )
     references.card(page, model)
     references.beside(page, model)
     left, right = st.columns(2)
     with left:
         st.markdown("**Training**")
-        st.plotly_chart(
+        elements.chart(
             training_curves(card["history"], card.get("best_epoch")),
             key=f"{page}_curves",
             alt=f"Loss and accuracy over {len(card['history'])} epochs",
-            config=CONFIG,
         )
         overfitting(card["history"])
         stopped(card["history"])
@@ -201,11 +203,10 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     with right:
         st.markdown("**Confusion on the test set**")
         wrong = int((tests["y"] != tests["pred"]).sum())
-        st.plotly_chart(
+        elements.chart(
             heat.confusion(tests["y"].to_numpy(), tests["pred"].to_numpy(), card["class_names"]),
             key=f"{page}_confusion",
             alt=f"Confusion matrix: {wrong} of {len(tests)} test images are read wrongly",
-            config=CONFIG,
         )
     if spec.scalar and "score" in tests:
         scores(page, model, tests)
@@ -262,11 +263,10 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
     first.metric("Accuracy at this τ", f"{(above == (y == 1)).mean():.2%}")
     second.metric(f"{names[0]} read as {names[1]}", f"{(above & (y == 0)).sum()} of {(y == 0).sum()}")
     third.metric(f"{names[1]} read as {names[0]}", f"{(~above & (y == 1)).sum()} of {(y == 1).sum()}")
-    st.plotly_chart(
+    elements.chart(
         score_histogram(tests["score"].to_numpy(), y, names, threshold),
         key=f"{page}_scores",
         alt=f"Histogram of the scores of {names[0]} and {names[1]} with the threshold at {threshold:.3g}",
-        config=CONFIG,
     )
 
 
@@ -279,7 +279,7 @@ def _figures(card: Mapping[str, Any]) -> None:
             help=f"Share of {metrics['test_n']:,} test images that are read correctly",
         )
         low, high = metrics["test_low"], metrics["test_high"]
-        st.metric("95 % interval", f"{low:.1%} – {high:.1%}", help="Clopper–Pearson interval of the test accuracy")
+        st.metric("95 % interval", interval(low, high), help="Clopper–Pearson interval of the test accuracy")
         st.metric("Parameters", f"{card['network']['parameters']:,}")
         st.metric(
             "Training time",
@@ -303,11 +303,10 @@ def _earlier(page: str, model: store.Artifact) -> None:
         f"({model_names.label(best)})."
     )
     histories = {_short(entry): entry.card["history"] for entry in (model, *others[:5])}
-    st.plotly_chart(
+    elements.chart(
         accuracy_by_epoch(histories),
         key=f"{page}_earlier",
         alt="Validation accuracy by epoch of this model and of the earlier ones",
-        config=CONFIG,
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.storage import store
-from ui.show import downloads
+from ui.show import downloads, elements
 from ui.text import in_percent
 
 
@@ -47,7 +47,7 @@ def choose(
         column_config=columns,
         hide_index=True,
         placeholder="–",
-        height=min(height, 38 + 35 * len(frame)),
+        height=elements.table_height(len(frame), height),
         on_select="rerun",
         selection_mode="single-row",
         key=key,

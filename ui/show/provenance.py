@@ -9,9 +9,7 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.text import both, grey_levels, say
-
-_NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
+from ui.text import both, counted, grey_levels, say
 
 
 def line(
@@ -37,7 +35,7 @@ def line(
     if attack:
         parts.append(attack)
     if norm:
-        parts.append(_NORMS.get(norm, norm))
+        parts.append(say(norm))
     if isinstance(eps, tuple):
         grey = f" ({grey_levels(min(eps))} to {grey_levels(max(eps))})" if max(eps) <= 1 else ""
         parts.append(f"ε {min(eps):g} to {max(eps):g}{grey}")
@@ -61,7 +59,7 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
     more = " · ".join(part for part in (f"result {artifact.id}", f"made {created}" if created else "") if part)
     if isinstance(spec, specs.TrainSpec):
         metrics = artifact.card.get("metrics", {})
-        epochs = f"{spec.epochs} epoch{'s' if spec.epochs > 1 else ''}"
+        epochs = counted(spec.epochs, "epoch")
         how = "standard" if spec.recipe.name == "standard" else spec.recipe.label()
         recipe = f"{say(spec.network)}, {how} training, {epochs}"
         n = metrics.get("test_n")

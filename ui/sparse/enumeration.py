@@ -15,8 +15,9 @@ from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.form.select import KEEP, select
-from ui.show import downloads, gallery, provenance
+from ui.show import downloads, elements, gallery, provenance
 from ui.sparse import one_image, views
+from ui.text import grey_levels
 
 PAGE = "sparse_attack"
 MANY_PAIRS = 20_000
@@ -124,10 +125,9 @@ def show(result: store.Artifact, case: views.Case) -> None:
                 kind="buttons",
             )
         name = "trace_margin" if kind == "one" else "trace_pair_margin"
-        st.plotly_chart(
+        elements.chart(
             margin_map(arrays[name][0], float(arrays["trace_clean_margin"][0])),
             key=f"{PAGE}_enumeration_map",
-            config=views.CONFIG,
             alt="Map of how far any change with each pixel pushes the margin down",
         )
         st.caption(
@@ -161,7 +161,7 @@ def margin_map(margin: np.ndarray, clean: float) -> Any:
 def changed(proof: Enumeration) -> pd.DataFrame:
     """The changes that were found, a row each."""
     rows = [
-        {"row": row, "column": column, "channel": channel, "old": f"{255 * old:.4g}/255", "new": f"{255 * new:.4g}/255"}
+        {"row": row, "column": column, "channel": channel, "old": grey_levels(old), "new": grey_levels(new)}
         for (channel, row, column), old, new in proof.changed
     ]
     frame = pd.DataFrame(rows)

@@ -14,7 +14,7 @@ from core.figures.base import DASHES, colour, faint, styled
 from ui.app import jobs
 from ui.form import controls
 from ui.form.select import select
-from ui.show import downloads, provenance
+from ui.show import downloads, elements, provenance
 from ui.sparse import one_image, views
 from ui.text import both, grey_levels
 
@@ -74,10 +74,9 @@ def frontier(case: views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None
     )
     frame = frame if len(case.x) > 1 else frame.drop(columns="features")
     with left:
-        st.plotly_chart(
+        elements.chart(
             chart(caps, count, arrays["trace_linear_estimate"][0], together, float(cap)),
             key=f"{PAGE}_frontier",
-            config=views.CONFIG,
             alt="Number of changed features against the cap on each change: this image, the linear estimate, many",
         )
     shown = frame.map(lambda value: value if isinstance(value, str) else "–" if pd.isna(value) else f"{value:g}")

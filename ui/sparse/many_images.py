@@ -13,9 +13,9 @@ from core.storage import store
 from ui.app import jobs
 from ui.form import controls
 from ui.form.select import select
-from ui.show import downloads, gallery, provenance
+from ui.show import downloads, elements, gallery, provenance
 from ui.sparse import one_image, views
-from ui.text import PERCENT, in_percent
+from ui.text import PERCENT, grey_levels, in_percent
 
 PAGE = "sparse_attack"
 QUIZ_IMAGES = 20
@@ -44,10 +44,9 @@ def many(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: 
     left, right = st.columns([3, 2])
     with left:
         figure, summary = views.counts(arrays, table)
-        st.plotly_chart(
+        elements.chart(
             figure,
             key=f"{PAGE}_counts",
-            config=views.CONFIG,
             alt=f"Histogram of the number of changes that {len(table)} images need, with its median",
         )
     with right:
@@ -119,7 +118,7 @@ def formula(case: views.Case, ask: dict[str, Any], n: int, factor: float) -> Non
                     "formula": "in the box" if boxed else "no box",
                     "size": f"{size:g} · ε*",
                     "median ε*": float(np.median(level)),
-                    "in grey levels": f"{255 * np.median(level):.3g}/255",
+                    "in grey levels": grey_levels(float(np.median(level))),
                     "fooled": metrics["success_rate"],
                     "95 % from": metrics["low"],
                     "to": metrics["high"],

@@ -16,9 +16,9 @@ from core.storage import store
 from ui.app import sources
 from ui.form import controls
 from ui.form.select import select
-from ui.show import downloads, gallery, provenance
+from ui.show import downloads, elements, gallery, provenance
 from ui.sparse import views
-from ui.text import both
+from ui.text import both, grey_levels
 
 PAGE = "sparse_attack"
 OTHERS = ("jsma", "sigma_zero", "sparse_rs", "one_pixel")
@@ -38,9 +38,7 @@ def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
         try:
             made = queue.run(spec, store.default_root())
         except (ValueError, OSError, store.DamagedArtifact, folder.DataMissing) as error:
-            st.error("The attack could not be run.", icon=":material/error:")
-            with st.expander("What went wrong"):
-                st.write(str(error))
+            elements.failed("The attack could not be run.", error)
             return None
     assert isinstance(made, store.Artifact)  # only a comparison makes several
     return made
@@ -93,10 +91,9 @@ def dense(case: views.Case, ask: dict[str, Any], factor: float) -> None:
         st.caption(f"Without the box pixels range from {lowest:.3f} to {highest:.3f}; shown clipped to [0, 1].")
     with right:
         levels = {name: float(made["trace_eps_star"][0]) for name, made in ((FREE, free), (BOXED, arrays))}
-        st.plotly_chart(
+        elements.chart(
             views.dense_curve(case, int(free["trace_toward"][0]), levels, float(arrays["trace_eps"][0])),
             key=f"{PAGE}_dense_curve",
-            config=views.CONFIG,
             alt="Score against ε, predicted by the Jacobian and actual, with and without the box, and both ε*",
         )
         st.caption("Where solid and dashed lines part, N is curved: the formula is exact only for a linear N.")
@@ -134,7 +131,7 @@ def dense_row(case: views.Case, name: str, result: store.Artifact) -> dict[str, 
     return {
         "": name,
         "ε*": level,
-        "ε* in grey levels": f"{level * 255:.3g}/255",
+        "ε* in grey levels": grey_levels(level),
         "ε applied": float(arrays["trace_eps"][0]),
         f"{case.quantity.split(':')[0]} before": case.shown(start),
         "predicted": case.shown(float(arrays["trace_predicted"][0])),
@@ -275,17 +272,16 @@ def greedy(case: views.Case, spec: specs.AttackSpec | None) -> None:
                     marked=case.label,
                 )
     with right:
-        st.plotly_chart(
+        elements.chart(
             views.trace_curve(case, trace, k),
             key=f"{PAGE}_trace_curve",
-            config=views.CONFIG,
             alt=f"The {case.quantity} after each change",
         )
     frame = trace.table(case)
     st.dataframe(
         frame,
         hide_index=True,
-        height=min(320, 38 + 35 * max(1, len(frame))),
+        height=elements.table_height(max(1, len(frame)), 320),
         column_config={name: st.column_config.NumberColumn(format="%.3f") for name in frame.columns if "after" in name}
         | LEVELS,
         alt="The changed pixels in their order",

@@ -17,7 +17,6 @@ from core.storage import store
 from ui.app import sources
 from ui.show import gallery
 
-CONFIG = {"displaylogo": False}
 STEPS = 60
 """Sizes tried for the curve over ε."""
 
