@@ -35,14 +35,14 @@ def percent(value: float) -> str:
 
 
 def default_model() -> str | None:
-    """The newest model of many classes that reads most images rightly, else the newest of many classes."""
+    """The newest model of more than two classes with a test accuracy above 80 %, else the newest of such models."""
     many = [m for m in sources.models() if len(m.card["class_names"]) > 2]
     good = [m for m in many if m.card["metrics"]["test_accuracy"] > 0.8]
     return (good or many)[0].id if many else None
 
 
 def usual_confidence(tests: pd.DataFrame, classes: Sequence[int]) -> float:
-    """The highest confidence on offer, up to 99 %, at which each of these classes has a sample."""
+    """The highest confidence on offer, up to 99 %, at which every one of these classes has a sample."""
     right = tests[tests["y"] == tests["pred"]]
     best = [right.loc[right["y"] == k, "confidence"].max() for k in classes]
     reached = min((value for value in best if value == value), default=0.0)  # a class never read rightly has NaN
@@ -50,7 +50,7 @@ def usual_confidence(tests: pd.DataFrame, classes: Sequence[int]) -> float:
 
 
 def pick_mode() -> str:
-    """Which of the two attacks: a method's registry name."""
+    """Draw the choice between the two modes and return the registry name of the method."""
     return select(
         PAGE,
         "mode",
@@ -64,7 +64,7 @@ def pick_mode() -> str:
 
 
 def draw_settings(mode: str) -> dict[str, Any]:
-    """The exercise's controls, or the strong mode's; what the method's spec takes."""
+    """Draw the settings of the chosen mode and return them by name, as the method's spec takes them."""
     if mode != "generator":
         return controls.method_settings(PAGE, mode)
 
@@ -84,7 +84,7 @@ def draw_settings(mode: str) -> dict[str, Any]:
 
 
 def choice(name: str) -> str:
-    """A list for a setting whose options need more words than its spec's names."""
+    """Draw a list for a setting whose options are described here in more words than in its spec."""
     info = specs.GeneratorMethod.model_fields[name]
     return select(
         PAGE,

@@ -60,7 +60,7 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
 
 
 def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], float | None, int | str, bool]:
-    """Method with its settings, its budget ε where it needs one, the target, and whether to run it now."""
+    """Draw the form; returns the method with its settings, ε or None, the target, and whether to run it."""
     name = select(PAGE, "attack", "Attack", METHODS, text=say, kind="list")
     cls = specs.METHODS[name]
     st.caption(f"{cls.help} *{cls.paper}.*")
@@ -80,7 +80,7 @@ def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], 
 
 
 def each(model: store.Artifact, indices: tuple[int, ...], label: int, mask: specs.AnyMask, width: int) -> None:
-    """A pattern for each image: the form, the job, the result."""
+    """Draw the tab on one pattern for each image: the form, the job, the result."""
     names = list(model.card["class_names"])
     attack, eps, target, asked = settings(names, label, width)
     spec = controls.build(
@@ -95,12 +95,12 @@ def each(model: store.Artifact, indices: tuple[int, ...], label: int, mask: spec
 
 
 def usual(width: int) -> dict[str, Any]:
-    """The scenes' defaults for images of this width: a shift of a fourteenth of it, 2 pixels of 28."""
+    """Defaults of the scenes for images of this width: a shift by a fourteenth of it, which is 2 pixels of 28."""
     return {"shift": max(0.5, float(round(width / 14)))}
 
 
 def show(spec: specs.AttackSpec, result: store.Artifact, model: store.Artifact, names: list[str]) -> None:
-    """Draw the result, and beside it the same attack without averaging, where that was asked for."""
+    """Draw the result, and compare it with the same attack without averaging over scenes."""
     each_image.headline(result, names)
     picture = each_image.pictures(result, names)
     each_image.files(PAGE, result, model, picture)

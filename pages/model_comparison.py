@@ -31,7 +31,7 @@ PAGE = "model_comparison"
 
 @st.fragment
 def lookup(spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
-    """The slider and everything under it; moving it draws only this anew, from what is in memory."""
+    """Draw the ε slider and what depends on it; a move draws only this part again, from memory."""
     eps = sweep_choice.eps_slider(PAGE, spec.eps)
     comparison_views.models_table(PAGE, spec, models, curves, eps)
     st.caption(
@@ -47,7 +47,7 @@ def lookup(spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Se
 
 
 def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:
-    """Choose A, B and an attack; count who reads what, test the difference, show some of the images."""
+    """Compare models A and B under one attack: how many images each classifies correctly, a test, examples."""
     by_attack: dict[str, dict[str, Curve]] = {}
     for curve in curves:
         by_attack.setdefault(sweep_views.attack_text(curve.sweep.attack), {})[curve.sweep.model] = curve

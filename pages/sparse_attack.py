@@ -35,14 +35,14 @@ MOST_PIXELS = 200
 
 
 def default_model() -> str | None:
-    """The exercise's: a network with one raw score, on MNIST if there is one."""
+    """The exercise's model: a single-output network, on MNIST if there is one."""
     scalar = [m for m in sources.models() if sources.model_spec(m).scalar]
     mnist = [m for m in scalar if sources.model_spec(m).data.dataset == "mnist"]
     return (mnist or scalar)[0].id if scalar else None
 
 
 def pick_threshold(tests: pd.DataFrame, names: list[str]) -> float:
-    """The slider for τ of a scalar network."""
+    """Draw the slider for the threshold τ of a single-output network."""
     low, high = math.floor(tests["score"].min()), math.ceil(tests["score"].max())
     key = f"{PAGE}_threshold"
     if isinstance(st.session_state.get(key), int | float):
@@ -222,7 +222,7 @@ def settings(case: views.Case) -> tuple[int | str, dict[str, Any], float]:
 
 
 def show_parts(case: views.Case, target: int | str, sparse: dict[str, Any], factor: float) -> None:
-    """Draw the part that is chosen; the others cost nothing."""
+    """Draw the tabs; only the open one is computed."""
     tabs = st.tabs(PARTS, key=f"{PAGE}_part", on_change="rerun", bind="query-params")
     common = {"model": case.model.id, "target": target, "threshold": case.threshold}
     one = {**common, "indices": (case.index,)}

@@ -21,7 +21,7 @@ PAGE = "train"
 
 
 def start_data() -> str:
-    """The data set that the page starts with: MNIST where it is, else the embedded digits."""
+    """The data set that the page starts with: MNIST if it is on this machine, else the embedded digits."""
     return "mnist" if sources.present("mnist") else "digits"
 
 
@@ -39,13 +39,13 @@ def apply_preset() -> None:
 
 
 def apply_epochs() -> None:
-    """Another data set needs another number of epochs."""
+    """Set the number of epochs that the preset has for the chosen data set."""
     if "epochs" in chosen_preset():
         st.session_state[f"{PAGE}_epochs"] = chosen_preset()["epochs"]
 
 
 def choose_data() -> dict[str, Any]:
-    """Data set and classes; what a DataSpec takes."""
+    """Draw the choice of data set and classes, and return the arguments of a DataSpec."""
     names = [*specs.DATASETS, "folder"]
     left, right = st.columns([1, 2])
     with left:
@@ -101,7 +101,7 @@ def facts_later(spec: specs.TrainSpec) -> None:
 
 
 def facts(spec: specs.TrainSpec) -> None:
-    """Layer table and expected time of a training that has not been run."""
+    """Draw the layer table and the expected training time of a model that is not trained yet."""
     seconds = sources.expected_seconds(spec)
     layers = sources.layers_of(spec)
     parts = []
@@ -116,7 +116,7 @@ def facts(spec: specs.TrainSpec) -> None:
 
 
 def live(job: queue.Job) -> None:
-    """Curves while it trains."""
+    """Draw the curves of a training that is running."""
     saved.overfitting(job.history)
     if any("validation_accuracy" in row for row in job.history):
         elements.chart(

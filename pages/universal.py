@@ -23,7 +23,7 @@ MASKS = {"all": "all pixels", "eyeglasses": "eyeglasses", "patch": "a patch"}
 
 
 def choose_method() -> tuple[str, str]:
-    """Method and norm: they decide which settings there are, so they stand outside the form."""
+    """Draw the choice of method and norm. They decide which settings there are, so they are not part of the form."""
     first, second = st.columns([2, 1], vertical_alignment="bottom")
     with first:
         name = select(PAGE, "method", "Method", list(TITLES), text=TITLES.__getitem__, kind="buttons")
@@ -37,7 +37,7 @@ def choose_method() -> tuple[str, str]:
 
 
 def size(norm: str) -> float:
-    """The budget: a slider in linf, a number in the other norms."""
+    """Draw the budget ε: a slider in linf, a number in the other norms."""
     if norm == "linf":
         return controls.eps(PAGE, default=EPS[norm], high=1.0, step=0.01)
     return float(
@@ -55,7 +55,7 @@ def size(norm: str) -> float:
 
 
 def pick_classes(names: list[str], scalar: bool) -> tuple[int, ...] | None:
-    """The classes of the set S; none chosen means all."""
+    """Draw the choice of the classes of the set S; None means all classes."""
     chosen = select_many(
         PAGE,
         "source",
@@ -70,7 +70,7 @@ def pick_classes(names: list[str], scalar: bool) -> tuple[int, ...] | None:
 
 
 def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.UniversalSpec | None, bool]:
-    """The form, the spec that it makes, and whether it was just asked for."""
+    """Draw the form; returns its spec, None if it is invalid, and whether the button was pressed."""
     cls, names = specs.UNIVERSAL_METHODS[name], list(model.card["class_names"])
     scalar = sources.model_spec(model).scalar
     method: dict[str, Any] = {"name": name}

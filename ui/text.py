@@ -1,4 +1,4 @@
-"""Words and numbers as people read them: names in specs, both scales of ε, classes, shares."""
+"""Words and numbers as people read them: names in specs, norms, both scales of ε, classes, shares."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def grey_levels(eps: float) -> str:
 
 
 def both(eps: float) -> str:
-    """ε in both units, such as `0.1 (25.5/255)`; above 1, where it is no change of a pixel, the number alone."""
+    """ε in both units, such as `0.1 (25.5/255)`; above 1, which no pixel can change by, only the number."""
     return f"{eps:.4g} ({grey_levels(eps)})" if eps <= 1 else f"{eps:.4g}"
 
 
@@ -52,7 +52,7 @@ def eps_text(value: float) -> str:
 
 
 def class_text(number: int, class_names: Sequence[str]) -> str:
-    """A class as people read it: its name, and its number where the name is a word."""
+    """A class as people read it: its name, with its number in front if the name is a word."""
     name = class_names[number]
     return name if name.isdigit() else f"{number} · {name}"
 
@@ -71,17 +71,17 @@ PERCENT = "%.2f%%"
 
 
 def in_percent(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """The table with these shares times 100; those that it has not are passed over, None becomes NaN."""
+    """The table with these columns of shares times 100, None as NaN; names that it does not have are ignored."""
     return frame.assign(**{name: 100 * frame[name].astype(float) for name in names if name in frame})
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """A share in words, such as `97.10%`; a dash where it is not known."""
+    """A share in per cent, such as `97.10%`; a dash if it is not known."""
     return "–" if share is None or math.isnan(share) else f"{share:.{digits}%}"
 
 
 def interval(low: float | None, high: float | None, digits: int = 1) -> str:
-    """The two ends of an interval of shares, such as `95.0% – 98.2%`; a dash for an end that is not known."""
+    """An interval of shares, such as `95.0% – 98.2%`; a dash for an end that is not known."""
     return f"{percent(low, digits)} – {percent(high, digits)}"
 
 

@@ -1,4 +1,4 @@
-"""Start a job from a spec, watch it in a fragment, cancel it, and say plainly how it ended."""
+"""Start a job from a spec, show its progress, cancel it, and report how it ended."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ def is_live(task: specs.Task) -> bool:
 
 
 def of(task: specs.Task) -> queue.Job | None:
-    """The newest job for this task, live or ended; None when it was never asked for."""
+    """The newest job for this task, running or ended; None if the task was never submitted."""
     return next((job for job in queue.jobs(store.default_root()) if job.task == task), None)
 
 
 def panel(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | None = None) -> queue.Job | None:
-    """Draw the state of this task's newest job, polling while it is live; the page is drawn anew once when it ends.
+    """Draw the state of this task's newest job and follow it while it runs; the page is drawn again once when it ends.
 
     Args:
         page: url path of the page; the panel's keys begin with it.
@@ -138,7 +138,7 @@ def _watch(page: str, job_id: str, live: Callable[[queue.Job], None] | None) -> 
 
 
 def ended(page: str, job: queue.Job) -> None:
-    """Say how a job ended that left no artifact: one plain sentence, the log folded, a way to retry or dismiss."""
+    """Report how a job ended that has no result: one sentence, the log folded, buttons to retry and to dismiss it."""
     more = ""
     state = store.unfinished(job.task, store.default_root())
     goes_on = state.is_file()
@@ -168,7 +168,7 @@ def ended(page: str, job: queue.Job) -> None:
 
 
 def _first_sentence(message: str) -> tuple[str, str]:
-    """A long message as its first sentence and the rest; the name of the exception before it is left out."""
+    """Split a long message into its first sentence and the rest; the exception's name in front of it is dropped."""
     message = re.sub(r"^[A-Za-z_.]+(?:Error|Missing|Artifact): ", "", message)
     if len(message) <= 160 or ". " not in message:
         return message, ""
@@ -178,7 +178,7 @@ def _first_sentence(message: str) -> tuple[str, str]:
 
 @st.fragment(run_every=1.0)
 def cards(job_ids: tuple[str, ...]) -> None:
-    """The sidebar's cards for live jobs, polled; call it only while something is live."""
+    """Draw a card for each running job in the sidebar and follow them; call it only while a job is running."""
     for job_id in job_ids:
         job = queue.read(job_id, store.default_root())
         if not job.live:
@@ -206,7 +206,7 @@ def fraction(job: queue.Job) -> float:
 
 
 def metrics_text(job: queue.Job) -> str:
-    """The newest of each metric, such as `loss 0.213 · train accuracy 0.934`; undefined and dull ones are left out."""
+    """The last value of each metric, such as `loss 0.213 · train accuracy 0.934`; not the technical ones."""
     numbers = {
         name.replace("_", " "): value
         for name, value in job.metrics.items()
@@ -218,7 +218,7 @@ def metrics_text(job: queue.Job) -> str:
 
 
 def progress_text(job: queue.Job) -> str:
-    """Such as `Running · epoch 2 · 1,200 of 3,000 · 12 s left`."""
+    """The progress of a job in a line, such as `Epoch 2 · 1,200 of 3,000 · 12 s left`."""
     parts = [_SAY.get(job.state, job.state)]
     if job.state == "running":
         if job.phase:
@@ -233,7 +233,7 @@ def progress_text(job: queue.Job) -> str:
 
 
 def describe(task: specs.Task) -> tuple[str, str]:
-    """A task in few words: what, and on what."""
+    """A task in a few words: what is done, and on which model or data."""
     if isinstance(task, specs.TrainSpec):
         return f"Train {task.network}, {task.recipe.label()}", task.data.slug()
     if isinstance(task, specs.AttackSpec):
@@ -256,7 +256,7 @@ def describe(task: specs.Task) -> tuple[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `4 s`, `2 min 5 s`, `1 h 20 min`."""
+    """A time span as people write it: `4 s`, `2 min 5 s`, `1 h 20 min`."""
     seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds} s"

@@ -1,4 +1,4 @@
-"""Widgets drawn from the fields of a spec: label is the field's title, help its description, bounds its bounds.
+"""Widgets drawn from the fields of a spec, with the field's title, description and bounds.
 
 A widget's key is `<page>_<name>` and its value is bound to the address, so that a page's address reproduces its
 settings, values survive page switches, and a bad value in an address falls back to the default.
@@ -126,7 +126,7 @@ def recipe_settings(page: str, name: str) -> dict[str, Any]:
 
 
 def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> float | str:
-    """A box for one ε, typed as 0.1 or as 8/255, and its grey levels; what cannot be read stays as text.
+    """A box for one ε, typed as 0.1 or as 8/255, with its grey levels; text that is no number is returned as it is.
 
     The text is refused by the spec, in its own words.
     """
@@ -149,7 +149,7 @@ def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> floa
 
 
 def recipe_title(name: object) -> str:
-    """A recipe's name as people read it; some attacks have the same name."""
+    """The title of a recipe; `say` would give that of the attack of the same name."""
     return specs.RECIPES[str(name)].title
 
 
@@ -245,7 +245,7 @@ def a_class(
 
 
 def build(spec: type[S], **values: Any) -> S | None:
-    """The spec with these values, or None with one plain sentence on the page; the widgets keep their values."""
+    """The spec with these values; None, with an explanation on the page, if they are invalid."""
     try:
         return spec(**values)
     except ValidationError as error:

@@ -73,25 +73,25 @@ def tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def board_size(height: int, width: int) -> tuple[int, int, int]:
-    """Rows and columns of the drawing board, and pixels a side of each of its cells."""
+    """Rows and columns of the drawing board, and the side of one of its cells in pixels."""
     block = -(-max(height, width) // MOST_CELLS)
     return -(-height // block), -(-width // block), block
 
 
 def painted(cells: np.ndarray, chosen: Sequence[int], brush: str) -> np.ndarray:
-    """The cells (rows, columns) bool after a stroke of `paint` or `erase` over some, counted row by row."""
+    """The cells (rows, columns) bool after a stroke over some of them, given by their positions row by row."""
     after = cells.copy().ravel()
     after[np.asarray(chosen, dtype=int)] = brush == "paint"
     return after.reshape(cells.shape)
 
 
 def to_text(cells: np.ndarray) -> str:
-    """The cells as hexadecimal digits; all empty as `0`."""
+    """The cells as hexadecimal digits; `0` if no cell is drawn."""
     return np.packbits(cells.ravel()).tobytes().hex() if cells.any() else "0"
 
 
 def from_text(text: str, height: int, width: int) -> np.ndarray:
-    """The board's cells; the ready eyeglasses where the text is empty or of a drawing for another size of image."""
+    """The cells of a text; eyeglasses if it is empty or was drawn for images of another size."""
     rows, columns, block = board_size(height, width)
     if text == "0":
         return np.zeros((rows, columns), dtype=bool)
@@ -151,7 +151,7 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
 
 
 def _keep(page: str, text: str) -> None:
-    """Another drawing; the board's next key shows it without the last selection."""
+    """Replace the drawing; the board gets a new key, so that the last selection is forgotten."""
     st.session_state[f"{page}_cells"] = text
     st.session_state[f"{page}_turn"] += 1
 

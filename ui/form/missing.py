@@ -1,4 +1,4 @@
-"""Images that a model needs and that are not on this machine: what is said, and the button that fetches them."""
+"""A note that a model's images are not on this machine, with a button that downloads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ui.show import elements
 
 
 def note(page: str, model: store.Artifact, what: str = "Attacking this model needs its images.") -> bool:
-    """Where a model's images are not here, or are others by now, say so and how to mend it; returns whether it is so.
+    """Explain it if a model's images are not on this machine or have changed; returns whether that is so.
 
     `what` says what they are needed for; a button downloads them.
     """

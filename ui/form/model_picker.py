@@ -72,7 +72,7 @@ def pick_many(
     datasets: tuple[str, ...] | None = None,
     start: int = 3,
 ) -> list[store.Artifact]:
-    """Draw the choice of several saved models; at first the newest and others of its data, `start` in all.
+    """Draw the choice of several saved models; at first the newest `start` models of the newest one's data.
 
     Returns an empty list when none fits or is chosen, which the page has then said.
     """
@@ -98,7 +98,7 @@ def pick_many(
 
 
 def empty(page: str, *, scalar: bool | None = None, network: str | None = None) -> None:
-    """Say that no model fits, why, and offer to train one (and watch it, where it is already in training)."""
+    """Explain that no model fits, and offer to train one, or show the progress of that training."""
     spec = FIRST_SCALAR if scalar else FIRST
     if network is not None:
         spec = spec.model_copy(update={"network": network})
@@ -115,7 +115,7 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
 
 
 def _images_of(model: store.Artifact) -> str:
-    """What is told once for all models of the same images: a built-in data set, or a folder as a model knew it."""
+    """What models of the same images have in common: the name of the data set, or for a folder the model itself."""
     data = sources.model_spec(model).data
     return model.id if data.dataset == "folder" else data.dataset
 

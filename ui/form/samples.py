@@ -1,4 +1,4 @@
-"""Test images to attack, from a model's own test table: a page can offer them before PyTorch is there."""
+"""The choice of test images from a model's stored test table, which needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDERS = {
 
 
 def table(model: store.Artifact) -> pd.DataFrame | None:
-    """The model's test table, or None where it is damaged; the page then says so."""
+    """The model's test table; None, with an error on the page, if it is damaged."""
     try:
         return model.table("test")
     except (store.DamagedArtifact, ValueError) as error:
@@ -85,7 +85,7 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
 
 
 def images(model: store.Artifact, indices: Sequence[int]) -> np.ndarray | None:
-    """Test images (n, C, H, W) in [0, 1] by their `index`; None where the data cannot be had, and the page says so."""
+    """Test images (n, C, H, W) in [0, 1] by their `index`; None, with an error on the page, if they cannot be read."""
     if not sources.present(sources.model_spec(model).data.dataset):  # nothing is downloaded without being asked for
         st.info("The images are not on this machine; what is needed stands above.", icon=":material/info:")
         return None

@@ -1,4 +1,4 @@
-"""How one kind of value is asked for, and what a field's annotation says of it; `controls` draws whole fields."""
+"""Widgets for one kind of value, and what the annotation of a spec's field allows; `controls` draws whole fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 
 def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> dict[str, Any]:
-    """Draw one widget a name, row by row; returns name → value."""
+    """Draw a widget for each name, row by row; returns name → value."""
     values: dict[str, Any] = {}
     for start in range(0, len(names), columns):
         row = st.columns(columns, vertical_alignment="bottom")
@@ -22,7 +22,7 @@ def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> di
 
 
 def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float | None:
-    """A slider where the range is short and a hundredth of it fine enough for the default, else a number."""
+    """A slider if a hundredth of the range is fine enough for the default, else a box for a number."""
     low, high = bounds(info)
     if start is not None and low is not None and high is not None and high - low <= 3:
         step = (high - low) / 100
@@ -43,7 +43,7 @@ def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float 
 
 
 def numbers(start: Sequence[float] | None, optional: bool, common: dict[str, Any]) -> tuple[Any, ...] | None:
-    """A box for several numbers; what cannot be read stays as text, which the spec refuses in its own words."""
+    """A box for several numbers; words that are no numbers are returned as they are, and the spec refuses them."""
     words = st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common).replace(",", " ").split()
     if optional and not words:
         return None
@@ -70,7 +70,7 @@ def kind(annotation: Any) -> tuple[Any, bool]:
 
 
 def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
-    """Lower and upper bound of a field; an open bound is shown as a closed one, and refused by the spec."""
+    """Lower and upper bound of a field. An open bound counts as closed here; the spec itself refuses its value."""
     found: dict[str, float] = {}
     for constraint in info.metadata:
         for side in ("ge", "gt", "le", "lt"):
@@ -80,7 +80,7 @@ def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
 
 
 def whole(value: float | None) -> int | None:
-    """A bound of whole numbers."""
+    """A bound as an integer."""
     return None if value is None else int(value)
 
 

@@ -1,4 +1,4 @@
-"""Beside a finished generator attack: other ways to the same pairs, and whether its images fool other models."""
+"""A finished generator attack compared: other attacks on the same pairs, and other models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAYS = ("generator", "generator_strong", "ddn")
 
 
 def ways(result: store.Artifact, spec: specs.AttackSpec) -> dict[str, store.Artifact]:
-    """The finished attacks on the same images and targets by method; `result`'s own, and the newest of the others."""
+    """Method → stored attack on the same images and targets: `result` itself, and the newest of each other method."""
     found = {spec.attack.slug(): result}
     for other in store.results(spec.model, store.default_root()):
         theirs = other.spec()
@@ -34,12 +34,12 @@ def ways(result: store.Artifact, spec: specs.AttackSpec) -> dict[str, store.Arti
 
 
 def _pairs(spec: specs.AttackSpec) -> dict[str, object]:
-    """What must be the same: images, targets, mask, budget; the mode's seed may differ."""
+    """The fields that two attacks on the same pairs share: images, targets, mask, budget, but not the seed."""
     return spec.model_dump(exclude={"attack", "seed"})
 
 
 def side_by_side(found: dict[str, store.Artifact]) -> tuple[pd.DataFrame, str]:
-    """A row an attack, and one sentence; distances are those of the pairs that all of them fooled."""
+    """A table with a row for each attack, and a sentence; distances are over the pairs that all of them fooled."""
     tables = {name: made.table("images") for name, made in found.items()}
     shared = np.logical_and.reduce([views.counted(t) & t["success"] for t in tables.values()])
     rows, means = [], {}
@@ -76,7 +76,7 @@ def _sentence(means: dict[str, float], n: int) -> str:
 
 
 def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact) -> None:
-    """The same pairs by the other mode and by DDN, with a button for each that has not been run."""
+    """Draw the results of the other mode and of DDN on the same pairs, with a button for each that is missing."""
     st.subheader("Other ways to the same pairs", anchor=False)
     found = ways(result, spec)
     missing = [name for name in WAYS if name not in found]
@@ -114,7 +114,7 @@ def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifac
 
 
 def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact) -> None:
-    """Success against a cap on the distortion, of the same attack on the same pairs of this model and of others."""
+    """Draw the share of fooled pairs within a distance, for the same attack on this model and on others."""
     others = relatives(model)
     if not others:
         return
@@ -141,13 +141,13 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
 
 
 def _distances(table: pd.DataFrame, norm: str) -> np.ndarray:
-    """Of the pairs that count; infinite where the attack did not fool."""
+    """Distances of the counted pairs; infinite where the attack failed."""
     counted = table[views.counted(table)]
     return np.where(counted["success"], counted[norm], np.inf)
 
 
 def _medians(distances: dict[str, np.ndarray]) -> str:
-    """The median distance of the fooled pairs of each model, and how many times the first one's."""
+    """A sentence with the median distance of each model's fooled pairs, also as a multiple of the first model's."""
     found = {name: float(np.median(d[np.isfinite(d)])) for name, d in distances.items() if np.isfinite(d).any()}
     if not found:
         return "No pair was fooled on any of them."
@@ -170,7 +170,7 @@ def relatives(model: store.Artifact) -> list[store.Artifact]:
 
 
 def transfer(result: store.Artifact, model: store.Artifact) -> None:
-    """How many of the made images fool the other saved models of the same data."""
+    """Draw how many of the adversarial examples fool other saved models of the same data."""
     st.subheader("Do they fool other models?", anchor=False)
     others = relatives(model)
     if not others:
@@ -207,7 +207,7 @@ def _tried(result: store.Artifact, other: store.Artifact) -> dict[str, float]:
 
 @st.cache_data(max_entries=256, show_spinner="Trying the images on the other models …")
 def _shares(key: str, other_id: str, _result: store.Artifact, _other: store.Artifact) -> dict[str, float]:
-    """Shares of the attack's successes; `key` and `other_id` are what the cache goes by."""
+    """Shares of the adversarial examples that fool the other model; `key` and `other_id` are the key of the cache."""
     import torch
 
     from core.networks.build import logits_of

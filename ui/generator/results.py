@@ -1,4 +1,4 @@
-"""The parts of the generator attack's page below its form: what was made, and the matrix of classes."""
+"""What the generator attack's page shows below its form: the results, and the matrix of classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = "generator_attack"
 
 
 def show(result: store.Artifact, model: store.Artifact) -> None:
-    """Everything that is known of a finished attack."""
+    """Draw the result of a finished attack: verdict, grid, one pair, distances."""
     pairs = views.Pairs.of(result)
     table, names, line = pairs.table, pairs.names, provenance.of(result, model)
     counted = views.counted(table)
@@ -76,7 +76,7 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
 
 
 def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, confidence: float) -> None:
-    """Success by true class and target: of the samples above, or of several images of every class."""
+    """Draw the success rate by true class and target, for the samples above or for several images of every class."""
     st.subheader("Success by class", anchor=False)
     names = model.card["class_names"]
     with st.form(f"{PAGE}_matrix_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):

@@ -1,4 +1,4 @@
-"""What the generator attack leaves, drawn: the grid, one pair, its rounds, the matrix of classes."""
+"""Pictures of a generator attack: the grid, one pair, its rounds, the matrix of classes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POINTS = 400
 
 @dataclass(frozen=True)
 class Pairs:
-    """The rows of an attack, image by image and target by target."""
+    """The pairs of image and target of an attack, ordered by image, then by target."""
 
     arrays: dict[str, np.ndarray]
     table: pd.DataFrame
@@ -52,12 +52,12 @@ class Pairs:
 
 
 def counted(table: pd.DataFrame) -> pd.Series:
-    """Rows that count: the image was read rightly before, and the target is another class."""
+    """Which rows count: the image was classified correctly before, and the target is another class."""
     return (table["target"] != table["y"]) & (table["pred_clean"] == table["y"])
 
 
 def verdict(won: int, of: int, what: str = "pairs") -> None:
-    """Say in words whether the attack succeeded, partly, or failed."""
+    """Draw whether the attack succeeded, succeeded on some pairs, or failed."""
     if of == 0:
         st.info(f"No {what} to count: each target is the image's own class.", icon=":material/info:")
     elif won == of:
@@ -90,7 +90,7 @@ def metrics(result: store.Artifact) -> None:
 
 
 def grid(pairs: Pairs, kind: str) -> np.ndarray:
-    """Draw originals and results (`kind` image) or changes (`kind` change), a column a target; returns the picture."""
+    """Draw the originals, and a column for each target: results (`kind` image) or changes (`kind` change)."""
     arrays, table, names = pairs.arrays, pairs.table, pairs.names
     deltas = arrays["x_adv"] - arrays["x"]
     gain = gallery.gain_for(deltas)
@@ -122,7 +122,7 @@ def grid(pairs: Pairs, kind: str) -> np.ndarray:
 
 
 def live(job: queue.Job, x: np.ndarray, targets: Sequence[int], y: Sequence[int], names: Sequence[str]) -> None:
-    """Draw the grid as it is now, and the means so far. `x` holds the originals, a row an image, `y` their classes."""
+    """Draw the grid and the means of a running job. `x` holds the originals (n, C, H, W), `y` their classes."""
     snapshot = job.snapshot()
     drawn = None if snapshot is None else snapshot.get("x_adv")
     if drawn is not None and drawn.shape == (len(x) * len(targets), *x.shape[1:]):
@@ -171,7 +171,7 @@ def pair(pairs: Pairs, sample: int, target: int) -> None:
 
 
 def rounds(pairs: Pairs, sample: int, target: int, page: str) -> None:
-    """Draw the target's probability and the distance by round, a line a target; the chosen one is bold."""
+    """Draw the target's probability and the distance by round, with a line for each target; the chosen one is bold."""
     for column, (key, title, is_share) in zip(
         st.columns(2),
         (("trace_confidence", "Probability of the target", True), ("trace_l2", "ℓ2 distance from the original", False)),
@@ -204,7 +204,7 @@ def rounds(pairs: Pairs, sample: int, target: int, page: str) -> None:
 
 
 def matrix(pairs: Pairs) -> go.Figure:
-    """Success by true class (row) and target (column): how many were fooled, coloured by the median distance."""
+    """A heat map of true class (row) and target (column): how many pairs were fooled, coloured by median distance."""
     table, names = pairs.table, pairs.names
     sources, targets = sorted(table["y"].unique()), pairs.targets
     medians = np.full((len(sources), len(targets)), np.nan)
@@ -245,7 +245,7 @@ def matrix(pairs: Pairs) -> go.Figure:
 
 
 def distances(pairs: Pairs) -> pd.DataFrame:
-    """One row a pair: what was aimed at, what came of it, and how far it lies from the original."""
+    """A table with a row for each pair: its target, the outcome, and the distance from the original."""
     table, names = pairs.table, pairs.names
     target = pairs.arrays["probabilities"][np.arange(len(table)), table["target"]]
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""A linear model of images: its weights as pictures, the exact curve under what attacks find, the fewest pixels."""
+"""Linear models of images: the weights as pictures, exact robust accuracy beside attacks, the fewest pixels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def weights(model_id: str, root: Path) -> np.ndarray:
 
 @st.cache_data(max_entries=32, show_spinner="Solving every image, and attacking it …")
 def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
-    """A row an ε: accuracy that is left exactly, with and without the box, and after FGSM (ℓ∞) and PGD."""
+    """A row for each ε: exact robust accuracy with and without the box, and accuracy under FGSM (ℓ∞) and PGD."""
     import torch
 
     from core.attacks.engine.engine import Streams
@@ -72,7 +72,7 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def one(model_id: str, root: Path, index: int, norm: str, target: int | None = None) -> dict[str, Any]:
-    """One image's smallest change, exactly, to any class or to the target; k(ε) to any."""
+    """The exact smallest change of one image, to any class or to the target, and k(ε) to any class."""
     import torch
 
     from core.data.sets import to_float
@@ -102,7 +102,7 @@ def one(model_id: str, root: Path, index: int, norm: str, target: int | None = N
 
 
 def share(mask: Any) -> float:
-    """Mean of a mask; 0 where there is nothing."""
+    """Mean of a mask; 0 if it is empty."""
     return float(mask.double().mean()) if len(mask) else 0.0
 
 
@@ -116,7 +116,7 @@ def _affine(model_id: str, root: Path) -> tuple[Any, tuple[int, ...]]:
 
 
 def show(page: str) -> None:
-    """The whole tab."""
+    """Draw the tab."""
     with st.container(border=True):
         model = model_picker.pick(page, network="linear")
         if model is None:
@@ -144,7 +144,7 @@ def show(page: str) -> None:
 
 
 def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
-    """Exact accuracy under what attacks leave."""
+    """Draw exact robust accuracy and accuracy under attacks against ε."""
     st.markdown("**Robust accuracy: exact, and what attacks find**")
     table = measured(model.id, model.root, norm, n)
     attacked = {name: table[name] for name in table.columns if name.startswith(("FGSM", "PGD"))}
@@ -186,7 +186,7 @@ def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
 
 
 def pictures(page: str, model: store.Artifact) -> None:
-    """The rows of the matrix."""
+    """Draw the rows of the matrix as images."""
     names = list(model.card["class_names"])
     rows = weights(model.id, model.root)
     st.markdown("**The weights as pictures**")
@@ -209,7 +209,7 @@ def pictures(page: str, model: store.Artifact) -> None:
 
 
 def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm: str) -> None:
-    """One image and its smallest change, proven smallest."""
+    """Draw one image and its smallest change, which is proven to be the smallest."""
     names = list(model.card["class_names"])
     st.markdown("**One image: its smallest change, and no smaller one exists**")
     first, second, third = st.columns(3, vertical_alignment="bottom")

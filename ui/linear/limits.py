@@ -9,7 +9,7 @@ from ui.linear import points
 
 
 def show(n: int, apart: float, seed: int, eps: float) -> None:
-    """The hard margin as the limit of separable points, and one budget that all points share (ℓ2, hinge)."""
+    """Draw the hard margin as the limit for separable points, and one budget shared by all points (ℓ2, hinge)."""
     left, right = st.columns(2)
     with left:
         st.markdown("**Separable points: the hard margin is the limit**")
@@ -27,7 +27,7 @@ def show(n: int, apart: float, seed: int, eps: float) -> None:
 
 
 def hard(n: int, apart: float, seed: int, eps: float) -> str:
-    """What the smallest w without robust loss is at this ε, in numbers, through the origin as in the formula."""
+    """The smallest w without robust loss at this ε in numbers, without intercept as in the formula."""
     from core.linear import training
 
     x, y = points.points(n, apart, seed)
@@ -51,7 +51,7 @@ def hard(n: int, apart: float, seed: int, eps: float) -> str:
 
 
 def shared(n: int, apart: float, seed: int, eps: float) -> str:
-    """The worst summed hinge under a shared budget of nε, beside the formula and beside a ball for each point."""
+    """The worst sum of hinge losses under a shared budget nε, beside the formula and beside a ball for each point."""
     from core.linear import training
 
     x, y = points.points(n, apart, seed)

@@ -20,7 +20,7 @@ LOSSES = ("hinge", "logistic")
 
 
 def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
-    """The points, the ball, the loss."""
+    """Draw the settings; returns points, distance, seed, norm, loss, ε and the position of the marked point."""
     with st.container(border=True):
         first, second, third = st.columns(3, vertical_alignment="bottom")
         with first:
@@ -62,7 +62,7 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
 
 
 def corners(centre: np.ndarray, eps: float, norm: str) -> np.ndarray:
-    """The outline of the ball, (k, 2)."""
+    """The outline of the ball, an array (k, 2)."""
     if norm == "linf":
         return centre + eps * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     angles = np.linspace(0, 2 * np.pi, 73)
@@ -70,7 +70,7 @@ def corners(centre: np.ndarray, eps: float, norm: str) -> np.ndarray:
 
 
 def show(page: str) -> None:
-    """The whole tab."""
+    """Draw the tab."""
     n, apart, seed, norm, loss, eps, row = choose(page)
     found = points.solved(n, apart, seed, norm, loss, eps)
     line = f"two classes in the plane · {n} points, distance {apart:g}, seed {seed} · {say(norm)}"
@@ -91,7 +91,7 @@ def show(page: str) -> None:
 
 
 def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, eps: float, row: int, found: Any) -> None:
-    """Points, boundaries, and one ball with its worst point; beside it what each costs."""
+    """Draw the points, the boundaries and one ball with its worst point, and beside them the losses."""
     from core.linear import training
 
     x, y = points.points(n, apart, seed)
@@ -172,7 +172,7 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
 
 
 def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
-    """Loss and accuracy against ε."""
+    """Draw loss and accuracy against ε."""
     if not len(table):
         return
     left, right = st.columns(2)
@@ -216,7 +216,7 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
 
 
 def equivalence(page: str, n: int, apart: float, seed: int) -> None:
-    """λ against ε, and that both reach the same minimum."""
+    """Draw ε against λ, and show that the SVM and adversarial training reach the same minimum."""
     st.markdown("**The soft-margin SVM is the same model under another name** (ℓ2, hinge)")
     table = points.path(n, apart, seed)
     left, right = st.columns(2)

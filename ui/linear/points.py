@@ -1,4 +1,4 @@
-"""The points of the plane on the page of linear models, and what is trained on them; kept for all visitors."""
+"""Points in the plane, and models trained on them; cached for all visitors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def points(n: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @st.cache_data(max_entries=64, show_spinner="Training …")
 def solved(n: int, apart: float, seed: int, norm: str, loss: str, eps: float) -> Any:
-    """The adversarially trained model, or in words why there is none."""
+    """The adversarially trained model, or a text that explains why there is none."""
     from core.linear import training
 
     x, y = points(n, apart, seed)
@@ -39,7 +39,7 @@ def solved(n: int, apart: float, seed: int, norm: str, loss: str, eps: float) ->
 
 @st.cache_data(max_entries=64, show_spinner="Training a support vector machine …")
 def machine(n: int, apart: float, seed: int, eps: float) -> Any:
-    """λ and the SVM whose 2λ‖w‖ is eps; None where there is none."""
+    """λ and the SVM with 2λ‖w‖ = eps; None if there is none."""
     from core.linear import training
 
     return training.decay_of(*points(n, apart, seed), eps=eps)
@@ -47,7 +47,7 @@ def machine(n: int, apart: float, seed: int, eps: float) -> Any:
 
 @st.cache_data(max_entries=32, show_spinner="Training at every ε …")
 def curves(n: int, apart: float, seed: int, norm: str, loss: str) -> pd.DataFrame:
-    """A row an ε: the least R_ε, its model's clean loss, the least H + ε‖w‖, norms, accuracies."""
+    """A row for each ε: the minimum of R_ε, that model's clean loss, the minimum of H + ε‖w‖, norms, accuracies."""
     from core.linear import training
 
     x, y = points(n, apart, seed)
@@ -74,7 +74,7 @@ def curves(n: int, apart: float, seed: int, norm: str, loss: str) -> pd.DataFram
 
 @st.cache_data(max_entries=32, show_spinner="Training support vector machines …")
 def path(n: int, apart: float, seed: int) -> pd.DataFrame:
-    """A row a λ: the SVM's ε = 2λ‖w‖, its H + ε‖w‖, and the minimum of that, found without it."""
+    """A row for each λ: the SVM's ε = 2λ‖w‖, its H + ε‖w‖, and the minimum of that, found independently."""
     from core.linear import training
 
     x, y = points(n, apart, seed)

@@ -1,4 +1,4 @@
-"""The logistic toy: both gradients with their numbers, steps on the input, the step at which the class flips."""
+"""Logistic regression with six features: both gradients in numbers, steps on the input, the step that flips it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ OBJECTIVES = {"loss": "cross-entropy of the other class, descended", "output": "
 
 
 def vector(values: np.ndarray) -> str:
-    """Such as `(−0.105, 0.105, 0)`."""
+    """A vector as text, such as `(−0.105, 0.105, 0)`."""
     return "(" + ", ".join(f"{round(float(value), 4) + 0.0:.4g}".replace("-", "−") for value in values) + ")"
 
 
 def choose(page: str) -> tuple[str, str, float, int]:
-    """Start, objective, rate and steps."""
+    """Draw the settings; returns start, objective, rate and number of steps."""
     with st.container(border=True):
         first, second = st.columns([1, 2], vertical_alignment="bottom")
         with first:
@@ -48,7 +48,7 @@ def choose(page: str) -> tuple[str, str, float, int]:
 
 
 def show(page: str) -> None:
-    """The whole tab; needs no PyTorch."""
+    """Draw the tab. Needs no PyTorch."""
     st.markdown(
         "Logistic regression on six features: $f(x)=\\sigma(\\theta\\cdot x)$ with $\\theta=(-1,1,-1,1,0,0)$ is the "
         "probability of class 1. $x_A=(1,0,1,0,0,0)$ is of class 0, $x_B=(0,1,0,1,0,0)$ of class 1."
@@ -99,7 +99,7 @@ def show(page: str) -> None:
 
 
 def verdict(path: toy.Walk, steps: int, flip: int | None, other: str) -> None:
-    """Whether it is flipped, and when it is."""
+    """Draw whether the class has flipped, and at which step it does."""
     if path.flip is not None:
         st.success(
             f"**Flipped at step {path.flip}** of {steps}: f = {path.f[path.flip]:.3f}, read as class {1 - path.label}.",
@@ -115,7 +115,7 @@ def verdict(path: toy.Walk, steps: int, flip: int | None, other: str) -> None:
 
 
 def derivation(x: np.ndarray, f: float) -> None:
-    """Both gradients at the point on show."""
+    """Draw both gradients at this point."""
     st.markdown("**The two gradients, at this point.** The derivative of σ is $f(1-f)$; the chain rule does the rest.")
     z = float(x @ toy.THETA)
     st.markdown(
@@ -138,7 +138,7 @@ def derivation(x: np.ndarray, f: float) -> None:
 
 
 def reliable() -> None:
-    """What this says about the model."""
+    """Draw what follows about the reliability of the model, folded."""
     with st.expander("Is it reliable? What follows from this", icon=":material/school:"):
         st.markdown(
             """

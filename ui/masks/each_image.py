@@ -1,4 +1,4 @@
-"""What an attack behind a mask leaves, drawn: image, mask, result, and the result in fresh scenes."""
+"""Pictures of an attack inside a mask: image, mask, result, and the result under new transformations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VIEWS = 4
 
 
 def says(probabilities: np.ndarray, names: Sequence[str]) -> str:
-    """Class and confidence in two short lines."""
+    """The predicted class and its confidence in two short lines."""
     return f"{names[int(probabilities.argmax())]}\n{probabilities.max():.0%}"
 
 
 def headline(result: store.Artifact, names: Sequence[str]) -> None:
-    """How many were fooled, how it was counted, and what was allowed."""
+    """Draw how many images were fooled, how that was counted, and how many pixels could change."""
     spec, metrics, mask = result.spec(), result.card["metrics"], result.card["mask"]
     assert isinstance(spec, specs.AttackSpec)
     table, images = result.table("images"), result.arrays("images")
@@ -54,7 +54,7 @@ def headline(result: store.Artifact, names: Sequence[str]) -> None:
 
 
 def pictures(result: store.Artifact, names: Sequence[str]) -> np.ndarray:
-    """Draw a row for each image: original, mask, result, and some fresh scenes with what the model says."""
+    """Draw a row for each image: original, mask, result, and some fresh scenes with their predictions."""
     images, mask = result.arrays("images"), result.arrays("mask")["mask"].astype(bool)
     views, view_logits = images.get("trace_views"), images.get("trace_view_logits")
     count = 0 if views is None else min(VIEWS, views.shape[1])
@@ -82,7 +82,7 @@ def pictures(result: store.Artifact, names: Sequence[str]) -> np.ndarray:
 
 
 def compare(averaged: store.Artifact, still: store.Artifact) -> None:
-    """The share of fresh scenes that fool, image by image, with and without averaging."""
+    """Draw for each image the share of fresh scenes that fool the model, with and without averaging."""
     figure = go.Figure()
     index = averaged.table("images")["index"]
     for place, (name, result) in enumerate((("averaged over scenes", averaged), ("still image only", still))):
@@ -111,7 +111,7 @@ def compare(averaged: store.Artifact, still: store.Artifact) -> None:
 
 
 def files(page: str, result: store.Artifact, model: store.Artifact, picture: np.ndarray) -> None:
-    """The line of provenance and the downloads."""
+    """Draw the line of provenance and the downloads."""
     line = f"{provenance.of(result, model)} · mask {provenance.mask_text(result)}"
     provenance.show(line)
     images = result.arrays("images")

@@ -1,4 +1,4 @@
-"""One pattern on glasses or a patch for many images: asked for, made as a job, and worn by images it never saw."""
+"""The tab on one pattern for many images, evaluated on test images that it was not made from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EFFORT = ("n", "held_out", "epochs", "minibatch", "fresh", "least")
 
 
 def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequence[str], usual: dict[str, Any]) -> None:
-    """The form, the job and the result.
+    """Draw the form, the job and the result.
 
     Args:
         page: url path of the page.
@@ -53,7 +53,7 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
 
 
 def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: store.Artifact) -> None:
-    """The rate with its interval beside noise, the pattern, and images that wear it."""
+    """Draw the fooling rate with its interval beside that of noise, the pattern, and images with it."""
     names, metrics = result.card["class_names"], result.card["metrics"]
     toward = wanted_class(spec.target, names)
     won = round(metrics["fooling_rate"] * metrics["n"])

@@ -35,7 +35,7 @@ OUTCOMES = ("both right", "only A right", "only B right", "both wrong")
 def models_table(
     page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float
 ) -> None:
-    """A row a model: size, test accuracy, training time, and for each attack the accuracy at ε and the whole curve."""
+    """Draw a row for each model: test accuracy, accuracy at ε and the curve under each attack, size, training time."""
     names = model_names.short_names(models)
     by_cell = {(curve.sweep.model, sweep_views.attack_text(curve.sweep.attack)): curve for curve in curves}
     attacks = [sweep_views.attack_text(method) for method in spec.attacks]
@@ -98,7 +98,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def set_three(page: str, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:
-    """For each model exercise set 3's table: the five metrics, clean and under each attack, on the same images."""
+    """Draw exercise set 3's table for each model: the five metrics, clean and under each attack, on the same images."""
     names = model_names.short_names(models)
     with st.grid(2, min_column_width=330, gap="medium"):
         for model in models:
@@ -122,7 +122,7 @@ def set_three(page: str, models: Sequence[store.Artifact], curves: Sequence[Curv
 
 
 def clean_row(curve: Curve) -> Mapping[str, Any]:
-    """The five metrics of the curve's images, unchanged."""
+    """The five metrics on the curve's images without any change."""
     if curve.rows[0]["eps"] == 0:
         return curve.rows[0]
     from core.evaluation.tables import metrics  # imports SciPy, which takes a moment
@@ -141,7 +141,7 @@ def _text(value: float | None, key: str) -> str:
 
 
 def outcomes(first: Curve, second: Curve, eps: float) -> list[int]:
-    """Of the images that both curves hold: how many at ε each model reads correctly, in the order of `OUTCOMES`."""
+    """How many images in both curves each model classifies correctly at ε, in the order of `OUTCOMES`."""
     halves = []
     for curve in (first, second):
         table = curve.images()
@@ -169,7 +169,7 @@ def verdict(names: Sequence[str], counts: Sequence[int], eps: float) -> str:
 
 
 def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: int = 8) -> np.ndarray | None:
-    """Draw images that both curves keep: original, made against A, made against B; where they differ first."""
+    """Draw images that both curves keep: original, attacked on A, attacked on B; different outcomes first."""
     kept = [curve.gallery() for curve in curves]
     shared = [int(index) for index in kept[0]["index"] if index in kept[1]["index"]]
     if not shared:
@@ -206,7 +206,7 @@ def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: i
 def exports(
     page: str, made: comparison.Comparison, more: Mapping[str, pd.DataFrame], sources: Sequence[str] = ()
 ) -> None:
-    """Buttons that download the whole table, every ε of every cell that has been run, with its provenance (`files`)."""
+    """Draw buttons that download the table with every ε of every cell that has been run, as `files` makes it."""
     with st.container(horizontal=True):
         for ending, (title, mime, content) in files(made, more, sources).items():
             st.download_button(
@@ -223,7 +223,7 @@ def exports(
 def files(
     made: comparison.Comparison, more: Mapping[str, pd.DataFrame], sources: Sequence[str] = ()
 ) -> dict[str, tuple[str, str, Any]]:
-    """What each ending's button is called, its type, and its content (Excel's as a function that makes it).
+    """Ending → title of the button, media type, and content (for Excel a function that makes it).
 
     Args:
         made: the table of all formats.

@@ -1,4 +1,4 @@
-"""Forms that find more about the images of several models: their radii, or the strongest evaluation at one ε."""
+"""Forms that run more on several models: smallest changes (radii), or the strongest evaluation at one ε."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ui.text import counted, say
 
 
 def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> None:
-    """Watch the jobs that look for more, and offer them where they have not been run."""
+    """Draw running jobs that add to the records, and forms that start more."""
     watch(page, [model.id for model in models], norm)
     bare = [model for model in models if not _has(found.get(model.id), norm, "radii")]
     text = "Radii: the smallest change of each image" + (f", missing for {len(bare)} of {len(models)}" if bare else "")
@@ -48,7 +48,7 @@ def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, R
 
 
 def evaluation(page: str, models: Sequence[store.Artifact], norm: str) -> None:
-    """The form of the strongest evaluation at one ε."""
+    """Draw the form of the strongest evaluation at one ε."""
     cls = specs.TASKS["evaluate"]
     usual = {"linf": 0.3, "l2": 2.0, "l1": 20.0, "l0": 10.0}[norm]
     with st.expander("Strongest evaluation at one ε", icon=":material/shield:"):
@@ -73,7 +73,7 @@ def evaluation(page: str, models: Sequence[store.Artifact], norm: str) -> None:
 
 
 def watch(page: str, models: Sequence[str], norm: str) -> None:
-    """The newest job of each task on these models in this norm, while it lives or where it failed."""
+    """Draw the newest job of each task on these models in this norm, if it is running or has failed."""
     seen: set[str] = set()
     for job in queue.jobs(store.default_root()):
         if specs.task_name(job.task) not in ("radii", "evaluate", "certify"):

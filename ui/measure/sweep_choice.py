@@ -1,4 +1,4 @@
-"""The choice of models × attacks × ε on the two measuring pages, and the way to run what has not been run."""
+"""The choice of models × attacks × ε on the two measuring pages, and the list of sweeps that are not run yet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ui.text import ANY_CLASS, both, say
 
 
 def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
-    """Draw the choice of models, attacks, ladder of ε, n and target; None when it cannot be run (which was said)."""
+    """Draw the choice of models, attacks, ε, n and target; None, with an explanation on the page, if it is invalid."""
     _first_view(page)
     _pin(page)
     with st.container(border=True):
@@ -75,7 +75,7 @@ LADDERS: dict[str, tuple[float, ...]] = {
 
 
 def _usual_ladders(page: str, kinds: Sequence[str]) -> None:
-    """Where an attack is not in ℓ∞, a button for each norm chosen that puts a ladder in its units into the box."""
+    """Draw a button for each chosen norm that puts usual budgets in its units into the box, if any is not ℓ∞."""
     found = {norm_of(_method(kind)) for kind in kinds}
     if not found - {"linf"}:
         return
@@ -98,7 +98,7 @@ def _usual_ladders(page: str, kinds: Sequence[str]) -> None:
 
 
 def _method(kind: str) -> specs.Method:
-    """The method of a kind, with its defaults; a surrogate, where one is needed, does not matter here."""
+    """The method of a kind with its defaults; a surrogate is filled in where one is needed."""
     fields = dict(KINDS[kind])
     cls = specs.METHODS[fields["name"]]
     return cls(**fields, **({"surrogate": "any"} if cls.needs_surrogate else {}))
@@ -135,7 +135,7 @@ def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]
 
 
 def _first_view(page: str) -> None:
-    """On a first visit without settings in the address, start from what has been run: a page that shows something."""
+    """On a first visit without settings in the address, choose sweeps that are stored, so that the page shows them."""
     seen = f"_{page}_seen"
     if seen in st.session_state:
         return
@@ -179,7 +179,7 @@ def _first_view(page: str) -> None:
 
 
 def _pin(page: str) -> None:
-    """Write into the address what was set by other means than a click: by the first view, or by another page."""
+    """Write into the address what was set by the first view or by another page."""
     for name in _names():
         key = f"{page}_{name}"
         if key not in st.session_state:
@@ -192,7 +192,7 @@ def _pin(page: str) -> None:
 
 
 def _names() -> list[str]:
-    """Second halves of the keys of all widgets that belong to the choice, the slider among them."""
+    """Second halves of the keys of all widgets of the choice, including the slider."""
     methods = {str(kind["name"]): specs.METHODS[str(kind["name"])] for kind in KINDS.values()}
     settings = [
         f"{method}_{name}"
@@ -206,7 +206,7 @@ def _names() -> list[str]:
 def run_missing(
     page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], missing: Sequence[specs.SweepSpec]
 ) -> None:
-    """List the sweeps that have not been run, with one button that runs them all, or watch the job that does."""
+    """Draw the list of sweeps that are not run yet with a button that runs them, or the job that does."""
     if not missing:
         return
     names, root = model_names.short_names(models), store.default_root()
@@ -237,7 +237,7 @@ def run_missing(
 
 
 def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> float:
-    """The slider over the ladder's values; what was chosen moves to the nearest one when the ladder changes."""
+    """Draw a slider over the values of the ladder; if the ladder changes, it moves to the nearest value."""
     key, options = f"{page}_at", [float(value) for value in ladder]
     held = st.session_state.get(key, options[0])
     if held not in options:  # also one that is the same ε in floating point's last digit

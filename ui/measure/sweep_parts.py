@@ -33,7 +33,7 @@ def lookup(
     places: Sequence[int],
     charts: dict[str, go.Figure],
 ) -> None:
-    """The slider and what hangs on it; moving it draws only this anew, from what is in memory.
+    """Draw the ε slider and what depends on it; a move draws only this part again, from memory.
 
     Args:
         page: url path of the page.
@@ -80,7 +80,7 @@ def overlay(
     chance: float | None,
     charts: dict[str, go.Figure],
 ) -> None:
-    """The curves with their intervals, chance, and the slider's ε."""
+    """Draw the curves with their intervals, the accuracy of guessing, and the slider's ε."""
     success = metric == "success_rate"
     if metric not in charts:
         charts[metric] = against_eps(
@@ -102,14 +102,14 @@ def overlay(
 
 
 def says(curves: Sequence[Curve], chance: float | None) -> None:
-    """Where the curves fall to chance, and reasons to doubt them."""
+    """Draw where the curves fall to chance, and reasons to doubt them."""
     if chance is not None and curves[0].sweep.target is None:
         st.markdown("\n".join(f"- **{c.name}** {sweep_notes.crossing(c.rows, chance)}." for c in curves))
     sweep_notes.remarks([curve.model for curve in curves], curves)
 
 
 def figures_at(page: str, curves: Sequence[Curve], eps: float) -> None:
-    """The five metrics of each curve at one ε."""
+    """Draw the five metrics of each curve at one ε."""
     rows = [{"curve": curve.name, **curve.at(eps)} for curve in curves]
     frame = pd.DataFrame(rows)
     frame["interval"] = [interval(row["low"], row["high"]) for row in rows]
@@ -117,7 +117,7 @@ def figures_at(page: str, curves: Sequence[Curve], eps: float) -> None:
 
 
 def confidence(page: str, curves: Sequence[Curve]) -> None:
-    """Mean confidence, and the same when correct and when wrong, against ε."""
+    """Draw mean confidence against ε, over all images, when correct and when wrong."""
     for column, (value, text) in zip(st.columns(3), CONFIDENCES.items(), strict=True):
         figure = against_eps(
             {curve.name: curve.rows for curve in curves},
@@ -143,7 +143,7 @@ def confidence(page: str, curves: Sequence[Curve]) -> None:
 
 
 def choose_images(page: str, curves: Sequence[Curve]) -> tuple[Curve, list[int]]:
-    """The curve whose images are shown, and the places of the chosen ones among those that it keeps."""
+    """Draw the choice of a curve and of its images; returns the curve and the positions of the chosen images."""
     left, right = st.columns([1, 2])
     with left:
         by_name = {curve.name: curve for curve in curves}
@@ -165,7 +165,7 @@ def choose_images(page: str, curves: Sequence[Curve]) -> tuple[Curve, list[int]]
 
 
 def pictures(page: str, curve: Curve, places: Sequence[int], eps: float) -> None:
-    """Original, change and result of the chosen images at one ε."""
+    """Draw original, change and result of the chosen images at one ε."""
     kept, names, columns = curve.gallery(), curve.model.card["class_names"], list(places)
     step = curve.step(eps)
     x, changed = kept["x"][columns], kept["x_adv"][step][columns]
@@ -191,7 +191,7 @@ def pictures(page: str, curve: Curve, places: Sequence[int], eps: float) -> None
 
 
 def every_eps(page: str, curve: Curve, columns: Sequence[int]) -> None:
-    """The chosen images at every ε, titled as the exercise asks."""
+    """Draw the chosen images at every ε, titled as the exercise requires."""
     kept, names = curve.gallery(), curve.model.card["class_names"]
     read = [sweep_views.readings(curve, columns, eps) for eps in curve.sweep.eps]
     captions = [[f"{names[clean[k][0]]}→{names[now[k][0]]} {now[k][1]:.0%}" for clean, now in read] for k in columns]

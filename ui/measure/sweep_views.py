@@ -1,4 +1,4 @@
-"""What the two measuring pages share: finished sweeps as curves, their names, and the tables made of them.
+"""Finished sweeps as curves, their names, and tables made of them, for the two measuring pages.
 
 Everything is read from the store, without torch; an ε is looked up, never computed.
 """
@@ -56,7 +56,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A finished sweep: its name on the page, its model, what was asked, and what came out."""
+    """A finished sweep: its name on the page, its model, its spec and its stored result."""
 
     name: str
     model: store.Artifact
@@ -73,7 +73,7 @@ class Curve:
         return self.rows[self.step(eps)]
 
     def step(self, eps: float) -> int:
-        """The place of this ε in the ladder. Raises ValueError where it was not run."""
+        """The position of this ε in the ladder. Raises ValueError if it was not run."""
         return step_of(self.sweep.eps, eps)
 
     def images(self) -> pd.DataFrame:
@@ -85,7 +85,7 @@ class Curve:
         return _arrays(self.result, self.result.card["sha256"], "gallery")
 
     def tests(self) -> pd.DataFrame:
-        """What the model says of the whole test set, unchanged, by index; shared, as above."""
+        """The model's predictions on the unchanged test set, by index; shared, as above."""
         return _tests(self.model, self.model.card["sha256"])
 
     def kept(self) -> list[list[tuple[int, float]]]:
@@ -134,7 +134,7 @@ def _arrays(_artifact: store.Artifact, sha256: str, name: str) -> dict[str, np.n
 
 
 def step_of(ladder: Sequence[float], eps: float) -> int:
-    """The place of an ε in a ladder. Raises ValueError where it is not in it: another ε says nothing of this one."""
+    """The position of an ε in a ladder. Raises ValueError if it is not in it; no other ε stands in for it."""
     for place, value in enumerate(ladder):
         if same(value, eps):
             return place
@@ -191,13 +191,13 @@ def curve_name(names: dict[str, str], sweep: specs.SweepSpec) -> str:
 def readings(
     curve: Curve, places: Sequence[int], eps: float
 ) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """(class, confidence) of the kept pictures at these places: unchanged, and at this ε."""
+    """(class, confidence) of the kept pictures at these positions: unchanged, and at this ε."""
     kept, step = curve.kept(), 1 + curve.step(eps)
     return [kept[0][place] for place in places], [kept[step][place] for place in places]
 
 
 def looks(curves: Sequence[Curve]) -> dict[str, tuple[int, int]]:
-    """Curve → its colour (the model) and its dash (the attack); with one model, the attack takes the colour."""
+    """Curve → number of its colour (the model) and of its dash (the attack); with one model, both are the attack's."""
     models = list(dict.fromkeys(curve.sweep.model for curve in curves))
     attacks = list(dict.fromkeys(attack_text(curve.sweep.attack) for curve in curves))
     found = {}
@@ -208,7 +208,7 @@ def looks(curves: Sequence[Curve]) -> dict[str, tuple[int, int]]:
 
 
 def named(curve: Curve) -> dict[str, Any]:
-    """The columns that say which curve a row of a table belongs to."""
+    """The columns that tell which curve a row of a table belongs to."""
     return {
         "model": curve.sweep.model,
         "attack": attack_text(curve.sweep.attack),
@@ -218,7 +218,7 @@ def named(curve: Curve) -> dict[str, Any]:
 
 
 def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: str) -> None:
-    """Draw the five metrics with interval, calibration gap and success rate, a row each; `first` names the rows."""
+    """Draw the five metrics with interval, calibration gap and success rate; `first` are the first columns."""
     shown = in_percent(frame[[*first, *METRICS]], [name for name in METRICS if name != "interval"])
     st.dataframe(
         shown,
@@ -242,7 +242,7 @@ def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: st
 
 
 def every_image(page: str, curves: Sequence[Curve], lines: str) -> None:
-    """A button that downloads every image of every curve at every ε, a row each; made when it is pressed."""
+    """Draw a button that downloads a row for every image of every curve at every ε; the file is made on a click."""
 
     def text() -> str:
         tables = [curve.images().assign(**named(curve)) for curve in curves]

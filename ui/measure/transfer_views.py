@@ -1,4 +1,4 @@
-"""The transfer matrix on the comparison page: choose the attack, run it on all models, see who fools whom."""
+"""The transfer matrix on the comparison page: which model's adversarial examples fool which other model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ATTACKS = ("mifgsm", "bim", "fgsm", "pgd", "apgd")
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, str]:
-    """The form, the job, and the matrix; returns its rows for the exports, and their provenance."""
+    """Draw the form, the job and the matrix; returns its rows for the exports, and their provenance."""
     if len(models) < 2:
         st.info("Choose two models or more to see who fools whom.", icon=":material/info:")
         return pd.DataFrame(), ""
@@ -50,7 +50,7 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, 
 def draw(
     page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], result: store.Artifact
 ) -> tuple[pd.DataFrame, str]:
-    """The matrix as a heat map; its rows with intervals, and where they come from, to take away."""
+    """Draw the matrix as a heat map; returns its rows with intervals, and their provenance."""
     names = model_names.short_names(models)
     order = [model.id for model in models]
     table = pd.DataFrame(result.card["rows"])
@@ -89,6 +89,6 @@ def draw(
 
 
 def _span(counted: np.ndarray) -> str:
-    """Such as `190` or `184 to 197`."""
+    """The smallest and the largest count, such as `184 to 197`; `190` if they are equal."""
     low, high = int(counted.min()), int(counted.max())
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,4 +1,4 @@
-"""How a page shows a trust report: the overall word first, then the checks, then the pictures behind them."""
+"""The reliability checks of an evaluation on a page: the overall verdict, the checks, the figures behind them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _BOXES = {
 
 
 def read(trust: Trust | Mapping[str, Any] | None) -> Trust | None:
-    """A report, whether it comes as itself, as the `trust` of a card, or not at all."""
+    """The report, given as itself or as the `trust` of a card; None stays None."""
     return trust if trust is None or isinstance(trust, Trust) else Trust.from_json(trust)
 
 
 def word(trust: Trust | Mapping[str, Any] | None) -> str:
-    """The verdict in a table's cell: its sign and one word."""
+    """The verdict for a cell of a table: a sign and a word."""
     made = read(trust)
     if made is None:
         return "– no report"
@@ -77,7 +77,7 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
 
 
 def pictures(made: Trust, key: str) -> None:
-    """The strip of verdicts, what the attacks left, and the loss surfaces."""
+    """Draw the strip of verdicts, the accuracy under each attack, and the loss surfaces."""
     elements.chart(strip(made), key=f"{key}_strip", alt=made.line())
     left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
     elements.chart(attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}")
@@ -94,7 +94,7 @@ def pictures(made: Trust, key: str) -> None:
 
 
 def picture(surface: Surface, solid: bool, key: str) -> None:
-    """One loss surface, as a map or as a landscape."""
+    """Draw one loss surface, flat or in 3-D."""
     lowest = min(min(row) for row in surface.margin)
     with st.container():
         st.markdown(f"Image {surface.index}, class {surface.y}")
@@ -118,12 +118,12 @@ def summary(trust: Trust) -> str:
 
 
 def todo(check: Check) -> str:
-    """A doubt in full: what was asked, what was found, what to do."""
+    """A failed check in full: its question, the finding, the advice."""
     return f"{MARKS[check.verdict]} **{check.title}?** {check.finding} *{check.advice}*"
 
 
 def table(trust: Trust) -> pd.DataFrame:
-    """A row a check, those that speak against the figure first."""
+    """A table with a row for each check, failed ones first."""
     order = list(MARKS)
     checks: list[Check] = sorted(trust.checks, key=lambda check: order.index(check.verdict))
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""The reference models as pages show them: the list of all, the card of one, and one beside another model."""
+"""The bundled reference models: the table of all, the card of one, and a comparison of a model with one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _COLUMNS: dict[str, Any] = {
 
 
 def section(page: str) -> store.Artifact | None:
-    """Draw the list of the reference models that are there; returns the one whose row is chosen."""
+    """Draw the table of reference models; returns the one whose row is chosen, or None."""
     found = sources.references()
     if not found:
         return None
@@ -101,7 +101,7 @@ def _cost(card: Mapping[str, Any]) -> str:
 
 
 def card(page: str, model: store.Artifact) -> None:
-    """Draw what a reference model is for, how it was made, and all that was measured; nothing for another model."""
+    """Draw what a reference model is for, how it was made, and what was measured; nothing for other models."""
     one, facts = reference.of(model), model.card.get("reference")
     if one is None or not bundled.is_copy(model.card) or facts is None:
         return
@@ -140,7 +140,7 @@ def card(page: str, model: store.Artifact) -> None:
 
 
 def measurements(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of measurements in words; columns that say nothing are left out."""
+    """The table of measurements with titles for people; empty columns are dropped."""
     frame = pd.DataFrame(
         {
             "Measured": [MEASURES.get(name, name) for name in table["measure"]],
@@ -234,7 +234,7 @@ def _beside(name: str, model: store.Artifact) -> dict[str, Any]:
 
 
 def compared(model: store.Artifact, other: store.Artifact) -> str:
-    """What the difference is worth, in words: beyond chance or not, and where the budgets are not the same."""
+    """Sentences on the differences: beyond chance or not, comparable or not."""
     ours, theirs = model.card["metrics"], other.card["metrics"]
     change = ours["test_accuracy"] - theirs["test_accuracy"]
     apart = ours["test_low"] > theirs["test_high"] or ours["test_high"] < theirs["test_low"]

@@ -1,4 +1,4 @@
-"""What is shown of saved models: the table of all, and the report of one."""
+"""Saved models: the table of all, and the report of one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ATTACKS = {
 
 
 def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
-    """One row a saved model: what it is, how well it reads, what it cost."""
+    """A row for each saved model: data, network, recipe, accuracy, size, training time."""
     rows = []
     for model in models:
         spec, metrics = sources.model_spec(model), model.card.get("metrics", {})
@@ -79,7 +79,7 @@ COLUMNS: dict[str, Any] = {
 def saved_models(
     page: str, *, current: store.Artifact | None, models: Sequence[store.Artifact] | None = None
 ) -> store.Artifact | None:
-    """Draw the table of saved models, of all unless some are given; returns the one that is chosen, else `current`."""
+    """Draw the table of all saved models, or of `models`; returns the chosen one, else `current`."""
     models = sources.models() if models is None else models
     if not models:
         st.caption("No model is saved yet. The fast preset on digits takes a few seconds.")
@@ -147,7 +147,7 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
 
 
 def overfitting(history: Sequence[Mapping[str, Any]]) -> None:
-    """Say in which epochs a network withstood a single step only, and what was done about it."""
+    """Warn of epochs with catastrophic overfitting (robust to single-step attacks only), and what was done about it."""
     marked = [row for row in history if row.get("overfitted")]
     if marked:
         epochs = ", ".join(str(int(row["epoch"])) for row in marked)
@@ -162,13 +162,13 @@ def overfitting(history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def stopped(history: Sequence[Mapping[str, Any]]) -> None:
-    """Say that a training was ended for want of a better epoch."""
+    """Report that training was stopped early because no epoch was better within its patience."""
     if history and history[-1].get("stopped"):
         st.caption(f"Stopped after epoch {int(history[-1]['epoch'])}: its patience was over without a better one.")
 
 
 def report(page: str, model: store.Artifact, *, current: bool) -> None:
-    """Draw what is known of one saved model: figures, curves, confusion, scores, earlier models, ways on.
+    """Draw the report of one saved model: figures, curves, confusion, scores, earlier models, links to attacks.
 
     `current` says that the page's own settings are this model's.
     """
@@ -243,7 +243,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
 
 
 def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
-    """Draw the histogram of a scalar network's raw scores with a threshold to move."""
+    """Draw the histogram of a single-output network's scores with a slider for the threshold."""
     names = model.card["class_names"]
     st.markdown("**Raw scores N(x)**")
     low, high = float(tests["score"].min()), float(tests["score"].max())
@@ -289,7 +289,7 @@ def _figures(card: Mapping[str, Any]) -> None:
 
 
 def _earlier(page: str, model: store.Artifact) -> None:
-    """Validation accuracy of this model and of the others on the same data."""
+    """Draw the validation accuracy of this model and of other models of the same data."""
     data = sources.model_spec(model).data
     same = [other for other in sources.models() if sources.model_spec(other).data == data]
     others = [other for other in same if other.id != model.id]

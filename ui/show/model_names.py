@@ -10,7 +10,7 @@ from ui.text import say
 
 
 def label(model: store.Artifact) -> str:
-    """Such as `MNIST · LeNet 20-50-500 · Standard · 99.1 % · 3f2a91`."""
+    """A model in a line, such as `MNIST · LeNet 20-50-500 · Standard · 99.1% · 3f2a91`."""
     spec = sources.model_spec(model)
     accuracy = model.card.get("metrics", {}).get("test_accuracy")
     parts = [sources.data_title(spec.data), say(spec.network), spec.recipe.label()]

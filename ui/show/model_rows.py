@@ -1,4 +1,4 @@
-"""A table with a row a model, of which one can be chosen, its files to take away beneath it."""
+"""A table with a row for each model, of which one can be chosen, and its downloads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def choose(
     provenance: str,
     opens: str,
 ) -> store.Artifact | None:
-    """Draw the table and return the model of the chosen row, None where none is.
+    """Draw the table and return the model of the chosen row, or None.
 
     Args:
         page: first half of the keys of the downloads.

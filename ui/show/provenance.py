@@ -24,7 +24,7 @@ def line(
     n: int | None = None,
     more: str | None = None,
 ) -> str:
-    """What is known, joined by middle dots; whatever is not given is left out."""
+    """What is given, joined by middle dots."""
     parts: list[str] = []
     if model is not None:
         parts.append(f"model {model if isinstance(model, str) else model.id}")
@@ -53,7 +53,7 @@ def line(
 
 
 def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
-    """The line of a saved artifact, from its spec and card; `model` is the one that a result belongs to."""
+    """The line of a stored artifact, from its spec and card; `model` is the model that a result belongs to."""
     spec = artifact.spec()
     created = str(artifact.card.get("created", ""))[:10]
     more = " · ".join(part for part in (f"result {artifact.id}", f"made {created}" if created else "") if part)
@@ -89,5 +89,5 @@ def mask_text(result: store.Artifact) -> str:
 
 
 def show(text: str, *, here: bool = True) -> None:
-    """Write the line under a figure, and (`here`) that the page's address, which holds its settings, reproduces it."""
+    """Write the line under a figure; with `here` also that the page's address reproduces the figure."""
     st.caption(f"{text} · this page's address reproduces it" if here else text)

@@ -1,4 +1,4 @@
-"""A part of the page on Jacobian attacks: every change of one pixel and of two, and what that proves."""
+"""The tab that tries every change of one pixel or of two, and what that proves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AT_ONCE = {1: "one", 2: "one, then two"}
 
 
 def one(case: views.Case, ask: dict[str, Any]) -> None:
-    """The enumeration of one image: asked for as a job, drawn as a sentence and a map."""
+    """Draw the tab: the enumeration of one image as a sentence and a map, and that of many images."""
     colour = len(case.x) > 1
     unit = "feature (one colour of one pixel)" if colour else "pixel"
     st.write(
@@ -49,7 +49,7 @@ def one(case: views.Case, ask: dict[str, Any]) -> None:
 
 
 def settings(case: views.Case) -> dict[str, Any]:
-    """How many features at once, and how many pairs."""
+    """Draw the settings: how many features are changed at once, and how many pairs are tried."""
     quick = sources.model_spec(case.model).network in RANK_ONE
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
@@ -77,7 +77,7 @@ def settings(case: views.Case) -> dict[str, Any]:
 
 
 def effort(case: views.Case, attack: dict[str, Any]) -> str:
-    """How many images that is, at most."""
+    """A sentence on how many images are tried at most."""
     size = case.x.size
     text = f"{size:,} × 256 = {256 * size:,} images with one change"
     if attack["pixels"] == 2:
@@ -90,7 +90,7 @@ def effort(case: views.Case, attack: dict[str, Any]) -> str:
 
 
 def asked(spec: specs.AttackSpec, text: str) -> store.Artifact | None:
-    """The result; until it is there a button, or the job that makes it."""
+    """The stored result; if there is none, draw a button or the job that makes it."""
     result = sources.artifact(spec)
     if result is None and jobs.idle(PAGE, spec):
         name = text.lower().replace(" ", "_")
@@ -100,7 +100,7 @@ def asked(spec: specs.AttackSpec, text: str) -> store.Artifact | None:
 
 
 def show(result: store.Artifact, case: views.Case) -> None:
-    """What was proven of one image, the map, and the change that was found."""
+    """Draw what is proven about one image, the map, and the change that was found."""
     arrays = result.arrays("images")
     proof = Enumeration.of(arrays)
     found = result.table("images").iloc[0]
@@ -152,14 +152,14 @@ def show(result: store.Artifact, case: views.Case) -> None:
 
 
 def margin_map(margin: np.ndarray, clean: float) -> Any:
-    """How far below `clean` the lowest margins (C, H, W) are: of several channels the lowest; not tried is blank."""
+    """A heat map of the lowest margin (C, H, W) minus `clean`, the lowest over the channels; blank where not tried."""
     lowest = np.where(np.isnan(margin), np.inf, margin).min(axis=0)
     lowest = np.where(np.isinf(lowest), np.nan, lowest)
     return heat.signed_heatmap(lowest - clean, name="lowest margin − unchanged", height=320)
 
 
 def changed(proof: Enumeration) -> pd.DataFrame:
-    """The changes that were found, a row each."""
+    """A table of the changes that were found."""
     rows = [
         {"row": row, "column": column, "channel": channel, "old": grey_levels(old), "new": grey_levels(new)}
         for (channel, row, column), old, new in proof.changed
@@ -169,7 +169,7 @@ def changed(proof: Enumeration) -> pd.DataFrame:
 
 
 def many(case: views.Case, ask: dict[str, Any], attack: dict[str, Any]) -> None:
-    """The enumeration of many images beside the greedy attack's counts on the same ones."""
+    """Draw the enumeration of many images beside the greedy attack's counts on the same images."""
     st.markdown(f"**Many images of the class {case.names[case.label]}**: how often are one or two enough?")
     with st.container(width=220):
         n = controls.field(PAGE, specs.AttackSpec, "n", key="enumerated_n", default=10)
@@ -203,7 +203,7 @@ def many(case: views.Case, ask: dict[str, Any], attack: dict[str, Any]) -> None:
 
 
 def reach(pixels: int, whole: bool) -> str:
-    """What the enumerated counts say: `pixels` changed at once, and whether every pair was tried where any was."""
+    """A sentence on what the counts prove. `whole`: every pair was tried for each image for which any was."""
     if pixels == 1:
         return "Exact for one change; two were not tried."
     if whole:
@@ -212,7 +212,7 @@ def reach(pixels: int, whole: bool) -> str:
 
 
 def beside(result: store.Artifact, greedy: store.Artifact, pixels: int) -> pd.DataFrame:
-    """Images by the changes they need: enumerated, and by the greedy attack on the same images.
+    """How many images need one, two or more changes, by the enumeration and by the greedy attack.
 
     With one of the `pixels` changed at once nothing is known of two, so both ways are only told apart at one.
     """

@@ -1,4 +1,4 @@
-"""A part of the page on Jacobian attacks: how many pixels must change when none may change by more than a cap."""
+"""The tab on the number of pixels that must change if none may change by more than a cap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TICKS = [lead * 10**k for k in range(5) for lead in (1, 2, 5)]
 
 
 def frontier(case: views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None:
-    """k(ε) of this image, the image at a chosen cap, and the median over many images."""
+    """Draw k(ε) of this image, the image at a chosen cap, and the median over many images."""
     unit = "features (single colours of pixels)" if len(case.x) > 1 else "pixels"
     st.write(
         f"Few {unit} changed wholly, or many changed a little: between the two lies a frontier. For each cap ε, the "
@@ -90,7 +90,7 @@ def frontier(case: views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None
 
 
 def many(case: views.Case, ask: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """The same for many images of the class, if it was asked for: their arrays."""
+    """The arrays of the same attack on many images of the class; None, and its job, if they are not stored."""
     with st.form(f"{PAGE}_frontier_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         n = controls.field(PAGE, specs.AttackSpec, "n", key="frontier_n", default=50)
         asked = st.form_submit_button(
@@ -106,7 +106,7 @@ def many(case: views.Case, ask: dict[str, Any]) -> dict[str, np.ndarray] | None:
 def chart(
     caps: np.ndarray, count: np.ndarray, linear: np.ndarray, together: dict[str, np.ndarray] | None, marked: float
 ) -> go.Figure:
-    """Count against cap; what was not found is left out, and so is the median where half of the images failed."""
+    """Count against cap; caps without success are left out, and the median where it fails on half of the images."""
     figure = go.Figure()
     if together is not None:
         counts = np.where(together["trace_count"] >= 0, together["trace_count"], np.inf)

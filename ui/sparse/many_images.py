@@ -1,4 +1,4 @@
-"""Two parts of the page on Jacobian attacks, on many images: how sparse it can be, and a blind quiz."""
+"""The tabs on many images: how many changes they need, and a blind quiz."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUIZ_IMAGES = 20
 
 
 def many(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
-    """The same two attacks on many images of the class: how many changes they need, and how large an ε."""
+    """Draw how many changes many images of the class need, and which ε of the dense formula."""
     name = case.names[case.label]
     st.write(
         f"One image says little. Here the sparse attack runs on many test images of the class {name}, with the "
@@ -92,7 +92,7 @@ def many(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: 
 
 
 def enumerated(case: views.Case, ask: dict[str, Any]) -> store.Artifact | None:
-    """The largest enumeration of images of this class that is in the store; None if there is none."""
+    """The largest stored enumeration of images of this class, or None."""
     found = []
     for result in store.results(case.model.id, store.default_root()):
         spec = result.spec()
@@ -104,7 +104,7 @@ def enumerated(case: views.Case, ask: dict[str, Any]) -> store.Artifact | None:
 
 
 def formula(case: views.Case, ask: dict[str, Any], n: int, factor: float) -> None:
-    """The dense formula on the same images: ε*, and how often it keeps its word."""
+    """Draw the dense formula's ε* on the same images, and how often a step of that size fools the model."""
     rows = []
     for boxed in (False, True):
         for size in sorted({1.0, factor}):
@@ -140,7 +140,7 @@ def formula(case: views.Case, ask: dict[str, Any], n: int, factor: float) -> Non
 
 
 def quiz(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
-    """Two pictures, one of them changed: which? The answers are counted in this session."""
+    """Draw two pictures, one of them attacked, and ask which; the answers are counted in this session."""
     ways = {"dense": "all pixels a little", "sparse": "a few pixels"}
     way = select(PAGE, "quiz_way", "How it was changed", list(ways), text=ways.__getitem__, kind="buttons")
     attack = sparse if way == "sparse" else {"name": "jacobian_dense", "factor": factor}

@@ -1,4 +1,4 @@
-"""Two parts of the page on Jacobian attacks, on one image: all pixels a little, and a few pixels."""
+"""The tabs on one image: all pixels a little, and a few pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEVELS = {name: st.column_config.NumberColumn(format="%.3f") for name in ("old",
 
 
 def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
-    """The result of a small attack: from the store, or made now, in this process."""
+    """The result of a small attack: the stored one, or made now in this process; None if it fails."""
     if spec is None:
         return None
     found = sources.artifact(spec)
@@ -45,7 +45,7 @@ def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
 
 
 def source_line(result: store.Artifact, case: views.Case, *, one: bool = True) -> str:
-    """Provenance of a result on this image, or on many of its class."""
+    """The provenance of a result on this image, or on many images of its class."""
     tau = f" · τ = {case.threshold:g}" if case.scalar else ""
     what = f"test image {case.index}" if one else f"class {case.names[case.label]}"
     return f"{provenance.of(result, case.model)} · {what}{tau}"
@@ -56,7 +56,7 @@ BOXED, FREE = "in the box [0, 1]", "no box"
 
 
 def dense(case: views.Case, ask: dict[str, Any], factor: float) -> None:
-    """All pixels a little: the formula with and without the box."""
+    """Draw the tab on all pixels a little: the formula with and without the box."""
     dense_formula(case)
     results: dict[str, store.Artifact] = {}
     for name, boxed in ((BOXED, True), (FREE, False)):
@@ -101,7 +101,7 @@ def dense(case: views.Case, ask: dict[str, Any], factor: float) -> None:
 
 
 def dense_formula(case: views.Case) -> None:
-    """What the dense formula says, in words and in signs."""
+    """Draw the dense formula and its explanation."""
     st.markdown(
         "The same tiny step on *every* pixel, each in the direction that helps. To first order the score moves by "
         "ε·‖J‖₁ (Hölder's equality), so the smallest ε that reaches the threshold is known at once:"
@@ -151,7 +151,7 @@ def take_away(
     name: str,
     formats: Sequence[str] = ("csv",),
 ) -> None:
-    """The line of provenance; the table as a file called `table`, the picture and the arrays as files called `name`."""
+    """Draw the provenance and the downloads: a table called `table`, a picture and arrays called `name`."""
     line = source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
@@ -161,7 +161,7 @@ def take_away(
 
 
 def few(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
-    """A few pixels: the trace of the greedy attack, step by step, or what another attack of this kind finds."""
+    """Draw the tab on a few pixels: the greedy attack step by step, or the result of another sparse attack."""
     name = select(
         PAGE,
         "method",
@@ -183,12 +183,12 @@ def few(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
 
 
 def method_title(name: str) -> str:
-    """A method's name on the choice."""
+    """The title of a method in the choice."""
     return "Greedy" if name == "jacobian_sparse" else specs.METHODS[name].title
 
 
 def other(case: views.Case, spec: specs.AttackSpec | None) -> None:
-    """Another attack on few pixels: its verdict, its cost, its changes."""
+    """Draw the result of another sparse attack: verdict, cost, changes."""
     result = at_once(spec)
     if result is None:
         return
@@ -221,7 +221,7 @@ def other(case: views.Case, spec: specs.AttackSpec | None) -> None:
 
 
 def greedy(case: views.Case, spec: specs.AttackSpec | None) -> None:
-    """The greedy attack: its trace, which the scrubber walks along."""
+    """Draw the greedy attack with a slider over its steps."""
     result = at_once(spec)
     if result is None:
         return

@@ -1,4 +1,4 @@
-"""What the Jacobian attacks leave, drawn: the Jacobian, the dense formula, the pixels changed one by one."""
+"""One image with its Jacobian, and figures of attacks on it: the dense formula, pixels changed one by one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def logits_of(model_id: str, root: Path, images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Case:
-    """One image of one model with its Jacobian, and what is asked of it.
+    """One image of one model with its Jacobian, and the target of the attack.
 
     `logits` of a scalar network are (0, N(x) - τ), so that the class is their argmax as for any other.
     """
@@ -81,19 +81,19 @@ class Case:
         return logits[:, at] - rest if self.target is None else rest - logits[:, at]
 
     def shown(self, margin: Any) -> Any:
-        """A margin as the page shows it: of a scalar network as N(x)."""
+        """A margin as the page shows it: for a single-output network the score N(x)."""
         return self.threshold + (margin if self.label == 1 else -margin) if self.scalar else margin
 
     @property
     def quantity(self) -> str:
-        """What `shown` gives."""
+        """The name of what `shown` returns."""
         if self.scalar:
             return "score N(x)"
         return "margin: own logit − best other" if self.target is None else "margin: best other logit − target's"
 
     @property
     def level(self) -> float:
-        """Where `shown` crosses into another class."""
+        """The value of `shown` at which the class changes."""
         return self.threshold if self.scalar else 0.0
 
     def slope(self, toward: int) -> np.ndarray:
@@ -110,7 +110,7 @@ def flat(values: np.ndarray) -> np.ndarray:
 
 
 def verdict(success: bool, before: str, after: str, how: str) -> None:
-    """Say in words whether one image is fooled."""
+    """Draw whether one image is fooled: yes, no, or into another class than the target."""
     if success:
         st.success(f"Succeeded: {how}, and the {before} is read as {after}.", icon=":material/check_circle:")
     elif before != after:
@@ -208,11 +208,11 @@ class Trace:
 
     @property
     def swapped(self) -> bool:
-        """Whether swaps changed what pruning left."""
+        """Whether swaps changed the result of pruning."""
         return not np.array_equal(self.image("pruned"), self.x_adv)
 
     def image(self, k: int | str) -> np.ndarray:
-        """The image (C, H, W) after the first k changes; `pruned`: with those left; `swapped`: the result."""
+        """The image (C, H, W) after the first k changes, or after pruning (`pruned`), or the result (`swapped`)."""
         if k == "swapped":
             return self.x_adv
         chosen = self.kept if k == "pruned" else np.arange(len(self.order)) < int(k)
@@ -267,7 +267,7 @@ def trace_curve(case: Case, trace: Trace, k: int | str) -> go.Figure:
 
 
 def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
-    """How many changes were needed: a histogram of the final count with its median, and a row of figures a count."""
+    """A histogram of the number of changes with its median, and a table with a row for each way of counting."""
     won = table["success"].to_numpy() & (table["pred_clean"] == table["y"]).to_numpy()
     kinds = {
         "swapped": table["l0"].to_numpy()[won],

@@ -1,4 +1,4 @@
-"""A universal perturbation drawn: what it does to images it never saw, what it looks like, what a programme proved."""
+"""A universal perturbation: its picture, its fooling rates on held-out images, what a linear programme proved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED = 6
 
 
 def show(page: str, result: store.Artifact, model: store.Artifact) -> None:
-    """Draw one stored result with its downloads."""
+    """Draw a stored result with its downloads."""
     spec = result.spec()
     assert isinstance(spec, specs.UniversalSpec)
     names = list(model.card["class_names"])
@@ -65,7 +65,7 @@ def show(page: str, result: store.Artifact, model: store.Artifact) -> None:
 
 
 def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str]) -> None:
-    """The verdict in a sentence, in one of three states, never by colour alone."""
+    """Draw the verdict in a sentence: it fools most images, some, or no more than noise does."""
     metrics = card["metrics"]
     rate, low, noise = metrics["fooling_rate"], metrics["low"], metrics["noise_rate"]
     reads = "another class" if spec.target == "any" else f"class {class_text(int(spec.target), names)}"
@@ -82,7 +82,7 @@ def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str]) 
 
 
 def numbers(card: dict[str, Any]) -> None:
-    """The figures, each with its n."""
+    """Draw the figures, each with its n."""
     metrics = card["metrics"]
     passes = metrics["mean_forwards"] + metrics["mean_backwards"]
     with st.grid(5, min_column_width=130):
@@ -107,7 +107,7 @@ def numbers(card: dict[str, Any]) -> None:
 
 
 def before_and_after(pictures: dict[str, np.ndarray], table: pd.DataFrame, names: list[str], alt: str) -> np.ndarray:
-    """Two rows: images before, and the same ones after; returns the picture."""
+    """Draw two rows, images before and after the change; returns the picture."""
     count = min(SHOWN, len(pictures["x"]))
     rows = table.head(count)
     return gallery.show(
@@ -132,7 +132,7 @@ def most_common(classes: pd.Series) -> tuple[int, int]:
 
 
 def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """For each true class: how many, the share fooled with its interval, and what they are read as most often."""
+    """A row for each true class: n, the share fooled with its interval, and the most frequent prediction."""
     rows = []
     for _label, part in held.groupby("y"):
         won = part[part["success"]]
@@ -155,7 +155,7 @@ def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def by_class(rows: pd.DataFrame, held: pd.DataFrame, spec: specs.UniversalSpec, names: list[str]) -> None:
-    """Which classes give way, and to what: few classes usually take most of the fooled images."""
+    """Draw the table by class, and the class that most of the fooled images are classified as."""
     won = held[held["success"]]
     st.markdown("**By class**")
     if len(won) and spec.target == "any" and len(names) > 2:
@@ -185,7 +185,7 @@ def proof(
     pictures: dict[str, np.ndarray],
     names: list[str],
 ) -> None:
-    """What the linear programme found and proved, and the images that decide it."""
+    """Draw what the linear programme found and proved, and the images that decide it."""
     st.markdown("**What the linear programme says**")
     exact = sources.model_spec(model).network == "linear" and (len(names) == 2 or spec.target != "any")
     for sentence in explain(card, made, names, exact=exact):
