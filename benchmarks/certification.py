@@ -49,7 +49,7 @@ from core.certification.proof import METHODS, TINY, certified_margins
 from core.data.sets import Dataset, Split, first_of_test, load, to_float
 from core.linear.exact import affine, smallest
 from core.models.saved import load_model
-from core.networks.build import build
+from core.networks.catalogue import build
 from core.specs import TrainSpec, preset
 from core.storage.store import default_root
 from core.training.recipes import batch_loss

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from core import specs, training
+from core import specs
 from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.engine.losses import predicted
 from core.attacks.run import run_method
@@ -24,10 +24,11 @@ from core.data.sets import Dataset, first_of_test, load, to_float
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.jobs import running
 from core.models import reference
-from core.networks.build import build, logits_of
+from core.networks.catalogue import build, logits_of
 from core.networks.layers import Shape
 from core.progress import Progress
 from core.storage import bundled, cards, store
+from core.training import task
 
 LARGEST = 10_000_000
 """Bytes that a model may take where it ships."""
@@ -73,7 +74,7 @@ def make(
     data = load(asked.spec.data)
     weights, facts = in_half(trained, data, device)
     model = _model(trained, weights, device)
-    tests = training.test_table(model, data)
+    tests = task.test_table(model, data)
     start, cpu = time.perf_counter(), time.process_time()
     rows = measure(model, data, asked, tests, n=n, on_progress=on_progress)
     card = {key: value for key, value in trained.card.items() if key not in cards.WRITTEN_BY_STORE}
@@ -90,7 +91,7 @@ def make(
             "cpu_seconds": time.process_time() - cpu,
             "device": device,
             "threads": torch.get_num_threads(),
-            "machine": training.machine(device),
+            "machine": task.machine(device),
         },
     }
     tables = {"test": pd.DataFrame(tests), "measurements": pd.DataFrame(rows).astype(dict.fromkeys(_NUMBERS, float))}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from core.attacks.engine.losses import margin, predicted
 from core.data.sets import Dataset, load
 from core.evaluation.tables.metrics import five_metrics
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.networks.layers import ScalarScore
 from core.networks.table import layer_table, parameter_count
 from core.progress import Progress

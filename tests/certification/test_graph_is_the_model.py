@@ -25,7 +25,7 @@ from core.certification.proof import certified_margins, proven
 from core.evaluation.robust.robust import evaluate
 from core.kernels.sequence import Sequence
 from core.linear.exact import affine, smallest
-from core.networks.build import build
+from core.networks.catalogue import build
 from core.networks.layers import ScalarScore
 from core.networks.residual import PreActBlock
 

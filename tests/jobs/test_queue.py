@@ -162,10 +162,10 @@ def test_a_comparison_runs_its_cells_as_one(tmp_path: Path, runner: Runner) -> N
 
 def test_every_task_has_its_runner() -> None:
     """The real ones, which the other tests replace."""
-    from core import training
     from core.evaluation.tasks import attack, pattern, radii, sweep, transfer, universal
+    from core.training import task
 
-    assert running.runner_for(MODEL) is training.run
+    assert running.runner_for(MODEL) is task.run
     assert running.runner_for(AttackSpec(model="x", attack=Fgsm(), eps=0.1)) is attack.run
     assert running.runner_for(SweepSpec(model="x")) is sweep.run
     assert running.runner_for(UniversalSpec(model="x", eps=0.1)) is universal.run
@@ -808,7 +808,7 @@ def test_a_restarted_server_finds_its_jobs_again(tmp_path: Path) -> None:
     until(job, "cancelled", tmp_path)
 
 
-SECOND = "import sys; from core import worker; worker.LOCK_TIMEOUT = 0.1; sys.exit(worker.work(sys.argv[1]))"
+SECOND = "import sys; from core.jobs import worker; worker.LOCK_TIMEOUT = 0.1; sys.exit(worker.work(sys.argv[1]))"
 
 
 def test_a_job_is_done_once(tmp_path: Path, runner: Runner) -> None:

@@ -14,7 +14,7 @@ from core.attacks import fgsm, pgd
 from core.attacks.minimal.minimum import minimum
 from core.linear import exact
 from core.linear.exact import Affine, affine, frontier, largest, robust, smallest
-from core.networks.build import build
+from core.networks.catalogue import build
 
 NORMS = ("linf", "l2", "l1", "l0")
 SHAPE = (1, 2, 3)

@@ -191,7 +191,7 @@ def test_images_are_tried_on_the_other_models_of_the_data(lab: Lab, model: store
     assert len(frame) == 2
     assert (frame.loc[0, ["read as the target", "read wrongly", "originals"]] == 100).all()
     from core.models.saved import load_model
-    from core.networks.build import logits_of
+    from core.networks.catalogue import logits_of
 
     table, arrays = result.table("images"), result.arrays("images")
     rows = (views.counted(table) & table["success"]).to_numpy()

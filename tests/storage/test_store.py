@@ -623,7 +623,10 @@ def test_listing_reads_cards_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_store_and_jobs_leave_torch_unloaded() -> None:
     """Pages list models before PyTorch is there: importing it takes seconds."""
-    code = "import sys; from core import store, jobs; store.models(store.default_root()); print('torch' in sys.modules)"
+    code = (
+        "import sys; from core.jobs import queue; from core.storage import store; "
+        "store.models(store.default_root()); print('torch' in sys.modules)"
+    )
     project = Path(store.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=project, capture_output=True, text=True)
     assert done.stdout.strip() == "False"

@@ -13,7 +13,7 @@ from core.certification.bounds import ball, intervals
 from core.certification.graph import Unbounded, lower
 from core.certification.proof import certified_margins
 from core.data.sets import load, to_float
-from core.networks.build import build
+from core.networks.catalogue import build
 from core.specs import PgdRecipe, TrainSpec
 from core.training import crafting
 from core.training.loop import train

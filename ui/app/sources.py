@@ -144,7 +144,7 @@ def layers_of(spec: specs.TrainSpec) -> list[Layer]:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _layers(network: str, shape: tuple[int, int, int], classes: int, scalar: bool) -> list[Layer]:
-    from core.networks.build import build
+    from core.networks.catalogue import build
     from core.networks.table import layer_table
 
     return layer_table(build(network, shape, classes, scalar=scalar), shape)

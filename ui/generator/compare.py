@@ -210,7 +210,7 @@ def _shares(key: str, other_id: str, _result: store.Artifact, _other: store.Arti
     """Shares of the adversarial examples that fool the other model; `key` and `other_id` are the key of the cache."""
     import torch
 
-    from core.networks.build import logits_of
+    from core.networks.catalogue import logits_of
 
     table, arrays = _result.table("images"), _result.arrays("images")
     rows = np.flatnonzero(views.counted(table) & table["success"])

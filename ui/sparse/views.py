@@ -42,9 +42,9 @@ def logits_of(model_id: str, root: Path, images: np.ndarray) -> np.ndarray:
     """Logits (n, K) of images (n, C, H, W); a scalar network's are (0, N(x)), without its threshold."""
     import torch
 
-    from core.networks import build
+    from core.networks import catalogue
 
-    return build.logits_of(sources.saved_model(model_id, root).model, torch.from_numpy(images)).numpy()
+    return catalogue.logits_of(sources.saved_model(model_id, root).model, torch.from_numpy(images)).numpy()
 
 
 @dataclass(frozen=True)

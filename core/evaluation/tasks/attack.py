@@ -21,7 +21,7 @@ from core.data.sets import Dataset, Split, first_of_test, to_float
 from core.evaluation.tables import enumeration
 from core.evaluation.tables.metrics import clopper_pearson
 from core.models.saved import load_model, load_surrogate
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress
 from core.specs import AttackSpec, Exhaustive, Method
 from core.storage import store

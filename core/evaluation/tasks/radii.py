@@ -22,7 +22,7 @@ from core.certification.proof import proven
 from core.data.sets import first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson
 from core.models.saved import load_model
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress
 from core.specs import Minimum, RadiiSpec
 from core.storage import checkpoint, store

@@ -25,7 +25,7 @@ from core.epsilon import within
 from core.evaluation.tables.comparison import PASSES
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.models.saved import load_model, load_surrogate
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress
 from core.specs import Fgsm, Method, SweepSpec
 from core.storage import store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections import deque
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.engine import engine
-from core.attacks.engine.engine import Streams, even_batch, take_waiting
+from core.attacks.engine.engine import Streams, even_batch, frozen, gradient_step, take_waiting
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.steps import adam_move
 
@@ -266,3 +267,18 @@ def test_adam_move_is_that_of_torch() -> None:
         optimiser.step()
         torch.testing.assert_close(point, theirs.detach(), rtol=1e-12, atol=1e-12)
         assert not move[0].any()
+
+
+def test_gradient_step_goes_the_quick_way(net: nn.Module, few: tuple[Tensor, Tensor]) -> None:
+    """What attacks use is quick for frozen models, and the gradient is that of plain autograd."""
+    x, y = few
+    model = copy.deepcopy(net)
+    used: list[str] = []
+    model[0].register_forward_hook(lambda module, args, out: used.append(type(out.grad_fn).__name__))
+    with frozen(model):
+        _, gradient = gradient_step(model, x, Goal.of(y, None), "margin")
+        leaf = x.clone().requires_grad_()
+        (wanted,) = torch.autograd.grad(Goal.of(y, None).loss(model(leaf), "margin").sum(), leaf)
+    assert used[0] == "_QuickConvolutionBackward"
+    assert used[1] != "_QuickConvolutionBackward"
+    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)

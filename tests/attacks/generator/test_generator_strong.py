@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import ddn
-from core.attacks.generator import generator_strong
+from core.attacks import ddn, generator_strong
 from core.attacks.generator.generator import generator_attack
 
 Batch = tuple[Tensor, Tensor]
