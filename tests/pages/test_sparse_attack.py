@@ -113,7 +113,7 @@ def test_threshold_decides_which_images_are_right(lab: Lab) -> None:
     app = lab.open(PAGE, sparse_attack_source="1")
     top = app.slider(key=f"{PAGE}_threshold").max
     app.slider(key=f"{PAGE}_threshold").set_value(top).run()
-    assert "No test image of class 9 is read correctly" in text(app)
+    assert "No test image of class 9 is classified correctly" in text(app)
 
 
 def test_many_images(lab: Lab) -> None:
