@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.data import folder as data_folder
+from core.data.folder import data_root, is_present
 from core.jobs import queue
 from core.storage import store
 
@@ -23,8 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, and say why."""
-    if item.get_closest_marker("real_data") and not data_folder.is_present("mnist"):
-        pytest.skip(f"no MNIST in {data_folder.data_root()}; ADVERSARIAL_LAB_DATA names another folder")
+    if item.get_closest_marker("real_data") and not is_present("mnist"):
+        pytest.skip(f"no MNIST in {data_root()}; ADVERSARIAL_LAB_DATA names another folder")
     if item.get_closest_marker("gpu"):
         import torch
 

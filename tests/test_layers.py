@@ -26,7 +26,7 @@ ORDER: dict[str, list[str]] = {
         "run",
     ],
     "core.evaluation": ["tables", "trust", "robust", "tasks"],
-    "ui": ["text", "app", "show", "form", "measure masks linear sparse models", "generator universal"],
+    "ui": ["text", "app", "show", "form", "models generator sparse masks universal measure linear"],
 }
 """What lies in a package, from the bottom up: a module imports from its own line's part and from the lines before."""
 

@@ -43,9 +43,9 @@ def test_every_setting_of_training_has_a_widget_with_its_default() -> None:
 
         from core import specs
         from ui.form import controls
-        from ui.models import model_views
+        from ui.models import saved
 
-        st.session_state["made"] = specs.TrainSpec(**controls.fields("page", specs.TrainSpec, model_views.SETTINGS))
+        st.session_state["made"] = specs.TrainSpec(**controls.fields("page", specs.TrainSpec, saved.SETTINGS))
 
     app = AppTest.from_function(script, default_timeout=300).run()
     assert not app.exception

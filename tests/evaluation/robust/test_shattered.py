@@ -16,13 +16,11 @@ from torch import Tensor, nn
 
 from core.__main__ import main
 from core.attacks.engine.geometry import distances
-from core.evaluation.robust import robust as evaluation
-from core.evaluation.robust import shattered
+from core.evaluation.robust import robust, shattered
 from core.evaluation.robust.cascade import EFFORTS, Standing, bridged, stages
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
-from core.evaluation.tasks import evaluate as strongest
-from core.evaluation.trust import trust as trust_report
+from core.evaluation.trust import trust
 from core.evaluation.trust.case import Found
 from core.evaluation.trust.report import Check, Trust
 from core.evaluation.trust.rules import RULES
@@ -174,7 +172,7 @@ def test_added_stages_run_in_every_norm(norm: str, honest: nn.Module) -> None:
 
 def weak(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let evaluations attack nothing, so that all is left to the report."""
-    monkeypatch.setattr(evaluation, "stages", lambda norm, effort, classes: stages(norm, effort, classes)[:0])
+    monkeypatch.setattr(robust, "stages", lambda norm, effort, classes: stages(norm, effort, classes)[:0])
 
 
 def test_what_the_report_fools_enters_the_figure(honest: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +214,7 @@ def test_what_does_not_fool_again_does_not_enter(honest: nn.Module, monkeypatch:
     """Outside the ball, outside the box, or read correctly: such an image changes nothing."""
     weak(monkeypatch)
     made = evaluate(honest, X_FEW, Y_FEW, eps=EPS, effort="quick", trust=False)
-    judged = trust_report.report(honest, X_FEW, Y_FEW, eps=EPS)
+    judged = trust.report(honest, X_FEW, Y_FEW, eps=EPS)
     images = X_FEW.clone()
     images[0], images[1] = (X_FEW[0] + 0.5).clamp(0, 1), X_FEW[1] + 0.1
     found = Found(images, ["PGD"] * 3 + [""] * 57)
@@ -248,9 +246,9 @@ def test_reports_of_before_are_read_with_their_warning() -> None:
 def test_warning_hangs_on_what_was_left_out() -> None:
     """Of 100 images that all entered there is none; of 1,000 there is; none where nothing fooled again."""
     report = marked(bad={"missed": 0.3})
-    assert trust_report.entered(report, 100, 0.3).warning == ""
-    assert "the other 900 may fall as easily" in trust_report.entered(report, 1000, 0.3).warning
-    assert trust_report.entered(report, 1000, 0.0).warning == ""
+    assert trust.entered(report, 100, 0.3).warning == ""
+    assert "the other 900 may fall as easily" in trust.entered(report, 1000, 0.3).warning
+    assert trust.entered(report, 1000, 0.0).warning == ""
 
 
 def _evaluated(warning: str) -> Callable[..., Evaluation]:
@@ -265,7 +263,7 @@ def test_command_line_says_it_first(
     trained_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`evaluate` and `trust` begin with it; JSON has both keys first, and so has the card."""
-    monkeypatch.setattr(strongest, "evaluate", _evaluated("It is a decoy."))
+    monkeypatch.setattr("core.evaluation.tasks.evaluate.evaluate", _evaluated("It is a decoy."))
     root = shutil.copytree(trained_store, tmp_path / "copy")
     monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
     spec = EvaluateSpec(model="digits-mlp-standard", eps=0.071, effort="quick", n=20)
