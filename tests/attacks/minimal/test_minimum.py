@@ -165,10 +165,3 @@ def test_minimum_reports_to_the_end(net: nn.Module, few: Batch) -> None:
     minimum(net, *few, norm="linf", budget=150, on_progress=report)
     assert seen == sorted(seen)
     assert seen[-1] == len(few[0])
-
-
-@pytest.mark.parametrize(("settings", "message"), [({"norm": "l3"}, "norm"), ({"budget": 49}, "budget")])
-def test_minimum_refuses_bad_settings(net: nn.Module, few: Batch, settings: dict[str, Any], message: str) -> None:
-    """By the argument's name."""
-    with pytest.raises(ValueError, match=f"{message}: expected"):
-        minimum(net, *few, **settings)
