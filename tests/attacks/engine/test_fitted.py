@@ -157,6 +157,7 @@ def made(kind: str) -> tuple[nn.Module, Tensor, Tensor, Callable[[Tensor], Tenso
     return model, x, asked(x), asked
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_attack_bears_every_kind_of_model(attack: Attack, name: str, kind: str) -> None:
     """No crash, no NaN; images in the box and in their dtype; the caller's stay; each success is one to the user."""
