@@ -63,12 +63,12 @@ def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Their weights are kept in `tests/fixtures`; the job of a training does all the rest.
     """
-    import core.training
+    from core.training import task
     from tests.fixtures import STANDARD, standard
 
     root = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(core.training, "train", standard)
+        patch.setattr(task, "train", standard)
         for spec in STANDARD.values():
             queue.run(spec, root)
     assert len(store.models(root)) == 3
