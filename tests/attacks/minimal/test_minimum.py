@@ -19,7 +19,7 @@ NORMS = ("linf", "l2", "l1", "l0")
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("targeted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_minimum_is_never_worse_than_its_parts(
     norm: str, targeted: bool, exactly: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
@@ -42,7 +42,7 @@ def test_minimum_is_never_worse_than_its_parts(
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("budget", [50, 120, 1000])
+@pytest.mark.parametrize("budget", [50, 120, pytest.param(1000, marks=pytest.mark.slow)])
 def test_minimum_keeps_to_its_budget(norm: str, budget: int, net: nn.Module, few: Batch) -> None:
     """Passes counted by the model itself, and those that the result tells, stay within it."""
 
@@ -72,7 +72,7 @@ def test_minimum_keeps_to_its_budget(norm: str, budget: int, net: nn.Module, few
     assert model.backwards <= result.backwards.sum()
 
 
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_minimum_is_the_optimum_of_a_linear_model(norm: str, classes: int) -> None:
     """To rounding, with the box in the way, in float64 and in float32."""
