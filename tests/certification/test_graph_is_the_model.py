@@ -263,9 +263,8 @@ def test_altered_models_are_neither_proven_nor_spared_by_evaluation(name: str) -
         with pytest.raises(Unbounded):
             prove(model, x, y, 0.01)
     wrapped = Held(model)
-    assert evaluate(model, x, y, eps=0.01, effort="quick").robust_accuracy == pytest.approx(
-        evaluate(wrapped, x, y, eps=0.01, effort="quick").robust_accuracy
-    )
+    own, other = (evaluate(made, x, y, eps=0.01, effort="quick", trust=False) for made in (model, wrapped))
+    assert own.robust_accuracy == pytest.approx(other.robust_accuracy)
 
 
 class Held(nn.Module):
@@ -377,9 +376,10 @@ def test_graph_that_is_not_the_model_proves_nothing(method: str, norm: str) -> N
     for prove in (proven, certified_margins):
         with pytest.raises(Unbounded, match=r"differ from theirs by 0\.001, where rounding explains .*e-0"):
             prove(model, x, y, 1e-3, norm=norm, method=method)
-    with pytest.raises(Unbounded, match="nothing is proven"):
-        verify(model, x, y, 1e-3, norm=norm)
-    assert evaluate(model, x, y, eps=1e-3, effort="quick").proven_accuracy == 0
+    if method == proof.METHODS[0]:  # what follows has a method of its own
+        with pytest.raises(Unbounded, match="nothing is proven"):
+            verify(model, x, y, 1e-3, norm=norm)
+        assert evaluate(model, x, y, eps=1e-3, norm=norm, effort="quick", trust=False).proven_accuracy == 0
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
