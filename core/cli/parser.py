@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.cli import attacks, dashboard, evaluation, models
+from core.cli import attacks, dashboard, docs, evaluation, models
 from core.cli.flags import add_fields
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, PatternSpec, RadiiSpec, Spec, SweepSpec, TransferSpec
 
@@ -41,6 +41,7 @@ def _fields(spec: type[Spec]) -> Flags:
 
 
 COMMANDS = {
+    "docs": Command("write the reference pages in docs, from what is registered", docs.docs_flags, docs.docs),
     "dashboard": Command("start the dashboard in a browser", dashboard.dashboard_flags, dashboard.dashboard),
     "train": Command("train a model, or find it in the store", models.train_flags, models.train),
     "models": Command("list the saved models", models.models_flags, models.models),
