@@ -53,8 +53,8 @@ def attacks() -> str:
     parts = [
         "# Attacks",
         'Names are those of the command line (`--attack pgd`), of specs (`AttackSpec(attack="pgd")`) and, but for '
-        "`generator`, of functions in `core.attacks`. ε and distances are in units of the pixel range [0, 1]; in ℓ0 they "
-        "count features.",
+        "`generator`, of functions in `core.attacks`. ε and distances are in units of the pixel range [0, 1]; "
+        "in ℓ0 they count features.",
         "Every attack can be confined to a mask (`--mask eyeglasses`). Every attack whose cost is not fixed takes "
         "`--budget`, the largest number of forward and backward passes per image. With `--eight-bit` every adversarial "
         "example survives being saved with 8 bits per feature.",
