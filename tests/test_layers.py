@@ -15,8 +15,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 ORDER: dict[str, list[str]] = {
     "": ["core", "ui", "pages dashboard"],
     "core": [
-        *("specs progress epsilon paths", "data", "storage", "networks", "models kernels", "attacks", "certification"),
-        *("linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
+        *("checks", "specs progress epsilon paths", "data", "storage", "networks", "models kernels", "attacks"),
+        *("certification", "linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
     ],
     "core.attacks": [
         "engine",

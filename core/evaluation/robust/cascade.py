@@ -364,7 +364,7 @@ def run_stage(
     if stage.attack is fab:
         settings |= {"enough": eps[rows], "reach": settings.get("reach", torch.inf) * eps[rows]}
     if stage.goes_on:
-        settings["begin"] = standing.x_adv[rows]
+        settings["x_init"] = standing.x_adv[rows]
     result = stage.attack(model, x[rows], y[rows], on_progress=on_progress, **settings)
     _note(stage, number, rows, standing, result, model, x, y, norm, eps)
 
