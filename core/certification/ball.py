@@ -12,9 +12,9 @@ from torch import Tensor
 from core import epsilon
 from core.attacks.engine.engine import check_eps
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
+from core.attacks.engine.steps import BALLS
+from core.checks import check_choice
 
-NORMS = ("linf", "l2", "l1")
-"""The norms whose balls have certificates by bounds."""
 ROUNDS = 12
 """Rounds of the search for the l2 multiplier; any number is sound."""
 WIDER = 1 + 4 * epsilon.SAME
@@ -59,7 +59,7 @@ class Ball:
     Attributes:
         x: (N, C, H, W) in [0, 1].
         eps: (N,) radii in the dtype of `x`.
-        norm: one of `NORMS`.
+        norm: linf, l2 or l1.
         low, high: a box around it, as the images; in float64 it is rounded outwards.
     """
 
@@ -84,8 +84,7 @@ class Ball:
         Raises:
             ValueError: an unknown norm, or a radius that is negative or not finite, or above 1 in linf.
         """
-        if norm not in NORMS:
-            raise ValueError(f"norm: expected one of {', '.join(NORMS)}, which have certificates, got {norm!r}")
+        check_choice("norm", norm, BALLS)
         exact = radii_of(eps, x)
         if norm == "linf" and not bool(epsilon.within(exact, 1.0).all()):
             raise ValueError(f"eps: expected radii in [0, 1] for linf, the whole box, got {exact.max().item():g}")

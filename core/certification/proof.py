@@ -30,6 +30,7 @@ from core.certification.crown import (
     worth_refining,
 )
 from core.certification.graph import Graph, Unbounded, lower
+from core.checks import check_choice
 
 METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
 """Bounds from the quickest to the tightest: intervals; linear bounds of the margins on top of intervals; linear bounds
@@ -82,8 +83,7 @@ def certified_margins(
         Unbounded: a layer without a rule, a dtype of less than float32, or a model that its layers do not explain.
         FalseProof: the model contradicts a bound.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    check_choice("method", method, METHODS)
     graph, quick = graphs_of(model, x, y)
     ball = Ball.around(x, eps, norm, torch.float64)
     found = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)

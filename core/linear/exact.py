@@ -27,9 +27,10 @@ from core import epsilon
 from core.attacks.engine.geometry import shortest_prefix
 from core.certification.bounds import intervals
 from core.certification.graph import Unbounded, lower
+from core.checks import check_choice
 from core.networks.layers import Shape
+from core.specs.methods.base import NORMS
 
-NORMS = ("linf", "l2", "l1", "l0")
 ORDER = {"linf": torch.inf, "l2": 2, "l1": 1}
 TINY = torch.finfo(torch.float64).tiny
 AGREED = 1e-9
@@ -230,8 +231,7 @@ def robust(
 
 
 def _check(linear: Affine, x: Tensor, y: Tensor, norm: str) -> None:
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     check(linear, x, y)
 
 

@@ -21,9 +21,10 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp, minimize
 from torch import Tensor
 
+from core.checks import check_choice
 from core.linear.exact import Affine, Exact, check
+from core.specs.methods.base import NORMS
 
-NORMS = ("linf", "l2", "l1", "l0")
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
 SECONDS = 60.0
 """The longest that an integer programme may take."""
@@ -52,8 +53,7 @@ def smallest_to(
         RuntimeError: a solver did not come within `TOLERANCE` of its bound, or not within `SECONDS`.
     """
     classes, features = linear.weight.shape
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     if norm == "l0" and not box:
         raise ValueError("box: expected True in l0, got False: without it no feature has a limit")
     check(linear, x, y_target, "y_target")

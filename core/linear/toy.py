@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.checks import check_choice
+
 THETA = np.array([-1.0, 1.0, -1.0, 1.0, 0.0, 0.0])
 X_A = np.array([1.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 """Class 0: f = σ(-2)."""
@@ -73,8 +75,7 @@ def walk(start: np.ndarray, *, rate: float, steps: int, objective: str = "loss")
     Raises:
         ValueError: an unknown objective, a negative or infinite rate, negative steps.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective: expected one of {', '.join(OBJECTIVES)}, got {objective!r}")
+    check_choice("objective", objective, OBJECTIVES)
     if not 0 <= rate < np.inf:
         raise ValueError(f"rate: expected a finite number of 0 or more, got {rate}")
     if steps < 0:

@@ -24,6 +24,8 @@ import numpy as np
 from scipy.optimize import linprog, minimize, nnls
 from scipy.special import expit
 
+from core.checks import check_choice
+
 DUAL = {"l2": 2.0, "linf": 1.0}
 """Order of the dual norm."""
 LOSSES = ("hinge", "logistic")
@@ -242,10 +244,8 @@ def _check(x: np.ndarray, y: np.ndarray, eps: float) -> None:
 
 
 def _known(norm: str, loss: str) -> None:
-    if norm not in DUAL:
-        raise ValueError(f"norm: expected one of {', '.join(DUAL)}, got {norm!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("norm", norm, DUAL)
+    check_choice("loss", loss, LOSSES)
 
 
 def _hinge(

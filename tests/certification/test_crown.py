@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from core.attacks import pgd
+from core.attacks.engine.steps import BALLS
 from core.certification import crown
-from core.certification.ball import NORMS, Ball
+from core.certification.ball import Ball
 from core.certification.bounds import intervals, margin_rows, rounding
 from core.certification.crown import crown_bounds, interval_bounds, lower_bounds
 from core.certification.graph import Unbounded, lower
@@ -39,7 +40,7 @@ def samples(ball: Ball, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("network", ["linear", "mlp", "cnn", "strided"])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_no_image_of_the_ball_leaves_the_bounds(network: str, norm: str, prepared: Made) -> None:
     """Neither of intervals nor of linear bounds, at any ReLU, and no margin falls below its bound."""
     model, x = prepared(network)
@@ -77,7 +78,7 @@ def test_large_nodes_keep_no_matrix_and_have_the_same_bounds(prepared: Made, mon
             assert torch.allclose(one, other, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_lowest_value_of_a_linear_function_is_that_of_a_fine_grid(norm: str) -> None:
     """Three pixels, ball and box together: never above the grid's minimum, and as near as the grid is fine."""
     torch.manual_seed(1)
@@ -109,7 +110,7 @@ def test_bounds_are_tighter_from_method_to_method(tiny: Made) -> None:
     assert (found[3] >= found[2] - 1e-5).all()
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_no_corner_of_a_small_ball_fools_what_is_proven(norm: str, tiny: Made) -> None:
     """Every corner of the box around x, pulled into the ball, and a fine grid between them."""
     model, x = tiny(3)
@@ -129,7 +130,7 @@ def test_no_corner_of_a_small_ball_fools_what_is_proven(norm: str, tiny: Made) -
     assert sure["alpha_crown"].sum() >= sure["ibp"].sum()
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_linear_models_are_solved_exactly(norm: str, prepared: Made) -> None:
     """Without ReLUs there is nothing to relax: the margin at the minimiser is the bound."""
     model, x = prepared("linear")

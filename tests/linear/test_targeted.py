@@ -10,7 +10,8 @@ import torch
 from scipy.optimize import linprog, minimize
 
 from core.linear.exact import Affine, smallest
-from core.linear.targeted import NORMS, smallest_to
+from core.linear.targeted import smallest_to
+from core.specs.methods.base import NORMS
 
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
 SMOOTH = [norm for norm in NORMS if norm != "l0"]

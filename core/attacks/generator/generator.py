@@ -30,6 +30,7 @@ from core.attacks.engine.engine import (
 )
 from core.attacks.engine.losses import Goal, cross_entropy, squared_error
 from core.attacks.engine.smallest import steps_within
+from core.checks import check_choice
 from core.progress import Progress
 
 HIDDEN = 256
@@ -110,14 +111,14 @@ def generator_attack(
 
     weights_a_row = x[0].numel() * (1 if generator == "linear" else HIDDEN + 1)
     chunk = max(1, min(batch, MEMORY // (weights_a_row * x.element_size())))
-    report_every = max(1, rounds * math.ceil(len(x) / chunk) // 100)
     state = _Best(x)
     l2_trace = torch.zeros(rounds, len(x), dtype=x.dtype, device=x.device)
     confidence_trace = torch.zeros_like(l2_trace)
+    total = rounds * math.ceil(len(x) / chunk)
 
     with frozen(model):
-        for begin in range(0, len(x), chunk):
-            rows = torch.arange(begin, min(begin + chunk, len(x)), device=x.device)
+        for first in range(0, len(x), chunk):
+            rows = torch.arange(first, min(first + chunk, len(x)), device=x.device)
             weights = _start(x[rows], streams.take(rows), init, generator)
             to_class = Adam.start(weights, lr)
             to_image = to_class if shared_adam else Adam.start(weights, lr)
@@ -141,15 +142,9 @@ def generator_attack(
                 distance = state.see(rows, images, logits, x[rows], target)
                 confidence = logits.softmax(1).gather(1, target.label[:, None])[:, 0]
                 l2_trace[turn, rows], confidence_trace[turn, rows] = distance, confidence
-                if on_progress and ((turn + 1) % report_every == 0 or turn + 1 == rounds):
-                    begun = slice(0, begin + chunk)
-                    on_progress(
-                        begin // chunk * rounds + turn + 1,
-                        rounds * math.ceil(len(x) / chunk),
-                        snapshot={"x_adv": state.x_adv.cpu().numpy().copy()},
-                        l2=l2_trace[turn, begun].mean().item(),
-                        success=_share(state.success[begun][counted[begun]]),
-                    )
+                if on_progress and ((turn + 1) % max(1, total // 100) == 0 or turn + 1 == rounds):
+                    done, begun = first // chunk * rounds + turn + 1, slice(0, first + chunk)
+                    _report(on_progress, done, total, state, l2_trace[turn, begun], counted[begun])
                 if stop_confidence is not None:
                     stop = target.reached(logits) & (confidence >= stop_confidence)
                     if stop.any():
@@ -164,10 +159,6 @@ def generator_attack(
                             break
         trace = {"l2": l2_trace, "confidence": confidence_trace}
         return finish(model, x, state.x_adv, goal, state.success, state.forwards, state.backwards, trace)
-
-
-def _share(chosen: Tensor) -> float:
-    return chosen.float().mean().item() if len(chosen) else 0.0
 
 
 class _Best:
@@ -189,6 +180,18 @@ class _Best:
         self.nearest[rows] = torch.where(reached & take, distance, self.nearest[rows])
         self.success[rows] |= reached
         return distance
+
+
+def _report(on_progress: Progress, done: int, total: int, state: _Best, l2: Tensor, counted: Tensor) -> None:
+    """Progress with the images so far; the first `len(counted)` rows have begun, and `counted` of them are scored."""
+    success = state.success[: len(counted)][counted]
+    on_progress(
+        done,
+        total,
+        snapshot={"x_adv": state.x_adv.cpu().numpy().copy()},
+        l2=l2.mean().item(),
+        success=success.float().mean().item() if len(success) else 0.0,
+    )
 
 
 def _start(x: Tensor, streams: Streams, init: str, generator: str) -> list[Tensor]:
@@ -240,10 +243,8 @@ def _check_settings(
             raise ValueError(f"{name}: expected at least 1, got {value}")
     if not 0 < lr < math.inf:
         raise ValueError(f"lr: expected a positive number, got {lr}")
-    choices = {"init": (init, "random", "image"), "loss": (loss, "mse", "ce", "margin")}
-    choices["generator"] = (generator, "linear", "deep")
-    for name, (got, *known) in choices.items():
-        if got not in known:
-            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {got!r}")
+    check_choice("init", init, ("random", "image"))
+    check_choice("loss", loss, ("mse", "ce", "margin"))
+    check_choice("generator", generator, ("linear", "deep"))
     if stop_confidence is not None and not 0 < stop_confidence < 1:
         raise ValueError(f"stop_confidence: expected a number between 0 and 1, got {stop_confidence}")

@@ -27,6 +27,7 @@ from core.attacks.engine.smallest import (
     steps_within,
     unit,
 )
+from core.checks import check_choice
 from core.progress import Progress
 
 LAST_STEP = 0.01
@@ -79,8 +80,7 @@ def generator_strong(
     """
     check_counts(rounds=rounds, batch=batch)
     check_positive(step_size=step_size)
-    if loss not in ("ce", "margin"):
-        raise ValueError(f"loss: expected one of ce, margin, got {loss!r}")
+    check_choice("loss", loss, ("ce", "margin"))
     cuts = CUTS if budget is None else min(CUTS, max(0, budget - LEAST_BUDGET) // CUT_SHARE)
     rounds = steps_within(budget, rounds, other=3 + cuts)
     check(model, x, y, y_target=y_target)

@@ -20,6 +20,7 @@ from core.attacks.engine.losses import LOSSES, Goal, Loss
 from core.attacks.engine.smallest import Smallest, check_counts, check_positive, cosine, searches_within
 from core.attacks.engine.steps import adam_move
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 GROWTH = 4.0
@@ -67,8 +68,7 @@ def carlini_wagner(
     """
     check_counts(searches=searches, steps=steps, batch=batch)
     check_positive(lr=lr)
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("loss", loss, LOSSES)
     check(model, x, y, y_target=y_target)
     last = nearest_within(budget, candidates)
     searches, steps = searches_within(None if budget is None else budget - last, searches, steps)

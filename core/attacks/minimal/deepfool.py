@@ -19,11 +19,12 @@ from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
 from core.attacks.engine.geometry import norm_of, water_level
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import Smallest, check_counts, steps_within
+from core.attacks.engine.steps import BALLS
+from core.checks import check_choice
 from core.progress import Progress
 
 OVER = 1.25
 """How far over the boundary a step aims, in units of what counts as fooled."""
-NORMS = ("linf", "l2", "l1")
 
 
 @attack
@@ -63,8 +64,7 @@ def deepfool(
         ValueError: bad input, naming the argument.
     """
     check_counts(steps=steps, candidates=candidates, batch=batch)
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, BALLS)
     if not 0 <= overshoot < 1:
         raise ValueError(f"overshoot: expected a number in [0, 1), got {overshoot}")
     check(model, x, y, y_target=y_target)

@@ -29,6 +29,7 @@ from core.attacks.engine.smallest import (
     searches_within,
 )
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 RULES = ("en", "l1")
@@ -86,10 +87,8 @@ def ead(
     """
     check_counts(searches=searches, steps=steps, batch=batch)
     check_positive(beta=beta, lr=lr)
-    if rule not in RULES:
-        raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("rule", rule, RULES)
+    check_choice("loss", loss, LOSSES)
     check(model, x, y, y_target=y_target)
     final, onto = final_within(budget), nearest_within(budget, candidates)
     searches, steps = searches_within(None if budget is None else budget - final - onto, searches, steps)

@@ -39,7 +39,9 @@ from core.attacks.engine.smallest import (
     final_within,
     steps_within,
 )
-from core.attacks.minimal.deepfool import NORMS, OVER, boundaries, boxed_step
+from core.attacks.engine.steps import BALLS
+from core.attacks.minimal.deepfool import OVER, boundaries, boxed_step
+from core.checks import check_choice
 from core.progress import Progress
 
 GROWTH = 1.1
@@ -97,8 +99,7 @@ def fab(
         ValueError: bad input, naming the argument.
     """
     check_counts(steps=steps, candidates=candidates, batch=batch)
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, BALLS)
     if targets < 0:
         raise ValueError(f"targets: expected 0 or more, got {targets}")
     if skip < 0:

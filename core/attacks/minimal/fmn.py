@@ -33,6 +33,7 @@ from core.attacks.engine.smallest import (
     unit,
 )
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 GROWTH = 1.1
@@ -85,10 +86,8 @@ def fmn(
     """
     check_counts(steps=steps, batch=batch)
     check_positive(step_size=step_size)
-    if norm not in PROJECT:
-        raise ValueError(f"norm: expected one of {', '.join(PROJECT)}, got {norm!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("norm", norm, PROJECT)
+    check_choice("loss", loss, LOSSES)
     if not 0 < gamma < 1:
         raise ValueError(f"gamma: expected a number in (0, 1), got {gamma}")
     check(model, x, y, y_target=y_target)

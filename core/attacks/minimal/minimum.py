@@ -43,6 +43,7 @@ from core.attacks.sparse.pruning import prune
 from core.attacks.sparse.sigma_zero import sigma_zero
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.attacks.sparse.swaps import swap
+from core.checks import check_choice
 from core.progress import Progress
 
 LEAST_BUDGET = 50
@@ -130,8 +131,7 @@ def minimum(
     Raises:
         ValueError: bad input, naming the argument.
     """
-    if norm not in PROJECT:
-        raise ValueError(f"norm: expected one of {', '.join(PROJECT)}, got {norm!r}")
+    check_choice("norm", norm, PROJECT)
     for name, value, least in (("budget", budget, LEAST_BUDGET), ("batch", batch, 1)):
         if value < least:
             raise ValueError(f"{name}: expected at least {least}, got {value}")

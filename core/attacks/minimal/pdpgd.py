@@ -30,6 +30,7 @@ from core.attacks.engine.smallest import (
 )
 from core.attacks.engine.steps import BETA1, BETA2
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 DUAL_KEPT = 0.9
@@ -88,10 +89,8 @@ def pdpgd(
     """
     check_counts(steps=steps, batch=batch)
     check_positive(lr=lr, dual_lr=dual_lr, dual_start=dual_start)
-    if norm not in DUAL:
-        raise ValueError(f"norm: expected one of {', '.join(DUAL)}, got {norm!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("norm", norm, DUAL)
+    check_choice("loss", loss, LOSSES)
     check(model, x, y, y_target=y_target)
     final, last = (0, 0) if norm == "l0" else (final_within(budget), nearest_within(budget, candidates))
     steps = steps_within(budget, steps, other=3 + final + last)

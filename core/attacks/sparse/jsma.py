@@ -25,6 +25,7 @@ from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, confin
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import check_counts, steps_within
 from core.attacks.sparse.saliency import OUTPUTS, Outputs, best_pairs, slopes
+from core.checks import check_choice
 from core.progress import Progress
 
 
@@ -76,13 +77,7 @@ def jsma(
     Raises:
         ValueError: bad input, naming the argument.
     """
-    check_counts(batch=batch, pairs=pairs)
-    if not (0 < abs(theta) <= 1):
-        raise ValueError(f"theta: expected a number from -1 to 1, not 0, got {theta}")
-    if not 0 < gamma <= 1:
-        raise ValueError(f"gamma: expected a share above 0 and at most 1, got {gamma}")
-    if outputs not in OUTPUTS:
-        raise ValueError(f"outputs: expected one of {', '.join(OUTPUTS)}, got {outputs!r}")
+    _check_settings(theta, gamma, outputs, batch=batch, pairs=pairs)
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
     most = math.ceil(x[0].numel() * gamma / 2 - 1e-9)
@@ -145,6 +140,15 @@ def jsma(
                 done = len(x) - len(waiting) - len(rows)
                 on_progress(done, len(x), success=fooled.float().mean().item())
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"steps": step, "stuck": stuck}, batch)
+
+
+def _check_settings(theta: float, gamma: float, outputs: str, **counts: int) -> None:
+    check_counts(**counts)
+    if not (0 < abs(theta) <= 1):
+        raise ValueError(f"theta: expected a number from -1 to 1, not 0, got {theta}")
+    if not 0 < gamma <= 1:
+        raise ValueError(f"gamma: expected a share above 0 and at most 1, got {gamma}")
+    check_choice("outputs", outputs, OUTPUTS)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from core.attacks.engine.smallest import Smallest, check_counts, check_positive,
 from core.attacks.engine.steps import adam_move
 from core.attacks.sparse.pruning import prune
 from core.attacks.sparse.swaps import swap
+from core.checks import check_choice
 from core.progress import Progress
 
 
@@ -72,8 +73,7 @@ def sigma_zero(
     check_positive(lr=lr, sigma=sigma)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold: expected a number in (0, 1), got {threshold}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("loss", loss, LOSSES)
     if prune_calls < 0:
         raise ValueError(f"prune_calls: expected 0 or more, got {prune_calls}")
     check(model, x, y, y_target=y_target)

@@ -20,6 +20,7 @@ from core.attacks.engine.geometry import distances, linf_bounds, norm_of, shorte
 from core.attacks.engine.losses import LOSSES, Goal, Loss
 from core.attacks.engine.smallest import Smallest
 from core.attacks.sparse.swaps import swap
+from core.checks import check_choice
 from core.progress import Progress
 
 SWAP_CALLS = 400
@@ -85,8 +86,7 @@ def jacobian_sparse(
             raise ValueError(f"{name}: expected at least 1, got {value}")
     if not 0 < cap <= 1:
         raise ValueError(f"cap: expected a number in (0, 1], got {cap}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("loss", loss, LOSSES)
     check_budget(budget, 5)
     check(model, x, y, y_target=y_target)
     most, candidates = min(max_features, x[0].numel()), min(candidates, x[0].numel())

@@ -31,6 +31,7 @@ from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import check_counts, check_positive, cosine
 from core.attacks.engine.steps import BALLS, Ball, eps_limit, step_against
 from core.attacks.minimal.deepfool import deepfool
+from core.checks import check_choice
 from core.progress import Progress
 
 LAST_STEP = 0.1
@@ -282,6 +283,7 @@ def uap(
     best, best_rate, kept = delta, 0.0, 0
     rates: list[float] = []
     everyone = torch.arange(len(x), device=x.device)
+    walk = {"steps": steps, "overshoot": overshoot, "candidates": candidates}
     # kept back: an image's verdict after each epoch, and its verification
     spendable = None if budget is None else budget - epochs - 1
 
@@ -307,18 +309,9 @@ def uap(
                 end = min(missed[0] + together, len(rows))
                 group, queue, ahead = rows[[k for k in missed if k < end]], queue[end:], together
                 point = shifted(model, x[group], delta[0])
-                spare = None if spendable is None else spendable - 1 - int((forwards + backwards)[group].max())
-                found = deepfool(
-                    model,
-                    point,
-                    y[group],
-                    steps=steps,
-                    overshoot=overshoot,
-                    candidates=candidates,
-                    budget=spare,
-                    y_target=None if y_target is None else y_target[group],
-                    batch=len(group),
-                )
+                left = None if spendable is None else spendable - 1 - int((forwards + backwards)[group].max())
+                aims = None if y_target is None else y_target[group]
+                found = deepfool(model, point, y[group], **walk, budget=left, y_target=aims, batch=len(group))
                 forwards[group] += found.forwards
                 backwards[group] += found.backwards
                 for k in range(len(group)):
@@ -361,8 +354,7 @@ def _checked(
 ) -> float:
     """The budget of the perturbation, after the checks that both algorithms make."""
     check_counts(**counts)
-    if norm not in BALLS:
-        raise ValueError(f"norm: expected one of {', '.join(BALLS)}, got {norm!r}")
+    check_choice("norm", norm, BALLS)
     if isinstance(eps, Tensor) and eps.ndim:
         raise ValueError(f"eps: expected one number, the same for all images, got shape {tuple(eps.shape)}")
     return check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))[0].item()

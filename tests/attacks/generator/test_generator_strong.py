@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import ddn
-from core.attacks.generator import generator_strong
 from core.attacks.generator.generator import generator_attack
+from core.attacks.generator.generator_strong import generator_strong
 
 Batch = tuple[Tensor, Tensor]
 Triple = tuple[Tensor, Tensor, Tensor]
