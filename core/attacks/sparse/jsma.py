@@ -58,21 +58,21 @@ def jsma(
             has reached its end, 1 or 0, is out.
         gamma: share of the features that may change, in (0, 1]: at most ceil(features * gamma / 2) steps (the paper
             rounds down; so every share allows a step).
-        pairs: the most pairs changed by one Jacobian, the best, the best of the other features, and so on; 1 is the
-            paper's. Of probabilities no more than the Jacobian says are needed. Where they reach the goal, the last
-            ones are taken back as far as it stays reached, by bisection.
+        pairs: the most pairs changed by one Jacobian: the best, the best of the other features, and so on; 1 is the
+            paper's. Of probabilities no more are changed than the Jacobian says are needed. Where they reach the goal,
+            the last ones are undone as far as it stays reached, by bisection.
         outputs: whose Jacobian: `logits`, the paper's, or `probabilities`, where all others lose what the target's
-            gains: half the backward passes, and fewer features, since the map minds the strongest other class.
+            gains: half the backward passes, and fewer features, since the strongest other class counts most.
         taylor: derivatives times how far each feature can move before its end, so that one that cannot move by theta
             counts less (Combey et al. 2020).
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        Images fooled before come back unchanged; a failed image holds all its changes. `trace`, each (N,): `steps`
-        int64, pairs changed; `stuck` bool, given up since no pair of features does both.
+        Images that are misclassified already come back unchanged; a failed image holds all its changes. `trace`, each
+        (N,): `steps` int64, pairs changed; `stuck` bool, given up since no pair of features does both.
 
     Raises:
         ValueError: bad input, naming the argument.
