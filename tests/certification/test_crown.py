@@ -61,13 +61,13 @@ def test_no_image_of_the_ball_leaves_the_bounds(network: str, norm: str, prepare
 
 
 def test_large_nodes_keep_no_matrix_and_have_the_same_bounds(prepared: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above `MOST_VALUES` only the rows that are needed are made; below, each node's are made once."""
+    """Above `MAX_VALUES` only the rows that are needed are made; below, each node's are made once."""
     model, x = prepared("strided")
     ball = Ball.around(x[:2], 0.02, "linf", torch.float64)
     whole, bare = (lower(model, (1, 12, 12), torch.float64) for _ in range(2))
     with torch.no_grad():
         kept = crown_bounds(whole, ball)
-        monkeypatch.setattr(crown, "MOST_VALUES", 2**13)
+        monkeypatch.setattr(crown, "MAX_VALUES", 2**13)
         made = crown_bounds(bare, ball)
     assert whole.stems
     values = [sum(rows.numel() for rows in stem.values()) for stem, _ in bare.stems.values()]
@@ -195,7 +195,7 @@ def test_what_cannot_be_certified_is_said(tiny: Made) -> None:
         proven(nn.Sequential(nn.Flatten(), nn.Sigmoid(), nn.Linear(4, 3)), x, y, 0.1)
     with pytest.raises(ValueError, match=r"norm: expected one of linf, l2, l1, .*, got 'l0'"):
         proven(model, x, y, 0.1, norm="l0")
-    with pytest.raises(ValueError, match=r"eps: expected radii in \[0, 1\] for linf"):
+    with pytest.raises(ValueError, match=r"eps: expected numbers in \[0, 1\] for linf"):
         proven(model, x, y, 1.5)
     with pytest.raises(ValueError, match="eps: expected finite budgets of 0 or more"):
         proven(model, x, y, -0.1)

@@ -37,8 +37,8 @@ UNLABELLED: dict[str, Prove] = {
 }
 
 
-def _affine(m: nn.Module, x: Tensor) -> exact.Affine:
-    return exact.affine(m, SHAPE)
+def _affine(m: nn.Module, x: Tensor) -> exact.AffineModel:
+    return exact.affine_model(m, SHAPE)
 
 
 LINEAR: dict[str, Prove] = {

@@ -61,7 +61,7 @@ def shared(n: int, apart: float, seed: int, eps: float) -> str:
     model = (found.weight, found.bias, x, y)
     budget, size = n * eps, lt.dual_norm(found.weight, "l2")
     least = float(lt.margins(*model).min())
-    worst, formula = lt.shared_budget(*model, budget=budget, norm="l2"), n * lt.risk(*model, eps=0) + budget * size
+    worst, formula = lt.shared_eps(*model, eps=budget, norm="l2"), n * lt.risk(*model, eps=0) + budget * size
     each = n * lt.risk(*model, eps=eps)
     agree = "they agree, since" if least <= 1 else "the formula is too large, since"
     bound = "is at most 1" if least <= 1 else "exceeds 1"
