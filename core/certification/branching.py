@@ -72,24 +72,23 @@ class BranchAndBound:
     def __init__(self, graphs: Graphs, x: Tensor, y: Tensor, ball: Ball, eps: Tensor) -> None:
         """`x` (1, C, H, W), `y` (1,), the ball around it, and the ε (1,) that the ball's is rounded up from."""
         self.graphs, self.x, self.y, self.ball = graphs, x, y, ball
+        self.model, self.graph, self.quick = graphs.model, graphs.exact, graphs.quick
         self.eps = torch.minimum(eps, ball.eps)
         self.cases = 0
 
     def run(self, deadline: float) -> Answer:
         """The answer; "unknown" when the time is up."""
-        classes = self.graphs.exact.nodes[-1].shape[0]
+        classes = self.graphs.classes
         with torch.no_grad():
             for bounds_of in (interval_bounds, crown_bounds):
-                self.known = bounds_of(self.graphs.exact, self.ball)
+                self.known = bounds_of(self.graph, self.ball)
                 margins = sloped_margins(self.graphs, self.ball, self.y, self.known)
                 left = ~(margins[0] > TINY)
                 left[self.y] = False
                 if not left.any():
                     return PROVEN, "alpha_crown", None
             self.rows = margin_rows(classes, self.y, self.ball.x)[0]
-            errors = rounding(
-                self.graphs.exact, intervals(self.graphs.exact, self.ball.low, self.ball.high, self.known)
-            )
+            errors = rounding(self.graph, intervals(self.graph, self.ball.low, self.ball.high, self.known))
             self.less = self.rows.abs() @ errors[0]
         self._index()
         if not all(bool(end.isfinite().all()) for bound in self.known.values() for end in bound):
@@ -120,7 +119,7 @@ class BranchAndBound:
         """(B, U) as what each ReLU's place has: (B, *shape)."""
         made = {}
         for place, where in self.where.items():
-            shape = self.graphs.exact.nodes[place].shape
+            shape = self.graph.nodes[place].shape
             flat = values.new_full((len(values), torch.Size(shape).numel()), fill)
             flat[:, where] = values[:, self.span[place]]
             made[place] = flat.unflatten(1, shape)
@@ -139,18 +138,16 @@ class BranchAndBound:
         return made
 
     def _by_relu(self, values: dict[int, Tensor]) -> dict[int, Tensor]:
-        return {relu: values[self.graphs.exact.nodes[relu].parents[0]][:, None] for relu in self.graphs.exact.relus}
+        return {relu: values[self.graph.nodes[relu].parents[0]][:, None] for relu in self.graph.relus}
 
     def _by_place(self, values: dict[int, Tensor]) -> dict[int, Tensor]:
-        return {self.graphs.exact.nodes[relu].parents[0]: value for relu, value in values.items()}
+        return {self.graph.nodes[relu].parents[0]: value for relu, value in values.items()}
 
     # ------------------------------------------------------------ branch and bound
 
     def _branch(self, rows: Tensor, deadline: float) -> Answer | None:
         """None: time is up, or a case without open ReLUs stays undecided and no other gives an image that fools."""
-        slopes = self._gather(
-            self._by_place({k: v[:, 0] for k, v in first_choice(self.graphs.exact, self.known).items()})
-        )
+        slopes = self._gather(self._by_place({k: v[:, 0] for k, v in first_choice(self.graph, self.known).items()}))
         count = len(rows)
         nothing = torch.zeros(count, self.open, dtype=torch.float32, device=rows.device)
         first = _Cases(rows, nothing.to(torch.int8), slopes.float().expand(count, -1), nothing, rows.new_zeros(count))
@@ -193,9 +190,9 @@ class BranchAndBound:
         ball, rows = self.ball.take(count), self.rows[part.row][:, None]
         short = {place: (low.float(), high.float()) for place, (low, high) in bounds.items()}
         short_signs = {place: value.float() for place, value in signs.items()}
-        with frozen(self.graphs.model):
+        with frozen(self.model):
             choice = optimized(
-                self.graphs.quick,
+                self.quick,
                 ball.to(torch.float32),
                 rows.float(),
                 short,
@@ -210,9 +207,9 @@ class BranchAndBound:
         likely = (choice.value.double() > less).nonzero()[:, 0]
         if len(likely):
             with torch.no_grad():
-                shifts = shifts_of(self.graphs.quick, choice.multipliers, short_signs)
+                shifts = shifts_of(self.quick, choice.multipliers, short_signs)
                 found = evaluated(
-                    self.graphs.exact,
+                    self.graph,
                     ball.take(likely),
                     rows[likely],
                     {place: (low[likely], high[likely]) for place, (low, high) in bounds.items()},
@@ -255,10 +252,8 @@ class BranchAndBound:
             signs = {place: value.float() for place, value in self._spread(part.signs).items()}
             bounds = {place: (low.float(), high.float()) for place, (low, high) in self._bounds(signs).items()}
             slopes, multipliers = (self._by_relu(self._spread(value)) for value in (part.slopes, part.multipliers))
-            start = {len(self.graphs.exact.nodes) - 1: self.rows[part.row][:, None].float()}
-            made = backward(
-                self.graphs.quick, start, bounds, slopes=slopes, shifts=shifts_of(self.graphs.quick, multipliers, signs)
-            )
+            start = {len(self.graph.nodes) - 1: self.rows[part.row][:, None].float()}
+            made = backward(self.quick, start, bounds, slopes=slopes, shifts=shifts_of(self.quick, multipliers, signs))
             ball = self.ball.take(torch.zeros_like(rows)).to(torch.float32)
             found.append((ball.lowest(made.coefficients) + made.constant)[:, 0])
         return torch.cat(found)
@@ -277,7 +272,7 @@ class BranchAndBound:
 
     def _program(self, known: Known, rows: Tensor, deadline: float) -> Answer | None:
         """Decide each margin in its share of the time that is left; the others also where one stays undecided."""
-        made, undecided = program(self.graphs.exact, self.ball, known), False
+        made, undecided = program(self.graph, self.ball, known), False
         for done, row in enumerate(rows.tolist()):
             end = time.perf_counter() + (deadline - time.perf_counter()) / (len(rows) - done)
             answer = self._margin(made, row, end)
@@ -308,12 +303,10 @@ class BranchAndBound:
         x = self.x.expand(len(points), -1, -1, -1)
         images = inside(points, x, self.eps.expand(len(points)), self.ball.norm)
         within = epsilon.within(distances(images.double(), x.double())[self.ball.norm], self.eps)
-        with frozen(self.graphs.model):
+        with frozen(self.model):
             goal = Goal.of(self.y.expand(len(points)), None)
-            for row in (goal.reached(predict(self.graphs.model, images)) & within).nonzero()[:, 0].tolist():
+            for row in (goal.reached(predict(self.model, images)) & within).nonzero()[:, 0].tolist():
                 # again, alone: a verdict must not hang on how a batch was cut
-                if bool(
-                    goal.take(slice(row, row + 1)).reached(predict(self.graphs.model, images[row : row + 1])).all()
-                ):
+                if bool(goal.take(slice(row, row + 1)).reached(predict(self.model, images[row : row + 1])).all()):
                     return images[row]
         return None

@@ -134,7 +134,7 @@ def shrink(
 ) -> Float[Tensor, "n c h w"]:
     """The z that minimises sum_j metric_j / 2 (z_j - delta_j)^2 + weight ||z||: the proximal step of the norm.
 
-    No |z_j| exceeds |delta_j|, so what was in the box stays there. In l2 the metric must be one number an image.
+    No |z_j| exceeds |delta_j|, so what was in the box stays there. In l2 the metric must be one number per image.
     """
     flat, heavy = delta.flatten(1), metric.flatten(1)
     size = flat.abs()

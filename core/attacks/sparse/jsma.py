@@ -45,7 +45,7 @@ def jsma(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Change two features a step, those of the largest saliency, until the image is fooled; l0 counts features.
+    """Change two features per step, those of the largest saliency, until the image is fooled; l0 counts features.
 
     A pair's saliency is the product of how much it raises the target's output and how much it lowers the sum of all
     others, where it does both. Without a target: how much it lowers the true class and raises the sum of all others.

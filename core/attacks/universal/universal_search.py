@@ -107,7 +107,7 @@ class Search:
         return torch.from_numpy(s).to(self.x.device, self.x.dtype).view_as(self.x[0])
 
     def look(self, s: np.ndarray) -> Point:
-        """One forward pass, and one backward pass a class, of all images plus s."""
+        """Query all images plus s: one forward pass, and one backward pass per class."""
         rows, needs, margins, fooled = [], [], [], 0
         for start in range(0, len(self.x), self.batch):
             part = slice(start, start + self.batch)
