@@ -181,7 +181,7 @@ def _nearly_proven(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor, batch: i
     eps = eps.to(x.dtype)
     with frozen(model):
         parts = [
-            smallest(margin_bounds(model, x[rows], y[rows], eps[rows]), y[rows])
+            smallest_margin(margin_bounds(model, x[rows], y[rows], eps[rows]), y[rows])
             for rows in torch.arange(len(x), device=x.device).split(batch)
         ]
         return torch.cat(parts) > -NEARLY * margin(predict(model, x), y).abs()
@@ -193,7 +193,7 @@ def margin_rounding(graph: Graph, ball: Ball, known: Known, rows: Float[Tensor, 
     return (rows.abs() @ errors[..., None])[..., 0]
 
 
-def smallest(margins: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+def smallest_margin(margins: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """The smallest margin over the other classes; NaN where one is."""
     return margins.scatter(1, y[:, None], torch.inf).amin(1)
 
@@ -201,8 +201,8 @@ def smallest(margins: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tenso
 def _by_intervals(graphs: Graphs, ball: Ball, y: Tensor) -> Tensor:
     known = interval_bounds(graphs.exact, ball)
     rows = margin_rows(graphs.classes, y, ball.x)
-    made = intervals(graphs.exact, ball.low, ball.high, known)
-    return smallest(interval_margins(graphs.exact, made, rows) - margin_rounding(graphs.exact, ball, known, rows), y)
+    bound = interval_margins(graphs.exact, intervals(graphs.exact, ball.low, ball.high, known), rows)
+    return smallest_margin(bound - margin_rounding(graphs.exact, ball, known, rows), y)
 
 
 def _by_linear(bounds_of: Callable[[Graph, Ball], Known]) -> Callable[..., Tensor]:
@@ -211,7 +211,7 @@ def _by_linear(bounds_of: Callable[[Graph, Ball], Known]) -> Callable[..., Tenso
         known = bounds_of(graph, ball)
         rows = margin_rows(graphs.classes, y, ball.x)
         bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known)
-        return smallest(bound - margin_rounding(graph, ball, known, rows), y)
+        return smallest_margin(bound - margin_rounding(graph, ball, known, rows), y)
 
     return margins
 
@@ -225,7 +225,7 @@ def _by_slopes(graphs: Graphs, ball: Ball, y: Tensor) -> Tensor:
             break
         part = ball.take(left)
         bound = sloped_margins(graphs, part, y[left], bounds_of(graphs.exact, part))
-        found[left] = torch.fmax(found[left], smallest(bound, y[left]))
+        found[left] = torch.fmax(found[left], smallest_margin(bound, y[left]))
     return found
 
 

@@ -232,10 +232,10 @@ def robust(
 
 def _check(linear: AffineModel, x: Tensor, y: Tensor, norm: str) -> None:
     check_choice("norm", norm, NORMS)
-    check(linear, x, y)
+    check_fits(linear, x, y)
 
 
-def check(linear: AffineModel, x: Tensor, labels: Tensor, name: str = "y") -> None:
+def check_fits(linear: AffineModel, x: Tensor, labels: Tensor, name: str = "y") -> None:
     """Refuse what are no images in [0, 1] of the model's size, no int64 classes of it, or a model that is not affine.
 
     Raises:

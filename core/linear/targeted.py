@@ -22,7 +22,7 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp, minimize
 from torch import Tensor
 
 from core.checks import check_choice
-from core.linear.exact import AffineModel, Exact, check
+from core.linear.exact import AffineModel, Exact, check_fits
 from core.specs.methods.base import NORMS
 
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
@@ -56,7 +56,7 @@ def smallest_to(
     check_choice("norm", norm, NORMS)
     if norm == "l0" and not box:
         raise ValueError("box: expected True in l0, got False: without it no feature has a limit")
-    check(linear, x, y_target, "y_target")
+    check_fits(linear, x, y_target, "y_target")
     flat, weight = x.flatten(1).to(linear.weight).numpy(), linear.weight.numpy()
     logits = linear.logits(x).numpy()
     distance, rival, moved = np.zeros(len(x)), y_target.clone(), np.zeros_like(flat)
