@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from core.models import trained_on
-from core.progress import Progress
+from core.progress import Progress, part
 from core.specs import (
     TASKS,
     AttackSpec,
@@ -73,7 +73,7 @@ def run_all(
     if processes() > 1:
         return [_take_part(task, root, device, report, note, own)]
     return [
-        _make(cell, root, device, _part(report, place, cells) if len(cells) > 1 else report, note, own)
+        _make(cell, root, device, _of_comparison(report, place, cells) if len(cells) > 1 else report, note, own)
         for place, cell in enumerate(cells)
     ]
 
@@ -95,7 +95,7 @@ def parts(task: Task) -> list[TrainSpec | ModelTask]:
 
 def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artifact] | None:
     """Every artifact that `task` leaves, when all of them are in the store; damaged ones are set aside."""
-    found = [_find(part, root, note) for part in parts(task)]
+    found = [_find(cell, root, note) for cell in parts(task)]
     there = [artifact for artifact in found if artifact is not None]
     return there if len(there) == len(found) else None
 
@@ -195,25 +195,14 @@ def _find(task: Task, root: Path, note: Note, own: bool = False) -> Artifact | N
         return None
 
 
-def _part(report: Progress, place: int, cells: list[TrainSpec | ModelTask]) -> Progress:
-    """Progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
+def _of_comparison(report: Progress, place: int, cells: list[TrainSpec | ModelTask]) -> Progress:
+    """The progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
     cell = cells[place]
     assert isinstance(cell, SweepSpec)
-    name, size = f"{place + 1} of {len(cells)}: {cell.attack.slug()} on {cell.model}", cell.n
-
-    def part(
-        done: int,
-        total: int,
-        *,
-        phase: str | None = None,
-        snapshot: dict[str, np.ndarray] | None = None,
-        **metrics: Any,
-    ) -> None:
-        share = min(1.0, done / total) if total else 0.0
-        whole = f"{name}, {phase}" if phase else name
-        report(place * size + int(share * size), len(cells) * size, phase=whole, snapshot=snapshot, **metrics)
-
-    return part
+    name = f"{place + 1} of {len(cells)}: {cell.attack.slug()} on {cell.model}"
+    made = part(report, place * cell.n, (place + 1) * cell.n, len(cells) * cell.n, phase=name)
+    assert made is not None
+    return made
 
 
 def _silent(

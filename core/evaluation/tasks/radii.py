@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,7 @@ from core.data.sets import first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson
 from core.models.saved import load_model
 from core.networks.build import logits_of
-from core.progress import Progress
+from core.progress import Progress, part
 from core.specs import Minimum, RadiiSpec
 from core.storage import checkpoint, store
 
@@ -69,7 +68,7 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     seconds = time.perf_counter() - start
 
     parts = plan(spec.norm, spec.budget, probabilities.shape[1], False)
-    names = np.array([*(part.attack.__name__ for part in parts), ""])  # the last, at -1, is that of what was not found
+    names = np.array([*(one.attack.__name__ for one in parts), ""])  # the last, at -1, is that of what was not found
     named = names[result["part"].cpu().numpy()]
     right = clean.cpu().numpy()
     table = pd.DataFrame(
@@ -118,7 +117,9 @@ def _searched(
     found = [{name: value.to(x.device) for name, value in known.items()}] if known else []
     for low in range(done, len(x), PART):
         rows = slice(low, low + PART)
-        result = run_method(model, x[rows], y[rows], method, on_progress=_after(on_progress, low, len(x)))
+        result = run_method(
+            model, x[rows], y[rows], method, on_progress=part(on_progress, low, low + len(x[rows]), len(x))
+        )
         found.append(
             {
                 "x_adv": result.x_adv,
@@ -133,18 +134,7 @@ def _searched(
 
 
 def _whole(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _after(on_progress: Progress | None, before: int, whole: int) -> Progress | None:
-    """Progress on one part as progress of the whole, of which `before` images were done."""
-    if on_progress is None:
-        return None
-
-    def report(done: int, total: int, **metrics: Any) -> None:
-        on_progress(before + done, whole, **metrics)
-
-    return report
+    return {name: torch.cat([found[name] for found in parts]) for name in parts[0]}
 
 
 def proven_radii(

@@ -26,7 +26,7 @@ from core.evaluation.tables.comparison import PASSES
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.models.saved import load_model, load_surrogate
 from core.networks.build import logits_of
-from core.progress import Progress
+from core.progress import Progress, part
 from core.specs import Fgsm, Method, SweepSpec
 from core.storage import store
 
@@ -195,32 +195,27 @@ def _budget_ladder(
     for place, eps in enumerate(budgets):
         if eps > 0 and standing.any():
             rows = standing.nonzero()[:, 0]
-            part = images.take(rows)
+            left = images.take(rows)
             result = run_method(
                 model,
-                part.x,
-                part.y,
+                left.x,
+                left.y,
                 method,
                 eps=eps,
-                y_target=part.y_target,
-                streams=part.streams,
+                y_target=left.y_target,
+                streams=left.streams,
                 surrogate=surrogate,
-                on_progress=_part(on_progress, place, len(budgets), eps),
+                on_progress=part(
+                    on_progress,
+                    place * len(images.x),
+                    (place + 1) * len(images.x),
+                    len(budgets) * len(images.x),
+                    phase=f"ε = {eps:g}",
+                    metrics={"eps": eps},
+                ),
             )
             # a failed attempt is shown at its own ε, but the next ε starts from the clean image again
             x_adv[rows] = result.x_adv
             standing[rows[result.success]] = False
             forwards[rows], backwards[rows] = result.forwards.to(forwards), result.backwards.to(backwards)
         yield eps, x_adv.clone(), (forwards.clone(), backwards.clone())
-
-
-def _part(on_progress: Progress | None, place: int, parts: int, eps: float) -> Progress | None:
-    """Progress of one ε as progress of the whole ladder."""
-    if on_progress is None:
-        return None
-
-    def report(done: int, total: int, **metrics: object) -> None:
-        metrics.pop("snapshot", None)
-        on_progress(place * total + done, parts * total, phase=f"ε = {eps:g}", eps=eps)
-
-    return report
