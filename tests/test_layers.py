@@ -15,7 +15,16 @@ PROJECT = Path(__file__).resolve().parents[1]
 ORDER: dict[str, list[str]] = {
     "": ["core", "ui", "pages dashboard"],
     "core": [
-        *("specs progress epsilon", "data", "storage", "networks", "models kernels", "attacks", "certification"),
+        *(
+            "checks",
+            "specs progress epsilon",
+            "data",
+            "storage",
+            "networks",
+            "models kernels",
+            "attacks",
+            "certification",
+        ),
         *("linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
     ],
     "core.attacks": [
