@@ -68,7 +68,7 @@ def make(
     if n is not None and n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
     asked, device = reference.REFERENCES[name], device or running.default_device()
-    trained = running.run(asked.spec, root, device=device, own=True, on_progress=on_progress)
+    trained = running.run(asked.spec, root, device=device, allow_bundled=False, on_progress=on_progress)
     assert isinstance(trained, store.Artifact)
     data = load(asked.spec.data)
     weights, facts = in_half(trained, data, device)

@@ -200,9 +200,9 @@ def test_classes_by_number_are_compared_by_name(folder: Path, tmp_path: Path) ->
 def test_a_model_of_before_is_compared_by_its_card(folder: Path, tmp_path: Path) -> None:
     """Its spec has no content: class names and fingerprint of the card are compared when images are read."""
     root, spec = tmp_path / "old", asked(folder)
-    from core import training
+    from core.training import task
 
-    made = training.run(spec, root, device="cpu")
+    made = task.run(spec, root, device="cpu")
     old = store.write(spec, root, card=made.card, arrays=made.arrays, tables=made.tables)
     assert spec.key() == asked(folder).key()
     load_model(old.id, root).data()

@@ -391,7 +391,7 @@ def test_evaluate_is_importable_from_the_package() -> None:
 
     assert package.evaluate is evaluate
     assert package.Evaluation.__name__ == "Evaluation"
-    with pytest.raises(AttributeError, match="no attribute 'evaluation'"):
+    with pytest.raises(AttributeError, match="attribute evaluation"):
         _ = package.evaluation
 
 
