@@ -13,7 +13,8 @@ from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.run import run_method
 from core.data.sets import Split, first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson
-from core.evaluation.tasks.attack import classes_of, probabilities
+from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
+from core.evaluation.tasks.opening import card_of
 from core.models.saved import SavedModel, load_model
 from core.progress import Progress, part
 from core.specs import TransferSpec
@@ -68,7 +69,7 @@ def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | 
                 "index": batch.index[rows].numpy(),
                 "y": batch.y[rows].numpy(),
                 "pred_surrogate": clean[place][rows],
-                **{name: result.distance[name].cpu().numpy() for name in ("linf", "l2", "l1", "l0")},
+                **{name: result.distance[name].cpu().numpy() for name in DISTANCES[:-1]},
             }
             for tables_of, victim, before in zip(seen, saved, clean, strict=True):
                 # reversed, so that a verdict does not hang on how a batch was cut
@@ -84,10 +85,7 @@ def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | 
         "rows": pairs,
         "cost": cost,
         "n": len(batch),
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "seconds": time.perf_counter() - start,
-        "device": device,
+        **card_of(data, device, seconds=time.perf_counter() - start),
     }
     arrays = {"images": {"index": batch.index.numpy(), "x_adv": made}}
     return store.Outcome(card=card, arrays=arrays, tables={"images": pd.concat(tables, ignore_index=True)})
