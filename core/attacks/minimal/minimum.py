@@ -40,7 +40,7 @@ from core.attacks.sparse.sigma_zero import sigma_zero
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.attacks.sparse.swaps import swap
 from core.checks import check_choice
-from core.progress import Progress
+from core.progress import Progress, part
 
 MIN_BUDGET = 50
 """Below this no combination makes sense."""
@@ -179,15 +179,10 @@ def minimum(
 
 
 def _share(best: Smallest, number: int, parts: int, on_progress: Progress | None) -> Progress | None:
-    """The progress of part `number`, reported as progress of the whole."""
-    if on_progress is None:
-        return None
-
-    def report(done: int, total: int, **metrics: Any) -> None:
-        success = (best.size < torch.inf).float().mean().item()
-        on_progress(int((number + done / total) / parts * len(best.x)), len(best.x), success=success)
-
-    return report
+    """The progress of part `number`, as progress of the whole."""
+    n, success = len(best.x), (best.size < torch.inf).float().mean().item()
+    begin, end = number * n // parts, (number + 1) * n // parts
+    return part(on_progress, begin, end, n, metrics={"success": success})
 
 
 def plan(norm: str, budget: int, classes: int, targeted: bool) -> list[Part]:
