@@ -29,8 +29,11 @@ def _relative_step() -> Any:
 class RecipeBase(Spec):
     """Base of the recipes. The class variables describe the recipe to page, command line and docs."""
 
-    if TYPE_CHECKING:
-        name: str
+    if TYPE_CHECKING:  # every recipe has a field of this name
+
+        @property
+        def name(self) -> str:
+            """The name that the class is registered under."""
 
     title: ClassVar[str]
     help: ClassVar[str]
