@@ -165,6 +165,7 @@ def choices_of(info: FieldInfo) -> list[str] | None:
 
 _PLAIN = {
     "missing": "expected a value",
+    "union_tag_not_found": "expected a dictionary with the key 'name', a name, or a spec of the right kind",
     "finite_number": "expected a finite number",
     "float_parsing": "expected a number",
     "int_parsing": "expected a whole number",
@@ -183,6 +184,8 @@ def explain(error: ValidationError) -> str:
         what = item["msg"].removeprefix("Value error, ")
         what = re.sub(r"^Input should be", "expected", what)
         what = _PLAIN.get(item["type"], what)
+        if item["type"] == "union_tag_invalid":
+            what = f"expected one of {item['ctx']['expected_tags']}".replace("'", "")
         # a check of the whole spec names its field, and what came, itself
         lines.append(what if where == "spec" and ", got " in what else f"{where}: {what}, got {got}")
     return "\n".join(lines)
