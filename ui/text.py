@@ -85,6 +85,20 @@ def interval(low: float | None, high: float | None, digits: int = 1) -> str:
     return f"{percent(low, digits)} – {percent(high, digits)}"
 
 
+def percent_interval(low: float, high: float) -> str:
+    """An interval of shares in per cent for a column of a table: `1.2–5.4`; `≤ 5.4`, `≥ 1.2` or `–` if ends are NaN."""
+    if math.isnan(low) and math.isnan(high):
+        return "–"
+    if math.isnan(low) or math.isnan(high):
+        return f"≤ {100 * high:.1f}" if math.isnan(low) else f"≥ {100 * low:.1f}"
+    return f"{100 * low:.1f}–{100 * high:.1f}"
+
+
+def exact_percent(share: float) -> str:
+    """A share in per cent with as many digits as it has, such as `99%` and `99.9%`."""
+    return f"{100 * share:g}%"
+
+
 def counted(n: int, noun: str) -> str:
     """A number with its noun, such as `1 epoch` and `1,200 images`."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

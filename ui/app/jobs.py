@@ -245,7 +245,7 @@ def describe(task: specs.Task) -> tuple[str, str]:
     if isinstance(task, specs.PatternSpec):
         return f"One pattern, {task.mask.shape}", task.model
     if isinstance(task, specs.EvaluateSpec):
-        return f"Evaluate, {task.norm}, ε = {task.eps:g}", task.model
+        return f"Evaluate, {say(task.norm)}, ε = {task.eps:g}", task.model
     if isinstance(task, specs.RadiiSpec):
         return f"Radii, {say(task.norm)}", task.model
     if isinstance(task, specs.TransferSpec):
