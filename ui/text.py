@@ -24,7 +24,7 @@ CHOICES: dict[str, str] = {
     "ce": "cross-entropy",
     "mse": "squared error",
     "crop_flip": "crop, flip",
-    "crop_flip_cutout": "and cutout",
+    "crop_flip_cutout": "crop, flip, cutout",
 }
 """How the names in specs are written for people; a name that is not here is shown as it is."""
 
