@@ -79,7 +79,7 @@ def choose_data() -> dict[str, Any]:
             list(range(len(info.class_names))),
             text=lambda number: class_text(number, info.class_names),
             placeholder="all classes",
-            help="Keep only these classes, numbered anew in this order. With two of them, such as 4 and 9, a single-output "
+            help="Keep only these classes, numbered anew in this order. With two, such as 4 and 9, a single-output "
             "network is possible too.",
         )
     if not sources.present(dataset):
