@@ -81,3 +81,12 @@ def test_the_first_screen_shows_the_product() -> None:
     assert picture is not None
     assert (PROJECT / picture[1]).stat().st_size < 300_000
     assert picture.start() < README.index("make run") < README.index("make test") < 2000
+
+
+def test_the_map_names_every_package() -> None:
+    """The map in CONTRIBUTING has a line for each folder with code, and for no other."""
+    (tree,) = re.findall(r"## The map\n.*?```\n(.*?)```", WRITTEN["CONTRIBUTING.md"], re.DOTALL)
+    packages = {path.parent for top in ("core", "ui") for path in (PROJECT / top).rglob("__init__.py")}
+    code = {path.name for path in packages} | {"pages", "tests", "benchmarks", "docs", "saved_models"}
+    named = {name for line in tree.splitlines() for name in re.findall(r"(\w+)/(?=\s)", line)}
+    assert named - {"reference"} == code
