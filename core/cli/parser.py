@@ -41,7 +41,11 @@ def _fields(spec: type[Spec]) -> Flags:
 
 
 COMMANDS = {
-    "docs": Command("write the reference pages in docs, from what is registered", docs.docs_flags, docs.docs),
+    "docs": Command(
+        "write the reference pages in docs, from what is registered",
+        docs.docs_flags,
+        lambda options, as_json: docs.write(options, parser([])),
+    ),
     "dashboard": Command("start the dashboard in a browser", dashboard.dashboard_flags, dashboard.dashboard),
     "train": Command("train a model, or find it in the store", models.train_flags, models.train),
     "models": Command("list the saved models", models.models_flags, models.models),

@@ -1,4 +1,4 @@
-"""Two parts of the page on Jacobian attacks, on many images: how sparse it can be, and a blind quiz."""
+"""The tabs on many images: how many changes they need, and a blind quiz."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import jobs, sources
+from ui.app import jobs
 from ui.form import controls
-from ui.show import downloads, gallery, provenance
-from ui.sparse import sparse_parts, sparse_views
-from ui.text import PERCENT, in_percent
+from ui.form.select import select
+from ui.show import downloads, elements, gallery, provenance
+from ui.sparse import one_image, views
+from ui.text import PERCENT, grey_levels, in_percent
 
 PAGE = "sparse_attack"
 QUIZ_IMAGES = 20
 """Images that the quiz draws from."""
 
 
-def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
-    """The same two attacks on many images of the class: how many changes they need, and how large an ε."""
+def many(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
+    """Draw how many changes many images of the class need, and which ε of the dense formula."""
     name = case.names[case.label]
     st.write(
         f"One image says little. Here the sparse attack runs on many test images of the class {name}, with the "
@@ -34,23 +35,18 @@ def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
     spec = controls.build(specs.AttackSpec, attack=sparse, n=n, **ask)
     if spec is None:
         return
-    result = sources.artifact(spec)
+    empty = f"Not measured yet for these settings: “Measure” attacks {n} images."
+    result = jobs.result(PAGE, spec, asked=asked, empty=empty, icon=":material/bar_chart:")
     if result is None:
-        if asked:
-            jobs.start(spec)
-        job = jobs.panel(PAGE, spec)
-        if job is None or job.state == "done":  # done, and its result is gone from the store
-            st.info(f"Not measured yet for these settings: “Measure” attacks {n} images.", icon=":material/bar_chart:")
         return
     arrays, table = result.arrays("images"), result.table("images")
-    metrics, line = result.card["metrics"], sparse_parts.source_line(result, case, one=False)
+    metrics, line = result.card["metrics"], one_image.source_line(result, case, one=False)
     left, right = st.columns([3, 2])
     with left:
-        figure, summary = sparse_views.counts(arrays, table)
-        st.plotly_chart(
+        figure, summary = views.counts(arrays, table)
+        elements.chart(
             figure,
             key=f"{PAGE}_counts",
-            config=sparse_views.CONFIG,
             alt=f"Histogram of the number of changes that {len(table)} images need, with its median",
         )
     with right:
@@ -95,8 +91,8 @@ def many(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], f
         downloads.arrays(PAGE, arrays, name="sparse_many", provenance=line)
 
 
-def enumerated(case: sparse_views.Case, ask: dict[str, Any]) -> store.Artifact | None:
-    """The largest enumeration of images of this class that is in the store; None if there is none."""
+def enumerated(case: views.Case, ask: dict[str, Any]) -> store.Artifact | None:
+    """The largest stored enumeration of images of this class, or None."""
     found = []
     for result in store.results(case.model.id, store.default_root()):
         spec = result.spec()
@@ -107,13 +103,13 @@ def enumerated(case: sparse_views.Case, ask: dict[str, Any]) -> store.Artifact |
     return max(found)[-1] if found else None
 
 
-def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float) -> None:
-    """The dense formula on the same images: ε*, and how often it keeps its word."""
+def formula(case: views.Case, ask: dict[str, Any], n: int, factor: float) -> None:
+    """Draw the dense formula's ε* on the same images, and how often a step of that size fools the model."""
     rows = []
     for boxed in (False, True):
         for size in sorted({1.0, factor}):
             attack = {"name": "jacobian_dense", "boxed": boxed, "factor": size}
-            result = sparse_parts.at_once(controls.build(specs.AttackSpec, attack=attack, n=n, **ask))
+            result = one_image.at_once(controls.build(specs.AttackSpec, attack=attack, n=n, **ask))
             if result is None:
                 return
             level, metrics = result.arrays("images")["trace_eps_star"], result.card["metrics"]
@@ -122,7 +118,7 @@ def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float)
                     "formula": "in the box" if boxed else "no box",
                     "size": f"{size:g} · ε*",
                     "median ε*": float(np.median(level)),
-                    "in grey levels": f"{255 * np.median(level):.3g}/255",
+                    "in grey levels": grey_levels(float(np.median(level))),
                     "fooled": metrics["success_rate"],
                     "95 % from": metrics["low"],
                     "to": metrics["high"],
@@ -143,21 +139,12 @@ def formula(case: sparse_views.Case, ask: dict[str, Any], n: int, factor: float)
     st.caption("At exactly 1 · ε* a linear N would sit on its threshold; a curved one falls short or goes beyond.")
 
 
-def quiz(case: sparse_views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
-    """Two pictures, one of them changed: which? The answers are counted in this session."""
+def quiz(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any], factor: float) -> None:
+    """Draw two pictures, one of them attacked, and ask which; the answers are counted in this session."""
     ways = {"dense": "all pixels a little", "sparse": "a few pixels"}
-    controls.seed(f"{PAGE}_quiz_way", list(ways), ways.__getitem__)
-    way = st.segmented_control(
-        "How it was changed",
-        list(ways),
-        default="dense",
-        format_func=ways.get,
-        required=True,
-        key=f"{PAGE}_quiz_way",
-        **controls.KEEP,
-    )
+    way = select(PAGE, "quiz_way", "How it was changed", list(ways), text=ways.__getitem__, kind="buttons")
     attack = sparse if way == "sparse" else {"name": "jacobian_dense", "factor": factor}
-    result = sparse_parts.at_once(controls.build(specs.AttackSpec, attack=attack, **ask))
+    result = one_image.at_once(controls.build(specs.AttackSpec, attack=attack, **ask))
     if result is None:
         return
     arrays, table = result.arrays("images"), result.table("images")

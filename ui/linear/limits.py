@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from ui.linear import linear_points
+from ui.linear import points
 
 
 def show(n: int, apart: float, seed: int, eps: float) -> None:
-    """The hard margin as the limit of separable points, and one budget that all points share (ℓ2, hinge)."""
+    """Draw the hard margin as the limit for separable points, and one budget shared by all points (ℓ2, hinge)."""
     left, right = st.columns(2)
     with left:
         st.markdown("**Separable points: the hard margin is the limit**")
@@ -27,11 +27,11 @@ def show(n: int, apart: float, seed: int, eps: float) -> None:
 
 
 def hard(n: int, apart: float, seed: int, eps: float) -> str:
-    """What the smallest w without robust loss is at this ε, in numbers, through the origin as in the formula."""
-    from core.linear import training as lt
+    """The smallest w without robust loss at this ε in numbers, without intercept as in the formula."""
+    from core.linear import training
 
-    x, y = linear_points.points(n, apart, seed)
-    gamma = lt.largest_margin(x, y, intercept=False)
+    x, y = points.points(n, apart, seed)
+    gamma = training.largest_margin(x, y, intercept=False)
     if gamma == 0:
         return (
             "No line through the origin separates these points, so γ = 0 and no w makes the robust loss 0 at any ε. "
@@ -40,8 +40,8 @@ def hard(n: int, apart: float, seed: int, eps: float) -> str:
     text = f"Here γ = **{gamma:.4f}** (through the origin, ℓ2): the largest ε at which some w has no robust loss. "
     if eps >= gamma:
         return text + f"At ε = {eps:g}, beyond γ, there is none: the infimum of Rε stays above 0."
-    found = lt.hard_margin(x, y, eps=eps)
-    direction = lt.hard_margin(x, y)
+    found = training.hard_margin(x, y, eps=eps)
+    direction = training.hard_margin(x, y)
     length = float(np.linalg.norm(found.weight))
     cosine = float(found.weight @ direction.weight / length / np.linalg.norm(direction.weight))
     return text + (
@@ -51,18 +51,21 @@ def hard(n: int, apart: float, seed: int, eps: float) -> str:
 
 
 def shared(n: int, apart: float, seed: int, eps: float) -> str:
-    """The worst summed hinge under a shared budget of nε, beside the formula and beside a ball for each point."""
-    from core.linear import training as lt
+    """The worst sum of hinge losses under a shared budget nε, beside the formula and beside a ball for each point."""
+    from core.linear import training
 
-    x, y = linear_points.points(n, apart, seed)
-    found = linear_points.solved(n, apart, seed, "l2", "hinge", eps)
+    x, y = points.points(n, apart, seed)
+    found = points.solved(n, apart, seed, "l2", "hinge", eps)
     if isinstance(found, str):
         return found
     model = (found.weight, found.bias, x, y)
-    budget, size = n * eps, lt.dual_norm(found.weight, "l2")
-    least = float(lt.margins(*model).min())
-    worst, formula = lt.shared_budget(*model, budget=budget, norm="l2"), n * lt.risk(*model, eps=0) + budget * size
-    each = n * lt.risk(*model, eps=eps)
+    budget, size = n * eps, training.dual_norm(found.weight, "l2")
+    least = float(training.margins(*model).min())
+    worst, formula = (
+        training.shared_eps(*model, eps=budget, norm="l2"),
+        n * training.risk(*model, eps=0) + budget * size,
+    )
+    each = n * training.risk(*model, eps=eps)
     agree = "they agree, since" if least <= 1 else "the formula is too large, since"
     bound = "is at most 1" if least <= 1 else "exceeds 1"
     return (

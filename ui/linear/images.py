@@ -1,4 +1,4 @@
-"""A linear model of images: its weights as pictures, the exact curve under what attacks find, the fewest pixels."""
+"""Linear models of images: the weights as pictures, exact robust accuracy beside attacks, the fewest pixels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pandas as pd
 import streamlit as st
 
 from core.epsilon import within
-from core.figures import linear as figures_linear
+from core.figures.linear import exact_against_attacks
 from core.storage import store
 from ui.app import sources
 from ui.form import controls, model_picker, samples
-from ui.show import downloads, gallery, provenance
-from ui.text import say
+from ui.form.select import KEEP, select
+from ui.show import downloads, elements, gallery, provenance
+from ui.text import ANY_CLASS, class_text, counted, say
 
-CONFIG = {"displaylogo": False}
 LADDERS: dict[str, tuple[float, ...]] = {
     "linf": (0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2),
     "l2": (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5),
@@ -38,7 +38,7 @@ def weights(model_id: str, root: Path) -> np.ndarray:
 
 @st.cache_data(max_entries=32, show_spinner="Solving every image, and attacking it …")
 def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
-    """A row an ε: accuracy that is left exactly, with and without the box, and after FGSM (ℓ∞) and PGD."""
+    """A row for each ε: exact robust accuracy with and without the box, and accuracy under FGSM (ℓ∞) and PGD."""
     import torch
 
     from core.attacks.engine.engine import Streams
@@ -64,7 +64,7 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
         }
         if norm == "linf":
             row["FGSM"] = share(right & ~fgsm(saved.model, x, y, eps=eps).success)
-        result = pgd(saved.model, x, y, eps=eps, norm=norm, steps=STEPS, streams=Streams.of(0, images.index))  # type: ignore[arg-type]
+        result = pgd(saved.model, x, y, eps=eps, norm=norm, steps=STEPS, streams=Streams.of(0, images.index))
         row[f"PGD-{STEPS}"] = share(right & ~result.success)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -72,7 +72,7 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def one(model_id: str, root: Path, index: int, norm: str, target: int | None = None) -> dict[str, Any]:
-    """One image's smallest change, exactly, to any class or to the target; k(ε) to any."""
+    """The exact smallest change of one image, to any class or to the target, and k(ε) to any class."""
     import torch
 
     from core.data.sets import to_float
@@ -102,21 +102,21 @@ def one(model_id: str, root: Path, index: int, norm: str, target: int | None = N
 
 
 def share(mask: Any) -> float:
-    """Mean of a mask; 0 where there is nothing."""
+    """Mean of a mask; 0 if it is empty."""
     return float(mask.double().mean()) if len(mask) else 0.0
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the matrix …")
 def _affine(model_id: str, root: Path) -> tuple[Any, tuple[int, ...]]:
-    from core.linear.exact import affine
+    from core.linear.exact import affine_model
 
     saved = sources.saved_model(model_id, root)
     shape = tuple(saved.artifact.card["shape"])
-    return affine(saved.model, shape), shape  # type: ignore[arg-type]
+    return affine_model(saved.model, shape), shape
 
 
 def show(page: str) -> None:
-    """The whole tab."""
+    """Draw the tab."""
     with st.container(border=True):
         model = model_picker.pick(page, network="linear")
         if model is None:
@@ -126,16 +126,7 @@ def show(page: str) -> None:
             return
         first, second = st.columns([2, 1], vertical_alignment="bottom")
         with first:
-            controls.seed(f"{page}_image_norm", list(LADDERS), say)
-            norm = st.segmented_control(
-                "Norm",
-                list(LADDERS),
-                default="linf",
-                format_func=say,
-                required=True,
-                key=f"{page}_image_norm",
-                **controls.KEEP,
-            )
+            norm = select(page, "image_norm", "Norm", list(LADDERS), text=say)
         with second:
             n = st.number_input(
                 "Images (n)",
@@ -145,7 +136,7 @@ def show(page: str) -> None:
                 step=100,
                 help="The first n of the test set's fixed order. PGD takes most of the time.",
                 key=f"{page}_image_n",
-                **controls.KEEP,
+                **KEEP,
             )
     curve(page, model, norm, int(n))
     pictures(page, model)
@@ -153,22 +144,21 @@ def show(page: str) -> None:
 
 
 def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
-    """Exact accuracy under what attacks leave."""
+    """Draw exact robust accuracy and accuracy under attacks against ε."""
     st.markdown("**Robust accuracy: exact, and what attacks find**")
     table = measured(model.id, model.root, norm, n)
     attacked = {name: table[name] for name in table.columns if name.startswith(("FGSM", "PGD"))}
     unit = {"linf": "ε, change of every pixel, in [0, 1]", "l0": "ε, changed features"}
-    st.plotly_chart(
-        figures_linear.exact_against_attacks(
-            table["eps"],
-            table["exact"],
-            attacked,
-            unboxed=table["exact without box"],
+    elements.chart(
+        exact_against_attacks(
+            table["eps"].tolist(),
+            table["exact"].tolist(),
+            {name: values.tolist() for name, values in attacked.items()},
+            unboxed=table["exact without box"].tolist(),
             x_title=unit.get(norm, f"ε in {say(norm)}"),
             chance=1 / len(model.card["class_names"]),
         ),
         key=f"{page}_exact",
-        config=CONFIG,
         alt="Exact robust accuracy against ε, below it none, above it what FGSM and PGD leave, the gap shaded",
     )
     gaps = table[list(attacked)].min(axis=1) - table["exact"]
@@ -196,7 +186,7 @@ def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
 
 
 def pictures(page: str, model: store.Artifact) -> None:
-    """The rows of the matrix."""
+    """Draw the rows of the matrix as images."""
     names = list(model.card["class_names"])
     rows = weights(model.id, model.root)
     st.markdown("**The weights as pictures**")
@@ -219,7 +209,7 @@ def pictures(page: str, model: store.Artifact) -> None:
 
 
 def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm: str) -> None:
-    """One image and its smallest change, proven smallest."""
+    """Draw one image and its smallest change, which is proven to be the smallest."""
     names = list(model.card["class_names"])
     st.markdown("**One image: its smallest change, and no smaller one exists**")
     first, second, third = st.columns(3, vertical_alignment="bottom")
@@ -227,16 +217,15 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         label = controls.a_class(page, names, name="source", label="True class", slider=False)
     found = samples.candidates(tests, label)
     if not len(found):
-        st.warning(f"No test image of class {names[label]} is read correctly.", icon=":material/warning:")
+        samples.none_of(class_text(label, names))
         return
     with second:
         place = samples.place(
             f"{page}_image", len(found), label="Image", help=f"One of {len(found):,} that are read correctly."
         )
     with third:
-        extra = {"any": "any wrong class"}
         chosen = controls.a_class(
-            page, names, name="target", label="Target class", extra=extra, default="any", slider=False
+            page, names, name="target", label="Target class", extra=ANY_CLASS, default="any", slider=False
         )
         target = None if chosen == "any" else int(chosen)
     index = int(found.iloc[place]["index"])
@@ -268,7 +257,7 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         if norm == "l0":
             k = int(looked["distance"])
             st.markdown(
-                f"**{k} feature{'s' if k > 1 else ''}** flip test image #{index} from {names[looked['y']]} to "
+                f"**{counted(k, 'feature')}** flip test image #{index} from {names[looked['y']]} to "
                 f"{names[looked['rival']]}; no {k - 1} do. Proof: "
                 + (
                     "sort the gains |vⱼ|uⱼ, take the largest until they exceed the margin; any other list of that "

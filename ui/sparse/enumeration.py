@@ -1,4 +1,4 @@
-"""A part of the page on Jacobian attacks: every change of one pixel and of two, and what that proves."""
+"""The tab that tries every change of one pixel or of two, and what that proves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from core.figures import heat
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
-from ui.show import downloads, gallery, provenance
-from ui.sparse import sparse_parts, sparse_views
+from ui.form.select import KEEP, select
+from ui.show import downloads, elements, gallery, provenance
+from ui.sparse import one_image, views
+from ui.text import grey_levels
 
 PAGE = "sparse_attack"
 MANY_PAIRS = 20_000
@@ -25,8 +27,8 @@ RANK_ONE = ("linear", "mlp")
 AT_ONCE = {1: "one", 2: "one, then two"}
 
 
-def one(case: sparse_views.Case, ask: dict[str, Any]) -> None:
-    """The enumeration of one image: asked for as a job, drawn as a sentence and a map."""
+def one(case: views.Case, ask: dict[str, Any]) -> None:
+    """Draw the tab: the enumeration of one image as a sentence and a map, and that of many images."""
     colour = len(case.x) > 1
     unit = "feature (one colour of one pixel)" if colour else "pixel"
     st.write(
@@ -46,23 +48,18 @@ def one(case: sparse_views.Case, ask: dict[str, Any]) -> None:
     many(case, {key: value for key, value in ask.items() if key != "indices"}, attack)
 
 
-def settings(case: sparse_views.Case) -> dict[str, Any]:
-    """How many features at once, and how many pairs."""
+def settings(case: views.Case) -> dict[str, Any]:
+    """Draw the settings: how many features are changed at once, and how many pairs are tried."""
     quick = sources.model_spec(case.model).network in RANK_ONE
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
-        options = list(AT_ONCE)
-        key = f"{PAGE}_at_once"
-        controls.seed(key, options, AT_ONCE.__getitem__)
-        pixels = st.segmented_control(
+        pixels = select(
+            PAGE,
+            "at_once",
             "Features changed at once" if len(case.x) > 1 else "Pixels changed at once",
-            options,
-            default=1,
-            format_func=AT_ONCE.__getitem__,
-            required=True,
+            list(AT_ONCE),
+            text=AT_ONCE.__getitem__,
             help="Two are tried for images that no single change flips.",
-            key=key,
-            **controls.KEEP,
         )
     pairs: int | None = None
     if pixels == 2:
@@ -73,14 +70,14 @@ def settings(case: sparse_views.Case) -> dict[str, Any]:
                 help="Off: only the most promising pairs, by what each change does alone. Then nothing is proven about "
                 "the others.",
                 key=f"{PAGE}_every_pair",
-                **controls.KEEP,
+                **KEEP,
             )
         pairs = None if every else MANY_PAIRS
-    return {"name": "exhaustive", "pixels": int(pixels), "pairs": pairs}
+    return {"name": "exhaustive", "pixels": pixels, "pairs": pairs}
 
 
-def effort(case: sparse_views.Case, attack: dict[str, Any]) -> str:
-    """How many images that is, at most."""
+def effort(case: views.Case, attack: dict[str, Any]) -> str:
+    """A sentence on how many images are tried at most."""
     size = case.x.size
     text = f"{size:,} × 256 = {256 * size:,} images with one change"
     if attack["pixels"] == 2:
@@ -93,22 +90,17 @@ def effort(case: sparse_views.Case, attack: dict[str, Any]) -> str:
 
 
 def asked(spec: specs.AttackSpec, text: str) -> store.Artifact | None:
-    """The result; until it is there a button, or the job that makes it."""
+    """The stored result; if there is none, draw a button or the job that makes it."""
     result = sources.artifact(spec)
-    if result is not None:
-        return result
-    job = jobs.of(spec)
-    if job is None or job.state == "done":
+    if result is None and jobs.idle(PAGE, spec):
         name = text.lower().replace(" ", "_")
         if st.button(text, type="primary", icon=":material/grid_on:", key=f"{PAGE}_ask_{name}"):
             jobs.start(spec)
-        return None
-    jobs.panel(PAGE, spec)
-    return None
+    return result
 
 
-def show(result: store.Artifact, case: sparse_views.Case) -> None:
-    """What was proven of one image, the map, and the change that was found."""
+def show(result: store.Artifact, case: views.Case) -> None:
+    """Draw what is proven about one image, the map, and the change that was found."""
     arrays = result.arrays("images")
     proof = Enumeration.of(arrays)
     found = result.table("images").iloc[0]
@@ -123,21 +115,19 @@ def show(result: store.Artifact, case: sparse_views.Case) -> None:
     with left:
         kind = "one"
         if len(kinds) > 1:
-            controls.seed(f"{PAGE}_map", list(kinds), kinds.__getitem__)
-            kind = st.segmented_control(
+            kind = select(
+                PAGE,
+                "map",
                 "Margin lost with this pixel changed",
                 list(kinds),
+                text=kinds.__getitem__,
                 default="two",
-                format_func=kinds.__getitem__,
-                required=True,
-                key=f"{PAGE}_map",
-                **controls.KEEP,
+                kind="buttons",
             )
         name = "trace_margin" if kind == "one" else "trace_pair_margin"
-        st.plotly_chart(
+        elements.chart(
             margin_map(arrays[name][0], float(arrays["trace_clean_margin"][0])),
             key=f"{PAGE}_enumeration_map",
-            config=sparse_views.CONFIG,
             alt="Map of how far any change with each pixel pushes the margin down",
         )
         st.caption(
@@ -149,12 +139,12 @@ def show(result: store.Artifact, case: sparse_views.Case) -> None:
         if proof.changed:
             after = case.read(arrays["x_adv"])[0]
             what = f"{len(proof.changed)} changed"
-            picture = sparse_views.triptych(case, arrays["x_adv"][0], after, what=what, gain=1.0)
+            picture = views.triptych(case, arrays["x_adv"][0], after, what=what, gain=1.0)
             st.dataframe(changed(proof), hide_index=True, alt="What was changed: where, from and to which level")
         else:
             picture = gallery.show([[case.x]], alt=f"Test image {case.index}, which nothing tried flips", tile=196)
             st.caption(f"Nothing tried changes what it is read as: {case.names[int(found['pred'])]}.")
-    line = sparse_parts.source_line(result, case)
+    line = one_image.source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.picture(PAGE, picture, name="enumeration", provenance=line)
@@ -162,24 +152,24 @@ def show(result: store.Artifact, case: sparse_views.Case) -> None:
 
 
 def margin_map(margin: np.ndarray, clean: float) -> Any:
-    """How far below `clean` the lowest margins (C, H, W) are: of several channels the lowest; not tried is blank."""
+    """A heat map of the lowest margin (C, H, W) minus `clean`, the lowest over the channels; blank where not tried."""
     lowest = np.where(np.isnan(margin), np.inf, margin).min(axis=0)
     lowest = np.where(np.isinf(lowest), np.nan, lowest)
     return heat.signed_heatmap(lowest - clean, name="lowest margin − unchanged", height=320)
 
 
 def changed(proof: Enumeration) -> pd.DataFrame:
-    """The changes that were found, a row each."""
+    """A table of the changes that were found."""
     rows = [
-        {"row": row, "column": column, "channel": channel, "old": f"{255 * old:.4g}/255", "new": f"{255 * new:.4g}/255"}
+        {"row": row, "column": column, "channel": channel, "old": grey_levels(old), "new": grey_levels(new)}
         for (channel, row, column), old, new in proof.changed
     ]
     frame = pd.DataFrame(rows)
     return frame if proof.colours > 1 else frame.drop(columns="channel")
 
 
-def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -> None:
-    """The enumeration of many images beside the greedy attack's counts on the same ones."""
+def many(case: views.Case, ask: dict[str, Any], attack: dict[str, Any]) -> None:
+    """Draw the enumeration of many images beside the greedy attack's counts on the same images."""
     st.markdown(f"**Many images of the class {case.names[case.label]}**: how often are one or two enough?")
     with st.container(width=220):
         n = controls.field(PAGE, specs.AttackSpec, "n", key="enumerated_n", default=10)
@@ -190,7 +180,7 @@ def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -
     result = asked(spec, "Enumerate many")
     if result is None:
         return
-    greedy = sparse_parts.at_once(controls.build(specs.AttackSpec, attack="jacobian_sparse", **common))
+    greedy = one_image.at_once(controls.build(specs.AttackSpec, attack="jacobian_sparse", **common))
     if greedy is None:
         return
     pixels = int(attack["pixels"])
@@ -203,7 +193,7 @@ def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -
         f"{tried:,} images tried. {reach(pixels, whole)} Greedy is an upper bound: where it needs more, it missed a "
         "smaller change."
     )
-    line = sparse_parts.source_line(result, case, one=False)
+    line = one_image.source_line(result, case, one=False)
     provenance.show(line)
     downloads.table(PAGE, frame, name="enumerated", provenance=line)
     proofs = [Enumeration.of(arrays, row) for row in range(len(table))]
@@ -213,7 +203,7 @@ def many(case: sparse_views.Case, ask: dict[str, Any], attack: dict[str, Any]) -
 
 
 def reach(pixels: int, whole: bool) -> str:
-    """What the enumerated counts say: `pixels` changed at once, and whether every pair was tried where any was."""
+    """A sentence on what the counts prove. `whole`: every pair was tried for each image for which any was."""
     if pixels == 1:
         return "Exact for one change; two were not tried."
     if whole:
@@ -222,7 +212,7 @@ def reach(pixels: int, whole: bool) -> str:
 
 
 def beside(result: store.Artifact, greedy: store.Artifact, pixels: int) -> pd.DataFrame:
-    """Images by the changes they need: enumerated, and by the greedy attack on the same images.
+    """How many images need one, two or more changes, by the enumeration and by the greedy attack.
 
     With one of the `pixels` changed at once nothing is known of two, so both ways are only told apart at one.
     """

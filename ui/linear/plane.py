@@ -8,24 +8,23 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.figures import base as figures
 from core.figures import linear
-from ui.form import controls
-from ui.linear import linear_limits, linear_points
-from ui.show import downloads
+from core.figures.base import traces
+from ui.form.select import KEEP, select
+from ui.linear import limits, points
+from ui.show import downloads, elements
 from ui.text import say
 
-CONFIG = {"displaylogo": False}
 NORMS = ("l2", "linf")
-LOSSES = {"hinge": "hinge", "logistic": "logistic"}
+LOSSES = ("hinge", "logistic")
 
 
 def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
-    """The points, the ball, the loss."""
+    """Draw the settings; returns points, distance, seed, norm, loss, ε and the position of the marked point."""
     with st.container(border=True):
         first, second, third = st.columns(3, vertical_alignment="bottom")
         with first:
-            n = st.slider("Points", min_value=10, max_value=100, value=40, step=2, key=f"{page}_n", **controls.KEEP)
+            n = st.slider("Points", min_value=10, max_value=100, value=40, step=2, key=f"{page}_n", **KEEP)
         with second:
             apart = st.slider(
                 "Distance of the classes",
@@ -35,27 +34,15 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
                 step=0.1,
                 help="Half the distance of their means; each has standard deviation ½.",
                 key=f"{page}_apart",
-                **controls.KEEP,
+                **KEEP,
             )
         with third:
-            seed = st.number_input("Seed", min_value=0, max_value=9999, value=0, key=f"{page}_seed", **controls.KEEP)
+            seed = st.number_input("Seed", min_value=0, max_value=9999, value=0, key=f"{page}_seed", **KEEP)
         first, second, third, fourth = st.columns([1, 1, 2, 1], vertical_alignment="bottom")
         with first:
-            controls.seed(f"{page}_norm", NORMS, say)
-            norm = st.segmented_control(
-                "Norm",
-                NORMS,
-                default="l2",
-                format_func=say,
-                required=True,
-                key=f"{page}_norm",
-                **controls.KEEP,
-            )
+            norm = select(page, "norm", "Norm", NORMS, text=say)
         with second:
-            controls.seed(f"{page}_loss", list(LOSSES))
-            loss = st.segmented_control(
-                "Loss", list(LOSSES), default="hinge", required=True, key=f"{page}_loss", **controls.KEEP
-            )
+            loss = select(page, "loss", "Loss", LOSSES)
         with third:
             eps = st.slider(
                 "ε",
@@ -65,17 +52,17 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
                 step=0.05,
                 help="Size of the ball around every point, in units of the plane; there is no box here.",
                 key=f"{page}_plane_eps",
-                **controls.KEEP,
+                **KEEP,
             )
         with fourth:
             if isinstance(st.session_state.get(f"{page}_point"), int):
                 st.session_state[f"{page}_point"] = min(st.session_state[f"{page}_point"], n)
-            chosen = st.number_input("Point", min_value=1, max_value=n, value=1, key=f"{page}_point", **controls.KEEP)
+            chosen = st.number_input("Point", min_value=1, max_value=n, value=1, key=f"{page}_point", **KEEP)
     return int(n), float(apart), int(seed), norm, loss, float(eps), int(chosen) - 1
 
 
 def corners(centre: np.ndarray, eps: float, norm: str) -> np.ndarray:
-    """The outline of the ball, (k, 2)."""
+    """The outline of the ball, an array (k, 2)."""
     if norm == "linf":
         return centre + eps * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     angles = np.linspace(0, 2 * np.pi, 73)
@@ -83,9 +70,9 @@ def corners(centre: np.ndarray, eps: float, norm: str) -> np.ndarray:
 
 
 def show(page: str) -> None:
-    """The whole tab."""
+    """Draw the tab."""
     n, apart, seed, norm, loss, eps, row = choose(page)
-    found = linear_points.solved(n, apart, seed, norm, loss, eps)
+    found = points.solved(n, apart, seed, norm, loss, eps)
     line = f"two classes in the plane · {n} points, distance {apart:g}, seed {seed} · {say(norm)}"
     if isinstance(found, str):
         st.info(
@@ -95,37 +82,37 @@ def show(page: str) -> None:
         )
     else:
         picture(page, n, apart, seed, norm, loss, eps, row, found)
-    table = linear_points.curves(n, apart, seed, norm, loss)
+    table = points.curves(n, apart, seed, norm, loss)
     against(page, table, eps, loss)
     equivalence(page, n, apart, seed)
-    linear_limits.show(n, apart, seed, eps)
+    limits.show(n, apart, seed, eps)
     st.caption(f"{line} · {loss} · ε {eps:g} · this page's address reproduces it")
     downloads.table(page, table, name="adversarial_training_plane", provenance=f"{line} · {loss}")
 
 
 def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, eps: float, row: int, found: Any) -> None:
-    """Points, boundaries, and one ball with its worst point; beside it what each costs."""
-    from core.linear import training as lt
+    """Draw the points, the boundaries and one ball with its worst point, and beside them the losses."""
+    from core.linear import training
 
-    x, y = linear_points.points(n, apart, seed)
+    x, y = points.points(n, apart, seed)
     weight, bias, label = found.weight, found.bias, int(y[row])
-    delta = lt.worst(weight, label, eps=eps, norm=norm)
-    step = lt.worst(weight, label, eps=eps, norm="linf")
+    delta = training.worst(weight, label, eps=eps, norm=norm)
+    step = training.worst(weight, label, eps=eps, norm="linf")
     lines = {f"adversarial, ε = {eps:g}": (weight, bias)}
-    svm = linear_points.machine(n, apart, seed, eps) if norm == "l2" and loss == "hinge" else None
+    svm = points.machine(n, apart, seed, eps) if norm == "l2" and loss == "hinge" else None
     if svm is not None:
         lines[f"SVM, λ = {svm[0]:.3g}"] = (svm[1].weight, svm[1].bias)
     if eps > 0:
-        plain = linear_points.solved(n, apart, seed, norm, loss, 0.0)
+        plain = points.solved(n, apart, seed, norm, loss, 0.0)
         if not isinstance(plain, str):
             lines["trained at ε = 0"] = (plain.weight, plain.bias)
-    size, length = lt.dual_norm(weight, norm), float(np.linalg.norm(weight))
+    size, length = training.dual_norm(weight, norm), float(np.linalg.norm(weight))
     moves = {"maximiser": x[row] + delta}
     if norm != "linf":
         moves["FGSM's step"] = x[row] + step
     left, right = st.columns([3, 2])
     with left:
-        st.plotly_chart(
+        elements.chart(
             linear.plane(
                 x,
                 y,
@@ -135,7 +122,6 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
                 moves=moves,
             ),
             key=f"{page}_plane",
-            config=CONFIG,
             alt=f"Points of two classes, the boundary trained at ε = {eps:g}, and the ball around point {row + 1}",
         )
     with right:
@@ -143,7 +129,7 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
         unit, dual = (r"w/\lVert w\rVert_2", 2) if norm == "l2" else (r"\mathrm{sign}(w)", 1)
         st.latex(rf"\delta^* = -y\,\varepsilon\,{unit}")
         st.latex(rf"m \to m-\varepsilon\lVert w\rVert_{dual}")
-        m = float(lt.margins(weight, bias, x, y)[row])
+        m = float(training.margins(weight, bias, x, y)[row])
         cosine = float(delta @ step / np.linalg.norm(delta) / np.linalg.norm(step)) if eps * length > 0 else np.nan
         st.markdown(
             f"Point {row + 1}, class {label:+d}: w = ({weight[0]:.3f}, {weight[1]:.3f}), b = {bias:.3f}, margin "
@@ -160,20 +146,20 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
                 )
             )
         with st.grid(2, min_column_width=120):
-            accuracy = lt.robust_accuracy(weight, bias, x, y, eps=eps, norm=norm)
+            accuracy = training.robust_accuracy(weight, bias, x, y, eps=eps, norm=norm)
             st.metric("Robust accuracy", f"{accuracy:.1%}", help=f"Share of {n} points with m > ε‖w‖; exact.")
-            clean = lt.robust_accuracy(weight, bias, x, y, eps=0, norm=norm)
+            clean = training.robust_accuracy(weight, bias, x, y, eps=0, norm=norm)
             st.metric("Clean accuracy", f"{clean:.1%}", help=f"Of the {n} points that it was trained on.")
             st.metric("Rε", f"{found.objective:.4f}", help="The mean worst loss, minimised.")
-            gamma = lt.largest_margin(x, y, norm=norm)
+            gamma = training.largest_margin(x, y, norm=norm)
             text = f"{gamma:.4f}" if gamma else "none"
             st.metric("γ", text, help="The largest ε at which these points are robustly separable.")
         if length == 0:
             st.caption("w = 0: at this ε no direction is worth more than it costs, and there is no boundary.")
-        elif norm == "l2" and loss == "hinge" and found.objective < linear_points.NOTHING:
+        elif norm == "l2" and loss == "hinge" and found.objective < points.NOTHING:
             st.caption("Many w have Rε = 0 here. Drawn is the shortest of them, the hard margin's: see below.")
         elif svm is not None:
-            same = bool((lt.margins(weight, bias, x, y) <= 1 + 1e-6).all())
+            same = bool((training.margins(weight, bias, x, y) <= 1 + 1e-6).all())
             angle = float(weight @ svm[1].weight / length / np.linalg.norm(svm[1].weight))
             st.caption(
                 f"The SVM with 2λ‖w‖ = ε minimises H + ε‖w‖. Cosine with the adversarial w: {angle:.4f}. "
@@ -186,7 +172,7 @@ def picture(page: str, n: int, apart: float, seed: int, norm: str, loss: str, ep
 
 
 def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
-    """Loss and accuracy against ε."""
+    """Draw loss and accuracy against ε."""
     if not len(table):
         return
     left, right = st.columns(2)
@@ -199,32 +185,30 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
     }
     with left:
         st.markdown("**Loss against ε**")
-        st.plotly_chart(
-            figures.traces(
-                {name: table[key] for key, name in names.items() if key in table},
-                x=table["eps"],
+        elements.chart(
+            traces(
+                {name: table[key].tolist() for key, name in names.items() if key in table},
+                x=table["eps"].tolist(),
                 x_title="ε",
                 y_title=f"mean {loss} loss",
                 marked=eps,
             ).update_yaxes(range=[0, max(0.1, 1.6 * float(table["R_eps"].max()))]),
             key=f"{page}_loss_curve",
-            config=CONFIG,
             alt="Robust loss, clean loss and the regularised bound against ε",
         )
     with right:
         st.markdown("**Robust accuracy against ε**")
         names = {"robust accuracy": "trained at this ε", "robust accuracy, trained at 0": "trained at ε = 0"}
-        figure = figures.traces(
-            {name: table[key] for key, name in names.items() if key in table},
-            x=table["eps"],
+        figure = traces(
+            {name: table[key].tolist() for key, name in names.items() if key in table},
+            x=table["eps"].tolist(),
             x_title="ε",
             y_title="share with m > ε‖w‖",
             marked=eps,
         ).update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
-        st.plotly_chart(
+        elements.chart(
             figure,
             key=f"{page}_accuracy_curve",
-            config=CONFIG,
             alt="Exact robust accuracy against ε, for both trainings",
         )
     if loss == "hinge":
@@ -232,9 +216,9 @@ def against(page: str, table: pd.DataFrame, eps: float, loss: str) -> None:
 
 
 def equivalence(page: str, n: int, apart: float, seed: int) -> None:
-    """λ against ε, and that both reach the same minimum."""
+    """Draw ε against λ, and show that the SVM and adversarial training reach the same minimum."""
     st.markdown("**The soft-margin SVM is the same model under another name** (ℓ2, hinge)")
-    table = linear_points.path(n, apart, seed)
+    table = points.path(n, apart, seed)
     left, right = st.columns(2)
     with left:
         st.latex(r"\min_w H + \lambda\lVert w\rVert^2 \;\Leftrightarrow\; \min_w H + \varepsilon\lVert w\rVert,")
@@ -245,16 +229,15 @@ def equivalence(page: str, n: int, apart: float, seed: int) -> None:
             f"programmes find on their own: the two values differ by at most {worst:.1e}."
         )
     with right:
-        figure = figures.traces(
-            {"ε = 2λ‖w*‖": table["eps"], "‖w*‖": table["norm of w"]},
-            x=table["lambda"],
+        figure = traces(
+            {"ε = 2λ‖w*‖": table["eps"].tolist(), "‖w*‖": table["norm of w"].tolist()},
+            x=table["lambda"].tolist(),
             x_title="λ",
             y_title="",
             height=280,
         )
-        st.plotly_chart(
+        elements.chart(
             figure.update_xaxes(type="log"),
             key=f"{page}_path",
-            config=CONFIG,
             alt="ε and the norm of w against λ: as λ grows, ε grows and w shrinks",
         )

@@ -1,4 +1,4 @@
-"""The reference models as pages show them: the list of all, the card of one, and one beside another model."""
+"""The bundled reference models: the table of all, the card of one, and a comparison of a model with one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from core import specs
 from core.epsilon import same
 from core.models import reference
 from core.storage import bundled, store
-from ui.app import jobs as job_panel
-from ui.app import sources
-from ui.show import downloads, model_rows
-from ui.text import PERCENT, eps_text, in_percent, say
+from ui.app import jobs, sources
+from ui.show import downloads, elements, model_rows
+from ui.text import PERCENT, counted, eps_text, in_percent, say
 
 MEASURES = {
     "clean": "Clean",
@@ -41,7 +40,7 @@ _COLUMNS: dict[str, Any] = {
 
 
 def section(page: str) -> store.Artifact | None:
-    """Draw the list of the reference models that are there; returns the one whose row is chosen."""
+    """Draw the table of reference models; returns the one whose row is chosen, or None."""
     found = sources.references()
     if not found:
         return None
@@ -95,14 +94,14 @@ def _cost(card: Mapping[str, Any]) -> str:
     timing = card.get("timing", {})
     seconds = timing.get("cpu_seconds") if card.get("device", "cpu") == "cpu" else None
     seconds = seconds or timing.get("seconds")
-    return "" if seconds is None else job_panel.duration(seconds)
+    return "" if seconds is None else jobs.duration(seconds)
 
 
 # ---------------------------------------------------------------- one model
 
 
 def card(page: str, model: store.Artifact) -> None:
-    """Draw what a reference model is for, how it was made, and all that was measured; nothing for another model."""
+    """Draw what a reference model is for, how it was made, and what was measured; nothing for other models."""
     one, facts = reference.of(model), model.card.get("reference")
     if one is None or not bundled.is_copy(model.card) or facts is None:
         return
@@ -128,7 +127,7 @@ def card(page: str, model: store.Artifact) -> None:
             "Median ℓ2": st.column_config.NumberColumn(format="%.3f", help="Of the images that fooled"),
             "Median ℓ∞": st.column_config.NumberColumn(format="%.3f", help="Of the images that fooled"),
         },
-        height=38 + 35 * len(frame),
+        height=elements.table_height(len(frame)),
         alt=f"Measurements of {one.name}",
     )
     downloads.table(
@@ -141,7 +140,7 @@ def card(page: str, model: store.Artifact) -> None:
 
 
 def measurements(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of measurements in words; columns that say nothing are left out."""
+    """The table of measurements with titles for people; empty columns are dropped."""
     frame = pd.DataFrame(
         {
             "Measured": [MEASURES.get(name, name) for name in table["measure"]],
@@ -164,11 +163,11 @@ def made_of(card: Mapping[str, Any]) -> list[str]:
     facts, timing = card["reference"], card["timing"]
     threads = card.get("threads")
     cpu = timing.get("cpu_seconds")
-    said = [f"Trained in {job_panel.duration(timing['seconds'])}"]
+    said = [f"Trained in {jobs.duration(timing['seconds'])}"]
     if cpu is not None:
-        said.append(f" ({job_panel.duration(cpu)} of processor time)")
+        said.append(f" ({jobs.duration(cpu)} of processor time)")
     if threads:
-        said.append(f" with {threads} thread{'s' if threads > 1 else ''}")
+        said.append(f" with {counted(threads, 'thread')}")
     if card.get("machine"):
         said.append(f" on {card['machine']}")
     differ, n = facts["predictions_that_differ"], card["metrics"]["test_n"]
@@ -207,7 +206,7 @@ def beside(page: str, model: store.Artifact) -> None:
             "Seconds": st.column_config.NumberColumn(format="%.1f", help="Of training, by the clock"),
             "Processor": st.column_config.NumberColumn(format="%.1f s", help="Of training, all threads together"),
         },
-        height=38 + 35 * 2,
+        height=elements.table_height(len(rows)),
         key=f"{page}_beside",
         alt=f"This model beside {name}",
     )
@@ -235,7 +234,7 @@ def _beside(name: str, model: store.Artifact) -> dict[str, Any]:
 
 
 def compared(model: store.Artifact, other: store.Artifact) -> str:
-    """What the difference is worth, in words: beyond chance or not, and where the budgets are not the same."""
+    """Sentences on the differences: beyond chance or not, comparable or not."""
     ours, theirs = model.card["metrics"], other.card["metrics"]
     change = ours["test_accuracy"] - theirs["test_accuracy"]
     apart = ours["test_low"] > theirs["test_high"] or ours["test_high"] < theirs["test_low"]

@@ -1,4 +1,4 @@
-"""The points of the plane on the page of linear models, and what is trained on them; kept for all visitors."""
+"""Points in the plane, and models trained on them; cached for all visitors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def points(n: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @st.cache_data(max_entries=64, show_spinner="Training …")
 def solved(n: int, apart: float, seed: int, norm: str, loss: str, eps: float) -> Any:
-    """The adversarially trained model, or in words why there is none."""
+    """The adversarially trained model, or a text that explains why there is none."""
     from core.linear import training
 
     x, y = points(n, apart, seed)
@@ -39,7 +39,7 @@ def solved(n: int, apart: float, seed: int, norm: str, loss: str, eps: float) ->
 
 @st.cache_data(max_entries=64, show_spinner="Training a support vector machine …")
 def machine(n: int, apart: float, seed: int, eps: float) -> Any:
-    """λ and the SVM whose 2λ‖w‖ is eps; None where there is none."""
+    """λ and the SVM with 2λ‖w‖ = eps; None if there is none."""
     from core.linear import training
 
     return training.decay_of(*points(n, apart, seed), eps=eps)
@@ -47,8 +47,8 @@ def machine(n: int, apart: float, seed: int, eps: float) -> Any:
 
 @st.cache_data(max_entries=32, show_spinner="Training at every ε …")
 def curves(n: int, apart: float, seed: int, norm: str, loss: str) -> pd.DataFrame:
-    """A row an ε: the least R_ε, its model's clean loss, the least H + ε‖w‖, norms, accuracies."""
-    from core.linear import training as lt
+    """A row for each ε: the minimum of R_ε, that model's clean loss, the minimum of H + ε‖w‖, norms, accuracies."""
+    from core.linear import training
 
     x, y = points(n, apart, seed)
     plain = solved(n, apart, seed, norm, loss, 0.0)
@@ -58,14 +58,14 @@ def curves(n: int, apart: float, seed: int, norm: str, loss: str) -> pd.DataFram
         if isinstance(found, str):
             continue
         model = (found.weight, found.bias, x, y)
-        row = {"eps": eps, "R_eps": found.objective, "loss": lt.risk(*model, eps=0, norm=norm, loss=loss)}
+        row = {"eps": eps, "R_eps": found.objective, "loss": training.risk(*model, eps=0, norm=norm, loss=loss)}
         if loss == "hinge":
-            row["regularised"] = lt.fit(x, y, eps=eps, norm=norm, inside=False).objective
-        row["norm of w"] = lt.dual_norm(found.weight, norm)
-        row["robust accuracy"] = lt.robust_accuracy(*model, eps=eps, norm=norm)
+            row["regularised"] = training.fit(x, y, eps=eps, norm=norm, inside=False).objective
+        row["norm of w"] = training.dual_norm(found.weight, norm)
+        row["robust accuracy"] = training.robust_accuracy(*model, eps=eps, norm=norm)
         if not isinstance(plain, str):
-            row["R_eps, trained at 0"] = lt.risk(plain.weight, plain.bias, x, y, eps=eps, norm=norm, loss=loss)
-            row["robust accuracy, trained at 0"] = lt.robust_accuracy(
+            row["R_eps, trained at 0"] = training.risk(plain.weight, plain.bias, x, y, eps=eps, norm=norm, loss=loss)
+            row["robust accuracy, trained at 0"] = training.robust_accuracy(
                 plain.weight, plain.bias, x, y, eps=eps, norm=norm
             )
         rows.append(row)
@@ -74,16 +74,16 @@ def curves(n: int, apart: float, seed: int, norm: str, loss: str) -> pd.DataFram
 
 @st.cache_data(max_entries=32, show_spinner="Training support vector machines …")
 def path(n: int, apart: float, seed: int) -> pd.DataFrame:
-    """A row a λ: the SVM's ε = 2λ‖w‖, its H + ε‖w‖, and the minimum of that, found without it."""
-    from core.linear import training as lt
+    """A row for each λ: the SVM's ε = 2λ‖w‖, its H + ε‖w‖, and the minimum of that, found independently."""
+    from core.linear import training
 
     x, y = points(n, apart, seed)
     rows = []
     for decay in DECAYS:
-        found = lt.svm(x, y, decay=decay)
-        eps = lt.eps_of(found.weight, decay)
-        value = lt.risk(found.weight, found.bias, x, y, eps=eps, inside=False)
-        ours = lt.fit(x, y, eps=eps, inside=False)
+        found = training.svm(x, y, decay=decay)
+        eps = training.eps_of(found.weight, decay)
+        value = training.risk(found.weight, found.bias, x, y, eps=eps, inside=False)
+        ours = training.fit(x, y, eps=eps, inside=False)
         size = float(np.linalg.norm(found.weight))
         rows.append({"lambda": decay, "eps": eps, "norm of w": size, "SVM": value, "minimum": ours.objective})
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""A universal perturbation drawn: what it does to images it never saw, what it looks like, what a programme proved."""
+"""A universal perturbation: its picture, its fooling rates on held-out images, what a linear programme proved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from core import specs
 from core.evaluation.tables.metrics import clopper_pearson
 from core.storage import store
 from ui.app import sources
-from ui.masks import mask_views
 from ui.show import downloads, gallery, provenance
 from ui.text import PERCENT, both, class_text, grey_levels, in_percent
 
@@ -23,7 +22,7 @@ NAMED = 6
 
 
 def show(page: str, result: store.Artifact, model: store.Artifact) -> None:
-    """Draw one stored result with its downloads."""
+    """Draw a stored result with its downloads."""
     spec = result.spec()
     assert isinstance(spec, specs.UniversalSpec)
     names = list(model.card["class_names"])
@@ -32,7 +31,7 @@ def show(page: str, result: store.Artifact, model: store.Artifact) -> None:
     delta = result.arrays("perturbation")["delta"]
     line = provenance.of(result, model)
     if spec.mask is not None:
-        line += f" · mask {mask_views.mask_text(result)}"
+        line += f" · mask {provenance.mask_text(result)}"
     headline(result.card, spec, names)
     numbers(result.card)
     if "lp" in result.card:
@@ -66,7 +65,7 @@ def show(page: str, result: store.Artifact, model: store.Artifact) -> None:
 
 
 def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str]) -> None:
-    """The verdict in a sentence, in one of three states, never by colour alone."""
+    """Draw the verdict in a sentence: it fools most images, some, or no more than noise does."""
     metrics = card["metrics"]
     rate, low, noise = metrics["fooling_rate"], metrics["low"], metrics["noise_rate"]
     reads = "another class" if spec.target == "any" else f"class {class_text(int(spec.target), names)}"
@@ -83,7 +82,7 @@ def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str]) 
 
 
 def numbers(card: dict[str, Any]) -> None:
-    """The figures, each with its n."""
+    """Draw the figures, each with its n."""
     metrics = card["metrics"]
     passes = metrics["mean_forwards"] + metrics["mean_backwards"]
     with st.grid(5, min_column_width=130):
@@ -108,7 +107,7 @@ def numbers(card: dict[str, Any]) -> None:
 
 
 def before_and_after(pictures: dict[str, np.ndarray], table: pd.DataFrame, names: list[str], alt: str) -> np.ndarray:
-    """Two rows: images before, and the same ones after; returns the picture."""
+    """Draw two rows, images before and after the change; returns the picture."""
     count = min(SHOWN, len(pictures["x"]))
     rows = table.head(count)
     return gallery.show(
@@ -126,18 +125,25 @@ def before_and_after(pictures: dict[str, np.ndarray], table: pd.DataFrame, names
     )
 
 
+def most_common(classes: pd.Series) -> tuple[int, int]:
+    """The class that occurs most often, and how often."""
+    counts = classes.value_counts()
+    return int(counts.index.to_numpy()[0]), int(counts.iloc[0])
+
+
 def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """For each true class: how many, the share fooled with its interval, and what they are read as most often."""
+    """A row for each true class: n, the share fooled with its interval, and the most frequent prediction."""
     rows = []
-    for label, part in held.groupby("y"):
+    for _label, part in held.groupby("y"):
         won = part[part["success"]]
         low, high = clopper_pearson(len(won), len(part))
-        common, most = won["pred"].value_counts(), "–"
-        if len(common):
-            most = f"{class_text(int(common.index[0]), names)} ({common.iloc[0] / len(won):.0%})"
+        most = "–"
+        if len(won):
+            common, count = most_common(won["pred"])
+            most = f"{class_text(common, names)} ({count / len(won):.0%})"
         rows.append(
             {
-                "class": class_text(int(label), names),
+                "class": class_text(int(part["y"].iloc[0]), names),
                 "n": len(part),
                 "fooled": len(won) / len(part),
                 "low": low,
@@ -149,14 +155,14 @@ def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def by_class(rows: pd.DataFrame, held: pd.DataFrame, spec: specs.UniversalSpec, names: list[str]) -> None:
-    """Which classes give way, and to what: few classes usually take most of the fooled images."""
+    """Draw the table by class, and the class that most of the fooled images are classified as."""
     won = held[held["success"]]
     st.markdown("**By class**")
     if len(won) and spec.target == "any" and len(names) > 2:
-        common = won["pred"].value_counts()
+        common, count = most_common(won["pred"])
         st.caption(
-            f"{common.iloc[0] / len(won):.0%} of the fooled images are read as "
-            f"{class_text(int(common.index[0]), names)}: one change has few classes to lead to."
+            f"{count / len(won):.0%} of the fooled images are read as {class_text(common, names)}: one change has few "
+            "classes to lead to."
         )
     share = st.column_config.NumberColumn(format=PERCENT)
     st.dataframe(
@@ -179,13 +185,13 @@ def proof(
     pictures: dict[str, np.ndarray],
     names: list[str],
 ) -> None:
-    """What the linear programme found and proved, and the images that decide it."""
+    """Draw what the linear programme found and proved, and the images that decide it."""
     st.markdown("**What the linear programme says**")
     exact = sources.model_spec(model).network == "linear" and (len(names) == 2 or spec.target != "any")
     for sentence in explain(card, made, names, exact=exact):
         st.markdown(f"- {sentence}")
-    order = made["weight"].to_numpy().argsort()[::-1][:NAMED]
-    order = [k for k in order if made["weight"].iloc[k] > 1e-6 and k < len(pictures["x"])]
+    heaviest = made["weight"].to_numpy().argsort()[::-1][:NAMED]
+    order = [k for k in heaviest if made["weight"].iloc[k] > 1e-6 and k < len(pictures["x"])]
     if order:
         contradict = card["lp"]["contradiction"]
         gallery.show(
@@ -216,9 +222,7 @@ def explain(card: dict[str, Any], made: pd.DataFrame, names: list[str], *, exact
     size = both(metrics["linf"])
     if lp["contradiction"]:
         who = made[made["weight"] > 1e-6].sort_values("weight", ascending=False).head(NAMED)
-        named = ", ".join(
-            f"#{row.index_} ({names[row.y]})" for row in who.rename(columns={"index": "index_"}).itertuples()
-        )
+        named = ", ".join(f"#{index} ({names[y]})" for index, y in zip(who["index"], who["y"], strict=True))
         said.append(
             f"{'No' if exact else 'To first order no'} change s at all fools {images} without clipping. The rows of "
             f"{named}, added with the weights below, leave nothing (or too little) that s could move, and yet their "

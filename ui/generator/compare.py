@@ -1,8 +1,6 @@
-"""Beside a finished generator attack: other ways to the same pairs, and whether its images fool other models."""
+"""A finished generator attack compared: other attacks on the same pairs, and other models."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,11 +11,10 @@ from core.evaluation.tables.comparison import settings_line
 from core.figures import records
 from core.storage import store
 from ui.app import jobs, routes, sources
-from ui.form import controls, model_picker
-from ui.generator import generator_views
-from ui.measure import sweep_views
-from ui.show import downloads, provenance
-from ui.text import PERCENT, in_percent
+from ui.form.select import select
+from ui.generator import views
+from ui.show import downloads, elements, model_names, provenance
+from ui.text import PERCENT, in_percent, say
 
 PAGE = "generator_attack"
 WAYS = ("generator", "generator_strong", "ddn")
@@ -25,28 +22,29 @@ WAYS = ("generator", "generator_strong", "ddn")
 
 
 def ways(result: store.Artifact, spec: specs.AttackSpec) -> dict[str, store.Artifact]:
-    """The finished attacks on the same images and targets by method; `result`'s own, and the newest of the others."""
+    """Method → stored attack on the same images and targets: `result` itself, and the newest of each other method."""
     found = {spec.attack.slug(): result}
     for other in store.results(spec.model, store.default_root()):
         theirs = other.spec()
-        same = isinstance(theirs, specs.AttackSpec) and _pairs(theirs) == _pairs(spec)
-        if same and theirs.attack.slug() in WAYS:
+        if not isinstance(theirs, specs.AttackSpec) or _pairs(theirs) != _pairs(spec):
+            continue
+        if theirs.attack.slug() in WAYS:
             found.setdefault(theirs.attack.slug(), other)
     return {name: found[name] for name in WAYS if name in found}
 
 
 def _pairs(spec: specs.AttackSpec) -> dict[str, object]:
-    """What must be the same: images, targets, mask, budget; the mode's seed may differ."""
+    """The fields that two attacks on the same pairs share: images, targets, mask, budget, but not the seed."""
     return spec.model_dump(exclude={"attack", "seed"})
 
 
 def side_by_side(found: dict[str, store.Artifact]) -> tuple[pd.DataFrame, str]:
-    """A row an attack, and one sentence; distances are those of the pairs that all of them fooled."""
+    """A table with a row for each attack, and a sentence; distances are over the pairs that all of them fooled."""
     tables = {name: made.table("images") for name, made in found.items()}
-    shared = np.logical_and.reduce([generator_views.counted(t) & t["success"] for t in tables.values()])
+    shared = np.logical_and.reduce([views.counted(t) & t["success"] for t in tables.values()])
     rows, means = [], {}
     for name, table in tables.items():
-        counted = table[generator_views.counted(table)]
+        counted = table[views.counted(table)]
         spec = found[name].spec()
         assert isinstance(spec, specs.AttackSpec)
         means[name] = float(table["l2"][shared].mean())
@@ -78,7 +76,7 @@ def _sentence(means: dict[str, float], n: int) -> str:
 
 
 def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact) -> None:
-    """The same pairs by the other mode and by DDN, with a button for each that has not been run."""
+    """Draw the results of the other mode and of DDN on the same pairs, with a button for each that is missing."""
     st.subheader("Other ways to the same pairs", anchor=False)
     found = ways(result, spec)
     missing = [name for name in WAYS if name not in found]
@@ -103,10 +101,10 @@ def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifac
     with st.container(horizontal=True):
         for name in missing:
             other = spec.model_copy(update={"attack": specs.METHODS[name]()})
-            job = jobs.of(other)
-            live = job is not None and job.live
             title = specs.METHODS[name].title
-            if st.button(f"Run {title}", icon=":material/play_arrow:", key=f"{PAGE}_run_{name}", disabled=live):
+            if st.button(
+                f"Run {title}", icon=":material/play_arrow:", key=f"{PAGE}_run_{name}", disabled=jobs.is_live(other)
+            ):
                 jobs.start(other)
     for name in missing:
         jobs.panel(f"{PAGE}_{name}", spec.model_copy(update={"attack": specs.METHODS[name]()}))
@@ -116,7 +114,7 @@ def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifac
 
 
 def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact) -> None:
-    """Success against a cap on the distortion, of the same attack on the same pairs of this model and of others."""
+    """Draw the share of fooled pairs within a distance, for the same attack on this model and on others."""
     others = relatives(model)
     if not others:
         return
@@ -124,27 +122,18 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
     asked = {other.id: spec.model_copy(update={"model": other.id}) for other in others}
     done = {other.id: made for other in others if (made := sources.artifact(asked[other.id])) is not None}
     if done:
-        norm = st.segmented_control(
-            "Distance",
-            ["l2", "linf"],
-            default="l2",
-            format_func=generator_views.NORMS.get,
-            required=True,
-            key=f"{PAGE}_cap_norm",
-            **controls.KEEP,
-        )
-        names = sweep_views.short_names(others)
+        norm = select(PAGE, "cap_norm", "Distance", ["l2", "linf"], text=say)
+        names = model_names.short_names(others)
         named = {"this model": result} | {names[model_id]: made for model_id, made in done.items()}
-        distances = {name: _distances(made.table("images"), str(norm)) for name, made in named.items()}
-        figure = records.within(distances, norm=generator_views.NORMS[str(norm)])
-        st.plotly_chart(figure, config=generator_views.CONFIG, key=f"{PAGE}_cap", alt="Share fooled within a distance")
+        distances = {name: _distances(made.table("images"), norm) for name, made in named.items()}
+        figure = records.within(distances, norm=say(norm))
+        elements.chart(figure, key=f"{PAGE}_cap", alt="Share fooled within a distance")
         st.caption(_medians(distances))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        rest = {other.id: model_picker.label(other) for other in others if other.id not in done}
+        rest = {other.id: model_names.label(other) for other in others if other.id not in done}
         if rest:
-            chosen = st.selectbox("Another model", list(rest), format_func=rest.get, key=f"{PAGE}_other_model")
-            job = jobs.of(asked[chosen])
-            live = job is not None and job.live
+            chosen = select(PAGE, "other_model", "Another model", list(rest), text=rest.__getitem__, kind="list")
+            live = jobs.is_live(asked[chosen])
             if st.button("Run it there", icon=":material/play_arrow:", key=f"{PAGE}_run_there", disabled=live):
                 jobs.start(asked[chosen])
     if rest:
@@ -152,13 +141,13 @@ def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact
 
 
 def _distances(table: pd.DataFrame, norm: str) -> np.ndarray:
-    """Of the pairs that count; infinite where the attack did not fool."""
-    counted = table[generator_views.counted(table)]
+    """Distances of the counted pairs; infinite where the attack failed."""
+    counted = table[views.counted(table)]
     return np.where(counted["success"], counted[norm], np.inf)
 
 
 def _medians(distances: dict[str, np.ndarray]) -> str:
-    """The median distance of the fooled pairs of each model, and how many times the first one's."""
+    """A sentence with the median distance of each model's fooled pairs, also as a multiple of the first model's."""
     found = {name: float(np.median(d[np.isfinite(d)])) for name, d in distances.items() if np.isfinite(d).any()}
     if not found:
         return "No pair was fooled on any of them."
@@ -181,7 +170,7 @@ def relatives(model: store.Artifact) -> list[store.Artifact]:
 
 
 def transfer(result: store.Artifact, model: store.Artifact) -> None:
-    """How many of the made images fool the other saved models of the same data."""
+    """Draw how many of the adversarial examples fool other saved models of the same data."""
     st.subheader("Do they fool other models?", anchor=False)
     others = relatives(model)
     if not others:
@@ -191,11 +180,9 @@ def transfer(result: store.Artifact, model: store.Artifact) -> None:
     try:
         frame = pd.DataFrame([_tried(result, other) for other in [model, *others]])
     except (store.DamagedArtifact, ValueError, RuntimeError) as error:
-        st.error("The images could not be tried on the other models.", icon=":material/error:")
-        with st.expander("What went wrong"):
-            st.write(str(error))
+        elements.failed("The images could not be tried on the other models.", error)
         return
-    frame.insert(0, "model", ["this model", *(model_picker.label(other) for other in others)])
+    frame.insert(0, "model", ["this model", *(model_names.label(other) for other in others)])
     n = int(frame["n"].iloc[0])
     st.caption(
         f"The {n} images that fool this model, shown to the others as they are. One that another model reads wrongly, "
@@ -220,19 +207,19 @@ def _tried(result: store.Artifact, other: store.Artifact) -> dict[str, float]:
 
 @st.cache_data(max_entries=256, show_spinner="Trying the images on the other models …")
 def _shares(key: str, other_id: str, _result: store.Artifact, _other: store.Artifact) -> dict[str, float]:
-    """Shares of the attack's successes; `key` and `other_id` are what the cache goes by."""
+    """Shares of the adversarial examples that fool the other model; `key` and `other_id` are the key of the cache."""
     import torch
 
-    from core.networks.build import logits_of
+    from core.networks.catalogue import logits_of
 
     table, arrays = _result.table("images"), _result.arrays("images")
-    rows = np.flatnonzero(generator_views.counted(table) & table["success"])
+    rows = np.flatnonzero(views.counted(table) & table["success"])
     if not len(rows):
         return {"n": 0, "read as the target": np.nan, "read wrongly": np.nan, "originals": np.nan}
     model = sources.saved_model(_other.id, _other.folder.parent).model
     pred, clean = (logits_of(model, torch.from_numpy(arrays[name][rows])).argmax(1).numpy() for name in ("x_adv", "x"))
     y, target = table["y"].to_numpy()[rows], table["target"].to_numpy()[rows]
-    originals: Sequence[int] = np.unique(table["index"].to_numpy()[rows], return_index=True)[1]
+    originals = np.unique(table["index"].to_numpy()[rows], return_index=True)[1]
     return {
         "n": len(rows),
         "read as the target": float((pred == target).mean()),

@@ -1,4 +1,4 @@
-"""The parts of the generator attack's page below its form: what was made, and the matrix of classes."""
+"""What the generator attack's page shows below its form: the results, and the matrix of classes."""
 
 from __future__ import annotations
 
@@ -7,35 +7,27 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import jobs, sources
-from ui.form import controls, samples
-from ui.generator import generator_views
-from ui.show import downloads, provenance
-from ui.text import PERCENT, in_percent
+from ui.app import jobs
+from ui.form import samples
+from ui.form.select import KEEP, select
+from ui.generator import views
+from ui.show import downloads, elements, provenance
+from ui.text import PERCENT, class_text, in_percent
 
 PAGE = "generator_attack"
 
 
 def show(result: store.Artifact, model: store.Artifact) -> None:
-    """Everything that is known of a finished attack."""
-    pairs = generator_views.Pairs.of(result)
+    """Draw the result of a finished attack: verdict, grid, one pair, distances."""
+    pairs = views.Pairs.of(result)
     table, names, line = pairs.table, pairs.names, provenance.of(result, model)
-    counted = generator_views.counted(table)
-    generator_views.verdict(int(table[counted]["success"].sum()), int(counted.sum()))
-    generator_views.metrics(result)
+    counted = views.counted(table)
+    views.verdict(int(table[counted]["success"].sum()), int(counted.sum()))
+    views.metrics(result)
 
-    views = {"image": "Images", "change": "Changes"}
-    controls.seed(f"{PAGE}_view", list(views), views.__getitem__)
-    kind = st.segmented_control(
-        "The grid shows",
-        list(views),
-        default="image",
-        format_func=views.get,
-        required=True,
-        key=f"{PAGE}_view",
-        **controls.KEEP,
-    )
-    picture = generator_views.grid(pairs, kind)
+    kinds = {"image": "Images", "change": "Changes"}
+    kind = select(PAGE, "view", "The grid shows", list(kinds), text=kinds.__getitem__)
+    picture = views.grid(pairs, kind)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.picture(PAGE, picture, name=f"grid_{kind}", provenance=line, label="Grid as PNG")
@@ -50,39 +42,27 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
             first = table.iloc[pairs.samples[s]]
             return f"{names[first['y']]} · #{first['index']}"
 
-        controls.seed(f"{PAGE}_shown_sample", options, text)
-        sample = st.selectbox(
-            "Sample",
-            options,
-            format_func=text,
-            key=f"{PAGE}_shown_sample",
-            **controls.KEEP,
-        )
+        sample = select(PAGE, "shown_sample", "Sample", options, text=text, kind="list")
     with right:
-
-        def class_text(k: int) -> str:
-            return class_text(k, names)
-
-        controls.seed(f"{PAGE}_shown_target", pairs.targets, class_text)
         own = int(table["y"].iloc[pairs.samples[sample]])
-        other = next((k for k, target in enumerate(pairs.targets) if target != own), 0)
-        target = st.selectbox(
+        target = select(
+            PAGE,
+            "shown_target",
             "Target",
             pairs.targets,
-            index=other,
-            format_func=class_text,
-            key=f"{PAGE}_shown_target",
-            **controls.KEEP,
+            text=lambda k: class_text(k, names),
+            default=next((k for k in pairs.targets if k != own), None),
+            kind="list",
         )
-    generator_views.pair(pairs, sample, target)
-    generator_views.rounds(pairs, sample, target, PAGE)
+    views.pair(pairs, sample, target)
+    views.rounds(pairs, sample, target, PAGE)
 
     st.subheader("Distances of every pair", anchor=False)
-    frame = generator_views.distances(pairs)
+    frame = views.distances(pairs)
     st.dataframe(
         in_percent(frame, ["P(target)"]),
         hide_index=True,
-        height=min(330, 38 + 35 * len(frame)),
+        height=elements.table_height(len(frame), 330),
         column_config={
             "P(target)": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100),
             **{
@@ -96,7 +76,7 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
 
 
 def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, confidence: float) -> None:
-    """Success by true class and target: of the samples above, or of several images of every class."""
+    """Draw the success rate by true class and target, for the samples above or for several images of every class."""
     st.subheader("Success by class", anchor=False)
     names = model.card["class_names"]
     with st.form(f"{PAGE}_matrix_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
@@ -109,27 +89,22 @@ def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, c
             help="0: the samples above. More: the first so many of each class that are read this confidently, each "
             "drawn towards every class, with the settings above.",
             key=f"{PAGE}_each",
-            **controls.KEEP,
+            **KEEP,
         )
         asked = st.form_submit_button("Show the matrix", icon=":material/grid_view:")
     if each:
         found = pd.concat([samples.candidates(tests, k, confidence=confidence).head(each) for k in range(len(names))])
         spec = spec.model_copy(update={"indices": tuple(int(i) for i in found["index"]), "target": "all"})
-    result = sources.artifact(spec)
+    count = len(spec.indices or ()) * len(names)
+    empty = f"{count} generators, not trained yet: “Show the matrix” trains them."
+    result = jobs.result(PAGE, spec, asked=asked and each > 0, empty=empty, icon=":material/draw:")
     if result is None:
-        if asked and each:
-            jobs.start(spec)
-        job = jobs.panel(PAGE, spec)
-        if job is None or job.state == "done":  # done, and its result is gone from the store
-            count = len(spec.indices or ()) * len(names)
-            st.info(f"{count} generators, not trained yet: “Show the matrix” trains them.", icon=":material/draw:")
         return
-    pairs = generator_views.Pairs.of(result)
-    st.plotly_chart(
-        generator_views.matrix(pairs),
+    pairs = views.Pairs.of(result)
+    elements.chart(
+        views.matrix(pairs),
         key=f"{PAGE}_matrix",
         alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
-        config=generator_views.CONFIG,
     )
     found = result.card["metrics"]
     rate = f"{found['success_rate']:.1%} of {found['n']} pairs fooled" if found["n"] else "no pair to count"
@@ -140,6 +115,4 @@ def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, c
     line = provenance.of(result, model)
     if each:
         provenance.show(line)
-        downloads.table(
-            PAGE, generator_views.distances(pairs), name="generator_matrix", provenance=line, formats=("csv",)
-        )
+        downloads.table(PAGE, views.distances(pairs), name="generator_matrix", provenance=line, formats=("csv",))

@@ -1,4 +1,4 @@
-"""What is shown of saved models: the table of all, and the report of one."""
+"""Saved models: the table of all, and the report of one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from core import specs
-from core.figures import base as figures
 from core.figures import heat
+from core.figures.base import accuracy_by_epoch, score_histogram, training_curves
 from core.storage import bundled, store
-from ui.app import jobs as job_panel
-from ui.app import routes, sources
-from ui.form import missing, model_picker
-from ui.models import reference_views
-from ui.show import downloads, model_rows, provenance
-from ui.text import PERCENT, eps_text, say
-
-CONFIG = {"displaylogo": False}
-"""Settings of every plotly chart."""
+from ui.app import jobs, routes, sources
+from ui.form import missing
+from ui.models import references
+from ui.show import downloads, elements, model_names, model_rows, provenance
+from ui.text import PERCENT, counted, eps_text, interval, say
 
 ATTACKS = {
     "generator_attack": "model",
@@ -34,7 +30,7 @@ ATTACKS = {
 
 
 def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
-    """One row a saved model: what it is, how well it reads, what it cost."""
+    """A row for each saved model: data, network, recipe, accuracy, size, training time."""
     rows = []
     for model in models:
         spec, metrics = sources.model_spec(model), model.card.get("metrics", {})
@@ -83,7 +79,7 @@ COLUMNS: dict[str, Any] = {
 def saved_models(
     page: str, *, current: store.Artifact | None, models: Sequence[store.Artifact] | None = None
 ) -> store.Artifact | None:
-    """Draw the table of saved models, of all unless some are given; returns the one that is chosen, else `current`."""
+    """Draw the table of all saved models, or of `models`; returns the chosen one, else `current`."""
     models = sources.models() if models is None else models
     if not models:
         st.caption("No model is saved yet. The fast preset on digits takes a few seconds.")
@@ -118,7 +114,13 @@ def layer_table(layers: Sequence[Mapping[str, Any]]) -> None:
         for layer in layers
     ]
     columns = {"Parameters": st.column_config.NumberColumn(format="localized")}
-    st.dataframe(rows, hide_index=True, column_config=columns, height=38 + 35 * len(rows), alt="Layers of the network")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config=columns,
+        height=elements.table_height(len(rows)),
+        alt="Layers of the network",
+    )
 
 
 def open_settings(page: str, spec: specs.TrainSpec) -> None:
@@ -145,7 +147,7 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
 
 
 def overfitting(history: Sequence[Mapping[str, Any]]) -> None:
-    """Say in which epochs a network withstood a single step only, and what was done about it."""
+    """Warn of epochs with catastrophic overfitting (robust to single-step attacks only), and what was done about it."""
     marked = [row for row in history if row.get("overfitted")]
     if marked:
         epochs = ", ".join(str(int(row["epoch"])) for row in marked)
@@ -160,18 +162,18 @@ def overfitting(history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def stopped(history: Sequence[Mapping[str, Any]]) -> None:
-    """Say that a training was ended for want of a better epoch."""
+    """Report that training was stopped early because no epoch was better within its patience."""
     if history and history[-1].get("stopped"):
         st.caption(f"Stopped after epoch {int(history[-1]['epoch'])}: its patience was over without a better one.")
 
 
 def report(page: str, model: store.Artifact, *, current: bool) -> None:
-    """Draw what is known of one saved model: figures, curves, confusion, scores, earlier models, ways on.
+    """Draw the report of one saved model: figures, curves, confusion, scores, earlier models, links to attacks.
 
     `current` says that the page's own settings are this model's.
     """
     card, spec = model.card, sources.model_spec(model)
-    st.subheader(model_picker.label(model), anchor=False)
+    st.subheader(model_names.label(model), anchor=False)
     _figures(card)
     try:
         tests = model.table("test")
@@ -181,19 +183,18 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     if "set_aside" in card:
         count = card["results_set_aside"]
         st.caption(
-            f"{count} result{'s' if count != 1 else ''} made on the model that ships with the project (other weights) "
-            f"were set aside in `{card['set_aside']}` of the store."
+            f"{counted(count, 'result')} of the bundled model, which has other weights, "
+            f"{'was' if count == 1 else 'were'} set aside in `{card['set_aside']}` of the store."
         )
-    reference_views.card(page, model)
-    reference_views.beside(page, model)
+    references.card(page, model)
+    references.beside(page, model)
     left, right = st.columns(2)
     with left:
         st.markdown("**Training**")
-        st.plotly_chart(
-            figures.training_curves(card["history"], card.get("best_epoch")),
+        elements.chart(
+            training_curves(card["history"], card.get("best_epoch")),
             key=f"{page}_curves",
             alt=f"Loss and accuracy over {len(card['history'])} epochs",
-            config=CONFIG,
         )
         overfitting(card["history"])
         stopped(card["history"])
@@ -202,11 +203,10 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     with right:
         st.markdown("**Confusion on the test set**")
         wrong = int((tests["y"] != tests["pred"]).sum())
-        st.plotly_chart(
+        elements.chart(
             heat.confusion(tests["y"].to_numpy(), tests["pred"].to_numpy(), card["class_names"]),
             key=f"{page}_confusion",
             alt=f"Confusion matrix: {wrong} of {len(tests)} test images are read wrongly",
-            config=CONFIG,
         )
     if spec.scalar and "score" in tests:
         scores(page, model, tests)
@@ -243,7 +243,7 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
 
 
 def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
-    """Draw the histogram of a scalar network's raw scores with a threshold to move."""
+    """Draw the histogram of a single-output network's scores with a slider for the threshold."""
     names = model.card["class_names"]
     st.markdown("**Raw scores N(x)**")
     low, high = float(tests["score"].min()), float(tests["score"].max())
@@ -263,11 +263,10 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
     first.metric("Accuracy at this τ", f"{(above == (y == 1)).mean():.2%}")
     second.metric(f"{names[0]} read as {names[1]}", f"{(above & (y == 0)).sum()} of {(y == 0).sum()}")
     third.metric(f"{names[1]} read as {names[0]}", f"{(~above & (y == 1)).sum()} of {(y == 1).sum()}")
-    st.plotly_chart(
-        figures.score_histogram(tests["score"].to_numpy(), y, names, threshold),
+    elements.chart(
+        score_histogram(tests["score"].to_numpy(), y, names, threshold),
         key=f"{page}_scores",
         alt=f"Histogram of the scores of {names[0]} and {names[1]} with the threshold at {threshold:.3g}",
-        config=CONFIG,
     )
 
 
@@ -280,17 +279,17 @@ def _figures(card: Mapping[str, Any]) -> None:
             help=f"Share of {metrics['test_n']:,} test images that are read correctly",
         )
         low, high = metrics["test_low"], metrics["test_high"]
-        st.metric("95 % interval", f"{low:.1%} – {high:.1%}", help="Clopper–Pearson interval of the test accuracy")
+        st.metric("95 % interval", interval(low, high), help="Clopper–Pearson interval of the test accuracy")
         st.metric("Parameters", f"{card['network']['parameters']:,}")
         st.metric(
             "Training time",
-            job_panel.duration(timing["seconds"]),
+            jobs.duration(timing["seconds"]),
             help=f"{timing['images_per_second']:,.0f} images/s on {card['device']}",
         )
 
 
 def _earlier(page: str, model: store.Artifact) -> None:
-    """Validation accuracy of this model and of the others on the same data."""
+    """Draw the validation accuracy of this model and of other models of the same data."""
     data = sources.model_spec(model).data
     same = [other for other in sources.models() if sources.model_spec(other).data == data]
     others = [other for other in same if other.id != model.id]
@@ -301,17 +300,16 @@ def _earlier(page: str, model: store.Artifact) -> None:
     change = model.card["metrics"]["test_accuracy"] - best.card["metrics"]["test_accuracy"]
     st.caption(
         f"{abs(change):.2%} {'above' if change >= 0 else 'below'} the best of the others on the test set "
-        f"({model_picker.label(best)})."
+        f"({model_names.label(best)})."
     )
     histories = {_short(entry): entry.card["history"] for entry in (model, *others[:5])}
-    st.plotly_chart(
-        figures.accuracy_by_epoch(histories),
+    elements.chart(
+        accuracy_by_epoch(histories),
         key=f"{page}_earlier",
         alt="Validation accuracy by epoch of this model and of the earlier ones",
-        config=CONFIG,
     )
 
 
 def _short(model: store.Artifact) -> str:
     spec = sources.model_spec(model)
-    return f"{spec.network}, {spec.recipe.label()}, {spec.epochs} epochs, {model.id.rsplit('-', 1)[-1][:6]}"
+    return f"{spec.network}, {spec.recipe.label()}, {spec.epochs} epochs, {model_names.short_id(model.id)}"

@@ -1,4 +1,4 @@
-"""The logistic toy: both gradients with their numbers, steps on the input, the step at which the class flips."""
+"""Logistic regression with six features: both gradients in numbers, steps on the input, the step that flips it."""
 
 from __future__ import annotations
 
@@ -6,56 +6,49 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.figures import base as figures
 from core.figures import linear
+from core.figures.base import traces
 from core.linear import toy
-from ui.form import controls
-from ui.show import downloads
+from ui.form.select import KEEP, select
+from ui.show import downloads, elements
 
-CONFIG = {"displaylogo": False}
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STARTS = {"x_A": toy.X_A, "x_B": toy.X_B}
 OBJECTIVES = {"loss": "cross-entropy of the other class, descended", "output": "the output f itself"}
 
 
 def vector(values: np.ndarray) -> str:
-    """Such as `(−0.105, 0.105, 0)`."""
+    """A vector as text, such as `(−0.105, 0.105, 0)`."""
     return "(" + ", ".join(f"{round(float(value), 4) + 0.0:.4g}".replace("-", "−") for value in values) + ")"
 
 
 def choose(page: str) -> tuple[str, str, float, int]:
-    """Start, objective, rate and steps."""
+    """Draw the settings; returns start, objective, rate and number of steps."""
     with st.container(border=True):
         first, second = st.columns([1, 2], vertical_alignment="bottom")
         with first:
-            controls.seed(f"{page}_start", list(STARTS))
-            start = st.segmented_control(
-                "Start at", list(STARTS), default="x_A", required=True, key=f"{page}_start", **controls.KEEP
-            )
+            start = select(page, "start", "Start at", list(STARTS))
         with second:
-            controls.seed(f"{page}_objective", list(OBJECTIVES), OBJECTIVES.__getitem__)
-            objective = st.selectbox(
+            objective = select(
+                page,
+                "objective",
                 "What the steps follow",
                 list(OBJECTIVES),
-                format_func=OBJECTIVES.__getitem__,
+                text=OBJECTIVES.__getitem__,
+                kind="list",
                 help="The cross-entropy pulls hardest where the answer is surely the old class; the slope of f itself "
                 "is small there.",
-                key=f"{page}_objective",
-                **controls.KEEP,
             )
         first, second = st.columns(2)
         with first:
-            controls.seed(f"{page}_rate", list(RATES), "{:g}".format)
-            rate = st.select_slider(
-                "Rate η", RATES, value=0.1, format_func="{:g}".format, key=f"{page}_rate", **controls.KEEP
-            )
+            rate = select(page, "rate", "Rate η", RATES, text="{:g}".format, default=0.1, kind="slider")
         with second:
-            steps = st.slider("Steps", min_value=0, max_value=300, value=7, key=f"{page}_steps", **controls.KEEP)
-    return start, objective, float(rate), int(steps)
+            steps = st.slider("Steps", min_value=0, max_value=300, value=7, key=f"{page}_steps", **KEEP)
+    return start, objective, rate, int(steps)
 
 
 def show(page: str) -> None:
-    """The whole tab; needs no PyTorch."""
+    """Draw the tab. Needs no PyTorch."""
     st.markdown(
         "Logistic regression on six features: $f(x)=\\sigma(\\theta\\cdot x)$ with $\\theta=(-1,1,-1,1,0,0)$ is the "
         "probability of class 1. $x_A=(1,0,1,0,0,0)$ is of class 0, $x_B=(0,1,0,1,0,0)$ of class 1."
@@ -63,7 +56,7 @@ def show(page: str) -> None:
     start, objective, rate, steps = choose(page)
     begin = STARTS[start]
     other = "x_B" if start == "x_A" else "x_A"
-    path = toy.walk(begin, rate=rate, steps=steps, objective=objective)
+    path = toy.input_path(begin, rate=rate, steps=steps, objective=objective)
     here, f = path.points[-1], float(path.f[-1])
     flip = toy.steps_to_flip(begin, rate=rate, objective=objective)
     verdict(path, steps, flip, other)
@@ -77,16 +70,15 @@ def show(page: str) -> None:
     left, right = st.columns(2)
     with left:
         st.markdown("**The six features**")
-        st.plotly_chart(
+        elements.chart(
             linear.features(begin, here, STARTS[other], (start, f"after {steps} steps", other)),
             key=f"{page}_bars",
-            config=CONFIG,
             alt=f"Six bars: the features after {steps} steps are {np.round(here, 3).tolist()}",
         )
         st.caption("Features 5 and 6 have weight 0: no gradient ever moves them.")
     with right:
         st.markdown("**Step by step**")
-        figure = figures.traces(
+        figure = traces(
             {"f(x)": path.f, "distance to x_A": to_a, "distance to x_B": to_b},
             x_title="steps",
             y_title="",
@@ -95,9 +87,7 @@ def show(page: str) -> None:
             marked=float(path.flip) if path.flip else None,
             height=300,
         )
-        st.plotly_chart(
-            figure, key=f"{page}_steps_chart", config=CONFIG, alt="f and the distances to both points after each step"
-        )
+        elements.chart(figure, key=f"{page}_steps_chart", alt="f and the distances to both points after each step")
         st.caption("The vertical line is the step that flips the class." if path.flip else "No step flips it yet.")
     derivation(here, f)
     reliable()
@@ -108,8 +98,8 @@ def show(page: str) -> None:
     downloads.table(page, frame, name="logistic_toy", provenance=line)
 
 
-def verdict(path: toy.Walk, steps: int, flip: int | None, other: str) -> None:
-    """Whether it is flipped, and when it is."""
+def verdict(path: toy.InputPath, steps: int, flip: int | None, other: str) -> None:
+    """Draw whether the class has flipped, and at which step it does."""
     if path.flip is not None:
         st.success(
             f"**Flipped at step {path.flip}** of {steps}: f = {path.f[path.flip]:.3f}, read as class {1 - path.label}.",
@@ -125,7 +115,7 @@ def verdict(path: toy.Walk, steps: int, flip: int | None, other: str) -> None:
 
 
 def derivation(x: np.ndarray, f: float) -> None:
-    """Both gradients at the point on show."""
+    """Draw both gradients at this point."""
     st.markdown("**The two gradients, at this point.** The derivative of σ is $f(1-f)$; the chain rule does the rest.")
     z = float(x @ toy.THETA)
     st.markdown(
@@ -148,7 +138,7 @@ def derivation(x: np.ndarray, f: float) -> None:
 
 
 def reliable() -> None:
-    """What this says about the model."""
+    """Draw what follows about the reliability of the model, folded."""
     with st.expander("Is it reliable? What follows from this", icon=":material/school:"):
         st.markdown(
             """

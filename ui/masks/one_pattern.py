@@ -1,4 +1,4 @@
-"""One pattern on glasses or a patch for many images: asked for, made as a job, and worn by images it never saw."""
+"""The tab on one pattern for many images, evaluated on test images that it was not made from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import jobs, sources
+from ui.app import jobs
 from ui.form import controls
-from ui.masks import mask_views
+from ui.masks import each_image
 from ui.show import downloads, gallery, provenance
+from ui.text import ANY_CLASS, interval, wanted_class
 
 ROWS = 6
 """Images shown."""
@@ -21,7 +22,7 @@ EFFORT = ("n", "held_out", "epochs", "minibatch", "fresh", "least")
 
 
 def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequence[str], usual: dict[str, Any]) -> None:
-    """The form, the job and the result.
+    """Draw the form, the job and the result.
 
     Args:
         page: url path of the page.
@@ -36,9 +37,7 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
         "that it was not made from, in fresh scenes, beside random noise on the same object."
     )
     with st.form(f"{page}_many_form"):
-        target = controls.a_class(
-            page, names, name="many_target", label="Target class", extra={"any": "any wrong class"}, default="any"
-        )
+        target = controls.a_class(page, names, name="many_target", label="Target class", extra=ANY_CLASS, default="any")
         st.markdown("**Scenes:** how much the object and the light may vary")
         values = controls.fields(page, specs.PatternSpec, scene, columns=5, defaults=usual, prefix="many_")
         with st.expander("Images and effort"):
@@ -47,21 +46,16 @@ def section(page: str, model: store.Artifact, mask: specs.AnyMask, scene: Sequen
     spec = controls.build(specs.PatternSpec, model=model.id, mask=mask, target=target, **values)
     if spec is None:
         return
-    if asked:
-        jobs.start(spec)
-    result = sources.artifact(spec)
+    empty = "No pattern for these settings yet: make one."
+    result = jobs.result(page, spec, asked=asked, empty=empty, icon=":material/play_arrow:")
     if result is not None:
         show(page, spec, result, model)
-        return
-    job = jobs.panel(page, spec)
-    if job is None or job.state == "done":  # done, and its result is gone from the store
-        st.info("No pattern for these settings yet: make one.", icon=":material/play_arrow:")
 
 
 def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: store.Artifact) -> None:
-    """The rate with its interval beside noise, the pattern, and images that wear it."""
+    """Draw the fooling rate with its interval beside that of noise, the pattern, and images with it."""
     names, metrics = result.card["class_names"], result.card["metrics"]
-    toward = "a wrong class" if spec.target == "any" else f"“{names[int(spec.target)]}”"
+    toward = wanted_class(spec.target, names)
     won = round(metrics["fooling_rate"] * metrics["n"])
     better = metrics["low"] > metrics["noise_rate"]
     (st.success if better else st.warning)(
@@ -72,7 +66,7 @@ def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: stor
     )
     columns = st.columns(4)
     columns[0].metric("Fooled", f"{metrics['fooling_rate']:.0%}")
-    columns[1].metric("95 % interval", f"{metrics['low']:.0%} – {metrics['high']:.0%}")
+    columns[1].metric("95 % interval", interval(metrics["low"], metrics["high"], 0))
     columns[2].metric("Fresh scenes that fool", f"{metrics['mean_share']:.0%}")
     columns[3].metric(
         "Noise fools", f"{metrics['noise_share']:.0%}", help="Of the fresh scenes, worn by the same images."
@@ -89,7 +83,7 @@ def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: stor
             tile=112,
         )
     shown = min(ROWS, len(held["x"]))
-    count = min(mask_views.VIEWS, held["views"].shape[1])
+    count = min(each_image.VIEWS, held["views"].shape[1])
     share = result.table("held_out")["share"]
     logits = held["view_logits"]
     with right:
@@ -101,7 +95,7 @@ def show(page: str, spec: specs.PatternSpec, result: store.Artifact, model: stor
                 [
                     names[int(held["y"][k])],
                     names[int(result.table("held_out")["pred"][k])],
-                    *(mask_views.says(gallery.softmax(logits[k, v]), names) for v in range(count)),
+                    *(each_image.says(gallery.softmax(logits[k, v]), names) for v in range(count)),
                 ]
                 for k in range(shown)
             ],

@@ -1,4 +1,4 @@
-"""What the Jacobian attacks leave, drawn: the Jacobian, the dense formula, the pixels changed one by one."""
+"""One image with its Jacobian, and figures of attacks on it: the dense formula, pixels changed one by one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.figures import base as figures
+from core.figures.base import DASHES, colour, styled, traces
 from core.storage import store
 from ui.app import sources
 from ui.show import gallery
 
-CONFIG = {"displaylogo": False}
 STEPS = 60
 """Sizes tried for the curve over ε."""
 
@@ -43,14 +42,14 @@ def logits_of(model_id: str, root: Path, images: np.ndarray) -> np.ndarray:
     """Logits (n, K) of images (n, C, H, W); a scalar network's are (0, N(x)), without its threshold."""
     import torch
 
-    from core import networks
+    from core.networks import catalogue
 
-    return networks.logits_of(sources.saved_model(model_id, root).model, torch.from_numpy(images)).numpy()
+    return catalogue.logits_of(sources.saved_model(model_id, root).model, torch.from_numpy(images)).numpy()
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image of one model with its Jacobian, and what is asked of it.
+    """One image of one model with its Jacobian, and the target of the attack.
 
     `logits` of a scalar network are (0, N(x) - τ), so that the class is their argmax as for any other.
     """
@@ -82,19 +81,19 @@ class Case:
         return logits[:, at] - rest if self.target is None else rest - logits[:, at]
 
     def shown(self, margin: Any) -> Any:
-        """A margin as the page shows it: of a scalar network as N(x)."""
+        """A margin as the page shows it: for a single-output network the score N(x)."""
         return self.threshold + (margin if self.label == 1 else -margin) if self.scalar else margin
 
     @property
     def quantity(self) -> str:
-        """What `shown` gives."""
+        """The name of what `shown` returns."""
         if self.scalar:
             return "score N(x)"
         return "margin: own logit − best other" if self.target is None else "margin: best other logit − target's"
 
     @property
     def level(self) -> float:
-        """Where `shown` crosses into another class."""
+        """The value of `shown` at which the class changes."""
         return self.threshold if self.scalar else 0.0
 
     def slope(self, toward: int) -> np.ndarray:
@@ -111,7 +110,7 @@ def flat(values: np.ndarray) -> np.ndarray:
 
 
 def verdict(success: bool, before: str, after: str, how: str) -> None:
-    """Say in words whether one image is fooled."""
+    """Draw whether one image is fooled: yes, no, or into another class than the target."""
     if success:
         st.success(f"Succeeded: {how}, and the {before} is read as {after}.", icon=":material/check_circle:")
     elif before != after:
@@ -157,7 +156,7 @@ def dense_curve(case: Case, toward: int, levels: dict[str, float], applied: floa
                 y=case.shown(values),
                 name=f"{kind}, {name}",
                 mode="lines",
-                line={"color": figures.colour(place), "width": 2, "dash": dash},
+                line={"color": colour(place), "width": 2, "dash": dash},
                 hovertemplate=f"ε = %{{x:.4f}}: %{{y:.4g}}<extra>{kind}, {name}</extra>",
             )
     for place, (name, level) in enumerate(levels.items()):
@@ -168,7 +167,7 @@ def dense_curve(case: Case, toward: int, levels: dict[str, float], applied: floa
                 name=f"ε*, {name}",
                 mode="markers",
                 marker={"size": 12, "symbol": ("circle-open", "diamond-open")[place], "line": {"width": 2.5}},
-                marker_color=figures.colour(place),
+                marker_color=colour(place),
                 hovertemplate=f"ε* = %{{x:.4f}}<extra>{name}</extra>",
             )
     figure.add_hline(
@@ -178,9 +177,7 @@ def dense_curve(case: Case, toward: int, levels: dict[str, float], applied: floa
     )
     figure.update_xaxes(title_text="ε, change of every pixel, in [0, 1]", rangemode="tozero")
     figure.update_yaxes(title_text=case.quantity)
-    return figures.styled(
-        figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0}
-    )
+    return styled(figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.3, "x": 0})
 
 
 @dataclass(frozen=True)
@@ -211,11 +208,11 @@ class Trace:
 
     @property
     def swapped(self) -> bool:
-        """Whether swaps changed what pruning left."""
+        """Whether swaps changed the result of pruning."""
         return not np.array_equal(self.image("pruned"), self.x_adv)
 
     def image(self, k: int | str) -> np.ndarray:
-        """The image (C, H, W) after the first k changes; `pruned`: with those left; `swapped`: the result."""
+        """The image (C, H, W) after the first k changes, or after pruning (`pruned`), or the result (`swapped`)."""
         if k == "swapped":
             return self.x_adv
         chosen = self.kept if k == "pruned" else np.arange(len(self.order)) < int(k)
@@ -256,7 +253,7 @@ def changes(x: np.ndarray, x_adv: np.ndarray) -> pd.DataFrame:
 
 def trace_curve(case: Case, trace: Trace, k: int | str) -> go.Figure:
     """The score or margin after each change."""
-    figure = figures.traces(
+    figure = traces(
         {"after each change": case.shown(trace.margin)},
         x_title="changes made",
         y_title=case.quantity,
@@ -270,7 +267,7 @@ def trace_curve(case: Case, trace: Trace, k: int | str) -> go.Figure:
 
 
 def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figure, pd.DataFrame]:
-    """How many changes were needed: a histogram of the final count with its median, and a row of figures a count."""
+    """A histogram of the number of changes with its median, and a table with a row for each way of counting."""
     won = table["success"].to_numpy() & (table["pred_clean"] == table["y"]).to_numpy()
     kinds = {
         "swapped": table["l0"].to_numpy()[won],
@@ -287,7 +284,7 @@ def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figur
                 x=np.arange(top + 1),
                 y=bins,
                 name=name,
-                marker_color=figures.colour(0),
+                marker_color=colour(0),
                 hovertemplate="%{x} changes: %{y} images<extra>swapped</extra>",
             )
         else:
@@ -296,14 +293,14 @@ def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figur
                 y=bins,
                 name=name,
                 mode="lines",
-                line={"shape": "hvh", "color": figures.colour(place), "dash": figures.DASHES[place], "width": 2},
+                line={"shape": "hvh", "color": colour(place), "dash": DASHES[place], "width": 2},
                 hovertemplate=f"%{{x}} changes: %{{y}} images<extra>{name}</extra>",
             )
     if len(kinds["swapped"]):
         middle = float(np.median(kinds["swapped"]))
         figure.add_vline(
             x=middle,
-            line={"color": figures.colour(4), "width": 2, "dash": "dash"},
+            line={"color": colour(4), "width": 2, "dash": "dash"},
             annotation_text=f"median {middle:g}",
         )
     figure.update_xaxes(title_text="changed features (pixels, in grey images)", rangemode="tozero")
@@ -320,4 +317,4 @@ def counts(arrays: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[go.Figur
             for name, values in kinds.items()
         ]
     )
-    return figures.styled(figure, height=340), summary
+    return styled(figure, height=340), summary

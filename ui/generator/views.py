@@ -1,4 +1,4 @@
-"""What the generator attack leaves, drawn: the grid, one pair, its rounds, the matrix of classes."""
+"""Pictures of a generator attack: the grid, one pair, its rounds, the matrix of classes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.figures import base as figures
 from core.figures import heat
+from core.figures.base import DASHES, PALETTE, colour, styled, traces
 from core.jobs import queue
 from core.storage import store
-from ui.show import gallery
-from ui.text import say
+from ui.show import elements, gallery
+from ui.text import interval, percent, say
 
-CONFIG = {"displaylogo": False}
-NORMS = {"l0": "ℓ0", "l1": "ℓ1", "l2": "ℓ2", "linf": "ℓ∞"}
+DISTANCES = ("l0", "l1", "l2", "linf")
+"""Norms in which the table of pairs gives the size of a change."""
 POINTS = 400
 """Rounds drawn in a curve, at most."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The rows of an attack, image by image and target by target."""
+    """The pairs of image and target of an attack, ordered by image, then by target."""
 
     arrays: dict[str, np.ndarray]
     table: pd.DataFrame
@@ -52,12 +52,12 @@ class Pairs:
 
 
 def counted(table: pd.DataFrame) -> pd.Series:
-    """Rows that count: the image was read rightly before, and the target is another class."""
+    """Which rows count: the image was classified correctly before, and the target is another class."""
     return (table["target"] != table["y"]) & (table["pred_clean"] == table["y"])
 
 
 def verdict(won: int, of: int, what: str = "pairs") -> None:
-    """Say in words whether the attack succeeded, partly, or failed."""
+    """Draw whether the attack succeeded, succeeded on some pairs, or failed."""
     if of == 0:
         st.info(f"No {what} to count: each target is the image's own class.", icon=":material/info:")
     elif won == of:
@@ -74,12 +74,12 @@ def metrics(result: store.Artifact) -> None:
     with st.grid(5, min_column_width=150):
         st.metric(
             "Success rate",
-            _number(found["success_rate"], ".1%"),
+            percent(found["success_rate"], 1),
             help=f"Of {found['n']} pairs; those whose target is the image's own class are left out.",
         )
         st.metric(
             "95 % interval",
-            f"{found['low']:.0%} – {found['high']:.0%}",
+            interval(found["low"], found["high"], 0),
             help="Clopper–Pearson: what this many pairs say of the rate for all such pairs.",
         )
         st.metric("Median ℓ2", _number(found["median_l2"], ".3g"), help="Distance of the successes from their image.")
@@ -90,7 +90,7 @@ def metrics(result: store.Artifact) -> None:
 
 
 def grid(pairs: Pairs, kind: str) -> np.ndarray:
-    """Draw originals and results (`kind` image) or changes (`kind` change), a column a target; returns the picture."""
+    """Draw the originals, and a column for each target: results (`kind` image) or changes (`kind` change)."""
     arrays, table, names = pairs.arrays, pairs.table, pairs.names
     deltas = arrays["x_adv"] - arrays["x"]
     gain = gallery.gain_for(deltas)
@@ -122,7 +122,7 @@ def grid(pairs: Pairs, kind: str) -> np.ndarray:
 
 
 def live(job: queue.Job, x: np.ndarray, targets: Sequence[int], y: Sequence[int], names: Sequence[str]) -> None:
-    """Draw the grid as it is now, and the means so far. `x` holds the originals, a row an image, `y` their classes."""
+    """Draw the grid and the means of a running job. `x` holds the originals (n, C, H, W), `y` their classes."""
     snapshot = job.snapshot()
     drawn = None if snapshot is None else snapshot.get("x_adv")
     if drawn is not None and drawn.shape == (len(x) * len(targets), *x.shape[1:]):
@@ -140,9 +140,10 @@ def live(job: queue.Job, x: np.ndarray, targets: Sequence[int], y: Sequence[int]
         for column, (name, key) in zip(
             st.columns(2), (("share of pairs fooled", "success"), ("mean ℓ2 distance", "l2")), strict=True
         ):
-            figure = figures.traces({name: [row[key] for row in history]}, x=done, x_title="round", height=200)
+            figure = traces({name: [row[key] for row in history]}, x=done, x_title="round", height=200)
             figure.update_layout(title={"text": name, "font": {"size": 13}}, showlegend=False)
-            column.plotly_chart(figure, key=f"live_{key}_{job.id}", alt=f"{name} by round", config=CONFIG)
+            with column:
+                elements.chart(figure, key=f"live_{key}_{job.id}", alt=f"{name} by round")
 
 
 def pair(pairs: Pairs, sample: int, target: int) -> None:
@@ -157,7 +158,7 @@ def pair(pairs: Pairs, sample: int, target: int) -> None:
             [[arrays["x"][row], gallery.difference(delta, gain), arrays["x_adv"][row]]],
             columns=["original", "change", "result"],
             captions=[[f"read {names[found['pred_clean']]}", f"× {gain:g}", f"read {names[found['pred']]}"]],
-            legend=" · ".join(f"{name} {found[key]:.4g}" for key, name in NORMS.items()),
+            legend=" · ".join(f"{say(norm)} {found[norm]:.4g}" for norm in DISTANCES),
             alt=f"A {names[found['y']]}, the change made to it, and the result, read as {names[found['pred']]}",
             tile=140,
         )
@@ -170,8 +171,8 @@ def pair(pairs: Pairs, sample: int, target: int) -> None:
 
 
 def rounds(pairs: Pairs, sample: int, target: int, page: str) -> None:
-    """Draw the target's probability and the distance by round, a line a target; the chosen one is bold."""
-    for column, (key, title, percent) in zip(
+    """Draw the target's probability and the distance by round, with a line for each target; the chosen one is bold."""
+    for column, (key, title, is_share) in zip(
         st.columns(2),
         (("trace_confidence", "Probability of the target", True), ("trace_l2", "ℓ2 distance from the original", False)),
         strict=True,
@@ -189,25 +190,24 @@ def rounds(pairs: Pairs, sample: int, target: int, page: str) -> None:
                 mode="lines",
                 line={
                     "width": 3.5 if other == target else 1.2,
-                    "color": figures.colour(place := pairs.targets.index(other)),
-                    "dash": figures.DASHES[place // len(figures.PALETTE) % len(figures.DASHES)],
+                    "color": colour(place := pairs.targets.index(other)),
+                    "dash": DASHES[place // len(PALETTE) % len(DASHES)],
                 },
                 opacity=1.0 if other == target else 0.55,
-                hovertemplate=f"round %{{x}}: %{{y:{'.1%' if percent else '.4g'}}}<extra>{name}</extra>",
+                hovertemplate=f"round %{{x}}: %{{y:{'.1%' if is_share else '.4g'}}}<extra>{name}</extra>",
             )
         figure.update_xaxes(title_text="round")
-        figure.update_yaxes(title_text=title, tickformat=".0%" if percent else None, rangemode="tozero")
-        figures.styled(figure, height=300, margin={"t": 8}, legend={"orientation": "h", "y": -0.25, "x": 0})
-        column.plotly_chart(
-            figure, key=f"{page}_{key}", config=CONFIG, alt=f"{title} by round, for each target of the chosen image"
-        )
+        figure.update_yaxes(title_text=title, tickformat=".0%" if is_share else None, rangemode="tozero")
+        styled(figure, height=300, margin={"t": 8}, legend={"orientation": "h", "y": -0.25, "x": 0})
+        with column:
+            elements.chart(figure, key=f"{page}_{key}", alt=f"{title} by round, for each target of the chosen image")
 
 
 def matrix(pairs: Pairs) -> go.Figure:
-    """Success by true class (row) and target (column): how many were fooled, coloured by the median distance."""
+    """A heat map of true class (row) and target (column): how many pairs were fooled, coloured by median distance."""
     table, names = pairs.table, pairs.names
     sources, targets = sorted(table["y"].unique()), pairs.targets
-    colour = np.full((len(sources), len(targets)), np.nan)
+    medians = np.full((len(sources), len(targets)), np.nan)
     text = [["own" for _ in targets] for _ in sources]
     hover = [["the class itself, not counted" for _ in targets] for _ in sources]
     for a, source in enumerate(sources):
@@ -220,12 +220,12 @@ def matrix(pairs: Pairs) -> go.Figure:
             text[a][b] = f"{len(won)}/{len(cell)}" if not single else ("✓" if len(won) else "✗")
             hover[a][b] = f"{len(won)} of {len(cell)} fooled"
             if len(won):
-                colour[a, b] = won["l2"].median()
+                medians[a, b] = won["l2"].median()
                 text[a][b] += f" {won['l2'].median():.1f}"
                 hover[a][b] += f", median ℓ2 {won['l2'].median():.3g}, ℓ∞ {won['linf'].median():.3g}"
     figure = go.Figure(
         go.Heatmap(
-            z=colour,
+            z=medians,
             x=[f"{names[target]} " for target in targets],  # the space keeps plotly from reading digits as numbers
             y=[f"{names[source]} " for source in sources],
             customdata=hover,
@@ -237,15 +237,15 @@ def matrix(pairs: Pairs) -> go.Figure:
             hovertemplate="true %{y}to %{x}: %{customdata}<extra></extra>",
         )
     )
-    low, high = (np.nanmin(colour), np.nanmax(colour)) if np.isfinite(colour).any() else (0.0, 0.0)
-    heat.write_cells(figure, np.array(text), colour > (low + high) / 2)
+    low, high = (np.nanmin(medians), np.nanmax(medians)) if np.isfinite(medians).any() else (0.0, 0.0)
+    heat.write_cells(figure, np.array(text), medians > (low + high) / 2)
     figure.update_xaxes(title_text="target class", type="category", showgrid=False)
     figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
-    return figures.styled(figure, height=110 + 36 * len(sources), margin={"t": 8})
+    return styled(figure, height=110 + 36 * len(sources), margin={"t": 8})
 
 
 def distances(pairs: Pairs) -> pd.DataFrame:
-    """One row a pair: what was aimed at, what came of it, and how far it lies from the original."""
+    """A table with a row for each pair: its target, the outcome, and the distance from the original."""
     table, names = pairs.table, pairs.names
     target = pairs.arrays["probabilities"][np.arange(len(table)), table["target"]]
     return pd.DataFrame(
@@ -258,7 +258,7 @@ def distances(pairs: Pairs) -> pd.DataFrame:
             "outcome": np.where(
                 table["target"] == table["y"], "own class", np.where(table["success"], "fooled", "not fooled")
             ),
-            **{say(name): table[name] for name in NORMS},
+            **{say(name): table[name] for name in DISTANCES},
         }
     )
 
