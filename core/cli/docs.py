@@ -148,8 +148,9 @@ def _fields(spec: Any) -> str:
 
 
 def _range(info: FieldInfo) -> str:
-    if get_origin(info.annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(info.annotation))
+    choices = [name for mark in info.metadata if hasattr(mark, "choices") for name in mark.choices()]  # of a registry
+    if choices or get_origin(info.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in choices or get_args(info.annotation))
     if info.annotation is bool:
         return "yes, no"
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -298,12 +299,15 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
 
 
+PAGES: dict[str, Callable[[], str]] = {
+    "attacks.md": attacks,
+    "recipes.md": recipes,
+    "networks-and-data.md": networks_and_data,
+    "python.md": python,
+}
+"""What renders each file, but for the page on the command line, which needs its parser."""
+
+
 def pages(commands: argparse.ArgumentParser) -> dict[str, Callable[[], str]]:
     """What renders each file; `commands` is the parser of the command line."""
-    return {
-        "attacks.md": attacks,
-        "recipes.md": recipes,
-        "networks-and-data.md": networks_and_data,
-        "command-line.md": lambda: command_line(commands),
-        "python.md": python,
-    }
+    return {**PAGES, "command-line.md": lambda: command_line(commands)}
