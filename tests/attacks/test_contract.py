@@ -110,6 +110,7 @@ def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.M
         assert torch.equal(result.x_adv[:5], x[:5])
 
 
+@pytest.mark.slow
 def test_attack_of_a_slice_equals_the_slice_of_the_attack(
     attack: Attack, net: nn.Module, few: Batch, targets: Extra
 ) -> None:
@@ -129,7 +130,7 @@ def test_attack_of_a_slice_equals_the_slice_of_the_attack(
 
 
 @pytest.mark.parametrize("name", BUDGETED, indirect=True)
-@pytest.mark.parametrize("eps", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("eps", [0.02, pytest.param(0.1, marks=pytest.mark.slow), 0.3])
 def test_attack_stays_in_the_ball_to_the_last_bit(
     name: str, attack: Attack, net: nn.Module, few: Batch, eps: float
 ) -> None:
@@ -173,7 +174,7 @@ FIXED_COST = tuple(name for name, attack in ATTACKS.items() if attack.spec.fixed
 """Attacks whose settings say what they cost; they take no budget."""
 
 
-@pytest.mark.parametrize("budget", [5, 9, 24, 70])
+@pytest.mark.parametrize("budget", [24, *(pytest.param(budget, marks=pytest.mark.slow) for budget in (5, 9, 70))])
 def test_attack_keeps_to_a_budget_of_passes(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, budget: int
 ) -> None:
@@ -300,7 +301,7 @@ def fooling(net: nn.Module, x_adv: Tensor, y: Tensor, targets: Extra) -> Tensor:
     return found == targets["y_target"] if targets else found != y
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_attack_that_fails_inside_a_mask_changes_nothing_outside(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, seed: int
 ) -> None:
