@@ -151,7 +151,7 @@ def run_method(
     if method.needs_surrogate:
         settings["surrogate"] = surrogate
     if method.takes_start and start is not None:
-        settings["start"] = start
+        settings["x_init"] = start
     if not early_stop and isinstance(method, STOPPING):
         settings["early_stop"] = False
     draws: int = settings.get("draws", 1)

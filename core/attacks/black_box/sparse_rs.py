@@ -113,7 +113,7 @@ def sparse_rs(
             part = best.goal.take(rows)
             now, found = part.reached(logits), part.loss(logits, loss)
             search.accept((search.query == 0) | (found <= search.lowest), proposal, found)
-            best.offer(rows, trial, now, found, part.margin(logits))
+            best.offer(rows, trial, now, found, None if loss == "margin" else part.margin(logits))
             search.query = search.query + 1
             active.keep(~now & (search.query < queries))
             best.report(on_progress, active.left)

@@ -74,7 +74,7 @@ def square(
         norm: shape of the ball.
         queries: forward passes of the search for an image that stands, at least 1; the first is its random start.
         offspring: so many of the queries at once, from the same point, at least 1. Where few squares are any good 16
-            at once find as much by the query, and few images then take a tenth of the time.
+            at once find as much by the query, in less time.
         area: share of the image that the first squares cover, in (0, 1].
         milestones: pairs of queries and a share of the margin where the search begins, the image's own unless `x_init`
             is given: a search that is still above it after so many queries is given up.

@@ -24,7 +24,7 @@ from core.attacks.engine.verdict import settled
 from core.kernels.convolution import QuickConvolutions
 
 ATTACK_BATCH = 128
-"""Images under attack at once: measured best on two cores for LeNet (cache), and small enough to refill often."""
+"""Images under attack at once: few enough for the caches of a CPU, and so that a batch is refilled often."""
 BATCH = 256
 """Images in one forward pass, unless an attack is told otherwise."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -187,8 +187,8 @@ class Streams:
         """(N, *shape) standard normal numbers, by Box and Muller on the CPU, so that devices agree to the last bit."""
         home = Streams(self.key.cpu())
         first, second = (home._bits(shape, number) >> 11 & (1 << 53) - 1 for number in (-2, -3))
-        radius = (-2 * ((first.double() + 1) * 2**-53).log()).sqrt()
-        return (radius * (second.double() * 2**-52 * torch.pi).cos()).to(self.key.device, dtype)
+        length = (-2 * ((first.double() + 1) * 2**-53).log()).sqrt()
+        return (length * (second.double() * 2**-52 * torch.pi).cos()).to(self.key.device, dtype)
 
 
 def confine(model: nn.Module, point: Tensor, x: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -
 
 
 def fast_layout(x: Tensor) -> Tensor:
-    """The same images, channels last on a CPU: there a convolution and its gradient take two thirds of the time."""
+    """The same images, channels last on a CPU, where convolutions and their gradients are quicker so."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
@@ -355,10 +355,10 @@ def check(
     return check_eps(0.0 if eps is NO_EPS else eps, x, eps_limit)
 
 
-def check_budget(budget: int | None, least: int) -> None:
+def check_budget(budget: int | None, minimum: int) -> None:
     """Refuse a budget of passes that is too small for anything useful."""
-    if budget is not None and budget < least:
-        raise ValueError(f"budget: expected at least {least}, got {budget}")
+    if budget is not None and budget < minimum:
+        raise ValueError(f"budget: expected at least {minimum}, got {budget}")
 
 
 def check_images(model: nn.Module, x: Tensor) -> int:

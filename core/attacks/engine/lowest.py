@@ -85,7 +85,7 @@ class Lowest:
         better = (now & ~self.fooled[rows]) | (value < self.value[rows])
         kept = rows[better]
         self.x_adv[kept], self.value[kept] = point[better], value[better]
-        if margin is not None and self.margin is not self.value:
+        if margin is not None:
             self.margin[kept] = margin[better]
         self.fooled[rows[now]] = True
         return better

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.adam import BETA1, BETA2
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
 from core.attacks.engine.geometry import DUAL, norm_of, per_image, project_box
@@ -28,7 +29,6 @@ from core.attacks.engine.smallest import (
     final_within,
     steps_within,
 )
-from core.attacks.engine.steps import BETA1, BETA2
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.progress import Progress
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.adam import adam_move
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     AttackResult,
@@ -35,7 +36,6 @@ from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.masks import unmasked
 from core.attacks.engine.smallest import check_counts, check_positive, cosine
-from core.attacks.engine.steps import adam_move
 from core.attacks.physical.scenes import Scene
 from core.progress import Progress
 

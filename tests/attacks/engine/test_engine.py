@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.engine import engine
+from core.attacks.engine.adam import adam_move
 from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.steps import adam_move
 
 
 class Counting(nn.Module):
