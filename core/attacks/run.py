@@ -15,8 +15,9 @@ from core.attacks.black_box.simba import simba
 from core.attacks.black_box.sparse_rs import sparse_rs
 from core.attacks.black_box.square import square
 from core.attacks.engine.eight_bit import PASSES, in_eight_bits
-from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.result import AttackResult
 from core.attacks.engine.stand_ins import stand_in
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.apgd import apgd
 from core.attacks.fixed_budget.fgsm import fgsm
 from core.attacks.fixed_budget.iterative import bim, mifgsm, rfgsm

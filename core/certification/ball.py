@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core import epsilon
-from core.attacks.engine.engine import check_eps
+from core.attacks.engine.checks import check_eps
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 
 NORMS = ("linf", "l2", "l1")

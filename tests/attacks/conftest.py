@@ -40,7 +40,7 @@ checker.check = beartype(  # type: ignore[attr-defined]
 sys.modules[checker.__name__] = checker
 with install_import_hook("core.attacks", "shape_checker.check"):
     import core.attacks
-    from core.attacks.engine.engine import AttackResult
+    from core.attacks.engine.result import AttackResult
 
 DIGITS = load_digits()
 

@@ -41,7 +41,7 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
     """A row an ε: accuracy that is left exactly, with and without the box, and after FGSM (ℓ∞) and PGD."""
     import torch
 
-    from core.attacks.engine.engine import Streams
+    from core.attacks.engine.streams import Streams
     from core.attacks.fixed_budget.fgsm import fgsm
     from core.attacks.fixed_budget.pgd import pgd
     from core.data.sets import first_of_test, to_float

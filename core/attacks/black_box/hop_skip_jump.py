@@ -16,21 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_counts, check_x_init
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    Streams,
-    check,
-    check_x_init,
-    confine,
-    default_streams,
-    frozen,
-    predict,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, predict
 from core.attacks.engine.geometry import norm_of, per_image
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import Smallest, check_counts, steps_within, unit
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest, steps_within, unit
+from core.attacks.engine.streams import Streams, default_streams
 from core.checks import check_choice
 from core.progress import Progress
 

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, clear_goal, finish, predict
+from core.attacks.engine.engine import predict
 from core.attacks.engine.losses import Goal, Loss
+from core.attacks.engine.result import AttackResult, clear_goal, finish
 from core.progress import Progress
 
 

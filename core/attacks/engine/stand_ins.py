@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from core.attacks.engine.engine import AttackResult
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.result import AttackResult
 
 P = ParamSpec("P")
 MIN_BATCH = 32

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.attacks.engine.engine import Streams, check_budget
+from core.attacks.engine.checks import check_budget
 from core.attacks.engine.geometry import linf_bounds, per_image, project_l1_box, project_l2_box
+from core.attacks.engine.streams import Streams
 
 Ball = Literal["linf", "l2", "l1"]
 BALLS: tuple[Ball, ...] = ("linf", "l2", "l1")

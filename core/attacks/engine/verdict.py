@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.fitted import bears_of
+from core.attacks.engine.bears import bears_of
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal
 

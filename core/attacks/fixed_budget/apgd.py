@@ -18,25 +18,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Active, even_batch
+from core.attacks.engine.checks import check
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    Streams,
-    check,
-    confine,
-    default_streams,
-    frozen,
-    input_gradient,
-    leaf_of,
-    logits_of_leaf,
-    predict,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, input_gradient, leaf_of, logits_of_leaf, predict
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.losses import LOSSES, Goal, Loss, ranked_others
 from core.attacks.engine.lowest import Lowest
+from core.attacks.engine.result import AttackResult
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against, within_budget
+from core.attacks.engine.streams import Streams, default_streams
 from core.attacks.fixed_budget.step_rule import L1Rule, Starts, StepRule
 from core.checks import check_choice
 from core.progress import Progress

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import BATCH, AttackResult, check, finish, frozen, gradients, predict
+from core.attacks.engine.engine import BATCH, frozen, gradients, predict
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.result import AttackResult, finish
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import fgsm_step
 from core.progress import Progress

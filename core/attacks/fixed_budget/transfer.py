@@ -16,28 +16,25 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.bears import bears_of
+from core.attacks.engine.checks import check, check_counts, check_images, check_positive
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     ATTACK_BATCH,
-    AttackResult,
-    Streams,
     admitted,
-    check,
-    check_images,
     confine,
-    default_streams,
-    finish,
     frozen,
     input_gradient,
     leaf_of,
     logits_of_leaf,
     predict,
 )
-from core.attacks.engine.fitted import bears_of
 from core.attacks.engine.geometry import into_ball, per_image
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import check_counts, check_positive, steps_within
+from core.attacks.engine.result import AttackResult, finish
+from core.attacks.engine.smallest import steps_within
 from core.attacks.engine.steps import eps_limit, nearest, step_against
+from core.attacks.engine.streams import Streams, default_streams
 from core.checks import check_choice
 from core.progress import Progress
 

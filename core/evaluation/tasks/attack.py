@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import predicted
 from core.attacks.engine.masks import Masked
 from core.attacks.engine.stand_ins import stand_in
+from core.attacks.engine.streams import Streams
 from core.attacks.physical import mask_shapes
 from core.attacks.run import run_method
 from core.data.sets import Dataset, Split, first_of_test, to_float

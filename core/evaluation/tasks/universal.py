@@ -11,9 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, Streams, confine
+from core.attacks.engine.engine import confine
 from core.attacks.engine.geometry import distances, norm_of
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 from core.attacks.physical import mask_shapes
 from core.attacks.universal.universal import Universal, apply, uap, universal_gradient
 from core.attacks.universal.universal_lp import universal_lp

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from core.attacks.engine import engine
 from core.attacks.engine.adam import adam_move
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.streams import Streams
 
 
 class Counting(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import apgd, pgd
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.step_rule import L1Rule, Starts, StepRule, checkpoints
 
 Batch = tuple[Tensor, Tensor]
