@@ -162,10 +162,10 @@ def test_a_comparison_runs_its_cells_as_one(tmp_path: Path, runner: Runner) -> N
 
 def test_every_task_has_its_runner() -> None:
     """The real ones, which the other tests replace."""
-    from core import training
     from core.evaluation.tasks import attack, pattern, radii, sweep, transfer, universal
+    from core.training import task
 
-    assert running.runner_for(MODEL) is training.run
+    assert running.runner_for(MODEL) is task.run
     assert running.runner_for(AttackSpec(model="x", attack=Fgsm(), eps=0.1)) is attack.run
     assert running.runner_for(SweepSpec(model="x")) is sweep.run
     assert running.runner_for(UniversalSpec(model="x", eps=0.1)) is universal.run
@@ -300,8 +300,13 @@ def test_snapshots_are_replaced_at_most_twice_a_second(tmp_path: Path) -> None:
 
 def test_a_full_disk_does_not_end_a_run_by_its_progress(tmp_path: Path) -> None:
     """Events and snapshots are only views; the run meets the full disk where it can be told."""
-    report = worker.Reporter(tmp_path / "gone")
-    report(1, 2, snapshot={"x": np.ones(2)}, epoch=1)
+    folder = tmp_path / "gone"
+    report = worker.Reporter(folder)
+    report(1, 3, snapshot={"x": np.ones(2)}, epoch=1)
+    assert not folder.exists()
+    folder.mkdir()  # there is room again
+    report(2, 3, epoch=2)
+    assert [event["done"] for event in events.read(folder)] == [2]
 
 
 def test_progress_raises_cancelled_once_the_flag_is_up(tmp_path: Path) -> None:
@@ -785,11 +790,11 @@ def test_a_process_that_cannot_start_is_a_failed_job(tmp_path: Path, monkeypatch
 SERVER = """
 import sys
 from pathlib import Path
-from core import jobs
+from core.jobs import queue
 from core.specs import TrainSpec
 
-jobs._command = lambda folder: [*sys.argv[2:], "work", str(folder)]
-print(jobs.submit(TrainSpec(epochs=1), Path(sys.argv[1])).id)
+queue._command = lambda folder: [*sys.argv[2:], "work", str(folder)]
+print(queue.submit(TrainSpec(epochs=1), Path(sys.argv[1])).id)
 """
 
 
@@ -808,7 +813,7 @@ def test_a_restarted_server_finds_its_jobs_again(tmp_path: Path) -> None:
     until(job, "cancelled", tmp_path)
 
 
-SECOND = "import sys; from core import worker; worker.LOCK_TIMEOUT = 0.1; sys.exit(worker.work(sys.argv[1]))"
+SECOND = "import sys; from core.jobs import worker; worker.LOCK_TIMEOUT = 0.1; sys.exit(worker.work(sys.argv[1]))"
 
 
 def test_a_job_is_done_once(tmp_path: Path, runner: Runner) -> None:

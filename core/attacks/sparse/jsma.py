@@ -47,7 +47,7 @@ def jsma(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Change two features a step, those of the largest saliency, until the image is fooled; l0 counts features.
+    """Change two features per step, those of the largest saliency, until the image is fooled; l0 counts features.
 
     A pair's saliency is the product of how much it raises the target's output and how much it lowers the sum of all
     others, where it does both. Without a target: how much it lowers the true class and raises the sum of all others.
@@ -60,31 +60,26 @@ def jsma(
             has reached its end, 1 or 0, is out.
         gamma: share of the features that may change, in (0, 1]: at most ceil(features * gamma / 2) steps (the paper
             rounds down; so every share allows a step).
-        pairs: the most pairs changed by one Jacobian, the best, the best of the other features, and so on; 1 is the
-            paper's. Of probabilities no more than the Jacobian says are needed. Where they reach the goal, the last
-            ones are taken back as far as it stays reached, by bisection.
+        pairs: the most pairs changed by one Jacobian: the best, the best of the other features, and so on; 1 is the
+            paper's. Of probabilities no more are changed than the Jacobian says are needed. Where they reach the goal,
+            the last ones are undone as far as it stays reached, by bisection.
         outputs: whose Jacobian: `logits`, the paper's, or `probabilities`, where all others lose what the target's
-            gains: half the backward passes, and fewer features, since the map minds the strongest other class.
+            gains: half the backward passes, and fewer features, since the strongest other class counts most.
         taylor: derivatives times how far each feature can move before its end, so that one that cannot move by theta
             counts less (Combey et al. 2020).
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        Images fooled before come back unchanged; a failed image holds all its changes. `trace`, each (N,): `steps`
-        int64, pairs changed; `stuck` bool, given up since no pair of features does both.
+        Images that are misclassified already come back unchanged; a failed image holds all its changes. `trace`, each
+        (N,): `steps` int64, pairs changed; `stuck` bool, given up since no pair of features does both.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    check_counts(batch=batch, pairs=pairs)
-    if not (0 < abs(theta) <= 1):
-        raise ValueError(f"theta: expected a number from -1 to 1, not 0, got {theta}")
-    if not 0 < gamma <= 1:
-        raise ValueError(f"gamma: expected a share above 0 and at most 1, got {gamma}")
-    check_choice("outputs", outputs, OUTPUTS)
+    _check_settings(theta, gamma, outputs, batch=batch, pairs=pairs)
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
     max_pairs = math.ceil(x[0].numel() * gamma / 2 - 1e-9)
@@ -146,6 +141,15 @@ def jsma(
             if on_progress:
                 on_progress(len(x) - active.left, len(x), success=fooled.float().mean().item())
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"steps": step, "stuck": stuck}, batch)
+
+
+def _check_settings(theta: float, gamma: float, outputs: str, **counts: int) -> None:
+    check_counts(**counts)
+    if not (0 < abs(theta) <= 1):
+        raise ValueError(f"theta: expected a number from -1 to 1, not 0, got {theta}")
+    if not 0 < gamma <= 1:
+        raise ValueError(f"gamma: expected a share above 0 and at most 1, got {gamma}")
+    check_choice("outputs", outputs, OUTPUTS)
 
 
 @dataclass

@@ -401,7 +401,7 @@ def _note(
         if norm != "l0":
             clearly = SLACK * torch.finfo(x.dtype).eps * standing.clean[rows].clamp(min=0)
             success |= found < -clearly
-            standing.astray[rows] |= result.trace["astray"]
+            standing.astray[rows] |= result.trace["boundary_outside_box"]
     if stage.probe:
         fallen, before = standing.clean[rows] - found, standing.clean[rows] - standing.margin[rows]
         standing.masked[rows] |= (fallen > 0) & (fallen >= MASKED[norm] * before)
