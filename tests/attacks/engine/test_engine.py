@@ -218,7 +218,7 @@ def test_check_refuses_what_is_no_model_of_these_images(model: Any, x: torch.Ten
 
 def test_check_refuses_a_function_for_a_model() -> None:
     """Its mode and its parameters could not be held still."""
-    unchecked = inspect.unwrap(engine.check_images)  # the tests check types at every call, users' calls are not
+    unchecked = inspect.unwrap(checks.check_images)  # the tests check types at every call, users' calls are not
     with pytest.raises(ValueError, match=r"model: expected a torch\.nn\.Module, got method"):
         unchecked(MODEL.forward, X)
 
