@@ -23,11 +23,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_budget, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, check_budget, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, frozen
 from core.attacks.engine.geometry import PROJECT
 from core.attacks.engine.losses import Goal, ranked_others
-from core.attacks.engine.smallest import Smallest, check_counts
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest
 from core.attacks.minimal.ddn import ddn
 from core.attacks.minimal.deepfool import deepfool
 from core.attacks.minimal.fab import fab

@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, confine, finish, frozen, predict
+from core.attacks.engine.engine import confine, frozen, predict
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.result import AttackResult, finish
 from core.attacks.sparse.first_layer import TOLERANCE, FirstLayer
 from core.progress import Progress
 
