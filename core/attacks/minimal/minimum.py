@@ -123,9 +123,8 @@ def minimum(
 
     Returns:
         The smallest image found that fools. Images that are misclassified already, and those that withstand, come back
-        unchanged.
-        `forwards + backwards <= budget`. `trace`: `part` (N,) int64, the part of `plan` that found it, -1: none;
-        untargeted in l2 `boundary_outside_box` (N,) bool, where other parts are run (see `nearest`).
+        unchanged. `forwards + backwards <= budget`. `trace`: `part` (N,) int64, the part of `plan` that found it, -1:
+        none; untargeted in l2 `boundary_outside_box` (N,) bool, where other parts are run (see `nearest`).
 
     Raises:
         ValueError: bad input, naming the argument.
