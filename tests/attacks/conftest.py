@@ -42,7 +42,7 @@ sys.modules[checker.__name__] = checker
 with install_import_hook("core.attacks", "shape_checker.check"):
     import core.attacks
     from core import specs
-    from core.attacks.engine.engine import AttackResult
+    from core.attacks.engine.result import AttackResult
 
     for _method in (*specs.METHODS.values(), *specs.UNIVERSAL_METHODS.values()):
         core.attacks.function_of(_method)  # imported when it is looked for: the hook has to see it
@@ -91,7 +91,7 @@ class Small:
         if self.spec.needs_surrogate:
             options["surrogate"] = model
         if self.spec.takes_start and "y_target" in options:
-            options["start"] = torch.tensor(DIGITS.images / 16)[FIRST[options["y_target"]], None].to(x)
+            options["x_init"] = torch.tensor(DIGITS.images / 16)[FIRST[options["y_target"]], None].to(x)
         return core.attacks.function_of(self.spec)(model, x, y, **self.settings | options)
 
 
