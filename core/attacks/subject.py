@@ -82,7 +82,7 @@ class Subject:
         y_target = self.targets() if y_target is None else y_target
         if y_target is not None:
             options["y_target"] = y_target
-            if "x_init" in self.takes and "x_init" not in options:
+            if self.eps is None and "x_init" in self.takes:
                 options["x_init"] = self.x[self.partner()]
         if self.eps is not None:
             options["eps"] = self.eps
