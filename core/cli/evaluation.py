@@ -79,7 +79,7 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
 
 def _warning(trust: Mapping[str, Any] | None) -> str:
     """Why the figures of an evaluation must not be used, said before anything else; "" where nothing forbids it."""
-    from core.evaluation.trust.trust import Trust
+    from core.evaluation.trust.report import Trust
 
     warning = "" if trust is None else Trust.from_json(trust).warning
     if warning:
