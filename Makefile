@@ -1,16 +1,23 @@
-# make run    serve the dashboard         make test    run the tests         make check   lint and types
+# make run         serve the dashboard
+# make test        run the tests: four minutes on two cores
+# make test-all    run them all, with those marked `slow`: they repeat more deeply what a quick test covers
+# make check       lint and types
 # The first call of any makes the virtual environment (.venv) and installs what is needed; later ones start at once.
+# Some tests only: make test TESTS=tests/attacks, make test TESTS='-k pgd'. With more workers than two: TESTS='-n 8'.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check format clean
+.PHONY: run test test-all check format clean
 
 run: $(VENV)/.run
 	$(BIN)/streamlit run dashboard.py
 
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses auto -m "not slow" $(TESTS)
+
+test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 check: $(VENV)/.dev

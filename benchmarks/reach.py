@@ -15,7 +15,7 @@ from core.attacks.fixed_budget.pgd import pgd
 from core.data.sets import first_of_test, to_float
 from core.jobs import queue, reference_build
 from core.models.saved import load_model
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.specs import GeneratorStrong, SweepSpec
 from core.storage.store import default_root
 

@@ -40,7 +40,7 @@ from torchvision import datasets, transforms
 from benchmarks import reach
 from core.data.folder import data_root
 from core.data.sets import Split, load
-from core.networks.build import build
+from core.networks.catalogue import build
 from core.specs import DataSpec, TrainSpec
 from core.training.augmentation import augmented
 from core.training.recipes import batch_loss

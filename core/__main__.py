@@ -1,5 +1,7 @@
 """The command line, made from the specs: `python -m core COMMAND --help`; `python -m core --help` lists the commands.
 
+An installed package has the same under the name `adversarial-lab`.
+
 Flags are the specs' fields. Results go to standard output (`--json`: as JSON), progress and errors to standard error;
 exit status 0, or 2 for a request that is refused, or 1 for one that fails. The commands are in `core.cli`.
 """

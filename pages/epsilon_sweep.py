@@ -20,13 +20,13 @@ from ui.measure import (
     sweep_views,
 )
 from ui.measure.sweep_views import Curve
-from ui.show import downloads, provenance
+from ui.show import downloads, model_names, provenance
 
 PAGE = "epsilon_sweep"
 
 
 def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: float | None) -> None:
-    """The interval between proven and attacked accuracy at any ε, from all that was ever run on these models."""
+    """Draw proven and attacked accuracy at any ε, from every stored result of these models."""
     st.subheader("Proven and attacked, at any ε", anchor=False)
     norm = record_choice.choose_norm(PAGE)
     found = record_views.read(models, norm)
@@ -37,7 +37,7 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
             icon=":material/info:",
         )
         return
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     missing = [names[model.id] for model in models if model.id not in found]
     if missing:
         st.caption(f"Nothing in this norm yet: {', '.join(missing)}.")
@@ -55,7 +55,7 @@ def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: f
 
 
 def single_attacks(curves: Sequence[Curve], chance: float | None) -> None:
-    """The chosen attacks one by one: curves, metrics, confidence, images."""
+    """Draw each chosen attack on its own: curves, metrics, confidence, images."""
     st.subheader("Single attacks", anchor=False)
     curve, places = sweep_parts.choose_images(PAGE, curves)
     sweep_parts.lookup(PAGE, curves, chance, curve, places, {})

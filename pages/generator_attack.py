@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -12,7 +14,8 @@ from core import specs
 from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker, samples
-from ui.generator import generator_compare, generator_parts, generator_views
+from ui.form.select import select, select_many
+from ui.generator import compare, results, views
 from ui.show import gallery, lessons
 from ui.text import class_text
 
@@ -32,14 +35,14 @@ def percent(value: float) -> str:
 
 
 def default_model() -> str | None:
-    """The newest model of many classes that reads most images rightly, else the newest of many classes."""
+    """The newest model of more than two classes with a test accuracy above 80 %, else the newest of such models."""
     many = [m for m in sources.models() if len(m.card["class_names"]) > 2]
     good = [m for m in many if m.card["metrics"]["test_accuracy"] > 0.8]
     return (good or many)[0].id if many else None
 
 
 def usual_confidence(tests: pd.DataFrame, classes: Sequence[int]) -> float:
-    """The highest confidence on offer, up to 99 %, at which each of these classes has a sample."""
+    """The highest confidence on offer, up to 99 %, at which every one of these classes has a sample."""
     right = tests[tests["y"] == tests["pred"]]
     best = [right.loc[right["y"] == k, "confidence"].max() for k in classes]
     reached = min((value for value in best if value == value), default=0.0)  # a class never read rightly has NaN
@@ -47,25 +50,21 @@ def usual_confidence(tests: pd.DataFrame, classes: Sequence[int]) -> float:
 
 
 def pick_mode() -> str:
-    """Which of the two attacks: a method's registry name."""
-    key = f"{PAGE}_mode"
-    controls.seed(key, list(MODES), MODES.__getitem__)
-    mode = st.segmented_control(
+    """Draw the choice between the two modes and return the registry name of the method."""
+    return select(
+        PAGE,
+        "mode",
         "Mode",
         list(MODES),
-        default="generator",
-        format_func=MODES.get,
-        required=True,
+        text=MODES.__getitem__,
+        kind="buttons",
         help="Literal: the exercise's two steps in turns, whatever they do. Strong: the same two steps, each only "
         "where it is needed, so that the images come much nearer to the samples.",
-        key=key,
-        **controls.KEEP,
     )
-    return str(mode)
 
 
 def draw_settings(mode: str) -> dict[str, Any]:
-    """The exercise's controls, or the strong mode's; what the method's spec takes."""
+    """Draw the settings of the chosen mode and return them by name, as the method's spec takes them."""
     if mode != "generator":
         return controls.method_settings(PAGE, mode)
 
@@ -85,23 +84,21 @@ def draw_settings(mode: str) -> dict[str, Any]:
 
 
 def choice(name: str) -> str:
-    """A list for a setting whose options need more words than its spec's names."""
-    info, key = specs.GeneratorMethod.model_fields[name], f"{PAGE}_generator_{name}"
-    options = list(SAY[name])
-    text = SAY[name].__getitem__
-    controls.seed(key, options, text)
-    return st.selectbox(
+    """Draw a list for a setting whose options are described here in more words than in its spec."""
+    info = specs.GeneratorMethod.model_fields[name]
+    return select(
+        PAGE,
+        f"generator_{name}",
         info.title or name,
-        options,
-        index=options.index(info.default),
-        format_func=text,
+        list(SAY[name]),
+        text=SAY[name].__getitem__,
+        default=info.default,
+        kind="list",
         help=info.description,
-        key=key,
-        **controls.KEEP,
     )
 
 
-def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFrame, list, float] | None:
+def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFrame, list[Any], float] | None:
     """Choose classes and one test image of each.
 
     Returns the rows of the test table, the places for their pictures, and the least confidence; None: nothing chosen.
@@ -110,43 +107,34 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
     left, right = st.columns([3, 2])
     with left:
         numbers = list(range(len(names)))
-        key = f"{PAGE}_classes"
-        if key in st.session_state:  # another model may have fewer classes
-            st.session_state[key] = [k for k in st.session_state[key] if k in numbers]
-
-        def text(k: int) -> str:
-            return class_text(k, names)
-
-        controls.seed(key, numbers, text, many=True)
-        chosen = st.multiselect(
+        chosen = select_many(
+            PAGE,
+            "classes",
             "Your favourite classes, one sample each",
             numbers,
+            text=lambda k: class_text(k, names),
             default=numbers[:5],
-            format_func=text,
             help="The exercise asks for five digits. Each sample is drawn once for every target class.",
-            key=key,
-            **controls.KEEP,
         )
     with right:
-        controls.seed(f"{PAGE}_confidence", CONFIDENCES, percent)
-        confidence = st.select_slider(
+        confidence = select(
+            PAGE,
+            "confidence",
             "Least confidence of the samples",
             CONFIDENCES,
-            value=usual_confidence(tests, chosen or numbers),
-            format_func=percent,
+            text=percent,
+            default=usual_confidence(tests, chosen or numbers),
+            kind="slider",
             help="Only test images that the model reads correctly, and at least this confidently, are offered.",
-            key=f"{PAGE}_confidence",
-            **controls.KEEP,
         )
     if not chosen:
         st.info("Choose at least one class.", icon=":material/info:")
         return None
     found = {k: samples.candidates(tests, k, confidence=confidence) for k in chosen}
     for k in [k for k in chosen if not len(found[k])]:
-        st.warning(
-            f"No test image of class {class_text(k, names)} is read correctly with a confidence of "
-            f"{confidence:.2%}; it is left out. Lower the least confidence.",
-            icon=":material/warning:",
+        samples.none_of(
+            class_text(k, names),
+            f" with a confidence of {confidence:.2%}; it is left out. Lower the least confidence",
         )
     chosen = [k for k in chosen if len(found[k])]
     if not chosen:
@@ -168,7 +156,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
     return pd.DataFrame(picked), slots, confidence
 
 
-def draw_samples(slots: Sequence, images: Sequence, rows: pd.DataFrame, names: Sequence[str]) -> None:
+def draw_samples(slots: Sequence[Any], images: Iterable[np.ndarray], rows: pd.DataFrame, names: Sequence[str]) -> None:
     """Put the pictures of the samples into their places."""
     for slot, image, label in zip(slots, images, rows["y"], strict=True):
         with slot.container():
@@ -187,7 +175,9 @@ with st.container(border=True):
     if model is None:
         st.stop()
     tests = samples.table(model)
-    picked = None if tests is None else pick_samples(model, tests)
+    if tests is None:
+        st.stop()
+    picked = pick_samples(model, tests)
 if picked is None:
     st.stop()
 rows, slots, confidence = picked
@@ -207,11 +197,12 @@ with st.form(f"{PAGE}_form"):
     asked = st.form_submit_button("Run the attack", type="primary", icon=":material/play_arrow:")
 lessons.generator()
 
+indices = tuple(int(index) for index in rows["index"])
 spec = controls.build(
     specs.AttackSpec,
     model=model.id,
     attack={"name": mode, **settings},
-    indices=tuple(int(index) for index in rows["index"]),
+    indices=indices,
     target=target,
     seed=0 if strong else seed,
 )
@@ -221,22 +212,21 @@ result = sources.artifact(spec)
 if asked and result is None:
     jobs.start(spec)
 if result is not None:
-    arrays = generator_views.Pairs.of(result)
+    arrays = views.Pairs.of(result)
     draw_samples(slots, [arrays.arrays["x"][row] for row in arrays.samples], rows, names)
-    generator_parts.show(result, model)
-    generator_compare.attacks(result, spec, model)
-    generator_compare.models(result, spec, model)
-    generator_compare.transfer(result, model)
-    generator_parts.matrix(model, spec, tests, confidence)
+    results.show(result, model)
+    compare.attacks(result, spec, model)
+    compare.models(result, spec, model)
+    compare.transfer(result, model)
+    results.matrix(model, spec, tests, confidence)
     st.stop()
-images = samples.images(model, spec.indices)
+images = samples.images(model, indices)
 if images is None:
     st.stop()
 draw_samples(slots, images, rows, names)
 targets = list(range(len(names))) if target == "all" else [target]
 labels = [int(label) for label in rows["y"]]
-job = jobs.panel(PAGE, spec, live=lambda job: generator_views.live(job, images, targets, labels, names))
-if job is None or job.state == "done":  # done, and its result is gone from the store
+if jobs.idle(PAGE, spec, live=functools.partial(views.live, x=images, targets=targets, y=labels, names=names)):
     pairs = len(rows) * len(targets)
     st.info(
         f"{len(rows)} samples × {len(targets)} targets = {pairs} generators, not trained yet with these settings. "

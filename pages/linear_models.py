@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from ui.app import guard
-from ui.linear import linear_images, linear_plane, linear_toy
+from ui.linear import images, plane, toy
 from ui.show import lessons
 
 PAGE = "linear_models"
@@ -20,7 +20,7 @@ st.write(
 )
 lessons.linear()
 tabs = st.tabs(PARTS, key=f"{PAGE}_part", on_change="rerun", bind="query-params")
-for tab, draw in zip(tabs, (linear_toy.show, linear_plane.show, linear_images.show), strict=True):
+for tab, draw in zip(tabs, (toy.show, plane.show, images.show), strict=True):
     with tab:
         if tab.open:
             draw(PAGE)

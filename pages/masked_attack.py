@@ -11,9 +11,10 @@ from core import specs
 from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, mask_choice, model_picker, samples
-from ui.masks import mask_many, mask_views
+from ui.form.select import KEEP, select
+from ui.masks import each_image, one_pattern
 from ui.show import lessons
-from ui.text import class_text, say
+from ui.text import ANY_CLASS, class_text, say
 
 PAGE = "masked_attack"
 METHODS = ("physical", "pgd", "fgsm", "ddn", "fmn", "sigma_zero", "square")
@@ -37,7 +38,7 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
         label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
     found = samples.candidates(tests, label)
     if not len(found):
-        st.warning(f"No test image of class {class_text(label, names)} is read correctly.", icon=":material/warning:")
+        samples.none_of(class_text(label, names))
         return None
     with second:
         place = samples.place(
@@ -51,7 +52,7 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
             4,
             key=f"{PAGE}_n",
             help="So many, from that one on; each gets its own pattern.",
-            **controls.KEEP,
+            **KEEP,
         )
     indices = tuple(int(k) for k in found["index"][place : place + count])
     images = samples.images(model, indices)
@@ -59,23 +60,12 @@ def pick_images(model: store.Artifact) -> tuple[tuple[int, ...], int, np.ndarray
 
 
 def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], float | None, int | str, bool]:
-    """Method with its settings, its budget ε where it needs one, the target, and whether to run it now."""
-    key = f"{PAGE}_attack"
-    controls.seed(key, METHODS, say)
-    name = st.selectbox("Attack", METHODS, format_func=say, key=key, **controls.KEEP)
+    """Draw the form; returns the method with its settings, ε or None, the target, and whether to run it."""
+    name = select(PAGE, "attack", "Attack", METHODS, text=say, kind="list")
     cls = specs.METHODS[name]
     st.caption(f"{cls.help} *{cls.paper}.*")
     with st.form(f"{PAGE}_form"):
-        options: list[Any] = ["any", *(k for k in range(len(names)) if k != label)]
-        key = f"{PAGE}_target"
-        if st.session_state.get(key, "any") not in options:
-            del st.session_state[key]
-
-        def text(k: Any) -> str:
-            return "any wrong class" if k == "any" else class_text(k, names)
-
-        controls.seed(key, options, text)
-        target = st.select_slider("Target class", options, format_func=text, key=key, **controls.KEEP)
+        target = controls.a_class(PAGE, names, name="target", label="Target class", extra=ANY_CLASS, without=label)
         eps = controls.eps(PAGE, default=0.5, high=1.0, step=0.05) if cls.needs_eps else None
         if name == "physical":
             st.markdown("**Scenes:** how much the object and the light may vary")
@@ -90,7 +80,7 @@ def settings(names: list[str], label: int, width: int) -> tuple[dict[str, Any], 
 
 
 def each(model: store.Artifact, indices: tuple[int, ...], label: int, mask: specs.AnyMask, width: int) -> None:
-    """A pattern for each image: the form, the job, the result."""
+    """Draw the tab on one pattern for each image: the form, the job, the result."""
     names = list(model.card["class_names"])
     attack, eps, target, asked = settings(names, label, width)
     spec = controls.build(
@@ -98,37 +88,31 @@ def each(model: store.Artifact, indices: tuple[int, ...], label: int, mask: spec
     )
     if spec is None:
         return
-    if asked:
-        jobs.start(spec)
-    result = sources.artifact(spec)
+    empty = "No result for these settings yet: run the attack."
+    result = jobs.result(PAGE, spec, asked=asked, empty=empty, icon=":material/play_arrow:")
     if result is not None:
         show(spec, result, model, names)
-        return
-    job = jobs.panel(PAGE, spec)
-    if job is None or job.state == "done":  # done, and its result is gone from the store
-        st.info("No result for these settings yet: run the attack.", icon=":material/play_arrow:")
 
 
 def usual(width: int) -> dict[str, Any]:
-    """The scenes' defaults for images of this width: a shift of a fourteenth of it, 2 pixels of 28."""
+    """Defaults of the scenes for images of this width: a shift by a fourteenth of it, which is 2 pixels of 28."""
     return {"shift": max(0.5, float(round(width / 14)))}
 
 
 def show(spec: specs.AttackSpec, result: store.Artifact, model: store.Artifact, names: list[str]) -> None:
-    """Draw the result, and beside it the same attack without averaging, where that was asked for."""
-    mask_views.headline(result, names)
-    picture = mask_views.pictures(result, names)
-    mask_views.files(PAGE, result, model, picture)
+    """Draw the result, and compare it with the same attack without averaging over scenes."""
+    each_image.headline(result, names)
+    picture = each_image.pictures(result, names)
+    each_image.files(PAGE, result, model, picture)
     if spec.attack.name != "physical" or spec.attack.scenes == 0:
         return
     st.subheader("Does averaging matter?")
     still = spec.model_copy(update={"attack": spec.attack.model_copy(update={"scenes": 0})})
     other = sources.artifact(still)
     if other is not None:
-        mask_views.compare(result, other)
+        each_image.compare(result, other)
         return
-    job = jobs.panel(PAGE, still)
-    if job is None or job.state == "done":
+    if jobs.idle(PAGE, still):
         st.write("The same attack, made on the still image only, and then looked at in the same fresh scenes:")
         if st.button("Compare with no averaging", icon=":material/compare:", key=f"{PAGE}_compare"):
             jobs.start(still)
@@ -160,4 +144,4 @@ with tabs[0]:
         each(model, indices, label, mask, images.shape[3])
 with tabs[1]:
     if tabs[1].open:
-        mask_many.section(PAGE, model, mask, SCENE, usual(images.shape[3]))
+        one_pattern.section(PAGE, model, mask, SCENE, usual(images.shape[3]))

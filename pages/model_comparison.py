@@ -11,6 +11,7 @@ from core import specs
 from core.evaluation.tables import comparison
 from core.storage import store
 from ui.app import guard, routes
+from ui.form.select import select
 from ui.measure import (
     audit_views,
     comparison_views,
@@ -22,15 +23,15 @@ from ui.measure import (
     transfer_views,
 )
 from ui.measure.sweep_views import Curve
-from ui.show import downloads, provenance
-from ui.text import both
+from ui.show import downloads, model_names, provenance
+from ui.text import both, sentence_case
 
 PAGE = "model_comparison"
 
 
 @st.fragment
 def lookup(spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
-    """The slider and everything under it; moving it draws only this anew, from what is in memory."""
+    """Draw the ε slider and what depends on it; a move draws only this part again, from memory."""
     eps = sweep_choice.eps_slider(PAGE, spec.eps)
     comparison_views.models_table(PAGE, spec, models, curves, eps)
     st.caption(
@@ -46,7 +47,7 @@ def lookup(spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Se
 
 
 def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:
-    """Choose A, B and an attack; count who reads what, test the difference, show some of the images."""
+    """Compare models A and B under one attack: how many images each classifies correctly, a test, examples."""
     by_attack: dict[str, dict[str, Curve]] = {}
     for curve in curves:
         by_attack.setdefault(sweep_views.attack_text(curve.sweep.attack), {})[curve.sweep.model] = curve
@@ -54,15 +55,16 @@ def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps:
     if not attacks:
         st.info("Choose and run two models under the same attack to see them side by side.", icon=":material/info:")
         return
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     left, middle, right = st.columns(3)
     with left:
-        attack = sweep_choice.one_of(PAGE, "pair_attack", "Attack", attacks)
+        attack = select(PAGE, "pair_attack", "Attack", attacks, kind="list")
     ids = list(by_attack[attack])
     with middle:
-        a = sweep_choice.one_of(PAGE, "a", "Model A", ids, names.__getitem__)
+        a = select(PAGE, "a", "Model A", ids, text=names.__getitem__, kind="list")
     with right:
-        b = sweep_choice.one_of(PAGE, "b", "Model B", [other for other in ids if other != a], names.__getitem__)
+        rest = [other for other in ids if other != a]
+        b = select(PAGE, "b", "Model B", rest, text=names.__getitem__, kind="list")
     pair = [by_attack[attack][a], by_attack[attack][b]]
     if len({curve.result.card["data"]["fingerprint"] for curve in pair}) > 1:
         st.warning("A and B were attacked on different images.", icon=":material/warning:")
@@ -71,7 +73,7 @@ def side_by_side(models: Sequence[store.Artifact], curves: Sequence[Curve], eps:
     with st.grid(4, min_column_width=130):
         for text, count in zip(comparison_views.OUTCOMES, counts, strict=True):
             st.metric(
-                text[0].upper() + text[1:],
+                sentence_case(text),
                 f"{count:,}",
                 help=f"{count / max(1, sum(counts)):.1%} of {sum(counts):,} images",
             )

@@ -9,7 +9,7 @@ from core.data import folder
 from core.storage import bundled
 from ui.app import guard, jobs, routes, sources
 from ui.form import model_picker
-from ui.models import model_views, reference_views
+from ui.models import references, saved
 
 PAGE = "overview"
 
@@ -57,18 +57,14 @@ with st.grid(5, min_column_width=140):
             st.space("stretch")
             st.page_link(routes.page(name), label="Open", icon=routes.ROUTES[name].icon, width="stretch")
 
-chosen = reference_views.section(PAGE)
+chosen = references.section(PAGE)
 own = [model for model in sources.models() if not bundled.is_copy(model.card)]
 if own:
-    chosen = model_views.saved_models(PAGE, current=chosen, models=own)
+    chosen = saved.saved_models(PAGE, current=chosen, models=own)
 if chosen is not None:
-    model_views.report(PAGE, chosen, current=False)
+    saved.report(PAGE, chosen, current=False)
 if not sources.models():
     st.subheader("Saved models", anchor=False)
     st.write("None yet, and the attacks need one. The embedded digits make one in seconds, without a download.")
-    job = jobs.panel(PAGE, model_picker.FIRST)
-    if (job is None or not job.live) and st.button(
-        "Train a first model on digits", type="primary", icon=":material/play_arrow:", key=f"{PAGE}_first"
-    ):
-        jobs.start(model_picker.FIRST)
+    jobs.offer(PAGE, model_picker.FIRST, "Train a first model on digits", name="first")
 missing_data()

@@ -11,14 +11,15 @@ import pandas as pd
 import streamlit as st
 
 from core import specs
-from core.figures import base as figures
 from core.figures import heat
+from core.figures.base import colour, score_histogram
 from core.storage import store
 from ui.app import guard, sources
 from ui.form import controls, model_picker, samples
-from ui.show import gallery, lessons
-from ui.sparse import sparse_enumeration, sparse_frontier, sparse_many, sparse_parts, sparse_views
-from ui.text import class_text
+from ui.form.select import KEEP, select
+from ui.show import elements, gallery, lessons
+from ui.sparse import enumeration, frontier, many_images, one_image, views
+from ui.text import ANY_CLASS, class_text
 
 PAGE = "sparse_attack"
 PARTS = (
@@ -34,14 +35,14 @@ MOST_PIXELS = 200
 
 
 def default_model() -> str | None:
-    """The exercise's: a network with one raw score, on MNIST if there is one."""
+    """The exercise's model: a single-output network, on MNIST if there is one."""
     scalar = [m for m in sources.models() if sources.model_spec(m).scalar]
     mnist = [m for m in scalar if sources.model_spec(m).data.dataset == "mnist"]
     return (mnist or scalar)[0].id if scalar else None
 
 
 def pick_threshold(tests: pd.DataFrame, names: list[str]) -> float:
-    """The slider for τ of a scalar network."""
+    """Draw the slider for the threshold τ of a single-output network."""
     low, high = math.floor(tests["score"].min()), math.ceil(tests["score"].max())
     key = f"{PAGE}_threshold"
     if isinstance(st.session_state.get(key), int | float):
@@ -54,11 +55,11 @@ def pick_threshold(tests: pd.DataFrame, names: list[str]) -> float:
         step=0.1,
         help=f"An image is read as {names[1]} when its score N(x) is above τ. The network was trained for τ = 0.",
         key=key,
-        **controls.KEEP,
+        **KEEP,
     )
 
 
-def pick_image(model: store.Artifact) -> sparse_views.Case | None:
+def pick_image(model: store.Artifact) -> views.Case | None:
     """Choose one correctly classified test image; draws the choice and what is known of it before PyTorch is there."""
     names, scalar = list(model.card["class_names"]), sources.model_spec(model).scalar
     tests = samples.table(model)
@@ -70,22 +71,18 @@ def pick_image(model: store.Artifact) -> sparse_views.Case | None:
         start = names.index("4") if "4" in names else 0
         label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
     with second:
-        orders = list(samples.ORDERS)
-        controls.seed(f"{PAGE}_order", orders, samples.ORDERS.__getitem__)
-        order = st.selectbox(
+        order = select(
+            PAGE,
+            "order",
             "Order of the images",
-            orders,
-            format_func=samples.ORDERS.get,
+            list(samples.ORDERS),
+            text=samples.ORDERS.__getitem__,
+            kind="list",
             help="The margin says how far an image is from being read as another class.",
-            key=f"{PAGE}_order",
-            **controls.KEEP,
         )
     found = samples.candidates(tests, label, threshold=threshold, order=order)
     if not len(found):
-        st.warning(
-            f"No test image of class {class_text(label, names)} is read correctly with these settings.",
-            icon=":material/warning:",
-        )
+        samples.none_of(class_text(label, names), " with these settings")
         return None
     with third:
         place = samples.place(
@@ -102,12 +99,12 @@ def pick_image(model: store.Artifact) -> sparse_views.Case | None:
     st.markdown(" · ".join([*parts, f"margin {row['margin']:.4g}", f"confidence {row['confidence']:.2%}"]))
     if samples.images(model, [index]) is None:
         return None
-    looked = sparse_views.look(model.id, model.root, index)
+    looked = views.look(model.id, model.root, index)
     logits = looked["logits"] - [0, threshold] if scalar else looked["logits"]
-    return sparse_views.Case(model, index, label, None, threshold, scalar, looked["x"], logits, looked["jacobian"])
+    return views.Case(model, index, label, None, threshold, scalar, looked["x"], logits, looked["jacobian"])
 
 
-def draw_jacobian(case: sparse_views.Case) -> None:
+def draw_jacobian(case: views.Case) -> None:
     """Image, signed Jacobian, and the scores or probabilities."""
     names = case.names
     left, middle, right = st.columns([3, 5, 5])
@@ -120,23 +117,22 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             def text(k: Any) -> str:
                 return "own logit − runner-up's" if k == "margin" else f"logit of {class_text(k, names)}"
 
-            controls.seed(f"{PAGE}_output", options, text)
-            output = st.selectbox(
+            output = select(
+                PAGE,
+                "output",
                 "Derivative of",
                 options,
-                format_func=text,
+                text=text,
+                kind="list",
                 help="Which output is differentiated with respect to each pixel.",
-                key=f"{PAGE}_output",
-                **controls.KEEP,
             )
             rivals = np.where(np.arange(len(names)) == case.label, -np.inf, case.logits)
             margin = case.slope(int(rivals.argmax()))
             values, name = (margin, "∂margin/∂x") if output == "margin" else (case.jacobian[output], f"∂z{output}/∂x")
         st.markdown(f"**Jacobian {name}**")
-        st.plotly_chart(
-            heat.signed_heatmap(sparse_views.flat(values), name=name, height=300),
+        elements.chart(
+            heat.signed_heatmap(views.flat(values), name=name, height=300),
             key=f"{PAGE}_jacobian",
-            config=sparse_views.CONFIG,
             alt=f"Heatmap of {name}: red pixels raise the output when brighter, blue ones lower it",
         )
     with left:
@@ -151,19 +147,18 @@ def draw_jacobian(case: sparse_views.Case) -> None:
         if case.scalar:
             tests = case.model.table("test")
             st.markdown("**Scores of the test set**")
-            figure = figures.score_histogram(tests["score"].to_numpy(), tests["y"].to_numpy(), names, case.threshold)
+            figure = score_histogram(tests["score"].to_numpy(), tests["y"].to_numpy(), names, case.threshold)
             figure.add_vline(
                 x=case.threshold + float(case.logits[1]),
-                line={"color": figures.colour(5), "width": 2},
+                line={"color": colour(5), "width": 2},
                 annotation_text="x",
                 annotation_position="top left",
             )
             figure.update_xaxes(title_text=f"N(x): below τ read as {names[0]}, above as {names[1]}")
             accuracy = ((tests["score"] > case.threshold) == (tests["y"] == 1)).mean()
-            st.plotly_chart(
+            elements.chart(
                 figure.update_layout(height=300),
                 key=f"{PAGE}_scores",
-                config=sparse_views.CONFIG,
                 alt="Histogram of the test set's scores with the threshold and this image",
             )
             st.caption(f"Accuracy at this τ: {accuracy:.2%} of {len(tests):,} test images.")
@@ -178,29 +173,20 @@ def draw_jacobian(case: sparse_views.Case) -> None:
             )
 
 
-def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]:
+def settings(case: views.Case) -> tuple[int | str, dict[str, Any], float]:
     """The form: target, the sparse attack's settings, the formula's factor."""
     names = case.names
     with st.form(f"{PAGE}_form"):
         first, second, third = st.columns(3, vertical_alignment="bottom")
-        target: int | str = "any"
         with first:
-            options: list[Any] = ["any", *(k for k in range(len(names)) if k != case.label)]
-            key = f"{PAGE}_target"
-            if st.session_state.get(key, "any") not in options:
-                del st.session_state[key]
-
-            def text(k: Any) -> str:
-                return "any wrong class" if k == "any" else class_text(k, names)
-
-            controls.seed(key, options, text)
-            target = st.select_slider(
-                "Target class",
-                options,
-                format_func=text,
+            target = controls.a_class(
+                PAGE,
+                names,
+                name="target",
+                label="Target class",
+                extra=ANY_CLASS,
+                without=case.label,
                 help="What the image shall be read as.",
-                key=key,
-                **controls.KEEP,
             )
         with second:
             most = min(MOST_PIXELS, case.x.size)
@@ -213,7 +199,7 @@ def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]
                 value=min(60, most),
                 help="Give up beyond so many changes; of a colour image each colour of a pixel counts.",
                 key=f"{PAGE}_max_features",
-                **controls.KEEP,
+                **KEEP,
             )
         with third:
             factor = controls.field(PAGE, specs.JacobianDense, "factor", label="Overshoot of ε*")
@@ -235,29 +221,29 @@ def settings(case: sparse_views.Case) -> tuple[int | str, dict[str, Any], float]
     return target, sparse, factor
 
 
-def show_parts(case: sparse_views.Case, target: int | str, sparse: dict[str, Any], factor: float) -> None:
-    """Draw the part that is chosen; the others cost nothing."""
+def show_parts(case: views.Case, target: int | str, sparse: dict[str, Any], factor: float) -> None:
+    """Draw the tabs; only the open one is computed."""
     tabs = st.tabs(PARTS, key=f"{PAGE}_part", on_change="rerun", bind="query-params")
     common = {"model": case.model.id, "target": target, "threshold": case.threshold}
     one = {**common, "indices": (case.index,)}
     with tabs[0]:
         if tabs[0].open:
-            sparse_parts.dense(case, one, factor)
+            one_image.dense(case, one, factor)
     with tabs[1]:
         if tabs[1].open:
-            sparse_parts.few(case, one, sparse)
+            one_image.few(case, one, sparse)
     with tabs[2]:
         if tabs[2].open:
-            sparse_enumeration.one(case, one)
+            enumeration.one(case, one)
     with tabs[3]:
         if tabs[3].open:
-            sparse_frontier.frontier(case, one, {**common, "source": case.label})
+            frontier.frontier(case, one, {**common, "source": case.label})
     with tabs[4]:
         if tabs[4].open:
-            sparse_many.many(case, {**common, "source": case.label}, sparse, factor)
+            many_images.many(case, {**common, "source": case.label}, sparse, factor)
     with tabs[5]:
         if tabs[5].open:
-            sparse_many.quiz(case, {**common, "source": case.label, "n": sparse_many.QUIZ_IMAGES}, sparse, factor)
+            many_images.quiz(case, {**common, "source": case.label, "n": many_images.QUIZ_IMAGES}, sparse, factor)
 
 
 guard.ensure_router()

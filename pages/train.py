@@ -7,20 +7,21 @@ from typing import Any
 import streamlit as st
 
 from core import specs
-from core.data import folder as data_folder
-from core.figures import base as figures
+from core.data.folder import download_size, missing_message
+from core.figures.base import running_loss, training_curves
 from core.jobs import queue
-from ui.app import guard, sources, warm
-from ui.app import jobs as job_panel
+from ui.app import guard, jobs, sources, warm
 from ui.form import controls
-from ui.models import model_views
+from ui.form.select import KEEP, select, select_many
+from ui.models import saved
+from ui.show import elements
 from ui.text import class_text, say
 
 PAGE = "train"
 
 
 def start_data() -> str:
-    """The data set that the page starts with: MNIST where it is, else the embedded digits."""
+    """The data set that the page starts with: MNIST if it is on this machine, else the embedded digits."""
     return "mnist" if sources.present("mnist") else "digits"
 
 
@@ -32,19 +33,19 @@ def chosen_preset() -> dict[str, Any]:
 
 def apply_preset() -> None:
     """Put the preset's settings into the form's widgets."""
-    defaults = {name: specs.TrainSpec.model_fields[name].default for name in model_views.OPTIMISER if name != "seed"}
+    defaults = {name: specs.TrainSpec.model_fields[name].default for name in saved.OPTIMISER if name != "seed"}
     for name, value in {**defaults, **chosen_preset()}.items():
         st.session_state[f"{PAGE}_{name}"] = value
 
 
 def apply_epochs() -> None:
-    """Another data set needs another number of epochs."""
+    """Set the number of epochs that the preset has for the chosen data set."""
     if "epochs" in chosen_preset():
         st.session_state[f"{PAGE}_epochs"] = chosen_preset()["epochs"]
 
 
-def choose_data() -> dict | None:
-    """Data set and classes; what a DataSpec takes."""
+def choose_data() -> dict[str, Any]:
+    """Draw the choice of data set and classes, and return the arguments of a DataSpec."""
     names = [*specs.DATASETS, "folder"]
     left, right = st.columns([1, 2])
     with left:
@@ -61,7 +62,7 @@ def choose_data() -> dict | None:
             is_grey = controls.field(PAGE, specs.DataSpec, "grey")
         with classes:
             text = st.text_input(
-                "Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **controls.KEEP
+                "Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **KEEP
             )
         chosen = tuple(text.replace(",", " ").split()) or None
         st.caption(
@@ -71,27 +72,24 @@ def choose_data() -> dict | None:
         return {"dataset": dataset, "folder": folder, "image_size": image_size, "grey": is_grey, "classes": chosen}
     info = specs.DATASETS[dataset]
     with right:
-        key = f"{PAGE}_{dataset}_classes"
-        numbers = list(range(len(info.class_names)))
-        controls.seed(key, numbers, lambda number: class_text(number, info.class_names), many=True)
-        classes = st.multiselect(
+        kept = select_many(
+            PAGE,
+            f"{dataset}_classes",
             "Classes",
-            numbers,
-            format_func=lambda number: class_text(number, info.class_names),
+            list(range(len(info.class_names))),
+            text=lambda number: class_text(number, info.class_names),
             placeholder="all classes",
             help="Keep only these, renumbered in this order. Two of them (4, 9) also allow a network with one score.",
-            key=key,
-            **controls.KEEP,
         )
     if not sources.present(dataset):
-        megabytes = data_folder.download_size(dataset) / 1e6
+        megabytes = download_size(dataset) / 1e6
         st.warning(
             f"{info.title} is not on this machine: training downloads it first ({megabytes:.0f} MB), if it can.",
             icon=":material/cloud_download:",
         )
         with st.expander("Where it was looked for, and other ways"):
-            st.write(data_folder.missing_message(dataset))
-    return {"dataset": dataset, "classes": tuple(classes) or None}
+            st.write(missing_message(dataset))
+    return {"dataset": dataset, "classes": tuple(kept) or None}
 
 
 @st.fragment(run_every=1.0)
@@ -103,36 +101,34 @@ def facts_later(spec: specs.TrainSpec) -> None:
 
 
 def facts(spec: specs.TrainSpec) -> None:
-    """Layer table and expected time of a training that has not been run."""
+    """Draw the layer table and the expected training time of a model that is not trained yet."""
     seconds = sources.expected_seconds(spec)
     layers = sources.layers_of(spec)
     parts = []
     if layers:
         parts.append(f"{sum(layer.parameters for layer in layers):,} parameters")
     if seconds is not None:
-        parts.append(f"about {job_panel.duration(seconds)} on this machine's {'GPU' if sources.on_gpu() else 'CPU'}")
+        parts.append(f"about {jobs.duration(seconds)} on this machine's {'GPU' if sources.on_gpu() else 'CPU'}")
     st.caption(" · ".join(parts) or "How long this takes is known once the folder is read.")
     if layers:
         with st.expander(f"Layers of {say(spec.network)}", icon=":material/layers:"):
-            model_views.layer_table([vars(layer) for layer in layers])
+            saved.layer_table([vars(layer) for layer in layers])
 
 
 def live(job: queue.Job) -> None:
-    """Curves while it trains."""
-    model_views.overfitting(job.history)
+    """Draw the curves of a training that is running."""
+    saved.overfitting(job.history)
     if any("validation_accuracy" in row for row in job.history):
-        st.plotly_chart(
-            figures.training_curves(job.history),
+        elements.chart(
+            training_curves(job.history),
             key=f"{PAGE}_live_curves",
             alt="Loss and accuracy by epoch so far",
-            config={"displaylogo": False},
         )
     else:
-        st.plotly_chart(
-            figures.running_loss(job.history),
+        elements.chart(
+            running_loss(job.history),
             key=f"{PAGE}_live_loss",
             alt="Loss of the batches so far",
-            config={"displaylogo": False},
         )
 
 
@@ -150,21 +146,20 @@ with st.container(border=True):
     with middle:
         scalar = controls.field(PAGE, specs.TrainSpec, "scalar", disabled=not two) and two
     with right:
-        presets = list(specs.PRESETS)
-        controls.seed(f"{PAGE}_preset", presets, specs.PRESET_TITLES.__getitem__)
-        st.selectbox(
+        select(
+            PAGE,
+            "preset",
             "Preset",
-            presets,
-            format_func=lambda name: specs.PRESET_TITLES[name],
+            list(specs.PRESETS),
+            text=specs.PRESET_TITLES.__getitem__,
+            kind="list",
             help="Fills in the settings below, which may then be changed.",
-            key=f"{PAGE}_preset",
             on_change=apply_preset,
-            **controls.KEEP,
         )
     recipe = controls.recipe_choice(PAGE)
     with st.form(f"{PAGE}_form", border=False):
         recipe |= controls.recipe_settings(PAGE, recipe["name"])
-        settings = controls.fields(PAGE, specs.TrainSpec, model_views.OPTIMISER, defaults=chosen_preset())
+        settings = controls.fields(PAGE, specs.TrainSpec, saved.OPTIMISER, defaults=chosen_preset())
         asked = st.form_submit_button("Train", type="primary", icon=":material/play_arrow:")
 
     data_spec = controls.build(specs.DataSpec, **data)
@@ -179,7 +174,7 @@ with st.container(border=True):
     model = sources.artifact(spec) if spec is not None else None
     if model is not None:
         st.caption("A model with these settings is saved: its report is below, and there is nothing to train.")
-    elif spec is not None and job_panel.of(spec) is None:
+    elif spec is not None and jobs.of(spec) is None:
         if warm.torch_ready():
             facts(spec)
         else:
@@ -187,11 +182,11 @@ with st.container(border=True):
 
 if asked and spec is not None and model is None:
     st.session_state.pop(f"{PAGE}_saved", None)
-    job_panel.start(spec)
+    jobs.start(spec)
 
 if spec is not None and model is None:
-    job_panel.panel(PAGE, spec, live=live)
+    jobs.panel(PAGE, spec, live=live)
 
-chosen = model_views.saved_models(PAGE, current=model)
+chosen = saved.saved_models(PAGE, current=model)
 if chosen is not None:
-    model_views.report(PAGE, chosen, current=chosen == model)
+    saved.report(PAGE, chosen, current=chosen == model)

@@ -10,9 +10,10 @@ from core import specs
 from core.storage import store
 from ui.app import guard, jobs, sources
 from ui.form import controls, model_picker
+from ui.form.select import KEEP, select, select_many
 from ui.show import lessons
-from ui.text import class_text, say
-from ui.universal import universal_views
+from ui.text import ANY_CLASS, class_text, say
+from ui.universal import views
 
 PAGE = "universal"
 TITLES = {"gradient": "Gradient steps", "uap": "UAP", "lp": "Linear programme"}
@@ -22,19 +23,10 @@ MASKS = {"all": "all pixels", "eyeglasses": "eyeglasses", "patch": "a patch"}
 
 
 def choose_method() -> tuple[str, str]:
-    """Method and norm: they decide which settings there are, so they stand outside the form."""
+    """Draw the choice of method and norm. They decide which settings there are, so they are not part of the form."""
     first, second = st.columns([2, 1], vertical_alignment="bottom")
     with first:
-        controls.seed(f"{PAGE}_method", list(TITLES), TITLES.__getitem__)
-        name = st.segmented_control(
-            "Method",
-            list(TITLES),
-            default="gradient",
-            format_func=TITLES.get,
-            required=True,
-            key=f"{PAGE}_method",
-            **controls.KEEP,
-        )
+        name = select(PAGE, "method", "Method", list(TITLES), text=TITLES.__getitem__, kind="buttons")
     cls = specs.UNIVERSAL_METHODS[name]
     norm = "linf"
     with second:
@@ -45,7 +37,7 @@ def choose_method() -> tuple[str, str]:
 
 
 def size(norm: str) -> float:
-    """The budget: a slider in linf, a number in the other norms."""
+    """Draw the budget ε: a slider in linf, a number in the other norms."""
     if norm == "linf":
         return controls.eps(PAGE, default=EPS[norm], high=1.0, step=0.01)
     return float(
@@ -57,34 +49,28 @@ def size(norm: str) -> float:
             step=0.5 if norm == "l2" else 5.0,
             key=f"{PAGE}_eps_{norm}",
             help=f"Largest {say(norm)} norm of the perturbation, before images are clipped to [0, 1].",
-            **controls.KEEP,
+            **KEEP,
         )
     )
 
 
 def pick_classes(names: list[str], scalar: bool) -> tuple[int, ...] | None:
-    """The classes of the set S; none chosen means all."""
-    options = list(range(len(names)))
-
-    def text(k: int) -> str:
-        return class_text(k, names)
-
-    controls.seed(f"{PAGE}_source", options, text, many=True)
-    chosen = st.multiselect(
+    """Draw the choice of the classes of the set S; None means all classes."""
+    chosen = select_many(
+        PAGE,
+        "source",
         "Images of the classes",
-        options,
+        list(range(len(names))),
+        text=lambda k: class_text(k, names),
         default=[0] if scalar else [],
-        format_func=text,
         placeholder="all classes",
         help="The set S: images of these classes, each read correctly before. None chosen: of all classes.",
-        key=f"{PAGE}_source",
-        **controls.KEEP,
     )
     return tuple(sorted(chosen)) or None
 
 
 def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.UniversalSpec | None, bool]:
-    """The form, the spec that it makes, and whether it was just asked for."""
+    """Draw the form; returns its spec, None if it is invalid, and whether the button was pressed."""
     cls, names = specs.UNIVERSAL_METHODS[name], list(model.card["class_names"])
     scalar = sources.model_spec(model).scalar
     method: dict[str, Any] = {"name": name}
@@ -93,9 +79,7 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
         with first:
             source = pick_classes(names, scalar)
         with second:
-            target = controls.a_class(
-                PAGE, names, name="target", label="Target class", extra={"any": "any wrong class"}, slider=False
-            )
+            target = controls.a_class(PAGE, names, name="target", label="Target class", extra=ANY_CLASS, slider=False)
         with third:
             if cls.needs_eps:
                 eps = size(norm)
@@ -112,7 +96,7 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
                 step=1,
                 help=specs.UniversalSpec.model_fields["n"].description,
                 key=f"{PAGE}_{name}_n",
-                **controls.KEEP,
+                **KEEP,
             )
         with second:
             held_out = controls.field(PAGE, specs.UniversalSpec, "held_out")
@@ -130,15 +114,15 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
                     method[field] = controls.field(PAGE, cls, field, key=f"{name}_{field}")
             first, second, third = st.columns(3, vertical_alignment="bottom")
             with first:
-                controls.seed(f"{PAGE}_mask", list(MASKS), MASKS.__getitem__)
-                mask = st.selectbox(
+                mask = select(
+                    PAGE,
+                    "mask",
                     "May change",
                     list(MASKS),
-                    format_func=MASKS.get,
+                    text=MASKS.__getitem__,
+                    kind="list",
                     help="Outside a mask the perturbation is 0. Glasses that also survive being moved have a page of "
                     "their own.",
-                    key=f"{PAGE}_mask",
-                    **controls.KEEP,
                 )
             with second:
                 budget = controls.field(PAGE, specs.UniversalSpec, "budget")
@@ -176,15 +160,11 @@ spec, asked = settings(model, name, norm)
 lessons.universal()
 if spec is None:
     st.stop()
-if asked:
-    jobs.start(spec)
-result = sources.artifact(spec)
-if result is None:
-    job = jobs.panel(PAGE, spec)
-    if job is None or job.state == "done":  # done, and its result is gone from the store
-        st.info(
-            "Not made yet for these settings. Gradient steps on 1,000 images take seconds; UAP needs minutes.",
-            icon=":material/info:",
-        )
-    st.stop()
-universal_views.show(PAGE, result, model)
+result = jobs.result(
+    PAGE,
+    spec,
+    asked=asked,
+    empty="Not made yet for these settings. Gradient steps on 1,000 images take seconds; UAP needs minutes.",
+)
+if result is not None:
+    views.show(PAGE, result, model)

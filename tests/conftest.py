@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.data import folder as data_folder
+from core.data.folder import data_root, is_present
 from core.jobs import queue
 from core.storage import store
 
@@ -21,10 +22,26 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in jobs' processes
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test with the mark `sampled(n)`, the first case and every n-th after it stay quick; the others are slow.
+
+    For tests of all pairs of two things, such as attacks and kinds of models: where n has no divisor in common with
+    either number, each of both is still met every time, and `make test-all` takes every pair.
+    """
+    seen: Counter[str] = Counter()
+    for item in items:
+        if sampled := item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % sampled.args[0]:
+                item.add_marker(pytest.mark.slow)
+            seen[test] += 1
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, and say why."""
-    if item.get_closest_marker("real_data") and not data_folder.is_present("mnist"):
-        pytest.skip(f"no MNIST in {data_folder.data_root()}; ADVERSARIAL_LAB_DATA names another folder")
+    if item.get_closest_marker("real_data") and not is_present("mnist"):
+        pytest.skip(f"no MNIST in {data_root()}; ADVERSARIAL_LAB_DATA names another folder")
     if item.get_closest_marker("gpu"):
         import torch
 
@@ -46,12 +63,12 @@ def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Their weights are kept in `tests/fixtures`; the job of a training does all the rest.
     """
-    import core.training
+    from core.training import task
     from tests.fixtures import STANDARD, standard
 
     root = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(core.training, "train", standard)
+        patch.setattr(task, "train", standard)
         for spec in STANDARD.values():
             queue.run(spec, root)
     assert len(store.models(root)) == 3

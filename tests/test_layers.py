@@ -15,17 +15,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 ORDER: dict[str, list[str]] = {
     "": ["core", "ui", "pages dashboard"],
     "core": [
-        *(
-            "checks",
-            "specs progress epsilon",
-            "data",
-            "storage",
-            "networks",
-            "models kernels",
-            "attacks",
-            "certification",
-        ),
-        *("linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
+        *("checks", "specs progress epsilon paths", "data", "storage", "networks", "models kernels", "attacks"),
+        *("certification", "linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
     ],
     "core.attacks": [
         "engine",
@@ -35,7 +26,7 @@ ORDER: dict[str, list[str]] = {
         "run",
     ],
     "core.evaluation": ["tables", "trust", "robust", "tasks"],
-    "ui": ["text", "app", "show", "form", "measure masks linear sparse models", "generator universal"],
+    "ui": ["text", "app", "show", "form", "models generator sparse masks universal measure linear"],
 }
 """What lies in a package, from the bottom up: a module imports from its own line's part and from the lines before."""
 

@@ -1,4 +1,4 @@
-"""Words and numbers as people read them: names in specs, both scales of ε, classes, shares."""
+"""Words and numbers as people read them: names in specs, norms, both scales of ε, classes, shares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from core import specs
+from core.specs.shared import NORM_SIGNS
 
 CHOICES: dict[str, str] = {
     **{name: info.title for name, info in specs.DATASETS.items()},
@@ -19,10 +20,7 @@ CHOICES: dict[str, str] = {
     "gaussian": "Gaussian",
     "sgd": "SGD",
     "adam": "Adam",
-    "linf": "ℓ∞",
-    "l2": "ℓ2",
-    "l1": "ℓ1",
-    "l0": "ℓ0",
+    **NORM_SIGNS,
     "ce": "cross-entropy",
     "mse": "squared error",
     "crop_flip": "crop, flip",
@@ -42,7 +40,7 @@ def grey_levels(eps: float) -> str:
 
 
 def both(eps: float) -> str:
-    """ε in both units, such as `0.1 (25.5/255)`; above 1, where it is no change of a pixel, the number alone."""
+    """ε in both units, such as `0.1 (25.5/255)`; above 1, which no pixel can change by, only the number."""
     return f"{eps:.4g} ({grey_levels(eps)})" if eps <= 1 else f"{eps:.4g}"
 
 
@@ -54,9 +52,18 @@ def eps_text(value: float) -> str:
 
 
 def class_text(number: int, class_names: Sequence[str]) -> str:
-    """A class as people read it: its name, and its number where the name is a word."""
+    """A class as people read it: its name, with its number in front if the name is a word."""
     name = class_names[number]
     return name if name.isdigit() else f"{number} · {name}"
+
+
+ANY_CLASS = {"any": "any wrong class"}
+"""The choice beside the classes where an attack may lead to whichever class it likes."""
+
+
+def wanted_class(target: str | int | None, class_names: Sequence[str]) -> str:
+    """What an attack wants the images to be classified as: `a wrong class`, or the name of its target class."""
+    return "a wrong class" if target in ("any", None) else f"“{class_names[int(target)]}”"
 
 
 PERCENT = "%.2f%%"
@@ -64,10 +71,25 @@ PERCENT = "%.2f%%"
 
 
 def in_percent(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """The table with these shares times 100; those that it has not are passed over, None becomes NaN."""
+    """The table with these columns of shares times 100, None as NaN; names that it does not have are ignored."""
     return frame.assign(**{name: 100 * frame[name].astype(float) for name in names if name in frame})
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """A share in words, such as `97.10%`; a dash where it is not known."""
+    """A share in per cent, such as `97.10%`; a dash if it is not known."""
     return "–" if share is None or math.isnan(share) else f"{share:.{digits}%}"
+
+
+def interval(low: float | None, high: float | None, digits: int = 1) -> str:
+    """An interval of shares, such as `95.0% – 98.2%`; a dash for an end that is not known."""
+    return f"{percent(low, digits)} – {percent(high, digits)}"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun, such as `1 epoch` and `1,200 images`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def sentence_case(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]

@@ -11,7 +11,7 @@ from core.cli.output import artifacts, note, progress, show
 from core.jobs import running
 from core.models import reference, trained_on
 from core.specs import PRESETS, RECIPES, DataSpec, TrainSpec, preset
-from core.storage import store
+from core.storage import bundled, store
 
 
 def train_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -92,6 +92,7 @@ def references(options: dict[str, Any], as_json: bool) -> None:
     if (options["make"] and not names and not options["all"]) or (options["all"] and not options["make"]):
         raise ValueError("make: expected --make with names or with --all, got one without the other")
     if options["make"]:
+        bundled.check_replaceable()
         from core.jobs import reference_build
 
         gpu = (device or running.default_device()).startswith("cuda")

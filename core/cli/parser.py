@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.cli import attacks, evaluation, models
+from core.cli import attacks, dashboard, docs, evaluation, models
 from core.cli.flags import add_fields
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, PatternSpec, RadiiSpec, Spec, SweepSpec, TransferSpec
 
@@ -23,7 +25,8 @@ class Command(NamedTuple):
 
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all commands; `arguments` tell which recipe or attack has its settings among the flags."""
-    made = argparse.ArgumentParser(prog="python -m core", description="Adversarial Lab")
+    prog = "adversarial-lab" if Path(sys.argv[0]).stem == "adversarial-lab" else "python -m core"
+    made = argparse.ArgumentParser(prog=prog, description="Adversarial Lab")
     commands = made.add_subparsers(dest="command", required=True, metavar="{" + ", ".join(COMMANDS) + "}")
     for name, (summary, flags, _) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
@@ -38,6 +41,8 @@ def _fields(spec: type[Spec]) -> Flags:
 
 
 COMMANDS = {
+    "docs": Command("write the reference pages in docs, from what is registered", docs.docs_flags, docs.docs),
+    "dashboard": Command("start the dashboard in a browser", dashboard.dashboard_flags, dashboard.dashboard),
     "train": Command("train a model, or find it in the store", models.train_flags, models.train),
     "models": Command("list the saved models", models.models_flags, models.models),
     "reference": Command(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from core import paths
 from core.specs import DATASETS
-
-_PROJECT = Path(__file__).resolve().parents[2]
 
 # One file of each set that is there only when torchvision can read it, and the size of its download in bytes.
 _MARKS = {
@@ -22,9 +21,9 @@ class DataMissing(RuntimeError):
 
 
 def data_root() -> Path:
-    """The data folder: `$ADVERSARIAL_LAB_DATA` if set, else `data/` beside the code."""
+    """The data folder: `ADVERSARIAL_LAB_DATA` if set, else `data` in the clone or in the user's data folder."""
     named = os.environ.get("ADVERSARIAL_LAB_DATA")
-    return Path(named).expanduser() if named else _PROJECT / "data"
+    return Path(named).expanduser() if named else paths.own_folder("data")
 
 
 def is_present(dataset: str, root: Path | None = None) -> bool:

@@ -12,10 +12,10 @@ from core.evaluation.trust.report import MARKS, Surface, Trust
 from core.evaluation.trust.rules import Verdict
 from core.figures.base import colour, styled
 from core.figures.heat import DIVERGING
+from core.specs.shared import NORM_SIGNS
 
 SHADES: dict[Verdict, str] = {"fail": "#e9967a", "warn": "#f2d58a", "pass": "#b9d9c6", "skipped": "#d9dde3"}
 """Light enough for dark signs on them, whatever the page."""
-SIGNS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 _INK = "#1b2430"
 STEP, NOISE = "along the gradient, in full steps", "at random, in full steps"
 
@@ -143,6 +143,6 @@ def attacks(trust: Trust, *, height: int = 320) -> go.Figure:
         col=2,
     )
     figure.add_vline(x=trust.eps, line={"color": colour(4), "width": 1.5, "dash": "dash"}, row=1, col=2)
-    figure.update_xaxes(title_text=f"ε in {SIGNS[trust.norm]}", col=2)
+    figure.update_xaxes(title_text=f"ε in {NORM_SIGNS[trust.norm]}", col=2)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.12])
     return styled(figure, height=height)

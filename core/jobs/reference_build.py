@@ -23,7 +23,7 @@ from core.data.sets import Dataset, first_of_test, load, to_float
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.jobs import running
 from core.models import reference
-from core.networks.build import build, logits_of
+from core.networks.catalogue import build, logits_of
 from core.networks.layers import Shape
 from core.progress import Progress, part
 from core.storage import bundled, cards, store

@@ -11,7 +11,7 @@ from torch import nn
 
 from core.data.sets import Dataset, load
 from core.models import trained_on
-from core.networks.build import build, with_threshold
+from core.networks.catalogue import build, with_threshold
 from core.networks.layers import Shape
 from core.progress import Progress
 from core.specs import Method, TrainSpec

@@ -5,7 +5,7 @@ altered   hooks and replaced methods: whether a layer computes what its class sa
 plain     linear, dense, CNN 10-20-50, LeNet, strided CNNs
 residual  small residual network, PreActResNet-18
 table     the layer table
-build     a new network by its name; logits of many images
+catalogue  a new network by its name; logits of many images
 """
 
 import lazy_loader
@@ -13,7 +13,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "build": ["centre_of", "logits_of", "with_threshold"],
+        "catalogue": ["build", "centre_of", "logits_of", "with_threshold"],
         "layers": ["Centre", "FullConv2d", "ScalarScore"],
         "table": ["layer_table", "parameter_count"],
     },

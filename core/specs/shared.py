@@ -15,6 +15,8 @@ Eps = Annotated[float, Field(ge=0)]
 MAX_EPS: dict[str, float] = {"linf": 1.0, "l2": 100.0, "l1": 1000.0, "l0": 150_528.0}
 """Largest budget by norm: a pixel's whole range for linf; for l2 more than the diagonal of any image here, for l1 more
 than any attack needs; for l0 every feature of the largest image here."""
+NORM_SIGNS: dict[str, str] = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
+"""The norms as the literature writes them."""
 
 
 def within_range(eps: tuple[float, ...], method: Method) -> None:

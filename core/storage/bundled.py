@@ -15,15 +15,16 @@ from typing import Any
 
 import filelock
 
+from core import paths
 from core.storage import cards, files
 
 
 def root() -> Path | None:
-    """`saved_models/reference` beside the package; `ADVERSARIAL_LAB_REFERENCE` names another, or, empty, none."""
+    """The folder of the bundled models; `ADVERSARIAL_LAB_REFERENCE` names another, or, empty, none."""
     named = os.environ.get("ADVERSARIAL_LAB_REFERENCE")
     if named is not None:
         return Path(named) if named else None
-    return Path(__file__).resolve().parents[2] / "saved_models" / "reference"
+    return paths.bundled_models()
 
 
 def folder(model_id: str) -> Path | None:
@@ -67,17 +68,34 @@ def adopt(model_id: str, store_root: Path) -> None:
             files.write_folder(store_root / model_id, data, temporary)
 
 
+def check_replaceable() -> Path:
+    """The folder in which a bundled model can be replaced.
+
+    Raises ValueError where `ADVERSARIAL_LAB_REFERENCE` is empty, so that there are no bundled models, and in an
+    installed package, whose files are not to be changed, unless that variable names a folder.
+    """
+    where = root()
+    if where is None:
+        raise ValueError(
+            "ADVERSARIAL_LAB_REFERENCE: expected a folder, got an empty name, which means no bundled models"
+        )
+    if where == paths.bundled_models() and not paths.in_clone():
+        raise ValueError(
+            "make: the bundled models of an installed package are not replaced; use a clone of the repository, or set "
+            "ADVERSARIAL_LAB_REFERENCE to a folder of your own"
+        )
+    return where
+
+
 def replace(model_id: str, data: dict[str, bytes]) -> Path:
     """Put a model where it ships, in the place of the one before; `data` is its files by name. Returns its folder.
 
     The new one is whole on disk before the old one is touched; a kill between the two renames leaves both in `.tmp`,
     which nobody else clears. Several processes may do so at once.
 
-    Raises ValueError where `ADVERSARIAL_LAB_REFERENCE` says that nothing ships, or OSError.
+    Raises ValueError where there is no such folder (see `check_replaceable`), or OSError.
     """
-    where = root()
-    if where is None:
-        raise ValueError("ADVERSARIAL_LAB_REFERENCE: expected a folder, got an empty name, by which nothing ships")
+    where = check_replaceable()
     (where / ".tmp").mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f"{model_id}.", dir=where / ".tmp"))
     target, new, before = where / model_id, temporary / "new", temporary / "before"

@@ -25,6 +25,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
+from core import paths
 from core.data import folder_state
 from core.specs import (
     TASKS,
@@ -104,8 +105,8 @@ class Artifact:
 
 
 def default_root() -> Path:
-    """The store's folder: `ADVERSARIAL_LAB_STORE`, or `saved_models` beside the package."""
-    return Path(os.environ.get("ADVERSARIAL_LAB_STORE") or Path(__file__).resolve().parents[2] / "saved_models")
+    """The store's folder: `ADVERSARIAL_LAB_STORE`, else `saved_models` in the clone or in the user's data folder."""
+    return Path(os.environ.get("ADVERSARIAL_LAB_STORE") or paths.own_folder("saved_models"))
 
 
 def locate(spec: Task, root: Path) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.certification.proof import proven
 from core.data.sets import VALIDATION_LIMIT
-from core.networks.build import build, logits_of
+from core.networks.catalogue import build, logits_of
 from core.specs import DATASETS, TrainSpec
 from core.training.crafting import ascent_sign, evaluating
 from core.training.recipes import batch_loss

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from core.attacks.engine.losses import predicted
 from core.data.sets import Dataset, Split
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress
 from core.specs import TrainSpec
 from core.specs.training import BATCH_NORM

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from core.data.sets import Dataset, Split, to_float
-from core.networks.build import build, centre_of
+from core.networks.catalogue import build, centre_of
 from core.specs import TrainSpec
 from core.training.batch_loss import BatchLoss
 from core.training.parallel import ALONE, Group

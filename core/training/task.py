@@ -13,7 +13,7 @@ from core.attacks.engine.losses import margin, predicted
 from core.data.sets import Dataset, load
 from core.evaluation.tables.metrics import five_metrics
 from core.evaluation.tasks.opening import facts_of
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.networks.layers import ScalarScore
 from core.networks.table import layer_table, parameter_count
 from core.progress import Progress

@@ -18,7 +18,7 @@ from core.attacks.fixed_budget.pgd import pgd
 from core.certification.proof import proven
 from core.data.sets import Split, to_float
 from core.epsilon import same
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 
 Row = Mapping[str, float]
 WATCHED = 512

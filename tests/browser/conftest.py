@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -39,16 +40,29 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """Address of a freshly started dashboard with an empty store and no data folder."""
+    with _served(tmp_path) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a dashboard that several tests look at; none of them writes anything."""
+    with _served(tmp_path_factory.mktemp("served")) as address:
+        yield address
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "ADVERSARIAL_LAB_STORE": str(tmp_path / "store"),
-        "ADVERSARIAL_LAB_DATA": str(tmp_path / "data"),
+        "ADVERSARIAL_LAB_STORE": str(folder / "store"),
+        "ADVERSARIAL_LAB_DATA": str(folder / "data"),
     }
     command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.headless", "true"]
-    with (tmp_path / "server.log").open("w") as log:
+    with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--server.port", str(port), "--server.address", "127.0.0.1"],
             cwd=PROJECT,
@@ -79,7 +93,20 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def page(browser: Browser, server: str) -> Iterator[Page]:
-    """A page of that dashboard; afterwards: no console error, no request to another host."""
+    """A page of the fresh dashboard; afterwards: no console error, no request to another host."""
+    with _watched(browser, server) as made:
+        yield made
+
+
+@pytest.fixture
+def shared_page(browser: Browser, shared_server: str) -> Iterator[Page]:
+    """A page of the shared dashboard, watched alike."""
+    with _watched(browser, shared_server) as made:
+        yield made
+
+
+@contextmanager
+def _watched(browser: Browser, server: str) -> Iterator[Page]:
     errors: list[str] = []
     context = browser.new_context(base_url=server, accept_downloads=True, viewport={"width": 1280, "height": 1000})
     made = context.new_page()

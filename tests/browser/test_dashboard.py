@@ -8,29 +8,29 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from ui.app.routes import ROUTES
+
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=300_000)  # milliseconds at most: a wait ends when its condition holds
 
-TITLES = {
-    "overview": "Adversarial Lab",
-    "train": "Train",
-    "generator_attack": "Generator attack",
-    "sparse_attack": "Jacobian and sparse attack",
-    "masked_attack": "Glasses and masks",
-    "epsilon_sweep": "Epsilon sweep",
-    "model_comparison": "Model comparison",
-}
-
 
 def shown(page: Page, path: str) -> None:
-    """The page under this address is there whole: its title, the router's sidebar, no exception."""
-    expect(page.get_by_role("heading", name=TITLES[path], exact=True)).to_be_visible()
+    """The page under this address is there whole: its title, a heading, the router's sidebar, no exception."""
+    expect(page).to_have_title(f"{ROUTES[path].title} · Adversarial Lab")
+    expect(page.get_by_role("heading", level=1).first).to_be_visible()
     expect(page.get_by_role("link", name="Epsilon sweep").first).to_be_visible()
     assert page.get_by_test_id("stException").count() == 0
 
 
+@pytest.mark.parametrize("path", ROUTES)
+def test_every_page_has_its_address(shared_page: Page, path: str) -> None:
+    """As a reload or a bookmark asks for it."""
+    shared_page.goto(f"/{path}")
+    shown(shared_page, path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", TITLES)
+@pytest.mark.parametrize("path", ROUTES)
 def test_cold_deep_link(page: Page, path: str) -> None:
     """The first address asked of a fresh server may be any page (INTERFACE trap 1)."""
     page.goto(f"/{path}")

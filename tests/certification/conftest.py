@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.networks.build import build, centre_of
+from core.networks.catalogue import build, centre_of
 from core.networks.layers import Centre
 
 Made = Callable[..., tuple[nn.Module, torch.Tensor]]

@@ -24,8 +24,8 @@ from core.certification.graph import Unbounded, lower
 from core.certification.proof import certified_margins, proven
 from core.evaluation.robust.robust import evaluate
 from core.kernels.sequence import Sequence
-from core.linear.exact import affine, smallest
-from core.networks.build import build
+from core.linear.exact import affine_model, smallest
+from core.networks.catalogue import build
 from core.networks.layers import ScalarScore
 from core.networks.residual import PreActBlock
 
@@ -263,9 +263,8 @@ def test_altered_models_are_neither_proven_nor_spared_by_evaluation(name: str) -
         with pytest.raises(Unbounded):
             prove(model, x, y, 0.01)
     wrapped = Held(model)
-    assert evaluate(model, x, y, eps=0.01, effort="quick").robust_accuracy == pytest.approx(
-        evaluate(wrapped, x, y, eps=0.01, effort="quick").robust_accuracy
-    )
+    own, other = (evaluate(made, x, y, eps=0.01, effort="quick", trust=False) for made in (model, wrapped))
+    assert own.robust_accuracy == pytest.approx(other.robust_accuracy)
 
 
 class Held(nn.Module):
@@ -377,9 +376,10 @@ def test_graph_that_is_not_the_model_proves_nothing(method: str, norm: str) -> N
     for prove in (proven, certified_margins):
         with pytest.raises(Unbounded, match=r"differ from theirs by 0\.001, where rounding explains .*e-0"):
             prove(model, x, y, 1e-3, norm=norm, method=method)
-    with pytest.raises(Unbounded, match="nothing is proven"):
-        verify(model, x, y, 1e-3, norm=norm)
-    assert evaluate(model, x, y, eps=1e-3, effort="quick").proven_accuracy == 0
+    if method == proof.METHODS[0]:  # what follows has a method of its own
+        with pytest.raises(Unbounded, match="nothing is proven"):
+            verify(model, x, y, 1e-3, norm=norm)
+        assert evaluate(model, x, y, eps=1e-3, norm=norm, effort="quick", trust=False).proven_accuracy == 0
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -395,10 +395,10 @@ def test_certificate_that_the_model_contradicts_stops_the_run(norm: str, monkeyp
         made, tiny = around(x, eps, norm, dtype), around(x, 1e-4, norm, dtype)
         return Ball(made.x, made.eps, norm, tiny.low, tiny.high)
 
-    honest = agreement._asked
+    honest = agreement._queried
     monkeypatch.setattr(proof.Ball, "around", smaller)
     monkeypatch.setattr(
-        agreement, "_asked", lambda model, ball, x, y: honest(model, around(x, eps, norm, torch.float64), x, y)
+        agreement, "_queried", lambda model, ball, x, y: honest(model, around(x, eps, norm, torch.float64), x, y)
     )
     index = torch.arange(1000, 1300)
     with pytest.raises(FalseProof, match=r"^image 1\d\d\d: proven within ε = ") as found:
@@ -503,14 +503,14 @@ class Striped(Capped):
 def test_linear_solvers_refuse_what_is_not_affine_everywhere() -> None:
     """Kinks that uniform images do not show: at the edge of the box, behind a ReLU, and at the very image."""
     with pytest.raises(ValueError, match="affine in the pixels, got some that are off by"):
-        affine(Capped(), SHAPE)
+        affine_model(Capped(), SHAPE)
     quiet = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.ReLU(), nn.Linear(2, 3)).eval()
     with torch.no_grad():
         quiet[1].weight.fill_(1.0)
         quiet[1].bias.fill_(-1e-3)  # it switches where the image is nearly black
     with pytest.raises(ValueError, match="affine in the pixels, got"):
-        affine(quiet, SHAPE)
-    found = affine(Striped(), SHAPE)
+        affine_model(quiet, SHAPE)
+    found = affine_model(Striped(), SHAPE)
     x = torch.rand(3, *SHAPE)
     y = found.logits(x).argmax(1)
     assert smallest(found, x, y, norm="linf").distance.isfinite().any()

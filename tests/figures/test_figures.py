@@ -6,9 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from core.figures import base as figures
-from core.figures import heat as figures_heat
 from core.figures import records
+from core.figures.base import accuracy_by_epoch, against_eps, running_loss, score_histogram, traces, training_curves
+from core.figures.heat import confusion, signed_heatmap, write_cells
 
 HISTORY = [
     {"epoch": k, "loss": 1 / k, "train_accuracy": 0.9, "validation_loss": 1.2 / k, "validation_accuracy": 1 - 0.5 / k}
@@ -21,14 +21,14 @@ def every_figure() -> dict[str, go.Figure]:
     """One of each kind."""
     rng = np.random.default_rng(0)
     return {
-        "training_curves": figures.training_curves(HISTORY, best_epoch=3),
-        "running_loss": figures.running_loss([{"loss": 2.0}, {"phase": "x"}, {"loss": 1.0}]),
-        "accuracy_by_epoch": figures.accuracy_by_epoch({"this": HISTORY, "other": HISTORY[:2]}),
-        "confusion": figures_heat.confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]),
-        "score_histogram": figures.score_histogram(rng.normal(size=50), np.arange(50) % 2, ["4", "9"], 0.1),
-        "against_eps": figures.against_eps({"a": ROWS, "b": ROWS}, chance=0.1, marked=0.1),
-        "signed_heatmap": figures_heat.signed_heatmap(rng.normal(size=(8, 8))),
-        "traces": figures.traces({"distance": [1.0, 0.5]}, level=0.2, level_name="goal", marked=1),
+        "training_curves": training_curves(HISTORY, best_epoch=3),
+        "running_loss": running_loss([{"loss": 2.0}, {"phase": "x"}, {"loss": 1.0}]),
+        "accuracy_by_epoch": accuracy_by_epoch({"this": HISTORY, "other": HISTORY[:2]}),
+        "confusion": confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]),
+        "score_histogram": score_histogram(rng.normal(size=50), np.arange(50) % 2, ["4", "9"], 0.1),
+        "against_eps": against_eps({"a": ROWS, "b": ROWS}, chance=0.1, marked=0.1),
+        "signed_heatmap": signed_heatmap(rng.normal(size=(8, 8))),
+        "traces": traces({"distance": [1.0, 0.5]}, level=0.2, level_name="goal", marked=1),
     }
 
 
@@ -43,7 +43,7 @@ def test_paper_is_transparent_and_figure_is_json(name: str) -> None:
 
 def test_confusion_counts_rows_by_true_class() -> None:
     """Two images of class 1, one of them read as 0."""
-    heat = figures_heat.confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]).data[0]
+    heat = confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ["4", "9"]).data[0]
     assert heat.customdata[..., 0].tolist() == [[1, 0], [1, 1]]
     assert heat.z[1][0] == -1  # the worst error has full colour
     assert heat.z[1][1] == 0.5
@@ -51,7 +51,7 @@ def test_confusion_counts_rows_by_true_class() -> None:
 
 def test_confusion_without_errors_has_no_error_colour() -> None:
     """Nothing is divided by zero."""
-    heat = figures_heat.confusion(np.array([0, 1]), np.array([0, 1]), ["4", "9"]).data[0]
+    heat = confusion(np.array([0, 1]), np.array([0, 1]), ["4", "9"]).data[0]
     assert np.diag(np.asarray(heat.z)).tolist() == [1, 1]
     assert np.isnan(np.asarray(heat.z)[0, 1])  # an empty cell shows the paper
 
@@ -59,9 +59,7 @@ def test_confusion_without_errors_has_no_error_colour() -> None:
 def test_texts_of_cells_are_legible_on_every_page() -> None:
     """White on dark cells, dark on light ones, the page's own colour where there is no cell; empty texts: none."""
     heat = go.Figure(go.Heatmap(z=[[0.0, 1.0], [np.nan, np.nan]], x=["a", "b"], y=["c", "d"]))
-    _, *written = figures_heat.write_cells(
-        heat, np.array([["0", "1"], ["own", ""]]), np.array([[False, True]] * 2)
-    ).data
+    _, *written = write_cells(heat, np.array([["0", "1"], ["own", ""]]), np.array([[False, True]] * 2)).data
     found = {text.textfont.color: (text.x, text.y, text.text) for text in written}
     assert found == {
         "#ffffff": (("b",), ("c",), ("1",)),
@@ -72,7 +70,7 @@ def test_texts_of_cells_are_legible_on_every_page() -> None:
 
 def test_band_lies_around_its_curve() -> None:
     """Down along the upper ends and back along the lower ones."""
-    band, curve = figures.against_eps({"a": ROWS}).data
+    band, curve = against_eps({"a": ROWS}).data
     assert list(band.x) == [0.0, 0.1, 0.2, 0.2, 0.1, 0.0]
     assert band.y[0] == ROWS[0]["high"]
     assert band.y[-1] == ROWS[0]["low"]
@@ -82,17 +80,17 @@ def test_band_lies_around_its_curve() -> None:
 def test_undefined_values_leave_a_gap() -> None:
     """`confidence when wrong` is undefined where nothing is wrong."""
     rows = [{"eps": 0.0, "confidence_wrong": None}, {"eps": 0.1, "confidence_wrong": 0.7}]
-    assert list(figures.against_eps({"a": rows}, value="confidence_wrong", band=None).data[0].y) == [None, 0.7]
+    assert list(against_eps({"a": rows}, value="confidence_wrong", band=None).data[0].y) == [None, 0.7]
 
 
 def test_heatmap_of_nothing_has_a_scale() -> None:
     """A Jacobian that vanishes is drawn, not divided by."""
-    assert figures_heat.signed_heatmap(np.zeros((4, 4))).data[0].zmax == 1.0
+    assert signed_heatmap(np.zeros((4, 4))).data[0].zmax == 1.0
 
 
 def test_curves_leave_out_events_within_an_epoch() -> None:
     """Live histories mix batch losses with the rows of epochs."""
-    figure = figures.training_curves([{"loss": 3.0}, *HISTORY])
+    figure = training_curves([{"loss": 3.0}, *HISTORY])
     assert list(figure.data[0].x) == [1, 2, 3]
 
 
@@ -101,11 +99,11 @@ def test_training_curves_show_accuracy_under_attack_and_proven() -> None:
     row = {"loss": 1.0, "train_accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.9}
     watched = {"eps": 0.3, "robust_accuracy": 0.6, "fgsm_accuracy": 0.7}
     for more, expected in (({}, set()), (watched, {"under PGD", "under FGSM"})):
-        names = {trace.name for trace in figures.training_curves([{"epoch": 1, **row, **more}]).data}
+        names = {trace.name for trace in training_curves([{"epoch": 1, **row, **more}]).data}
         assert names == {"training", "validation", *expected}
-    proven = figures.training_curves([{"epoch": 1, **row, **watched, "certified_accuracy": 0.5}])
+    proven = training_curves([{"epoch": 1, **row, **watched, "certified_accuracy": 0.5}])
     assert [trace.y[0] for trace in proven.data if trace.name == "proven"] == [0.5]
-    noisy = figures.training_curves([{"epoch": 1, **row, "sigma": 0.5, "noise_accuracy": 0.4}])
+    noisy = training_curves([{"epoch": 1, **row, "sigma": 0.5, "noise_accuracy": 0.4}])
     assert [(trace.y[0], trace.customdata[0]) for trace in noisy.data if trace.name == "under noise"] == [(0.4, 0.5)]
 
 
@@ -114,7 +112,7 @@ def test_training_curves_cross_out_epochs_that_withstand_one_step_only() -> None
     row = {"loss": 1.0, "train_accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.9, "eps": 0.3}
     row |= {"robust_accuracy": 0.6, "fgsm_accuracy": 0.7, "overfitted": 0.0}
     collapsed = {**row, "epoch": 2, "robust_accuracy": 0.1, "overfitted": 1.0, "rolled_back": 1.0}
-    figure = figures.training_curves([{"epoch": 1, **row}, collapsed])
+    figure = training_curves([{"epoch": 1, **row}, collapsed])
     (crossed,) = [trace for trace in figure.data if trace.name == "overfitted to one step"]
     assert (list(crossed.x), list(crossed.y)) == ([2], [0.1])
     assert "went back" in crossed.customdata[0]

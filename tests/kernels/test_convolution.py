@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from core.attacks.engine.engine import frozen, gradient_step
-from core.attacks.engine.losses import Goal
 from core.kernels import convolution
 from core.kernels.convolution import QuickConvolutions
 
@@ -95,21 +91,6 @@ def test_other_convolutions_are_left_alone() -> None:
         ):
             assert type(made.grad_fn).__name__ != "_QuickConvolutionBackward"
         assert F.conv2d(x.detach(), weight).grad_fn is None
-
-
-def test_gradient_step_goes_the_quick_way(net: nn.Module, few: tuple[Tensor, Tensor]) -> None:
-    """What attacks use is quick for frozen models, and the gradient is that of plain autograd."""
-    x, y = few
-    model = copy.deepcopy(net)
-    used: list[str] = []
-    model[0].register_forward_hook(lambda module, args, out: used.append(type(out.grad_fn).__name__))
-    with frozen(model):
-        _, gradient = gradient_step(model, x, Goal.of(y, None), "margin")
-        leaf = x.clone().requires_grad_()
-        (wanted,) = torch.autograd.grad(Goal.of(y, None).loss(model(leaf), "margin").sum(), leaf)
-    assert used[0] == "_QuickConvolutionBackward"
-    assert used[1] != "_QuickConvolutionBackward"
-    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_thin_convolution_in_half_precision_sums_in_float32() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.kernels.sequence import Sequence
-from core.networks.build import build
+from core.networks.catalogue import build
 from core.networks.layers import Shape
 from core.networks.plain import cnn, lenet, linear, mlp, strided
 from core.training import crafting

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from core.linear import training as lt
+from core.linear import training
 
 
 def cloud(seed: int = 0, n: int = 40, d: int = 2, apart: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +30,7 @@ def searched(x: np.ndarray, y: np.ndarray, start: np.ndarray, **kind: object) ->
     """The least risk that a search without gradients finds from several starts near the answer and far from it."""
 
     def value(point: np.ndarray) -> float:
-        return lt.risk(point[:-1], point[-1], x, y, **kind)  # type: ignore[arg-type]
+        return training.risk(point[:-1], point[-1], x, y, **kind)  # type: ignore[arg-type]
 
     rng = np.random.default_rng(1)
     starts = [start, *(start + scale * rng.normal(size=len(start)) for scale in (0.1, 1.0))]
@@ -44,10 +44,10 @@ def test_hinge_is_the_minimum_within_its_gap(norm: str, inside: bool) -> None:
     """No search does better than the lower bound that the programme proves, and the gap is small."""
     for seed, eps in ((0, 0.0), (0, 0.1), (1, 0.3), (2, 0.6)):
         x, y = cloud(seed)
-        found = lt.fit(x, y, eps=eps, norm=norm, inside=inside)
-        assert -1e-9 <= found.gap <= 2 * lt.TOLERANCE
+        found = training.fit(x, y, eps=eps, norm=norm, inside=inside)
+        assert -1e-9 <= found.gap <= 2 * training.TOLERANCE
         kind = {"eps": eps, "norm": norm, "inside": inside}
-        assert found.objective == lt.risk(found.weight, found.bias, x, y, **kind)  # type: ignore[arg-type]
+        assert found.objective == training.risk(found.weight, found.bias, x, y, **kind)  # type: ignore[arg-type]
         assert searched(x, y, np.r_[found.weight, found.bias], **kind) >= found.objective - found.gap - 1e-9
 
 
@@ -56,23 +56,23 @@ def test_logistic_is_the_minimum_and_ends_at_zero_for_large_eps(norm: str) -> No
     """A search finds nothing better; where the ball swallows the classes, w is exactly 0 and b the log odds."""
     x, y = cloud(3)
     for eps in (0.0, 0.05, 0.3):
-        found = lt.fit(x, y, eps=eps, norm=norm, loss="logistic")
+        found = training.fit(x, y, eps=eps, norm=norm, loss="logistic")
         start = np.r_[found.weight, found.bias]
         assert searched(x, y, start, eps=eps, norm=norm, loss="logistic") >= found.objective - 1e-7
-    none = lt.fit(x, y, eps=5.0, norm=norm, loss="logistic")
+    none = training.fit(x, y, eps=5.0, norm=norm, loss="logistic")
     assert not none.weight.any()
     assert none.bias == pytest.approx(np.log(0.4 / 0.6))
     near = np.random.default_rng(0).normal(size=(200, 3)) * 1e-3 + np.r_[none.weight, none.bias]
-    assert all(lt.risk(p[:2], p[2], x, y, eps=5.0, norm=norm, loss="logistic") >= none.objective for p in near)
+    assert all(training.risk(p[:2], p[2], x, y, eps=5.0, norm=norm, loss="logistic") >= none.objective for p in near)
 
 
 def test_logistic_without_a_minimum_is_refused() -> None:
     """Separable by more than eps: the loss falls for ever; by less: there is a minimum."""
     x, y = far()
-    gamma = lt.largest_margin(x, y)
+    gamma = training.largest_margin(x, y)
     with pytest.raises(ValueError, match="the logistic loss falls for ever"):
-        lt.fit(x, y, eps=0.9 * gamma, loss="logistic")
-    assert np.isfinite(lt.fit(x, y, eps=1.1 * gamma, loss="logistic").objective)
+        training.fit(x, y, eps=0.9 * gamma, loss="logistic")
+    assert np.isfinite(training.fit(x, y, eps=1.1 * gamma, loss="logistic").objective)
 
 
 def test_worst_change_costs_eps_times_the_dual_norm_and_fgsm_is_it() -> None:
@@ -81,17 +81,17 @@ def test_worst_change_costs_eps_times_the_dual_norm_and_fgsm_is_it() -> None:
     weight = rng.normal(size=5)
     for norm in ("l2", "linf"):
         for label in (-1, 1):
-            delta = lt.worst(weight, label, eps=0.3, norm=norm)
+            delta = training.worst(weight, label, eps=0.3, norm=norm)
             assert np.linalg.norm(delta, 2 if norm == "l2" else np.inf) == pytest.approx(0.3)
-            assert -label * weight @ delta == pytest.approx(0.3 * lt.dual_norm(weight, norm))
+            assert -label * weight @ delta == pytest.approx(0.3 * training.dual_norm(weight, norm))
             others = rng.normal(size=(500, 5))
             order = 2 if norm == "l2" else np.inf
             others *= 0.3 / np.linalg.norm(others, order, axis=1, keepdims=True)
-            assert (-label * others @ weight <= 0.3 * lt.dual_norm(weight, norm) + 1e-12).all()
+            assert (-label * others @ weight <= 0.3 * training.dual_norm(weight, norm) + 1e-12).all()
     gradient = -1 * weight  # of any falling loss of the margin, for y = 1, up to a positive factor
-    step, fgsm = lt.worst(weight, 1, eps=0.3, norm="linf"), 0.3 * np.sign(gradient)
+    step, fgsm = training.worst(weight, 1, eps=0.3, norm="linf"), 0.3 * np.sign(gradient)
     assert step @ fgsm / np.linalg.norm(step) / np.linalg.norm(fgsm) == pytest.approx(1)
-    assert not lt.worst(np.zeros(5), 1, eps=0.3, norm="l2").any()
+    assert not training.worst(np.zeros(5), 1, eps=0.3, norm="l2").any()
 
 
 def test_adversarial_risk_lies_between_hinge_and_regularised_hinge() -> None:
@@ -103,11 +103,13 @@ def test_adversarial_risk_lies_between_hinge_and_regularised_hinge() -> None:
         weight, bias = rng.normal(size=2) * rng.choice([0, 0.05, 0.3, 2]), rng.normal() * 0.2
         eps = rng.choice([0, 0.1, 1])
         for norm in ("l2", "linf"):
-            plain = lt.risk(weight, bias, x, y, eps=0, norm=norm)
-            inner = lt.risk(weight, bias, x, y, eps=eps, norm=norm)
-            outer = lt.risk(weight, bias, x, y, eps=eps, norm=norm, inside=False)
+            plain = training.risk(weight, bias, x, y, eps=0, norm=norm)
+            inner = training.risk(weight, bias, x, y, eps=eps, norm=norm)
+            outer = training.risk(weight, bias, x, y, eps=eps, norm=norm, inside=False)
             assert plain - 1e-12 <= inner <= outer + 1e-12
-            same = bool((lt.margins(weight, bias, x, y) <= 1).all()) or eps * lt.dual_norm(weight, norm) == 0
+            same = (
+                bool((training.margins(weight, bias, x, y) <= 1).all()) or eps * training.dual_norm(weight, norm) == 0
+            )
             assert (abs(inner - outer) < 1e-12) == same
             equal += same
     assert 50 < equal < 550
@@ -118,57 +120,57 @@ def test_svm_minimises_the_regularised_hinge_at_its_eps() -> None:
     x, y = cloud(4)
     sizes = []
     for decay in (0.003, 0.03, 0.2):
-        machine = lt.svm(x, y, decay=decay)
-        eps = lt.eps_of(machine.weight, decay)
+        machine = training.svm(x, y, decay=decay)
+        eps = training.eps_of(machine.weight, decay)
         sizes.append(eps)
-        ours = lt.fit(x, y, eps=eps, inside=False)
-        value = lt.risk(machine.weight, machine.bias, x, y, eps=eps, inside=False)
+        ours = training.fit(x, y, eps=eps, inside=False)
+        value = training.risk(machine.weight, machine.bias, x, y, eps=eps, inside=False)
         assert ours.objective - ours.gap - 1e-9 <= value <= ours.objective + 1e-5
         # and at another eps it does not
-        other = lt.fit(x, y, eps=2 * eps, inside=False)
-        assert lt.risk(machine.weight, machine.bias, x, y, eps=2 * eps, inside=False) > other.objective + 1e-4
+        other = training.fit(x, y, eps=2 * eps, inside=False)
+        assert training.risk(machine.weight, machine.bias, x, y, eps=2 * eps, inside=False) > other.objective + 1e-4
     assert sizes == sorted(sizes)
 
 
 def test_decay_of_an_eps_is_found_again() -> None:
     """λ(ε) inverts ε(λ); an ε that no SVM has is None."""
     x, y = cloud(4)
-    found = lt.decay_of(x, y, eps=0.1)
+    found = training.decay_of(x, y, eps=0.1)
     assert found is not None
-    assert lt.eps_of(found[1].weight, found[0]) == pytest.approx(0.1, rel=1e-3)
-    assert lt.decay_of(x, y, eps=50.0) is None
+    assert training.eps_of(found[1].weight, found[0]) == pytest.approx(0.1, rel=1e-3)
+    assert training.decay_of(x, y, eps=50.0) is None
 
 
 def test_zero_robust_loss_has_the_hard_margins_direction_and_norm() -> None:
     """1/(γ - ε), as a general solver finds; and there is none from γ on."""
     x, y = far()
-    plain = lt.hard_margin(x, y)
+    plain = training.hard_margin(x, y)
     gamma = 1 / np.linalg.norm(plain.weight)
-    assert gamma == pytest.approx(lt.largest_margin(x, y, intercept=False))
-    assert lt.margins(plain.weight, 0, x, y).min() == pytest.approx(1)
+    assert gamma == pytest.approx(training.largest_margin(x, y, intercept=False))
+    assert training.margins(plain.weight, 0, x, y).min() == pytest.approx(1)
     for share in (0.3, 0.8):
         eps = share * gamma
-        found = lt.hard_margin(x, y, eps=eps)
+        found = training.hard_margin(x, y, eps=eps)
         norm = np.linalg.norm(found.weight)
         assert norm == pytest.approx(1 / (gamma - eps))
         assert found.weight @ plain.weight == pytest.approx(norm * np.linalg.norm(plain.weight))
-        assert lt.risk(found.weight, 0, x, y, eps=eps) == pytest.approx(0, abs=1e-9)
+        assert training.risk(found.weight, 0, x, y, eps=eps) == pytest.approx(0, abs=1e-9)
         free = minimize(
             lambda w: w @ w,
             3 * found.weight + 0.1,
             constraints={
                 "type": "ineq",
-                "fun": lambda w, eps=eps: lt.margins(w, 0, x, y) - eps * np.linalg.norm(w) - 1,
+                "fun": lambda w, eps=eps: training.margins(w, 0, x, y) - eps * np.linalg.norm(w) - 1,
             },
             method="SLSQP",
             options={"maxiter": 500, "ftol": 1e-12},
         )
         assert np.sqrt(free.fun) == pytest.approx(norm, rel=1e-4)
-        assert lt.fit(x, y, eps=eps, intercept=False).objective == pytest.approx(0, abs=1e-6)
+        assert training.fit(x, y, eps=eps, intercept=False).objective == pytest.approx(0, abs=1e-6)
     for eps in (gamma, 2 * gamma):
         with pytest.raises(ValueError, match="expected less than the largest margin"):
-            lt.hard_margin(x, y, eps=eps)
-    assert lt.fit(x, y, eps=1.2 * gamma, intercept=False).objective > 1e-3
+            training.hard_margin(x, y, eps=eps)
+    assert training.fit(x, y, eps=1.2 * gamma, intercept=False).objective > 1e-3
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -176,26 +178,26 @@ def test_largest_margin_is_where_separation_ends(norm: str) -> None:
     """Just below γ the robust hinge loss is 0, just above it is not; points that overlap have γ = 0."""
     x, y = far(1)
     x = x + 0.3  # so that the intercept matters
-    gamma = lt.largest_margin(x, y, norm=norm)
-    assert gamma >= lt.largest_margin(x, y, norm=norm, intercept=False)
-    assert lt.fit(x, y, eps=0.95 * gamma, norm=norm).objective < 1e-6
-    assert lt.fit(x, y, eps=1.05 * gamma, norm=norm).objective > 1e-4
+    gamma = training.largest_margin(x, y, norm=norm)
+    assert gamma >= training.largest_margin(x, y, norm=norm, intercept=False)
+    assert training.fit(x, y, eps=0.95 * gamma, norm=norm).objective < 1e-6
+    assert training.fit(x, y, eps=1.05 * gamma, norm=norm).objective > 1e-4
     overlapping = cloud(0)
-    assert lt.largest_margin(*overlapping, norm=norm) == 0
-    assert not lt.robustly_separable(*overlapping, eps=0.0, norm=norm)
+    assert training.largest_margin(*overlapping, norm=norm) == 0
+    assert not training.robustly_separable(*overlapping, eps=0.0, norm=norm)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_shared_budget_is_the_worst_of_all_ways_to_share(norm: str) -> None:
+def test_shared_eps_is_the_worst_of_all_ways_to_share(norm: str) -> None:
     """Against random shares and those on one point; Σ hinge + c‖w‖ exactly where some margin is at most 1."""
     rng = np.random.default_rng(0)
     seen = set()
     for trial in range(60):
         x, y = far(trial, n=6)
-        weight = rng.normal(size=3) if trial % 2 else 4 * lt.hard_margin(x, y).weight
+        weight = rng.normal(size=3) if trial % 2 else 4 * training.hard_margin(x, y).weight
         c = rng.uniform(0.1, 3)
-        value = lt.shared_budget(weight, 0.0, x, y, budget=c, norm=norm)
-        m, size = lt.margins(weight, 0.0, x, y), lt.dual_norm(weight, norm)
+        value = training.shared_eps(weight, 0.0, x, y, eps=c, norm=norm)
+        m, size = training.margins(weight, 0.0, x, y), training.dual_norm(weight, norm)
         shares = np.vstack([c * np.eye(6), c * rng.dirichlet(np.ones(6), size=400)])
         tried = np.maximum(0, 1 - m + size * shares).sum(1)
         assert tried.max() == pytest.approx(value)
@@ -208,25 +210,28 @@ def test_shared_budget_is_the_worst_of_all_ways_to_share(norm: str) -> None:
 def test_robust_accuracy_counts_those_beyond_reach() -> None:
     """The share whose worst change, made, is still read right."""
     x, y = cloud(5)
-    found = lt.fit(x, y, eps=0.2, norm="linf")
+    found = training.fit(x, y, eps=0.2, norm="linf")
     for eps in (0.0, 0.2, 0.7):
         moved = np.stack(
-            [point + lt.worst(found.weight, label, eps=eps, norm="linf") for point, label in zip(x, y, strict=True)]
+            [
+                point + training.worst(found.weight, label, eps=eps, norm="linf")
+                for point, label in zip(x, y, strict=True)
+            ]
         )
-        right = (lt.margins(found.weight, found.bias, moved, y) > 0).mean()
-        assert lt.robust_accuracy(found.weight, found.bias, x, y, eps=eps, norm="linf") == right
+        right = (training.margins(found.weight, found.bias, moved, y) > 0).mean()
+        assert training.robust_accuracy(found.weight, found.bias, x, y, eps=eps, norm="linf") == right
 
 
 def test_bad_input_is_named() -> None:
     """Labels, norms, losses, sizes."""
     x, y = cloud()
     with pytest.raises(ValueError, match="y: expected 40 labels"):
-        lt.fit(x, (y + 1) // 2, eps=0.1)
+        training.fit(x, (y + 1) // 2, eps=0.1)
     with pytest.raises(ValueError, match="norm: expected one of l2, linf, got 'l1'"):
-        lt.fit(x, y, eps=0.1, norm="l1")
+        training.fit(x, y, eps=0.1, norm="l1")
     with pytest.raises(ValueError, match="loss: expected one of hinge, logistic"):
-        lt.fit(x, y, eps=0.1, loss="squared")
+        training.fit(x, y, eps=0.1, loss="squared")
     with pytest.raises(ValueError, match="eps: expected a finite number"):
-        lt.fit(x, y, eps=-1)
+        training.fit(x, y, eps=-1)
     with pytest.raises(ValueError, match="decay: expected a finite number above 0"):
-        lt.svm(x, y, decay=0)
+        training.svm(x, y, decay=0)

@@ -18,7 +18,7 @@ from core.jobs import reference_build
 from core.models import reference
 from core.models.reference import REFERENCES, Reference
 from core.models.saved import load_model
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.storage import bundled, cards, store
 
 TINY = Reference(

@@ -16,9 +16,8 @@ from core.__main__ import main
 from core.data.folder import DataMissing
 from core.jobs import queue
 from core.jobs.running import run
-from core.models import saved as models
 from core.models import trained_on
-from core.models.saved import load_model
+from core.models.saved import data_of, load_model
 from core.specs import (
     AttackSpec,
     CertifySpec,
@@ -229,9 +228,9 @@ def test_other_images_of_a_built_in_set_are_told_once(tmp_path: Path, caplog: py
     """A damaged file is a warning with the way to mend it."""
     made = run(TrainSpec(network="linear", epochs=1), tmp_path)
     assert isinstance(made, store.Artifact)
-    data = models.data_of(made)
+    data = data_of(made)
     with caplog.at_level(logging.WARNING):
-        models.data_of(made)
+        data_of(made)
         assert not caplog.records
         for _ in range(2):
             trained_on.check(made, data.class_names, replace(data, fingerprint="0" * 64).fingerprint)

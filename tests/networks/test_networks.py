@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core.networks.build import build, centre_of, logits_of, with_threshold
+from core.networks.catalogue import build, centre_of, logits_of, with_threshold
 from core.networks.layers import Centre, FullConv2d, ScalarScore
 from core.networks.table import layer_table, parameter_count
 from core.specs import NETWORKS

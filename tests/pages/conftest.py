@@ -77,9 +77,9 @@ class Lab:
         if spec.scalar:
             table["score"] = np.where(pred == 1, 1.0, -1.0) * rng.uniform(0.1, 3, n)
         if weights is None:
-            from core import networks
+            from core.networks.catalogue import build
 
-            model = networks.build(spec.network, shape, k, scalar=spec.scalar)
+            model = build(spec.network, shape, k, scalar=spec.scalar)
             weights = {name: value.numpy() for name, value in model.state_dict().items()}
         history = history or [
             {

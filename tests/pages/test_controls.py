@@ -6,7 +6,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import specs
-from ui.form import controls
 from ui.text import both, class_text
 
 
@@ -15,6 +14,7 @@ def drawn(method: str) -> None:
     import streamlit as st
 
     from core import specs
+    from ui.form import controls
 
     values = controls.method_settings("page", method)
     made = controls.build(specs.METHODS[method], **values)
@@ -42,9 +42,10 @@ def test_every_setting_of_training_has_a_widget_with_its_default() -> None:
         import streamlit as st
 
         from core import specs
-        from ui.models import model_views
+        from ui.form import controls
+        from ui.models import saved
 
-        st.session_state["made"] = specs.TrainSpec(**controls.fields("page", specs.TrainSpec, model_views.SETTINGS))
+        st.session_state["made"] = specs.TrainSpec(**controls.fields("page", specs.TrainSpec, saved.SETTINGS))
 
     app = AppTest.from_function(script, default_timeout=300).run()
     assert not app.exception
@@ -54,6 +55,8 @@ def test_every_setting_of_training_has_a_widget_with_its_default() -> None:
 def ladder() -> None:
     """A text box for several ε."""
     import streamlit as st
+
+    from ui.form import controls
 
     st.session_state["eps"] = controls.eps_ladder("page")
 

@@ -14,6 +14,7 @@ from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.jobs import queue
 from core.storage import store
 from ui.measure import sweep_notes, sweep_views
+from ui.show import model_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -279,13 +280,13 @@ def test_doubts_name_the_three_signs(lab: Lab) -> None:
 def test_names_tell_models_apart(lab: Lab) -> None:
     """By network where that is enough, by the id's end where nothing else helps."""
     linear, dense, again = lab.model(), lab.model(network="mlp"), lab.model(seed=3)
-    assert list(sweep_views.short_names([linear, dense]).values()) == ["Linear", "Dense"]
-    doubled = sweep_views.short_names([linear, dense, again])
+    assert list(model_names.short_names([linear, dense]).values()) == ["Linear", "Dense"]
+    doubled = model_names.short_names([linear, dense, again])
     assert doubled[dense.id] == "Dense Standard"  # the data are the same, so nobody names them
     assert doubled[linear.id] == f"Linear Standard {linear.id[-10:-4]}"
     assert len(set(doubled.values())) == 3
     fewer = lab.model(data={"dataset": "digits", "classes": [4, 9]})
-    assert sweep_views.short_names([linear, fewer])[fewer.id].endswith(", 4 against 9 Linear")
+    assert model_names.short_names([linear, fewer])[fewer.id].endswith(", 4 against 9 Linear")
     assert sweep_views.attack_text(specs.Pgd(norm="l2", steps=7)) == "PGD ℓ2, steps 7"
     assert sweep_views.attack_text(specs.Fgsm(clip=False)) == "FGSM, unclipped"
 

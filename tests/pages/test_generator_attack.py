@@ -11,8 +11,8 @@ from core import specs
 from core.jobs import running
 from core.storage import store
 from ui.form import samples
-from ui.generator import generator_compare, generator_views
-from ui.measure import sweep_views
+from ui.generator import compare, views
+from ui.show import model_names
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -127,14 +127,14 @@ def test_pairs_name_rows_by_image_and_target(lab: Lab, model: store.Artifact) ->
     """Row of (sample, target) is that image with that target; the matrix leaves the diagonal blank."""
     result = running.run(spec_of(model, rounds=5), lab.root, device="cpu")
     assert isinstance(result, store.Artifact)
-    pairs = generator_views.Pairs.of(result)
+    pairs = views.Pairs.of(result)
     row = pairs.table.iloc[pairs.row(3, 7)]
     assert (row["y"], row["target"]) == (3, 7)
-    heat, *written = generator_views.matrix(pairs).data
+    heat, *written = views.matrix(pairs).data
     (bare,) = (texts for texts in written if texts.textfont.color is None)  # in the page's own colour
     own = {(x, y) for x, y, text in zip(bare.x, bare.y, bare.text, strict=True) if text == "own"}
     assert own == {(name, name) for name in heat.y}
-    assert len(generator_views.distances(pairs)) == 50
+    assert len(views.distances(pairs)) == 50
 
 
 def test_strong_mode_has_its_own_settings(lab: Lab, model: store.Artifact) -> None:
@@ -180,7 +180,7 @@ def test_images_are_tried_on_the_other_models_of_the_data(lab: Lab, model: store
     result = running.run(spec_of(model, name="generator_strong"), lab.root, device="cpu")
     assert isinstance(other, store.Artifact)
     assert isinstance(result, store.Artifact)
-    assert [found.id for found in generator_compare.relatives(model)] == [other.id]
+    assert [found.id for found in compare.relatives(model)] == [other.id]
     app = lab.open(
         PAGE,
         generator_attack_model=model.id,
@@ -191,10 +191,10 @@ def test_images_are_tried_on_the_other_models_of_the_data(lab: Lab, model: store
     assert len(frame) == 2
     assert (frame.loc[0, ["read as the target", "read wrongly", "originals"]] == 100).all()
     from core.models.saved import load_model
-    from core.networks.build import logits_of
+    from core.networks.catalogue import logits_of
 
     table, arrays = result.table("images"), result.arrays("images")
-    rows = (generator_views.counted(table) & table["success"]).to_numpy()
+    rows = (views.counted(table) & table["success"]).to_numpy()
     logits = logits_of(load_model(other.id, lab.root).model, torch.from_numpy(arrays["x_adv"][rows]))
     wrong = logits.argmax(1).numpy() != table["y"].to_numpy()[rows]
     assert frame.loc[1, "read wrongly"] == pytest.approx(100 * wrong.mean())
@@ -223,6 +223,6 @@ def test_success_within_a_distance_of_several_models(lab: Lab, model: store.Arti
     app = lab.open(PAGE, generator_attack_model=model.id, **here)
     assert not app.exception
     table = made.table("images")
-    won = table[generator_views.counted(table) & table["success"]]
-    name = sweep_views.short_names([other])[other.id]
+    won = table[views.counted(table) & table["success"]]
+    name = model_names.short_names([other])[other.id]
     assert f" on this model, {won['l2'].median():.3g} on {name} (" in text(app)

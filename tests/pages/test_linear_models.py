@@ -11,7 +11,7 @@ import pytest
 from core import specs
 from core.jobs import running
 from core.linear import toy
-from ui.linear import linear_images, linear_limits, linear_points
+from ui.linear import images, limits, points
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -35,7 +35,7 @@ def test_toy_shows_the_flip_and_its_numbers(lab: Lab) -> None:
     app = lab.open(PAGE)
     assert "Flipped at step 7" in text(app)
     shown = {metric.label: metric.value for metric in app.metric}
-    path = toy.walk(toy.X_A, rate=0.1, steps=7)
+    path = toy.input_path(toy.X_A, rate=0.1, steps=7)
     assert shown["f(x)"] == f"{path.f[-1]:.4f}"
     assert shown["ℓ2 distance to x_B"] == f"{np.linalg.norm(path.points[-1] - toy.X_B):.4f}"
     app.slider(key=f"{PAGE}_steps").set_value(0).run()
@@ -53,7 +53,7 @@ def test_plane_draws_what_was_trained(lab: Lab, norm: str, loss: str) -> None:
     from core.linear import training
 
     app = lab.open(PAGE, linear_models_part=TABS["plane"], linear_models_norm=norm, linear_models_loss=loss)
-    x, y = linear_points.points(40, 0.8, 0)
+    x, y = points.points(40, 0.8, 0)
     found = training.fit(x, y, eps=0.3, norm=norm, loss=loss)
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Rε"] == f"{found.objective:.4f}"
@@ -67,26 +67,26 @@ def test_plane_draws_what_was_trained(lab: Lab, norm: str, loss: str) -> None:
 
 def test_hard_margin_is_the_limit() -> None:
     """‖w‖ = 1/(γ − ε) below γ, none beyond; what overlaps has no γ."""
-    from core.linear import training as lt
+    from core.linear import training
 
-    gamma = lt.largest_margin(*linear_points.points(10, 2.0, 0), intercept=False)
+    gamma = training.largest_margin(*points.points(10, 2.0, 0), intercept=False)
     assert gamma > 0.3
-    said = linear_limits.hard(10, 2.0, 0, 0.3)
+    said = limits.hard(10, 2.0, 0, 0.3)
     assert f"γ = **{gamma:.4f}**" in said
     assert f"‖w‖ = **{1 / (gamma - 0.3):.4f}**" in said
     assert "cosine 1.0000 with the hard margin" in said
-    assert "beyond γ, there is none" in linear_limits.hard(10, 2.0, 0, gamma + 0.1)
-    assert "so γ = 0" in linear_limits.hard(40, 0.1, 0, 0.3)
+    assert "beyond γ, there is none" in limits.hard(10, 2.0, 0, gamma + 0.1)
+    assert "so γ = 0" in limits.hard(40, 0.1, 0, 0.3)
 
 
 def test_shortest_of_many_minimisers_is_drawn() -> None:
     """Where the robust hinge loss is 0 for many w, the hard margin's stands for them, not a corner of a programme."""
-    from core.linear import training as lt
+    from core.linear import training
 
-    x, y = linear_points.points(10, 2.0, 0)
-    found = linear_points.solved(10, 2.0, 0, "l2", "hinge", 0.3)
-    assert np.linalg.norm(found.weight) == pytest.approx(1 / (lt.largest_margin(x, y) - 0.3), rel=1e-6)
-    assert lt.risk(found.weight, found.bias, x, y, eps=0.3) == pytest.approx(0, abs=1e-9)
+    x, y = points.points(10, 2.0, 0)
+    found = points.solved(10, 2.0, 0, "l2", "hinge", 0.3)
+    assert np.linalg.norm(found.weight) == pytest.approx(1 / (training.largest_margin(x, y) - 0.3), rel=1e-6)
+    assert training.risk(found.weight, found.bias, x, y, eps=0.3) == pytest.approx(0, abs=1e-9)
 
 
 def test_plane_shows_both_limits(lab: Lab) -> None:
@@ -129,7 +129,7 @@ def test_images_show_exact_below_attacks(lab: Lab, norm: str) -> None:
     """The gap in words is the table's; the smallest change flips; its count or length is core's."""
     model = running.run(TEN, lab.root, device="cpu")
     app = lab.open(PAGE, linear_models_part=TABS["images"], linear_models_image_norm=norm, linear_models_image_n="60")
-    table = linear_images.measured(model.id, lab.root, norm, 60)
+    table = images.measured(model.id, lab.root, norm, 60)
     attacked = table.drop(columns=["eps", "n", "exact", "exact without box"])
     assert len(attacked.columns) == (2 if norm == "linf" else 1)
     assert (attacked.to_numpy() >= table[["exact"]].to_numpy()).all()
@@ -139,7 +139,7 @@ def test_images_show_exact_below_attacks(lab: Lab, norm: str) -> None:
     gap = (attacked.min(axis=1) - table["exact"]).max()
     assert (f"**{gap:.4f}**" if gap > 0 else "No gap") in text(app)
     index = int(re.findall(r"est image #(\d+)", text(app))[0])
-    looked = linear_images.one(model.id, lab.root, index, norm)
+    looked = images.one(model.id, lab.root, index, norm)
     said = f"**{int(looked['distance'])} feature" if norm == "l0" else f"**{looked['distance']:.5f}**"
     assert said in text(app)
     assert looked["before"].argmax() == looked["y"]
@@ -152,10 +152,10 @@ def test_images_towards_a_class(lab: Lab) -> None:
     model = running.run(TEN, lab.root, device="cpu")
     app = lab.open(PAGE, linear_models_part=TABS["images"], linear_models_image_n="40", linear_models_target="7")
     index = int(re.findall(r"est image #(\d+) is not read as 7", text(app))[0])
-    looked = linear_images.one(model.id, lab.root, index, "linf", 7)
+    looked = images.one(model.id, lab.root, index, "linf", 7)
     assert f"**{looked['distance']:.5f}**" in text(app)
     assert looked["after"].argmax() == 7
-    assert looked["distance"] >= linear_images.one(model.id, lab.root, index, "linf")["distance"] - 1e-9
+    assert looked["distance"] >= images.one(model.id, lab.root, index, "linf")["distance"] - 1e-9
     app.selectbox(key=f"{PAGE}_target").select(0).run()
     assert "This image is read so as it is" in text(app)
 
@@ -166,11 +166,11 @@ def test_images_fewest_features_towards_a_class(lab: Lab) -> None:
     settings = {"linear_models_image_n": "40", "linear_models_target": "7", "linear_models_image_norm": "l0"}
     app = lab.open(PAGE, linear_models_part=TABS["images"], **settings)
     index = int(re.findall(r"flip test image #(\d+) from \d to 7", text(app))[0])
-    looked = linear_images.one(model.id, lab.root, index, "l0", 7)
+    looked = images.one(model.id, lab.root, index, "l0", 7)
     assert f"**{int(looked['distance'])} feature" in text(app)
     assert "an integer programme" in text(app)
     assert looked["after"].argmax() == 7
-    assert looked["distance"] >= linear_images.one(model.id, lab.root, index, "l0")["distance"]
+    assert looked["distance"] >= images.one(model.id, lab.root, index, "l0")["distance"]
 
 
 def test_images_of_a_scalar_network(lab: Lab) -> None:

@@ -13,8 +13,8 @@ from core.models.reference import REFERENCES
 from core.storage import store
 from tests.pages.test_train import texts
 from ui.app import sources
-from ui.form import model_picker
-from ui.models import reference_views
+from ui.models import references
+from ui.show import model_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +96,7 @@ def test_no_page_breaks_without_the_images(lab: Lab, ships: list[store.Artifact]
     """Every attack page shows a model whose images are missing, says so with the ways to mend it, and stops there."""
     pages = {name: "model" for name in ("generator_attack", "sparse_attack", "masked_attack", "universal")}
     for page, widget in {**pages, "epsilon_sweep": "models", "model_comparison": "models"}.items():
-        query = {f"{page}_{widget}": model_picker.label(ships[1]) if widget == "models" else ships[1].id}
+        query = {f"{page}_{widget}": model_names.label(ships[1]) if widget == "models" else ships[1].id}
         app = lab.open(page, **query)
         assert any("MNIST is not on this machine" in warning.value for warning in app.warning), page
         assert "t10k-labels-idx1-ubyte" in texts(app), page
@@ -124,7 +124,7 @@ def test_models_whose_images_are_here_come_first(lab: Lab, ships: list[store.Art
     """The page starts with a model that it can attack at once."""
     app = lab.open("universal")
     assert app.selectbox(key="universal_model").value == ships[0].id
-    assert "· reference ·" in model_picker.label(ships[0])
+    assert "· reference ·" in model_names.label(ships[0])
     assert not app.warning
 
 
@@ -158,9 +158,9 @@ def test_robust_accuracies_at_different_budgets_are_not_compared(lab: Lab) -> No
         return lab.model(recipe={"name": "pgd", "eps": eps}, seed=seed, metrics=measured)
 
     one, same, other = model(0.1, 0.6, 1), model(0.1, 0.55, 2), model(0.2, 0.5, 3)
-    assert "Robust accuracy 5.0% above." in reference_views.compared(one, same)
-    assert "the 95 % intervals overlap" in reference_views.compared(one, same)
-    assert "different ε: they are not comparable" in reference_views.compared(one, other)
+    assert "Robust accuracy 5.0% above." in references.compared(one, same)
+    assert "the 95 % intervals overlap" in references.compared(one, same)
+    assert "different ε: they are not comparable" in references.compared(one, other)
 
 
 def test_measurements_in_words() -> None:
@@ -173,8 +173,8 @@ def test_measurements_in_words() -> None:
             **{name: [float("nan"), 2.0] for name in columns},
         }
     )
-    frame = reference_views.measurements(table)
+    frame = references.measurements(table)
     assert list(frame["Measured"]) == ["Clean", "Generator attack, strong: fooled"]
     assert list(frame["ε"]) == ["", "2"]
     assert frame["Passes"][1] == 4
-    assert "Median ℓ2" not in reference_views.measurements(table.assign(median_l2=float("nan")))
+    assert "Median ℓ2" not in references.measurements(table.assign(median_l2=float("nan")))

@@ -13,7 +13,7 @@ from core.evaluation.tables.enumeration import Enumeration
 from core.jobs import queue, running
 from core.storage import store
 from ui.form import samples
-from ui.sparse import sparse_enumeration, sparse_parts, sparse_views
+from ui.sparse import enumeration, one_image, views
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -46,12 +46,12 @@ def text(app: AppTest) -> str:
     return "\n".join(block.value for block in blocks)
 
 
-def case_of(model: store.Artifact, label: int = 0, target: int | None = None) -> sparse_views.Case:
+def case_of(model: store.Artifact, label: int = 0, target: int | None = None) -> views.Case:
     """The first image of a class, as the page would take it."""
     row = samples.candidates(model.table("test"), label).iloc[0]
-    looked = sparse_views.look(model.id, model.root, int(row["index"]))
+    looked = views.look(model.id, model.root, int(row["index"]))
     scalar = "score" in model.table("test")
-    return sparse_views.Case(model, int(row["index"]), label, target, 0.0, scalar, **looked)
+    return views.Case(model, int(row["index"]), label, target, 0.0, scalar, **looked)
 
 
 def test_scalar_network_shows_a_first_result_at_once(lab: Lab) -> None:
@@ -94,7 +94,7 @@ def test_scrubber_rebuilds_the_image_from_the_trace(lab: Lab) -> None:
     result = running.run(spec, lab.root, device="cpu")
     assert isinstance(result, store.Artifact)
     arrays = result.arrays("images")
-    trace = sparse_views.Trace.of(arrays)
+    trace = views.Trace.of(arrays)
     assert np.array_equal(trace.image(0), arrays["x"][0])
     assert np.array_equal(trace.image("pruned"), arrays["x_adv"][0])
     margins = case.margin(case.read(np.stack([trace.image(k) for k in range(len(trace.order) + 1)])))
@@ -113,7 +113,7 @@ def test_threshold_decides_which_images_are_right(lab: Lab) -> None:
     app = lab.open(PAGE, sparse_attack_source="1")
     top = app.slider(key=f"{PAGE}_threshold").max
     app.slider(key=f"{PAGE}_threshold").set_value(top).run()
-    assert "No test image of class 9 is read correctly" in text(app)
+    assert "No test image of class 9 is classified correctly" in text(app)
 
 
 def test_many_images(lab: Lab) -> None:
@@ -141,8 +141,8 @@ def test_many_images(lab: Lab) -> None:
     assert found["Median count"] == f"{result.card['metrics']['median_l0']:g}"
     assert list(app.dataframe[0].value["count"]) == ["swapped", "pruned", "greedy", "linear estimate"]
     assert "Proven" not in text(app)
-    enumeration = specs.AttackSpec(model=model.id, attack={"name": "exhaustive", "levels": 3}, n=5, source=0)
-    proof = running.run(enumeration, lab.root, device="cpu")
+    spec = specs.AttackSpec(model=model.id, attack={"name": "exhaustive", "levels": 3}, n=5, source=0)
+    proof = running.run(spec, lab.root, device="cpu")
     app.run()
     assert isinstance(proof, store.Artifact)
     assert proof.card["proven"]["proven"] in text(app)
@@ -237,7 +237,7 @@ def test_frontier_shows_the_image_of_a_cap(lab: Lab) -> None:
     assert not app.exception
 
 
-@pytest.mark.parametrize("method", [name for name in sparse_parts.OTHERS if name in specs.METHODS])
+@pytest.mark.parametrize("method", [name for name in one_image.OTHERS if name in specs.METHODS])
 def test_other_methods_stand_beside_the_greedy_one(lab: Lab, method: str) -> None:
     """Their verdict, count and cost; the changed pixels are as many as the count."""
     trained(lab, MANY)
@@ -266,7 +266,7 @@ def test_trace_lists_what_swaps_brought_in(lab: Lab) -> None:
     x = np.zeros((1, 8, 8), np.float32)
     result = x.copy()
     result[0, 0, 0] = result[0, 5, 5] = 1
-    trace = sparse_views.Trace(
+    trace = views.Trace(
         x,
         np.array([0, 9, 18, 27]),
         np.ones(4, np.float32),
@@ -300,11 +300,11 @@ def test_colour_changes_name_their_channel() -> None:
     x = np.zeros((3, 2, 2), np.float32)
     x_adv = x.copy()
     x_adv[1, 0, 1] = x_adv[2, 0, 1] = 1
-    frame = sparse_views.changes(x, x_adv)
+    frame = views.changes(x, x_adv)
     assert frame[["channel", "row", "column"]].to_numpy().tolist() == [[1, 0, 1], [2, 0, 1]]
-    assert "channel" not in sparse_views.changes(x[:1], x_adv[1:2])
+    assert "channel" not in views.changes(x[:1], x_adv[1:2])
     proof = Enumeration(3, 256, 12, True, 3072, 5, 0, 0, False, (((1, 0, 1), 0.0, 1.0),), False)
-    assert sparse_enumeration.changed(proof).iloc[0].to_dict() == {
+    assert enumeration.changed(proof).iloc[0].to_dict() == {
         "row": 0,
         "column": 1,
         "channel": 1,
@@ -313,7 +313,7 @@ def test_colour_changes_name_their_channel() -> None:
     }
     margin = np.full((3, 2, 2), np.nan)
     margin[0, 0, 0], margin[1, 0, 0], margin[2, 1, 1] = 3, 1, 2
-    drawn = sparse_enumeration.margin_map(margin, 4.0).data[0].z
+    drawn = enumeration.margin_map(margin, 4.0).data[0].z
     assert drawn[0][0] == -3
     assert drawn[1][1] == -2
     assert np.isnan(drawn[0][1])

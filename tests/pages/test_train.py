@@ -15,8 +15,7 @@ from PIL import Image
 from core import specs
 from core.jobs import queue
 from core.storage import store
-from ui.app import jobs as job_panel
-from ui.app import routes
+from ui.app import jobs, routes
 from ui.text import eps_text
 
 if TYPE_CHECKING:
@@ -99,10 +98,10 @@ def test_long_message_is_one_sentence_with_the_rest_folded(lab: Lab) -> None:
 def test_live_job_names_its_recipe_and_leaves_out_what_says_nothing(lab: Lab) -> None:
     """Two trainings of one network differ by their recipe; that nothing is overfitted needs no words."""
     task = specs.TrainSpec(network="lenet", recipe={"name": "pgd", "eps": 0.2})
-    assert job_panel.describe(task)[0] == "Train lenet, PGD 0.2"
+    assert jobs.describe(task)[0] == "Train lenet, PGD 0.2"
     job = queue.read(lab.job(task, "running"), lab.root)
     job = dataclasses.replace(job, metrics={"loss": 0.5, "overfitted": 0.0, "rolled_back": 0.0, "lr": 0.1})
-    assert job_panel.metrics_text(job) == "loss 0.5"
+    assert jobs.metrics_text(job) == "loss 0.5"
 
 
 def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:

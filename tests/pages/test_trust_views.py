@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
-from core.figures import trust as figures_trust
+from core.figures.trust import SHADES, attacks, loss_landscape, loss_surface, strip
 from ui.measure import trust_views
 
 BAD = {"gradients": 0.9, "cosine": 0.1}
@@ -97,36 +97,36 @@ def test_no_report_is_said() -> None:
 def test_strip_signs_every_check() -> None:
     """Colour and sign by verdict, a cell a check, in order; each cell's colour is its verdict's."""
     trust = made(BAD)
-    figure = figures_trust.strip(trust)
+    figure = strip(trust)
     assert tuple(figure.layout.xaxis.autotickangles) == (-45, -90)  # upright where they would lie over each other
     (cells,) = figure.data
     assert list(cells.text[0]) == [MARKS[check.verdict] for check in trust.checks]
-    order = list(figures_trust.SHADES)
+    order = list(SHADES)
     for value, check in zip(cells.z[0], trust.checks, strict=True):
         place = (value - cells.zmin) / (cells.zmax - cells.zmin)
         below = [shade for stop, shade in cells.colorscale if stop <= place]
-        assert below[-1] == figures_trust.SHADES[check.verdict]
+        assert below[-1] == SHADES[check.verdict]
         assert order[int(value)] == check.verdict
 
 
 def test_surfaces_draw_what_was_measured() -> None:
     """Margins as they are, a line where the answer changes, and none where it never does."""
     (surface,) = made().surfaces
-    figure = figures_trust.loss_surface(surface)
+    figure = loss_surface(surface)
     assert [list(row) for row in figure.data[0].z] == [list(row) for row in surface.margin]
     assert [part.type for part in figure.data] == ["heatmap", "contour", "scatter"]
     safe = replace(surface, margin=((1.0, 1.0, 1.0),) * 3)
-    assert [part.type for part in figures_trust.loss_surface(safe).data] == ["heatmap", "scatter"]
-    landscape = figures_trust.loss_landscape(surface)
+    assert [part.type for part in loss_surface(safe).data] == ["heatmap", "scatter"]
+    landscape = loss_landscape(surface)
     assert [list(row) for row in landscape.data[0].z] == [list(row) for row in surface.margin]
 
 
 def test_attacks_draw_accuracies_and_ladder() -> None:
     """A bar an attack, a point a size of the ball; figures are JSON on transparent paper."""
     trust = made()
-    figure = figures_trust.attacks(trust)
+    figure = attacks(trust)
     assert dict(zip(figure.data[0].x, figure.data[0].y, strict=True)) == trust.accuracy
     assert tuple(zip(figure.data[1].x, figure.data[1].y, strict=True)) == trust.ladder
-    for made_figure in (figure, figures_trust.strip(trust), figures_trust.loss_landscape(trust.surfaces[0])):
+    for made_figure in (figure, strip(trust), loss_landscape(trust.surfaces[0])):
         assert made_figure.layout.paper_bgcolor == "rgba(0,0,0,0)"
         assert made_figure.to_json()

@@ -9,7 +9,7 @@ import pytest
 from core import specs
 from core.jobs import running
 from core.storage import store
-from ui.universal import universal_views
+from ui.universal import views
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -62,9 +62,9 @@ def test_verdict_weighs_the_noise(
     """Where noise of the same size fools as many, the perturbation proves nothing, however many it fools."""
     drawn: list[str] = []
     for box in ("success", "warning", "error"):
-        monkeypatch.setattr(universal_views.st, box, lambda sentence, icon: drawn.append(sentence))
+        monkeypatch.setattr(views.st, box, lambda sentence, icon: drawn.append(sentence))
     metrics = {"fooling_rate": rate, "low": low, "high": 0.7, "noise_rate": noise, "n": 100}
-    universal_views.headline({"metrics": metrics}, specs.UniversalSpec(model="m", eps=0.2), ["0", "1"])
+    views.headline({"metrics": metrics}, specs.UniversalSpec(model="m", eps=0.2), ["0", "1"])
     assert len(drawn) == 1
     assert said in drawn[0]
 
@@ -141,7 +141,7 @@ def test_curved_models_get_no_proof() -> None:
         "metrics": {"linf": 0.2},
         "clip": True,
     }
-    said = " ".join(universal_views.explain(card, table, ["4", "9"], exact=False))
+    said = " ".join(views.explain(card, table, ["4", "9"], exact=False))
     assert "no proof" in said
     assert "fools 1 of 2 images" in said
     assert "proven" not in said

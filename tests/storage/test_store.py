@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core import paths
 from core.specs import AttackSpec, CompareSpec, DataSpec, Fgsm, SweepSpec, TrainSpec
 from core.storage import cards, files, locks, store
 
@@ -567,6 +568,8 @@ def test_default_root_is_the_environments_or_beside_the_package(monkeypatch: pyt
     assert store.default_root() == Path("elsewhere")
     monkeypatch.delenv("ADVERSARIAL_LAB_STORE")
     assert store.default_root() == Path(store.__file__).parents[2] / "saved_models"
+    monkeypatch.setattr(paths, "in_clone", lambda: False)
+    assert store.default_root().parts[-2:] == ("adversarial-lab", "saved_models")
 
 
 def test_long_names_are_cut(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from core.data.sets import load
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.specs import DataSpec, TrainSpec
 from core.training.augmentation import augmented
 from core.training.loop import train

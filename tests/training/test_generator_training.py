@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.attacks.generator import generator_strong
+from core.attacks.generator.generator_strong import generator_strong
 from core.data.sets import load, to_float
-from core.networks.build import build
+from core.networks.catalogue import build
 from core.specs import DataSpec, GeneratorRecipe, TrainSpec
 from core.training.crafting import generator_images
 from core.training.generator import GeneratorAdversarial

@@ -15,7 +15,7 @@ from core.certification.bounds import margin_bounds
 from core.certification.crown import linear_margins
 from core.certification.proof import proven
 from core.data.sets import load, to_float
-from core.networks.build import build
+from core.networks.catalogue import build
 from core.specs import RECIPES, TrainSpec
 from core.training.batch_loss import ramp
 from core.training.crafting import fgsm_images, pgd_images, slope

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from core.data.sets import load
-from core.networks.build import build, logits_of
+from core.networks.catalogue import build, logits_of
 from core.progress import Cancelled
 from core.specs import PRESETS, DataSpec, TrainSpec
 from core.storage import checkpoint

@@ -1,9 +1,9 @@
 """The dashboard around the pages.
 
-routes   the pages there are, by url path; links between them
-guard    a page opened cold, without the router, hands over to it
-sidebar  device, data folder, running jobs
-warm     imports torch in the background
+routes   the pages by url path, and links between them
+guard    a page that is opened without the router hands over to it
 sources  cached access to the store, the data and the networks
-jobs     start a job, watch it, cancel it; the sidebar's cards
+warm     imports PyTorch in the background
+jobs     starts a job, shows its progress, cancels it, returns its stored result; the sidebar's cards
+sidebar  the device, the data sets on this machine, the running jobs
 """

@@ -28,7 +28,7 @@ def routed() -> Iterator[None]:
 
 
 def ensure_router() -> None:
-    """First line of every page: if the router did not run, run it; it shows the page that was asked for."""
+    """Run the router if it did not run: it shows the requested page. Call it first on every page."""
     if st.session_state.get(_ROUTED):
         return
     # within this run, and not by a rerun: that would lose the click that led here

@@ -1,10 +1,11 @@
-"""Start a job from a spec, watch it in a fragment, cancel it, and say plainly how it ended."""
+"""Start a job from a spec, show its progress, cancel it, and report how it ended."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import streamlit as st
 
@@ -12,7 +13,8 @@ from core import specs
 from core.data import folder
 from core.jobs import queue
 from core.storage import store
-from ui.text import say
+from ui.app import sources
+from ui.text import say, sentence_case
 
 POLL = 0.5
 """Seconds between two looks at a live job."""
@@ -29,23 +31,74 @@ _SAY = {
 }
 
 
-def start(task: specs.Task) -> None:
-    """Submit the task (one already running, or already answered, is not run again) and draw the page anew."""
+def start(*tasks: specs.Task) -> None:
+    """Submit the tasks and draw the page anew; one that is running, or whose result is stored, is not run again."""
     try:
-        queue.submit(task, store.default_root())
+        for task in tasks:
+            queue.submit(task, store.default_root())
     except (ValueError, OSError, folder.DataMissing) as error:
         st.error(f"The job could not be started: {error}", icon=":material/error:")
         return
     st.rerun()
 
 
+def result(
+    page: str,
+    task: specs.Task,
+    *,
+    asked: bool = False,
+    empty: str = "",
+    icon: str = ":material/info:",
+) -> store.Artifact | None:
+    """Return the stored result of a task, or None and show its job.
+
+    Args:
+        page: url path of the page.
+        task: what is wanted.
+        asked: start it where there is no result.
+        empty: what is said where nothing is stored and no job is there; nothing by default.
+        icon: beside that sentence.
+    """
+    found = sources.artifact(task)
+    if found is not None:
+        return found
+    if asked:
+        start(task)
+    if idle(page, task) and empty:
+        st.info(empty, icon=icon)
+    return None
+
+
+def idle(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | None = None) -> bool:
+    """Draw the job of a task that has no stored result, as `panel` does; returns whether there is none to draw.
+
+    That is so where the task was never submitted, and where its job is done but its result was removed from the store.
+    """
+    job = panel(page, task, live=live)
+    return job is None or job.state == "done"
+
+
+def offer(page: str, task: specs.Task, text: str, *, name: str, primary: bool = True) -> None:
+    """Draw the job of a task, and a button (key `<page>_<name>`) that starts it where none is running."""
+    job = panel(page, task)
+    kind: Literal["primary", "secondary"] = "primary" if primary else "secondary"
+    if (job is None or not job.live) and st.button(text, type=kind, icon=":material/play_arrow:", key=f"{page}_{name}"):
+        start(task)
+
+
+def is_live(task: specs.Task) -> bool:
+    """Whether a job for this task is waiting or running."""
+    job = of(task)
+    return job is not None and job.live
+
+
 def of(task: specs.Task) -> queue.Job | None:
-    """The newest job for this task, live or ended; None when it was never asked for."""
+    """The newest job for this task, running or ended; None if the task was never submitted."""
     return next((job for job in queue.jobs(store.default_root()) if job.task == task), None)
 
 
 def panel(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | None = None) -> queue.Job | None:
-    """Draw the state of this task's newest job, polling while it is live; the page is drawn anew once when it ends.
+    """Draw the state of this task's newest job and follow it while it runs; the page is drawn again once when it ends.
 
     Args:
         page: url path of the page; the panel's keys begin with it.
@@ -85,7 +138,7 @@ def _watch(page: str, job_id: str, live: Callable[[queue.Job], None] | None) -> 
 
 
 def ended(page: str, job: queue.Job) -> None:
-    """Say how a job ended that left no artifact: one plain sentence, the log folded, a way to retry or dismiss."""
+    """Report how a job ended that has no result: one sentence, the log folded, buttons to retry and to dismiss it."""
     more = ""
     state = store.unfinished(job.task, store.default_root())
     goes_on = state.is_file()
@@ -115,7 +168,7 @@ def ended(page: str, job: queue.Job) -> None:
 
 
 def _first_sentence(message: str) -> tuple[str, str]:
-    """A long message as its first sentence and the rest; the name of the exception before it is left out."""
+    """Split a long message into its first sentence and the rest; the exception's name in front of it is dropped."""
     message = re.sub(r"^[A-Za-z_.]+(?:Error|Missing|Artifact): ", "", message)
     if len(message) <= 160 or ". " not in message:
         return message, ""
@@ -125,7 +178,7 @@ def _first_sentence(message: str) -> tuple[str, str]:
 
 @st.fragment(run_every=1.0)
 def cards(job_ids: tuple[str, ...]) -> None:
-    """The sidebar's cards for live jobs, polled; call it only while something is live."""
+    """Draw a card for each running job in the sidebar and follow them; call it only while a job is running."""
     for job_id in job_ids:
         job = queue.read(job_id, store.default_root())
         if not job.live:
@@ -153,7 +206,7 @@ def fraction(job: queue.Job) -> float:
 
 
 def metrics_text(job: queue.Job) -> str:
-    """The newest of each metric, such as `loss 0.213 · train accuracy 0.934`; undefined and dull ones are left out."""
+    """The last value of each metric, such as `loss 0.213 · train accuracy 0.934`; not the technical ones."""
     numbers = {
         name.replace("_", " "): value
         for name, value in job.metrics.items()
@@ -165,11 +218,11 @@ def metrics_text(job: queue.Job) -> str:
 
 
 def progress_text(job: queue.Job) -> str:
-    """Such as `Running · epoch 2 · 1,200 of 3,000 · 12 s left`."""
+    """The progress of a job in a line, such as `Epoch 2 · 1,200 of 3,000 · 12 s left`."""
     parts = [_SAY.get(job.state, job.state)]
     if job.state == "running":
         if job.phase:
-            parts = [job.phase[0].upper() + job.phase[1:]]
+            parts = [sentence_case(job.phase)]
         if job.total:
             parts.append(f"{job.done:,} of {job.total:,}")
         if job.eta is not None:
@@ -180,7 +233,7 @@ def progress_text(job: queue.Job) -> str:
 
 
 def describe(task: specs.Task) -> tuple[str, str]:
-    """A task in few words: what, and on what."""
+    """A task in a few words: what is done, and on which model or data."""
     if isinstance(task, specs.TrainSpec):
         return f"Train {task.network}, {task.recipe.label()}", task.data.slug()
     if isinstance(task, specs.AttackSpec):
@@ -203,7 +256,7 @@ def describe(task: specs.Task) -> tuple[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `4 s`, `2 min 5 s`, `1 h 20 min`."""
+    """A time span as people write it: `4 s`, `2 min 5 s`, `1 h 20 min`."""
     seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds} s"

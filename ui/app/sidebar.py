@@ -1,4 +1,4 @@
-"""What every page has beside it: the device, the data folder, a card for each live job."""
+"""The sidebar of every page: a card for each running job, the device, the data sets on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show() -> None:
 
 
 def device() -> str:
-    """Where models run, as far as is known without importing torch."""
+    """The device that models run on, as far as it is known without importing torch."""
     cores = f"CPU, {os.cpu_count()} threads"
     if warm.torch_ready():
         import torch

@@ -25,7 +25,7 @@ def present(dataset: str) -> bool:
 
 
 def artifact(spec: specs.Task) -> store.Artifact | None:
-    """The artifact of this spec if it is there and whole; a damaged one is set aside, and the page says so."""
+    """The stored artifact of this spec, or None; a damaged one is set aside with a warning on the page."""
     try:
         return store.find(spec, store.default_root())
     except store.DamagedArtifact as error:
@@ -34,7 +34,7 @@ def artifact(spec: specs.Task) -> store.Artifact | None:
 
 
 def models() -> list[store.Artifact]:
-    """All saved models, cards only: the user's own, newest first, then the reference models in their own order.
+    """All saved models, only their cards: the user's, newest first, then the bundled models in their own order.
 
     Those whose images are not on this machine come last.
     """
@@ -48,7 +48,7 @@ def models() -> list[store.Artifact]:
 
 
 def results(model_id: str, *tasks: str) -> list[store.Artifact]:
-    """As `store.results`; cards are read again only where a folder came, went or changed."""
+    """The stored results of a model, as `store.results`; cards are read again only after a change in the folder."""
     root = store.default_root()
     try:
         with os.scandir(root / model_id / "results") as entries:
@@ -66,7 +66,7 @@ def _results(
 
 
 def references() -> list[tuple[reference.Reference, store.Artifact]]:
-    """The reference models that ship, in their own order; cards only."""
+    """The bundled reference models in their own order, only their cards."""
     return [(one, model) for one, model in reference.saved(store.default_root()) if bundled.is_copy(model.card)]
 
 
@@ -76,7 +76,7 @@ def counterpart(spec: specs.TrainSpec) -> store.Artifact | None:
 
 
 def model_spec(model: store.Artifact) -> specs.TrainSpec:
-    """The spec a saved model was trained from."""
+    """The spec that a saved model was trained from."""
     spec = model.spec()
     assert isinstance(spec, specs.TrainSpec)
     return spec
@@ -94,7 +94,7 @@ def data_title(spec: specs.DataSpec) -> str:
 
 
 def class_names(spec: specs.DataSpec) -> tuple[str, ...]:
-    """Names of the classes that a built-in data set gives, without loading it; of a folder after loading."""
+    """The names of the classes; a folder is loaded for them, a built-in data set is not."""
     if spec.dataset not in specs.DATASETS:
         return dataset(spec).class_names
     names = specs.DATASETS[spec.dataset].class_names
@@ -109,14 +109,14 @@ def dataset(spec: specs.DataSpec) -> Dataset:
 
 
 def model_data(model: store.Artifact) -> Dataset:
-    """The data set that a model was trained on. Raises DataMissing, or ValueError where it is another by now."""
+    """The data set that a model was trained on. Raises DataMissing, or ValueError if the images have changed since."""
     from core.models import saved
 
     return saved.data_of(model)
 
 
 def as_it_is(spec: specs.TrainSpec) -> specs.TrainSpec | None:
-    """The spec of a training on a folder as it is now; None where the folder cannot be used, and the page says so."""
+    """The spec of a training on a folder as it is now; None, with an error on the page, if it cannot be used."""
     try:
         with st.spinner("Looking through the folder …"):
             found = store.resolve(spec, store.default_root())
@@ -144,26 +144,27 @@ def layers_of(spec: specs.TrainSpec) -> list[Layer]:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _layers(network: str, shape: tuple[int, int, int], classes: int, scalar: bool) -> list[Layer]:
-    from core import networks
+    from core.networks.catalogue import build
+    from core.networks.table import layer_table
 
-    return networks.layer_table(networks.build(network, shape, classes, scalar=scalar), shape)
+    return layer_table(build(network, shape, classes, scalar=scalar), shape)
 
 
 def on_gpu() -> bool:
-    """Whether jobs run on a GPU; imports torch."""
+    """Whether jobs run on a GPU. Imports torch."""
     from core.jobs import running
 
     return running.default_device() == "cuda"
 
 
 def expected_seconds(spec: specs.TrainSpec) -> float | None:
-    """Seconds that a training takes on this machine, by a short calibration; None for a folder."""
+    """Expected training time on this machine in seconds, by a short calibration; None for a folder."""
     one = _seconds_an_epoch(spec.model_copy(update={"epochs": 1, "seed": 0}))
     return None if one is None else one * spec.epochs
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _seconds_an_epoch(spec: specs.TrainSpec) -> float | None:
-    from core import training
+    from core.training.estimate import estimate_seconds
 
-    return training.estimate_seconds(spec, device="cuda" if on_gpu() else "cpu")
+    return estimate_seconds(spec, device="cuda" if on_gpu() else "cpu")

@@ -14,13 +14,13 @@ _started = False
 
 
 def torch_ready() -> bool:
-    """Whether torch is imported, wholly."""
+    """Whether the import of torch has finished."""
     module = sys.modules.get("torch")
     return module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False)
 
 
 def later() -> None:
-    """Import torch after `DELAY` seconds in a daemon thread, once a process."""
+    """Import torch after `DELAY` seconds in a daemon thread; only the first call in a process does it."""
     global _started
     with _lock:
         if _started:

@@ -1,9 +1,10 @@
 """What a person fills in.
 
-widgets       one field of a spec as a widget
-controls      widgets drawn from the fields of a spec; refused input as one plain sentence
-missing       what to do when a model or its data is missing
-model_picker  the choice of a saved model
-samples       the choice of test images
-mask_choice   the choice of the pixels that may change
+select        the choice of one option or of several, kept and bound to the address
+widgets       a number, several numbers, and what the annotation of a spec's field says
+controls      widgets drawn from the fields of a spec; invalid settings explained in one sentence
+missing       what to do when the images that a model needs are not on this machine
+model_picker  the choice of one saved model or of several
+samples       the choice of correctly classified test images, from a model's test table
+mask_choice   the choice of the pixels that may change: eyeglasses, a patch, or drawn by hand
 """

@@ -1,4 +1,4 @@
-"""Widgets drawn from the fields of a spec: label is the field's title, help its description, bounds its bounds.
+"""Widgets drawn from the fields of a spec, with the field's title, description and bounds.
 
 A widget's key is `<page>_<name>` and its value is bound to the address, so that a page's address reproduces its
 settings, values survive page switches, and a bad value in an address falls back to the default.
@@ -14,15 +14,13 @@ from pydantic import ValidationError
 
 from core import specs
 from ui.form import widgets
-from ui.form.widgets import seed
+from ui.form.select import KEEP, select
 from ui.text import both, class_text, eps_text, grey_levels, say
 
 S = TypeVar("S", bound=specs.Spec)
 
 SLIDER_CLASSES = 13
 """Most choices that a slider over classes has."""
-KEEP: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
-"""What every widget that belongs to a page's settings is given."""
 
 
 def field(
@@ -61,15 +59,14 @@ def field(
     common: dict[str, Any] = {
         "label": label or info.title or name,
         "help": info.description,
-        "key": f"{page}_{key or name}",
         "disabled": disabled,
-        **KEEP,
+        "on_change": on_change,
     }
-    if on_change is not None:
-        common["on_change"] = on_change
     kind, optional = widgets.kind(info.annotation)
     if options is not None or get_origin(kind) is Literal:
-        return widgets.choice(list(options if options is not None else get_args(kind)), start, common, say)
+        offered = options if options is not None else get_args(kind)
+        return select(page, key or name, options=offered, text=say, default=start, **common)
+    common |= {"key": f"{page}_{key or name}", **KEEP}
     if kind is bool:
         return st.toggle(value=bool(start), **common)
     if kind is int:
@@ -110,8 +107,7 @@ def fields(
 
 def recipe_choice(page: str) -> dict[str, Any]:
     """Draw the choice of a training recipe and what it is: `{"name": …}`. Do not call this inside a form."""
-    names = list(specs.RECIPES)
-    name = widgets.choice(names, names[0], {"label": "Recipe", "key": f"{page}_recipe", **KEEP}, say=recipe_title)
+    name = select(page, "recipe", "Recipe", list(specs.RECIPES), text=recipe_title)
     cls = specs.RECIPES[name]
     st.caption(f"{cls.help} *{cls.paper}.*" if cls.paper else cls.help)
     return {"name": name}
@@ -130,7 +126,7 @@ def recipe_settings(page: str, name: str) -> dict[str, Any]:
 
 
 def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> float | str:
-    """A box for one ε, typed as 0.1 or as 8/255, and its grey levels; what cannot be read stays as text.
+    """A box for one ε, typed as 0.1 or as 8/255, with its grey levels; text that is no number is returned as it is.
 
     The text is refused by the spec, in its own words.
     """
@@ -153,7 +149,7 @@ def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> floa
 
 
 def recipe_title(name: object) -> str:
-    """A recipe's name as people read it; some attacks have the same name."""
+    """The title of a recipe; `say` would give that of the attack of the same name."""
     return specs.RECIPES[str(name)].title
 
 
@@ -172,11 +168,7 @@ def method(
     Returns:
         What the `attack` field of a spec takes: `{"name": …, setting: value, …}`.
     """
-    name = (
-        widgets.choice(list(names), names[0], {"label": label, "key": f"{page}_attack", **KEEP}, say)
-        if len(names) > 1
-        else names[0]
-    )
+    name = select(page, "attack", label, names, text=say) if len(names) > 1 else names[0]
     cls = specs.METHODS[name]
     st.caption(f"{cls.help} *{cls.paper}.*")
     return {"name": name, **method_settings(page, name, skip=skip, columns=columns)}
@@ -194,17 +186,15 @@ def eps(
 ) -> float:
     """A slider for ε in [0, high]; its value is written in both units, also while a form waits to be submitted."""
     options = [round(k * step, 6) for k in range(round(high / step) + 1)]
-    seed(f"{page}_{name}", options, both)
-    return float(
-        st.select_slider(
-            label,
-            options,
-            value=min(options, key=lambda option: abs(option - default)),
-            format_func=both,
-            key=f"{page}_{name}",
-            help="Largest change of a pixel, in units of its range [0, 1], and in grey levels.",
-            **KEEP,
-        )
+    return select(
+        page,
+        name,
+        label,
+        options,
+        text=both,
+        default=min(options, key=lambda option: abs(option - default)),
+        kind="slider",
+        help="Largest change of a pixel, in units of its range [0, 1], and in grey levels.",
     )
 
 
@@ -236,28 +226,26 @@ def a_class(
     label: str,
     extra: Mapping[str, str] | None = None,
     default: Any = None,
+    without: int | None = None,
     slider: bool = True,
+    help: str | None = None,
 ) -> Any:
-    """A slider over the classes; `extra` puts choices such as `{"any": "any wrong class"}` before them.
+    """Draw the choice of one class: a slider, or a list where there are too many classes for it or `slider` is off.
 
-    A selectbox instead where there are too many classes to slide over, or where `slider` is off.
+    `extra` puts choices such as `{"any": "any wrong class"}` before the classes, of which `without` is left out.
     """
     extra = dict(extra or {})
-    options: list[Any] = [*extra, *range(len(class_names))]
+    options: list[Any] = [*extra, *(k for k in range(len(class_names)) if k != without)]
 
     def text(option: Any) -> str:
         return extra[option] if option in extra else class_text(option, class_names)
 
-    start = options.index(default) if default in options else 0
-    key = f"{page}_{name}"
-    seed(key, options, text)
-    if slider and len(options) <= SLIDER_CLASSES:
-        return st.select_slider(label, options, value=options[start], format_func=text, key=key, **KEEP)
-    return st.selectbox(label, options, index=start, format_func=text, key=key, **KEEP)
+    kind: Literal["slider", "list"] = "slider" if slider and len(options) <= SLIDER_CLASSES else "list"
+    return select(page, name, label, options, text=text, default=default, kind=kind, help=help)
 
 
 def build(spec: type[S], **values: Any) -> S | None:
-    """The spec with these values, or None with one plain sentence on the page; the widgets keep their values."""
+    """The spec with these values; None, with an explanation on the page, if they are invalid."""
     try:
         return spec(**values)
     except ValidationError as error:

@@ -12,8 +12,9 @@ import streamlit as st
 
 from core import specs
 from core.attacks.physical import mask_shapes
-from core.figures import base as figures
+from core.figures.base import styled
 from ui.form import controls
+from ui.form.select import KEEP, select
 from ui.show import gallery
 
 SHAPES = {"eyeglasses": "Eyeglasses", "patch": "Patch", "cells": "Drawn by hand"}
@@ -28,22 +29,19 @@ BOARD = 360
 def choose(page: str, image: np.ndarray) -> specs.AnyMask | None:
     """Draw the choice and return the mask for images like `image` (C, H, W); None where nothing is drawn yet."""
     height, width = image.shape[1:]
-    key = f"{page}_shape"
-    controls.seed(key, list(SHAPES), SHAPES.__getitem__)
-    shape = st.segmented_control(
+    shape = select(
+        page,
+        "shape",
         "Mask: what may change",
         list(SHAPES),
-        default="eyeglasses",
-        format_func=SHAPES.get,
-        required=True,
-        key=key,
+        text=SHAPES.__getitem__,
+        kind="buttons",
         help="The attack leaves every pixel outside the mask as it is.",
-        **controls.KEEP,
     )
     if shape == "cells":
         return draw(page, image)
-    if min(height, width) < mask_shapes.LEAST_SIDE:
-        st.error(f"The shapes need images of at least {mask_shapes.LEAST_SIDE} pixels a side.", icon=":material/error:")
+    if min(height, width) < mask_shapes.MIN_SIDE:
+        st.error(f"The shapes need images of at least {mask_shapes.MIN_SIDE} pixels a side.", icon=":material/error:")
         return None
     cls = specs.SHAPES[shape]
     left, right = st.columns([3, 2])
@@ -75,32 +73,32 @@ def tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def board_size(height: int, width: int) -> tuple[int, int, int]:
-    """Rows and columns of the drawing board, and pixels a side of each of its cells."""
+    """Rows and columns of the drawing board, and the side of one of its cells in pixels."""
     block = -(-max(height, width) // MOST_CELLS)
     return -(-height // block), -(-width // block), block
 
 
 def painted(cells: np.ndarray, chosen: Sequence[int], brush: str) -> np.ndarray:
-    """The cells (rows, columns) bool after a stroke of `paint` or `erase` over some, counted row by row."""
+    """The cells (rows, columns) bool after a stroke over some of them, given by their positions row by row."""
     after = cells.copy().ravel()
     after[np.asarray(chosen, dtype=int)] = brush == "paint"
     return after.reshape(cells.shape)
 
 
 def to_text(cells: np.ndarray) -> str:
-    """The cells as hexadecimal digits; all empty as `0`."""
+    """The cells as hexadecimal digits; `0` if no cell is drawn."""
     return np.packbits(cells.ravel()).tobytes().hex() if cells.any() else "0"
 
 
 def from_text(text: str, height: int, width: int) -> np.ndarray:
-    """The board's cells; the ready eyeglasses where the text is empty or of a drawing for another size of image."""
+    """The cells of a text; eyeglasses if it is empty or was drawn for images of another size."""
     rows, columns, block = board_size(height, width)
     if text == "0":
         return np.zeros((rows, columns), dtype=bool)
     if text:
         with contextlib.suppress(ValueError):
             return mask_shapes.draw(specs.Cells(height=rows, width=columns, bits=text), rows, columns)
-    if min(height, width) >= mask_shapes.LEAST_SIDE:
+    if min(height, width) >= mask_shapes.MIN_SIDE:
         mask = mask_shapes.eyeglasses(height, width)
         return mask[block // 2 :: block, block // 2 :: block][:rows, :columns]
     return np.zeros((rows, columns), dtype=bool)
@@ -114,14 +112,7 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
     turn = st.session_state.setdefault(f"{page}_turn", 0)
     left, right = st.columns([3, 2])
     with right:
-        brush = st.segmented_control(
-            "Brush",
-            ["paint", "erase"],
-            default="paint",
-            required=True,
-            key=f"{page}_brush",
-            help="What dragging over cells does.",
-        )
+        brush = select(page, "brush", "Brush", ["paint", "erase"], help="What dragging over cells does.")
         with st.container(horizontal=True):
             st.button("Clear", icon=":material/delete:", key=f"{page}_clear", on_click=_keep, args=(page, "0"))
             st.button("Eyeglasses", icon=":material/eyeglasses:", key=f"{page}_ready", on_click=_keep, args=(page, ""))
@@ -129,7 +120,7 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
             "The drawing as text",
             key=key,
             help="Copy it to keep a drawing; paste one to have it back. Empty: the eyeglasses.",
-            **controls.KEEP,
+            **KEEP,
         )
     with left:
         name = f"{board}_{turn}"
@@ -137,7 +128,7 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
         def stroke() -> None:
             chosen = st.session_state[name]["selection"]["point_indices"]
             if chosen:
-                _keep(page, to_text(painted(cells, chosen, str(brush))))
+                _keep(page, to_text(painted(cells, chosen, brush)))
 
         st.plotly_chart(
             _board(image, cells),
@@ -160,7 +151,7 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
 
 
 def _keep(page: str, text: str) -> None:
-    """Another drawing; the board's next key shows it without the last selection."""
+    """Replace the drawing; the board gets a new key, so that the last selection is forgotten."""
     st.session_state[f"{page}_cells"] = text
     st.session_state[f"{page}_turn"] += 1
 
@@ -203,7 +194,7 @@ def _board(image: np.ndarray, cells: np.ndarray) -> go.Figure:
     axis: dict[str, Any] = {"visible": False, "fixedrange": True, "constrain": "domain"}
     figure.update_xaxes(**axis, range=[-0.5, columns - 0.5])
     figure.update_yaxes(**axis, range=[rows - 0.5, -0.5], scaleanchor="x")
-    return figures.styled(
+    return styled(
         figure,
         height=BOARD,
         dragmode="select",

@@ -1,4 +1,4 @@
-"""Images that a model needs and that are not on this machine: what is said, and the button that fetches them."""
+"""A note that a model's images are not on this machine, with a button that downloads them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from core.data import folder
 from core.models import trained_on
 from core.storage import store
 from ui.app import sources
+from ui.show import elements
 
 
 def note(page: str, model: store.Artifact, what: str = "Attacking this model needs its images.") -> bool:
-    """Where a model's images are not here, or are others by now, say so and how to mend it; returns whether it is so.
+    """Explain it if a model's images are not on this machine or have changed; returns whether that is so.
 
     `what` says what they are needed for; a button downloads them.
     """
@@ -44,8 +45,6 @@ def _download(data: specs.DataSpec) -> None:
     try:
         sources.dataset(data)
     except (folder.DataMissing, OSError) as error:
-        st.error("The download failed; the ways to mend it are above.", icon=":material/error:")
-        with st.expander("What happened"):
-            st.write(str(error))
+        elements.failed("The download failed; other ways to get the images are above.", error)
         return
     st.rerun()

@@ -8,29 +8,16 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from core import specs
-from core.storage import bundled, store
+from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls, missing
-from ui.text import say
+from ui.form import missing
+from ui.form.select import seed, select, select_many
+from ui.show import model_names
 
 FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", **specs.preset("fast", "digits"))
 """The model that one button trains where there is none: the embedded digits, a few seconds."""
 FIRST_SCALAR = FIRST.model_copy(update={"data": specs.DataSpec(dataset="digits", classes=(4, 9)), "scalar": True})
 """The same for pages that need one raw score: N tells 4 from 9."""
-
-
-def label(model: store.Artifact) -> str:
-    """Such as `MNIST · LeNet 20-50-500 · Standard · 99.1 % · 3f2a91`."""
-    spec = sources.model_spec(model)
-    accuracy = model.card.get("metrics", {}).get("test_accuracy")
-    parts = [sources.data_title(spec.data), say(spec.network), spec.recipe.label()]
-    if spec.scalar:
-        parts.append("one score")
-    if accuracy is not None:
-        parts.append(f"{accuracy:.1%}")
-    if bundled.is_copy(model.card):
-        parts.append("reference")
-    return " · ".join([*parts, model.id.rsplit("-", 1)[-1][:6]])
 
 
 def pick(
@@ -62,14 +49,14 @@ def pick(
         empty(page, scalar=scalar, network=network)
         return None
     by_id = {model.id: model for model in fitting}
-    ids = list(by_id)
-    chosen = st.selectbox(
+    chosen = select(
+        page,
+        name,
         text,
-        ids,
-        index=ids.index(default) if default in ids else 0,
-        format_func=lambda model_id: label(by_id[model_id]),
-        key=_key(page, name, by_id),
-        **controls.KEEP,
+        list(by_id),
+        text=lambda model_id: model_names.label(by_id[model_id]),
+        default=default,
+        kind="list",
     )
     if name == "model":  # another one on the same page is of the same data
         missing.note(page, by_id[chosen])
@@ -85,7 +72,7 @@ def pick_many(
     datasets: tuple[str, ...] | None = None,
     start: int = 3,
 ) -> list[store.Artifact]:
-    """Draw the choice of several saved models; at first the newest and others of its data, `start` in all.
+    """Draw the choice of several saved models; at first the newest `start` models of the newest one's data.
 
     Returns an empty list when none fits or is chosen, which the page has then said.
     """
@@ -94,17 +81,15 @@ def pick_many(
         empty(page, scalar=scalar)
         return []
     by_id, data = {model.id: model for model in fitting}, sources.model_spec(fitting[0]).data
-    key, labels = f"{page}_{name}", {model.id: label(model) for model in fitting}
-    if key in st.session_state:  # a model that is gone must not be an error
-        st.session_state[key] = [model_id for model_id in st.session_state[key] if model_id in by_id]
-    controls.seed(key, list(by_id), labels.__getitem__, many=True)
+    key, labels = f"{page}_{name}", {model.id: model_names.label(model) for model in fitting}
+    seed(key, list(by_id), labels.__getitem__, many=True)
     known = {*labels, *labels.values()}
     if key not in st.session_state and not known.intersection(st.query_params.get_all(key)):
         # as a choice, not as the widget's default: it stands in the address, also when newer models come
         st.session_state[key] = [model.id for model in fitting if sources.model_spec(model).data == data][:start]
         with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
             st.query_params[key] = [labels[model_id] for model_id in st.session_state[key]]
-    chosen = st.multiselect(text, list(by_id), format_func=labels.__getitem__, key=key, **controls.KEEP)
+    chosen = select_many(page, name, text, list(by_id), text=labels.__getitem__)
     if not chosen:
         st.caption("Choose at least one model.")
     for model in {_images_of(by_id[model_id]): by_id[model_id] for model_id in chosen}.values():
@@ -113,7 +98,7 @@ def pick_many(
 
 
 def empty(page: str, *, scalar: bool | None = None, network: str | None = None) -> None:
-    """Say that no model fits, why, and offer to train one (and watch it, where it is already in training)."""
+    """Explain that no model fits, and offer to train one, or show the progress of that training."""
     spec = FIRST_SCALAR if scalar else FIRST
     if network is not None:
         spec = spec.model_copy(update={"network": network})
@@ -124,16 +109,13 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
         )
     else:
         st.info("There is no saved model that fits here yet: this page attacks one.", icon=":material/info:")
-    job = jobs.panel(page, spec)
-    if job is None or not job.live:
-        text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
-        if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_first"):
-            jobs.start(spec)
+    text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
+    jobs.offer(page, spec, text, name="first")
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
 
 
 def _images_of(model: store.Artifact) -> str:
-    """What is told once for all models of the same images: a built-in data set, or a folder as a model knew it."""
+    """What models of the same images have in common: the name of the data set, or for a folder the model itself."""
     data = sources.model_spec(model).data
     return model.id if data.dataset == "folder" else data.dataset
 
@@ -146,12 +128,3 @@ def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None, network: str
         and (datasets is None or sources.model_spec(model).data.dataset in datasets)
         and (network is None or sources.model_spec(model).network == network)
     ]
-
-
-def _key(page: str, name: str, by_id: dict[str, store.Artifact]) -> str:
-    """The widget's key; a remembered model that is gone is forgotten first."""
-    key = f"{page}_{name}"
-    if key in st.session_state and st.session_state[key] not in by_id:
-        del st.session_state[key]
-    controls.seed(key, list(by_id), lambda model_id: label(by_id[model_id]))
-    return key

@@ -1,4 +1,4 @@
-"""Test images to attack, from a model's own test table: a page can offer them before PyTorch is there."""
+"""The choice of test images from a model's stored test table, which needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import streamlit as st
 from core.data import folder
 from core.storage import store
 from ui.app import sources
-from ui.form import controls
+from ui.form.select import KEEP
+from ui.show import elements
 
 ORDERS = {
     "test": "as in the test set",
@@ -23,7 +24,7 @@ ORDERS = {
 
 
 def table(model: store.Artifact) -> pd.DataFrame | None:
-    """The model's test table, or None where it is damaged; the page then says so."""
+    """The model's test table; None, with an error on the page, if it is damaged."""
     try:
         return model.table("test")
     except (store.DamagedArtifact, ValueError) as error:
@@ -57,6 +58,11 @@ def candidates(
     return rows.reset_index(drop=True)
 
 
+def none_of(name: str, more: str = "") -> None:
+    """Say that a model classifies no test image of a class correctly; `more` says under which settings."""
+    st.warning(f"No test image of class {name} is classified correctly{more}.", icon=":material/warning:")
+
+
 def place(key: str, count: int, *, label: str, help: str, label_visibility: Any = "visible") -> int:
     """A number from 1 to `count` (1 or more) with a step to the next; returns the position from 0.
 
@@ -73,13 +79,13 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
         key=key,
         help=help,
         label_visibility=label_visibility,
-        **controls.KEEP,
+        **KEEP,
     )
     return int(number or 1) - 1
 
 
 def images(model: store.Artifact, indices: Sequence[int]) -> np.ndarray | None:
-    """Test images (n, C, H, W) in [0, 1] by their `index`; None where the data cannot be had, and the page says so."""
+    """Test images (n, C, H, W) in [0, 1] by their `index`; None, with an error on the page, if they cannot be read."""
     if not sources.present(sources.model_spec(model).data.dataset):  # nothing is downloaded without being asked for
         st.info("The images are not on this machine; what is needed stands above.", icon=":material/info:")
         return None
@@ -87,9 +93,11 @@ def images(model: store.Artifact, indices: Sequence[int]) -> np.ndarray | None:
         with st.spinner("Reading the images …"):
             test = sources.model_data(model).test
     except (folder.DataMissing, OSError, ValueError) as error:
-        st.error("The images that this model was trained on are not here, or cannot be read.", icon=":material/error:")
-        with st.expander("What was looked for, and ways to mend it"):
-            st.write(str(error))
+        elements.failed(
+            "The images that this model was trained on are not here, or cannot be read.",
+            error,
+            details="What was looked for, and ways to mend it",
+        )
         return None
     rows = {int(index): row for row, index in enumerate(test.index)}
     missing = [index for index in indices if int(index) not in rows]

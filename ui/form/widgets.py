@@ -1,41 +1,17 @@
-"""How one kind of value is asked for, and what a field's annotation says of it; `controls` draws whole fields."""
+"""Widgets for one kind of value, and what the annotation of a spec's field allows; `controls` draws whole fields."""
 
 from __future__ import annotations
 
-import contextlib
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Union, get_args, get_origin
 
 import streamlit as st
 from pydantic.fields import FieldInfo
-from streamlit.errors import StreamlitAPIException
-
-
-def seed(key: str, options: Sequence[Any], text: Callable[[Any], str] = str, *, many: bool = False) -> None:
-    """Let a link name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
-
-    Streamlit itself knows options in an address by the `text` that the widget shows, so the address is rewritten where
-    it may be. With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
-    """
-    by_name = {str(option): option for option in options}
-    given = st.query_params.get_all(key)
-    named = [by_name[name] for name in given if name in by_name]
-    shown = {text(option) for option in options}
-    # what the widget shows comes first: among the classes 1 and 7, "1" is the first and not number 1
-    if not named or shown.issuperset(given):
-        st.session_state.pop(f"{key}_followed", None)
-        return
-    if st.session_state.get(f"{key}_followed") == given:
-        return  # the same address as at the last run: something else may have been chosen since
-    st.session_state[f"{key}_followed"] = given
-    st.session_state[key] = named if many else named[0]
-    with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
-        st.query_params[key] = [text(option) for option in named] if many else text(named[0])
 
 
 def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> dict[str, Any]:
-    """Draw one widget a name, row by row; returns name → value."""
+    """Draw a widget for each name, row by row; returns name → value."""
     values: dict[str, Any] = {}
     for start in range(0, len(names), columns):
         row = st.columns(columns, vertical_alignment="bottom")
@@ -45,16 +21,8 @@ def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> di
     return values
 
 
-def choice(options: list[Any], start: Any, common: dict[str, Any], say: Callable[[Any], str]) -> Any:
-    """All options visible where they are few and short, else a list; `say` puts one in words."""
-    seed(common["key"], options, say)
-    if len(options) <= 4 and sum(len(say(option)) for option in options) <= 32:
-        return st.segmented_control(options=options, default=start, format_func=say, required=True, **common)
-    return st.selectbox(options=options, index=options.index(start), format_func=say, **common)
-
-
 def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float | None:
-    """A slider where the range is short and a hundredth of it fine enough for the default, else a number."""
+    """A slider if a hundredth of the range is fine enough for the default, else a box for a number."""
     low, high = bounds(info)
     if start is not None and low is not None and high is not None and high - low <= 3:
         step = (high - low) / 100
@@ -75,7 +43,7 @@ def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float 
 
 
 def numbers(start: Sequence[float] | None, optional: bool, common: dict[str, Any]) -> tuple[Any, ...] | None:
-    """A box for several numbers; what cannot be read stays as text, which the spec refuses in its own words."""
+    """A box for several numbers; words that are no numbers are returned as they are, and the spec refuses them."""
     words = st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common).replace(",", " ").split()
     if optional and not words:
         return None
@@ -102,7 +70,7 @@ def kind(annotation: Any) -> tuple[Any, bool]:
 
 
 def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
-    """Lower and upper bound of a field; an open bound is shown as a closed one, and refused by the spec."""
+    """Lower and upper bound of a field. An open bound counts as closed here; the spec itself refuses its value."""
     found: dict[str, float] = {}
     for constraint in info.metadata:
         for side in ("ge", "gt", "le", "lt"):
@@ -112,7 +80,7 @@ def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
 
 
 def whole(value: float | None) -> int | None:
-    """A bound of whole numbers."""
+    """A bound as an integer."""
     return None if value is None else int(value)
 
 

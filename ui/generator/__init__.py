@@ -1,6 +1,6 @@
 """The page of the generator attack.
 
-generator_views    one attack, step by step
-generator_parts    the forms and results of its tabs
-generator_compare  models side by side under it
+views    draws what the attack made: the grid, one pair, its rounds, the matrix of classes
+results  the results below the form, and the form of the matrix
+compare  other attacks on the same pairs, the same attack on other models, transfer to them
 """

@@ -1,5 +1,5 @@
 """The page of glasses and masks.
 
-mask_views  one image
-mask_many   one pattern for many images
+each_image   draws an attack that makes a pattern for each image
+one_pattern  the tab on one pattern for many images
 """

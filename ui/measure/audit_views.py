@@ -1,4 +1,4 @@
-"""The metric auditor on the comparison page: paste a published table, see which figures cannot be right."""
+"""The metric auditor on the comparison page: which figures of a published table cannot be right."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKS = {"holds": "✓ holds", "fails": "✗ fails", "incomplete": "– incomple
 
 
 def section(page: str) -> None:
-    """A box for the table, and a verdict for each of its rows."""
+    """Draw a box for the table and a verdict for each of its rows."""
     key = f"{page}_audit"
 
     def put() -> None:

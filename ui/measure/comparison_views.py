@@ -17,7 +17,7 @@ from core.evaluation.tables import comparison, paired, workbook
 from core.storage import store
 from ui.measure import sweep_views
 from ui.measure.sweep_views import Curve
-from ui.show import downloads, gallery
+from ui.show import downloads, gallery, model_names
 from ui.text import PERCENT, in_percent
 
 LAYOUT = {
@@ -35,13 +35,13 @@ OUTCOMES = ("both right", "only A right", "only B right", "both wrong")
 def models_table(
     page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float
 ) -> None:
-    """A row a model: size, test accuracy, training time, and for each attack the accuracy at ε and the whole curve."""
-    names = sweep_views.short_names(models)
+    """Draw a row for each model: test accuracy, accuracy at ε and the curve under each attack, size, training time."""
+    names = model_names.short_names(models)
     by_cell = {(curve.sweep.model, sweep_views.attack_text(curve.sweep.attack)): curve for curve in curves}
     attacks = [sweep_views.attack_text(method) for method in spec.attacks]
     rows = []
     for model in models:
-        card = comparison.model_row(model)
+        card: dict[str, Any] = comparison.model_row(model)
         row = {
             "Model": names[model.id],
             "Test": card["test_accuracy"],
@@ -98,8 +98,8 @@ def _interval(low: float, high: float) -> str:
 
 
 def set_three(page: str, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:
-    """For each model exercise set 3's table: the five metrics, clean and under each attack, on the same images."""
-    names = sweep_views.short_names(models)
+    """Draw exercise set 3's table for each model: the five metrics, clean and under each attack, on the same images."""
+    names = model_names.short_names(models)
     with st.grid(2, min_column_width=330, gap="medium"):
         for model in models:
             own = [curve for curve in curves if curve.sweep.model == model.id]
@@ -122,7 +122,7 @@ def set_three(page: str, models: Sequence[store.Artifact], curves: Sequence[Curv
 
 
 def clean_row(curve: Curve) -> Mapping[str, Any]:
-    """The five metrics of the curve's images, unchanged."""
+    """The five metrics on the curve's images without any change."""
     if curve.rows[0]["eps"] == 0:
         return curve.rows[0]
     from core.evaluation.tables import metrics  # imports SciPy, which takes a moment
@@ -141,7 +141,7 @@ def _text(value: float | None, key: str) -> str:
 
 
 def outcomes(first: Curve, second: Curve, eps: float) -> list[int]:
-    """Of the images that both curves hold: how many at ε each model reads correctly, in the order of `OUTCOMES`."""
+    """How many images in both curves each model classifies correctly at ε, in the order of `OUTCOMES`."""
     halves = []
     for curve in (first, second):
         table = curve.images()
@@ -169,7 +169,7 @@ def verdict(names: Sequence[str], counts: Sequence[int], eps: float) -> str:
 
 
 def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: int = 8) -> np.ndarray | None:
-    """Draw images that both curves keep: original, made against A, made against B; where they differ first."""
+    """Draw images that both curves keep: original, attacked on A, attacked on B; different outcomes first."""
     kept = [curve.gallery() for curve in curves]
     shared = [int(index) for index in kept[0]["index"] if index in kept[1]["index"]]
     if not shared:
@@ -206,7 +206,7 @@ def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: i
 def exports(
     page: str, made: comparison.Comparison, more: Mapping[str, pd.DataFrame], sources: Sequence[str] = ()
 ) -> None:
-    """Buttons that download the whole table, every ε of every cell that has been run, with its provenance (`files`)."""
+    """Draw buttons that download the table with every ε of every cell that has been run, as `files` makes it."""
     with st.container(horizontal=True):
         for ending, (title, mime, content) in files(made, more, sources).items():
             st.download_button(
@@ -223,7 +223,7 @@ def exports(
 def files(
     made: comparison.Comparison, more: Mapping[str, pd.DataFrame], sources: Sequence[str] = ()
 ) -> dict[str, tuple[str, str, Any]]:
-    """What each ending's button is called, its type, and its content (Excel's as a function that makes it).
+    """Ending → title of the button, media type, and content (for Excel a function that makes it).
 
     Args:
         made: the table of all formats.

@@ -1,4 +1,4 @@
-"""What is chosen of records on the measuring pages: the norm, the images, and any ε."""
+"""How records are looked at on the measuring pages: the norm, the number of images, and ε."""
 
 from __future__ import annotations
 
@@ -11,32 +11,26 @@ from core import specs
 from core.epsilon import same
 from core.evaluation.tables import records
 from core.evaluation.tables.records import Record
-from ui.form import controls
-from ui.measure import sweep_choice
+from ui.form.select import KEEP, select
 from ui.text import eps_text, say
 
 
 def choose_norm(page: str, start: str = "linf") -> str:
-    """The norm in which records are read."""
-    key = f"{page}_record_norm"
-    controls.seed(key, list(records.NORMS), say)
-    return str(
-        st.segmented_control(
-            "Norm",
-            list(records.NORMS),
-            default=start,
-            format_func=say,
-            required=True,
-            help="What ε is measured in. ℓ∞: the largest change of a pixel; ℓ2: the length of the change; ℓ1: its sum; "
-            "ℓ0: how many features change.",
-            key=key,
-            **controls.KEEP,
-        )
+    """Draw the choice of the norm of the records."""
+    return select(
+        page,
+        "record_norm",
+        "Norm",
+        list(records.NORMS),
+        text=say,
+        default=start,
+        help="What ε is measured in. ℓ∞: the largest change of a pixel; ℓ2: the length of the change; ℓ1: its sum; "
+        "ℓ0: how many features change.",
     )
 
 
 def choose_images(page: str, found: Mapping[str, Record]) -> dict[str, Record]:
-    """Where evaluations looked at different numbers of images, the choice of the first so many; the records of these.
+    """Draw the choice of the first n images if evaluations used different n; returns the records of these images.
 
     At an ε that was evaluated on fewer images than another, nothing is known of all of them, but of the first ones.
     """
@@ -46,12 +40,12 @@ def choose_images(page: str, found: Mapping[str, Record]) -> dict[str, Record]:
     if len(options) < 2 or all(record.table["smallest"].all() for record in found.values()):
         return dict(found)
     with st.columns(3)[0]:
-        n = int(sweep_choice.one_of(page, "record_n", "Images", options, lambda size: f"the first {int(size):,}"))
+        n = int(select(page, "record_n", "Images", options, text=lambda size: f"the first {int(size):,}", kind="list"))
     return {model: record.take(record.table["index"].to_numpy()[:n]) for model, record in found.items()}
 
 
 def farthest(found: Sequence[Record], norm: str) -> float:
-    """The ε up to which a curve says something: beyond the distance of nearly all images and all evaluations."""
+    """The largest ε of the curves: beyond the distances of nearly all images and the ε of all evaluations."""
     uppers = np.concatenate([record.uppers[np.isfinite(record.uppers)] for record in found] or [np.zeros(0)])
     budgets = [eps for record in found for eps in record.budgets(hard=True)]
     tried = (record.table["proof_tried"].max() for record in found if len(record))
@@ -64,7 +58,7 @@ def farthest(found: Sequence[Record], norm: str) -> float:
 
 
 def eps_slider(page: str, found: Mapping[str, Record], norm: str) -> float:
-    """A slider over every ε that these records say something of, and a button for each ε that was searched.
+    """Draw a slider over ε, and a button for each ε at which the records hold an evaluation.
 
     It starts at an ε that was searched.
     """
@@ -91,7 +85,7 @@ def eps_slider(page: str, found: Mapping[str, Record], norm: str) -> float:
             key=key,
             help="The perturbation budget. What is known of each image at this ε is looked up, nothing is computed; "
             "a figure that no search at this ε supports is shown as –.",
-            **controls.KEEP,
+            **KEEP,
         )
     )
     if searched and not everywhere:
@@ -104,7 +98,7 @@ JUMPS = 12
 
 
 def _searched(found: Mapping[str, Record], most: float) -> list[float]:
-    """The ε of searches at one budget: those of evaluations, where there are none those of single attacks."""
+    """The ε of evaluations; if there are none, those of single attacks."""
     for hard in (True, False):
         made: list[float] = []
         for eps in sorted(eps for record in found.values() for eps in record.budgets(hard=hard)):
@@ -116,7 +110,7 @@ def _searched(found: Mapping[str, Record], most: float) -> list[float]:
 
 
 def _jumps(page: str, key: str, searched: Sequence[float]) -> None:
-    """Buttons that move the slider to the budgets that were searched, which need not be on its steps."""
+    """Draw buttons that move the slider to the ε that were searched, which may lie between its steps."""
 
     def jump(eps: float) -> None:
         st.session_state[key] = eps
@@ -134,5 +128,5 @@ def _jumps(page: str, key: str, searched: Sequence[float]) -> None:
 
 
 def exactly(eps: float, searched: Sequence[float]) -> float:
-    """A slider's ε, free of the last binary digits, or the searched ε that it is."""
+    """The searched ε that equals the slider's value, else that value rounded to 12 digits."""
     return next((value for value in searched if same(value, eps)), float(f"{eps:.12g}"))

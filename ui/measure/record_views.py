@@ -1,4 +1,4 @@
-"""Records on the measuring pages: accuracy at any ε by lookup, what it rests on, and the forms that find more.
+"""Records on the measuring pages: proven and attacked accuracy at any ε by lookup, and the results behind them.
 
 What is not known at an ε is a dash in tables and a gap in curves: `tables.records` decides, nothing here.
 """
@@ -17,14 +17,14 @@ from core import specs
 from core.epsilon import same, within
 from core.evaluation.tables import records
 from core.evaluation.tables.records import Record
-from core.figures import base as figures
-from core.figures import records as figures_records
+from core.figures.base import mark
+from core.figures.records import between
 from core.storage import store
 from ui.app import sources
-from ui.measure import record_choice, sweep_views
-from ui.measure.sweep_views import CONFIG, Curve
-from ui.show import downloads
-from ui.text import PERCENT, in_percent, percent, say
+from ui.measure import record_choice
+from ui.measure.sweep_views import Curve
+from ui.show import downloads, elements, model_names
+from ui.text import PERCENT, counted, in_percent, percent, say
 
 POINTS = 101
 """ε on a curve."""
@@ -38,7 +38,7 @@ UNITS = {
 
 
 def read(models: Sequence[store.Artifact], norm: str, n: int | None = None) -> dict[str, Record]:
-    """Model id → its record in this norm, of those that have one; on the first n images."""
+    """Model id → record in this norm on the first n images, for the models that have one."""
     found = {}
     for model in models:
         results = sources.results(model.id, *records.TASKS)
@@ -67,11 +67,11 @@ def lookup(
     under: Callable[[float], None] = lambda eps: None,
     above: Callable[[float], None] = lambda eps: None,
 ) -> None:
-    """A slider over every ε, the curves as bands, and the table at that ε; moving it searches sorted bounds only.
+    """Draw the ε slider, the curves as bands, and the table at that ε; a move only looks up stored bounds.
 
     `above` and `under` draw what else there is to say at that ε, before and below them.
     """
-    names, eps = sweep_views.short_names(models), record_choice.eps_slider(page, found, norm)
+    names, eps = model_names.short_names(models), record_choice.eps_slider(page, found, norm)
     above(eps)
     most = record_choice.farthest(list(found.values()), norm)
     single = _single(curves, found, norm, most)
@@ -81,17 +81,16 @@ def lookup(
             for model, record in found.items()
             for table in [records.curve(record, grid([record], most))]
         }
-        charts[norm] = figures_records.between(lines, single=single, marked=eps, chance=chance, unit=UNITS[norm])
+        charts[norm] = between(lines, single=single, marked=eps, chance=chance, unit=UNITS[norm])
     at = {names[model]: records.curve(record, [eps]).iloc[0] for model, record in found.items()}
-    st.plotly_chart(
-        figures.mark(charts[norm], eps),
+    elements.chart(
+        mark(charts[norm], eps),
         key=f"{page}_record_curves",
         alt=f"Robust accuracy between proven and attacked, at ε = {eps:g}: "
         + "; ".join(
             f"{name} proven {percent(row['proven'], 1)}, attacked {percent(row['attacked'], 1)}"
             for name, row in at.items()
         ),
-        config=CONFIG,
     )
     st.caption(
         "Solid: accuracy under all attacks that were run, the most that can be left. Dotted: what is proven, the "
@@ -106,7 +105,7 @@ def lookup(
 def _single(
     curves: Sequence[Curve], found: Mapping[str, Record], norm: str, most: float
 ) -> dict[str, tuple[int, list[dict[str, Any]]]]:
-    """The FGSM curves among the sweeps, with the place of their model's colour."""
+    """Name → colour and rows of the FGSM curves among the sweeps."""
     places = {model: place for place, model in enumerate(found)}
     return {
         curve.name: (places[curve.sweep.model], [row for row in curve.rows if within(row["eps"], most)])
@@ -120,14 +119,14 @@ def _single(
 
 
 def grid(found: Sequence[Record], most: float) -> np.ndarray:
-    """The ε of a curve up to `most`: evenly spaced, with those that were searched among them."""
+    """The ε of a curve up to `most`: evenly spaced, and in addition every ε that was searched."""
     budgets = [eps for record in found for eps in record.budgets() if within(eps, most)]
     every = np.sort(np.concatenate([np.linspace(0, most, POINTS), budgets]))
     return every[np.append(True, ~same(every[:-1], every[1:]))]
 
 
 def row_at(record: Record, eps: float) -> dict[str, Any]:
-    """What the tables say of a record at one ε; NaN and "–" for what is not known there."""
+    """The row of a record at one ε in the tables; NaN or "–" for what is not known there."""
     line = records.curve(record, [eps]).iloc[0]
     return {
         "n": len(record),
@@ -144,7 +143,7 @@ def row_at(record: Record, eps: float) -> dict[str, Any]:
 
 
 def interval(low: float, high: float) -> str:
-    """Two ends in per cent, such as `1.2–5.4`; one that is not known is left out, and without any there is a dash."""
+    """An interval in per cent, such as `1.2–5.4`, `≤ 5.4` or `≥ 1.2` where one end is unknown, `–` where both are."""
     if np.isnan(low) and np.isnan(high):
         return "–"
     if np.isnan(low) or np.isnan(high):
@@ -191,7 +190,7 @@ SHARES = ("clean", "proven", "attacked", "fooled")
 
 
 def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], eps: float, norm: str) -> None:
-    """A row a model at one ε."""
+    """Draw a table with a row for each model at one ε."""
     frame = pd.DataFrame([{"Model": names[model], **row_at(record, eps)} for model, record in found.items()])
     frame["median"] = frame["median"].replace(np.inf, np.nan)
     st.dataframe(
@@ -220,14 +219,14 @@ def table_at(page: str, found: Mapping[str, Record], names: Mapping[str, str], e
 
 
 def not_known(frame: pd.DataFrame) -> None:
-    """Under a table: what its dashes stand for, a line a model (columns `Model` and `note`)."""
+    """Draw what the dashes of a table mean, in a line for each model (columns `Model` and `note`)."""
     notes = [f"{model}: {note}" for model, note in zip(frame["Model"], frame["note"], strict=True) if note]
     if notes:
         st.caption("  \n".join(f"– {text}." for text in notes))
 
 
 def weak(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> None:
-    """Name the models whose accuracy at ε rests, for some of the images, on single attacks alone."""
+    """Warn of models whose accuracy at ε comes from single attacks alone for some of the images."""
     bare = [names[model] for model, record in found.items() if record.known(eps) and record.single(eps).any()]
     if bare:
         st.warning(
@@ -243,7 +242,7 @@ def weak(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> N
 def rests_on(
     page: str, found: Mapping[str, Record], names: Mapping[str, str], norm: str, notes: Sequence[str] = ()
 ) -> None:
-    """Contradictions, the artifacts behind each record, and the records as files, with `notes` in their provenance."""
+    """Draw contradictions, the results behind each record, and the records as files, with `notes` inside."""
     for model, record in found.items():
         if len(record.contradictions):
             st.error(
@@ -272,8 +271,7 @@ def rests_on(
         for model, record in found.items()
         for source in record.sources
     ]
-    counted = "1 result" if len(rows) == 1 else f"{len(rows)} results"
-    with st.expander(f"What it rests on ({counted})", icon=":material/database:"):
+    with st.expander(f"What it rests on ({counted(len(rows), 'result')})", icon=":material/database:"):
         st.dataframe(
             pd.DataFrame(rows),
             hide_index=True,

@@ -1,4 +1,4 @@
-"""What the comparison page says of records: proven and attacked at any ε, medians, trust, and who is more robust."""
+"""Records on the comparison page: proven and attacked accuracy, medians, reliability checks, paired tests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from core.evaluation.tables import paired, records
 from core.evaluation.tables.records import Record
 from core.evaluation.trust.report import Trust
 from core.storage import store
-from ui.app import sources
-from ui.measure import record_choice, record_runs, record_views, sweep_choice, sweep_views, trust_views
-from ui.show import downloads
-from ui.text import PERCENT, in_percent, say
+from ui.app import jobs, sources
+from ui.form.select import select
+from ui.measure import record_choice, record_runs, record_views, trust_views
+from ui.show import downloads, model_names
+from ui.text import PERCENT, in_percent, say, sentence_case
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
-    """The records of the models in a chosen norm, on the images that all of them have; returns norm and records."""
+    """Draw the part on records in a chosen norm, on the images that all models share; returns norm and records."""
     norm = record_choice.choose_norm(page)
     found = record_views.read(models, norm)
     record_runs.find_more(page, models, found, norm)
@@ -42,20 +43,20 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
     found = record_choice.choose_images(page, found)
     reports = {model.id: reports_of(model.id, norm) for model in models}
     standing(page, models, found, norm, medians(models, found, norm))
-    record_views.rests_on(page, found, sweep_views.short_names(models), norm, trust_lines(reports))
+    record_views.rests_on(page, found, model_names.short_names(models), norm, trust_lines(reports))
     return norm, found
 
 
 def show_trust(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], eps: float) -> None:
-    """The reliability checks of one of the models: those of an evaluation at this very ε on the images shown.
+    """Draw the reliability checks of one model: those of an evaluation at exactly this ε on the images shown.
 
     Where there is none, that is said, with a button that makes them: what the checks of another ε say is not about the
     figures at this one.
     """
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     judged = {model: made[0] for model, record in found.items() if (made := record.judged(eps))}
     if judged:
-        chosen = sweep_choice.one_of(page, "trust_of", "Reliability checks of", list(judged), names.__getitem__)
+        chosen = select(page, "trust_of", "Reliability checks of", list(judged), text=names.__getitem__, kind="list")
         look, record = judged[chosen], found[chosen]
         report = Trust.from_json(look.trust or {})
         st.caption(
@@ -69,7 +70,7 @@ def show_trust(page: str, models: Sequence[store.Artifact], found: Mapping[str, 
 
 
 def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], eps: float) -> None:
-    """Say that there are no reliability checks at this ε, and offer the evaluation that makes them."""
+    """Explain that there are no reliability checks at this ε, and offer the evaluation that makes them."""
     others = sorted({look.eps for one in bare.values() for look in one.looks if look.trust and look.eps is not None})
     overtaken = [names[model] for model, one in bare.items() if one.checked(eps)]
     if overtaken:
@@ -99,13 +100,13 @@ def unjudged(page: str, names: Mapping[str, str], bare: Mapping[str, Record], ep
     if missing and st.button(
         f"Evaluate and check at ε = {eps:g}", icon=":material/shield:", key=f"{page}_judge", type="secondary"
     ):
-        record_runs.submit(missing)
+        jobs.start(*missing)
 
 
 def _evaluation(model: str, record: Record, eps: float) -> specs.EvaluateSpec | None:
-    """The evaluation whose checks would be about these images; None where its spec does not allow it."""
+    """The evaluation whose checks would be about these images; None if such a spec is invalid."""
     try:
-        return specs.EvaluateSpec(model=model, norm=record.norm, eps=eps, n=len(record))  # type: ignore[arg-type]
+        return specs.EvaluateSpec(model=model, norm=record.norm, eps=eps, n=len(record))
     except ValueError:
         return None
 
@@ -115,8 +116,8 @@ def _command(spec: specs.EvaluateSpec) -> str:
 
 
 def warn(models: Sequence[store.Artifact], found: Mapping[str, Record], eps: float) -> None:
-    """Say first whose figures at this ε must not be used, and why; draws nothing where there is none."""
-    names = sweep_views.short_names(models)
+    """Name the models whose figures at this ε must not be used, and why."""
+    names = model_names.short_names(models)
     for model, record in found.items():
         report = trust_of(record, eps)
         if report is not None and report.warning:
@@ -134,12 +135,12 @@ def standing(
     norm: str,
     distances: pd.DataFrame,
 ) -> None:
-    """The slider, the table of models at that ε, and the paired tests; a move is a lookup and reads no file.
+    """Draw the ε slider, the table of models at that ε, and the paired tests; a move reads no file.
 
     `distances` are the `medians`.
     """
     eps = record_choice.eps_slider(page, found, norm)
-    names = sweep_views.short_names(models)
+    names = model_names.short_names(models)
     warn(models, found, eps)
     frame = models_at(models, found, names, distances, eps)
     unmeasured = [f"median {name}" for name in records.NORMS if frame[f"median {name}"].isna().all() and name != norm]
@@ -183,9 +184,7 @@ def standing(
     tests = tests_at(found, names, eps)
     lines = "\n".join([f"at ε {eps:g} in {norm}", *(record_views.line(record) for record in found.values())])
     if len(tests):
-        st.markdown(
-            "\n".join(f"- {paired.sentence(row)[0].upper()}{paired.sentence(row)[1:]}." for row in _rows(tests))
-        )
+        st.markdown("\n".join(f"- {sentence_case(paired.sentence(row))}." for row in _rows(tests)))
         st.caption(
             f"Exact McNemar tests on the same images at ε = {eps:g}, {len(tests)} of them, corrected by Holm's method; "
             "an image counts for a model if nothing that was run fooled it. Only images that radii, or an evaluation "
@@ -211,7 +210,7 @@ def standing(
 
 
 def medians(models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> pd.DataFrame:
-    """A row a model, a column a norm: the median distance found, over the images of `found` that are read correctly.
+    """Median smallest change found, by model (row) and norm (column), over correctly classified images of `found`.
 
     In other norms, too, all models are measured on the same images: those of `found` that all were searched on.
     """
@@ -231,7 +230,7 @@ def models_at(
     distances: pd.DataFrame,
     eps: float,
 ) -> pd.DataFrame:
-    """A row a model: the interval at ε, median distances in every norm, reliability checks at that ε, cost."""
+    """A row for each model: the interval at ε, median distances in every norm, reliability checks at that ε, cost."""
     rows = []
     for model in models:
         if model.id not in found:
@@ -254,13 +253,13 @@ def models_at(
 
 
 def reports_of(model: str, norm: str) -> list[Trust]:
-    """The trust reports of a model's evaluations in this norm, newest first."""
+    """The reliability checks of a model's evaluations in this norm, newest first."""
     cards = [result.card for result in sources.results(model, "evaluate")]
     return [Trust.from_json(card["trust"]) for card in cards if card.get("norm") == norm and card.get("trust")]
 
 
 def trust_lines(reports: Mapping[str, Sequence[Trust]]) -> list[str]:
-    """The verdict on each evaluation in a line, for exports."""
+    """The verdict of the reliability checks of each evaluation in a line, for exports."""
     return [
         f"model {model} · evaluation at ε {report.eps:g} · {report.line()}"
         for model, made in reports.items()
@@ -275,7 +274,7 @@ def trust_of(record: Record, eps: float) -> Trust | None:
 
 
 def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> pd.DataFrame:
-    """McNemar's test of each pair of models on what still stands at ε, on the images that were searched for both.
+    """McNemar's test for each pair of models on robust images at ε, over the images that were searched on both.
 
     Empty where the models read different data: images of the same number are not the same images then.
     """
@@ -285,7 +284,7 @@ def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) 
 
 
 def tables(found: Mapping[str, Record], eps: Sequence[float], norm: str) -> dict[str, pd.DataFrame]:
-    """For the exports: the interval of each model and the test of each pair, at each ε, and what reports say."""
+    """Tables for the exports: the interval of each model and the test of each pair at each ε, reliability checks."""
     if not found:
         return {}
     curves = [records.curve(record, eps).assign(model=model, norm=norm) for model, record in found.items()]

@@ -1,9 +1,9 @@
-"""The choice of models × attacks × ε on the two measuring pages, and the way to run what has not been run."""
+"""The choice of models × attacks × ε on the two measuring pages, and the list of sweeps that are not run yet."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -12,32 +12,31 @@ from streamlit.errors import StreamlitAPIException
 from core import specs
 from core.jobs import queue
 from core.storage import store
-from ui.app import jobs as job_panel
-from ui.app import sources
+from ui.app import jobs, sources
 from ui.form import controls, model_picker
-from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of, short_names
-from ui.text import both, say
+from ui.form.select import select, select_many
+from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of
+from ui.show import model_names
+from ui.text import ANY_CLASS, both, say
 
 
 def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
-    """Draw the choice of models, attacks, ladder of ε, n and target; None when it cannot be run (which was said)."""
+    """Draw the choice of models, attacks, ε, n and target; None, with an explanation on the page, if it is invalid."""
     _first_view(page)
     _pin(page)
     with st.container(border=True):
         models = model_picker.pick_many(page, start=start)
         if not models:
             return None
-        key = f"{page}_attacks"
-        controls.seed(key, list(KINDS), TITLES.__getitem__, many=True)
-        kinds = st.multiselect(
+        kinds = select_many(
+            page,
+            "attacks",
             "Attacks",
             list(KINDS),
+            text=TITLES.__getitem__,
             default=["fgsm"],
-            format_func=TITLES.__getitem__,
             placeholder="Choose attacks",
             help="\n\n".join(f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.SWEEPABLE) if cls),
-            key=key,
-            **controls.KEEP,
         )
         ladder, count = st.columns([3, 1])
         with ladder:
@@ -76,7 +75,7 @@ LADDERS: dict[str, tuple[float, ...]] = {
 
 
 def _usual_ladders(page: str, kinds: Sequence[str]) -> None:
-    """Where an attack is not in ℓ∞, a button for each norm chosen that puts a ladder in its units into the box."""
+    """Draw a button for each chosen norm that puts usual budgets in its units into the box, if any is not ℓ∞."""
     found = {norm_of(_method(kind)) for kind in kinds}
     if not found - {"linf"}:
         return
@@ -99,7 +98,7 @@ def _usual_ladders(page: str, kinds: Sequence[str]) -> None:
 
 
 def _method(kind: str) -> specs.Method:
-    """The method of a kind, with its defaults; a surrogate, where one is needed, does not matter here."""
+    """The method of a kind with its defaults; a surrogate is filled in where one is needed."""
     fields = dict(KINDS[kind])
     cls = specs.METHODS[fields["name"]]
     return cls(**fields, **({"surrogate": "any"} if cls.needs_surrogate else {}))
@@ -109,7 +108,7 @@ def _target(page: str, models: Sequence[store.Artifact]) -> int | str:
     names = min((model.card["class_names"] for model in models), key=len)
     if st.session_state.get(f"{page}_target", "any") not in ("any", *range(len(names))):
         st.session_state[f"{page}_target"] = "any"  # the models chosen now have fewer classes
-    return controls.a_class(page, names, name="target", label="Target class", extra={"any": "any wrong class"})
+    return controls.a_class(page, names, name="target", label="Target class", extra=ANY_CLASS)
 
 
 def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]], int]:
@@ -136,7 +135,7 @@ def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]
 
 
 def _first_view(page: str) -> None:
-    """On a first visit without settings in the address, start from what has been run: a page that shows something."""
+    """On a first visit without settings in the address, choose sweeps that are stored, so that the page shows them."""
     seen = f"_{page}_seen"
     if seen in st.session_state:
         return
@@ -144,12 +143,11 @@ def _first_view(page: str) -> None:
     if any(str(key).startswith(f"{page}_") for key in (*st.session_state, *st.query_params)):
         return
     done = [
-        (result.card["created"], model, result.spec())
+        (str(result.card["created"]), model, spec)
         for model in sources.models()
         for result in store.results(model.id, store.default_root())
-        if result.card["task"] == "sweep"
+        if isinstance(spec := result.spec(), specs.SweepSpec) and spec.threshold == 0 and kind_of(spec.attack) in KINDS
     ]
-    done = [(when, model, spec) for when, model, spec in done if spec.threshold == 0 and kind_of(spec.attack) in KINDS]
     if not done:
         return
     _, first, newest = max(done, key=lambda item: item[0])
@@ -181,7 +179,7 @@ def _first_view(page: str) -> None:
 
 
 def _pin(page: str) -> None:
-    """Write into the address what was set by other means than a click: by the first view, or by another page."""
+    """Write into the address what was set by the first view or by another page."""
     for name in _names():
         key = f"{page}_{name}"
         if key not in st.session_state:
@@ -194,7 +192,7 @@ def _pin(page: str) -> None:
 
 
 def _names() -> list[str]:
-    """Second halves of the keys of all widgets that belong to the choice, the slider among them."""
+    """Second halves of the keys of all widgets of the choice, including the slider."""
     methods = {str(kind["name"]): specs.METHODS[str(kind["name"])] for kind in KINDS.values()}
     settings = [
         f"{method}_{name}"
@@ -208,16 +206,16 @@ def _names() -> list[str]:
 def run_missing(
     page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], missing: Sequence[specs.SweepSpec]
 ) -> None:
-    """List the sweeps that have not been run, with one button that runs them all, or watch the job that does."""
+    """Draw the list of sweeps that are not run yet with a button that runs them, or the job that does."""
     if not missing:
         return
-    names, root = short_names(models), store.default_root()
+    names, root = model_names.short_names(models), store.default_root()
 
     def appear(job: queue.Job) -> None:
         if any(store.locate(sweep, root).exists() for sweep in missing):
             st.rerun()  # each curve is drawn as soon as it is there
 
-    job = job_panel.panel(page, spec, live=appear)
+    job = jobs.panel(page, spec, live=appear)
     if job is not None and job.live:
         return
     everything = len(missing) == len(spec.sweeps())
@@ -235,11 +233,11 @@ def run_missing(
             else f"Run these {len(missing)} sweeps"
         )
         if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_run"):
-            job_panel.start(spec)
+            jobs.start(spec)
 
 
 def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> float:
-    """The slider over the ladder's values; what was chosen moves to the nearest one when the ladder changes."""
+    """Draw a slider over the values of the ladder; if the ladder changes, it moves to the nearest value."""
     key, options = f"{page}_at", [float(value) for value in ladder]
     held = st.session_state.get(key, options[0])
     if held not in options:  # also one that is the same ε in floating point's last digit
@@ -248,42 +246,17 @@ def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> floa
     if len(options) == 1:
         st.caption(f"ε = {both(start)}")
         return start
-    controls.seed(key, options, both)
-    return float(
-        st.select_slider(
-            "Look at ε",
-            options,
-            value=start,
-            format_func=both,
-            key=key,
-            help="The budgets that were run, in units of a pixel's range [0, 1] and in grey levels. "
-            "Moving it looks results up; nothing is computed.",
-            **controls.KEEP,
-        )
+    return select(
+        page,
+        "at",
+        "Look at ε",
+        options,
+        text=both,
+        default=start,
+        kind="slider",
+        help="The budgets that were run, in units of a pixel's range [0, 1] and in grey levels. "
+        "Moving it looks results up; nothing is computed.",
     )
-
-
-def one_of(page: str, name: str, text: str, options: Sequence[str], words: Callable[[str], str] = str) -> str:
-    """Draw a choice among options that may change, and their words too; for one that is gone the first is chosen.
-
-    Both are set anew: the browser would go on showing the words of before.
-    """
-    key = f"{page}_{name}"
-    held = st.session_state.get(key)
-    if held is not None and held not in options:
-        st.session_state[key] = options[0]
-    elif held is not None and st.session_state.get(f"{key}_words") != words(held):
-        st.session_state[key] = held
-    controls.seed(key, list(options), words)
-    chosen = str(st.selectbox(text, list(options), format_func=words, key=key, **controls.KEEP))
-    st.session_state[f"{key}_words"] = words(chosen)
-    return chosen
-
-
-def only(key: str, options: Sequence[Any]) -> None:
-    """Forget, of a widget of several choices, what can no longer be chosen."""
-    if key in st.session_state:
-        st.session_state[key] = [option for option in st.session_state[key] if option in options]
 
 
 def handed_over(page: str, other: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a sweep's curve says in words: where accuracy falls to chance, and signs that an attack is weak."""
+"""Sentences about the curves of sweeps: where accuracy falls to chance, and signs that an attack is weak."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def chance_of(models: Sequence[store.Artifact]) -> float | None:
 
 
 def crossing(rows: Sequence[dict[str, Any]], chance: float) -> str:
-    """Where accuracy falls to chance, in words."""
+    """A phrase that gives the ε at which accuracy falls to chance."""
     below = next((k for k, row in enumerate(rows) if row["accuracy"] <= chance), None)
     if below is None:
         last = rows[-1]
@@ -46,9 +46,9 @@ def doubts(curves: Sequence[Curve], chance: float | None) -> list[str]:
     """
     found = []
     for curve in curves:
-        pairs = list(itertools.pairwise(curve.rows))
-        before, after = max(pairs, key=lambda pair: pair[1]["accuracy"] - pair[0]["accuracy"], default=(None, None))
-        if before is not None and after["accuracy"] > before["accuracy"]:
+        rises = [pair for pair in itertools.pairwise(curve.rows) if pair[1]["accuracy"] > pair[0]["accuracy"]]
+        if rises:
+            before, after = max(rises, key=lambda pair: pair[1]["accuracy"] - pair[0]["accuracy"])
             missed = round((after["accuracy"] - before["accuracy"]) * after["n"])
             found.append(
                 f"**{curve.name}** rises from {before['accuracy']:.1%} at ε = {before['eps']:g} to "
@@ -93,7 +93,7 @@ def _above_chance(curve: Curve, chance: float) -> str | None:
 
 
 def remarks(models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
-    """What must be known to read the curves rightly: mixed data, the meaning of ε in ℓ2, weak attacks."""
+    """Draw what one must know to interpret the curves: mixed data, the meaning of ε in a norm, weak attacks."""
     if len({str(sources.model_spec(model).data) for model in models}) > 1:
         st.warning("These models read different data: their curves are not comparable.", icon=":material/warning:")
     pixels = int(np.prod(models[0].card["shape"]))

@@ -8,12 +8,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.figures import base as figures
-from ui.form import controls
+from core.figures.base import against_eps, mark
+from ui.form.select import select, select_many
 from ui.measure import sweep_choice, sweep_notes, sweep_views
-from ui.measure.sweep_views import CONFIG, Curve
-from ui.show import downloads, gallery
-from ui.text import both, grey_levels, percent
+from ui.measure.sweep_views import Curve
+from ui.show import downloads, elements, gallery
+from ui.text import both, grey_levels, interval, percent, sentence_case
 
 SHOWN = 5
 """Images shown at first, as the exercise asks."""
@@ -33,7 +33,7 @@ def lookup(
     places: Sequence[int],
     charts: dict[str, go.Figure],
 ) -> None:
-    """The slider and what hangs on it; moving it draws only this anew, from what is in memory.
+    """Draw the ε slider and what depends on it; a move draws only this part again, from memory.
 
     Args:
         page: url path of the page.
@@ -49,18 +49,15 @@ def lookup(
         eps = sweep_choice.eps_slider(page, curves[0].sweep.eps)
     with what:
         metrics = {"accuracy": "Accuracy", "success_rate": "Success rate"}
-        key = f"{page}_metric"
-        controls.seed(key, list(metrics), metrics.__getitem__)
-        metric = st.segmented_control(
+        metric = select(
+            page,
+            "metric",
             "Curve",
             list(metrics),
+            text=metrics.__getitem__,
             default="success_rate" if targeted else "accuracy",
-            format_func=metrics.__getitem__,
-            required=True,
             help="Accuracy: share of all n images still read correctly. Success rate: share of the images that were "
             "read correctly before and now are not (or, with a target, are read as the target).",
-            key=key,
-            **controls.KEEP,
         )
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -83,10 +80,10 @@ def overlay(
     chance: float | None,
     charts: dict[str, go.Figure],
 ) -> None:
-    """The curves with their intervals, chance, and the slider's ε."""
+    """Draw the curves with their intervals, the accuracy of guessing, and the slider's ε."""
     success = metric == "success_rate"
     if metric not in charts:
-        charts[metric] = figures.against_eps(
+        charts[metric] = against_eps(
             {curve.name: curve.rows for curve in curves},
             value=metric,
             band=("success_low", "success_high") if success else ("low", "high"),
@@ -95,35 +92,34 @@ def overlay(
             title=title.lower(),
             looks=sweep_views.looks(curves),
         )
-    st.plotly_chart(
-        figures.mark(charts[metric], eps),
+    elements.chart(
+        mark(charts[metric], eps),
         key=f"{page}_curves",
         alt=f"{title} against ε: "
         + "; ".join(f"{c.name} {percent(c.at(eps)[metric], 1)} at ε = {eps:g}" for c in curves),
-        config=CONFIG,
     )
     st.caption("Bands: exact 95 % intervals (Clopper–Pearson) for the n images. Dashed: the slider's ε.")
 
 
 def says(curves: Sequence[Curve], chance: float | None) -> None:
-    """Where the curves fall to chance, and reasons to doubt them."""
+    """Draw where the curves fall to chance, and reasons to doubt them."""
     if chance is not None and curves[0].sweep.target is None:
         st.markdown("\n".join(f"- **{c.name}** {sweep_notes.crossing(c.rows, chance)}." for c in curves))
     sweep_notes.remarks([curve.model for curve in curves], curves)
 
 
 def figures_at(page: str, curves: Sequence[Curve], eps: float) -> None:
-    """The five metrics of each curve at one ε."""
+    """Draw the five metrics of each curve at one ε."""
     rows = [{"curve": curve.name, **curve.at(eps)} for curve in curves]
     frame = pd.DataFrame(rows)
-    frame["interval"] = [f"{row['low']:.1%} – {row['high']:.1%}" for row in rows]
+    frame["interval"] = [interval(row["low"], row["high"]) for row in rows]
     sweep_views.metric_table(frame, first=("curve", "n"), key=f"{page}_metrics", alt=f"Five metrics at ε = {eps:g}")
 
 
 def confidence(page: str, curves: Sequence[Curve]) -> None:
-    """Mean confidence, and the same when correct and when wrong, against ε."""
+    """Draw mean confidence against ε, over all images, when correct and when wrong."""
     for column, (value, text) in zip(st.columns(3), CONFIDENCES.items(), strict=True):
-        figure = figures.against_eps(
+        figure = against_eps(
             {curve.name: curve.rows for curve in curves},
             value=value,
             band=None,
@@ -133,12 +129,12 @@ def confidence(page: str, curves: Sequence[Curve]) -> None:
             height=230,
         )
         with column:
-            st.markdown(f"**{text[0].upper()}{text[1:]}**")
-            st.plotly_chart(
+            st.markdown(f"**{sentence_case(text)}**")
+            elements.chart(
                 figure.update_layout(margin={"t": 8}),
                 key=f"{page}_{value}",
                 alt=f"Mean confidence ({text}) against ε",
-                config={**CONFIG, "displayModeBar": False},
+                tools=False,
             )
     st.caption(
         "Confidence is the largest softmax probability. A model that knew when it was fooled would be unsure when "
@@ -147,32 +143,29 @@ def confidence(page: str, curves: Sequence[Curve]) -> None:
 
 
 def choose_images(page: str, curves: Sequence[Curve]) -> tuple[Curve, list[int]]:
-    """The curve whose images are shown, and the places of the chosen ones among those that it keeps."""
+    """Draw the choice of a curve and of its images; returns the curve and the positions of the chosen images."""
     left, right = st.columns([1, 2])
     with left:
         by_name = {curve.name: curve for curve in curves}
-        curve = by_name[sweep_choice.one_of(page, "curve", "Images of", list(by_name))]
+        curve = by_name[select(page, "curve", "Images of", list(by_name), kind="list")]
     names = curve.model.card["class_names"]
-    key = f"{page}_shown"
     options = [int(label) for label in curve.gallery()["y"]]
-    sweep_choice.only(key, options)
-    controls.seed(key, options, names.__getitem__, many=True)
-    chosen = right.pills(
-        "Images",
-        options,
-        selection_mode="multi",
-        default=options[:SHOWN],
-        format_func=names.__getitem__,
-        help="The first test image of each class that the model reads correctly before any change.",
-        key=key,
-        wrap=True,
-        **controls.KEEP,
-    )
+    with right:
+        chosen = select_many(
+            page,
+            "shown",
+            "Images",
+            options,
+            text=names.__getitem__,
+            default=options[:SHOWN],
+            kind="pills",
+            help="The first test image of each class that the model reads correctly before any change.",
+        )
     return curve, [options.index(label) for label in options if label in chosen]
 
 
 def pictures(page: str, curve: Curve, places: Sequence[int], eps: float) -> None:
-    """Original, change and result of the chosen images at one ε."""
+    """Draw original, change and result of the chosen images at one ε."""
     kept, names, columns = curve.gallery(), curve.model.card["class_names"], list(places)
     step = curve.step(eps)
     x, changed = kept["x"][columns], kept["x_adv"][step][columns]
@@ -198,7 +191,7 @@ def pictures(page: str, curve: Curve, places: Sequence[int], eps: float) -> None
 
 
 def every_eps(page: str, curve: Curve, columns: Sequence[int]) -> None:
-    """The chosen images at every ε, titled as the exercise asks."""
+    """Draw the chosen images at every ε, titled as the exercise requires."""
     kept, names = curve.gallery(), curve.model.card["class_names"]
     read = [sweep_views.readings(curve, columns, eps) for eps in curve.sweep.eps]
     captions = [[f"{names[clean[k][0]]}→{names[now[k][0]]} {now[k][1]:.0%}" for clean, now in read] for k in columns]

@@ -1,4 +1,4 @@
-"""What the two measuring pages share: finished sweeps as curves, their names, and the tables made of them.
+"""Finished sweeps as curves, their names, and tables made of them, for the two measuring pages.
 
 Everything is read from the store, without torch; an ε is looked up, never computed.
 """
@@ -18,7 +18,7 @@ from core.epsilon import same
 from core.evaluation.tables import comparison
 from core.storage import store
 from ui.app import sources
-from ui.show import downloads, provenance
+from ui.show import downloads, model_names, provenance
 from ui.text import PERCENT, in_percent, say
 
 
@@ -52,12 +52,11 @@ METRICS = {
     ),
 }
 """Column of a sweep's rows → its title and what it means: the five metrics of exercise set 3, and more."""
-CONFIG: dict[str, Any] = {"displaylogo": False}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A finished sweep: its name on the page, its model, what was asked, and what came out."""
+    """A finished sweep: its name on the page, its model, its spec and its stored result."""
 
     name: str
     model: store.Artifact
@@ -74,7 +73,7 @@ class Curve:
         return self.rows[self.step(eps)]
 
     def step(self, eps: float) -> int:
-        """The place of this ε in the ladder. Raises ValueError where it was not run."""
+        """The position of this ε in the ladder. Raises ValueError if it was not run."""
         return step_of(self.sweep.eps, eps)
 
     def images(self) -> pd.DataFrame:
@@ -86,7 +85,7 @@ class Curve:
         return _arrays(self.result, self.result.card["sha256"], "gallery")
 
     def tests(self) -> pd.DataFrame:
-        """What the model says of the whole test set, unchanged, by index; shared, as above."""
+        """The model's predictions on the unchanged test set, by index; shared, as above."""
         return _tests(self.model, self.model.card["sha256"])
 
     def kept(self) -> list[list[tuple[int, float]]]:
@@ -135,7 +134,7 @@ def _arrays(_artifact: store.Artifact, sha256: str, name: str) -> dict[str, np.n
 
 
 def step_of(ladder: Sequence[float], eps: float) -> int:
-    """The place of an ε in a ladder. Raises ValueError where it is not in it: another ε says nothing of this one."""
+    """The position of an ε in a ladder. Raises ValueError if it is not in it; no other ε stands in for it."""
     for place, value in enumerate(ladder):
         if same(value, eps):
             return place
@@ -168,40 +167,12 @@ def kind_of(method: specs.Method) -> str:
     return method.slug() if norm is None else f"{method.slug()}_{norm}"
 
 
-def short_names(models: Sequence[store.Artifact]) -> dict[str, str]:
-    """Model id → the shortest text that tells the models apart."""
-    found: dict[str, str] = {}
-    ways = [("network",), ("network", "recipe")]
-    if len({sources.data_title(sources.model_spec(model).data) for model in models}) > 1:
-        ways += [("data", "network"), ("data", "network", "recipe")]
-    for parts in ways:
-        found = {model.id: _named(model, parts) for model in models}
-        if len(set(found.values())) == len(models):
-            return found
-    doubled = [text for text in found.values() if list(found.values()).count(text) > 1]
-    return {
-        model_id: f"{text} {model_id.rsplit('-', 1)[-1][:6]}" if text in doubled else text
-        for model_id, text in found.items()
-    }
-
-
-def _named(model: store.Artifact, parts: Sequence[str]) -> str:
-    spec = sources.model_spec(model)
-    network = say(spec.network).split(" ")[0].rstrip(",") if spec.network != "mlp" else "Dense"
-    words = {
-        "data": sources.data_title(spec.data),
-        "network": network + (" N" if spec.scalar else ""),
-        "recipe": spec.recipe.label(),
-    }
-    return " ".join(words[part] for part in parts)
-
-
 # ---------------------------------------------------------------- reading
 
 
 def read(spec: specs.CompareSpec, models: Sequence[store.Artifact]) -> tuple[list[Curve], list[specs.SweepSpec]]:
     """The finished curves, and the sweeps that have not been run."""
-    names, by_id = short_names(models), {model.id: model for model in models}
+    names, by_id = model_names.short_names(models), {model.id: model for model in models}
     curves, missing = [], []
     for sweep in spec.sweeps():
         result = sources.artifact(sweep)
@@ -220,13 +191,13 @@ def curve_name(names: dict[str, str], sweep: specs.SweepSpec) -> str:
 def readings(
     curve: Curve, places: Sequence[int], eps: float
 ) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """(class, confidence) of the kept pictures at these places: unchanged, and at this ε."""
+    """(class, confidence) of the kept pictures at these positions: unchanged, and at this ε."""
     kept, step = curve.kept(), 1 + curve.step(eps)
     return [kept[0][place] for place in places], [kept[step][place] for place in places]
 
 
 def looks(curves: Sequence[Curve]) -> dict[str, tuple[int, int]]:
-    """Curve → its colour (the model) and its dash (the attack); with one model, the attack takes the colour."""
+    """Curve → number of its colour (the model) and of its dash (the attack); with one model, both are the attack's."""
     models = list(dict.fromkeys(curve.sweep.model for curve in curves))
     attacks = list(dict.fromkeys(attack_text(curve.sweep.attack) for curve in curves))
     found = {}
@@ -237,7 +208,7 @@ def looks(curves: Sequence[Curve]) -> dict[str, tuple[int, int]]:
 
 
 def named(curve: Curve) -> dict[str, Any]:
-    """The columns that say which curve a row of a table belongs to."""
+    """The columns that tell which curve a row of a table belongs to."""
     return {
         "model": curve.sweep.model,
         "attack": attack_text(curve.sweep.attack),
@@ -247,7 +218,7 @@ def named(curve: Curve) -> dict[str, Any]:
 
 
 def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: str) -> None:
-    """Draw the five metrics with interval, calibration gap and success rate, a row each; `first` names the rows."""
+    """Draw the five metrics with interval, calibration gap and success rate; `first` are the first columns."""
     shown = in_percent(frame[[*first, *METRICS]], [name for name in METRICS if name != "interval"])
     st.dataframe(
         shown,
@@ -271,7 +242,7 @@ def metric_table(frame: pd.DataFrame, *, first: Sequence[str], key: str, alt: st
 
 
 def every_image(page: str, curves: Sequence[Curve], lines: str) -> None:
-    """A button that downloads every image of every curve at every ε, a row each; made when it is pressed."""
+    """Draw a button that downloads a row for every image of every curve at every ε; the file is made on a click."""
 
     def text() -> str:
         tables = [curve.images().assign(**named(curve)) for curve in curves]

@@ -1,4 +1,4 @@
-"""The transfer matrix on the comparison page: choose the attack, run it on all models, see who fools whom."""
+"""The transfer matrix on the comparison page: which model's adversarial examples fool which other model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import streamlit as st
 from core import specs
 from core.figures import records
 from core.storage import store
-from ui.app import jobs as job_panel
-from ui.app import sources
+from ui.app import jobs, sources
 from ui.form import controls
+from ui.form.select import select
 from ui.measure import sweep_views
-from ui.show import downloads, provenance
+from ui.show import downloads, elements, model_names, provenance
 from ui.text import say
 
 ATTACKS = ("mifgsm", "bim", "fgsm", "pgd", "apgd")
@@ -23,15 +23,13 @@ ATTACKS = ("mifgsm", "bim", "fgsm", "pgd", "apgd")
 
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, str]:
-    """The form, the job, and the matrix; returns its rows for the exports, and their provenance."""
+    """Draw the form, the job and the matrix; returns its rows for the exports, and their provenance."""
     if len(models) < 2:
         st.info("Choose two models or more to see who fools whom.", icon=":material/info:")
         return pd.DataFrame(), ""
     left, middle, right = st.columns(3)
     with left:
-        key = f"{page}_transfer_attack"
-        controls.seed(key, list(ATTACKS), say)
-        attack = st.selectbox("Made by", ATTACKS, format_func=say, key=key, **controls.KEEP)
+        attack = select(page, "transfer_attack", "Made by", ATTACKS, text=say, kind="list")
     with middle:
         eps = controls.eps(page, name="transfer_eps", default=0.1)
     with right:
@@ -43,13 +41,8 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, 
         return pd.DataFrame(), ""
     result = sources.artifact(spec)
     if result is None:
-        job = job_panel.panel(page, spec)
-        if (job is None or not job.live) and st.button(
-            f"Make images on {len(models)} models and show them to all",
-            icon=":material/play_arrow:",
-            key=f"{page}_transfer_run",
-        ):
-            job_panel.start(spec)
+        text = f"Make images on {len(models)} models and show them to all"
+        jobs.offer(page, spec, text, name="transfer_run", primary=False)
         return pd.DataFrame(), ""
     return draw(page, spec, models, result)
 
@@ -57,8 +50,8 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[pd.DataFrame, 
 def draw(
     page: str, spec: specs.TransferSpec, models: Sequence[store.Artifact], result: store.Artifact
 ) -> tuple[pd.DataFrame, str]:
-    """The matrix as a heat map; its rows with intervals, and where they come from, to take away."""
-    names = sweep_views.short_names(models)
+    """Draw the matrix as a heat map; returns its rows with intervals, and their provenance."""
+    names = model_names.short_names(models)
     order = [model.id for model in models]
     table = pd.DataFrame(result.card["rows"])
     rates, counted = (
@@ -67,12 +60,13 @@ def draw(
         .to_numpy(dtype=np.float64)
         for name in ("rate", "counted")
     )
-    st.plotly_chart(
+    elements.chart(
         records.transfer_matrix(rates, counted, [names[model] for model in order]),
         key=f"{page}_transfer",
         alt="Share of images that fool, made on (row) and shown to (column): "
-        + "; ".join(f"{names[row.surrogate]} to {names[row.victim]} {row.rate:.0%}" for row in table.itertuples()),
-        config=sweep_views.CONFIG,
+        + "; ".join(
+            f"{names[row['surrogate']]} to {names[row['victim']]} {row['rate']:.0%}" for row in result.card["rows"]
+        ),
     )
     st.caption(
         "Each row's images were made on that model alone, by all of the attack's steps; each column is the model that "
@@ -95,6 +89,6 @@ def draw(
 
 
 def _span(counted: np.ndarray) -> str:
-    """Such as `190` or `184 to 197`."""
+    """The smallest and the largest count, such as `184 to 197`; `190` if they are equal."""
     low, high = int(counted.min()), int(counted.max())
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

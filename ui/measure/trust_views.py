@@ -1,4 +1,4 @@
-"""How a page shows a trust report: the overall word first, then the checks, then the pictures behind them."""
+"""The reliability checks of an evaluation on a page: the overall verdict, the checks, the figures behind them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import streamlit as st
 
 from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
-from core.figures import trust as figures_trust
+from core.figures.trust import attacks, loss_landscape, loss_surface, strip
+from ui.show import elements
+from ui.text import sentence_case
 
-CONFIG = {"displaylogo": False}
 WORDS = {
     "fail": "Do not believe this figure yet.",
     "warn": "Believe this figure with care.",
@@ -26,12 +27,12 @@ _BOXES = {
 
 
 def read(trust: Trust | Mapping[str, Any] | None) -> Trust | None:
-    """A report, whether it comes as itself, as the `trust` of a card, or not at all."""
+    """The report, given as itself or as the `trust` of a card; None stays None."""
     return trust if trust is None or isinstance(trust, Trust) else Trust.from_json(trust)
 
 
 def word(trust: Trust | Mapping[str, Any] | None) -> str:
-    """The verdict in a table's cell: its sign and one word."""
+    """The verdict for a cell of a table: a sign and a word."""
     made = read(trust)
     if made is None:
         return "– no report"
@@ -76,10 +77,10 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
 
 
 def pictures(made: Trust, key: str) -> None:
-    """The strip of verdicts, what the attacks left, and the loss surfaces."""
-    st.plotly_chart(figures_trust.strip(made), key=f"{key}_strip", alt=made.line(), config=CONFIG)
+    """Draw the strip of verdicts, the accuracy under each attack, and the loss surfaces."""
+    elements.chart(strip(made), key=f"{key}_strip", alt=made.line())
     left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
-    st.plotly_chart(figures_trust.attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}", config=CONFIG)
+    elements.chart(attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}")
     if made.surfaces:
         solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read.")
         with st.grid(min(2, len(made.surfaces)), min_column_width=330):
@@ -93,15 +94,14 @@ def pictures(made: Trust, key: str) -> None:
 
 
 def picture(surface: Surface, solid: bool, key: str) -> None:
-    """One loss surface, as a map or as a landscape."""
+    """Draw one loss surface, flat or in 3-D."""
     lowest = min(min(row) for row in surface.margin)
     with st.container():
         st.markdown(f"Image {surface.index}, class {surface.y}")
-        st.plotly_chart(
-            figures_trust.loss_landscape(surface) if solid else figures_trust.loss_surface(surface),
+        elements.chart(
+            loss_landscape(surface) if solid else loss_surface(surface),
             key=key,
             alt=f"Margin of image {surface.index} around it; the lowest is {lowest:.3g}",
-            config=CONFIG,
         )
 
 
@@ -114,16 +114,16 @@ def summary(trust: Trust) -> str:
         more = f", {skipped} could not be asked" if skipped else ""
         return f"{passed} checks of {trust.n} images pass{more}."
     reasons = "; ".join(f"{RULES[check.name].sign} ({check.said})" for check in doubts)
-    return f"{reasons[0].upper()}{reasons[1:]}. {passed} of {len(trust.checks)} checks pass."
+    return f"{sentence_case(reasons)}. {passed} of {len(trust.checks)} checks pass."
 
 
 def todo(check: Check) -> str:
-    """A doubt in full: what was asked, what was found, what to do."""
+    """A failed check in full: its question, the finding, the advice."""
     return f"{MARKS[check.verdict]} **{check.title}?** {check.finding} *{check.advice}*"
 
 
 def table(trust: Trust) -> pd.DataFrame:
-    """A row a check, those that speak against the figure first."""
+    """A table with a row for each check, failed ones first."""
     order = list(MARKS)
     checks: list[Check] = sorted(trust.checks, key=lambda check: order.index(check.verdict))
     return pd.DataFrame(

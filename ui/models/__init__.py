@@ -1,5 +1,5 @@
-"""The pages on models.
+"""What the Train and Overview pages show of models.
 
-model_views      the table of saved models, the report of one
-reference_views  the reference models, and what they are for
+saved       the table of saved models and the report of one
+references  the table of reference models, the card of one, a model beside one
 """

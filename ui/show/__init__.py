@@ -1,8 +1,10 @@
 """Images, tables and files on a page.
 
-gallery     many images as one sharp mosaic; signed differences
-downloads   CSV, Markdown, LaTeX, PNG and NPZ with their provenance inside
-provenance  the line that says where a figure comes from
-model_rows  models as rows of a table
-lessons     what a page teaches
+elements     a chart, the height of a table, an error with its details
+gallery      many images as one sharp mosaic; signed differences; probabilities as bars
+downloads    buttons for CSV, Markdown, LaTeX, Excel, PNG and NPZ files with their provenance inside
+provenance   the line that says where a figure comes from
+model_names  what a model is called: its label in a choice, its short name in tables and charts
+model_rows   a table with a row for each model, of which one can be chosen
+lessons      the explanations that are folded beside the attacks
 """

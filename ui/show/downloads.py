@@ -1,4 +1,4 @@
-"""Files to take away, each with its provenance inside.
+"""Download buttons for tables, pictures and arrays, with the provenance inside each file.
 
 CSV: comment lines that begin with `#` (`pandas.read_csv(..., comment="#")` skips them); Markdown: a line under the
 table; LaTeX: a comment; Excel: the first sheet; PNG: its metadata; NPZ: an entry `provenance`.
@@ -77,7 +77,7 @@ def text(frame: pd.DataFrame, ending: str, provenance: str, keep: Sequence[str] 
 
 
 def _printed(frame: pd.DataFrame, form: str, keep: Sequence[str] = ()) -> str:
-    """For people: a dash where nothing was measured; columns without any figure are left out, unless in `keep`."""
+    """The table for readers: a dash for missing values; empty columns are dropped unless they are in `keep`."""
     from tabulate import tabulate
 
     empty = [name for name in frame.columns if frame[name].isna().all() and name not in keep]

@@ -1,4 +1,4 @@
-"""What a student should know beside an attack: its idea, its formulas, and what its settings were seen to do."""
+"""Explanations that are folded beside the attacks: the idea, the formulas, and the effect of the settings."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ that it never saw is a measure of it.
 
 
 def generator() -> None:
-    """The generator attack, folded."""
+    """Draw the explanation of the generator attack, folded."""
     with st.expander("How it works, and what to expect of the settings", icon=":material/school:"):
         left, right = st.columns(2)
         with left:
@@ -101,7 +101,7 @@ def generator() -> None:
 
 
 def sparse() -> None:
-    """How sparse a perturbation can be, and why, folded."""
+    """Draw the explanation of sparse perturbations, folded."""
     with st.expander("How sparse can it be, and why? The words on this page", icon=":material/school:"):
         st.markdown(_SPARSE)
 
@@ -128,7 +128,7 @@ the still image the pattern fools in 16 % of the fresh scenes, averaged over 4 s
 
 
 def masks() -> None:
-    """Attacks behind a mask, folded."""
+    """Draw the explanation of attacks inside a mask, folded."""
     with st.expander("Why it works", icon=":material/school:"):
         st.markdown(_MASKS)
         st.latex(_MASKS_LOSS)
@@ -136,7 +136,7 @@ def masks() -> None:
 
 
 def universal() -> None:
-    """One change for many images: the three ways, and what can be known."""
+    """Draw the explanation of universal perturbations, folded."""
     with st.expander("How it works, and what can be proven", icon=":material/school:"):
         st.markdown(_UNIVERSAL)
 
@@ -163,7 +163,7 @@ stands on. What this page shows as a gap is, for a network, the gap between an a
 
 
 def linear() -> None:
-    """Duality, the box, and training as regularisation, folded."""
+    """Draw the explanation of linear models: duality, the box, training as regularisation, folded."""
     with st.expander("Why linear models can be solved exactly", icon=":material/school:"):
         st.markdown(_LINEAR)
         st.latex(

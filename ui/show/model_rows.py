@@ -1,4 +1,4 @@
-"""A table with a row a model, of which one can be chosen, its files to take away beneath it."""
+"""A table with a row for each model, of which one can be chosen, and its downloads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.storage import store
-from ui.show import downloads
+from ui.show import downloads, elements
 from ui.text import in_percent
 
 
@@ -27,7 +27,7 @@ def choose(
     provenance: str,
     opens: str,
 ) -> store.Artifact | None:
-    """Draw the table and return the model of the chosen row, None where none is.
+    """Draw the table and return the model of the chosen row, or None.
 
     Args:
         page: first half of the keys of the downloads.
@@ -47,7 +47,7 @@ def choose(
         column_config=columns,
         hide_index=True,
         placeholder="–",
-        height=min(height, 38 + 35 * len(frame)),
+        height=elements.table_height(len(frame), height),
         on_select="rerun",
         selection_mode="single-row",
         key=key,

@@ -9,9 +9,7 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.text import both, grey_levels, say
-
-_NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
+from ui.text import both, counted, grey_levels, say
 
 
 def line(
@@ -26,7 +24,7 @@ def line(
     n: int | None = None,
     more: str | None = None,
 ) -> str:
-    """What is known, joined by middle dots; whatever is not given is left out."""
+    """What is given, joined by middle dots."""
     parts: list[str] = []
     if model is not None:
         parts.append(f"model {model if isinstance(model, str) else model.id}")
@@ -37,7 +35,7 @@ def line(
     if attack:
         parts.append(attack)
     if norm:
-        parts.append(_NORMS.get(norm, norm))
+        parts.append(say(norm))
     if isinstance(eps, tuple):
         grey = f" ({grey_levels(min(eps))} to {grey_levels(max(eps))})" if max(eps) <= 1 else ""
         parts.append(f"ε {min(eps):g} to {max(eps):g}{grey}")
@@ -55,13 +53,13 @@ def line(
 
 
 def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
-    """The line of a saved artifact, from its spec and card; `model` is the one that a result belongs to."""
+    """The line of a stored artifact, from its spec and card; `model` is the model that a result belongs to."""
     spec = artifact.spec()
     created = str(artifact.card.get("created", ""))[:10]
     more = " · ".join(part for part in (f"result {artifact.id}", f"made {created}" if created else "") if part)
     if isinstance(spec, specs.TrainSpec):
         metrics = artifact.card.get("metrics", {})
-        epochs = f"{spec.epochs} epoch{'s' if spec.epochs > 1 else ''}"
+        epochs = counted(spec.epochs, "epoch")
         how = "standard" if spec.recipe.name == "standard" else spec.recipe.label()
         recipe = f"{say(spec.network)}, {how} training, {epochs}"
         n = metrics.get("test_n")
@@ -81,6 +79,15 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
     )
 
 
+def mask_text(result: store.Artifact) -> str:
+    """The mask of an attack or of a universal perturbation in a few words, such as `Patch of size 0.3, 64 pixels`."""
+    mask: Any = getattr(result.spec(), "mask", None)
+    pixels = result.card["mask"]["pixels"]
+    if isinstance(mask, specs.Cells):
+        return f"drawn by hand, {pixels} pixels"
+    return f"{say(mask.shape)} of size {mask.size:g}, {pixels} pixels"
+
+
 def show(text: str, *, here: bool = True) -> None:
-    """Write the line under a figure, and (`here`) that the page's address, which holds its settings, reproduces it."""
+    """Write the line under a figure; with `here` also that the page's address reproduces the figure."""
     st.caption(f"{text} · this page's address reproduces it" if here else text)

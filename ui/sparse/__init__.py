@@ -1,8 +1,8 @@
 """The page of the Jacobian and sparse attacks.
 
-sparse_views        one image: gradients and attacks
-sparse_parts        its forms and results
-sparse_many         many images
-sparse_enumeration  every change of one or two features
-sparse_frontier     how few features against the cap on each change
+views        one image with its Jacobian, and figures of what the attacks did to it
+one_image    the tabs on one image: all pixels a little, a few pixels
+many_images  the tabs on many images: how many changes they need, and a quiz
+enumeration  the tab that tries every change of one or two features
+frontier     the tab on the number of changed features against the cap on each change
 """

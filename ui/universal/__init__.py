@@ -1,4 +1,4 @@
 """The page of universal perturbations.
 
-universal_views  a perturbation, and the images it fools
+views  draws a universal perturbation, its fooling rates and its proof
 """

@@ -1,4 +1,6 @@
-"""Whether a success right on the boundary is one: it must be one in any batch layout and in float64, or be moved over.
+"""Whether a success right on the boundary is one, whichever way the model is evaluated, or is moved over.
+
+It has to fool in a batch, alone, in both memory layouts and in float64, and by as much as these differ.
 
 Searches stop only where an image is over the boundary by more than rounding usually hides (`Goal.beyond_rounding`), so
 few images come here: those of models whose rounding is worse than usual.
@@ -33,7 +35,10 @@ def settled(
     batch: int,
     movable: bool,
 ) -> tuple[Float[Tensor, "n c h w"], Bool[Tensor, " n"], Int[Tensor, " n"]]:
-    """Look at doubtful successes once in a batch, one by one, and in float64; push over the boundary those that differ.
+    """Evaluate the model on doubtful successes in several ways; push those that differ over the boundary.
+
+    The ways are: a batch, one by one in both memory layouts, and float64. The next one, by another batch or processor,
+    rounds in yet another way: a success has to be surer than that.
 
     Args:
         ask: how to ask the model, frozen.
@@ -45,19 +50,23 @@ def settled(
         movable: whether an image may be moved on from `x`, by as little as it takes.
 
     Returns:
-        The images, whether each fools in every look, and how many forward passes it took.
+        The images, whether each fools in every way by as much as they differ, and the forward passes that it took.
     """
     exact = in_float64(model, x[:1])
     goal = Goal(goal.label, goal.targeted)
     passes = torch.zeros_like(goal.label)
 
     def looks(points: Tensor, part: Goal) -> tuple[Tensor, Tensor]:
-        """Whether each fools in all looks, and its margins (n, looks)."""
-        seen = [ask(model, points, batch), ask(model, points, 1)]
+        """Whether each fools in all looks, by as much as they differ, and its margins (n, looks)."""
+        alone = torch.cat([model(point.contiguous()).clone() for point in points.split(1)])  # channels first
+        seen = [ask(model, points, batch), ask(model, points, 1), alone]
         if exact is not None:
             seen.append(ask(exact, points.double(), batch))
-        fooled = torch.stack([part.reached(logits) for logits in seen]).all(0)
-        return fooled, torch.stack([part.margin(logits).double() for logits in seen], 1)
+        margins = torch.stack([part.margin(logits).double() for logits in seen], 1)
+        worst = margins.amax(1)
+        apart = (worst - margins.amin(1)).nan_to_num(0.0, 0.0, 0.0)
+        fooled = torch.stack([part.reached(logits) for logits in seen]).all(0) & (worst <= -apart)
+        return fooled, margins
 
     fooled, margins = looks(x_adv, goal)
     passes += margins.shape[1]

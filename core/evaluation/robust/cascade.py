@@ -148,7 +148,7 @@ def run_stage(
     if stage.attack is fab:
         settings |= {"enough": eps[rows], "reach": settings.get("reach", torch.inf) * eps[rows]}
     if stage.resumes:
-        settings["begin"] = state.x_adv[rows]
+        settings["x_init"] = state.x_adv[rows]
     result = stage.attack(given.model, given.x[rows], given.y[rows], on_progress=on_progress, **settings)
     _enter(stage, number, given, eps[rows], rows, state, result)
 
@@ -187,7 +187,7 @@ def _enter(
         state.forwards[rows] += 1
         if given.norm != "l0":
             success |= Goal(y, targeted=False, slack=state.slack[rows]).reached(logits)
-            state.boundary_outside_box[rows] |= result.trace["astray"]
+            state.boundary_outside_box[rows] |= result.trace["boundary_outside_box"]
     if stage.probe:
         lowered, before = state.clean[rows] - found, state.clean[rows] - state.margin[rows]
         state.gradient_masked[rows] |= (lowered > 0) & (lowered >= PROBE_SHARE[given.norm] * before)

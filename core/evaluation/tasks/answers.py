@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.attacks.engine.losses import predicted
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.specs.methods.base import NORMS
 
 ANY = -1

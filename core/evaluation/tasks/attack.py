@@ -18,7 +18,7 @@ from core.evaluation.tables import enumeration
 from core.evaluation.tables.metrics import clopper_pearson
 from core.evaluation.tasks.answers import ANY, classes_of, probabilities
 from core.evaluation.tasks.opening import Opened, card_of, card_of_mask, opened
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress
 from core.specs import AttackSpec, Exhaustive, Method
 from core.specs.methods.base import NORMS

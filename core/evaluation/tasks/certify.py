@@ -22,7 +22,7 @@ from core.certification.proof import TINY, certified_margins
 from core.evaluation.tables.metrics import clopper_pearson
 from core.evaluation.tasks.answers import second_look
 from core.evaluation.tasks.opening import card_of, opened
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress, part
 from core.specs import CertifySpec
 from core.storage import store

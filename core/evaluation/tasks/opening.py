@@ -17,7 +17,7 @@ from core.attacks.engine.masks import Masked
 from core.attacks.physical import mask_shapes
 from core.data.sets import Dataset, Split, first_of_test, to_float
 from core.models.saved import SavedModel, load_model, load_surrogate
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress
 from core.specs import AnyMask, Method, PatternSpec, UniversalSpec
 

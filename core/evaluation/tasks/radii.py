@@ -20,7 +20,7 @@ from core.certification.proof import proven
 from core.evaluation.tables.metrics import clopper_pearson
 from core.evaluation.tasks.answers import DISTANCES, second_look
 from core.evaluation.tasks.opening import card_of, opened
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress, part
 from core.specs import Minimum, RadiiSpec
 from core.storage import checkpoint, store

@@ -24,7 +24,7 @@ from core.evaluation.tables.comparison import PASSES
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.evaluation.tasks.answers import DISTANCES, second_look
 from core.evaluation.tasks.opening import card_of, opened
-from core.networks.build import logits_of
+from core.networks.catalogue import logits_of
 from core.progress import Progress, part
 from core.specs import Fgsm, Method, SweepSpec
 from core.storage import store

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -144,20 +142,3 @@ def test_one_pixel_breeds_inside_the_masks_frame(net: nn.Module, few: Batch) -> 
     outside = ~mask.expand_as(x)
     assert torch.equal(result.x_adv[outside], x[outside])
     assert result.success.sum() > (copy.deepcopy(net).eval()(x).argmax(1) != y).sum()
-
-
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "pixels": ({"pixels": 0}, "pixels: expected at least 1, got 0"),
-    "population": ({"population": 3}, "population: expected at least 4, got 3"),
-    "generations": ({"generations": -1}, "generations: expected 0 or more, got -1"),
-    "factor": ({"factor": 0.0}, "factor: expected a number above 0 and at most 2, got 0.0"),
-    "budget": ({"budget": 5}, "budget: expected at least 6, got 5"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_one_pixel_refuses_bad_settings(net: nn.Module, few: Batch, case: str) -> None:
-    """The error names the argument, what was expected and what came."""
-    change, message = BAD[case]
-    with pytest.raises(ValueError, match=f"^{message}"):
-        one_pixel(net, *few, **change)

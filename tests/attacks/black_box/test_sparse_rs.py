@@ -140,20 +140,3 @@ def test_divisor_falls_as_published() -> None:
     """The public schedule over 10,000 queries."""
     published = {0: 1, 1: 2, 50: 2, 51: 4, 200: 4, 500: 5, 1000: 6, 2000: 8, 4000: 10, 6000: 12, 8000: 15, 8001: 20}
     assert {query: divisor(query / 10_000) for query in published} == published
-
-
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "queries": ({"queries": 0}, "queries: expected at least 1, got 0"),
-    "alpha": ({"alpha": 0.0}, "alpha: expected a share above 0 and at most 1, got 0.0"),
-    "count": ({"count": "colours"}, "count: expected one of pixels, features, got 'colours'"),
-    "eps": ({"eps": -1.0}, r"eps: expected finite budgets of 0 or more, got -1"),
-    "budget": ({"budget": 2}, "budget: expected at least 3, got 2"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_sparse_rs_refuses_bad_settings(net: nn.Module, few: Batch, case: str) -> None:
-    """The error names the argument, what was expected and what came."""
-    change, message = BAD[case]
-    with pytest.raises(ValueError, match=f"^{message}"):
-        sparse_rs(net, *few, **({"eps": 3} | change))

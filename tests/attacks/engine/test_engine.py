@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections import deque
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.engine import engine
-from core.attacks.engine.engine import Streams, even_batch, take_waiting
+from core.attacks.engine.engine import Streams, frozen, gradient_step
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.steps import adam_move
 
@@ -234,20 +234,6 @@ def test_check_gives_the_budget_a_number_an_image() -> None:
     assert engine.check(MODEL, X, Y, eps=torch.tensor([0.0, 1.0], dtype=torch.float64)).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("images", "batch", "expected"), [(278, 128, 93), (128, 128, 128), (5, 128, 5), (0, 128, 1)])
-def test_even_batch_leaves_no_small_rest(images: int, batch: int, expected: int) -> None:
-    """As many rounds as the batch asks for, of equal size."""
-    assert even_batch(images, batch) == expected
-
-
-def test_take_waiting_empties_the_queue_from_its_front() -> None:
-    """As many as there is room for, in their order, then what is left, then none: an index either way."""
-    waiting = deque([4, 2, 7])
-    taken = [take_waiting(waiting, room, torch.device("cpu")) for room in (2, 5, 5)]
-    assert [rows.tolist() for rows in taken] == [[4, 2], [7], []]
-    assert {rows.dtype for rows in taken} == {torch.int64}
-
-
 def test_adam_move_is_that_of_torch() -> None:
     """Step after step, with a rate that changes; where the gradient is 0 nothing moves."""
     generator = torch.Generator().manual_seed(0)
@@ -266,3 +252,18 @@ def test_adam_move_is_that_of_torch() -> None:
         optimiser.step()
         torch.testing.assert_close(point, theirs.detach(), rtol=1e-12, atol=1e-12)
         assert not move[0].any()
+
+
+def test_gradient_step_goes_the_quick_way(net: nn.Module, few: tuple[Tensor, Tensor]) -> None:
+    """What attacks use is quick for frozen models, and the gradient is that of plain autograd."""
+    x, y = few
+    model = copy.deepcopy(net)
+    used: list[str] = []
+    model[0].register_forward_hook(lambda module, args, out: used.append(type(out.grad_fn).__name__))
+    with frozen(model):
+        _, gradient = gradient_step(model, x, Goal.of(y, None), "margin")
+        leaf = x.clone().requires_grad_()
+        (wanted,) = torch.autograd.grad(Goal.of(y, None).loss(model(leaf), "margin").sum(), leaf)
+    assert used[0] == "_QuickConvolutionBackward"
+    assert used[1] != "_QuickConvolutionBackward"
+    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,11 @@ LP = [
     ("fab", {"norm": "l1"}, "l1"),
 ]
 """Attacks with a known optimum in linf, l2 or l1 on linear models: settings and norm."""
+
+
+def slow_where(name: str, deep: bool) -> Any:
+    """The marks of a case: the deep ones of the attacks that take longest are slow."""
+    return pytest.mark.slow if deep and name in ("ead", "pdpgd") else ()
 
 
 class Linear(nn.Module):
@@ -90,8 +96,10 @@ def linear_case(classes: int) -> tuple[nn.Module, Tensor, Tensor, dict[str, Tens
     return model, x, y, exact
 
 
-@pytest.mark.parametrize(("name", "settings", "norm"), LP)
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(
+    ("name", "settings", "norm", "classes"),
+    [pytest.param(*case, k, marks=slow_where(case[0], deep=k == 5)) for case in LP for k in (2, 5)],
+)
 def test_smallest_finds_the_optimum_of_a_linear_model_in_the_box(
     name: str, settings: dict[str, object], norm: str, classes: int
 ) -> None:
@@ -114,7 +122,9 @@ def test_smallest_finds_the_optimum_of_a_linear_model_in_the_box(
         assert (ratio > 1.02 + 1e-6).double().mean() <= 0.1
 
 
-@pytest.mark.parametrize(("name", "settings", "norm"), LP)
+@pytest.mark.parametrize(
+    ("name", "settings", "norm"), [pytest.param(*case, marks=slow_where(case[0], deep=True)) for case in LP]
+)
 def test_smallest_finds_the_optimum_of_a_binary_model_far_from_the_box(
     scalar_linear: Maker, name: str, settings: dict[str, object], norm: str
 ) -> None:
@@ -214,22 +224,6 @@ def test_walk_is_not_worse_than_a_long_bisection_of_pgd(name: str, net: nn.Modul
     assert result.distance["l2"].median() <= high.median() * 1.005
 
 
-@pytest.mark.parametrize("name", ["carlini_wagner", "ddn", "deepfool", "ead", "fab", "fmn", "pdpgd", "sigma_zero"])
-def test_smallest_refuses_bad_settings(name: str, net: nn.Module, few: Batch) -> None:
-    """By the argument's name, with what was expected and what came."""
-    attack = getattr(core.attacks, name)
-    with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
-        attack(net, *few, steps=0)
-    bad = {"carlini_wagner": {"lr": 0.0}, "deepfool": {"overshoot": 1.0}, "sigma_zero": {"threshold": 1.0}}
-    bad |= {"ead": {"rule": "l2"}, "fab": {"eta": 0.9}, "pdpgd": {"dual_lr": 0.0}}
-    setting = bad.get(name, {"gamma": 1.0})
-    with pytest.raises(ValueError, match=f"{next(iter(setting))}: expected"):
-        attack(net, *few, **setting)
-    if name in ("fmn", "deepfool", "fab", "pdpgd"):
-        with pytest.raises(ValueError, match="norm: expected one of"):
-            attack(net, *few, norm="l3")
-
-
 def test_pruning_only_helps_and_keeps_to_its_calls(net: nn.Module, few: Batch) -> None:
     """Fewer or as many features; at most the passes it was given, and the verification."""
     plain = core.attacks.sigma_zero(net, *few, steps=30, prune_calls=0)
@@ -245,8 +239,8 @@ def test_pruning_only_helps_and_keeps_to_its_calls(net: nn.Module, few: Batch) -
     "name", ["carlini_wagner", "ddn", "deepfool", "ead", "fab", "fmn", "minimum", "pdpgd", "sigma_zero"]
 )
 def test_smallest_does_not_hang_on_the_size_of_the_batch(name: str, exactly: tuple[nn.Module, Tensor, Tensor]) -> None:
-    """40 images in chunks of 7 or all at once: the same images at the same cost, and progress that only rises."""
-    net, *few = exactly
+    """20 images in chunks of 7 or all at once: the same images at the same cost, and progress that only rises."""
+    net, few = exactly[0], [part[:20] for part in exactly[1:]]
     settings = {"minimum": {"budget": 120}, "carlini_wagner": {"steps": 10}, "ead": {"steps": 10}}.get(
         name, {"steps": 20}
     )
@@ -276,6 +270,9 @@ BUDGETS = [
 def test_smallest_keeps_to_its_budget(name: str, settings: dict[str, object], net: nn.Module, few: Batch) -> None:
     """No image ever costs more passes; nearly all are spent; a budget above the need changes nothing."""
     attack = getattr(core.attacks, name)
+    if "steps" in settings:
+        settings = settings | {"steps": min(int(str(settings["steps"])), 120)}
+    few = few[0][:20], few[1][:20]
     free = attack(net, *few, **settings)
     need = int((free.forwards + free.backwards).max())
     same = attack(net, *few, budget=1000, **settings)

@@ -13,7 +13,7 @@ from core.attacks import exhaustive
 from core.attacks.engine.masks import Masked
 from core.attacks.sparse.first_layer import FirstLayer
 from core.evaluation.tables.enumeration import Enumeration, summary
-from core.networks.build import build
+from core.networks.catalogue import build
 from core.networks.layers import Centre
 from tests.fixtures import network
 

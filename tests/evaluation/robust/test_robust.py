@@ -254,6 +254,7 @@ def test_image_whose_slope_leads_astray_is_known(slope: float, lost: bool) -> No
     assert seen == ([3] if lost else [])
 
 
+@pytest.mark.slow
 def test_largest_effort_leaves_no_more(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     """Run in full, it leaves no image that the smallest one fools, and spends AutoAttack's queries on what stands."""
     x, y = (part[:4] for part in digits)

@@ -327,6 +327,7 @@ def test_pairs_are_tested_on_what_was_searched_at_this_eps(root: Path) -> None:
 # ---------------------------------------------------------------- one rule for ε
 
 
+@pytest.mark.sampled(4)  # each norm and each dtype once
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_distances_stored_by_older_versions_are_read_at_their_eps(root: Path, norm: str, dtype: type) -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import pgd, sparse_rs
-from core.evaluation.trust import attacks as trust_attacks
-from core.evaluation.trust import examination
+from core.evaluation.trust.attacks import ATTACKS
+from core.evaluation.trust.examination import EFFORTS, Claims, Examination
 from core.evaluation.trust.examine import examine
 from core.evaluation.trust.report import MARKS, Check, Trust
 from core.evaluation.trust.rules import FEWEST, RULES
@@ -28,7 +28,7 @@ from tests.fixtures import network
 EPS = {"linf": 0.15, "l2": 0.5, "l1": 0.8, "l0": 1}
 """Balls in which much of the honest model stands."""
 X, Y = decoys.X[decoys.TRAINED :][:120], decoys.Y[decoys.TRAINED :][:120]
-SMALL = replace(examination.EFFORTS["quick"], images=60, steps=10, restarts=2, queries=120, draws=20)
+SMALL = replace(EFFORTS["quick"], images=60, steps=10, restarts=2, queries=120, draws=20)
 
 
 def report(*args: Any, **settings: Any) -> Trust:
@@ -40,7 +40,7 @@ def report(*args: Any, **settings: Any) -> Trust:
 def _small() -> Iterator[None]:
     """An effort for tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(examination.EFFORTS, "small", SMALL)
+        patch.setitem(EFFORTS, "small", SMALL)
         yield
 
 
@@ -74,9 +74,9 @@ def asked(
     name: str, robust: Tensor, x_adv: Tensor, lower: Tensor | None = None, model: nn.Module | None = None
 ) -> Check:
     """One check of an evaluation, of the honest model unless another is given."""
-    claims, settings = examination.Claims(X, Y, robust, x_adv, lower), {"norm": "linf", "index": None, "seed": 0}
-    with examination.Examination.open(model or honest(), claims, eps=0.15, effort="small", **settings) as case:
-        return Check.of(name, *trust_attacks.ATTACKS[name](case), case.n)
+    claims, settings = Claims(X, Y, robust, x_adv, lower), {"norm": "linf", "index": None, "seed": 0}
+    with Examination.open(model or honest(), claims, eps=0.15, effort="small", **settings) as case:
+        return Check.of(name, *ATTACKS[name](case), case.n)
 
 
 @pytest.mark.parametrize("norm", EPS)
@@ -163,7 +163,7 @@ def test_weak_evaluation_is_found_out() -> None:
 @pytest.mark.parametrize(("name", "steps"), [("converged", 2), ("restarts", 1)])
 def test_steps_and_restarts_are_held_against_the_figure(monkeypatch: pytest.MonkeyPatch, name: str, steps: int) -> None:
     """Where a walk of a step or two stops short, twice the steps and new starts take images from the figure."""
-    monkeypatch.setitem(examination.EFFORTS, "small", replace(SMALL, images=120, steps=steps, restarts=20))
+    monkeypatch.setitem(EFFORTS, "small", replace(SMALL, images=120, steps=steps, restarts=20))
     plain = network("plain")
     right = plain(X).argmax(1) == Y
     assert asked(name, right, X, model=plain).verdict == "fail"
@@ -172,7 +172,7 @@ def test_steps_and_restarts_are_held_against_the_figure(monkeypatch: pytest.Monk
 def test_queries_count_in_l0_beyond_what_the_evaluation_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Random search outdoes gradients there on honest models too: no reason for mistrust if the evaluation had both."""
     monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
-    monkeypatch.setitem(examination.EFFORTS, "small", replace(SMALL, steps=1, restarts=1, queries=300))
+    monkeypatch.setitem(EFFORTS, "small", replace(SMALL, steps=1, restarts=1, queries=300))
     defended = load_model("digits-pgd", tmp_path).model
     found = sparse_rs(defended, X[:60], Y[:60], eps=3, count="features", queries=1500)
     claims = {"robust": ~found.success & (defended(X[:60]).argmax(1) == Y[:60]), "x_adv": found.x_adv}

@@ -1,0 +1,90 @@
+"""Every bound that a spec declares is kept: below it, above it, no number and a choice that does not exist are refused.
+
+The bounds are read from the specs, so that a new setting is tested without another line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from core import specs
+
+EXAMPLES: list[specs.Spec] = [
+    *(method() for method in (*specs.METHODS.values(), *specs.UNIVERSAL_METHODS.values())),
+    *(recipe() for recipe in specs.RECIPES.values()),
+    *(specs.Eyeglasses(), specs.Patch(), specs.Cells(height=2, width=2, bits="f0")),
+    specs.DataSpec(),
+    specs.TrainSpec(),
+    specs.AttackSpec(model="m", attack="pgd", eps=0.1),
+    specs.SweepSpec(model="m"),
+    specs.CompareSpec(models=("m",)),
+    specs.TransferSpec(models=("a", "b"), eps=0.1),
+    specs.UniversalSpec(model="m", eps=0.1),
+    specs.PatternSpec(model="m"),
+    specs.RadiiSpec(model="m"),
+    specs.EvaluateSpec(model="m", eps=0.1),
+    specs.CertifySpec(model="m", eps=0.1),
+]
+"""A valid spec of every kind."""
+
+
+def kinds_of(schema: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """The plain types that a field's JSON schema allows, and whether in a list."""
+    for kind in schema.get("anyOf", [schema]):
+        if "items" in kind:
+            yield from ((inner, True) for inner, _ in kinds_of(kind["items"]))
+        else:
+            yield kind, False
+
+
+def beyond(kind: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Values just outside what a plain type allows, each with a name."""
+    if "minimum" in kind:
+        yield "below", kind["minimum"] - 1
+    if "exclusiveMinimum" in kind:
+        yield "at the open lower end", kind["exclusiveMinimum"]
+    if "maximum" in kind:
+        yield "above", kind["maximum"] + 1
+    if "exclusiveMaximum" in kind:
+        yield "at the open upper end", kind["exclusiveMaximum"]
+    if kind.get("type") in ("integer", "number"):
+        yield from (("nan", float("nan")), ("infinite", float("inf")))
+    if "enum" in kind:
+        yield "no choice", "bogus"
+
+
+def cases() -> Iterator[Any]:
+    """Every example, field and value beyond its bounds."""
+    for spec in EXAMPLES:
+        for field, schema in type(spec).model_json_schema()["properties"].items():
+            for kind, listed in kinds_of(schema):
+                for name, value in beyond(kind):
+                    bad = [value] if listed else value
+                    yield pytest.param(spec, field, bad, id=f"{type(spec).__name__}-{field}-{name}")
+
+
+@pytest.mark.parametrize(("spec", "field", "value"), list(cases()))
+def test_a_value_beyond_its_bounds_is_refused_by_the_fields_name(spec: specs.Spec, field: str, value: Any) -> None:
+    """The field is named, and what came."""
+    fields = spec.model_dump() | {field: value}
+    with pytest.raises(ValidationError) as caught:
+        type(spec)(**fields)
+    assert any(str(error["loc"][0]) == field for error in caught.value.errors())
+    assert specs.explain(caught.value).startswith(field)
+
+
+def test_every_setting_that_is_a_number_has_a_least_value() -> None:
+    """Else nothing above would test it."""
+    kinds = [*specs.METHODS.values(), *specs.UNIVERSAL_METHODS.values(), *specs.RECIPES.values(), specs.TrainSpec]
+    open_ended = [
+        f"{kind.__name__}.{field}"
+        for kind in kinds
+        for field, schema in kind.model_json_schema()["properties"].items()
+        for plain, _ in kinds_of(schema)
+        if plain.get("type") in ("integer", "number") and not {"minimum", "exclusiveMinimum"} & plain.keys()
+    ]
+    assert open_ended == []

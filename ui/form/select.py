@@ -1,0 +1,154 @@
+"""The choice of one option, or of several, as it stands on every page.
+
+A choice is kept when the page is left, and its value stands in the address. A link may name an option as specs do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+T = TypeVar("T")
+
+KEEP: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
+"""Arguments of every widget that belongs to a page's settings: its value survives a switch of pages and a reload."""
+FEW, SHORT = 4, 32
+"""So many options, with so many letters in all, are drawn as buttons side by side."""
+
+
+def select(
+    page: str,
+    name: str,
+    label: str,
+    options: Sequence[T],
+    *,
+    text: Callable[[T], str] = str,
+    default: T | None = None,
+    kind: Literal["fitting", "buttons", "list", "slider"] = "fitting",
+    help: str | None = None,
+    disabled: bool = False,
+    on_change: Callable[[], None] | None = None,
+) -> T:
+    """Draw the choice of one option and return it.
+
+    The options may be others than at the last run, and so may their texts. A chosen option that is gone is replaced by
+    the default.
+
+    Args:
+        page: url path of the page; the first half of the widget's key.
+        name: the second half of the key: the key is `<page>_<name>`.
+        label: written over the widget.
+        options: at least one.
+        text: how an option is written.
+        default: the option that is chosen at first; the first one where it is not among the options.
+        kind: `buttons` side by side, a `list` that opens, a `slider` over options that have an order; `fitting` draws
+            buttons where the options are few and short, else a list.
+        help: what the choice does.
+        disabled: shown, but not to be changed.
+        on_change: called on a change; not inside a form.
+    """
+    key, options = f"{page}_{name}", list(options)
+    start = default if default is not None and default in options else options[0]
+    if key in st.session_state:
+        held = st.session_state[key]
+        if held not in options:
+            st.session_state[key] = start
+        elif st.session_state.get(f"{key}_text", text(held)) != text(held):
+            st.session_state[key] = held  # else the browser goes on showing the old text
+    seed(key, options, text)
+    common: dict[str, Any] = {
+        "label": label,
+        "options": options,
+        "format_func": text,
+        "help": help,
+        "key": key,
+        "disabled": disabled,
+        "on_change": on_change,
+        **KEEP,
+    }
+    chosen: Any
+    if kind == "slider":
+        chosen = st.select_slider(value=start, **common)
+    elif kind == "buttons" or (kind == "fitting" and _short(map(text, options))):
+        chosen = st.segmented_control(default=start, required=True, **common)
+    else:
+        chosen = st.selectbox(index=options.index(start), **common)
+    st.session_state[f"{key}_text"] = text(chosen)
+    return chosen
+
+
+def select_many(
+    page: str,
+    name: str,
+    label: str,
+    options: Sequence[T],
+    *,
+    text: Callable[[T], str] = str,
+    default: Iterable[T] = (),
+    kind: Literal["list", "pills"] = "list",
+    placeholder: str | None = None,
+    help: str | None = None,
+) -> list[T]:
+    """Draw the choice of several options and return those that are chosen, none or more.
+
+    Chosen options that are gone are forgotten.
+
+    Args:
+        page: url path of the page; the first half of the widget's key.
+        name: the second half of the key.
+        label: written over the widget.
+        options: all that can be chosen.
+        text: how an option is written.
+        default: the options that are chosen at first.
+        kind: a `list` that opens, or `pills` that show all options.
+        placeholder: written into a list where nothing is chosen.
+        help: what the choice does.
+    """
+    key, options = f"{page}_{name}", list(options)
+    if key in st.session_state:
+        st.session_state[key] = [option for option in st.session_state[key] if option in options]
+    seed(key, options, text, many=True)
+    common: dict[str, Any] = {
+        "label": label,
+        "options": options,
+        "default": list(default),
+        "format_func": text,
+        "help": help,
+        "key": key,
+        **KEEP,
+    }
+    if kind == "pills":
+        return st.pills(selection_mode="multi", wrap=True, **common)
+    return st.multiselect(placeholder=placeholder, **common)
+
+
+def seed(key: str, options: Sequence[T], text: Callable[[T], str] = str, *, many: bool = False) -> None:
+    """Let a link name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
+
+    Streamlit itself knows options in an address by the `text` that the widget shows, so the address is rewritten where
+    it may be. With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
+    """
+    by_name = {str(option): option for option in options}
+    given = st.query_params.get_all(key)
+    named = [by_name[name] for name in given if name in by_name]
+    shown = {text(option) for option in options}
+    # what the widget shows comes first: among the classes 1 and 7, "1" is the first and not number 1
+    if not named or shown.issuperset(given):
+        st.session_state.pop(f"{key}_followed", None)
+        return
+    if st.session_state.get(f"{key}_followed") == given:
+        return  # the same address as at the last run: something else may have been chosen since
+    st.session_state[f"{key}_followed"] = given
+    st.session_state[key] = named if many else named[0]
+    with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
+        st.query_params[key] = [text(option) for option in named] if many else text(named[0])
+
+
+def _short(texts: Iterable[str]) -> bool:
+    """Whether these fit side by side."""
+    found = list(texts)
+    return len(found) <= FEW and sum(map(len, found)) <= SHORT

@@ -1,0 +1,315 @@
+"""Saved models: the table of all, and the report of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core import specs
+from core.figures import heat
+from core.figures.base import accuracy_by_epoch, score_histogram, training_curves
+from core.storage import bundled, store
+from ui.app import jobs, routes, sources
+from ui.form import missing
+from ui.models import references
+from ui.show import downloads, elements, model_names, model_rows, provenance
+from ui.text import PERCENT, counted, eps_text, interval, say
+
+ATTACKS = {
+    "generator_attack": "model",
+    "sparse_attack": "model",
+    "masked_attack": "model",
+    "universal": "model",
+    "epsilon_sweep": "models",
+    "model_comparison": "models",
+}
+"""Pages that take a model further, in the order of the exercises, and their widget that names it."""
+
+
+def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
+    """A row for each saved model: data, network, recipe, accuracy, size, training time."""
+    rows = []
+    for model in models:
+        spec, metrics = sources.model_spec(model), model.card.get("metrics", {})
+        rows.append(
+            {
+                "Data": sources.data_title(spec.data),
+                "Network": say(spec.network) + (", one score" if spec.scalar else ""),
+                "Recipe": spec.recipe.label(),
+                "Test accuracy": metrics.get("test_accuracy"),
+                "95 % from": metrics.get("test_low"),
+                "to": metrics.get("test_high"),
+                "n": metrics.get("test_n"),
+                "Epochs": spec.epochs,
+                "Parameters": model.card.get("network", {}).get("parameters"),
+                "Seconds": model.card.get("timing", {}).get("seconds"),
+                "Made": "with the project" if bundled.is_copy(model.card) else _made(model),
+                "Id": model.id,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _made(model: store.Artifact) -> str:
+    return str(model.card.get("created", ""))[:16].replace("T", " ")
+
+
+OPTIMISER = (
+    *("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "init"),
+    *("augment", "average", "patience", "seed"),
+)
+"""Fields of a TrainSpec that stand in the training page's form, in this order."""
+SETTINGS = ("network", "scalar", *OPTIMISER)
+"""Fields of a TrainSpec that the training page has a widget for, beside the data's."""
+
+COLUMNS: dict[str, Any] = {
+    "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set read correctly"),
+    "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
+    "to": st.column_config.NumberColumn(format=PERCENT),
+    "n": st.column_config.NumberColumn(format="localized", help="Images in the test set"),
+    "Parameters": st.column_config.NumberColumn(format="localized"),
+    "Seconds": st.column_config.NumberColumn(format="%.1f", help="Of training"),
+}
+"""How the columns of `table` are written."""
+
+
+def saved_models(
+    page: str, *, current: store.Artifact | None, models: Sequence[store.Artifact] | None = None
+) -> store.Artifact | None:
+    """Draw the table of all saved models, or of `models`; returns the chosen one, else `current`."""
+    models = sources.models() if models is None else models
+    if not models:
+        st.caption("No model is saved yet. The fast preset on digits takes a few seconds.")
+        return None
+    st.subheader("Saved models", anchor=False)
+    frame = table(models)
+    chosen = model_rows.choose(
+        page,
+        frame,
+        models,
+        key=f"{page}_saved",
+        columns=COLUMNS,
+        shares=("Test accuracy", "95 % from", "to"),
+        height=320,
+        alt="Saved models with their accuracies",
+        name="saved_models",
+        provenance=f"{len(frame)} saved models of Adversarial Lab",
+        opens="report",
+    )
+    return chosen or current
+
+
+def layer_table(layers: Sequence[Mapping[str, Any]]) -> None:
+    """Draw a layer table: type, output shape, parameters, receptive field."""
+    rows = [
+        {
+            "Layer": layer["type"],
+            "Output": " × ".join(str(size) for size in layer["output_shape"]),
+            "Parameters": layer["parameters"],
+            "Receptive field": f"{layer['receptive_field']} px" if layer["receptive_field"] else "whole image",
+        }
+        for layer in layers
+    ]
+    columns = {"Parameters": st.column_config.NumberColumn(format="localized")}
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config=columns,
+        height=elements.table_height(len(rows)),
+        alt="Layers of the network",
+    )
+
+
+def open_settings(page: str, spec: specs.TrainSpec) -> None:
+    """Open the training page, from another page or from itself, with the settings of a model."""
+    data = spec.data
+    state: dict[str, Any] = {f"train_{name}": getattr(spec, name) for name in SETTINGS}
+    recipe = spec.recipe
+    state["train_recipe"] = recipe.name
+    state |= {f"train_{recipe.name}_{name}": value for name, value in recipe.model_dump(exclude={"name"}).items()}
+    eps = getattr(recipe, "eps", None)
+    if eps is not None:
+        state[f"train_{recipe.name}_eps"] = eps_text(eps)
+    state["train_dataset"] = data.dataset
+    if data.dataset == "folder":
+        state |= {f"train_{name}": getattr(data, name) for name in ("folder", "image_size", "grey")}
+        state["train_class_numbers"] = " ".join(map(str, data.classes or ()))
+    else:
+        state[f"train_{data.dataset}_classes"] = list(data.classes or ())
+    st.session_state.pop("train_saved", None)
+    if page == "train":
+        st.session_state.update(state)
+    else:
+        routes.go("train", **state)
+
+
+def overfitting(history: Sequence[Mapping[str, Any]]) -> None:
+    """Warn of epochs with catastrophic overfitting (robust to single-step attacks only), and what was done about it."""
+    marked = [row for row in history if row.get("overfitted")]
+    if marked:
+        epochs = ", ".join(str(int(row["epoch"])) for row in marked)
+        back = " It went back to its best weights and trained on with more steps." * any(
+            row.get("rolled_back") for row in marked
+        )
+        st.warning(
+            f"Overfitting to a single step in epoch {epochs}: accuracy under PGD collapsed, or is less than half of "
+            f"that under FGSM.{back}",
+            icon=":material/warning:",
+        )
+
+
+def stopped(history: Sequence[Mapping[str, Any]]) -> None:
+    """Report that training was stopped early because no epoch was better within its patience."""
+    if history and history[-1].get("stopped"):
+        st.caption(f"Stopped after epoch {int(history[-1]['epoch'])}: its patience was over without a better one.")
+
+
+def report(page: str, model: store.Artifact, *, current: bool) -> None:
+    """Draw the report of one saved model: figures, curves, confusion, scores, earlier models, links to attacks.
+
+    `current` says that the page's own settings are this model's.
+    """
+    card, spec = model.card, sources.model_spec(model)
+    st.subheader(model_names.label(model), anchor=False)
+    _figures(card)
+    try:
+        tests = model.table("test")
+    except store.DamagedArtifact as damage:
+        st.error(str(damage), icon=":material/error:")
+        return
+    if "set_aside" in card:
+        count = card["results_set_aside"]
+        st.caption(
+            f"{counted(count, 'result')} of the bundled model, which has other weights, "
+            f"{'was' if count == 1 else 'were'} set aside in `{card['set_aside']}` of the store."
+        )
+    references.card(page, model)
+    references.beside(page, model)
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Training**")
+        elements.chart(
+            training_curves(card["history"], card.get("best_epoch")),
+            key=f"{page}_curves",
+            alt=f"Loss and accuracy over {len(card['history'])} epochs",
+        )
+        overfitting(card["history"])
+        stopped(card["history"])
+        st.markdown("**Against earlier models on the same data**")
+        _earlier(page, model)
+    with right:
+        st.markdown("**Confusion on the test set**")
+        wrong = int((tests["y"] != tests["pred"]).sum())
+        elements.chart(
+            heat.confusion(tests["y"].to_numpy(), tests["pred"].to_numpy(), card["class_names"]),
+            key=f"{page}_confusion",
+            alt=f"Confusion matrix: {wrong} of {len(tests)} test images are read wrongly",
+        )
+    if spec.scalar and "score" in tests:
+        scores(page, model, tests)
+    line = provenance.of(model)
+    provenance.show(line, here=current)
+    st.markdown("**Attack this model**")
+    for text in card.get("data", {}).get("notes", ()):
+        st.caption(text)
+    missing.note(page, model)
+    with st.container(horizontal=True):
+        for name, widget in ATTACKS.items():
+            route = routes.ROUTES[name]
+            st.page_link(
+                routes.page(name),
+                label=route.title,
+                icon=route.icon,
+                query_params={f"{name}_{widget}": model.id},
+            )
+    with st.container(horizontal=True):
+        downloads.table(
+            page, tests, name="test_predictions", provenance=line, formats=("csv",), label="Test predictions"
+        )
+        if not current:
+            st.button(
+                "Its settings",
+                icon=":material/tune:",
+                key=f"{page}_settings_of",
+                help="Open the training page with the settings of this model",
+                on_click=open_settings,
+                args=(page, spec),
+            )
+    with st.expander("Layers", icon=":material/layers:"):
+        layer_table(card["network"]["layers"])
+
+
+def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
+    """Draw the histogram of a single-output network's scores with a slider for the threshold."""
+    names = model.card["class_names"]
+    st.markdown("**Raw scores N(x)**")
+    low, high = float(tests["score"].min()), float(tests["score"].max())
+    threshold = st.slider(
+        "Threshold τ",
+        min_value=min(low, 0.0),
+        max_value=max(high, 0.0),
+        value=0.0,
+        step=max((high - low) / 200, 1e-6),
+        help=f"An image is read as {names[1]} when its score is above τ. The network was trained for τ = 0.",
+        key=f"{page}_threshold",
+        persist_state="session",
+    )
+    above = tests["score"].to_numpy() > threshold
+    y = tests["y"].to_numpy()
+    first, second, third = st.columns(3)
+    first.metric("Accuracy at this τ", f"{(above == (y == 1)).mean():.2%}")
+    second.metric(f"{names[0]} read as {names[1]}", f"{(above & (y == 0)).sum()} of {(y == 0).sum()}")
+    third.metric(f"{names[1]} read as {names[0]}", f"{(~above & (y == 1)).sum()} of {(y == 1).sum()}")
+    elements.chart(
+        score_histogram(tests["score"].to_numpy(), y, names, threshold),
+        key=f"{page}_scores",
+        alt=f"Histogram of the scores of {names[0]} and {names[1]} with the threshold at {threshold:.3g}",
+    )
+
+
+def _figures(card: Mapping[str, Any]) -> None:
+    metrics, timing = card["metrics"], card["timing"]
+    with st.grid(4, min_column_width=170):
+        st.metric(
+            "Test accuracy",
+            f"{metrics['test_accuracy']:.2%}",
+            help=f"Share of {metrics['test_n']:,} test images that are read correctly",
+        )
+        low, high = metrics["test_low"], metrics["test_high"]
+        st.metric("95 % interval", interval(low, high), help="Clopper–Pearson interval of the test accuracy")
+        st.metric("Parameters", f"{card['network']['parameters']:,}")
+        st.metric(
+            "Training time",
+            jobs.duration(timing["seconds"]),
+            help=f"{timing['images_per_second']:,.0f} images/s on {card['device']}",
+        )
+
+
+def _earlier(page: str, model: store.Artifact) -> None:
+    """Draw the validation accuracy of this model and of other models of the same data."""
+    data = sources.model_spec(model).data
+    same = [other for other in sources.models() if sources.model_spec(other).data == data]
+    others = [other for other in same if other.id != model.id]
+    if not others:
+        st.caption("This is the first model on this data.")
+        return
+    best = max(others, key=lambda other: other.card["metrics"]["test_accuracy"])
+    change = model.card["metrics"]["test_accuracy"] - best.card["metrics"]["test_accuracy"]
+    st.caption(
+        f"{abs(change):.2%} {'above' if change >= 0 else 'below'} the best of the others on the test set "
+        f"({model_names.label(best)})."
+    )
+    histories = {_short(entry): entry.card["history"] for entry in (model, *others[:5])}
+    elements.chart(
+        accuracy_by_epoch(histories),
+        key=f"{page}_earlier",
+        alt="Validation accuracy by epoch of this model and of the earlier ones",
+    )
+
+
+def _short(model: store.Artifact) -> str:
+    spec = sources.model_spec(model)
+    return f"{spec.network}, {spec.recipe.label()}, {spec.epochs} epochs, {model_names.short_id(model.id)}"

@@ -1,0 +1,32 @@
+"""Elements that every page draws in the same way: a chart, the height of a table, an error with its details."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import streamlit as st
+
+
+def chart(figure: go.Figure, *, key: str, alt: str, tools: bool = True) -> None:
+    """Draw a plotly figure.
+
+    Args:
+        figure: what is drawn.
+        key: of the element.
+        alt: the chart in words, for those who do not see it.
+        tools: whether the buttons to zoom and to save stand over it.
+    """
+    config = {"displaylogo": False} | ({} if tools else {"displayModeBar": False})
+    st.plotly_chart(figure, key=key, alt=alt, config=config)
+
+
+def table_height(rows: int, most: int | None = None) -> int:
+    """Height in CSS pixels of a table that shows this many rows without a scroll bar, `most` at the most."""
+    height = 38 + 35 * rows
+    return height if most is None else min(height, most)
+
+
+def failed(text: str, error: Exception, *, details: str = "What went wrong") -> None:
+    """Say in a sentence that something failed; the error's own text is folded under `details`."""
+    st.error(text, icon=":material/error:")
+    with st.expander(details):
+        st.write(str(error))
