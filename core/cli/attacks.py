@@ -37,7 +37,7 @@ def attack_flags(spec: type[Spec], default: str = FIRST) -> Callable[[argparse.A
 
 
 def attack(options: dict[str, Any], as_json: bool) -> None:
-    """Attack images of a model and show how it went."""
+    """Attack images of a model and show the success rate."""
     _attack(options, FIRST, as_json)
 
 

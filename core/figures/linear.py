@@ -82,7 +82,7 @@ def plane(
                 line={"width": 0},
                 mode="lines",
                 hoverinfo="skip",
-                name="within ε of it",
+                name="within ε of the boundary",
             )
         figure.add_scatter(
             x=ends[:, 0],
@@ -143,7 +143,7 @@ def exact_against_attacks(
     chance: float | None = None,
     height: int = 420,
 ) -> go.Figure:
-    """Exact robust accuracy against ε, what attacks leave above it, and between them, shaded, what they miss.
+    """Exact robust accuracy against ε, accuracy under attacks above it, and between them, shaded, what these miss.
 
     The shade reaches from the exact curve to the lowest attacked one.
     """

@@ -1,4 +1,4 @@
-"""Make a reference model: train it or find the training, measure it, and put it where it ships.
+"""Make a reference model: train it or load the training from the store, measure it, and bundle it.
 
 Everything but times, the machine's name and the date is the same on every run of the same machine.
 """
@@ -19,6 +19,7 @@ from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.engine.losses import predicted
 from core.attacks.run import run_method
 from core.certification.proof import proven
+from core.checks import check_choice
 from core.data.sets import Dataset, first_of_test, load, to_float
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.jobs import running
@@ -30,7 +31,7 @@ from core.storage import bundled, cards, store
 from core.training.task import machine, test_table
 
 LARGEST = 10_000_000
-"""Bytes that a model may take where it ships."""
+"""Bytes that a bundled model may take."""
 PGD = specs.Pgd(steps=50, restarts=10)
 DRAWN = (specs.GeneratorMethod(), specs.GeneratorStrong())
 DRAWN_N = 200
@@ -50,7 +51,7 @@ def make(
     n: int | None = None,
     on_progress: Progress | None = None,
 ) -> store.Artifact:
-    """Make one reference model and put it where it ships, in the place of the one before.
+    """Make one reference model and bundle it, in the place of the one before.
 
     Args:
         name: one of `reference.REFERENCES`.
@@ -63,8 +64,7 @@ def make(
         ValueError: an unknown name, a model of more than `LARGEST` bytes, or nowhere to put it.
         DataMissing: the data set cannot be had.
     """
-    if name not in reference.REFERENCES:
-        raise ValueError(f"name: expected one of {', '.join(reference.REFERENCES)}, got {name!r}")
+    check_choice("name", name, reference.REFERENCES)
     if n is not None and n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
     asked, device = reference.REFERENCES[name], device or running.default_device()
@@ -97,7 +97,7 @@ def make(
     body, files = cards.compose(asked.spec, card, {"weights": weights}, tables)
     size = sum(map(len, files.values()))
     if size > LARGEST:
-        raise ValueError(f"{name}: expected at most {LARGEST:,} bytes to ship, got {size:,}")
+        raise ValueError(f"{name}: expected at most {LARGEST:,} bytes for a bundled model, got {size:,}")
     return store.Artifact(bundled.replace(asked.spec.artifact_name(), files), body)
 
 
@@ -105,10 +105,10 @@ def make(
 
 
 def in_half(trained: store.Artifact, data: Dataset, device: str) -> tuple[dict[str, np.ndarray], Row]:
-    """The weights as they ship: in float16 where the test set does not suffer, else as they are.
+    """The weights as they are bundled: in float16 where that does not lower the test accuracy, else as they are.
 
-    It suffers where fewer test images are read correctly, where more than one prediction in a thousand differs, or
-    where a weight leaves float16's range.
+    They stay as they are where fewer test images would be correctly classified, where more than one prediction in a
+    thousand would differ, or where a weight leaves float16's range.
 
     Returns:
         Weights by name, and `weights_dtype` and `predictions_that_differ` (of float16, whichever is taken).
@@ -151,8 +151,9 @@ def measure(
 ) -> list[Row]:
     """Rows of the table `measurements`: clean, PGD at the reference's ε, proven, and the generator attacks.
 
-    `value` is a share of n images: read correctly (clean), still so (pgd), proven so (proven), or fooled (generator:
-    of the images first read correctly). Passes are means over these images; medians are of the fooled ones.
+    `value` is a share of n images: correctly classified (clean), still so (pgd), proven so (proven), or fooled
+    (generator: of the images that were correctly classified). Passes are means over these images; medians are over the
+    fooled ones.
     """
     hits = int((tests["y"] == tests["pred"]).sum())
     rows = [_share("clean", "", hits, len(tests["y"]))]
@@ -193,9 +194,9 @@ def _provable(asked: reference.Reference) -> tuple[str, str] | None:
 def drawn(
     model: nn.Module, data: Dataset, method: specs.Method, *, n: int, on_progress: Progress | None = None
 ) -> AttackResult:
-    """A generator attack on the first n test images that are read correctly, each towards one wrong class.
+    """A generator attack on the first n correctly classified test images, each towards one wrong class.
 
-    The class is made from the image's number, so that two models are asked for the same.
+    The class is made from the image's number, so that it is the same for two models.
     """
     device = next(model.parameters()).device
     ordered = first_of_test(data, len(data.test))

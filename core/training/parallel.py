@@ -88,10 +88,10 @@ class Group:
     def one_first(self) -> Iterator[None]:
         """The first process goes through alone, the others after it: it may have to download."""
         if self.rank:
-            told()
+            broadcast_flag()
         yield
         if self.size > 1 and self.rank == 0:
-            told()
+            broadcast_flag()
 
     def seed(self, seed: int, epoch: int) -> None:
         """Random numbers of this process's own; the first goes on with those that it would draw alone."""
@@ -104,7 +104,7 @@ ALONE = Group()
 
 
 def join(device: str) -> str:
-    """Meet the other processes; returns this one's device ("cuda" becomes "cuda:1"). Once a process."""
+    """Join the other processes; returns this one's device ("cuda" becomes "cuda:1"). Once a process."""
     if device.startswith("cuda"):
         place = int(os.environ.get("LOCAL_RANK", "0"))
         if place >= torch.cuda.device_count():
@@ -121,7 +121,7 @@ def join(device: str) -> str:
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -131,8 +131,8 @@ def group() -> Group:
     return Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
 
 
-def told(answer: bool = False) -> bool:
-    """What the first process says, to all."""
+def broadcast_flag(answer: bool = False) -> bool:
+    """The first process's answer, in every process."""
     word = torch.tensor(int(answer))
     dist.broadcast(word, src=0)
     _wait_until_alone(word)

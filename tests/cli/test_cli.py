@@ -99,7 +99,7 @@ def test_evaluate_for_people_is_legible_and_says_how_many(capsys: Capture) -> No
     for asked, said in (([], False), (["--n", "5000"], True)):
         assert main(["evaluate", "--model", model, "--eps", "0.3", "--effort", "quick", *asked]) == 0
         out, err = capsys.readouterr()
-        assert ("the test set has 360 images, 5,000 were asked for" in err) is said
+        assert ("the test set has 360 images, 5,000 were requested" in err) is said
         assert not re.search(r"\.\d{5}", out), out
 
 

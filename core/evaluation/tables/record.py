@@ -1,4 +1,4 @@
-"""What is known of a model's images in one norm, and which searches and proofs speak of an ε. Imports no torch."""
+"""What is known about a model's images in one norm, and which searches and proofs hold at an ε. Imports no torch."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Record:
         return ~self.fooled(eps)
 
     def proven(self, eps: float) -> np.ndarray:
-        """(n,) bool: proven to stand at ε."""
+        """(n,) bool: proven to be robust at ε."""
         proven = reaches(self.table["lower"].to_numpy(), self.budget(eps))
         return np.asarray(proven & self.table["clean_correct"].to_numpy())
 

@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.checks import check_choice
 from core.epsilon import SAME, reaches, within
 from core.evaluation.tables import paired
-from core.evaluation.tables.artifact_bounds import NAMES, NORMS, Look, Proofs, bounds_of, looks_of, norm_of, proofs_of
+from core.evaluation.tables.artifact_bounds import NAMES, Look, Proofs, bounds_of, looks_of, norm_of, proofs_of
 from core.evaluation.tables.metrics import intervals
 from core.evaluation.tables.record import Record, Source
 from core.specs import TrainSpec
+from core.specs.methods.base import NORMS
 from core.storage import store
 
 __all__ = ["NORMS", "SEARCHES", "TASKS", "Record", "Source", "common", "curve", "load", "merge", "tests"]
@@ -40,9 +42,9 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
     """Accuracy at each ε by lookup in the bounds, as an interval; NaN where it is not known.
 
     Returns:
-        A row an ε: eps, n, `proven` (at least so many stand) and `attacked` (at most so many), and the exact 95 %
-        intervals of both (`proven_low`, `proven_high`, `attacked_low`, `attacked_high`). What holds for the model on
-        all images of its kind lies, at that level, between `proven_low` and `attacked_high`.
+        A row an ε: eps, n, `proven` and `attacked` (robust accuracy is at least the one and at most the other), and the
+        exact 95 % intervals of both (`proven_low`, `proven_high`, `attacked_low`, `attacked_high`). The accuracy on all
+        images of this kind lies, at that level, between `proven_low` and `attacked_high`.
 
         `attacked` is NaN where nothing is known of some image at that ε (`not_searched`: how many). The share that is
         fooled within ε, `fooled_at_least`, holds at every ε. `proven` is NaN where no proof was tried at that ε or a
@@ -164,8 +166,7 @@ def load(model_id: str, norm: str, root: Path, *, n: int | None = None) -> Recor
     Raises:
         ValueError: an unknown norm or model, or no images. A damaged artifact is set aside by the store and left out.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     if n is not None and n < 1:
         raise ValueError(f"n: expected 1 or more images, got {n}")
     model = store.open_model(model_id, root)

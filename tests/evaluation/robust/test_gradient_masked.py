@@ -211,12 +211,12 @@ def test_figure_that_the_report_belies_is_not_to_be_used(honest: nn.Module, monk
     assert share < 0.5
     assert made.robust[100:].double().mean() > 0.8
     assert not made.usable
-    assert "the other 30 may fall as easily" in made.warning
+    assert "the other 30 may be fooled as well" in made.warning
     assert f"On the 100 images that were checked, robust accuracy is at most {share:.1%}." in made.warning
     assert made.trust is not None
     assert made.trust.warning == made.warning
-    assert made.trust.line().startswith("do not use this figure: trust: fail")
-    assert made.trust.to_markdown().startswith("**Do not use this figure.**")
+    assert made.trust.line().startswith("do not use this accuracy: reliability checks: fail")
+    assert made.trust.to_markdown().startswith("**Do not use this accuracy.**")
     assert Trust.from_json(json.loads(json.dumps(made.trust.to_json()))) == made.trust
 
 
@@ -283,14 +283,14 @@ def test_command_line_says_it_first(
     asked = ["--model", "digits-mlp-standard", "--eps", "0.071"]
     assert main(["evaluate", *asked, "--effort", "quick", "--n", "20"]) == 0
     out, err = capsys.readouterr()
-    assert err.startswith("DO NOT USE THIS FIGURE. It is a decoy.")
+    assert err.startswith("DO NOT USE THIS ACCURACY. It is a decoy.")
     assert out.split()[:2] == ["usable", "NO,"]
     assert main(["evaluate", *asked, "--effort", "quick", "--n", "20", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert list(printed)[:2] == ["usable", "warning"]
     assert (printed["usable"], printed["warning"]) == (False, "It is a decoy.")
     assert main(["trust", *asked]) == 0
-    assert capsys.readouterr().err.startswith("DO NOT USE THIS FIGURE. It is a decoy.")
+    assert capsys.readouterr().err.startswith("DO NOT USE THIS ACCURACY. It is a decoy.")
 
 
 def test_page_says_it_first() -> None:
@@ -305,7 +305,7 @@ def test_page_says_it_first() -> None:
     report = marked(bad={"missed": 0.3}, warning="It is a decoy.")
     app = AppTest.from_function(page, args=(report.to_json(),), default_timeout=20).run()
     assert not app.exception
-    assert app.error[0].value == "**Do not use this figure.** It is a decoy."
+    assert app.error[0].value == "**Do not use this accuracy.** It is a decoy."
     assert trust_views.word(report) == "✗ do not use"
 
 
