@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-PATIENCE = datetime.timedelta(days=7)
+TIMEOUT = datetime.timedelta(days=7)
 """A process may wait so long for the others: torchrun ends them all when one dies."""
 
 
@@ -115,7 +115,7 @@ def join(device: str) -> str:
         torch.cuda.set_device(place)
         device = f"cuda:{place}"
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=TIMEOUT)
         atexit.register(leave)  # its threads must not outlive the interpreter: now and then that aborts
     return device
 

@@ -174,10 +174,10 @@ def test_last_batch_of_one_image_joins_the_one_before_where_it_is_normalised() -
 def test_batches_are_as_asked_but_for_a_last_one_that_is_too_small() -> None:
     """Every image once; nothing is joined where no batch is too small, or where there is one only."""
     assert steps.batch_sizes(10, 3) == [3, 3, 3, 1]
-    assert steps.batch_sizes(10, 3, least=2) == [3, 3, 4]
-    assert steps.batch_sizes(11, 3, least=2) == [3, 3, 3, 2]
-    assert steps.batch_sizes(12, 3, least=2) == [3, 3, 3, 3]
-    assert steps.batch_sizes(1, 3, least=2) == [1]
+    assert steps.batch_sizes(10, 3, min_batch=2) == [3, 3, 4]
+    assert steps.batch_sizes(11, 3, min_batch=2) == [3, 3, 3, 2]
+    assert steps.batch_sizes(12, 3, min_batch=2) == [3, 3, 3, 3]
+    assert steps.batch_sizes(1, 3, min_batch=2) == [1]
 
 
 def test_learning_rate_follows_its_schedule() -> None:

@@ -36,7 +36,7 @@ from core.evaluation.trust.examine import examine
 from core.progress import Progress, part
 from core.specs.methods.base import NORMS
 
-CHANGED, FEWEST = 0.01, 2
+MIN_SHARE, MIN_CHANGED = 0.01, 2
 """From this share of the images on, and from so many, verdicts that change with the batch make a figure unusable."""
 ROWSUM = 1e-4
 """Rows of non-negative numbers that add up to 1 so nearly are probabilities and no logits."""
@@ -276,7 +276,7 @@ def _verdict(given: Subject, state: CascadeState, safe: Tensor, plan_names: list
     notes, warning = [], ""
     if doubtful:
         notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse verdict counts.")
-    if doubtful >= max(FEWEST, CHANGED * len(x)) or not bears_of(given.model).neighbours:
+    if doubtful >= max(MIN_CHANGED, MIN_SHARE * len(x)) or not bears_of(given.model).neighbours:
         warning = (
             f"The model's outputs depend on the other images of the batch (verdicts that changed in another batch: "
             f"{doubtful} of {len(x)}). Only an evaluation with one image per batch would count."

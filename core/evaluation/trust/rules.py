@@ -12,7 +12,7 @@ from typing import Literal
 
 Verdict = Literal["pass", "warn", "fail", "skipped"]
 Unit = Literal["share", "points", "number"]
-FEWEST = 2
+MIN_IMAGES = 2
 """A share of images counts only from so many images on: a single one may be chance."""
 
 
@@ -42,7 +42,7 @@ class Rule:
 
     def grade(self, measured: float, n: int) -> Verdict:
         """The verdict on a value that was measured on n images."""
-        few = self.unit != "number" and not self.exact and round(measured * n) < FEWEST
+        few = self.unit != "number" and not self.exact and round(measured * n) < MIN_IMAGES
         if few:
             return "pass"
         for limit, verdict in ((self.fail, "fail"), (self.warn, "warn")):
@@ -59,7 +59,7 @@ class Rule:
             if limit is not None
         ]
         if self.unit != "number" and not self.exact:
-            parts.append(f"from {FEWEST} images on")
+            parts.append(f"from {MIN_IMAGES} images on")
         return ", ".join(parts)
 
     def say(self, value: float) -> str:

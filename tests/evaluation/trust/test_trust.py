@@ -18,7 +18,7 @@ from core.evaluation.trust.attacks import ATTACKS
 from core.evaluation.trust.examination import EFFORTS, Claims, Examination
 from core.evaluation.trust.examine import examine
 from core.evaluation.trust.report import MARKS, Check, Trust
-from core.evaluation.trust.rules import FEWEST, RULES
+from core.evaluation.trust.rules import MIN_IMAGES, RULES
 from core.models.saved import load_model
 from core.progress import Cancelled
 from tests.evaluation.trust import decoys
@@ -332,7 +332,7 @@ def test_bad_input_is_named(settings: dict[str, Any], message: str) -> None:
 def test_share_counts_from_two_images_on() -> None:
     """One image of a hundred is chance; one that breaks the rules is not."""
     assert RULES["black_box"].grade(1 / 20, 20) == "pass"
-    assert RULES["black_box"].grade(FEWEST / 20, 20) == "fail"
+    assert RULES["black_box"].grade(MIN_IMAGES / 20, 20) == "fail"
     assert RULES["images"].grade(1 / 1000, 1000) == "fail"
     assert RULES["cosine"].grade(0.1, 100) == "warn"
     assert RULES["cosine"].grade(0.5, 100) == "pass"
