@@ -67,24 +67,24 @@ def make(
     check_choice("name", name, reference.REFERENCES)
     if n is not None and n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
-    asked, device = reference.REFERENCES[name], device or running.default_device()
-    trained = running.run(asked.spec, root, device=device, allow_bundled=False, on_progress=on_progress)
+    wanted, device = reference.REFERENCES[name], device or running.default_device()
+    trained = running.run(wanted.spec, root, device=device, allow_bundled=False, on_progress=on_progress)
     assert isinstance(trained, store.Artifact)
-    data = load(asked.spec.data)
+    data = load(wanted.spec.data)
     weights, facts = in_half(trained, data, device)
     model = _model(trained, weights, device)
     tests = test_table(model, data)
     start, cpu = time.perf_counter(), time.process_time()
-    rows = measure(model, data, asked, tests, n=n, on_progress=on_progress)
+    rows = measure(model, data, wanted, tests, n=n, on_progress=on_progress)
     card = {key: value for key, value in trained.card.items() if key not in cards.WRITTEN_BY_STORE}
     scores = five_metrics(tests["y"], tests["pred"], tests["confidence"])
     named = {"test_accuracy": scores.accuracy, "test_low": scores.low, "test_high": scores.high, "test_n": scores.n}
     card["metrics"] = {**card["metrics"], **named, **scores.row()}
     card["reference"] = {
         "name": name,
-        "purpose": asked.purpose,
+        "purpose": wanted.purpose,
         **facts,
-        "measured": _summary(asked, rows),
+        "measured": _summary(wanted, rows),
         "measuring": {
             "seconds": time.perf_counter() - start,
             "cpu_seconds": time.process_time() - cpu,
@@ -94,11 +94,11 @@ def make(
         },
     }
     tables = {"test": pd.DataFrame(tests), "measurements": pd.DataFrame(rows).astype(dict.fromkeys(_NUMBERS, float))}
-    body, files = cards.compose(asked.spec, card, {"weights": weights}, tables)
+    body, files = cards.compose(wanted.spec, card, {"weights": weights}, tables)
     size = sum(map(len, files.values()))
     if size > LARGEST:
         raise ValueError(f"{name}: expected at most {LARGEST:,} bytes for a bundled model, got {size:,}")
-    return store.Artifact(bundled.replace(asked.spec.artifact_name(), files), body)
+    return store.Artifact(bundled.replace(wanted.spec.artifact_name(), files), body)
 
 
 # ---------------------------------------------------------------- weights
@@ -143,7 +143,7 @@ def _model(trained: store.Artifact, weights: dict[str, np.ndarray], device: str)
 def measure(
     model: nn.Module,
     data: Dataset,
-    asked: reference.Reference,
+    wanted: reference.Reference,
     tests: dict[str, np.ndarray],
     *,
     n: int | None = None,
@@ -159,7 +159,7 @@ def measure(
     rows = [_share("clean", "", hits, len(tests["y"]))]
     device = next(model.parameters()).device
     batch = first_of_test(data, n or len(data.test))
-    x, y, eps = to_float(batch.x).to(device), batch.y.to(device), asked.eps
+    x, y, eps = to_float(batch.x).to(device), batch.y.to(device), wanted.eps
 
     result = run_method(
         model,
@@ -175,20 +175,20 @@ def measure(
         _share("pgd", settings, int((~result.success).sum()), len(y), eps)
         | {"forwards": result.forwards.double().mean().item(), "backwards": result.backwards.double().mean().item()}
     )
-    found = _provable(asked)
+    found = _provable(wanted)
     if found is not None:
         held = proven(model, x, y, eps, method=found[0])
         rows.append(_share("proven", f"linf, {found[1]}", int(held.sum()), len(y), eps))
-    if asked.drawn:
+    if wanted.drawn:
         rows += [_drawn(model, data, method, on_progress) for method in DRAWN]
     return rows
 
 
-def _provable(asked: reference.Reference) -> tuple[str, str] | None:
+def _provable(wanted: reference.Reference) -> tuple[str, str] | None:
     """By which bounds a model is measured that was trained to be proven, and in words; None for others."""
-    if asked.spec.recipe.name == "ibp":
+    if wanted.spec.recipe.name == "ibp":
         return "ibp", "interval bounds"
-    return ("crown", "linear bounds (CROWN)") if getattr(asked.spec.recipe, "stability", 0.0) else None
+    return ("crown", "linear bounds (CROWN)") if getattr(wanted.spec.recipe, "stability", 0.0) else None
 
 
 def drawn(
@@ -233,8 +233,8 @@ def _share(measure: str, settings: str, hits: int, n: int, eps: float | None = N
     return row | dict.fromkeys(_NUMBERS[1:]) | {"settings": settings}
 
 
-def _summary(asked: reference.Reference, rows: list[Row]) -> Row:
+def _summary(wanted: reference.Reference, rows: list[Row]) -> Row:
     """What a list shows without reading the table."""
     shares = {row["measure"]: row["value"] for row in rows}
     counted = next(row["n"] for row in rows if row["measure"] == "pgd")
-    return {"eps": asked.eps, "n": counted, **shares}
+    return {"eps": wanted.eps, "n": counted, **shares}

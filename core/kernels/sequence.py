@@ -1,6 +1,6 @@
 """Passes forward and back through a plain sequence of layers whose weights stay as they are, on a CPU.
 
-In a small network autograd and autocast take a good part of a step: the graph, the weights cast and laid out anew,
+In a small network autograd and autocast take a good part of a step: the graph, the weights cast and laid out again,
 activations copied to be flattened. Here weights are prepared once, and each layer says with its
 output how a gradient comes back through it.
 """

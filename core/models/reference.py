@@ -237,7 +237,7 @@ def _apart(one: TrainSpec, other: TrainSpec) -> tuple[bool, bool, bool, float]:
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
-    """A row a reference model: name, model (id), ships, what was measured (None where nothing was) and seconds."""
+    """A row a reference model: name, model (id), bundled, what was measured (None where nothing was) and seconds."""
     here = {reference.name: model for reference, model in saved(root)}
     return [_row(reference, here.get(reference.name)) for reference in REFERENCES.values()]
 
@@ -249,7 +249,7 @@ def _row(reference: Reference, model: store.Artifact | None) -> dict[str, Any]:
     return {
         "name": reference.name,
         "model": reference.spec.artifact_name(),
-        "ships": bool(facts),
+        "bundled": bool(facts),
         "accuracy": card.get("metrics", {}).get("test_accuracy"),
         "eps": measured.get("eps", reference.eps),
         "pgd": measured.get("pgd"),

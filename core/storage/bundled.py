@@ -2,7 +2,7 @@
 
     root()/<model>/card.json, weights.safetensors, test.parquet, measurements.parquet
 
-A model of the user's own store with the same key comes first. `core.models.reference` says which models these are.
+A model in the store with the same key comes first. `core.models.reference` says which models these are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Artifacts on disk: what running a spec leaves behind, under a name made from the spec.
+"""Artifacts on disk: the results of running specs, under names made from the specs.
 
     root/<model>/card.json, weights.safetensors, ...     a trained model
     root/<model>/results/<result>/card.json, ...         an attack or a sweep on that model
@@ -63,7 +63,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder of the store and its card. Files are read, and checked against the card, when they are asked for."""
+    """A folder of the store and its card. Files are read, and checked against the card, when they are used."""
 
     folder: Path
     card: dict[str, Any]
@@ -244,7 +244,7 @@ def _list(folder: Path, *tasks: str) -> list[Artifact]:
 
 
 def _or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
-    """`read()`; when it finds damage, look again alone (it may just have been made anew), then move the folder away."""
+    """`read()`; where it finds damage, look again alone (it may have been made again), then set the folder aside."""
     try:
         return read()
     except Damage as damage:

@@ -78,7 +78,7 @@ def train(
         recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss); the FGSM mix
         by FGSM, noise by accuracy under it, the others by PGD. Epochs of a rising ε, or in which the network overfitted
         to a single step, count only where there is no other (the FGSM mix overfits by its nature).
-        With `patience`, training ends after so many epochs without a better one, a rollback starting the count anew:
+        With `patience`, training ends after so many epochs without a better one, a rollback restarts the count:
         `stopped` in the last row.
         Reproducible from the seed on one machine with one number of threads. For a recipe with a budget a row of the
         history has `eps`, `robust_accuracy` and `fgsm_accuracy` at it (on validation images, see `watch`), for one that
@@ -199,7 +199,7 @@ class _Loop:
         elif rank > self.best or not self.best_state or not settled:
             self.best, self.best_epoch = rank, epoch
             self.best_state = {name: value.clone() for name, value in self.judged.state_dict().items()}
-        # from a rollback on it trains anew, so the epochs before it do not count
+        # from a rollback on it trains again, so the epochs before it do not count
         since = max([self.best_epoch, *(int(past["epoch"]) for past in self.history if past.get("rolled_back"))])
         if self.spec.patience and settled and epoch - since >= self.spec.patience:
             row["stopped"] = 1.0

@@ -94,7 +94,7 @@ class Group:
             broadcast_flag()
 
     def seed(self, seed: int, epoch: int) -> None:
-        """Random numbers of this process's own; the first goes on with those that it would draw alone."""
+        """Random numbers of this process's own; the first one keeps those that it would draw alone."""
         if self.rank:
             torch.manual_seed((seed + 0x9E3779B9 * self.rank + 0x85EBCA6B * epoch) % 2**63)
 

@@ -83,8 +83,8 @@ def mixed_precision(device: str) -> torch.autocast:
     if kind == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:  # PyTorch has no public question for this
-        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        native = any(getattr(torch.cpu, question, bool)() for question in asked)
+        questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        native = any(getattr(torch.cpu, question, bool)() for question in questions)
     # no cache: weights that were cast while gradients were off (TRADES) would be used again without a gradient
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=native, cache_enabled=False)
 

@@ -43,7 +43,7 @@ def test_train_sweep_attack_compare_and_list(capsys: Capture, store_root: Path) 
 
     attacked = call(capsys, "attack", "--model", model, "--attack", "pgd", "--steps", "5", "--eps", "0.2", "--n", "10")
     assert attacked["n"] == 10
-    assert 0 <= attacked["success_rate"] <= 1
+    assert attacked["success_rate"] > 0.5
 
     shared = call(
         capsys,

@@ -86,7 +86,7 @@ def test_progress_reports_every_epoch_and_may_stop_the_run() -> None:
 def test_divergence_is_said_not_saved() -> None:
     """A loss that is no longer finite stops the run and names the learning rate."""
     spec = TrainSpec(network="mlp", lr=10, momentum=0.99, schedule="constant", epochs=30)
-    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+    with pytest.raises(FloatingPointError, match="Lower the learning rate"):
         train(spec, load(spec.data))
 
 

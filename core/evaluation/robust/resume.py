@@ -15,8 +15,8 @@ from core.storage import checkpoint
 
 def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
     """A hash of all that the result depends on."""
-    asked = [given.norm, given.eps, effort, given.seed, *map(described, plan)]
-    total = hashlib.sha256(repr(asked).encode())
+    settings = [given.norm, given.eps, effort, given.seed, *map(described, plan)]
+    total = hashlib.sha256(repr(settings).encode())
     for part in (given.x, given.y, given.index, *given.model.state_dict().values()):
         if isinstance(part, Tensor) and not part.is_quantized:
             total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -37,7 +37,7 @@ from core.progress import Progress, part
 from core.specs.methods.base import NORMS
 
 MIN_SHARE, MIN_CHANGED = 0.01, 2
-"""From this share of the images on, and from so many, verdicts that change with the batch make a figure unusable."""
+"""From this share of the images on, and from so many, verdicts that change with the batch make an accuracy unusable."""
 ROWSUM = 1e-4
 """Rows of non-negative numbers that add up to 1 so nearly are probabilities and no logits."""
 
@@ -254,8 +254,8 @@ def _proven(given: Subject) -> Tensor:
 def _verdict(given: Subject, state: CascadeState, safe: Tensor, plan_names: list[str]) -> Evaluation:
     """Every verdict is made again: images reversed, in batches of another size, ball and box looked at."""
     x, y, eps, norm = given.x, given.y, given.eps, given.norm
-    misread = state.fooled & (state.found < 0)  # at first sight: it was never attacked, so it is not robust now
-    clean = (predicted(predict(given.model, x.flip(0), 160)).flip(0) == y) & ~misread
+    misclassified = state.fooled & (state.found < 0)  # at first sight: it was never attacked, so it is not robust now
+    clean = (predicted(predict(given.model, x.flip(0), 160)).flip(0) == y) & ~misclassified
     after = predicted(predict(given.model, state.x_adv.flip(0), 160)).flip(0)
     size = distances(state.x_adv, x)[norm].double()
     in_box = ((state.x_adv >= 0) & (state.x_adv <= 1)).flatten(1).all(1)
@@ -266,7 +266,7 @@ def _verdict(given: Subject, state: CascadeState, safe: Tensor, plan_names: list
             f"{size.max().item():.9g} for {eps:g} in {norm}). "
             "This is a bug of Adversarial Lab; no accuracy is reported."
         )
-    fooled = (after != y) | (state.fooled & ~misread)
+    fooled = (after != y) | (state.fooled & ~misclassified)
     robust = clean & ~fooled
     names = np.array([*plan_names, "clean image", ""])
     code = torch.where(fooled, state.found, len(plan_names) + 1)

@@ -47,7 +47,7 @@ def towards(
         streams=streams.take(many).fork(number),
         on_progress=on_progress,
     )
-    with frozen(model):  # the margin to the target says nothing of the other classes
+    with frozen(model):  # the margin to the target says nothing about the other classes
         low = margin(predict(model, made.x_adv), y[many])
     which = torch.where(made.success, -torch.inf, low).view(-1, targets).argmin(1)
     chosen = torch.arange(len(x), device=x.device) * targets + which

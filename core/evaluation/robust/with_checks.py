@@ -24,8 +24,8 @@ def with_checks(made: Evaluation, trust: Trust, fooled: Fooled, judge: nn.Module
     model that gives the verdicts.
     """
     n = len(fooled.by)
-    asked = torch.tensor([bool(name) for name in fooled.by], device=x.device) & made.robust[:n]
-    rows = asked.nonzero()[:, 0]
+    candidates = torch.tensor([bool(name) for name in fooled.by], device=x.device) & made.robust[:n]
+    rows = candidates.nonzero()[:, 0]
     if len(rows):  # none is left where nothing fools again
         x_adv = fooled.x_adv[rows]
         after = predicted(predict(judge, x_adv.flip(0), 160)).flip(0)

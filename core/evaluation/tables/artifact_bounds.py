@@ -64,7 +64,7 @@ class Look:
     Attributes:
         id: of the artifact.
         task: what made it.
-        eps: the budget; None for a search for the smallest change, which speaks of every ε.
+        eps: the budget; None for a search for the smallest change, which holds for every ε.
         index: (n,) the images.
         passes: (n,) forward and backward passes spent on each for this budget; NaN where they were not counted.
         text: how hard it looked, in words, for radii and evaluations; "" for a single attack, which may be a weak one.

@@ -1,7 +1,7 @@
 """Check a published table of the five metrics: C = A·Cc + E·Ce must hold within the rounding of its printed digits.
 
 The mean confidence C of all images is that of the correct ones, Cc, and of the wrong ones, Ce, weighted by their
-shares A and E = 1 − A. A printed number stands for the interval of all numbers that round to it, so the identity gives
+shares A and E = 1 − A. A printed number means the interval of all numbers that round to it, so the identity gives
 a range in which the printed C must lie; where it does not, one of the five was misprinted or measured on other images.
 """
 
@@ -134,7 +134,7 @@ def _misprints(row: Row) -> tuple[tuple[str, str, str], ...]:
                     found.append((name, text, other))
         if found:
             break
-    # of several, those of C itself first: the table's other four would all stand
+    # of several, those of C itself first: then the table's other four are right
     return tuple(sorted(found, key=lambda item: item[0] != "confidence")[:6])
 
 

@@ -20,7 +20,7 @@ class Enumeration:
         everything: whether these are all features of the image, and no mask.
         singles: images tried with one feature changed.
         single_flips: those of them that fool.
-        pairs: images tried with two features at 0 or 1; 0 if none were asked for, or one feature was enough.
+        pairs: images tried with two features at 0 or 1; 0 if none were wanted, or one feature was enough.
         pair_flips: those of them that fool.
         all_pairs: whether every pair was tried.
         changed: (feature, old value, new value) of what was found.

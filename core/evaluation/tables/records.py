@@ -33,7 +33,7 @@ from core.storage import store
 
 __all__ = ["NORMS", "SEARCHES", "TASKS", "Record", "Source", "common", "curve", "load", "merge", "tests"]
 SEARCHES = ("radii", "evaluate", "certify")
-"""Tasks that speak of images as such: a record is about all images that any of them was run on in its norm. Sweeps, of
+"""Tasks about images as such: a record is about all images that any of them was run on in its norm. Sweeps, of
 which each is one attack, say so only where there is none of these; attacks on chosen images never do. All tighten."""
 TASKS = (*SEARCHES, "sweep", "attack")
 
@@ -56,10 +56,10 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
     Raises:
         ValueError: an ε that is negative or not finite.
     """
-    asked = np.asarray(eps, dtype=np.float64).ravel()
-    if (wrong := asked[~((asked >= 0) & np.isfinite(asked))]).size:
+    values = np.asarray(eps, dtype=np.float64).ravel()
+    if (wrong := values[~((values >= 0) & np.isfinite(values))]).size:
         raise ValueError(f"eps: expected finite budgets of 0 or more, got {wrong[0]:g}")
-    rows = [_at(record, float(value)) for value in asked]
+    rows = [_at(record, float(value)) for value in values]
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
     n = len(record)
     for name in ("proven", "attacked"):
@@ -134,10 +134,10 @@ def common(records: Sequence[Record]) -> list[Record]:
 
 
 def tests(found: Mapping[str, Record], eps: float) -> pd.DataFrame:
-    """McNemar's test of each pair of models on what stands at ε (see `paired.pairs`), of models of one data set.
+    """McNemar's test of each pair of models on the images that are not fooled at ε; the models are of one data set.
 
-    On the images that radii, or an evaluation at this ε, looked at for both; elsewhere an image may stand because
-    nobody tried.
+    Only images count that radii, or an evaluation at this ε, searched for both models. Elsewhere an image may count as
+    not fooled because no search looked at it. See `paired.pairs`.
     """
     index = pd.Index(next(iter(found.values())).table["index"] if found else [])
     masks = {name: record.looked(eps, hard=True) for name, record in found.items()}
@@ -230,7 +230,7 @@ def merge(
             "proof_failed": failed,
         }
     )
-    wrong = (lower >= upper) & right  # at the same ε, too: both speak of the closed ball
+    wrong = (lower >= upper) & right  # at the same ε, too: both are about the closed ball
     columns = ["index", "y", "lower", "upper", "found_by", "found_in", "proven_in"]
     contradictions = table.loc[wrong, columns].reset_index(drop=True)
     # the example was confirmed by a forward pass: what is proven must end before it, as `reaches` reads it

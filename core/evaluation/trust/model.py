@@ -165,10 +165,10 @@ def cosine(exam: Examination) -> Measured:
         return None, "Skipped: no image is correctly classified."
     noisy = exam.gradient(random_point(exam.streams.fork(PICTURES), exam.x, exam.eps_each, exam.norm))
     here, there = exam.slope.flatten(1), noisy.flatten(1)
-    asked = exam.correct & (here != 0).any(1) & (there != 0).any(1)
-    if not asked.any():
+    counted = exam.correct & (here != 0).any(1) & (there != 0).any(1)
+    if not counted.any():
         return None, "Skipped: there are no gradients."
-    value = F.cosine_similarity(here[asked], there[asked])
+    value = F.cosine_similarity(here[counted], there[counted])
     middle = float(value.median())
     return middle, f"The median cosine of the gradients at an image and at a random point of its ball is {middle:.2f}."
 
