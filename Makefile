@@ -8,6 +8,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# neighbours stay on one worker, so that what they share is made once; who is done first takes from the others
+PARALLEL := --numprocesses auto --dist worksteal
 
 .PHONY: run test test-all check format clean
 
@@ -15,10 +17,10 @@ run: $(VENV)/.run
 	$(BIN)/streamlit run dashboard.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto -m "not slow" $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(TESTS)
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -107,7 +107,9 @@ def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.M
         assert torch.equal(result.x_adv[:5], x[:5])
 
 
-@pytest.mark.parametrize(("dtype", "alike"), [(torch.float64, 4), (torch.float32, 3)])
+@pytest.mark.parametrize(
+    ("dtype", "alike"), [(torch.float64, 4), pytest.param(torch.float32, 3, marks=pytest.mark.slow)]
+)
 def test_attack_of_a_slice_equals_the_slice_of_the_attack(
     attack: Attack, net: nn.Module, few: Batch, targets: Extra, dtype: torch.dtype, alike: int
 ) -> None:
@@ -177,7 +179,7 @@ def test_attack_leaves_misclassified_images_alone(attack: Attack, name: str, net
 
 
 @pytest.mark.parametrize("name", BUDGETED, indirect=True)
-@pytest.mark.parametrize("eps", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("eps", [0.02, pytest.param(0.1, marks=pytest.mark.slow), 0.3])
 def test_attack_stays_in_the_ball_to_the_last_bit(
     name: str, attack: Attack, net: nn.Module, few: Batch, eps: float
 ) -> None:
@@ -221,7 +223,7 @@ FIXED_COST = ("fgsm", "dense", "exhaustive")
 """Attacks whose settings say what they cost; they take no budget."""
 
 
-@pytest.mark.parametrize("budget", [5, 9, 24, 70])
+@pytest.mark.parametrize("budget", [24, *(pytest.param(budget, marks=pytest.mark.slow) for budget in (5, 9, 70))])
 def test_attack_keeps_to_a_budget_of_passes(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, budget: int
 ) -> None:
@@ -250,7 +252,7 @@ def test_attack_keeps_to_a_budget_of_passes(
 def test_method_of_fixed_cost_takes_no_budget(method: str, net: nn.Module, few: Batch) -> None:
     """What the spec says is what the function takes; the refusal names the method."""
     cls = specs.METHODS[method]
-    takes = "budget" in inspect.signature(core.attacks.METHODS[cls]).parameters
+    takes = "budget" in inspect.signature(core.attacks.function_of(cls)).parameters
     assert takes is not cls.fixed_cost
     if cls.fixed_cost:
         eps = {"eps": 0.1} if cls.needs_eps else {}
@@ -356,7 +358,7 @@ def fooling(net: nn.Module, x_adv: Tensor, y: Tensor, targets: Extra) -> Tensor:
     return found == targets["y_target"] if targets else found != y
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_attack_that_fails_inside_a_mask_changes_nothing_outside(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, seed: int
 ) -> None:
@@ -394,7 +396,7 @@ def test_run_method_is_the_attack_of_the_spec(method: str, net: nn.Module, few: 
     given = {"surrogate": net} if spec.needs_surrogate else {}
     found = core.attacks.run_method(net, x, y, spec, **budget, **target, **given)
     options = {key: value for key, value in spec.model_dump().items() if key != "name"} | given
-    direct = core.attacks.METHODS[type(spec)](net, x, y, **budget, **target, **options)
+    direct = core.attacks.function_of(type(spec))(net, x, y, **budget, **target, **options)
     assert torch.equal(found.x_adv, direct.x_adv)
 
 

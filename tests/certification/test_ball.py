@@ -72,6 +72,7 @@ def test_points_brought_inside_are_within_eps_in_float64(norm: str) -> None:
             assert (size >= reach * (1 - 1e-4) - 1e-6).all()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("norm", BALLS)
 @pytest.mark.parametrize("method", METHODS)
 def test_proofs_are_the_same_in_both_dtypes(norm: str, method: str, tiny: Made) -> None:

@@ -225,7 +225,7 @@ def test_nothing_is_told_of_an_eps_that_was_not_searched(
     assert "–" in printed
     assert "not searched at this ε" in printed
     assert main(["trust", "--model", model, "--eps", "0.1"]) == 2
-    assert "(0.3), got 0.1: a report says nothing of another ε" in capsys.readouterr().err
+    assert "(0.3), got 0.1: the checks say nothing about another ε" in capsys.readouterr().err
     assert call(capsys, "trust", "--model", model, "--eps", "0.30000000000000004")["eps"] == 0.3
 
 

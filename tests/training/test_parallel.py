@@ -31,6 +31,7 @@ def together(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_end_in_the_weights_of_one(store_root: Path) -> None:
     """Digits, dense network, standard recipe: the same batches, so equal but for rounding; told once, written once."""
     spec = specs.TrainSpec(network="mlp", epochs=2)

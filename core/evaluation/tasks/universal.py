@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +12,15 @@ from torch import Tensor, nn
 
 from core.attacks.engine.engine import AttackResult, Streams, confine
 from core.attacks.engine.geometry import distances, norm_of
-from core.attacks.universal.universal import Universal, apply, uap, universal_gradient
-from core.attacks.universal.universal_lp import universal_lp
+from core.attacks.run import function_of
+from core.attacks.universal.universal import Universal, apply
 from core.data.sets import Split
 from core.evaluation.tables.metrics import clopper_pearson
 from core.evaluation.tasks.answers import ANY, classes_of, probabilities
 from core.evaluation.tasks.opening import card_of, card_of_mask, made_from_and_held_out, opened, targets
 from core.progress import Progress
-from core.specs import Uap, UniversalGradient, UniversalLp, UniversalMethod, UniversalSpec
+from core.specs import UniversalLp, UniversalSpec
 from core.storage import store
-
-MAKERS: dict[type[UniversalMethod], Callable[..., Universal]] = {
-    UniversalGradient: universal_gradient,
-    Uap: uap,
-    UniversalLp: universal_lp,
-}
-"""The function of each method. The spec's fields, without `name`, are its keyword arguments."""
 
 SHOWN = 40
 """Images of each part that are kept as pictures; tables have them all."""
@@ -59,11 +51,12 @@ def run(spec: UniversalSpec, root: Path, *, device: str, on_progress: Progress |
 
     settings = {name: getattr(spec.method, name) for name in type(spec.method).model_fields if name != "name"}
     if spec.method.needs_eps:
-        settings |= {"eps": spec.eps, "streams": lab.streams(spec.seed, fit)}
+        settings["eps"] = spec.eps
+    if spec.method.random:
+        settings["streams"] = lab.streams(spec.seed, fit)
     start = time.perf_counter()
-    made = MAKERS[type(spec.method)](
-        model, x, y, y_target=y_target, budget=spec.budget, on_progress=on_progress, **settings
-    )
+    make = function_of(type(spec.method))
+    made: Universal = make(model, x, y, y_target=y_target, budget=spec.budget, on_progress=on_progress, **settings)
     seconds = time.perf_counter() - start
 
     clip = bool(made.trace.get("clips", torch.tensor(True)))

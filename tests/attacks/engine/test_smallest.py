@@ -266,7 +266,14 @@ BUDGETS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "settings"), BUDGETS)
+# the first of each attack is quick
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if case[0] in [name for name, _ in BUDGETS[:place]] else ())
+        for place, case in enumerate(BUDGETS)
+    ],
+)
 def test_smallest_keeps_to_its_budget(name: str, settings: dict[str, object], net: nn.Module, few: Batch) -> None:
     """No image ever costs more passes; nearly all are spent; a budget above the need changes nothing."""
     attack = getattr(core.attacks, name)

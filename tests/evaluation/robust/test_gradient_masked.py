@@ -78,6 +78,7 @@ def true_accuracy(tmp_path_factory: pytest.TempPathFactory) -> float:
     return evaluate(model, X_FEW, Y_FEW, eps=EPS, effort="quick", trust=False).robust_accuracy
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MISLEADING)
 def test_model_whose_gradients_mislead_is_fooled(name: str, honest: nn.Module, true_accuracy: float) -> None:
     """Quick, in a ball in which nearly all of the honest model falls, most of a decoy around it falls as well.
@@ -111,7 +112,7 @@ def test_random_model_is_judged_by_the_mean_of_draws(name: str, honest: nn.Modul
     assert torch.equal(again.robust, made.robust)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_honest_model_is_evaluated_as_before(norm: str, honest: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """No stage is added, and every bit is what it is without the look at gradients and answers."""
     phases: list[str] = []
