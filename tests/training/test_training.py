@@ -117,7 +117,7 @@ def test_divergence_keeps_the_last_good_state(kind: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", broken(3, kind))
-        with pytest.raises(FloatingPointError, match=r"epoch 4: .* state after epoch 3 is kept.* lower the learning"):
+        with pytest.raises(FloatingPointError, match=r"epoch 4: .* state after epoch 3 is kept.* Lower the learning"):
             train(spec, data, keep=keep)
     state = checkpoint.read(keep)
     assert state is not None
