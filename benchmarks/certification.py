@@ -44,10 +44,10 @@ from core.certification.bounds import margin_rows
 from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.exact import verify
 from core.certification.graph import lower
-from core.certification.milp import Program, decide, program
+from core.certification.milp import IntegerProgram, decide, program
 from core.certification.proof import METHODS, TINY, certified_margins
 from core.data.sets import Dataset, Split, first_of_test, load, to_float
-from core.linear.exact import affine, smallest
+from core.linear.exact import affine_model, smallest
 from core.models.saved import load_model
 from core.networks.catalogue import build
 from core.specs import TrainSpec, preset
@@ -141,7 +141,7 @@ def programmes(model: nn.Module, x: Tensor, y: Tensor, eps: float, limit: float,
         )
 
 
-def _decided(made: Program, rows: list[Tensor], limit: float) -> bool:
+def _decided(made: IntegerProgram, rows: list[Tensor], limit: float) -> bool:
     """Whether every margin is proven, or an image found where one is not, within `limit` seconds."""
     deadline = time.perf_counter() + limit
     for row in rows:
@@ -175,7 +175,7 @@ def linear(seeds: list[int]) -> None:
         said: list[str] = []
         with timed(said, 1):
             model = softmax_regression(data, seed)
-            solved = affine(model, data.shape)
+            solved = affine_model(model, data.shape)
             ends = [smallest(solved, x, y, norm="linf", box=box).distance for box in (True, False)]
         rows = []
         for eps in SHEET:

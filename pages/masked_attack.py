@@ -104,7 +104,7 @@ def show(spec: specs.AttackSpec, result: store.Artifact, model: store.Artifact, 
     each_image.headline(result, names)
     picture = each_image.pictures(result, names)
     each_image.files(PAGE, result, model, picture)
-    if spec.attack.name != "physical" or spec.attack.scenes == 0:
+    if not isinstance(spec.attack, specs.Physical) or spec.attack.scenes == 0:
         return
     st.subheader("Does averaging matter?")
     still = spec.model_copy(update={"attack": spec.attack.model_copy(update={"scenes": 0})})

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from core import specs
-from core.data.folder import download_size, missing_message
+from core.data.folder import missing_message
 from core.figures.base import running_loss, training_curves
 from core.jobs import queue
 from ui.app import guard, jobs, sources, warm
@@ -82,7 +82,7 @@ def choose_data() -> dict[str, Any]:
             help="Keep only these, renumbered in this order. Two of them (4, 9) also allow a network with one score.",
         )
     if not sources.present(dataset):
-        megabytes = download_size(dataset) / 1e6
+        megabytes = info.download_size / 1e6
         st.warning(
             f"{info.title} is not on this machine: training downloads it first ({megabytes:.0f} MB), if it can.",
             icon=":material/cloud_download:",

@@ -15,15 +15,16 @@ PROJECT = Path(__file__).resolve().parents[1]
 ORDER: dict[str, list[str]] = {
     "": ["core", "ui", "pages dashboard"],
     "core": [
-        *("specs progress epsilon paths", "data", "storage", "networks", "models kernels", "attacks", "certification"),
-        *("linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
+        *("checks", "specs progress epsilon paths", "data", "storage", "networks", "models kernels", "attacks"),
+        *("certification", "linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
     ],
     "core.attacks": [
         "engine",
         "fixed_budget sparse black_box physical generator",
         "minimal",
         "universal",
-        "run",
+        "run subject",
+        "check",
     ],
     "core.evaluation": ["tables", "trust", "robust", "tasks"],
     "ui": ["text", "app", "show", "form", "models generator sparse masks universal measure linear"],

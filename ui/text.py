@@ -11,10 +11,7 @@ from core import specs
 from core.specs.shared import NORM_SIGNS
 
 CHOICES: dict[str, str] = {
-    **{name: info.title for name, info in specs.DATASETS.items()},
     "folder": "Folder of images",
-    **specs.NETWORKS,
-    **{name: method.title for name, method in specs.METHODS.items()},
     "one_cycle": "one-cycle",
     "default": "PyTorch's",
     "gaussian": "Gaussian",
@@ -26,12 +23,16 @@ CHOICES: dict[str, str] = {
     "crop_flip": "crop, flip",
     "crop_flip_cutout": "and cutout",
 }
-"""How the names in specs are written for people; a name that is not here is shown as it is."""
+"""How the choices of a spec's field are written for people, besides what is registered under a title of its own."""
 
 
 def say(name: object) -> str:
     """A spec's name as people read it."""
-    return CHOICES.get(str(name), str(name))
+    text = str(name)
+    for registry in (specs.DATASETS, specs.NETWORKS, specs.METHODS):
+        if text in registry:
+            return str(registry[text].title)
+    return CHOICES.get(text, text)
 
 
 def grey_levels(eps: float) -> str:

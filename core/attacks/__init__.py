@@ -9,6 +9,8 @@
     physical      patterns on objects
     generator     a generator network for each image
     run           the attack that a spec describes
+    subject       an attack with its settings, and what the checks try it on
+    check         the promises that anybody's attack can be held to: `check_attack`
 
 Every attack is a function `attack(model, x, y, *, ..., y_target=None, on_progress=None) -> AttackResult`; `run_method`
 calls the one that a spec describes. Those for many images at once are called in their own
@@ -17,41 +19,21 @@ modules and return a `Universal` (universal, universal_lp) or a `Pattern` (patte
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "run": ["METHODS", "run_method"],
-        "engine.engine": ["AttackResult", "Streams"],
-        "engine.eight_bit": ["in_eight_bits"],
-        "engine.masks": ["Masked"],
-        "engine.steps": ["fgsm_step"],
-        "fixed_budget.apgd": ["apgd"],
-        "fixed_budget.fgsm": ["fgsm", "fgsm_direction"],
-        "fixed_budget.hop": ["hop"],
-        "fixed_budget.iterative": ["bim", "mifgsm", "rfgsm"],
-        "fixed_budget.pgd": ["pgd"],
-        "fixed_budget.transfer": ["transfer"],
-        "minimal.carlini_wagner": ["carlini_wagner"],
-        "minimal.ddn": ["ddn"],
-        "minimal.deepfool": ["deepfool"],
-        "minimal.ead": ["ead"],
-        "minimal.fab": ["fab"],
-        "minimal.fmn": ["fmn"],
-        "minimal.minimum": ["minimum"],
-        "minimal.pdpgd": ["pdpgd"],
-        "sparse.exhaustive": ["exhaustive"],
-        "sparse.frontier": ["frontier"],
-        "sparse.jacobian": ["jacobian", "jacobian_dense"],
-        "sparse.jsma": ["jsma"],
-        "sparse.sigma_zero": ["sigma_zero"],
-        "sparse.sparse": ["jacobian_sparse"],
-        "black_box.hop_skip_jump": ["hop_skip_jump"],
-        "black_box.one_pixel": ["one_pixel"],
-        "black_box.simba": ["simba"],
-        "black_box.sparse_rs": ["sparse_rs"],
-        "black_box.square": ["square"],
-        "generator.generator": ["generator_attack"],
-        "generator.generator_strong": ["generator_strong"],
-        "physical.physical": ["physical"],
-    },
-)
+from core.specs import METHODS
+
+_names = {
+    "check": ["attack_checks", "check_attack"],
+    "run": ["function_of", "run_method"],
+    "engine.engine": ["AttackResult", "Streams"],
+    "engine.eight_bit": ["in_eight_bits"],
+    "engine.masks": ["Masked"],
+    "engine.steps": ["fgsm_step"],
+    "fixed_budget.fgsm": ["fgsm_direction"],
+    "fixed_budget.hop": ["hop"],
+    "sparse.jacobian": ["jacobian"],
+}
+for _method in METHODS.values():
+    _module, _function = _method.function.removeprefix(f"{__name__}.").split(":")
+    _names.setdefault(_module, []).append(_function)
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_names)

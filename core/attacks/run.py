@@ -2,102 +2,59 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core import specs
-from core.attacks.black_box.hop_skip_jump import hop_skip_jump
-from core.attacks.black_box.one_pixel import one_pixel
-from core.attacks.black_box.simba import simba
-from core.attacks.black_box.sparse_rs import sparse_rs
-from core.attacks.black_box.square import square
 from core.attacks.engine.eight_bit import PASSES, in_eight_bits
 from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.engine.stand_ins import stand_in
-from core.attacks.fixed_budget.apgd import apgd
-from core.attacks.fixed_budget.fgsm import fgsm
-from core.attacks.fixed_budget.iterative import bim, mifgsm, rfgsm
-from core.attacks.fixed_budget.pgd import pgd
-from core.attacks.fixed_budget.transfer import transfer
-from core.attacks.generator.generator import generator_attack
-from core.attacks.generator.generator_strong import generator_strong
-from core.attacks.minimal.carlini_wagner import carlini_wagner
-from core.attacks.minimal.ddn import ddn
-from core.attacks.minimal.deepfool import deepfool
-from core.attacks.minimal.ead import ead
-from core.attacks.minimal.fab import fab
-from core.attacks.minimal.fmn import fmn
-from core.attacks.minimal.minimum import minimum
-from core.attacks.minimal.pdpgd import pdpgd
-from core.attacks.physical.physical import physical
-from core.attacks.sparse.exhaustive import exhaustive
-from core.attacks.sparse.frontier import frontier
-from core.attacks.sparse.jacobian import jacobian_dense
-from core.attacks.sparse.jsma import jsma
-from core.attacks.sparse.sigma_zero import sigma_zero
-from core.attacks.sparse.sparse import jacobian_sparse
 from core.progress import Progress
+from core.specs import METHODS, Method
+from core.specs.base import found_at
 
-METHODS: dict[type[specs.Method], Callable[..., AttackResult]] = {
-    specs.Fgsm: fgsm,
-    specs.Pgd: pgd,
-    specs.GeneratorMethod: generator_attack,
-    specs.GeneratorStrong: generator_strong,
-    specs.JacobianSparse: jacobian_sparse,
-    specs.JacobianDense: jacobian_dense,
-    specs.Exhaustive: exhaustive,
-    specs.Frontier: frontier,
-    specs.DeepFool: deepfool,
-    specs.CarliniWagner: carlini_wagner,
-    specs.Ead: ead,
-    specs.Ddn: ddn,
-    specs.Fmn: fmn,
-    specs.Pdpgd: pdpgd,
-    specs.Fab: fab,
-    specs.SigmaZero: sigma_zero,
-    specs.Minimum: minimum,
-    specs.Rfgsm: rfgsm,
-    specs.Bim: bim,
-    specs.MiFgsm: mifgsm,
-    specs.Apgd: apgd,
-    specs.Square: square,
-    specs.Jsma: jsma,
-    specs.SimBa: simba,
-    specs.HopSkipJump: hop_skip_jump,
-    specs.SparseRs: sparse_rs,
-    specs.Transfer: transfer,
-    specs.OnePixel: one_pixel,
-    specs.Physical: physical,
+
+@cache
+def function_of(method: type[Method]) -> Callable[..., Any]:
+    """The function of a method, imported from where its spec says; its keyword arguments are the spec's fields.
+
+    Raises:
+        ValueError: there is no such function; or it lacks an argument for one of the spec's fields, or for something
+            else that the spec says it takes.
+    """
+    found = found_at(getattr(method, "function", ""), "function", method.__name__)
+    wanted = [name for name in method.model_fields if name != "name"]
+    wanted += [name for name, given in _GIVEN.items() if getattr(method, given)]
+    wanted += ["y_target", "on_progress"] + ([] if method.fixed_cost else ["budget"])
+    takes = inspect.signature(found).parameters
+    if lacking := [name for name in wanted if name not in takes]:
+        raise ValueError(
+            f"function: expected {method.function} to take every argument that {method.__name__} promises, "
+            f"got none for {', '.join(lacking)}"
+        )
+    return found
+
+
+_GIVEN = {
+    "eps": "needs_eps",
+    "streams": "random",
+    "surrogate": "needs_surrogate",
+    "start": "takes_start",
+    "early_stop": "stops_early",
 }
-"""The function of each spec. The spec's fields, without `name`, are its keyword arguments."""
-
-RANDOM = (
-    specs.Pgd,
-    specs.GeneratorMethod,
-    specs.Rfgsm,
-    specs.Apgd,
-    specs.Square,
-    specs.SimBa,
-    specs.HopSkipJump,
-    specs.Transfer,
-    specs.Physical,
-    specs.SparseRs,
-    specs.OnePixel,
-)
-"""Methods that draw random numbers."""
-
-STOPPING = (specs.Pgd, specs.Rfgsm, specs.Bim, specs.MiFgsm, specs.Apgd)
-"""Methods that stop at the first image that fools, and can go on."""
+"""Arguments of a function that are no settings, and what the spec says where it takes them."""
 
 
 def run_method(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
-    method: specs.Method,
+    method: Method,
     *,
     eps: float | Tensor | None = None,
     y_target: Int[Tensor, " n"] | None = None,
@@ -115,7 +72,7 @@ def run_method(
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
-        method: one of `METHODS`.
+        method: one of `specs.METHODS`.
         eps: size of the ball, one or (N,); exactly for the methods that need one.
         y_target: (N,) int64 targets; None for any other class.
         streams: random streams an image, for the methods that draw; default seed 0 and the positions in `x`.
@@ -125,14 +82,14 @@ def run_method(
             3 passes of the budget are kept for this.
         surrogate: the model that `method.surrogate` names, exactly for the methods that need one.
         start: (N, C, H, W) images to begin at, for the methods that can; ignored by the others.
-        early_stop: off, methods of `STOPPING` take all their steps, so that other models are fooled too; no others can.
+        early_stop: off, methods that can stop early take all their steps, so that other models are fooled too.
         on_progress: see the method.
 
     Raises:
         ValueError: `eps`, a surrogate, a target or a budget is missing or not wanted; bad input as the method says.
     """
-    if type(method) not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(specs.METHODS)}, got {method!r}")
+    if type(method) not in METHODS.values():
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     if method.needs_eps and eps is None:
         raise ValueError(f"eps: {method.slug()} needs a budget, got None")
     if not method.needs_eps and eps is not None:
@@ -142,7 +99,7 @@ def run_method(
     settings = {name: getattr(method, name) for name in type(method).model_fields if name != "name"}
     if method.needs_eps:
         settings["eps"] = eps
-    if isinstance(method, RANDOM):
+    if method.random:
         settings["streams"] = streams
     if method.needs_surrogate != (surrogate is not None):
         wanted = "the model that is attacked instead" if method.needs_surrogate else "none"
@@ -152,7 +109,7 @@ def run_method(
         settings["surrogate"] = surrogate
     if method.takes_start and start is not None:
         settings["start"] = start
-    if not early_stop and isinstance(method, STOPPING):
+    if not early_stop and method.stops_early:
         settings["early_stop"] = False
     draws: int = settings.get("draws", 1)
     if budget is not None:
@@ -162,7 +119,8 @@ def run_method(
             raise ValueError(f"budget: expected more than {PASSES * draws} for images in 8 bits, got {budget}")
         left = budget - PASSES * draws if eight_bit else budget
         settings["budget"] = min(left, settings.get("budget", left))
-    result = METHODS[type(method)](model, x, y, y_target=y_target, on_progress=on_progress, **settings)
+    attack = function_of(type(method))
+    result: AttackResult = attack(model, x, y, y_target=y_target, on_progress=on_progress, **settings)
     if not eight_bit:
         return result
     norm = getattr(method, "norm", method.norms[0])

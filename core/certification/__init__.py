@@ -1,14 +1,14 @@
 """Proof: what no perturbation inside a ball can do.
 
-    false_proof  the error that stops a run whose certificates are wrong
+    false_proof  the error that stops a run with a wrong certificate
     ball         linf, l2 and l1 balls inside the box, and the lowest value of a linear function there
     affine       the maps that networks are made of
     graph        a network as affine maps, ReLUs and sums
-    bounds       intervals through it, quick and differentiable; what float32 may take off its logits
-    crown        linear bounds, backwards
-    alpha        slopes and multipliers chosen for each image
-    agreement    the model's own answers beside the bounds: that what is proven is proven of it
-    proof        which images are proven, by bounds of rising strength
+    bounds       interval bounds, quick and differentiable; the rounding error of float32
+    crown        linear bounds, propagated backwards
+    alpha        slopes and multipliers optimised for each image
+    agreement    the model's own logits against the bounds
+    proof        which images are proven, by bounds from the quickest to the tightest
     milp         margins by mixed-integer linear programming
     branching    one image by branch and bound, and by integer programming
     exact        complete verification: proven, fooled, unknown; exact radii

@@ -18,7 +18,7 @@ class Affine(Protocol):
 
     Attributes:
         shape_in, shape_out: of x and y.
-        terms: the most products that are summed for a value of y.
+        terms: the most products that are summed for one value of y.
     """
 
     shape_in: Shape
@@ -28,11 +28,11 @@ class Affine(Protocol):
     def __call__(self, x: Tensor) -> Tensor:
         """W x + b for (N, *shape_in)."""
 
-    def spread(self, radius: Tensor) -> Tensor:
-        """|W| r for (N, *shape_in), r at least 0."""
+    def spread(self, half: Tensor) -> Tensor:
+        """|W| r for half-widths r (N, *shape_in) of 0 or more."""
 
-    def size(self, most: Tensor) -> Tensor:
-        """|W| r + |b|: how large the parts of a sum are, for rounding errors."""
+    def size(self, largest: Tensor) -> Tensor:
+        """|W| r + |b| for the largest absolute values r of x: how large the parts of a sum are, for rounding errors."""
 
     def back(self, rows: Float[Tensor, "n m ..."]) -> tuple[Tensor, Tensor | float]:
         """Rows c (N, M, *shape_out) of functions c·y as functions of x: c W (N, M, *shape_in), and c·b (N, M)."""
@@ -49,12 +49,12 @@ class Dense:
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x.flatten(1), self.weight, self.bias).view(-1, *self.shape_out)
 
-    def spread(self, radius: Tensor) -> Tensor:
-        return F.linear(radius.flatten(1), self.weight.abs()).view(-1, *self.shape_out)
+    def spread(self, half: Tensor) -> Tensor:
+        return F.linear(half.flatten(1), self.weight.abs()).view(-1, *self.shape_out)
 
-    def size(self, most: Tensor) -> Tensor:
+    def size(self, largest: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.abs()
-        return F.linear(most.flatten(1), self.weight.abs(), bias).view(-1, *self.shape_out)
+        return F.linear(largest.flatten(1), self.weight.abs(), bias).view(-1, *self.shape_out)
 
     def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
         flat = rows.flatten(2)
@@ -96,15 +96,15 @@ class Conv:
     def __call__(self, x: Tensor) -> Tensor:
         return self._apply(x, self.weight, self.bias)
 
-    def spread(self, radius: Tensor) -> Tensor:
-        return self._apply(radius, self.weight.abs(), None)
+    def spread(self, half: Tensor) -> Tensor:
+        return self._apply(half, self.weight.abs(), None)
 
-    def size(self, most: Tensor) -> Tensor:
-        return self._apply(most, self.weight.abs(), None if self.bias is None else self.bias.abs())
+    def size(self, largest: Tensor) -> Tensor:
+        return self._apply(largest, self.weight.abs(), None if self.bias is None else self.bias.abs())
 
     def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
         constant = 0.0 if self.bias is None else rows.sum((3, 4)) @ self.bias
-        flat = rows.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # ten times as fast on a CPU
+        flat = rows.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # much faster on a CPU
         made = F.conv_transpose2d(
             flat,
             self.weight,
@@ -130,18 +130,18 @@ class Scale:
     def __call__(self, x: Tensor) -> Tensor:
         return x * self.factor + self.shift
 
-    def spread(self, radius: Tensor) -> Tensor:
-        return radius * self.factor.abs()
+    def spread(self, half: Tensor) -> Tensor:
+        return half * self.factor.abs()
 
-    def size(self, most: Tensor) -> Tensor:
-        return most * self.factor.abs() + self.shift_size
+    def size(self, largest: Tensor) -> Tensor:
+        return largest * self.factor.abs() + self.shift_size
 
     def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
         return rows * self.factor, (rows * self.shift).flatten(2).sum(2)
 
 
 class Gather:
-    """Some of the values, each at most once, in another shape."""
+    """Some of the values, each at largest once, in another shape."""
 
     def __init__(self, index: Tensor, shape_in: Shape, shape_out: Shape) -> None:
         self.index, self.shape_in, self.shape_out, self.terms = index, shape_in, shape_out, 0

@@ -1,9 +1,9 @@
-"""That what is proven is proven of the model at hand: its own answers on images of the ball, beside the bounds.
+"""Whether the model agrees with what was proven of it: its own logits on images of the ball, against the bounds.
 
-Bounds are computed on a graph that is made from a model's layers. Were the graph not the model, or a bound wrong, every
-certificate would be worthless, and nothing else would show it: `evaluate` does not attack what is proven. So the model
-is asked, for every image that is proven and for a few others: at the image, at a random point and a random corner of
-the ball, and where the margin's gradient points.
+Bounds are computed on a graph that is made from a model's layers. If the graph were not the model, or a bound wrong,
+every certificate would be worthless, and nothing else would show it: `evaluate` does not attack what is proven. So the
+model is queried for every image that is proven and for a few others: at the image, at a random point and a random
+corner of the ball, and where the margin's gradient points.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from core.certification.false_proof import FalseProof
 from core.certification.graph import Graph, Unbounded
 
 FEW = 4
-"""Images on whose points the graph is evaluated beside the model; their logits must agree up to rounding."""
+"""Images for whose points graph and model are both evaluated; their logits must agree up to rounding."""
 FORWARDS, BACKWARDS = 4, 1
-"""Model evaluations for each image that is checked."""
+"""Forward and backward passes of the model for each image that is checked."""
 HIDDEN = 1e-9
 """What float64 may hide in a bound, relative to the logits."""
 
@@ -40,9 +40,9 @@ def checked(
     sure: Bool[Tensor, " n"],
     index: Int[Tensor, " n"] | None = None,
 ) -> Bool[Tensor, " n"]:
-    """The images of `sure` whose certificate the model's own answers do not contradict: all of them, or an error.
+    """The images of `sure` whose certificates the model's own logits do not contradict: all of them, or an error.
 
-    Only an image for which the model gives NaN somewhere in its ball is taken out without one.
+    Only an image for which the model gives NaN somewhere in its ball is dropped without an error.
 
     Args:
         model: what is proven to be robust.
@@ -52,7 +52,7 @@ def checked(
         y: (N,) classes.
         bound: (N,) lower bounds of the margins.
         sure: (N,) which images are proven.
-        index: (N,) what to call the images in an error; their positions by default.
+        index: (N,) the images' names in an error; their positions by default.
 
     Raises:
         Unbounded: graph and model differ by more than rounding.
@@ -61,12 +61,12 @@ def checked(
     rows = torch.cat([sure.nonzero()[:, 0], (~sure).nonzero()[:, 0][:FEW]])
     index = torch.arange(len(x), device=x.device) if index is None else index
     kept = sure.clone()
-    with admitted(model, x) as fit:  # a first layer that works in place bears no gradient as it is
+    with admitted(model, x) as fit:  # a first layer that works in place allows no gradient as it is
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
-            points, logits = _asked(fit, ball.take(part), x[part], y[part])
+            points, logits = _queried(fit, ball.take(part), x[part], y[part])
             if start == 0:
-                _same(graph, points[:, :FEW].flatten(0, 1), logits[:, :FEW].flatten(0, 1))
+                _check_same(graph, points[:, :FEW].flatten(0, 1), logits[:, :FEW].flatten(0, 1))
             found = torch.stack([margin(answer.double(), y[part]) for answer in logits])
             lowest, size = found.amin(0), logits.abs().amax((0, 2)).double()
             kept[part[lowest.isnan()]] = False
@@ -96,11 +96,11 @@ def _contradiction(at: int, part: Tensor, index: Tensor, ball: Ball, bound: Tens
     )
 
 
-def _asked(model: nn.Module, ball: Ball, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _queried(model: nn.Module, ball: Ball, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Images of each ball (P, n, C, H, W), and the model's logits (P, n, K)."""
     with torch.enable_grad():
         first, slope = gradient_step(model, x, Goal.of(y, None), "margin")
-    draw = torch.Generator().manual_seed(0)  # the same for every image, so that none hangs on its neighbours
+    draw = torch.Generator().manual_seed(0)  # the same for every image, so that none depends on its neighbours
     share = torch.rand(2, *x.shape[1:], dtype=torch.float64, generator=draw).to(x.device)
     if ball.norm == "linf":
         between, corner = share[0], share[1].round()
@@ -114,7 +114,7 @@ def _asked(model: nn.Module, ball: Ball, x: Tensor, y: Tensor) -> tuple[Tensor, 
         return points, torch.stack([first, *(predict(model, point) for point in points[1:])])
 
 
-def _same(graph: Graph, points: Tensor, logits: Tensor) -> None:
+def _check_same(graph: Graph, points: Tensor, logits: Tensor) -> None:
     """Raise Unbounded unless the graph gives these logits, up to rounding."""
     values = graph.forward(points.to(graph.dtype))
     apart = (values[-1] - logits).abs()

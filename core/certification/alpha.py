@@ -1,7 +1,7 @@
-"""Slopes chosen for each image: the lower lines of the ReLUs, optimised by gradient, and multipliers of split ReLUs.
+"""Slopes optimised for each image: the lower lines of the ReLUs, by gradient steps, and multipliers of split ReLUs.
 
 Source: Xu et al. 2021, arXiv 2011.13824 (alpha-CROWN); Wang et al. 2021, arXiv 2103.06624 (beta-CROWN). Any slope in
-[0, 1] and any multiplier of 0 or more gives a valid bound, so the search may be short and in float32; what it finds is
+[0, 1] and any multiplier of 0 or more gives a valid bound, so the search may be short and in float32; its result is
 evaluated again in float64.
 """
 
@@ -19,7 +19,7 @@ from core.certification.crown import Linear, adaptive_slope, backward
 from core.certification.graph import Graph
 
 SLOPE_RATE, MULTIPLIER_RATE, DECAY = 0.25, 0.1, 0.97
-"""Step lengths of Adam, and what they are multiplied by after each step."""
+"""Adam's learning rates, and the factor on them after each step."""
 
 
 @dataclass

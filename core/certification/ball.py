@@ -1,4 +1,4 @@
-"""The set of images that a certificate speaks of: an linf, l2 or l1 ball cut with the box [0, 1]."""
+"""The set of images that a certificate is about: an linf, l2 or l1 ball, cut with the valid range [0, 1] (the box)."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from torch import Tensor
 from core import epsilon
 from core.attacks.engine.engine import check_eps
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
+from core.attacks.engine.steps import BALLS
+from core.checks import check_choice
 
-NORMS = ("linf", "l2", "l1")
-"""The norms whose balls have certificates by bounds."""
 ROUNDS = 12
-"""Rounds of the search for the l2 multiplier; any number is sound."""
+"""Rounds of the search for the l2 multiplier; the bound is valid for any number."""
 WIDER = 1 + 4 * epsilon.SAME
 """A proof at ε covers every ε that counts as the same, and every distance that counts as within that one."""
 
 
 def at_most(eps: Tensor, dtype: torch.dtype) -> Tensor:
-    """The next number of a dtype at or below each radius."""
+    """The next number of a dtype at or below each ε."""
     near = eps.to(dtype)
     return torch.where(near.to(eps.dtype) > eps, torch.nextafter(near, torch.zeros_like(near)), near)
 
 
-def radii_of(eps: float | Sequence[float] | Float[Tensor, " n"], x: Float[Tensor, "n c h w"]) -> Tensor:
-    """A radius, or one per image, as float64 on the images' device. Raises ValueError for anything else, None too."""
+def exact_eps(eps: float | Sequence[float] | Float[Tensor, " n"], x: Float[Tensor, "n c h w"]) -> Tensor:
+    """One ε, or one per image, as float64 on the images' device. Raises ValueError for anything else, None included."""
     check_eps(eps, x, torch.inf)
     return torch.as_tensor(eps, dtype=torch.float64).detach().to(x.device)
 
 
 def check_box(x: Float[Tensor, "n c h w"]) -> None:
-    """Refuse images outside [0, 1], around which the box leaves no ball. Raises ValueError."""
+    """Refuse images outside [0, 1], whose ball may have no image in the box. Raises ValueError."""
     low, high = x.detach().aminmax()
     if not (low >= 0 and high <= 1):  # false for NaN too
         raise ValueError(f"x: expected finite values in [0, 1], got {low.item():g} to {high.item():g}")
@@ -58,8 +58,8 @@ class Ball:
 
     Attributes:
         x: (N, C, H, W) in [0, 1].
-        eps: (N,) radii in the dtype of `x`.
-        norm: one of `NORMS`.
+        eps: (N,) in the dtype of `x`.
+        norm: linf, l2 or l1.
         low, high: a box around it, as the images; in float64 it is rounded outwards.
     """
 
@@ -75,33 +75,31 @@ class Ball:
     ) -> Ball:
         """The ball, in `dtype` or the images' own.
 
-        In float64, for proofs, it is a little larger than asked: it holds what `core.epsilon` counts as within every ε
-        that `reaches` accepts for this radius, and the next float32 at or above ε, so that attacks which compute in
-        float32 stay inside. Radii in a tensor are taken at their exact value, whatever its dtype. In other dtypes, for
-        training and for searches that are evaluated again, the radius is that float32, and bounds are rounded to
-        nearest.
+        In float64, for proofs, it is a little larger than ε: it holds what `core.epsilon` counts as within every ε
+        that `reaches` accepts for this one, and the next float32 at or above ε, so that attacks that compute in float32
+        stay inside. A tensor's values are taken exactly, whatever its dtype. In other dtypes, for training and for
+        searches whose results are evaluated again, `eps` is that float32, and bounds are rounded to nearest.
 
         Raises:
-            ValueError: an unknown norm, or a radius that is negative or not finite, or above 1 in linf.
+            ValueError: an unknown norm, or an ε that is negative or not finite, or above 1 in linf.
         """
-        if norm not in NORMS:
-            raise ValueError(f"norm: expected one of {', '.join(NORMS)}, which have certificates, got {norm!r}")
-        exact = radii_of(eps, x)
+        check_choice("norm", norm, BALLS)
+        exact = exact_eps(eps, x)
         if norm == "linf" and not bool(epsilon.within(exact, 1.0).all()):
-            raise ValueError(f"eps: expected radii in [0, 1] for linf, the whole box, got {exact.max().item():g}")
+            raise ValueError(f"eps: expected numbers in [0, 1] for linf, the whole box, got {exact.max().item():g}")
         exact = exact.clamp(max=x[:1].numel() + 1.0)  # the whole box, in every norm
         short = exact.float()
         short = torch.where(short.double() < exact, torch.nextafter(short, torch.full_like(short, torch.inf)), short)
         dtype = dtype or x.dtype
         x = x.detach().to(dtype)
         if dtype != torch.float64:
-            radius = short.to(dtype).expand(len(x))
-            room = per_image(radius, x)
-            return cls(x, radius, norm, (x - room).clamp(min=0), (x + room).clamp(max=1))
-        radius = torch.maximum(short.double(), exact * WIDER).expand(len(x))
-        room = per_image(radius, x)
+            wider = short.to(dtype).expand(len(x))
+            room = per_image(wider, x)
+            return cls(x, wider, norm, (x - room).clamp(min=0), (x + room).clamp(max=1))
+        wider = torch.maximum(short.double(), exact * WIDER).expand(len(x))
+        room = per_image(wider, x)
         low, high = torch.nextafter(x - room, -torch.ones_like(x)), torch.nextafter(x + room, 2 * torch.ones_like(x))
-        return cls(x, radius, norm, low.clamp(min=0), high.clamp(max=1))
+        return cls(x, wider, norm, low.clamp(min=0), high.clamp(max=1))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -124,8 +122,8 @@ class Ball:
         """
         flat = rows.flatten(2)
         if self.norm == "linf":
-            middle, radius = ((self.low + self.high) / 2).flatten(1), ((self.high - self.low) / 2).flatten(1)
-            return (flat @ middle[..., None] - flat.abs() @ radius[..., None])[..., 0]
+            middle, half = ((self.low + self.high) / 2).flatten(1), ((self.high - self.low) / 2).flatten(1)
+            return (flat @ middle[..., None] - flat.abs() @ half[..., None])[..., 0]
         point, penalty = self._lagrangian(flat.detach())
         return (flat * point).sum(2) + penalty
 

@@ -2,7 +2,7 @@
 
 Source: Gowal et al. 2018, arXiv 1810.12715 (IBP). A network is bounded node by node, so the bounds hold but are loose
 where it was not trained for them. They are differentiable, in the images' dtype and rounded to nearest: good for
-training. Verdicts come from `proof`, which computes in float64 and takes off what `rounding` allows.
+training. Verdicts come from `proof`, which computes in float64 and subtracts what `rounding` allows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.certification.ball import check_box, radii_of
+from core.certification.ball import check_box, exact_eps
 from core.certification.graph import Graph, lower
 
 Bounds = tuple[Tensor, Tensor]
@@ -33,10 +33,10 @@ def interval(module: nn.Module, low: Float[Tensor, "n ..."], high: Float[Tensor,
     return intervals(lower(module, tuple(low.shape[1:]), low.dtype), low, high)[-1]
 
 
-def ball(x: Float[Tensor, "n c h w"], eps: float | Float[Tensor, " n"]) -> Bounds:
-    """Lowest and highest image of the linf ball, inside the box [0, 1]; eps one for all or one an image."""
+def linf_box(x: Float[Tensor, "n c h w"], eps: float | Float[Tensor, " n"]) -> Bounds:
+    """Lowest and highest image of the linf ball, inside the box [0, 1]; one ε for all or one per image."""
     check_box(x)
-    room = radii_of(eps, x).to(x.dtype).view(-1, 1, 1, 1)
+    room = exact_eps(eps, x).to(x.dtype).view(-1, 1, 1, 1)
     return (x - room).clamp(min=0), (x + room).clamp(max=1)
 
 
@@ -51,19 +51,19 @@ def margin_bounds(
         model: pixels to logits, made of layers that `interval` knows.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 classes.
-        eps: radius in linf, one or (N,).
+        eps: of the linf ball, one or (N,).
 
     Raises:
-        ValueError: a radius that is none, or images outside [0, 1].
+        ValueError: a bad ε, or images outside [0, 1].
         Unbounded: a layer without a rule.
     """
     graph = lower(model, tuple(x.shape[1:]), x.dtype)
     rows = margin_rows(graph.nodes[-1].shape[0], y, x)
-    return interval_margins(graph, intervals(graph, *ball(x, eps), lean=True), rows)
+    return interval_margins(graph, intervals(graph, *linf_box(x, eps), lean=True), rows)
 
 
 def margin_rows(classes: int, y: Int[Tensor, " n"], like: Tensor) -> Float[Tensor, "n k k"]:
-    """Rows true - other, one a class; row y is zero."""
+    """Rows true - other, one per class; row y is zero."""
     one = torch.eye(classes, dtype=like.dtype, device=like.device)
     return one[y][:, None] - one
 
@@ -73,7 +73,7 @@ def intervals(
 ) -> list[Bounds]:
     """Bounds of every node for inputs between `low` and `high`; `known` bounds of nodes are taken where tighter.
 
-    `lean` leaves those as they come, the input's, that the last node's do not hang on: inside a max-pooling.
+    With `lean` the nodes that the last one's bounds do not depend on, inside a max-pooling, get the input's bounds.
     """
     made: list[Bounds] = []
     wanted = _wanted(graph) if lean else range(len(graph.nodes))
@@ -83,7 +83,7 @@ def intervals(
 
 
 def _wanted(graph: Graph) -> set[int]:
-    """The nodes that the last one's bounds are made from: those of a pooling are made from what it reads."""
+    """The nodes that the last one's bounds are computed from; those of a pooling are computed from its input."""
     wanted = {0, len(graph.nodes) - 1}
     for place in range(len(graph.nodes) - 1, 0, -1):
         if place in wanted:
@@ -100,8 +100,8 @@ def interval_at(graph: Graph, place: int, made: list[Bounds], ends: Bounds, know
     elif node.kind == "affine":
         assert node.affine is not None
         low, high = made[node.parents[0]]
-        middle, radius = node.affine((low + high) / 2), node.affine.spread((high - low) / 2)
-        low, high = middle - radius, middle + radius
+        middle, half = node.affine((low + high) / 2), node.affine.spread((high - low) / 2)
+        low, high = middle - half, middle + half
     elif node.kind == "relu":
         low, high = (F.relu(end) for end in made[node.parents[0]])
     elif node.pool is not None:
@@ -128,9 +128,9 @@ def interval_margins(graph: Graph, made: list[Bounds], rows: Float[Tensor, "n m 
         value, more = affine.back(value)
         constant, place = constant + more, graph.nodes[place].parents[0]
     low, high = made[place]
-    middle, radius = ((low + high) / 2).flatten(1), ((high - low) / 2).flatten(1)
+    middle, half = ((low + high) / 2).flatten(1), ((high - low) / 2).flatten(1)
     flat = value.flatten(2)
-    return (flat @ middle[..., None] - flat.abs() @ radius[..., None])[..., 0] + constant
+    return (flat @ middle[..., None] - flat.abs() @ half[..., None])[..., 0] + constant
 
 
 def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor:

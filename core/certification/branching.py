@@ -1,9 +1,9 @@
 """Branch and bound on one image, and mixed-integer programming where that is quicker.
 
-A ReLU whose input may have both signs is split into two cases, many cases are bounded at once, and the cases that are
-not proven are split on (Bunel et al. 2020, arXiv 1909.06588; Wang et al. 2021, arXiv 2103.06624). A case without open
-ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. With half of the time gone, an image with few open
-ReLUs goes to mixed-integer programming as a whole (`milp`).
+A ReLU whose input may have both signs (an open one) is split into two cases, many cases are bounded at once, and the
+cases that are not proven are split again (Bunel et al. 2020, arXiv 1909.06588; Wang et al. 2021, arXiv 2103.06624). A
+case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an image
+with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core import epsilon
 from core.attacks.engine.engine import frozen, predict
@@ -22,9 +22,8 @@ from core.certification.alpha import first_choice, optimized, shifts_of
 from core.certification.ball import Ball, inside
 from core.certification.bounds import Known, intervals, margin_rows, rounding
 from core.certification.crown import backward, crown_bounds, interval_bounds
-from core.certification.graph import Graph
-from core.certification.milp import Program, decide, program
-from core.certification.proof import TINY, evaluated, sloped_margins, tightened
+from core.certification.milp import IntegerProgram, decide, program
+from core.certification.proof import TINY, Graphs, evaluated, sloped_margins, tightened
 
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
 CASES = 64
@@ -48,7 +47,7 @@ Answer = tuple[str, str, Tensor | None]
 
 @dataclass
 class _Cases:
-    """Cases that wait: which margin, the signs of the open ReLUs (U of them), slopes, multipliers, the next split."""
+    """Undecided cases: which margin, the signs of the open ReLUs (U of them), slopes, multipliers, the next split."""
 
     row: Tensor
     signs: Tensor
@@ -67,23 +66,23 @@ class _Cases:
         return _Cases(*(torch.cat(pair) for pair in zip(vars(first).values(), vars(second).values(), strict=True)))
 
 
-class Search:
+class BranchAndBound:
     """Branch and bound on one image."""
 
-    def __init__(
-        self, model: nn.Module, graph: Graph, quick: Graph, x: Tensor, y: Tensor, ball: Ball, eps: Tensor
-    ) -> None:
-        self.model, self.graph, self.quick, self.x, self.y, self.ball = model, graph, quick, x, y, ball
-        self.eps = torch.minimum(eps, ball.eps)  # as asked for: the ball's radius is rounded up
+    def __init__(self, graphs: Graphs, x: Tensor, y: Tensor, ball: Ball, eps: Tensor) -> None:
+        """`x` (1, C, H, W), `y` (1,), the ball around it, and the ε (1,) that the ball's is rounded up from."""
+        self.graphs, self.x, self.y, self.ball = graphs, x, y, ball
+        self.model, self.graph, self.quick = graphs.model, graphs.exact, graphs.quick
+        self.eps = torch.minimum(eps, ball.eps)
         self.cases = 0
 
     def run(self, deadline: float) -> Answer:
-        """The answer; "unknown" once the time is up."""
-        classes = self.graph.nodes[-1].shape[0]
+        """The answer; "unknown" when the time is up."""
+        classes = self.graphs.classes
         with torch.no_grad():
             for bounds_of in (interval_bounds, crown_bounds):
                 self.known = bounds_of(self.graph, self.ball)
-                margins = sloped_margins(self.model, self.graph, self.quick, self.ball, self.y, self.known)
+                margins = sloped_margins(self.graphs, self.ball, self.y, self.known)
                 left = ~(margins[0] > TINY)
                 left[self.y] = False
                 if not left.any():
@@ -158,7 +157,7 @@ class Search:
             if time.perf_counter() > deadline:
                 return None
             if self.cases > MANY and not tight:
-                self.known, tight = tightened(self.model, self.graph, self.quick, self.ball, self.known), True
+                self.known, tight = tightened(self.graphs, self.ball, self.known), True
             size = min(CASES, len(waiting))
             part, waiting = waiting.take(slice(len(waiting) - size, None)), waiting.take(slice(len(waiting) - size))
             leaves, part = part.take(part.split < 0), part.take(part.split >= 0)
@@ -239,8 +238,8 @@ class Search:
         cost = self._gather(self._by_place(at_relu)).abs() * (-low * high / (high - low))
         worst, places = cost.masked_fill(cases.signs != 0, -1.0).topk(min(TRIED, self.open), dim=1)
         tried = torch.arange(len(cases), device=places.device).repeat_interleave(places.shape[1])
-        asked = replace(cases.take(tried), split=places.flatten())
-        ends = torch.stack(self._quick_bounds(self._halves(asked)).chunk(2)).unflatten(1, places.shape)
+        trials = replace(cases.take(tried), split=places.flatten())
+        ends = torch.stack(self._quick_bounds(self._halves(trials)).chunk(2)).unflatten(1, places.shape)
         gain = (ends.amin(0) + 1e-3 * ends.amax(0)).masked_fill(worst < 0, -torch.inf)
         return torch.where(worst[:, 0] < 0, -1, places.gather(1, gain.argmax(1, keepdim=True))[:, 0])
 
@@ -272,7 +271,7 @@ class Search:
     # ------------------------------------------------------------ linear programmes
 
     def _program(self, known: Known, rows: Tensor, deadline: float) -> Answer | None:
-        """Each margin in its share of the time that is left; the rest are asked even where one stays undecided."""
+        """Decide each margin in its share of the time that is left; the others also where one stays undecided."""
         made, undecided = program(self.graph, self.ball, known), False
         for done, row in enumerate(rows.tolist()):
             end = time.perf_counter() + (deadline - time.perf_counter()) / (len(rows) - done)
@@ -282,7 +281,7 @@ class Search:
             undecided |= answer is None
         return None if undecided else (PROVEN, "milp", None)
 
-    def _margin(self, made: Program, row: int, deadline: float) -> Answer | None:
+    def _margin(self, made: IntegerProgram, row: int, deadline: float) -> Answer | None:
         """None also where the lowest image is correctly classified, but by less than rounding and tolerance."""
         floor = float(self.less[row]) + TOLERANCE
         for minimize in (False, True):

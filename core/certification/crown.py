@@ -20,18 +20,18 @@ from core.certification.ball import Ball, check_box
 from core.certification.bounds import Bounds, Known, interval_at, intervals, margin_rows
 from core.certification.graph import Graph, lower
 
-MOST_VALUES = 2**24
-"""Numbers in one tensor of coefficients: rows are bounded in chunks below it."""
+MAX_VALUES = 2**24
+"""The most values in one tensor of coefficients: more rows are bounded in chunks."""
 
 
 @dataclass
 class Linear:
-    """Functions of the image that are never above those asked for: coefficients·x' + constant.
+    """Functions of the image that are never above the given ones: coefficients·x' + constant.
 
     Attributes:
         coefficients: (N, M, C, H, W).
         constant: (N, M).
-        at_relu: for each ReLU the coefficients of its output, where they were asked for.
+        at_relu: for each ReLU the coefficients of its output, if they were kept.
     """
 
     coefficients: Tensor
@@ -170,22 +170,22 @@ def refined(graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known) -
     low, high = (end.flatten(1) for end in bound)
     shape = graph.nodes[place].shape
     unstable = (low < 0) & (high > 0)
-    most = int(unstable.sum(1).max()) if len(unstable) else 0
-    if most == 0:
+    count = int(unstable.sum(1).max()) if len(unstable) else 0
+    if count == 0:
         return bound
-    order = unstable.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    order = unstable.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count]
     widest = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
     parts = []
-    for chosen in order.split(max(1, MOST_VALUES // (2 * widest * len(low))), dim=1):
+    for chosen in order.split(max(1, MAX_VALUES // (2 * widest * len(low))), dim=1):
         wanted, at = chosen.unique(return_inverse=True)
         stem, constant = stem_of(graph, place, wanted)
         start = {stop: torch.cat([rows[at], -rows[at]], 1) for stop, rows in stem.items()}
         shift = torch.cat([constant[at], -constant[at]], 1)
         made = backward(graph, start, known, constant=shift)
         parts.append(torch.stack((ball.lowest(made.coefficients) + made.constant).chunk(2, dim=1)))
-    least, most_negative = torch.cat(parts, dim=2)
-    low = low.scatter(1, order, torch.maximum(low.gather(1, order), least))
-    high = high.scatter(1, order, torch.minimum(high.gather(1, order), -most_negative))
+    bottom, top = torch.cat(parts, dim=2)
+    low = low.scatter(1, order, torch.maximum(low.gather(1, order), bottom))
+    high = high.scatter(1, order, torch.minimum(high.gather(1, order), -top))
     # rounding may turn a range of one point around
     return low.unflatten(1, shape), torch.maximum(low, high).unflatten(1, shape)
 
@@ -193,7 +193,7 @@ def refined(graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known) -
 def stem_of(graph: Graph, place: int, wanted: Tensor) -> tuple[dict[int, Tensor], Tensor]:
     """Some values of a node as functions of the ReLUs and the image that it reads.
 
-    They are the same for all images: those of a node whose coefficients are at most `MOST_VALUES` are kept.
+    They are the same for all images: those of a node whose coefficients are at most `MAX_VALUES` are kept.
 
     Returns:
         Place of what is read to coefficients (K, *its shape), K the number of values; and constants (K,).
@@ -201,7 +201,7 @@ def stem_of(graph: Graph, place: int, wanted: Tensor) -> tuple[dict[int, Tensor]
     if place not in graph.stems:
         count = torch.Size(graph.nodes[place].shape).numel()
         widest = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
-        if count * widest > MOST_VALUES:
+        if count * widest > MAX_VALUES:
             return _stem(graph, place, wanted)
         graph.stems[place] = _stem(graph, place, torch.arange(count, device=graph.device))
     stem, constant = graph.stems[place]

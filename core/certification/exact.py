@@ -1,6 +1,6 @@
-"""Complete verification of ReLU networks: proven, fooled (with the image), or unknown when time is up.
+"""Complete verification of ReLU networks: proven, fooled (with the image), or unknown when the time is up.
 
-Intervals first, then an attack, then each image that is left on its own: tighter bounds, branch and bound, and
+Intervals first, then an attack, then each undecided image on its own: tighter bounds, branch and bound, and
 mixed-integer programming (`branching`).
 """
 
@@ -21,20 +21,20 @@ from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.attacks.fixed_budget.pgd import pgd
 from core.certification.agreement import checked, refute
-from core.certification.ball import Ball, at_most, radii_of
-from core.certification.branching import FOOLED, PROVEN, UNKNOWN, Search
+from core.certification.ball import Ball, at_most, exact_eps
+from core.certification.branching import FOOLED, PROVEN, UNKNOWN, BranchAndBound
 from core.certification.proof import TINY, certified_margins, graphs_of
 from core.progress import Progress
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """One answer an image.
+    """One verdict per image.
 
     Attributes:
         verdict: (N,) "proven", "fooled" or "unknown".
-        found_by: (N,) what gave the answer: "clean", "ibp", "alpha_crown", "pgd", "branch and bound", "milp", or "".
-        x_adv: (N, C, H, W): the image that fools, where there is one, misclassified again by the model; else `x`.
+        found_by: (N,) what decided: "clean", "ibp", "alpha_crown", "pgd", "branch and bound", "milp", or "".
+        x_adv: (N, C, H, W): the image that fools, where there is one, verified by the model again; else `x`.
         seconds: (N,) spent on each image alone, beyond what the batch shared.
         cases: (N,) int64, cases bounded.
     """
@@ -68,12 +68,12 @@ def verify(
         model: pixels to logits, of layers that `graph.RULES` names.
         x: (N, C, H, W) in [0, 1].
         y: (N,) classes.
-        eps: radius, one or (N,).
+        eps: the ball's ε, one or (N,).
         norm: "linf", "l2" or "l1"; l2 without linear programming.
-        time_limit: seconds for each image, beyond the bounds and the attack that all share.
-        streams: of the attack's random starts.
-        index: (N,) what to call the images in an error; their positions by default.
-        on_progress: images done.
+        time_limit: seconds per image, besides the bounds and the attack that all share.
+        streams: random numbers per image, for the attack's starts.
+        index: (N,) the images' names in an error; their positions by default.
+        on_progress: called with images done and all undecided images.
 
     Raises:
         ValueError: as `proof.certified_margins`, or a time limit that is not positive.
@@ -82,10 +82,10 @@ def verify(
     """
     if not isinstance(time_limit, int | float) or not time_limit > 0:
         raise ValueError(f"time_limit: expected more than 0 seconds, got {time_limit!r}")
-    graph, quick = graphs_of(model, x, y)
+    graphs = graphs_of(model, x, y)
     index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device)
-    Ball.around(x, eps, norm, torch.float64)  # refuses what is no radius
-    eps = radii_of(eps, x).expand(len(x))
+    Ball.around(x, eps, norm, torch.float64)  # refuses what is no ε
+    eps = exact_eps(eps, x).expand(len(x))
     streams = default_streams(streams, x)
     verdict, found_by = np.full(len(x), UNKNOWN, dtype=object), np.full(len(x), "", dtype=object)
     seconds, cases, x_adv = np.zeros(len(x)), np.zeros(len(x), dtype=np.int64), x.clone()
@@ -124,7 +124,7 @@ def verify(
         start = time.perf_counter()
         one = torch.tensor([row], device=x.device)
         ball = Ball.around(x[one], eps[one], norm, torch.float64)
-        search = Search(model, graph, quick, x[one], y[one], ball, eps[one])
+        search = BranchAndBound(graphs, x[one], y[one], ball, eps[one])
         verdict[row], found_by[row], adversarial = search.run(start + time_limit)
         if adversarial is not None:
             x_adv[row] = adversarial
@@ -134,7 +134,7 @@ def verify(
     found = torch.from_numpy((verdict == PROVEN) & (found_by != "ibp")).to(x.device)
     if found.any():
         ball = Ball.around(x, eps, norm, torch.float64)
-        kept = checked(model, graph, ball, x, y, torch.zeros_like(eps), found, index)
+        kept = checked(model, graphs.exact, ball, x, y, torch.zeros_like(eps), found, index)
         settle((found & ~kept).nonzero()[:, 0], UNKNOWN, "")
     return Verdicts(verdict.astype(str), found_by.astype(str), x_adv, seconds, cases)
 
@@ -159,10 +159,10 @@ def exact_radius(
         x: as in `verify`.
         y: as in `verify`.
         norm: as in `verify`.
-        high: the largest radius to ask for.
+        high: the largest radius to try.
         tolerance: width of the interval, more than 0.
-        time_limit: seconds for each image and question.
-        on_progress: rounds done.
+        time_limit: seconds per image and radius.
+        on_progress: called with rounds done and all rounds.
 
     Returns:
         Proven radius (0 where the image is misclassified or its logits are NaN) and smallest radius at which an image
@@ -179,25 +179,25 @@ def exact_radius(
     graphs_of(model, x, y)
     safe = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     fooled = torch.full_like(safe, torch.inf)
-    ask = torch.full_like(safe, high)
+    eps = torch.full_like(safe, high)
     left = torch.arange(len(x), device=x.device)
     rounds = max(1, int(np.ceil(np.log2(high / tolerance))) + 1)
     for turn in range(rounds + 1):
         if not len(left):
             break
-        answer = verify(model, x[left], y[left], ask[left], norm=norm, time_limit=time_limit, index=left)
+        answer = verify(model, x[left], y[left], eps[left], norm=norm, time_limit=time_limit, index=left)
         sure = torch.from_numpy(answer.verdict == PROVEN).to(x.device)
         lost = torch.from_numpy(answer.verdict == FOOLED).to(x.device)
         clean = torch.from_numpy(answer.found_by == "clean").to(x.device)
-        safe[left[sure]] = ask[left[sure]]
-        # the image that fools may be nearer than the radius that was asked for
+        safe[left[sure]] = eps[left[sure]]
+        # the image that fools may be nearer than ε
         near = distances(answer.x_adv.double(), x[left].double())[norm]
         fooled[left[lost]] = near[lost]
         refute(lost & (near < safe[left]), left, float(safe[left].max()), norm)
         left = left[(sure | lost) & ~clean]
         left = left[fooled[left] - safe[left] > tolerance]
         left = left[~(epsilon.reaches(safe[left], high) & fooled[left].isinf())]
-        ask[left] = (safe[left] + fooled[left]) / 2
+        eps[left] = (safe[left] + fooled[left]) / 2
         if on_progress:
             on_progress(turn + 1, rounds + 1, phase="bisection")
     return safe, fooled

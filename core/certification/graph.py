@@ -1,12 +1,12 @@
-"""A network as a graph of affine maps, ReLUs and sums: what every bound and exact verification are computed on.
+"""A network as a graph of affine maps, ReLUs and sums, which bounds and exact verification are computed on.
 
-Max-pooling becomes ReLUs as well, since max(a, b) = b + relu(a - b); so what treats ReLUs treats every network here.
-Weights are converted to the dtype that is asked for, and stay differentiable. Layers are taken as in eval mode.
+Max-pooling becomes ReLUs as well, since max(a, b) = b + relu(a - b), so that every network here has one non-linearity.
+Weights are converted to the requested dtype, and stay differentiable. Layers are taken as in eval mode.
 
 A layer has a rule only if it is of exactly the class that the rule is for, without hooks or replaced methods: a
-subclass may compute anything, unless it has nothing of its own but how it is made. Parametrised weights (weight norm,
-spectral norm, pruning) are refused: fold them in first. That graph and model agree is checked again, on images,
-wherever bounds give a verdict (`agreement`).
+subclass may compute anything, unless it only changes how it is constructed. Parametrised weights (weight norm, spectral
+norm, pruning) are refused: fold them in first. Wherever bounds give a verdict, graph and model are also compared on
+images (`agreement`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Kind = Literal["input", "affine", "relu", "add"]
 
 
 class Unbounded(ValueError):
-    """The network has a layer that no rule is known for, or computes something else than its layers say."""
+    """The network has a layer without a rule, or computes something else than its layers do."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def lower(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> G
         dtype: of the graph's weights; that of the model's parameters by default.
 
     Raises:
-        Unbounded: a layer that is not known here or was altered; named, with the list of those that are known.
+        Unbounded: a layer without a rule, or one that was altered; the message lists the layers that have rules.
     """
     first = next(model.parameters(), torch.empty(0))
     graph = Graph(dtype or first.dtype, first.device)
@@ -267,7 +267,7 @@ def _adaptive_largest(module: Any, graph: Graph, at: int) -> int:
 
 
 def _maximum(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int, int]) -> int:
-    """Each place of the window as a node of its own, then the larger of two, and of the larger ones, and so on."""
+    """A node for each place of the window, then maxima of pairs, of pairs of those, and so on."""
     channels, height, width = _image(graph, at, "max-pooling")
     rows = torch.arange((height - kernel[0]) // stride[0] + 1, device=graph.device) * stride[0]
     columns = torch.arange((width - kernel[1]) // stride[1] + 1, device=graph.device) * stride[1]
@@ -317,8 +317,8 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _adaptive(module: Any, shape: Shape) -> tuple[int, int]:
     """The window of an adaptive pooling."""
-    asked = _pair(module.output_size) if module.output_size is not None else (None, None)
-    wanted = tuple(have if want is None else want for have, want in zip(shape[1:], asked, strict=True))
+    sides = _pair(module.output_size) if module.output_size is not None else (None, None)
+    wanted = tuple(have if want is None else want for have, want in zip(shape[1:], sides, strict=True))
     if any(have % want for have, want in zip(shape[1:], wanted, strict=True)):
         raise Unbounded(f"model: expected adaptive pooling to a divisor of {shape[1:]}, got {wanted}")
     return shape[1] // wanted[0], shape[2] // wanted[1]
@@ -356,4 +356,4 @@ MAKING = frozenset(
 )
 """What a subclass may define and still compute what its base class does."""
 FORWARDS = {kind: kind.forward for kind in RULES}
-"""What the rules describe, to be told from what was put in its place later."""
+"""The `forward` that each rule describes: one that was replaced later is refused."""

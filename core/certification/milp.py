@@ -25,21 +25,21 @@ INFEASIBLE, SOLVED = 2, 0
 
 
 @dataclass
-class Program:
+class IntegerProgram:
     """Constraints of all values that a network can take on one ball; variables are pixels, ReLU outputs, binaries."""
 
     low: np.ndarray
     high: np.ndarray
     binary: np.ndarray
     matrix: sparse.csr_matrix
-    least: np.ndarray
-    most: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
     outputs: sparse.csr_matrix
     constant: np.ndarray
     pixels: int
 
 
-def program(graph: Graph, ball: Ball, known: Known) -> Program:
+def program(graph: Graph, ball: Ball, known: Known) -> IntegerProgram:
     """The constraints for one image.
 
     Args:
@@ -77,13 +77,13 @@ def program(graph: Graph, ball: Ball, known: Known) -> Program:
     if ball.norm == "l1":
         total += pixels
     built = []
-    for place, (matrix, least, most) in enumerate(rows):
-        built.append((_wide(matrix, total), least, most))
+    for place, (matrix, lower, upper) in enumerate(rows):
+        built.append((_wide(matrix, total), lower, upper))
         if place % 2:  # the torn ones: a <= z - l (1 - b) and a <= u b
             _, column, bottom, top = switches[place // 2]
             number = np.arange(len(column))
             own = sparse.csr_matrix((-bottom, (number, start + number)), shape=(len(column), total))
-            built[-1] = (built[-1][0] + own, least, most - bottom)
+            built[-1] = (built[-1][0] + own, lower, upper - bottom)
             both = (np.concatenate([np.ones(len(column)), -top]), (np.tile(number, 2), np.r_[column, start + number]))
             built.append(
                 (
@@ -102,7 +102,7 @@ def program(graph: Graph, ball: Ball, known: Known) -> Program:
         high.append(np.ones(pixels))
         built += _l1(ball, total)
     outputs, constant = _expression(graph, len(graph.nodes) - 1, columns, np.arange(graph.nodes[-1].shape[0]))
-    return Program(
+    return IntegerProgram(
         np.concatenate(low),
         np.maximum(np.concatenate(low), np.concatenate(high)),
         binary,
@@ -116,7 +116,7 @@ def program(graph: Graph, ball: Ball, known: Known) -> Program:
 
 
 def decide(
-    made: Program, row: Float[Tensor, " k"], floor: float, *, time_limit: float, minimize: bool = False
+    made: IntegerProgram, row: Float[Tensor, " k"], floor: float, *, time_limit: float, minimize: bool = False
 ) -> tuple[bool, np.ndarray | None]:
     """Whether row·logits stays above `floor`, or an image where it does not.
 
@@ -131,7 +131,7 @@ def decide(
         cost if minimize else np.zeros_like(cost),
         integrality=made.binary,
         bounds=Box(made.low, made.high),
-        constraints=[LinearConstraint(made.matrix, made.least, made.most), below],
+        constraints=[LinearConstraint(made.matrix, made.lower, made.upper), below],
         options={"time_limit": max(time_limit, 0.01)},
     )
     if found.status == INFEASIBLE:

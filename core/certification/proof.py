@@ -1,8 +1,9 @@
-"""Which images no perturbation of a ball can fool, by bounds of rising strength and cost."""
+"""Which images no perturbation of a ball can fool, by bounds from the quickest to the tightest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +13,7 @@ from core.attacks.engine.engine import admitted, check, frozen, predict
 from core.attacks.engine.losses import margin
 from core.certification.agreement import checked
 from core.certification.alpha import optimized
-from core.certification.ball import Ball, radii_of
+from core.certification.ball import Ball, exact_eps
 from core.certification.bounds import (
     Known,
     interval_margins,
@@ -22,7 +23,7 @@ from core.certification.bounds import (
     rounding,
 )
 from core.certification.crown import (
-    MOST_VALUES,
+    MAX_VALUES,
     backward,
     crown_bounds,
     interval_bounds,
@@ -30,6 +31,7 @@ from core.certification.crown import (
     worth_refining,
 )
 from core.certification.graph import Graph, Unbounded, lower
+from core.checks import check_choice
 
 METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
 """Bounds from the quickest to the tightest: intervals; linear bounds of the margins on top of intervals; linear bounds
@@ -38,11 +40,11 @@ BATCH = {"ibp": 256, "crown_ibp": 64, "crown": 16, "alpha_crown": 16}
 STEPS = 20
 """Gradient steps on the slopes."""
 RISEN = 0.5
-"""They stop when every bound in float32 is above this: more than rounding takes off."""
+"""The steps end when every bound in float32 is above this: more than rounding takes off."""
 NEARLY = 0.05
+"""The share of an image's own margin that quick bounds may lack where float64 is to decide."""
 TINY = 1e-9
-"""A margin counts as proven from here on, beyond what rounding in the network may hide: above what float64 can hide in
-the bounds."""
+"""A margin above this, less what rounding in the network may hide, is proven: float64 hides less in the bounds."""
 
 
 @torch.no_grad()
@@ -58,33 +60,32 @@ def certified_margins(
     index: Int[Tensor, " n"] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, " n"]:
-    """How far logit y stays above every other logit in the whole ball, at least; float64, -inf where nothing is known.
+    """Lower bounds of how far logit y stays above every other logit in the ball; float64, -inf where nothing is known.
 
     Computed in float64, for the network as float32 evaluates it: what rounding may take off a margin, in any order of
-    summation, is taken off here (`bounds.rounding`). Stronger methods are only asked where weaker ones prove nothing.
+    summation, is subtracted (`bounds.rounding`). Stronger methods are only used where weaker ones prove nothing.
 
-    What comes out is checked on the model itself (`agreement`): four forward passes and one backward pass for each
-    image that is proven, and for a few others.
+    The result is checked on the model itself (`agreement`), at four forward passes and one backward pass for each image
+    that is proven, and for a few others.
 
     Args:
         model: pixels to logits, of layers that `graph.RULES` names; taken as in eval mode.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 classes.
-        eps: radius, one or (N,).
+        eps: the ball's ε, one or (N,).
         norm: "linf", "l2" or "l1".
         method: one of `METHODS`.
         batch: images at once.
-        index: (N,) what to call the images in an error; their positions by default.
-        on_progress: told images done and their number.
+        index: (N,) the images' names in an error; their positions by default.
+        on_progress: called with images done and all images.
 
     Raises:
-        ValueError: an unknown method or norm, a radius out of range, images outside [0, 1], labels that are no classes.
+        ValueError: an unknown method or norm, an ε out of range, images outside [0, 1], labels that are no classes.
         Unbounded: a layer without a rule, a dtype of less than float32, or a model that its layers do not explain.
         FalseProof: the model contradicts a bound.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    graph, quick = graphs_of(model, x, y)
+    check_choice("method", method, METHODS)
+    graphs = graphs_of(model, x, y)
     ball = Ball.around(x, eps, norm, torch.float64)
     found = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
     ladder = [name for name in METHODS[: METHODS.index(method)] if not (method == "alpha_crown" and name != "ibp")]
@@ -93,33 +94,53 @@ def certified_margins(
         left = (~(found > TINY)).nonzero()[:, 0]
         for rows in left.split(batch or BATCH[rung]):
             part = ball.take(rows)
-            margins = _BY_METHOD[rung](model, graph, quick, part, y[rows])
+            margins = _BY_METHOD[rung](graphs, part, y[rows])
             found[rows] = torch.fmax(found[rows], margins)
             if on_progress and rung == ladder[-1]:
                 on_progress(int(rows[-1]) + 1, len(x))
     sure = found > TINY
-    kept = checked(model, graph, ball, x, y, found, sure, index)
+    kept = checked(model, graphs.exact, ball, x, y, found, sure, index)
     return found.masked_fill(sure & ~kept, -torch.inf)
 
 
-def graphs_of(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]) -> tuple[Graph, Graph]:
-    """The model's graph in float64, for proofs, and in float32, for searches.
+@dataclass(frozen=True)
+class Graphs:
+    """A model and what its bounds are computed on.
+
+    Attributes:
+        model: pixels to logits.
+        exact: its graph in float64, for proofs.
+        quick: its graph in float32, for searches.
+    """
+
+    model: nn.Module
+    exact: Graph
+    quick: Graph
+
+    @property
+    def classes(self) -> int:
+        """The number of logits."""
+        return self.exact.nodes[-1].shape[0]
+
+
+def graphs_of(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]) -> Graphs:
+    """The graphs of a model that takes these images and labels.
 
     Raises:
         ValueError: images outside [0, 1], labels that are no classes of the model, or a model that does not take them.
         Unbounded: a layer without a rule, or numbers of less than float32's precision, for which `rounding` is too
             small.
     """
-    with admitted(model, x, gradients=False) as fit:  # what its layers do not explain may bear less than attacks ask
+    with admitted(model, x, gradients=False) as fit:  # unknown layers may not allow what attacks need
         check(fit, x, y)
     coarse = {x.dtype, *(value.dtype for value in (*model.parameters(), *model.buffers()) if value.is_floating_point())}
     coarse -= {torch.float32, torch.float64}
     if coarse:
         raise Unbounded(f"model: expected float32 or float64 for a proof, got {', '.join(map(str, coarse))}")
-    graph, quick = (lower(model, tuple(x.shape[1:]), dtype) for dtype in (torch.float64, torch.float32))
-    if len(graph.nodes[-1].shape) != 1:
-        raise Unbounded(f"model: expected logits (N, K), got values of shape {graph.nodes[-1].shape} for an image")
-    return graph, quick
+    exact, quick = (lower(model, tuple(x.shape[1:]), dtype) for dtype in (torch.float64, torch.float32))
+    if len(exact.nodes[-1].shape) != 1:
+        raise Unbounded(f"model: expected logits (N, K), got values of shape {exact.nodes[-1].shape} for an image")
+    return Graphs(model, exact, quick)
 
 
 def proven(
@@ -133,18 +154,18 @@ def proven(
     batch: int | None = None,
     index: Int[Tensor, " n"] | None = None,
 ) -> Bool[Tensor, " n"]:
-    """Whether every image of the ball is classified as `y`; false says that it was not proven.
+    """Whether every image of the ball is classified as `y`; false means that it was not proven.
 
-    Arguments and errors as in `certified_margins`. By intervals in linf, only images are looked at with an allowance
-    for rounding that the images' own dtype comes near to proving: on a network that was not trained for such bounds
-    that is a fiftieth of the cost.
+    Arguments and errors as in `certified_margins`. By intervals in linf, float64 and the bound of rounding are only
+    used for images that are nearly proven in the images' own dtype, which is much cheaper on a network that was not
+    trained for such bounds (docs/MEASUREMENTS.md).
     """
     if method != "ibp" or norm != "linf":
         return certified_margins(model, x, y, eps, norm=norm, method=method, batch=batch, index=index) > TINY
     graphs_of(model, x, y)  # refuses what is no image, class or network of known layers
     index = torch.arange(len(x)) if index is None else index
-    Ball.around(x, eps, norm, x.dtype)  # and what is no radius
-    eps = radii_of(eps, x).expand(len(x))
+    Ball.around(x, eps, norm, x.dtype)  # refuses what is no ε
+    eps = exact_eps(eps, x).expand(len(x))
     near = _nearly_proven(model, x, y, eps, batch or BATCH["ibp"])
     safe = torch.zeros_like(near)
     if near.any():
@@ -157,60 +178,61 @@ def proven(
 @torch.no_grad()
 def _nearly_proven(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor, batch: int) -> Tensor:
     """Whether quick bounds lack at most `NEARLY` of the image's own margin."""
-    radius = eps.to(x.dtype)
+    eps = eps.to(x.dtype)
     with frozen(model):
         parts = [
-            smallest(margin_bounds(model, x[rows], y[rows], radius[rows]), y[rows])
+            smallest_margin(margin_bounds(model, x[rows], y[rows], eps[rows]), y[rows])
             for rows in torch.arange(len(x), device=x.device).split(batch)
         ]
         return torch.cat(parts) > -NEARLY * margin(predict(model, x), y).abs()
 
 
-def allowance(graph: Graph, ball: Ball, known: Known, rows: Float[Tensor, "n m k"]) -> Float[Tensor, "n m"]:
-    """What float32 may take off functions of the logits."""
+def margin_rounding(graph: Graph, ball: Ball, known: Known, rows: Float[Tensor, "n m k"]) -> Float[Tensor, "n m"]:
+    """By how much rounding in float32 may lower functions of the logits."""
     errors = rounding(graph, intervals(graph, ball.low, ball.high, known))
     return (rows.abs() @ errors[..., None])[..., 0]
 
 
-def smallest(margins: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+def smallest_margin(margins: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """The smallest margin over the other classes; NaN where one is."""
     return margins.scatter(1, y[:, None], torch.inf).amin(1)
 
 
-def _by_intervals(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor) -> Tensor:
-    known = interval_bounds(graph, ball)
-    rows = margin_rows(_classes(graph), y, ball.x)
-    made = intervals(graph, ball.low, ball.high, known)
-    return smallest(interval_margins(graph, made, rows) - allowance(graph, ball, known, rows), y)
+def _by_intervals(graphs: Graphs, ball: Ball, y: Tensor) -> Tensor:
+    known = interval_bounds(graphs.exact, ball)
+    rows = margin_rows(graphs.classes, y, ball.x)
+    bound = interval_margins(graphs.exact, intervals(graphs.exact, ball.low, ball.high, known), rows)
+    return smallest_margin(bound - margin_rounding(graphs.exact, ball, known, rows), y)
 
 
 def _by_linear(bounds_of: Callable[[Graph, Ball], Known]) -> Callable[..., Tensor]:
-    def margins(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor) -> Tensor:
+    def margins(graphs: Graphs, ball: Ball, y: Tensor) -> Tensor:
+        graph = graphs.exact
         known = bounds_of(graph, ball)
-        rows = margin_rows(_classes(graph), y, ball.x)
+        rows = margin_rows(graphs.classes, y, ball.x)
         bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known)
-        return smallest(bound - allowance(graph, ball, known, rows), y)
+        return smallest_margin(bound - margin_rounding(graph, ball, known, rows), y)
 
     return margins
 
 
-def _by_slopes(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor) -> Tensor:
+def _by_slopes(graphs: Graphs, ball: Ball, y: Tensor) -> Tensor:
     """First on top of intervals, which are quick and, for networks trained for them, tight; then on linear bounds."""
-    found = torch.full((len(y),), -torch.inf, dtype=graph.dtype, device=y.device)
+    found = torch.full((len(y),), -torch.inf, dtype=graphs.exact.dtype, device=y.device)
     for bounds_of in (interval_bounds, crown_bounds):
         left = (~(found > TINY)).nonzero()[:, 0]
         if not len(left):
             break
-        bound = sloped_margins(model, graph, quick, ball.take(left), y[left], bounds_of(graph, ball.take(left)))
-        found[left] = torch.fmax(found[left], smallest(bound, y[left]))
+        part = ball.take(left)
+        bound = sloped_margins(graphs, part, y[left], bounds_of(graphs.exact, part))
+        found[left] = torch.fmax(found[left], smallest_margin(bound, y[left]))
     return found
 
 
-def sloped_margins(
-    model: nn.Module, graph: Graph, quick: Graph, ball: Ball, y: Tensor, known: Known, steps: int = STEPS
-) -> Float[Tensor, "n k"]:
+def sloped_margins(graphs: Graphs, ball: Ball, y: Tensor, known: Known, steps: int = STEPS) -> Float[Tensor, "n k"]:
     """The best of interval, linear and optimised bounds of every margin, less what rounding may take off."""
-    rows = margin_rows(_classes(graph), y, ball.x)
+    graph = graphs.exact
+    rows = margin_rows(graphs.classes, y, ball.x)
     made = intervals(graph, ball.low, ball.high, known)
     less = (rows.abs() @ rounding(graph, made)[..., None])[..., 0]
     bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known)
@@ -219,9 +241,9 @@ def sloped_margins(
     if len(image) and graph.relus:
         part = {place: (low[image], high[image]) for place, (low, high) in known.items()}
         wanted = rows[image, row][:, None]
-        with frozen(model):
+        with frozen(graphs.model):
             choice = optimized(
-                quick, ball.take(image).to(torch.float32), wanted.float(), _cast(part), steps=steps, goal=RISEN
+                graphs.quick, ball.take(image).to(torch.float32), wanted.float(), _cast(part), steps=steps, goal=RISEN
             )
         better = evaluated(graph, ball.take(image), wanted, part, choice.slopes) - less[image, row]
         bound[image, row] = torch.fmax(bound[image, row], better)
@@ -229,25 +251,27 @@ def sloped_margins(
 
 
 @torch.no_grad()
-def tightened(model: nn.Module, graph: Graph, quick: Graph, ball: Ball, known: Known, steps: int = STEPS) -> Known:
+def tightened(graphs: Graphs, ball: Ball, known: Known, steps: int = STEPS) -> Known:
     """Bounds of what the ReLUs of one image read, once more, with slopes chosen for each value whose sign is open."""
-    made = dict(known)
+    graph, made = graphs.exact, dict(known)
     for place in graph.before_relus:
         low, high = (end.flatten().clone() for end in made[place])
         where = ((low < 0) & (high > 0)).nonzero()[:, 0]
         if not worth_refining(graph, ball, place):
             continue
         width = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
-        for chosen in where.split(max(1, MOST_VALUES // (8 * width))):
+        for chosen in where.split(max(1, MAX_VALUES // (8 * width))):
             count = torch.zeros(2 * len(chosen), dtype=torch.int64, device=low.device)
             one = torch.zeros(len(chosen), len(low), dtype=graph.dtype, device=low.device)
             one[torch.arange(len(chosen)), chosen] = 1
             rows = torch.cat([one, -one]).unflatten(1, (1, *graph.nodes[place].shape))
             balls, part = ball.take(count), {at: (a[count], b[count]) for at, (a, b) in made.items() if at < place}
-            with frozen(model):
-                found = optimized(quick, balls.to(torch.float32), rows.float(), _cast(part), steps=steps, at=place)
-            least, negative = evaluated(graph, balls, rows, part, found.slopes, at=place).chunk(2)
-            low[chosen], high[chosen] = torch.maximum(low[chosen], least), torch.minimum(high[chosen], -negative)
+            with frozen(graphs.model):
+                found = optimized(
+                    graphs.quick, balls.to(torch.float32), rows.float(), _cast(part), steps=steps, at=place
+                )
+            bottom, top = evaluated(graph, balls, rows, part, found.slopes, at=place).chunk(2)
+            low[chosen], high[chosen] = torch.maximum(low[chosen], bottom), torch.minimum(high[chosen], -top)
         made[place] = low.view_as(known[place][0]), torch.maximum(low, high).view_as(known[place][1])
     return made
 
@@ -271,10 +295,6 @@ def evaluated(
 
 def _cast(known: Known) -> Known:
     return {place: (low.float(), high.float()) for place, (low, high) in known.items()}
-
-
-def _classes(graph: Graph) -> int:
-    return graph.nodes[-1].shape[0]
 
 
 _BY_METHOD = {

@@ -1,9 +1,9 @@
 """Randomised smoothing: an l2 certificate, with a confidence, for the vote of a model on noisy copies of an image.
 
-Source: Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918, algorithms CERTIFY and PREDICT. What is certified is the
-smoothed classifier g(x), the class that the model gives most often on x + N(0, sigma²), not the model itself. Noise is
-not cut to the box, as in the paper. Where the model answers NaN it gives no class: such a draw counts, and is a vote
-for none.
+Source: Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918, algorithms CERTIFY and PREDICT. The certificate is about the
+smoothed classifier g(x), the class that the model gives most often on x + N(0, sigma²), not about the model itself. As
+in the paper, noisy images are not clipped to [0, 1]. Where the model's logits are NaN, the draw counts and is a vote
+for no class.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from core.progress import Progress
 N0 = 100
 """Draws that choose the class."""
 ABSTAIN = -1
-"""The prediction where the votes do not suffice."""
+"""The prediction where the votes are too close."""
 DRAWS = 1000
 """Noisy copies in one forward pass."""
 
 
 @dataclass(frozen=True)
 class Smoothed:
-    """One certificate an image, each wrong with a probability of at most `alpha`.
+    """One certificate per image, each wrong with a probability of at most `alpha`.
 
     Attributes:
         pred: (N,) int64 class of the smoothed classifier, or -1: abstained.
         radius: (N,) float64 l2 radius in which it gives that class; 0 where it abstained.
         share: (N,) float64 lower bound of the class's share of the votes.
-        n0, n, alpha, sigma: draws that chose the class, draws that certified it, the error, the noise.
+        n0, n, alpha, sigma: draws that chose the class, draws that certified it, the probability of an error, the
+            noise's standard deviation.
     """
 
     pred: np.ndarray
@@ -61,10 +62,11 @@ def certify(
     streams: Streams | None = None,
     on_progress: Progress | None = None,
 ) -> Smoothed:
-    """The smoothed classifier's class and the radius in which it holds.
+    """The smoothed classifier's class, and the radius within which it is certified.
 
-    The class is the favourite of n0 draws; of n other draws its share is at least p with confidence 1 - alpha (Clopper
-    and Pearson, one-sided); the radius is sigma times the normal quantile of p. Abstains where p is at most 1/2.
+    The class is the most frequent one of n0 draws. Its share of n other draws is at least p with confidence 1 - alpha
+    (Clopper and Pearson, one-sided); the radius is sigma times the normal quantile of p. Abstains where p is at most
+    1/2.
 
     Args:
         model: pixels to logits; also sees pixels outside [0, 1].
@@ -73,8 +75,8 @@ def certify(
         n0: draws that choose the class.
         n: draws that certify it.
         alpha: probability that a certificate is wrong, between 0 and 1.
-        streams: random numbers an image; those of seed 0 by default. An image's certificate hangs on nothing else.
-        on_progress: images done.
+        streams: random numbers per image; those of seed 0 by default. An image's certificate depends on no other image.
+        on_progress: called with images done and all images.
 
     Raises:
         ValueError: a number out of its range.

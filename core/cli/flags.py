@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from core.specs import Spec
+from core.specs import Spec, choices_of
 
 
 def add_fields(command: Any, spec: type[Spec], leave_out: tuple[str, ...] = ()) -> None:
@@ -88,4 +88,6 @@ def _is_tuple(annotation: Any) -> bool:
 
 
 def _choices(info: FieldInfo) -> list[str]:
-    return [str(value) for value in get_args(info.annotation)] if get_origin(info.annotation) is Literal else []
+    if get_origin(info.annotation) is Literal:
+        return [str(value) for value in get_args(info.annotation)]
+    return choices_of(info) or []

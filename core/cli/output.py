@@ -12,7 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from core.specs import Task
-from core.storage import store
+from core.storage import files, store
 
 
 def artifacts(spec: Task) -> list[store.Artifact]:
@@ -49,7 +49,7 @@ def progress() -> Iterator[Callable[..., None]]:
 def show(result: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
     """Print one result, or rows of several, as a table or as JSON."""
     if as_json:
-        print(json.dumps(_strict(result), indent=2, allow_nan=False))
+        print(json.dumps(files.to_jsonable(result, "result"), indent=2, allow_nan=False))
     elif isinstance(result, list):
         print(tabulate(_known(result), headers="keys", floatfmt=".4f", missingval="–"))
     else:
@@ -75,12 +75,3 @@ def _short(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.4g}"
-
-
-def _strict(value: Any) -> Any:
-    """NaN, an undefined metric, as null: JSON has no other word for it."""
-    if isinstance(value, dict):
-        return {name: _strict(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,6 +1,9 @@
 """Data sets as uint8 tensors in memory.
 
 sets           load a data set, split it, first images of its test part
+digits         the embedded set
+mnist          MNIST, Fashion-MNIST
+cifar10        CIFAR-10
 folder         where image data lies, and what to say when it does not
 folder_layout  parts, classes and files of an own folder of images
 folder_state   its content as one hash

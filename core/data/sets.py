@@ -8,7 +8,6 @@ import threading
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +15,12 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from core.data import folder_layout, folder_state
-from core.data.folder import DataMissing, data_root, download_size, is_present, missing_message
+from core.data.folder import DataMissing, data_root, is_present, missing_message
 from core.data.folder_images import read_images
 from core.data.folder_layout import Layout
 from core.progress import Progress
 from core.specs import DATASETS, DataSpec
+from core.specs.base import found_at
 
 VALIDATION_LIMIT = 5_000
 """The validation split is a tenth of train, at most this many images."""
@@ -37,6 +37,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @classmethod
+    def of(cls, x: np.ndarray | Tensor, y: np.ndarray | Tensor | list[int]) -> Split:
+        """All images of a part, uint8 (N, C, H, W), and their classes (N,), as they are on disk."""
+        images, labels = torch.as_tensor(x), torch.as_tensor(y, dtype=torch.int64)
+        return cls(images.contiguous(), labels, torch.arange(len(labels)))
 
     def take(self, rows: Tensor) -> Split:
         """The rows at the given positions, or where a mask is true."""
@@ -211,51 +217,21 @@ def _only(split: Split, classes: tuple[int, ...]) -> Split:
     return replace(kept, y=renumber[kept.y])
 
 
-def _split(x: np.ndarray | Tensor, y: np.ndarray | Tensor | list[int]) -> Split:
-    images, labels = torch.as_tensor(x), torch.as_tensor(y, dtype=torch.int64)
-    return Split(images.contiguous(), labels, torch.arange(len(labels)))
-
-
 def _read(spec: DataSpec, root: Path) -> _Parts:
     """A built-in data set as it is on disk."""
     info = DATASETS[spec.dataset]
-    if spec.dataset == "digits":
-        train, test = _read_digits()
-    else:
-        reader = _torchvision_reader(spec.dataset)
-        try:
-            parts = [reader(root, train=train) for train in (True, False)]
-        except (RuntimeError, OSError) as error:
-            raise DataMissing(f"{info.title} in {root} cannot be read: {error}") from error
-        if spec.dataset == "cifar10":
-            train, test = (_split(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
-        else:
-            train, test = (_split(part.data[:, None], part.targets) for part in parts)
+    reader = found_at(info.reader, "reader", info.name)
+    try:
+        train, test = reader(root)
+    except (RuntimeError, OSError) as error:
+        raise DataMissing(f"{info.title} in {root} cannot be read: {error}") from error
     return _Parts(info.title, info.class_names, train, test)
 
 
-def _torchvision_reader(dataset: str) -> Any:
-    """Torchvision's class for a data set; its import takes 2.5 s, which the embedded set does not need."""
-    from torchvision import datasets
-
-    return {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[dataset]
-
-
-def _read_digits() -> tuple[Split, Split]:
-    """scikit-learn's 1,797 handwritten digits, 17 grey levels scaled to 0…255; a fixed fifth is the test split."""
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    x = np.rint(raw.images * (255 / 16)).astype(np.uint8)[:, None]
-    both = _split(x, raw.target)
-    order = shuffled(len(both))
-    train_size = DATASETS["digits"].train_size
-    return both.take(order[:train_size]), both.take(order[train_size:])
-
-
 def _download(dataset: str, root: Path, on_progress: Progress | None) -> None:
-    """Let torchvision download into `root`, reporting bytes; raises DataMissing if it cannot."""
-    reader = _torchvision_reader(dataset)
+    """Let the reader download into `root`, reporting bytes; raises DataMissing if it cannot."""
+    info = DATASETS[dataset]
+    reader = found_at(info.reader, "reader", dataset)
     failure: list[BaseException] = []
 
     def fetch() -> None:
@@ -273,9 +249,8 @@ def _download(dataset: str, root: Path, on_progress: Progress | None) -> None:
         while worker.is_alive():
             worker.join(0.3)
             if on_progress:
-                size = download_size(dataset)
-                got = min(_folder_bytes(root) - before, size)
-                on_progress(got, size, phase=f"downloading {DATASETS[dataset].title}")
+                got = min(_folder_bytes(root) - before, info.download_size)
+                on_progress(got, info.download_size, phase=f"downloading {info.title}")
     finally:
         socket.setdefaulttimeout(timeout)
     if failure:
@@ -294,7 +269,7 @@ def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) ->
     pixels, notes = read_images(every, found.root, size=spec.image_size, grey=spec.grey, on_progress=on_progress)
     ends = np.cumsum([len(of) for of in files.values()])[:-1]
     splits = {
-        part: _split(x, [label for _, label in of])
+        part: Split.of(x, [label for _, label in of])
         for (part, of), x in zip(files.items(), np.split(pixels, ends), strict=True)
     }
     train, validation, test = splits.values()

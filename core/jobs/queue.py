@@ -20,7 +20,6 @@ import json
 import math
 import os
 import platform
-import re
 import secrets
 import shutil
 import signal
@@ -42,7 +41,7 @@ from core.jobs.running import run
 from core.jobs.worker import relative, work
 from core.progress import Cancelled
 from core.specs import Task, dump_task, load_task
-from core.storage import files, store
+from core.storage import files, locks, store
 
 try:
     import fcntl
@@ -56,7 +55,6 @@ KILL_AFTER = 5.0  # seconds from asking a worker to stop until it is made to
 KEPT = 300  # ended jobs
 LOG_TAIL = 4000  # bytes
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _WINDOWS_FLAGS = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) | getattr(
     subprocess, "CREATE_NEW_PROCESS_GROUP", 0
 )
@@ -148,7 +146,7 @@ def jobs(root: Path | None = None) -> list[Job]:
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(_root(root) / ".jobs") as entries:
         for entry in entries:
-            if _ID.fullmatch(entry.name):
+            if files.is_id(entry.name):
                 with contextlib.suppress(ValueError, OSError):
                     found.append(_read(Path(entry.path)))
     return sorted(found, key=lambda job: (job.created, job.id), reverse=True)
@@ -195,9 +193,7 @@ def _root(root: Path | None) -> Path:
 
 
 def _folder(job_id: str, root: Path | None) -> Path:
-    if not _ID.fullmatch(job_id):
-        raise ValueError(f"job_id: expected an id of letters, digits, '-', '_' and '.', got {job_id!r}")
-    return _root(root) / ".jobs" / job_id
+    return _root(root) / ".jobs" / files.checked_id(job_id, "job_id")
 
 
 def _new_folder(task: Task, root: Path) -> Path:
@@ -224,7 +220,7 @@ def _read(folder: Path) -> Job:
     elif _last_state(log) in ENDED:
         _ended[folder] = (signature, job)
     else:  # it was killed, perhaps in mid-write
-        store.remove_stale(folder.parents[1])
+        locks.remove_stale(folder.parents[1])
     return job
 
 

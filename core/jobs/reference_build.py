@@ -6,7 +6,6 @@ Everything but times, the machine's name and the date is the same on every run o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,9 +25,9 @@ from core.jobs import running
 from core.models import reference
 from core.networks.catalogue import build, logits_of
 from core.networks.layers import Shape
-from core.progress import Progress
+from core.progress import Progress, part
 from core.storage import bundled, cards, store
-from core.training import task
+from core.training.task import machine, test_table
 
 LARGEST = 10_000_000
 """Bytes that a model may take where it ships."""
@@ -69,12 +68,12 @@ def make(
     if n is not None and n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
     asked, device = reference.REFERENCES[name], device or running.default_device()
-    trained = running.run(asked.spec, root, device=device, own=True, on_progress=on_progress)
+    trained = running.run(asked.spec, root, device=device, allow_bundled=False, on_progress=on_progress)
     assert isinstance(trained, store.Artifact)
     data = load(asked.spec.data)
     weights, facts = in_half(trained, data, device)
     model = _model(trained, weights, device)
-    tests = task.test_table(model, data)
+    tests = test_table(model, data)
     start, cpu = time.perf_counter(), time.process_time()
     rows = measure(model, data, asked, tests, n=n, on_progress=on_progress)
     card = {key: value for key, value in trained.card.items() if key not in cards.WRITTEN_BY_STORE}
@@ -91,7 +90,7 @@ def make(
             "cpu_seconds": time.process_time() - cpu,
             "device": device,
             "threads": torch.get_num_threads(),
-            "machine": task.machine(device),
+            "machine": machine(device),
         },
     }
     tables = {"test": pd.DataFrame(tests), "measurements": pd.DataFrame(rows).astype(dict.fromkeys(_NUMBERS, float))}
@@ -168,7 +167,7 @@ def measure(
         PGD,
         eps=eps,
         streams=Streams.of(SEED, batch.index.to(device)),
-        on_progress=_named(on_progress, "PGD"),
+        on_progress=part(on_progress, 0, len(x), len(x), phase="PGD"),
     )
     settings = f"linf, {PGD.steps} steps, {PGD.restarts} restarts, first step {PGD.relative_step:g} ε, seed {SEED}"
     rows.append(
@@ -211,7 +210,7 @@ def drawn(
         method,
         y_target=target.to(device),
         streams=Streams.of(SEED, batch.index.to(device)),
-        on_progress=_named(on_progress, method.title),
+        on_progress=part(on_progress, 0, len(batch), len(batch), phase=method.title),
     )
 
 
@@ -238,14 +237,3 @@ def _summary(asked: reference.Reference, rows: list[Row]) -> Row:
     shares = {row["measure"]: row["value"] for row in rows}
     counted = next(row["n"] for row in rows if row["measure"] == "pgd")
     return {"eps": asked.eps, "n": counted, **shares}
-
-
-def _named(on_progress: Progress | None, phase: str) -> Progress | None:
-    if on_progress is None:
-        return None
-    report: Callable[..., None] = on_progress
-
-    def named(done: int, total: int, **more: Any) -> None:
-        report(done, total, **{**more, "phase": phase})
-
-    return cast(Progress, named)

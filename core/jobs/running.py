@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from core.models import trained_on
-from core.progress import Progress
+from core.progress import Progress, part
 from core.specs import (
     TASKS,
     AttackSpec,
@@ -42,17 +42,25 @@ def run(
     root: Path | None = None,
     *,
     device: str | None = None,
-    own: bool = False,
+    allow_bundled: bool = True,
     on_progress: Progress | None = None,
 ) -> Artifact | list[Artifact]:
     """Find what `task` asks for in the store, or make it here; a comparison gives the list of its sweeps.
 
-    Among several askers, in any process, one makes it and the others wait. A damaged artifact is set aside, said in the
-    log, and made again. device: "cpu" or "cuda"; None takes CUDA when there is one. own: models that ship with the
-    project do not count as found. Whatever the runner or `on_progress` raises passes through, and the store is as it
-    was. ValueError where the folder that a model was trained on has changed: what was found before is no answer then.
+    When several processes or threads want the same artifact, one makes it and the others wait. A damaged artifact is
+    set aside, with a warning in the log, and made again.
+
+    Args:
+        task: what to make.
+        root: the store's folder; None takes `store.default_root()`.
+        device: "cpu" or "cuda"; None takes CUDA where there is one.
+        allow_bundled: whether a bundled model counts as found.
+        on_progress: called by the runner; whatever it raises ends the run, and nothing is written.
+
+    Raises:
+        ValueError: the folder that a model was trained on has changed, so that what was found before is no answer.
     """
-    made = run_all(task, root, device=device, own=own, on_progress=on_progress)
+    made = run_all(task, root, device=device, allow_bundled=allow_bundled, on_progress=on_progress)
     return made if isinstance(task, CompareSpec) else made[0]
 
 
@@ -61,7 +69,7 @@ def run_all(
     root: Path | None = None,
     *,
     device: str | None = None,
-    own: bool = False,
+    allow_bundled: bool = True,
     on_progress: Progress | None = None,
     note: Note = _logger.warning,
 ) -> list[Artifact]:
@@ -71,9 +79,11 @@ def run_all(
     report = on_progress or _silent
     cells = parts(task)
     if processes() > 1:
-        return [_take_part(task, root, device, report, note, own)]
+        return [_take_part(task, root, device, report, note, allow_bundled)]
     return [
-        _make(cell, root, device, _part(report, place, cells) if len(cells) > 1 else report, note, own)
+        _make(
+            cell, root, device, _of_comparison(report, place, cells) if len(cells) > 1 else report, note, allow_bundled
+        )
         for place, cell in enumerate(cells)
     ]
 
@@ -95,7 +105,7 @@ def parts(task: Task) -> list[TrainSpec | ModelTask]:
 
 def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artifact] | None:
     """Every artifact that `task` leaves, when all of them are in the store; damaged ones are set aside."""
-    found = [_find(part, root, note) for part in parts(task)]
+    found = [_find(cell, root, note) for cell in parts(task)]
     there = [artifact for artifact in found if artifact is not None]
     return there if len(there) == len(found) else None
 
@@ -131,7 +141,9 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _take_part(task: Task, root: Path, device: str | None, report: Progress, note: Note, own: bool) -> Artifact:
+def _take_part(
+    task: Task, root: Path, device: str | None, report: Progress, note: Note, allow_bundled: bool
+) -> Artifact:
     """As `_make`, in one of several processes: the first finds the artifact or makes it, the others help and wait."""
     if not isinstance(task, TrainSpec):
         raise ValueError(
@@ -146,7 +158,7 @@ def _take_part(task: Task, root: Path, device: str | None, report: Progress, not
         begun = parallel.told(True)
 
     if leads():
-        made = _make(task, root, device, report, note, own, begin)
+        made = _make(task, root, device, report, note, allow_bundled, begin)
         if not begun:
             parallel.told(False)
         parallel.told(True)  # it is written
@@ -154,7 +166,7 @@ def _take_part(task: Task, root: Path, device: str | None, report: Progress, not
     if parallel.told():
         runner_for(task)(task, root, device=device, on_progress=_silent)
     parallel.told()
-    found = _find(task, root, note, own)
+    found = _find(task, root, note, allow_bundled)
     if found is None:
         raise FileNotFoundError(f"{task.artifact_name()}: not in {root}, where the first process wrote it")
     return found
@@ -166,13 +178,13 @@ def _make(
     device: str | None,
     report: Progress,
     note: Note,
-    own: bool,
+    allow_bundled: bool,
     begin: Callable[[], None] = lambda: None,
 ) -> Artifact:
-    found = _find(task, root, note, own)
+    found = _find(task, root, note, allow_bundled)
     if found is None:
         with store.lock(task, root, on_wait=lambda: report(0, 1, phase="waiting for another process that makes it")):
-            found = _find(task, root, note, own)  # whoever held the lock may have made it
+            found = _find(task, root, note, allow_bundled)  # whoever held the lock may have made it
             if found is None:
                 begin()
                 runner = runner_for(task)
@@ -184,36 +196,25 @@ def _make(
     return found
 
 
-def _find(task: Task, root: Path, note: Note, own: bool = False) -> Artifact | None:
+def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Artifact | None:
     if isinstance(task, ModelTask):  # what was found before a folder changed is no answer for the folder as it is now
         for model in trained_on.models_of(task):
             trained_on.check_folder(store.open_model(model, root))
     try:
-        return store.find(task, root, own=own)
+        return store.find(task, root, allow_bundled=allow_bundled)
     except store.DamagedArtifact as damage:
         note(str(damage))
         return None
 
 
-def _part(report: Progress, place: int, cells: list[TrainSpec | ModelTask]) -> Progress:
-    """Progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
+def _of_comparison(report: Progress, place: int, cells: list[TrainSpec | ModelTask]) -> Progress:
+    """The progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
     cell = cells[place]
     assert isinstance(cell, SweepSpec)
-    name, size = f"{place + 1} of {len(cells)}: {cell.attack.slug()} on {cell.model}", cell.n
-
-    def part(
-        done: int,
-        total: int,
-        *,
-        phase: str | None = None,
-        snapshot: dict[str, np.ndarray] | None = None,
-        **metrics: Any,
-    ) -> None:
-        share = min(1.0, done / total) if total else 0.0
-        whole = f"{name}, {phase}" if phase else name
-        report(place * size + int(share * size), len(cells) * size, phase=whole, snapshot=snapshot, **metrics)
-
-    return part
+    name = f"{place + 1} of {len(cells)}: {cell.attack.slug()} on {cell.model}"
+    made = part(report, place * cell.n, (place + 1) * cell.n, len(cells) * cell.n, phase=name)
+    assert made is not None
+    return made
 
 
 def _silent(

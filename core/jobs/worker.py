@@ -24,13 +24,13 @@ import numpy as np
 from core.jobs import events, running
 from core.progress import Cancelled
 from core.specs import Task, load_task
-from core.storage import files, store
+from core.storage import files, locks, store
 
 EVENT_INTERVAL = 1 / 3  # seconds between two progress events
 SNAPSHOT_INTERVAL = 0.5
 PACE_WINDOW = 30.0  # seconds that the time to go is estimated from
 PACE_POINT = 0.5  # seconds between two points of that estimate
-LOOK_INTERVAL = 0.1  # seconds between two looks at the cancel flag, or at a lock that another holds
+LOOK_INTERVAL = 0.1  # seconds between two looks at the cancel flag
 LOCK_TIMEOUT = 10.0  # a reader may hold a worker's lock for the moment in which it looks whether it is held
 NICENESS = 5
 
@@ -212,19 +212,8 @@ def relative(made: list[store.Artifact], root: Path) -> list[str]:
 @contextlib.contextmanager
 def _turn(root: Path, report: Reporter) -> Iterator[None]:
     """Queue for the device."""
-    (root / ".locks").mkdir(parents=True, exist_ok=True)
-    device = filelock.FileLock(root / ".locks" / "device.lock")
-    while True:
-        try:
-            device.acquire(blocking=False)
-            break
-        except filelock.Timeout:
-            report.check()
-            time.sleep(LOOK_INTERVAL)
-    try:
+    with locks.hold("device", root, on_wait=report.check):
         yield
-    finally:
-        device.release()
 
 
 @contextlib.contextmanager

@@ -27,26 +27,27 @@ from core import epsilon
 from core.attacks.engine.geometry import shortest_prefix
 from core.certification.bounds import intervals
 from core.certification.graph import Unbounded, lower
+from core.checks import check_choice
 from core.networks.layers import Shape
+from core.specs.methods.base import NORMS
 
-NORMS = ("linf", "l2", "l1", "l0")
 ORDER = {"linf": torch.inf, "l2": 2, "l1": 1}
 TINY = torch.finfo(torch.float64).tiny
 AGREED = 1e-9
 """How far logits may be from affine ones, relative to their size: rounding in float64."""
 PROBES = 64
 FEW = 64
-"""Features looked at first where they are taken by falling gain: sorting all of them is what costs."""
+"""Features that are sorted first where features are taken by falling gain: most images need no more."""
 
 
 @dataclass(frozen=True)
-class Affine:
+class AffineModel:
     """Logits Wx + b of flattened images, in float64.
 
     Attributes:
         weight: (K, D).
         bias: (K,).
-        model: what they were taken from, in float64: what is solved for an image is held against its answers.
+        model: what they were taken from, in float64; every solution is checked against its logits.
         shape: of the model's images.
     """
 
@@ -56,7 +57,7 @@ class Affine:
     shape: Shape | None = None
 
     def logits(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n k"]:
-        """The model's answer in float64."""
+        """The logits in float64."""
         return x.flatten(1).to(self.weight) @ self.weight.T + self.bias
 
     @torch.no_grad()
@@ -81,9 +82,9 @@ class Exact:
     """The smallest perturbations.
 
     Attributes:
-        distance: (N,) float64, of the boundary itself: any smaller change leaves the image right, and every larger ball
-            has one that does not. 0 where it is misclassified or tied, inf where no image of the box is. l0: the count
-            of features that crosses it.
+        distance: (N,) float64, to the boundary itself: any smaller change leaves the image correctly classified, and
+            every larger ball has an image that is not. 0 where the image is misclassified or tied, inf where no image
+            of the box is misclassified. l0: the number of features that crosses the boundary.
         delta: (N, C, H, W) in the images' dtype; reaches the boundary (l0: crosses it). 0 where distance is 0 or inf.
         rival: (N,) int64, the class across the boundary; -1 where the distance is inf.
     """
@@ -93,12 +94,12 @@ class Exact:
     rival: Int[Tensor, " n"]
 
 
-def affine(model: nn.Module, shape: Shape) -> Affine:
+def affine_model(model: nn.Module, shape: Shape) -> AffineModel:
     """The matrix and the offset of a model whose logits are affine in the pixels.
 
     The model is left untouched: a copy in float64 is queried. Where its layers are known (`graph`), it is affine if no
     ReLU can switch inside the box; any other model is queried at random images, dark ones, corners and grey ones, and
-    again at the images for which something is solved (`Affine.agrees`).
+    again at the images that a problem is solved for (`AffineModel.agrees`).
 
     Raises:
         ValueError: the logits are not affine.
@@ -108,7 +109,7 @@ def affine(model: nn.Module, shape: Shape) -> Affine:
     logits = double(leaf)
     rows = [torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)[0] for value in logits[0]]
     weight = torch.stack([torch.zeros_like(leaf) if row is None else row for row in rows]).flatten(1)
-    found = Affine(weight, logits.detach()[0], double, shape)
+    found = AffineModel(weight, logits.detach()[0], double, shape)
     probe = torch.rand(PROBES, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     grey = torch.linspace(0, 1, PROBES, dtype=torch.float64).view(-1, 1, 1, 1).expand_as(probe)
     # the power of a uniform number: from images of few bright pixels to images of few dark ones
@@ -133,12 +134,12 @@ def _never_switches(model: nn.Module, shape: Shape) -> bool:
 
 
 def smallest(
-    linear: Affine, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, norm: str, box: bool = True
+    linear: AffineModel, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, norm: str, box: bool = True
 ) -> Exact:
     """The smallest perturbation that changes the prediction.
 
     Args:
-        linear: the model; see `affine`.
+        linear: the model; see `affine_model`.
         x: (N, C, H, W) in [0, 1].
         y: (N,) true classes.
         norm: "linf", "l2", "l1" or "l0" (features).
@@ -157,7 +158,7 @@ def smallest(
         if not nearer.any():
             continue
         rows, need = rows[nearer], need[nearer]
-        amount, size = _cheapest(slope.abs(), _room(slope, flat[rows], box), need, norm, distance[rows])
+        amount, size = _smallest_amounts(slope.abs(), _room(slope, flat[rows], box), need, norm, distance[rows])
         nearer = size < distance[rows]
         rows = rows[nearer]
         distance[rows], rival[rows] = size[nearer], other
@@ -167,7 +168,7 @@ def smallest(
 
 
 def largest(
-    linear: Affine,
+    linear: AffineModel,
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
     *,
@@ -175,11 +176,11 @@ def largest(
     norm: str,
     box: bool = True,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n c h w"]]:
-    """The largest damage that a budget can do.
+    """The smallest margin in a ball, and where it is.
 
     Returns:
-        margin: (N,) float64, logit y less the largest other one at the worst image of the ball. delta: (N, C, H, W) in
-        the images' dtype, a maximiser.
+        margin: (N,) float64, logit y minus the largest other one at the worst image of the ball. delta: (N, C, H, W) in
+        the images' dtype, which reaches it.
 
     Raises:
         ValueError: as in `smallest`; a negative or infinite eps.
@@ -191,7 +192,7 @@ def largest(
     margin = torch.full((len(x),), torch.inf, dtype=torch.float64)
     moved = torch.zeros_like(flat)
     for rows, _other, slope, need in _pairs(linear, flat, y, norm):
-        amount = _dearest(slope.abs(), _room(slope, flat[rows], box), eps, norm)
+        amount = _largest_amounts(slope.abs(), _room(slope, flat[rows], box), eps, norm)
         left = need - amount @ slope.abs()
         worse = left < margin[rows]
         margin[rows[worse]] = left[worse]
@@ -201,7 +202,7 @@ def largest(
 
 
 def frontier(
-    linear: Affine, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], caps: tuple[float, ...]
+    linear: AffineModel, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], caps: tuple[float, ...]
 ) -> Int[Tensor, "n m"]:
     """k(eps): the fewest features that change the prediction when none may move by more than a cap; exact.
 
@@ -210,32 +211,31 @@ def frontier(
     """
     _check(linear, x, y, "l0")
     flat = x.flatten(1).to(linear.weight)
-    most = flat.shape[1] + 1
-    fewest = torch.full((len(x), len(caps)), most)
+    never = flat.shape[1] + 1
+    fewest = torch.full((len(x), len(caps)), never)
     for rows, _other, slope, need in _pairs(linear, flat, y, "l0"):
         room = _room(slope, flat[rows], True)
         for column, cap in enumerate(caps):
             count, _order = shortest_prefix(slope.abs() * room.clamp(max=cap), need)
-            count = torch.where(need <= 0, 0, torch.where(count < 0, most, count))
+            count = torch.where(need <= 0, 0, torch.where(count < 0, never, count))
             fewest[rows, column] = torch.minimum(fewest[rows, column], count)
-    return torch.where(fewest == most, -1, fewest)
+    return torch.where(fewest == never, -1, fewest)
 
 
 def robust(
-    linear: Affine, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, eps: float, norm: str, box: bool = True
+    linear: AffineModel, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, eps: float, norm: str, box: bool = True
 ) -> Bool[Tensor, " n"]:
     """Whether no perturbation of the ball changes the prediction, or makes it a tie: an equivalence, not a bound."""
     distance = smallest(linear, x, y, norm=norm, box=box).distance
     return ~epsilon.within(distance, math.floor(eps * (1 + epsilon.SAME)) if norm == "l0" else eps)
 
 
-def _check(linear: Affine, x: Tensor, y: Tensor, norm: str) -> None:
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
-    check(linear, x, y)
+def _check(linear: AffineModel, x: Tensor, y: Tensor, norm: str) -> None:
+    check_choice("norm", norm, NORMS)
+    check_fits(linear, x, y)
 
 
-def check(linear: Affine, x: Tensor, labels: Tensor, name: str = "y") -> None:
+def check_fits(linear: AffineModel, x: Tensor, labels: Tensor, name: str = "y") -> None:
     """Refuse what are no images in [0, 1] of the model's size, no int64 classes of it, or a model that is not affine.
 
     Raises:
@@ -255,7 +255,7 @@ def check(linear: Affine, x: Tensor, labels: Tensor, name: str = "y") -> None:
     linear.agrees(x)
 
 
-def _pairs(linear: Affine, flat: Tensor, y: Tensor, norm: str) -> Iterator[tuple[Tensor, int, Tensor, Tensor]]:
+def _pairs(linear: AffineModel, flat: Tensor, y: Tensor, norm: str) -> Iterator[tuple[Tensor, int, Tensor, Tensor]]:
     """Each class with each rival, the nearest first: rows of the class, rival, slope (D,), margins (n,)."""
     logits = linear.logits(flat)
     for label in y.unique().tolist():
@@ -278,11 +278,10 @@ def _at_least(slope: Tensor, need: Tensor, norm: str) -> Tensor:
     dual = float(torch.linalg.vector_norm(slope, {"linf": 1, "l2": 2, "l1": torch.inf, "l0": torch.inf}[norm]))
     if dual == 0:
         return torch.where(need > 0, torch.inf, 0.0)
-    least = (need / dual).clamp(min=0)
-    return torch.where(need > 0, 1.0, 0.0) if norm == "l0" else least
+    return torch.where(need > 0, 1.0, 0.0) if norm == "l0" else (need / dual).clamp(min=0)
 
 
-def _cheapest(weight: Tensor, room: Tensor, need: Tensor, norm: str, best: Tensor) -> tuple[Tensor, Tensor]:
+def _smallest_amounts(weight: Tensor, room: Tensor, need: Tensor, norm: str, best: Tensor) -> tuple[Tensor, Tensor]:
     """The smallest amounts (n, D), 0 to room, whose gain reaches `need`, and their length; inf where none does.
 
     Where they are longer than `best` (n,) the search breaks off, with some length that is not below it.
@@ -347,21 +346,21 @@ def _fewest(weight: Tensor, room: Tensor, need: Tensor) -> tuple[Tensor, Tensor]
     gains = torch.where(weight > 0, weight * room, 0)
     amount, able = torch.zeros_like(room), torch.zeros_like(need, dtype=torch.bool)
     far = torch.where(room.isinf(), need[:, None] / weight.clamp(min=TINY), room)
-    for most in (FEW, gains.shape[1]):
+    for count in (FEW, gains.shape[1]):
         rows = (~able).nonzero()[:, 0]
         if not len(rows):
             break
-        largest, places = gains[rows].topk(min(most, gains.shape[1]), dim=1)
-        count, order = shortest_prefix(largest, need[rows])
-        able[rows] = count >= 0
-        taken = torch.arange(largest.shape[1]) < count[:, None]
+        largest, places = gains[rows].topk(min(count, gains.shape[1]), dim=1)
+        length, order = shortest_prefix(largest, need[rows])
+        able[rows] = length >= 0
+        taken = torch.arange(largest.shape[1]) < length[:, None]
         chosen = torch.zeros_like(room[rows], dtype=torch.bool).scatter(1, places.gather(1, order), taken)
         amount[rows] = torch.where(chosen, far[rows], 0)
     return amount, able
 
 
-def _dearest(weight: Tensor, room: Tensor, eps: float, norm: str) -> Tensor:
-    """The amounts (n, D) within the budget whose gain is the largest."""
+def _largest_amounts(weight: Tensor, room: Tensor, eps: float, norm: str) -> Tensor:
+    """The amounts (n, D) within ε whose gain is the largest."""
     room = torch.where(weight > 0, room, 0)
     if norm == "linf":
         return room.clamp(max=eps)

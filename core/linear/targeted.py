@@ -9,7 +9,7 @@ l2          a quadratic programme by its dual, at most K - 1 multipliers μ ≥ 
 l0, boxed   an integer programme (HiGHS): which features may leave the image at all; without the box a feature has no
             limit that could be switched on and off, so that case is refused
 
-Every answer is held against its dual: feasible, and no longer than the bound plus `TOLERANCE`.
+Every solution is checked against its dual: feasible, and no longer than the bound plus `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp, minimize
 from torch import Tensor
 
-from core.linear.exact import Affine, Exact, check
+from core.checks import check_choice
+from core.linear.exact import AffineModel, Exact, check_fits
+from core.specs.methods.base import NORMS
 
-NORMS = ("linf", "l2", "l1", "l0")
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
 SECONDS = 60.0
 """The longest that an integer programme may take."""
@@ -32,31 +33,30 @@ TOLERANCE = 1e-6
 
 
 def smallest_to(
-    linear: Affine, x: Float[Tensor, "n c h w"], y_target: Int[Tensor, " n"], *, norm: str, box: bool = True
+    linear: AffineModel, x: Float[Tensor, "n c h w"], y_target: Int[Tensor, " n"], *, norm: str, box: bool = True
 ) -> Exact:
     """The smallest perturbation after which no logit exceeds the target's.
 
     Args:
-        linear: the model; see `linear.affine`.
+        linear: the model; see `exact.affine_model`.
         x: (N, C, H, W) in [0, 1].
         y_target: (N,).
         norm: "linf", "l2", "l1" or "l0" (features).
         box: whether the perturbed image must stay in [0, 1]; in l0 it must.
 
     Returns:
-        As `linear.smallest` does: distance 0 where it is read as the target already, inf (and rival -1) where no image
-        of the box is, else rival is the target.
+        As `exact.smallest` does: distance 0 where the image is classified as the target already, inf (and rival -1)
+        where no image of the box is, otherwise rival is the target.
 
     Raises:
         ValueError: an unknown norm, l0 without the box, images or targets that do not fit the model.
         RuntimeError: a solver did not come within `TOLERANCE` of its bound, or not within `SECONDS`.
     """
     classes, features = linear.weight.shape
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     if norm == "l0" and not box:
         raise ValueError("box: expected True in l0, got False: without it no feature has a limit")
-    check(linear, x, y_target, "y_target")
+    check_fits(linear, x, y_target, "y_target")
     flat, weight = x.flatten(1).to(linear.weight).numpy(), linear.weight.numpy()
     logits = linear.logits(x).numpy()
     distance, rival, moved = np.zeros(len(x)), y_target.clone(), np.zeros_like(flat)
@@ -166,7 +166,7 @@ def _integer(slopes: np.ndarray, need: np.ndarray, low: np.ndarray, high: np.nda
 
 
 def _verify(slopes: np.ndarray, need: np.ndarray, delta: np.ndarray, bound: float, length: float) -> None:
-    """Feasible and optimal, both by the numbers themselves."""
+    """Raise RuntimeError unless the solution is feasible and optimal, by its own numbers."""
     short = float((need - slopes @ delta).max()) / (1 + float(np.abs(need).max()))
     if not (short <= TOLERANCE and length - bound <= TOLERANCE * (1 + bound)):
         raise RuntimeError(

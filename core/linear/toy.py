@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.checks import check_choice
+
 THETA = np.array([-1.0, 1.0, -1.0, 1.0, 0.0, 0.0])
 X_A = np.array([1.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 """Class 0: f = σ(-2)."""
@@ -21,7 +23,7 @@ OBJECTIVES = ("loss", "output")
 
 
 @dataclass(frozen=True)
-class Walk:
+class InputPath:
     """Gradient steps on the input: points (steps + 1, 6), f at each (steps + 1,), and the class they start from.
 
     Attributes:
@@ -34,7 +36,7 @@ class Walk:
 
     @property
     def flip(self) -> int | None:
-        """The first step that is read as the other class."""
+        """The first step that is classified as the other class."""
         across = self.f > 0.5 if self.label == 0 else self.f < 0.5
         return int(across.argmax()) if across.any() else None
 
@@ -60,7 +62,7 @@ def gradient_x(x: np.ndarray, theta: np.ndarray = THETA) -> np.ndarray:
     return slope(x, theta) * theta
 
 
-def walk(start: np.ndarray, *, rate: float, steps: int, objective: str = "loss") -> Walk:
+def input_path(start: np.ndarray, *, rate: float, steps: int, objective: str = "loss") -> InputPath:
     """Move the input towards the other class by gradient steps.
 
     Args:
@@ -73,8 +75,7 @@ def walk(start: np.ndarray, *, rate: float, steps: int, objective: str = "loss")
     Raises:
         ValueError: an unknown objective, a negative or infinite rate, negative steps.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective: expected one of {', '.join(OBJECTIVES)}, got {objective!r}")
+    check_choice("objective", objective, OBJECTIVES)
     if not 0 <= rate < np.inf:
         raise ValueError(f"rate: expected a finite number of 0 or more, got {rate}")
     if steps < 0:
@@ -87,9 +88,9 @@ def walk(start: np.ndarray, *, rate: float, steps: int, objective: str = "loss")
         pull = (f if label else 1 - f) if objective == "loss" else f * (1 - f)
         points.append(points[-1] + sign * rate * pull * THETA)
     line = np.stack(points)
-    return Walk(line, output(line), label)
+    return InputPath(line, output(line), label)
 
 
-def steps_to_flip(start: np.ndarray, *, rate: float, objective: str = "loss", most: int = 10_000) -> int | None:
-    """The first step across the boundary, or None within `most`."""
-    return walk(start, rate=rate, steps=most, objective=objective).flip if rate > 0 else None
+def steps_to_flip(start: np.ndarray, *, rate: float, objective: str = "loss", max_steps: int = 10_000) -> int | None:
+    """The first step across the boundary, or None within `max_steps`."""
+    return input_path(start, rate=rate, steps=max_steps, objective=objective).flip if rate > 0 else None

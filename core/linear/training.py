@@ -24,25 +24,26 @@ import numpy as np
 from scipy.optimize import linprog, minimize, nnls
 from scipy.special import expit
 
+from core.checks import check_choice
+
 DUAL = {"l2": 2.0, "linf": 1.0}
 """Order of the dual norm."""
 LOSSES = ("hinge", "logistic")
 ROUNDS = 400
-"""Most cuts of the hinge loss in l2."""
+"""The most cuts of the hinge loss in l2."""
 TOLERANCE = 1e-7
 """Gap at which the cuts end, of a loss that is 1 at w = 0."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class LinearFit:
     """A linear model w·x + b and what it was trained for.
 
     Attributes:
         weight: (d,).
         bias: 0 without an intercept.
         objective: its value there.
-        gap: how far the true minimum may lie below, at most; nan for the logistic loss, whose gradient is all that is
-            known.
+        gap: how far the true minimum may lie below, at most; nan for the logistic loss, for which there is no bound.
     """
 
     weight: np.ndarray
@@ -108,13 +109,13 @@ def fit(
     loss: str = "hinge",
     inside: bool = True,
     intercept: bool = True,
-) -> Trained:
+) -> LinearFit:
     """Minimise the risk exactly (see `risk`).
 
     Args:
         x: (n, d).
         y: (n,) of -1 and 1.
-        eps: size of the ball, 0 or more, in the units of x.
+        eps: the ball's ε, 0 or more, in the units of x.
         norm: "l2" or "linf", of the ball.
         loss: "hinge" or "logistic".
         inside: adversarial (True), or regularised by ε‖w‖ outside the hinge: what the soft-margin SVM minimises.
@@ -134,13 +135,13 @@ def fit(
             raise ValueError("inside: expected True for the logistic loss, got False")
         if robustly_separable(x, y, eps=eps, norm=norm, intercept=intercept):
             raise ValueError(
-                f"eps: expected a size at which the points are not separable, got {eps:g}: the logistic loss falls for "
-                "ever as w grows"
+                f"eps: expected a value at which the points are not separable, got {eps:g}: the logistic loss has no "
+                "minimum, since it falls as w grows"
             )
         found, low = _logistic(x, y, eps, norm, intercept), np.nan
     weight, bias = found
     value = risk(weight, bias, x, y, eps=eps, norm=norm, loss=loss, inside=inside)
-    return Trained(weight, bias, value, value - low)
+    return LinearFit(weight, bias, value, value - low)
 
 
 def robustly_separable(x: np.ndarray, y: np.ndarray, *, eps: float, norm: str = "l2", intercept: bool = True) -> bool:
@@ -163,7 +164,7 @@ def largest_margin(x: np.ndarray, y: np.ndarray, *, norm: str = "l2", intercept:
     return 1 / float(answer.fun) if answer.status == 0 and answer.fun > 0 else 0.0
 
 
-def hard_margin(x: np.ndarray, y: np.ndarray, *, eps: float = 0.0, intercept: bool = False) -> Trained:
+def hard_margin(x: np.ndarray, y: np.ndarray, *, eps: float = 0.0, intercept: bool = False) -> LinearFit:
     """The smallest w, in l2, whose robust hinge loss is 0: the hard margin's direction, of norm 1/(γ - ε).
 
     Raises:
@@ -175,10 +176,10 @@ def hard_margin(x: np.ndarray, y: np.ndarray, *, eps: float = 0.0, intercept: bo
     if found is None or eps >= gamma:
         raise ValueError(f"eps: expected less than the largest margin {gamma:.6g}, got {eps:g}")
     scale = gamma / (gamma - eps)
-    return Trained(scale * found[0], scale * found[1], 0.0, 0.0)
+    return LinearFit(scale * found[0], scale * found[1], 0.0, 0.0)
 
 
-def svm(x: np.ndarray, y: np.ndarray, *, decay: float) -> Trained:
+def svm(x: np.ndarray, y: np.ndarray, *, decay: float) -> LinearFit:
     """The soft-margin SVM by scikit-learn: minimises H(w, b) + λ‖w‖₂², λ = decay > 0, that is C = 1/(2λn).
 
     It also minimises H + ε‖w‖₂ with ε = 2λ‖w‖ (see `eps_of`), where w is not 0. Its `gap` is nan: scikit-learn's own
@@ -192,7 +193,7 @@ def svm(x: np.ndarray, y: np.ndarray, *, decay: float) -> Trained:
     machine = SVC(kernel="linear", C=1 / (2 * decay * len(x)), tol=1e-6).fit(x, y)
     weight, bias = machine.coef_[0], float(machine.intercept_[0])
     value = risk(weight, bias, x, y, eps=0.0) + decay * float(weight @ weight)
-    return Trained(weight, bias, value, np.nan)
+    return LinearFit(weight, bias, value, np.nan)
 
 
 def eps_of(weight: np.ndarray, decay: float) -> float:
@@ -200,7 +201,7 @@ def eps_of(weight: np.ndarray, decay: float) -> float:
     return 2 * decay * float(np.linalg.norm(weight))
 
 
-def decay_of(x: np.ndarray, y: np.ndarray, *, eps: float) -> tuple[float, Trained] | None:
+def decay_of(x: np.ndarray, y: np.ndarray, *, eps: float) -> tuple[float, LinearFit] | None:
     """The λ whose SVM has 2λ‖w‖ = eps, and that SVM, by bisection of log λ; None where eps is out of reach.
 
     2λ‖w‖ does not fall as λ grows, and ends at the pull of the points at w = 0.
@@ -219,16 +220,16 @@ def decay_of(x: np.ndarray, y: np.ndarray, *, eps: float) -> tuple[float, Traine
     return low, first
 
 
-def shared_budget(weight: np.ndarray, bias: float, x: np.ndarray, y: np.ndarray, *, budget: float, norm: str) -> float:
-    """The largest summed hinge when all changes together may be no longer than `budget`: Σ‖δ_i‖ ≤ c.
+def shared_eps(weight: np.ndarray, bias: float, x: np.ndarray, y: np.ndarray, *, eps: float, norm: str) -> float:
+    """The largest summed hinge when all changes together may be no longer than ε: Σ‖δ_i‖ ≤ ε.
 
-    The sum is convex in how the budget is shared, so one point gets all of it. It is Σ hinge + c‖w‖_* iff some margin
-    is at most 1.
+    The sum is convex in how ε is shared, so that one point gets all of it. It is Σ hinge + ε‖w‖_* iff some margin is at
+    most 1.
     """
-    _check(x, y, budget)
+    _check(x, y, eps)
     m = margins(weight, bias, x, y)
     now = np.maximum(0, 1 - m)
-    then = np.maximum(0, 1 - m + budget * dual_norm(weight, norm))
+    then = np.maximum(0, 1 - m + eps * dual_norm(weight, norm))
     return float(now.sum() + (then - now).max())
 
 
@@ -242,10 +243,8 @@ def _check(x: np.ndarray, y: np.ndarray, eps: float) -> None:
 
 
 def _known(norm: str, loss: str) -> None:
-    if norm not in DUAL:
-        raise ValueError(f"norm: expected one of {', '.join(DUAL)}, got {norm!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("norm", norm, DUAL)
+    check_choice("loss", loss, LOSSES)
 
 
 def _hinge(

@@ -200,7 +200,7 @@ def saved(root: Path) -> list[tuple[Reference, store.Artifact]]:
 
     One that ships comes before the user's own of the same spec: it is the one that was measured.
     """
-    here = {model.id: model for model in (*store.models(root), *store.shipped_models())}
+    here = {model.id: model for model in (*store.models(root), *store.bundled_models())}
     found = ((reference, here.get(model_id)) for model_id, reference in _BY_MODEL.items())
     return [(reference, model) for reference, model in found if model is not None]
 

@@ -66,12 +66,12 @@ def load_surrogate(method: Method, victim: SavedModel, root: Path, *, device: st
     return other.model
 
 
-def load_model(model_id: str, root: Path, *, device: str = "cpu", threshold: float = 0.0) -> SavedModel:
-    """Load a model from the store.
+def load_model(model_id: str, root: Path | None = None, *, device: str = "cpu", threshold: float = 0.0) -> SavedModel:
+    """Load a saved model, or a bundled one.
 
     Args:
-        model_id: id of the model, or the beginning of only one.
-        root: the store's folder.
+        model_id: id of the model, or the beginning of only one, or the name of a bundled model.
+        root: the store's folder; None: the default one.
         device: where the model shall live.
         threshold: τ of a scalar network; must be 0 for every other.
 
@@ -79,7 +79,7 @@ def load_model(model_id: str, root: Path, *, device: str = "cpu", threshold: flo
         ValueError: unknown id, or a threshold for a model that has none.
         store.DamagedArtifact: its files do not match its card; they were set aside.
     """
-    artifact = store.open_model(model_id, root)
+    artifact = store.open_model(model_id, store.default_root() if root is None else root)
     spec = artifact.spec()
     assert isinstance(spec, TrainSpec)
     shape = cast(Shape, tuple(artifact.card["shape"]))

@@ -6,26 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.checks import check_choice
 from core.networks.layers import Centre, ScalarScore, Shape
-from core.networks.plain import cnn, lenet, linear, mlp, strided, strided_wide
-from core.networks.residual import preactresnet18, resnet_small
 from core.networks.table import device_of
 from core.specs import NETWORKS
+from core.specs.base import found_at
 
 torch.backends.cudnn.allow_tf32 = False
 """Verdicts and proofs are in float32; cuDNN's own choice for convolutions has ten bits of mantissa."""
-
-BUILDERS = {
-    "linear": linear,
-    "mlp": mlp,
-    "cnn": cnn,
-    "lenet": lenet,
-    "strided": strided,
-    "strided_wide": strided_wide,
-    "resnet_small": resnet_small,
-    "preactresnet18": preactresnet18,
-}
-"""The function that builds each network in `specs.NETWORKS`: `(shape, outputs) -> nn.Sequential`."""
 
 
 def build(network: str, shape: Shape, classes: int, *, scalar: bool = False) -> nn.Module:
@@ -41,15 +29,16 @@ def build(network: str, shape: Shape, classes: int, *, scalar: bool = False) -> 
         A module from (N, C, H, W) in [0, 1] to logits (N, K).
 
     Raises:
-        ValueError: unknown name, images too small, or a scalar network for other than two classes.
+        ValueError: unknown name, a builder that cannot be imported, images too small, or a scalar network for other
+            than two classes.
     """
-    if network not in BUILDERS:
-        raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, got {network!r}")
+    check_choice("network", network, NETWORKS)
     if scalar and classes != 2:
         raise ValueError(f"classes: a scalar network tells two classes apart, got {classes}")
     if min(shape[1:]) < 8:
         raise ValueError(f"shape: expected images of 8 by 8 pixels or more, got {shape[1]} by {shape[2]}")
-    body = BUILDERS[network](shape, 1 if scalar else classes)
+    builder = found_at(NETWORKS[network].builder, "builder", network)
+    body: nn.Module = builder(shape, 1 if scalar else classes)
     return ScalarScore(body) if scalar else body
 
 

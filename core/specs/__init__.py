@@ -7,7 +7,8 @@ torch, so that pages and the command line can draw their controls at once.
     base        what every spec is
     data        data sets
     recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free, IBP, generator, noise
-    training    networks, optimisers, presets
+    networks    networks
+    training    optimisers, presets
     methods     attack methods
     masks       the pixels that an attack may change
     shared      what the tasks have in common
@@ -17,16 +18,16 @@ torch, so that pages and the command line can draw their controls at once.
     tasks       all that can be run
 """
 
-from core.specs.attacking import SWEEPABLE, AttackSpec, CompareSpec, SweepSpec, TransferSpec
-from core.specs.base import FORMAT, Spec, explain
-from core.specs.data import DATASETS, DatasetInfo, DatasetName, DataSpec
+from core.specs.attacking import AttackSpec, CompareSpec, SweepSpec, TransferSpec, sweepable
+from core.specs.base import FORMAT, OneOf, Spec, choices_of, explain
+from core.specs.data import DATASETS, DatasetInfo, DataSpec, register_dataset
 from core.specs.judging import CertifySpec, EvaluateSpec, RadiiSpec
 from core.specs.many_images import PatternSpec, UniversalSpec
 from core.specs.masks import SHAPES, AnyMask, Cells, Eyeglasses, MaskField, Patch
 from core.specs.methods import (
     METHODS,
+    NORMS,
     UNIVERSAL_METHODS,
-    AnyMethod,
     Apgd,
     Bim,
     CarliniWagner,
@@ -63,7 +64,10 @@ from core.specs.methods import (
     UniversalGradient,
     UniversalLp,
     UniversalMethod,
+    register,
+    register_universal,
 )
+from core.specs.networks import NETWORKS, NetworkInfo, register_network
 from core.specs.recipes import (
     RECIPES,
     FgsmMixRecipe,
@@ -77,17 +81,11 @@ from core.specs.recipes import (
     RecipeBase,
     StandardRecipe,
     TradesRecipe,
+    register_recipe,
 )
 from core.specs.shared import DEFAULT_EPS, MAX_EPS, Eps
 from core.specs.tasks import TASKS, ModelTask, Task, dump_task, load_task, task_name
-from core.specs.training import (
-    NETWORKS,
-    PRESET_TITLES,
-    PRESETS,
-    NetworkName,
-    TrainSpec,
-    preset,
-)
+from core.specs.training import PRESET_TITLES, PRESETS, TrainSpec, preset
 
 __all__ = [
     "DATASETS",
@@ -96,15 +94,14 @@ __all__ = [
     "MAX_EPS",
     "METHODS",
     "NETWORKS",
+    "NORMS",
     "PRESETS",
     "PRESET_TITLES",
     "RECIPES",
     "SHAPES",
-    "SWEEPABLE",
     "TASKS",
     "UNIVERSAL_METHODS",
     "AnyMask",
-    "AnyMethod",
     "Apgd",
     "AttackSpec",
     "Bim",
@@ -114,7 +111,6 @@ __all__ = [
     "CompareSpec",
     "DataSpec",
     "DatasetInfo",
-    "DatasetName",
     "Ddn",
     "DeepFool",
     "Ead",
@@ -143,9 +139,10 @@ __all__ = [
     "MiFgsm",
     "Minimum",
     "ModelTask",
-    "NetworkName",
+    "NetworkInfo",
     "NoiseRecipe",
     "Norm",
+    "OneOf",
     "OnePixel",
     "Patch",
     "PatternSpec",
@@ -174,9 +171,16 @@ __all__ = [
     "UniversalLp",
     "UniversalMethod",
     "UniversalSpec",
+    "choices_of",
     "dump_task",
     "explain",
     "load_task",
     "preset",
+    "register",
+    "register_dataset",
+    "register_network",
+    "register_recipe",
+    "register_universal",
+    "sweepable",
     "task_name",
 ]

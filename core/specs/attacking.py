@@ -91,8 +91,9 @@ class AttackSpec(Spec):
         return f"attack-{self.attack.name}"
 
 
-SWEEPABLE = tuple(name for name, cls in METHODS.items() if cls.needs_eps or name == "jacobian_dense")
-"""Methods that give a curve over ε: those with a budget, and the formula, whose ε* is compared with it."""
+def sweepable() -> list[str]:
+    """Names of the methods that give a curve over ε: those with a budget, and those that compute the ε that fools."""
+    return [name for name, cls in METHODS.items() if cls.needs_eps or cls.finds_eps]
 
 
 def _eps_ladder(value: tuple[float, ...]) -> tuple[float, ...]:
@@ -102,8 +103,8 @@ def _eps_ladder(value: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _sweepable(method: Method) -> Method:
-    if method.slug() not in SWEEPABLE:
-        raise ValueError(f"expected one of {', '.join(SWEEPABLE)} for a curve over ε")
+    if not (method.needs_eps or method.finds_eps):
+        raise ValueError(f"expected one of {', '.join(sweepable())} for a curve over ε")
     return method
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pkgutil
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, TypeVar, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError, core_schema
+
+C = TypeVar("C", bound="type[Spec]")
 
 FORMAT = 1
 """Version of the artifact format; part of every key."""
@@ -55,17 +61,94 @@ def _plain(value: Any, dumped: Any) -> Any:
     return dumped
 
 
-def named(choices: Mapping[str, type[Spec]]) -> BeforeValidator:
-    """Let a field that is one of several specs be given by the name of one, with that spec's defaults."""
+def enter(registry: dict[str, Any], name: str, entry: Any) -> None:
+    """Put an entry into a registry. Raises ValueError if the name is taken."""
+    if name in registry:
+        raise ValueError(f"name: expected one that is not taken, got {name!r}")
+    registry[name] = entry
 
-    def from_name(value: Any) -> Any:
-        if isinstance(value, str):
-            if value not in choices:
-                raise ValueError(f"expected one of {', '.join(choices)}")
-            return {"name": value}
+
+def found_at(where: str, field: str, owner: str) -> Callable[..., Any]:
+    """Import the function that an entry of a registry names, such as "core.networks.plain:lenet".
+
+    Raises:
+        ValueError: there is none; the message names the `field` that says where, and its `owner`.
+    """
+    try:
+        found: Callable[..., Any] = pkgutil.resolve_name(where)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ValueError(
+            f"{field}: expected where a function of {owner} is, such as 'package.module:function', got {where!r} "
+            f"({error})"
+        ) from error
+    return found
+
+
+def register_in(choices: dict[str, Any]) -> Callable[[C], C]:
+    """A class decorator that puts a spec into a registry, under the default of its field `name`.
+
+    Raises:
+        ValueError: the class has no field `name` with a default, or another class has that name.
+    """
+
+    def register(cls: C) -> C:
+        spec: type[Spec] = cls
+        field = spec.model_fields.get("name")
+        name = field.default if field else None
+        if not isinstance(name, str):
+            raise ValueError(f"name: expected a field with a default such as 'pgd' on {cls.__name__}, got {name!r}")
+        enter(choices, name, cls)
+        return cls
+
+    return register
+
+
+class OneOf:
+    """Says of a field, in `Annotated`, that its value is one of those in a registry, looked up when it is validated.
+
+    On `str` the value is a name: a key of the registry, or one of `more`. On a spec class it is a registered spec:
+    given as an instance, as a dict with the key `name`, or as a name alone, which stands for that spec's defaults.
+    Forms and the command line take a field's choices from here, through `choices_of`.
+    """
+
+    def __init__(self, registry: Mapping[str, Any], *more: str) -> None:
+        self.registry, self.more = registry, more
+
+    def choices(self) -> list[str]:
+        """The names, in the order of registration."""
+        return [*self.registry, *self.more]
+
+    def __get_pydantic_core_schema__(self, source: Any, _: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        if source is str:
+            return core_schema.no_info_plain_validator_function(self._name)
+        return core_schema.no_info_plain_validator_function(self._spec)
+
+    def _name(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in self.choices():
+            *others, last = [repr(name) for name in self.choices()]
+            raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
         return value
 
-    return BeforeValidator(from_name)
+    def _spec(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in self.registry:
+                raise ValueError(f"expected one of {', '.join(self.registry)}")
+            value = {"name": value}
+        return _union(tuple(self.registry.values())).validate_python(value)
+
+
+@lru_cache(maxsize=32)
+def _union(classes: tuple[type[Spec], ...]) -> TypeAdapter[Any]:
+    """What tells these specs apart by their names."""
+    if len(classes) == 1:
+        return TypeAdapter(classes[0])
+    anyone: Any = Union[classes]  # noqa: UP007  # of a tuple
+    return TypeAdapter(Annotated[anyone, Field(discriminator="name")])
+
+
+def choices_of(info: FieldInfo) -> list[str] | None:
+    """The names that a field takes, if it is `OneOf` a registry; None for any other field."""
+    return next((mark.choices() for mark in info.metadata if isinstance(mark, OneOf)), None)
 
 
 _PLAIN = {

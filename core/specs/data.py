@@ -3,40 +3,79 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from core.specs.base import Spec
+from core.specs.base import OneOf, Spec, enter
 
 
 class DatasetInfo(BaseModel):
-    """What is known of a built-in data set before it is loaded."""
+    """All that the rest of the program knows of a data set before it is read; `register_dataset` offers it."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
     title: str
     shape: tuple[int, int, int]
+    """Channels, height and width of an image."""
     class_names: tuple[str, ...]
     train_size: int
+    """Images of the training part, those held out for validation included."""
     test_size: int
+    reader: str
+    """Where its function is, such as "core.data.mnist:mnist": `(root, *, download=False) -> (train, test)`, two
+    `core.data.Split` of all classes; with `download` it fetches what is missing in `root` first, and it raises
+    RuntimeError or OSError where it cannot read. Imported when the data set is loaded."""
+    mark: str = ""
+    """A file below the data folder that is there only when the data set can be read; empty for an embedded one."""
+    download_size: int = 0
+    """Bytes of the download."""
     fast_epochs: int = 3
     """Epochs that the fast preset needs on this set."""
-    embedded: bool = False
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it needs no files."""
+        return not self.mark
+
+
+DATASETS: dict[str, DatasetInfo] = {}
+"""Every built-in data set by its name, in the order in which people see them."""
+
+
+def register_dataset(info: DatasetInfo) -> DatasetInfo:
+    """Put a data set into `DATASETS`. Raises ValueError if the name is taken."""
+    if info.name == "folder":
+        raise ValueError("name: expected one that is not taken, got 'folder'")
+    enter(DATASETS, info.name, info)
+    return info
 
 
 _TEN = tuple(str(digit) for digit in range(10))
-DATASETS: dict[str, DatasetInfo] = {
-    "digits": DatasetInfo(
+for _info in (
+    DatasetInfo(
+        name="digits",
         title="Digits 8×8 (embedded)",
         shape=(1, 8, 8),
         class_names=_TEN,
         train_size=1437,
         test_size=360,
+        reader="core.data.digits:digits",
         fast_epochs=40,
-        embedded=True,
     ),
-    "mnist": DatasetInfo(title="MNIST", shape=(1, 28, 28), class_names=_TEN, train_size=60_000, test_size=10_000),
-    "fashion_mnist": DatasetInfo(
+    DatasetInfo(
+        name="mnist",
+        title="MNIST",
+        shape=(1, 28, 28),
+        class_names=_TEN,
+        train_size=60_000,
+        test_size=10_000,
+        reader="core.data.mnist:mnist",
+        mark="MNIST/raw/t10k-labels-idx1-ubyte",
+        download_size=11_594_722,
+    ),
+    DatasetInfo(
+        name="fashion_mnist",
         title="Fashion-MNIST",
         shape=(1, 28, 28),
         class_names=(
@@ -45,8 +84,12 @@ DATASETS: dict[str, DatasetInfo] = {
         ),
         train_size=60_000,
         test_size=10_000,
+        reader="core.data.mnist:fashion_mnist",
+        mark="FashionMNIST/raw/t10k-labels-idx1-ubyte",
+        download_size=30_878_645,
     ),
-    "cifar10": DatasetInfo(
+    DatasetInfo(
+        name="cifar10",
         title="CIFAR-10",
         shape=(3, 32, 32),
         class_names=(
@@ -55,17 +98,21 @@ DATASETS: dict[str, DatasetInfo] = {
         ),
         train_size=50_000,
         test_size=10_000,
+        reader="core.data.cifar10:cifar10",
+        mark="cifar-10-batches-py/test_batch",
+        download_size=170_498_071,
         fast_epochs=8,
     ),
-}
-
-DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "folder"]
+):
+    register_dataset(_info)
 
 
 class DataSpec(Spec):
     """Which images: a built-in set or a folder of images (one sub-folder a class), all classes or some of them."""
 
-    dataset: DatasetName = Field("digits", title="Data set", description="Where the images come from.")
+    dataset: Annotated[str, OneOf(DATASETS, "folder")] = Field(
+        "digits", title="Data set", description="Where the images come from."
+    )
     folder: str | None = Field(
         None,
         title="Image folder",
@@ -113,7 +160,7 @@ class DataSpec(Spec):
 
     def slug(self) -> str:
         """Such as `mnist`, `mnist-4v9`, `folder-cats`."""
-        name: str = self.dataset
+        name = self.dataset
         if self.folder is not None:
             last = re.sub(r"[^a-z0-9]+", "-", self.folder.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower())
             name = f"folder-{last.strip('-') or 'images'}"

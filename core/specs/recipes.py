@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from core.specs.base import Spec, named
+from core.specs.base import OneOf, Spec, register_in
 
 
 def _eps(default: float) -> Any:
@@ -29,6 +29,9 @@ def _relative_step() -> Any:
 class RecipeBase(Spec):
     """Base of the recipes. The class variables describe the recipe to page, command line and docs."""
 
+    if TYPE_CHECKING:
+        name: str
+
     title: ClassVar[str]
     help: ClassVar[str]
     paper: ClassVar[str] = ""
@@ -39,6 +42,13 @@ class RecipeBase(Spec):
         return self.title if eps is None else f"{self.title} {eps:.3g}"
 
 
+RECIPES: dict[str, type[RecipeBase]] = {}
+"""Every recipe by its name."""
+register_recipe = register_in(RECIPES)
+"""Class decorator: puts a recipe into `RECIPES`. Raises ValueError if the name is taken."""
+
+
+@register_recipe
 class StandardRecipe(RecipeBase):
     """Clean images, cross-entropy."""
 
@@ -47,6 +57,7 @@ class StandardRecipe(RecipeBase):
     name: Literal["standard"] = "standard"
 
 
+@register_recipe
 class FgsmMixRecipe(RecipeBase):
     """Settings of exercise set 3's adversarial training."""
 
@@ -65,6 +76,7 @@ class FgsmMixRecipe(RecipeBase):
     )
 
 
+@register_recipe
 class FgsmRecipe(RecipeBase):
     """Settings of single-step adversarial training."""
 
@@ -81,6 +93,7 @@ class FgsmRecipe(RecipeBase):
     warmup: float = _warmup()
 
 
+@register_recipe
 class PgdRecipe(RecipeBase):
     """Settings of PGD adversarial training."""
 
@@ -103,6 +116,7 @@ class PgdRecipe(RecipeBase):
     LATER: ClassVar[tuple[str, ...]] = ("stability",)
 
 
+@register_recipe
 class TradesRecipe(RecipeBase):
     """Settings of TRADES."""
 
@@ -117,6 +131,7 @@ class TradesRecipe(RecipeBase):
     warmup: float = _warmup()
 
 
+@register_recipe
 class FreeRecipe(RecipeBase):
     """Settings of free adversarial training."""
 
@@ -128,6 +143,7 @@ class FreeRecipe(RecipeBase):
     replays: int = Field(4, ge=1, le=50, title="Replays", description="Times in a row that each batch is used.")
 
 
+@register_recipe
 class IbpRecipe(RecipeBase):
     """Settings of training by interval bounds."""
 
@@ -156,6 +172,7 @@ class IbpRecipe(RecipeBase):
     LATER: ClassVar[tuple[str, ...]] = ("bounds",)
 
 
+@register_recipe
 class GeneratorRecipe(RecipeBase):
     """Settings of training against the generator attack."""
 
@@ -188,6 +205,7 @@ class GeneratorRecipe(RecipeBase):
     warmup: float = _warmup()
 
 
+@register_recipe
 class NoiseRecipe(RecipeBase):
     """Settings of training on Gaussian noise."""
 
@@ -204,19 +222,5 @@ class NoiseRecipe(RecipeBase):
         return f"{self.title} {self.sigma:.3g}"
 
 
-AnyRecipe = (
-    StandardRecipe
-    | FgsmMixRecipe
-    | FgsmRecipe
-    | PgdRecipe
-    | TradesRecipe
-    | FreeRecipe
-    | IbpRecipe
-    | GeneratorRecipe
-    | NoiseRecipe
-)
-RECIPES: dict[str, type[RecipeBase]] = {cls.model_fields["name"].default: cls for cls in get_args(AnyRecipe)}
-"""Every recipe by its name."""
-
-
-Recipe = Annotated[Annotated[AnyRecipe, Field(discriminator="name")], named(RECIPES)]
+Recipe = Annotated[RecipeBase, OneOf(RECIPES)]
+"""A registered recipe; or its name, with its defaults."""

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.specs.base import Spec
+from core.specs.base import OneOf, Spec
 from core.specs.data import DATASETS, DataSpec
+from core.specs.networks import NETWORKS
 from core.specs.recipes import Recipe, StandardRecipe
-
-NETWORKS: dict[str, str] = {
-    "linear": "Linear (logistic regression)",
-    "mlp": "Dense network, 256-128",
-    "cnn": "CNN 10-20-50 with dropout",
-    "lenet": "LeNet 20-50-500",
-    "strided": "Strided CNN 16-32-100",
-    "strided_wide": "Strided CNN 32-64-512",
-    "resnet_small": "Small residual network",
-    "preactresnet18": "PreActResNet-18 (for a GPU)",
-}
-BATCH_NORM = ("resnet_small", "preactresnet18")
-"""Networks that normalise by the batch's own mean and variance while training."""
-NetworkName = Literal["linear", "mlp", "cnn", "lenet", "strided", "strided_wide", "resnet_small", "preactresnet18"]
 
 
 class TrainSpec(Spec):
     """A trained model: data, network, recipe and optimiser. The defaults are the fast preset."""
 
     data: DataSpec = Field(default_factory=DataSpec)
-    network: NetworkName = Field("lenet", title="Network", description="Architecture; it adapts to the image size.")
+    network: Annotated[str, OneOf(NETWORKS)] = Field(
+        "lenet", title="Network", description="Architecture; it adapts to the image size."
+    )
     scalar: bool = Field(
         False, title="One raw score", description="N(x) against a threshold instead of one logit a class; two classes."
     )
@@ -67,16 +56,16 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _recipe_fits_the_network(self) -> Self:
-        stable = bool(getattr(self.recipe, "stability", 0.0))
-        if (self.recipe.name == "ibp" or stable) and self.network == "preactresnet18":
+        stable, network = bool(getattr(self.recipe, "stability", 0.0)), NETWORKS[self.network]
+        if (self.recipe.name == "ibp" or stable) and network.deep:
             raise ValueError(
                 f"network: expected one of few layers for {'stability' if stable else 'ibp'}, such as strided or "
                 "resnet_small (through 17 convolutions intervals grow past anything that could be learnt), "
-                "got 'preactresnet18'"
+                f"got {self.network!r}"
             )
-        if stable and self.network == "linear":
-            raise ValueError("network: expected one with ReLUs for stability, got 'linear'")
-        if self.batch_size == 1 and self.network in BATCH_NORM:
+        if stable and not network.relus:
+            raise ValueError(f"network: expected one with ReLUs for stability, got {self.network!r}")
+        if self.batch_size == 1 and network.batch_norm:
             raise ValueError(f"batch_size: expected at least 2 for the batch normalisation of {self.network}, got 1")
         return self
 

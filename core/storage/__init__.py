@@ -1,8 +1,9 @@
-"""Storage: what lies on disk, so that nothing is ever half there.
+"""Storage: files on disk that are either whole or not there.
 
-files       writing and locking files
-cards       what an artifact's folder holds, and whether it is what its card says
-bundled     the reference models that come with the project, as a second root of the store
+files       arrays, tables and JSON as bytes; folders and files written in one step
+locks       locks among processes and threads
+cards       what an artifact's folder holds, and whether it matches its card
+bundled     the bundled reference models, as a second root of the store
 store       artifacts under keys made from their specs
-checkpoint  unfinished work, kept for the next start
+checkpoint  the state of an unfinished run, from which it resumes
 """

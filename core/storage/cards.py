@@ -120,7 +120,7 @@ def compose(
             raise ValueError(f"name: expected lower-case letters, digits and '_', got {name!r}")
     data = {f"{name}.safetensors": files.encode_arrays(group) for name, group in arrays.items()}
     data |= {f"{name}.parquet": files.encode_table(table) for name, table in tables.items()}
-    body = files.strict(card, "card")
+    body = files.to_jsonable(card, "card")
     taken = [name for name in WRITTEN_BY_STORE if name in body]
     if taken:
         raise ValueError(f"card: expected the runner's own fields, got {', '.join(taken)}, which the store writes")

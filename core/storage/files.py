@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -20,6 +21,20 @@ import numpy as np
 import pandas as pd
 import safetensors
 import safetensors.numpy
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+def is_id(name: str) -> bool:
+    """Whether a name can be an artifact's or a job's: a plain one, which leads out of no folder."""
+    return _ID.fullmatch(name) is not None
+
+
+def checked_id(name: str, where: str) -> str:
+    """The name, if it can be an id; ids come from addresses and command lines. Raises ValueError naming `where`."""
+    if not is_id(name):
+        raise ValueError(f"{where}: expected an id of letters, digits, '-', '_' and '.', got {name!r}")
+    return name
 
 
 def encode_arrays(arrays: dict[str, np.ndarray]) -> bytes:
@@ -58,7 +73,7 @@ def decode_table(data: bytes) -> pd.DataFrame:
     return pd.read_parquet(io.BytesIO(data))
 
 
-def strict(value: Any, where: str) -> Any:
+def to_jsonable(value: Any, where: str) -> Any:
     """`value` as plain JSON data: numpy becomes plain, NaN and infinity become None.
 
     Raises ValueError naming the place, which begins with `where`, of what JSON cannot say.
@@ -70,12 +85,12 @@ def strict(value: Any, where: str) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):
-        return [strict(item, f"{where}[{place}]") for place, item in enumerate(value)]
+        return [to_jsonable(item, f"{where}[{place}]") for place, item in enumerate(value)]
     if isinstance(value, dict):
         for name in value:
             if not isinstance(name, str):
                 raise ValueError(f"{where}: expected names that are text, got {name!r}")
-        return {name: strict(item, f"{where}.{name}") for name, item in value.items()}
+        return {name: to_jsonable(item, f"{where}.{name}") for name, item in value.items()}
     raise ValueError(f"{where}: expected numbers, text, lists and dictionaries, got {type(value).__name__}")
 
 

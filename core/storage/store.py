@@ -15,10 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,15 +39,12 @@ from core.specs import (
     TransferSpec,
     load_task,
 )
-from core.storage import bundled, cards, files
+from core.storage import bundled, cards, files, locks
 from core.storage.cards import CARD, Damage
 
 SET_ASIDE = "set_aside"
 CHECKPOINTS = ".checkpoints"
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_POLL = 0.1  # seconds between two looks at a lock that another process holds
-_held = threading.local()  # names of the artifacts whose lock this thread holds
 _T = TypeVar("_T")
 
 
@@ -120,17 +113,10 @@ def locate(spec: Task, root: Path) -> Path:
     """The folder where the artifact of `spec` lies or would lie. Raises ValueError on an id that is no plain name."""
     root = Path(root)
     if isinstance(spec, TrainSpec):
-        return root / _checked_id(spec.artifact_name(), "artifact")
+        return root / files.checked_id(spec.artifact_name(), "artifact")
     if isinstance(spec, CompareSpec):
         raise ValueError("spec: expected train, attack or sweep, got a comparison (its artifacts are its sweeps')")
-    return root / _checked_id(spec.model, "model") / "results" / _checked_id(spec.artifact_name(), "artifact")
-
-
-def _checked_id(name: str, field_name: str) -> str:
-    # Ids come from addresses and command lines; one that is no plain name could lead out of the store.
-    if not _ID.fullmatch(name):
-        raise ValueError(f"{field_name}: expected an id of letters, digits, '-', '_' and '.', got {name!r}")
-    return name
+    return root / files.checked_id(spec.model, "model") / "results" / files.checked_id(spec.artifact_name(), "artifact")
 
 
 def resolve(spec: Task, root: Path) -> Task:
@@ -165,19 +151,19 @@ def _full_surrogate(method: Method, root: Path) -> Method:
 # ---------------------------------------------------------------- reading
 
 
-def find(spec: Task, root: Path, *, own: bool = False) -> Artifact | None:
+def find(spec: Task, root: Path, *, allow_bundled: bool = True) -> Artifact | None:
     """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact.
 
-    own: leave out the models that ship with the project, and copies of them.
+    allow_bundled: whether a bundled model, or a copy of it, counts as found.
     """
     folder = locate(spec, root)
     if not folder.exists():
-        ships = bundled.folder(spec.artifact_name()) if isinstance(spec, TrainSpec) and not own else None
-        if ships is None:
+        there = bundled.folder(spec.artifact_name()) if isinstance(spec, TrainSpec) and allow_bundled else None
+        if there is None:
             return None
-        folder = ships
+        folder = there
     found = _or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder)))
-    return None if own and bundled.is_copy(found.card) else found
+    return found if allow_bundled or not bundled.is_copy(found.card) else None
 
 
 def open_model(model_id: str, root: Path) -> Artifact:
@@ -188,11 +174,11 @@ def open_model(model_id: str, root: Path) -> Artifact:
     Raises ValueError listing the ids there are, DamagedArtifact when its card cannot be trusted.
     """
     root = Path(root)
-    found = _opened(_checked_id(model_id, "model"), root)
+    found = _opened(files.checked_id(model_id, "model"), root)
     if found is not None:
         return found
     saved = models(root)
-    by_name = {bundled.name_of(model.card): model.id for model in (*saved, *shipped_models())}
+    by_name = {bundled.name_of(model.card): model.id for model in (*saved, *bundled_models())}
     named = _opened(by_name[model_id], root) if model_id in by_name else None
     if named is not None:
         return named
@@ -225,10 +211,10 @@ def models(root: Path) -> list[Artifact]:
     """
     own = _list(Path(root), "train")
     here = {model.id for model in own}
-    return own + [model for model in shipped_models() if model.id not in here]
+    return own + [model for model in bundled_models() if model.id not in here]
 
 
-def shipped_models() -> list[Artifact]:
+def bundled_models() -> list[Artifact]:
     """The models that ship with the project, as `models` lists them, also those of which the user has another."""
     where = bundled.root()
     return [] if where is None else _list(where, "train")
@@ -236,7 +222,7 @@ def shipped_models() -> list[Artifact]:
 
 def results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:
     """A model's results of these tasks (none named: attack and sweep) that can be read, newest first; cards only."""
-    listed = _list(Path(root) / _checked_id(model_id, "model") / "results", *(tasks or ("attack", "sweep")))
+    listed = _list(Path(root) / files.checked_id(model_id, "model") / "results", *(tasks or ("attack", "sweep")))
     return [result for result in listed if _is_understood(result)]
 
 
@@ -267,7 +253,7 @@ def _or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
         raise DamagedArtifact(f"{folder.name}: {found}. It came with the project, and was left as it is.")
     again = "Ask for it again and it is made anew."
     try:
-        with _hold(folder.name, root, timeout=1.0):
+        with locks.hold(folder.name, root, timeout=1.0):
             try:
                 return read()
             except Damage as damage:
@@ -305,52 +291,8 @@ def lock(spec: Task, root: Path, on_wait: Callable[[], None] | None = None) -> I
     `on_wait()` is called again and again while another holds it, and may raise to give up. A thread that holds it
     already goes straight in.
     """
-    with _hold(locate(spec, root).name, Path(root), on_wait=on_wait):
+    with locks.hold(locate(spec, root).name, Path(root), on_wait=on_wait):
         yield
-
-
-@contextlib.contextmanager
-def _hold(
-    name: str, root: Path, *, on_wait: Callable[[], None] | None = None, timeout: float = float("inf")
-) -> Iterator[None]:
-    names: set[tuple[Path, str]] = _held.__dict__.setdefault("names", set())
-    here = (root.resolve(), name)
-    if here in names:
-        yield
-        return
-    (root / ".locks").mkdir(parents=True, exist_ok=True)
-    held = filelock.FileLock(root / ".locks" / f"{name}.lock")
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            held.acquire(blocking=False)
-            break
-        except filelock.Timeout:
-            if time.monotonic() >= deadline:
-                raise
-            if on_wait is not None:
-                on_wait()
-            time.sleep(_POLL)
-    try:
-        names.add(here)
-        _remove_stale(name, root)
-        yield
-    finally:
-        names.discard(here)
-        held.release()
-
-
-def remove_stale(root: Path) -> None:
-    """Remove what killed writers left half written; what a living one writes stays."""
-    for folder in (Path(root) / ".tmp").glob("*.*"):
-        with contextlib.suppress(filelock.Timeout), _hold(folder.name.rpartition(".")[0], Path(root), timeout=0.0):
-            pass  # taking the lock has removed it
-
-
-def _remove_stale(name: str, root: Path) -> None:
-    # Only the holder of the artifact's lock writes it, so whoever wrote these is dead.
-    for folder in (root / ".tmp").glob(f"{name}.*"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 # ---------------------------------------------------------------- writing
@@ -380,7 +322,7 @@ def write(
     body, data = cards.compose(spec, card, arrays or {}, tables or {})
     with lock(spec, root):
         with contextlib.suppress(DamagedArtifact):
-            there = find(spec, root, own=True)
+            there = find(spec, root, allow_bundled=False)
             if there is not None:
                 return there
         if isinstance(spec, ModelTask):

@@ -17,8 +17,7 @@ from core.attacks.engine.losses import predicted
 from core.data.sets import Dataset, Split
 from core.networks.catalogue import logits_of
 from core.progress import Progress
-from core.specs import TrainSpec
-from core.specs.training import BATCH_NORM
+from core.specs import NETWORKS, TrainSpec
 from core.storage import checkpoint
 from core.training import parallel
 from core.training.augmentation import augmented
@@ -115,7 +114,7 @@ class _Loop:
         self.precision = mixed_precision(device)
         self.generator = torch.Generator().manual_seed(spec.seed)
         # of one image alone batch normalisation knows no variance
-        self.least = 2 * self.group.size if spec.network in BATCH_NORM else 1
+        self.least = 2 * self.group.size if NETWORKS[spec.network].batch_norm else 1
         if spec.batch_size < self.least:
             raise ValueError(
                 f"batch_size: expected at least {self.least} for the batch normalisation of {spec.network} in "

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.certification.bounds import ball, intervals
+from core.certification.bounds import intervals, linf_box
 from core.certification.graph import lower
 
 
@@ -32,6 +32,6 @@ def instability(model: nn.Module, x: Float[Tensor, "b c h w"], eps: float) -> Fl
         graph = lower(model, tuple(x.shape[1:]), torch.float32)
         if not graph.relus:
             raise ValueError("model: expected ReLUs to keep stable, got a network without")
-        made = intervals(graph, *ball(x.float(), eps))
+        made = intervals(graph, *linf_box(x.float(), eps))
         terms = [(1 + low * high).tanh().flatten(1) for low, high in (made[place] for place in graph.before_relus)]
         return -torch.cat(terms, dim=1).mean()

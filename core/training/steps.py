@@ -11,13 +11,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from core.data.sets import Dataset, Split, to_float
 from core.networks.catalogue import build, centre_of
-from core.specs import TrainSpec
+from core.specs import NETWORKS, TrainSpec
 from core.training.batch_loss import BatchLoss
 from core.training.parallel import ALONE, Group
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-COMPILED = ("preactresnet18",)
-"""Networks that train long enough on a GPU for compiling, a minute or so, to be worth its while."""
 
 
 def new_model(spec: TrainSpec, data: Dataset) -> nn.Module:
@@ -36,11 +34,11 @@ def new_model(spec: TrainSpec, data: Dataset) -> nn.Module:
 
 
 def compiled(model: nn.Module, spec: TrainSpec, device: str) -> nn.Module:
-    """The same module, whose forward pass PyTorch compiles at its first call, on a GPU and if it is of `COMPILED`.
+    """The same module, whose forward pass PyTorch compiles at its first call, on a GPU and if it is deep.
 
     Names of parameters and buffers, copies of the module and what is saved of it know nothing of that.
     """
-    if device.startswith("cuda") and spec.network in COMPILED:
+    if device.startswith("cuda") and NETWORKS[spec.network].deep:
         model.compile()
     return model
 

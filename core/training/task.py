@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from core.attacks.engine.losses import margin, predicted
 from core.data.sets import Dataset, load
 from core.evaluation.tables.metrics import five_metrics
+from core.evaluation.tasks.opening import facts_of
 from core.networks.catalogue import logits_of
 from core.networks.layers import ScalarScore
 from core.networks.table import layer_table, parameter_count
@@ -56,8 +57,7 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
         "class_names": list(data.class_names),
         "shape": list(data.shape),
         "data": {
-            "title": data.title,
-            "fingerprint": data.fingerprint,
+            **facts_of(data),
             "train_size": len(data.train),
             "validation_size": len(data.validation),
             "test_size": len(data.test),

@@ -252,7 +252,7 @@ def test_attack_keeps_to_a_budget_of_passes(
 def test_method_of_fixed_cost_takes_no_budget(method: str, net: nn.Module, few: Batch) -> None:
     """What the spec says is what the function takes; the refusal names the method."""
     cls = specs.METHODS[method]
-    takes = "budget" in inspect.signature(core.attacks.METHODS[cls]).parameters
+    takes = "budget" in inspect.signature(core.attacks.function_of(cls)).parameters
     assert takes is not cls.fixed_cost
     if cls.fixed_cost:
         eps = {"eps": 0.1} if cls.needs_eps else {}
@@ -396,7 +396,7 @@ def test_run_method_is_the_attack_of_the_spec(method: str, net: nn.Module, few: 
     given = {"surrogate": net} if spec.needs_surrogate else {}
     found = core.attacks.run_method(net, x, y, spec, **budget, **target, **given)
     options = {key: value for key, value in spec.model_dump().items() if key != "name"} | given
-    direct = core.attacks.METHODS[type(spec)](net, x, y, **budget, **target, **options)
+    direct = core.attacks.function_of(type(spec))(net, x, y, **budget, **target, **options)
     assert torch.equal(found.x_adv, direct.x_adv)
 
 

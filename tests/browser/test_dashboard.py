@@ -17,7 +17,8 @@ expect.set_options(timeout=300_000)  # milliseconds at most: a wait ends when it
 def shown(page: Page, path: str) -> None:
     """The page under this address is there whole: its title, a heading, the router's sidebar, no exception."""
     expect(page).to_have_title(f"{ROUTES[path].title} · Adversarial Lab")
-    expect(page.get_by_role("heading", level=1).first).to_be_visible()
+    heading = ROUTES[path].heading or ROUTES[path].title
+    expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Epsilon sweep").first).to_be_visible()
     assert page.get_by_test_id("stException").count() == 0
 

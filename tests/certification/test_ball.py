@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from core import epsilon
 from core.attacks import pgd
 from core.attacks.engine.geometry import distances
+from core.attacks.engine.steps import BALLS
 from core.certification.agreement import BACKWARDS, FORWARDS
-from core.certification.ball import NORMS, Ball, inside
+from core.certification.ball import Ball, inside
 from core.certification.exact import exact_radius, verify
 from core.certification.proof import METHODS, TINY, certified_margins, proven
 from core.evaluation.robust.robust import evaluate
@@ -22,7 +23,7 @@ COMMON = [k / 255 for k in (1, 2, 4, 8, 16, 32)] + [0.1, 0.2, 0.3, 3 * 0.1, 0.12
 RANDOM = torch.rand(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).tolist()
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ball_of_a_proof_covers_every_eps_that_it_reaches(norm: str, dtype: torch.dtype) -> None:
     """Radii that count as the same, distances that count as within them, and the next float32 of each; hardly more."""
@@ -52,7 +53,7 @@ def test_radii_in_tensors_are_taken_at_their_exact_value() -> None:
     assert (short <= eps.float().double() * (1 + 1e-11)).all()
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_points_brought_inside_are_within_eps_in_float64(norm: str) -> None:
     """Whatever they were, in the images' dtype; and nearly as far as ε allows."""
     torch.manual_seed(0)
@@ -72,7 +73,7 @@ def test_points_brought_inside_are_within_eps_in_float64(norm: str) -> None:
 
 
 @pytest.mark.sampled(5)
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 @pytest.mark.parametrize("method", METHODS)
 def test_proofs_are_the_same_in_both_dtypes(norm: str, method: str, tiny: Made) -> None:
     """A model and images in float32 and the same in float64: margins agree up to rounding, verdicts exactly."""
@@ -112,7 +113,7 @@ def test_evaluation_proves_at_every_eps_what_bounds_prove(dtype: torch.dtype) ->
         assert made.backwards.tolist() == [BACKWARDS]
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_verdicts_at_eps_are_about_eps(norm: str, tiny: Made) -> None:
     """What fools is within ε in float64, and a proof and an attack at the same ε never contradict each other."""
     model, x = tiny(2)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from core.attacks import pgd
-from core.certification.bounds import ball, interval, margin_bounds
+from core.certification.bounds import interval, linf_box, margin_bounds
 from core.certification.graph import Unbounded
 from core.certification.proof import TINY, certified_margins, proven
 from core.networks.layers import Centre
@@ -22,7 +22,7 @@ Made = Callable[..., tuple[nn.Module, torch.Tensor]]
 def test_logits_of_random_images_of_the_ball_are_within_the_bounds(network: str, prepared: Made) -> None:
     """Corners and inner points, many of them; a degenerate ball has the logits themselves for bounds."""
     model, x = prepared(network)
-    low, high = ball(x, 0.05)
+    low, high = linf_box(x, 0.05)
     bottom, top = interval(model, low, high)
     with torch.no_grad():
         for draw in range(60):
@@ -38,7 +38,7 @@ def test_logits_of_random_images_of_the_ball_are_within_the_bounds(network: str,
 def test_residual_network_of_the_literature_has_bounds(prepared: Made) -> None:
     """The same rule bounds PreActResNet-18's blocks."""
     model, x = prepared("preactresnet18")
-    bottom, top = interval(model, *ball(x[:2], 1e-4))
+    bottom, top = interval(model, *linf_box(x[:2], 1e-4))
     with torch.no_grad():
         logits = model(x[:2])
     assert (bottom <= logits).all()
@@ -51,7 +51,7 @@ def test_margins_of_a_linear_model_are_exact(prepared: Made) -> None:
     y = model(x).argmax(1)
     bound = margin_bounds(model, x, y, 0.1)
     weight = model[-1].weight  # type: ignore[index]
-    low, high = ball(x, 0.1)
+    low, high = linf_box(x, 0.1)
     for k in range(5):
         slope = (weight[y] - weight[k]).view_as(x)
         worst = torch.where(slope > 0, low, high)
@@ -65,7 +65,7 @@ def test_last_layer_joined_with_the_margin_is_tighter(prepared: Made) -> None:
     """Never below the difference of the logits' own bounds."""
     model, x = prepared("mlp")
     y = model(x).argmax(1)
-    low, high = interval(model, *ball(x, 0.03))
+    low, high = interval(model, *linf_box(x, 0.03))
     apart = (low.gather(1, y[:, None]) - high).scatter(1, y[:, None], 0)
     assert (margin_bounds(model, x, y, 0.03) >= apart - 1e-5).all()
 
@@ -106,7 +106,7 @@ def test_wrong_images_and_broken_models_are_never_proven(prepared: Made) -> None
 def test_scalar_network_has_bounds(prepared: Made) -> None:
     """Logits (0, N - tau)."""
     model, x = prepared("mlp", scalar=True)
-    low, high = interval(model, *ball(x, 0.02))
+    low, high = interval(model, *linf_box(x, 0.02))
     assert torch.equal(low[:, 0], torch.zeros(6))
     assert (low[:, 1] <= model(x)[:, 1]).all()
     assert (model(x)[:, 1] <= high[:, 1]).all()

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from core.attacks import pgd
+from core.attacks.engine.steps import BALLS
 from core.certification import crown
-from core.certification.ball import NORMS, Ball
+from core.certification.ball import Ball
 from core.certification.bounds import intervals, margin_rows, rounding
 from core.certification.crown import crown_bounds, interval_bounds, lower_bounds
 from core.certification.graph import Unbounded, lower
@@ -39,7 +40,7 @@ def samples(ball: Ball, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("network", ["linear", "mlp", "cnn", "strided"])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_no_image_of_the_ball_leaves_the_bounds(network: str, norm: str, prepared: Made) -> None:
     """Neither of intervals nor of linear bounds, at any ReLU, and no margin falls below its bound."""
     model, x = prepared(network)
@@ -60,13 +61,13 @@ def test_no_image_of_the_ball_leaves_the_bounds(network: str, norm: str, prepare
 
 
 def test_large_nodes_keep_no_matrix_and_have_the_same_bounds(prepared: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above `MOST_VALUES` only the rows that are needed are made; below, each node's are made once."""
+    """Above `MAX_VALUES` only the rows that are needed are made; below, each node's are made once."""
     model, x = prepared("strided")
     ball = Ball.around(x[:2], 0.02, "linf", torch.float64)
     whole, bare = (lower(model, (1, 12, 12), torch.float64) for _ in range(2))
     with torch.no_grad():
         kept = crown_bounds(whole, ball)
-        monkeypatch.setattr(crown, "MOST_VALUES", 2**13)
+        monkeypatch.setattr(crown, "MAX_VALUES", 2**13)
         made = crown_bounds(bare, ball)
     assert whole.stems
     values = [sum(rows.numel() for rows in stem.values()) for stem, _ in bare.stems.values()]
@@ -77,7 +78,7 @@ def test_large_nodes_keep_no_matrix_and_have_the_same_bounds(prepared: Made, mon
             assert torch.allclose(one, other, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_lowest_value_of_a_linear_function_is_that_of_a_fine_grid(norm: str) -> None:
     """Three pixels, ball and box together: never above the grid's minimum, and as near as the grid is fine."""
     torch.manual_seed(1)
@@ -109,7 +110,7 @@ def test_bounds_are_tighter_from_method_to_method(tiny: Made) -> None:
     assert (found[3] >= found[2] - 1e-5).all()
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_no_corner_of_a_small_ball_fools_what_is_proven(norm: str, tiny: Made) -> None:
     """Every corner of the box around x, pulled into the ball, and a fine grid between them."""
     model, x = tiny(3)
@@ -129,7 +130,7 @@ def test_no_corner_of_a_small_ball_fools_what_is_proven(norm: str, tiny: Made) -
     assert sure["alpha_crown"].sum() >= sure["ibp"].sum()
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BALLS)
 def test_linear_models_are_solved_exactly(norm: str, prepared: Made) -> None:
     """Without ReLUs there is nothing to relax: the margin at the minimiser is the bound."""
     model, x = prepared("linear")
@@ -194,7 +195,7 @@ def test_what_cannot_be_certified_is_said(tiny: Made) -> None:
         proven(nn.Sequential(nn.Flatten(), nn.Sigmoid(), nn.Linear(4, 3)), x, y, 0.1)
     with pytest.raises(ValueError, match=r"norm: expected one of linf, l2, l1, .*, got 'l0'"):
         proven(model, x, y, 0.1, norm="l0")
-    with pytest.raises(ValueError, match=r"eps: expected radii in \[0, 1\] for linf"):
+    with pytest.raises(ValueError, match=r"eps: expected numbers in \[0, 1\] for linf"):
         proven(model, x, y, 1.5)
     with pytest.raises(ValueError, match="eps: expected finite budgets of 0 or more"):
         proven(model, x, y, -0.1)

@@ -19,8 +19,8 @@ from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.exact import FOOLED, PROVEN, UNKNOWN, exact_radius, verify
 from core.certification.graph import lower
 from core.certification.milp import decide, program
-from core.certification.proof import tightened
-from core.linear.exact import affine, smallest
+from core.certification.proof import graphs_of, tightened
+from core.linear.exact import affine_model, smallest
 
 SEEDS = (3, 4)
 
@@ -81,10 +81,10 @@ def test_verdicts_are_those_of_every_activation_pattern(seed: int) -> None:
 def test_each_way_alone_finds_the_truth(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither optimised slopes nor an attack before it: branch and bound to its leaves, or one integer programme."""
     monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
-    monkeypatch.setattr(branching, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
     monkeypatch.setattr(branching, "STEPS", 1)
     if by == "milp":
-        monkeypatch.setattr(branching.Search, "_branch", lambda self, rows, deadline: None)
+        monkeypatch.setattr(branching.BranchAndBound, "_branch", lambda self, rows, deadline: None)
     for seed in SEEDS:
         model, x, y = small(seed)
         truth = [smallest_margin(model, x[i].flatten().double().numpy(), int(y[i]), 0.12) > 0 for i in range(2)]
@@ -134,7 +134,7 @@ def test_networks_without_relus_are_decided_as_they_are_solved(norm: str) -> Non
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).eval()
     x = torch.rand(8, 1, 6, 6)
     y = model(x).argmax(1)
-    distance = smallest(affine(model, (1, 6, 6)), x, y, norm=norm).distance
+    distance = smallest(affine_model(model, (1, 6, 6)), x, y, norm=norm).distance
     assert (verify(model, x, y, 0.98 * distance, norm=norm).verdict == PROVEN).all()
     assert (verify(model, x, y, 1.02 * distance, norm=norm).verdict == FOOLED).all()
 
@@ -142,7 +142,7 @@ def test_networks_without_relus_are_decided_as_they_are_solved(norm: str) -> Non
 def test_no_time_ends_in_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images that need branching, in a microsecond."""
     monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
-    monkeypatch.setattr(branching, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
     model, x, y = small(3)
     answer = verify(model, x, y, 0.3, time_limit=1e-6)
     needs = answer.found_by == ""
@@ -191,8 +191,7 @@ def test_image_that_fools_lies_within_the_radius_as_asked() -> None:
     found = verify(model, x, y, 0.3)
     assert found.verdict.tolist() == [FOOLED]
     assert found.x_adv.double().max() <= 0.3
-    graphs = [lower(model, (1, 2, 2), dtype) for dtype in (torch.float64, torch.float32)]
-    search = branching.Search(model, *graphs, x, y, Ball.around(x, eps, "linf", torch.float64), eps)
+    search = branching.BranchAndBound(graphs_of(model, x, y), x, y, Ball.around(x, eps, "linf", torch.float64), eps)
     image = search._fools(torch.ones(1, 1, 2, 2))
     assert image is not None
     assert 0.299999 < image.double().max() <= 0.3
@@ -201,7 +200,7 @@ def test_image_that_fools_lies_within_the_radius_as_asked() -> None:
 def test_cases_without_open_relus_are_decided_in_l2_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Branch and bound alone, one step for each case: every image gets its answer from the cases' ends."""
     monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
-    monkeypatch.setattr(branching, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
     monkeypatch.setattr(branching, "STEPS", 1)
     model, x, y = small(3)
     x, y = x[1:3], y[1:3]
@@ -214,18 +213,18 @@ def test_cases_without_open_relus_are_decided_in_l2_too(monkeypatch: pytest.Monk
 def test_one_case_that_stays_undecided_keeps_no_other_from_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first end gives no answer: an image that the next one fools is fooled, others are unknown, none is proven."""
     monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
-    monkeypatch.setattr(branching, "sloped_margins", lambda model, graph, quick, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
     monkeypatch.setattr(branching, "FEW", 0)
     monkeypatch.setattr(
-        branching.Search, "_bounded", lambda self, part, steps: (replace(part, split=part.row - 9), None)
+        branching.BranchAndBound, "_bounded", lambda self, part, steps: (replace(part, split=part.row - 9), None)
     )
-    leaf, answers = branching.Search._leaf, []
+    leaf, answers = branching.BranchAndBound._leaf, []
 
-    def first_fails(self: branching.Search, case: branching._Cases, deadline: float) -> branching.Answer | None:
+    def first_fails(self: branching.BranchAndBound, case: branching._Cases, deadline: float) -> branching.Answer | None:
         answers.append(leaf(self, case, deadline) if answers else None)
         return answers[-1]
 
-    monkeypatch.setattr(branching.Search, "_leaf", first_fails)
+    monkeypatch.setattr(branching.BranchAndBound, "_leaf", first_fails)
     seen = set()
     for seed, eps in itertools.product(SEEDS, (0.12, 0.3)):
         model, x, y = small(seed)
@@ -244,12 +243,12 @@ def test_bounds_of_a_pooling_behind_the_first_layer_are_tightened_too() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)).eval()
     x = torch.rand(1, 1, 8, 8)
-    graph, quick = (lower(model, (1, 8, 8), dtype) for dtype in (torch.float64, torch.float32))
+    graphs = graphs_of(model, x, torch.tensor([0]))
     ball = Ball.around(x, 0.1, "linf", torch.float64)
-    known = interval_bounds(graph, ball)
-    made = tightened(model, graph, quick, ball, known)
+    known = interval_bounds(graphs.exact, ball)
+    made = tightened(graphs, ball, known)
     points = ball.low + torch.rand(50, 1, 8, 8) * (ball.high - ball.low)
-    values = graph.forward(points)
+    values = graphs.exact.forward(points)
     for place, (low, high) in made.items():
         assert (low >= known[place][0] - 1e-9).all()
         assert (high <= known[place][1] + 1e-9).all()

@@ -24,7 +24,7 @@ from core.certification.graph import Unbounded, lower
 from core.certification.proof import certified_margins, proven
 from core.evaluation.robust.robust import evaluate
 from core.kernels.sequence import Sequence
-from core.linear.exact import affine, smallest
+from core.linear.exact import affine_model, smallest
 from core.networks.catalogue import build
 from core.networks.layers import ScalarScore
 from core.networks.residual import PreActBlock
@@ -395,10 +395,10 @@ def test_certificate_that_the_model_contradicts_stops_the_run(norm: str, monkeyp
         made, tiny = around(x, eps, norm, dtype), around(x, 1e-4, norm, dtype)
         return Ball(made.x, made.eps, norm, tiny.low, tiny.high)
 
-    honest = agreement._asked
+    honest = agreement._queried
     monkeypatch.setattr(proof.Ball, "around", smaller)
     monkeypatch.setattr(
-        agreement, "_asked", lambda model, ball, x, y: honest(model, around(x, eps, norm, torch.float64), x, y)
+        agreement, "_queried", lambda model, ball, x, y: honest(model, around(x, eps, norm, torch.float64), x, y)
     )
     index = torch.arange(1000, 1300)
     with pytest.raises(FalseProof, match=r"^image 1\d\d\d: proven within ε = ") as found:
@@ -503,14 +503,14 @@ class Striped(Capped):
 def test_linear_solvers_refuse_what_is_not_affine_everywhere() -> None:
     """Kinks that uniform images do not show: at the edge of the box, behind a ReLU, and at the very image."""
     with pytest.raises(ValueError, match="affine in the pixels, got some that are off by"):
-        affine(Capped(), SHAPE)
+        affine_model(Capped(), SHAPE)
     quiet = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.ReLU(), nn.Linear(2, 3)).eval()
     with torch.no_grad():
         quiet[1].weight.fill_(1.0)
         quiet[1].bias.fill_(-1e-3)  # it switches where the image is nearly black
     with pytest.raises(ValueError, match="affine in the pixels, got"):
-        affine(quiet, SHAPE)
-    found = affine(Striped(), SHAPE)
+        affine_model(quiet, SHAPE)
+    found = affine_model(Striped(), SHAPE)
     x = torch.rand(3, *SHAPE)
     y = found.logits(x).argmax(1)
     assert smallest(found, x, y, norm="linf").distance.isfinite().any()

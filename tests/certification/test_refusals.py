@@ -18,6 +18,7 @@ from core.certification.exact import exact_radius, verify
 from core.certification.proof import METHODS, certified_margins, proven
 from core.linear import exact
 from core.linear.targeted import smallest_to
+from core.specs.methods.base import NORMS
 
 SHAPE = (1, 4, 4)
 Prove = Callable[[nn.Module, Tensor, Tensor], Any]
@@ -36,15 +37,12 @@ UNLABELLED: dict[str, Prove] = {
 }
 
 
-def _affine(m: nn.Module, x: Tensor) -> exact.Affine:
-    return exact.affine(m, SHAPE)
+def _affine(m: nn.Module, x: Tensor) -> exact.AffineModel:
+    return exact.affine_model(m, SHAPE)
 
 
 LINEAR: dict[str, Prove] = {
-    **{
-        f"smallest in {norm}": lambda m, x, y, n=norm: exact.smallest(_affine(m, x), x, y, norm=n)
-        for norm in exact.NORMS
-    },
+    **{f"smallest in {norm}": lambda m, x, y, n=norm: exact.smallest(_affine(m, x), x, y, norm=n) for norm in NORMS},
     "without box": lambda m, x, y: exact.smallest(_affine(m, x), x, y, norm="l2", box=False),
     "largest": lambda m, x, y: exact.largest(_affine(m, x), x, y, eps=0.1, norm="l2"),
     "frontier": lambda m, x, y: exact.frontier(_affine(m, x), x, y, (0.5,)),

@@ -139,7 +139,7 @@ def test_download_reports_bytes_and_can_be_stopped(tmp_path: Path, monkeypatch: 
 
     with pytest.raises(KeyboardInterrupt):
         sets._download("mnist", tmp_path, on_progress)
-    assert seen == [(0, folder.download_size("mnist"))]
+    assert seen == [(0, DATASETS["mnist"].download_size)]
 
 
 @pytest.mark.real_data

@@ -790,11 +790,11 @@ def test_a_process_that_cannot_start_is_a_failed_job(tmp_path: Path, monkeypatch
 SERVER = """
 import sys
 from pathlib import Path
-from core import jobs
+from core.jobs import queue
 from core.specs import TrainSpec
 
-jobs._command = lambda folder: [*sys.argv[2:], "work", str(folder)]
-print(jobs.submit(TrainSpec(epochs=1), Path(sys.argv[1])).id)
+queue._command = lambda folder: [*sys.argv[2:], "work", str(folder)]
+print(queue.submit(TrainSpec(epochs=1), Path(sys.argv[1])).id)
 """
 
 

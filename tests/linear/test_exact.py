@@ -12,24 +12,23 @@ from torch import Tensor, nn
 
 from core.attacks import fgsm, pgd
 from core.attacks.minimal.minimum import minimum
-from core.linear import exact
-from core.linear.exact import Affine, affine, frontier, largest, robust, smallest
+from core.linear.exact import AffineModel, affine_model, frontier, largest, robust, smallest
 from core.networks.catalogue import build
+from core.specs.methods.base import NORMS
 
-NORMS = ("linf", "l2", "l1", "l0")
 SHAPE = (1, 2, 3)
 
 
-def small(seed: int, classes: int = 3, n: int = 6) -> tuple[Affine, Tensor, Tensor]:
+def small(seed: int, classes: int = 3, n: int = 6) -> tuple[AffineModel, Tensor, Tensor]:
     """A random linear model on six pixels, and images that it reads as it does."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(classes, 6, dtype=torch.float64, generator=generator)
-    model = Affine(weight, 0.3 * torch.randn(classes, dtype=torch.float64, generator=generator))
+    model = AffineModel(weight, 0.3 * torch.randn(classes, dtype=torch.float64, generator=generator))
     x = torch.rand(n, *SHAPE, dtype=torch.float64, generator=generator)
     return model, x, model.logits(x).argmax(1)
 
 
-def brute(model: Affine, x: Tensor, y: int, norm: str, box: bool) -> float:
+def brute(model: AffineModel, x: Tensor, y: int, norm: str, box: bool) -> float:
     """The distance of one image by general solvers, rival by rival."""
     point, best = x.flatten().numpy(), np.inf
     low, high = (-point, 1 - point) if box else (np.full(6, -1e3), np.full(6, 1e3))
@@ -131,7 +130,9 @@ def test_largest_damage_is_zero_margin_at_the_distance(norm: str) -> None:
 
 def test_l2_in_the_box_is_not_the_unboxed_solution_clipped() -> None:
     """The worked example: w = (3, 1, .5), x = (.05, .5, .5), eps = .4: .594 lost, not .306."""
-    model = Affine(torch.tensor([[3, 1, 0.5], [0, 0, 0]], dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+    model = AffineModel(
+        torch.tensor([[3, 1, 0.5], [0, 0, 0]], dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    )
     x, y = torch.tensor([[[[0.05, 0.5, 0.5]]]], dtype=torch.float64), torch.tensor([0])
     clean = float(model.logits(x)[0, 0])
     margin, _delta = largest(model, x, y, eps=0.4, norm="l2")
@@ -143,7 +144,7 @@ def test_l2_in_the_box_is_not_the_unboxed_solution_clipped() -> None:
 
 def test_wrong_images_have_distance_zero_and_unreachable_ones_infinity() -> None:
     """Nothing to do, and nothing that can be done."""
-    model = Affine(torch.tensor([[0.1, 0.1], [0.0, 0.0]], dtype=torch.float64), torch.tensor([1.0, 0.0]).double())
+    model = AffineModel(torch.tensor([[0.1, 0.1], [0.0, 0.0]], dtype=torch.float64), torch.tensor([1.0, 0.0]).double())
     x = torch.rand(2, 1, 1, 2)
     found = smallest(model, x, torch.tensor([1, 0]), norm="linf")
     assert found.distance.tolist() == [0, torch.inf]
@@ -173,7 +174,7 @@ def test_attacks_are_never_below_exact_and_fgsm_is_exact_for_two_classes() -> No
     with torch.no_grad():
         model[-1].weight.mul_(4)
     x = torch.rand(60, 1, 8, 8)
-    found = affine(model, (1, 8, 8))
+    found = affine_model(model, (1, 8, 8))
     y = model(x).argmax(1)
     for eps in (0.02, 0.05):
         safe = robust(found, x, y, eps=eps, norm="linf")
@@ -182,7 +183,7 @@ def test_attacks_are_never_below_exact_and_fgsm_is_exact_for_two_classes() -> No
     for norm in ("linf", "l2", "l1"):
         attacked = minimum(model, x[:20], y[:20], norm=norm, budget=200).distance[norm].double()
         assert (attacked >= smallest(found, x[:20], y[:20], norm=norm).distance * (1 - 1e-5)).all()
-    two = Affine(found.weight[:2], found.bias[:2])
+    two = AffineModel(found.weight[:2], found.bias[:2])
     pair = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval()
     with torch.no_grad():
         pair[1].weight.copy_(two.weight)
@@ -199,9 +200,9 @@ def test_affine_reads_a_scalar_network_and_refuses_others() -> None:
     torch.manual_seed(1)
     scalar = build("linear", (1, 8, 8), 2, scalar=True)
     x = torch.rand(5, 1, 8, 8)
-    assert torch.allclose(affine(scalar, (1, 8, 8)).logits(x).float(), scalar(x), atol=1e-5)
+    assert torch.allclose(affine_model(scalar, (1, 8, 8)).logits(x).float(), scalar(x), atol=1e-5)
     with pytest.raises(ValueError, match="affine in the pixels, got some that are off by"):
-        affine(build("mlp", (1, 8, 8), 3), (1, 8, 8))
+        affine_model(build("mlp", (1, 8, 8), 3), (1, 8, 8))
 
 
 def test_bad_input_is_named() -> None:
@@ -215,4 +216,3 @@ def test_bad_input_is_named() -> None:
         smallest(model, x, y + 3, norm="l2")
     with pytest.raises(ValueError, match="eps: expected a finite number"):
         largest(model, x, y, eps=float("nan"), norm="l2")
-    assert exact.NORMS == NORMS

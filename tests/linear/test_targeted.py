@@ -9,22 +9,23 @@ import pytest
 import torch
 from scipy.optimize import linprog, minimize
 
-from core.linear.exact import Affine, smallest
-from core.linear.targeted import NORMS, smallest_to
+from core.linear.exact import AffineModel, smallest
+from core.linear.targeted import smallest_to
+from core.specs.methods.base import NORMS
 
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
 SMOOTH = [norm for norm in NORMS if norm != "l0"]
 
 
-def small(seed: int, classes: int = 5, features: int = 8) -> tuple[Affine, torch.Tensor]:
+def small(seed: int, classes: int = 5, features: int = 8) -> tuple[AffineModel, torch.Tensor]:
     """A random model, and images."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(classes, features, dtype=torch.float64, generator=generator)
-    model = Affine(weight, 0.2 * torch.randn(classes, dtype=torch.float64, generator=generator))
+    model = AffineModel(weight, 0.2 * torch.randn(classes, dtype=torch.float64, generator=generator))
     return model, torch.rand(12, 1, 2, features // 2, dtype=torch.float64, generator=generator)
 
 
-def searched(model: Affine, x: torch.Tensor, target: int, norm: str, box: bool) -> float:
+def searched(model: AffineModel, x: torch.Tensor, target: int, norm: str, box: bool) -> float:
     """SLSQP on δ and, for linf and l1, on the slacks that make the norm smooth; inf where it ends infeasible."""
     point, d = x.flatten().numpy(), x.numel()
     others = np.arange(len(model.bias)) != target
@@ -94,7 +95,7 @@ def test_smallest_to_is_no_nearer_than_the_nearest_class(norm: str) -> None:
 
 def test_unreachable_targets_and_bad_input() -> None:
     """A class that never wins is infinitely far; norms, shapes and targets are checked."""
-    model = Affine(torch.tensor([[1.0, 0], [0, 1], [0, 0]]).double(), torch.tensor([1.0, 1.0, 0.0]).double())
+    model = AffineModel(torch.tensor([[1.0, 0], [0, 1], [0, 0]]).double(), torch.tensor([1.0, 1.0, 0.0]).double())
     x = torch.rand(3, 1, 1, 2)
     for norm in NORMS:
         found = smallest_to(model, x, torch.tensor([2, 2, 2]), norm=norm)
@@ -125,7 +126,7 @@ def test_fewest_features_to_a_target_are_those_of_trying_all_sets() -> None:
             assert ((found.delta != 0).flatten(1).sum(1).double() == found.distance)[reached].all()
 
 
-def fewest_by_trying(model: Affine, x: torch.Tensor, target: int) -> float:
+def fewest_by_trying(model: AffineModel, x: torch.Tensor, target: int) -> float:
     """The size of the smallest set of features that can be moved so that the target wins; inf where none can."""
     point = x.flatten().numpy()
     others = np.arange(len(model.bias)) != target

@@ -41,12 +41,12 @@ def test_steps_to_flip(objective: str, rate: float, steps: int) -> None:
     """As counted for the exercise; from x_B it is the same, by symmetry."""
     for start in (toy.X_A, toy.X_B):
         assert toy.steps_to_flip(start, rate=rate, objective=objective) == steps
-    assert toy.walk(toy.X_A, rate=rate, steps=steps - 1, objective=objective).flip is None
+    assert toy.input_path(toy.X_A, rate=rate, steps=steps - 1, objective=objective).flip is None
 
 
 def test_walk_is_autograds_and_stays_on_the_line() -> None:
     """Each step is the gradient's; every point is x_A + cθ; features 5 and 6 never move; c = 1 is x_B."""
-    path = toy.walk(toy.X_A, rate=0.3, steps=10)
+    path = toy.input_path(toy.X_A, rate=0.3, steps=10)
     for here, after in zip(path.points[:-1], path.points[1:], strict=True):
         leaf = torch.tensor(here, requires_grad=True)
         loss = torch.nn.functional.softplus(-(leaf @ torch.tensor(toy.THETA)))
@@ -57,14 +57,16 @@ def test_walk_is_autograds_and_stays_on_the_line() -> None:
     assert (path.points[:, 4:] == 0).all()
     assert np.allclose(toy.X_A + toy.THETA, toy.X_B)
     assert toy.output(toy.X_A + toy.THETA / 2) == 0.5
-    assert toy.walk(toy.X_A, rate=1.0, steps=1).f[-1] == pytest.approx(0.821, abs=5e-4)
+    assert toy.input_path(toy.X_A, rate=1.0, steps=1).f[-1] == pytest.approx(0.821, abs=5e-4)
 
 
 def test_smallest_changes_of_the_toy() -> None:
     """l2 = 1, linf = ½, l1 = 2 to the boundary; in the box two features tie and three flip."""
-    from core.linear.exact import Affine, smallest
+    from core.linear.exact import AffineModel, smallest
 
-    model = Affine(torch.stack([torch.zeros(6, dtype=torch.float64), torch.tensor(toy.THETA)]), torch.zeros(2).double())
+    model = AffineModel(
+        torch.stack([torch.zeros(6, dtype=torch.float64), torch.tensor(toy.THETA)]), torch.zeros(2).double()
+    )
     x, y = torch.tensor(toy.X_A).view(1, 1, 1, 6), torch.tensor([0])
     for norm, size in (("l2", 1), ("linf", 0.5), ("l1", 2), ("l0", 3)):
         assert float(smallest(model, x, y, norm=norm).distance) == pytest.approx(size)
@@ -76,8 +78,8 @@ def test_smallest_changes_of_the_toy() -> None:
 def test_bad_input_is_named() -> None:
     """Objective, rate, steps."""
     with pytest.raises(ValueError, match="objective: expected one of loss, output"):
-        toy.walk(toy.X_A, rate=1, steps=1, objective="mse")
+        toy.input_path(toy.X_A, rate=1, steps=1, objective="mse")
     with pytest.raises(ValueError, match="rate: expected a finite number"):
-        toy.walk(toy.X_A, rate=float("nan"), steps=1)
+        toy.input_path(toy.X_A, rate=float("nan"), steps=1)
     with pytest.raises(ValueError, match="steps: expected 0 or more"):
-        toy.walk(toy.X_A, rate=1, steps=-1)
+        toy.input_path(toy.X_A, rate=1, steps=-1)

@@ -188,7 +188,7 @@ def test_largest_margin_is_where_separation_ends(norm: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_shared_budget_is_the_worst_of_all_ways_to_share(norm: str) -> None:
+def test_shared_eps_is_the_worst_of_all_ways_to_share(norm: str) -> None:
     """Against random shares and those on one point; Σ hinge + c‖w‖ exactly where some margin is at most 1."""
     rng = np.random.default_rng(0)
     seen = set()
@@ -196,7 +196,7 @@ def test_shared_budget_is_the_worst_of_all_ways_to_share(norm: str) -> None:
         x, y = far(trial, n=6)
         weight = rng.normal(size=3) if trial % 2 else 4 * training.hard_margin(x, y).weight
         c = rng.uniform(0.1, 3)
-        value = training.shared_budget(weight, 0.0, x, y, budget=c, norm=norm)
+        value = training.shared_eps(weight, 0.0, x, y, eps=c, norm=norm)
         m, size = training.margins(weight, 0.0, x, y), training.dual_norm(weight, norm)
         shares = np.vstack([c * np.eye(6), c * rng.dirichlet(np.ones(6), size=400)])
         tried = np.maximum(0, 1 - m + size * shares).sum(1)

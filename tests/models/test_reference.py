@@ -86,7 +86,7 @@ def test_a_reference_is_trained_measured_and_shipped(ships: Path, store_root: Pa
     )
     assert {"training", "PGD"} <= set(seen)
     assert [path.name for path in ships.iterdir() if not path.name.startswith(".")] == [made.id]
-    assert store.find(TINY.spec, store_root, own=True) is not None
+    assert store.find(TINY.spec, store_root, allow_bundled=False) is not None
     other = tmp_path / "another-store"
     assert store.find(TINY.spec, other) == made
 
@@ -132,15 +132,15 @@ def test_stable_relus_are_measured_by_linear_bounds(
 def test_making_it_again_changes_nothing_but_times(ships: Path, store_root: Path, tmp_path: Path) -> None:
     """From the training in the store, or trained anew although it ships already: the same files."""
     first = reference_build.make("tiny", store_root, device="cpu", n=30)
-    trained = store.find(TINY.spec, store_root, own=True)
+    trained = store.find(TINY.spec, store_root, allow_bundled=False)
     assert trained is not None
     for root in (store_root, tmp_path / "another-store"):
         again = reference_build.make("tiny", root, device="cpu", n=30)
         assert again.card["files"] == first.card["files"]
         assert again.card["reference"]["measured"] == first.card["reference"]["measured"]
         assert store.find(TINY.spec, tmp_path / "empty") == again
-    assert store.find(TINY.spec, store_root, own=True) == trained
-    assert store.find(TINY.spec, tmp_path / "another-store", own=True) is not None
+    assert store.find(TINY.spec, store_root, allow_bundled=False) == trained
+    assert store.find(TINY.spec, tmp_path / "another-store", allow_bundled=False) is not None
     assert [path.name for path in ships.glob("[!.]*")] == [first.id]
 
 
@@ -176,7 +176,7 @@ def test_a_model_too_large_to_ship_is_refused(ships: Path, store_root: Path, mon
     with pytest.raises(ValueError, match="tiny: expected at most 1,000 bytes to ship, got"):
         reference_build.make("tiny", store_root, device="cpu", n=5)
     assert not ships.exists()
-    assert store.find(TINY.spec, store_root, own=True) is not None
+    assert store.find(TINY.spec, store_root, allow_bundled=False) is not None
 
 
 def test_the_command_lists_and_makes(ships: Path, store_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ from core.networks.catalogue import build, centre_of, logits_of, with_threshold
 from core.networks.layers import Centre, FullConv2d, ScalarScore
 from core.networks.table import layer_table, parameter_count
 from core.specs import NETWORKS
-from core.specs.training import BATCH_NORM
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 40, 24)]
 
@@ -154,7 +153,7 @@ def test_networks_with_batch_norm_are_those_the_specs_name() -> None:
         for name in NETWORKS
         if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in build(name, (1, 8, 8), 10).modules())
     }
-    assert having == set(BATCH_NORM)
+    assert having == {name for name, info in NETWORKS.items() if info.batch_norm}
 
 
 def test_convolutions_are_not_rounded_to_tf32() -> None:

@@ -35,7 +35,7 @@ def test_toy_shows_the_flip_and_its_numbers(lab: Lab) -> None:
     app = lab.open(PAGE)
     assert "Flipped at step 7" in text(app)
     shown = {metric.label: metric.value for metric in app.metric}
-    path = toy.walk(toy.X_A, rate=0.1, steps=7)
+    path = toy.input_path(toy.X_A, rate=0.1, steps=7)
     assert shown["f(x)"] == f"{path.f[-1]:.4f}"
     assert shown["ℓ2 distance to x_B"] == f"{np.linalg.norm(path.points[-1] - toy.X_B):.4f}"
     app.slider(key=f"{PAGE}_steps").set_value(0).run()

@@ -12,7 +12,7 @@ from core.data import folder
 from core.models.reference import REFERENCES
 from core.storage import store
 from tests.pages.test_train import texts
-from ui.app import sources
+from ui.app import routes, sources
 from ui.models import references
 from ui.show import model_names
 
@@ -94,8 +94,9 @@ def test_the_card_of_a_chosen_row_is_shown_without_its_images(lab: Lab, ships: l
 
 def test_no_page_breaks_without_the_images(lab: Lab, ships: list[store.Artifact]) -> None:
     """Every attack page shows a model whose images are missing, says so with the ways to mend it, and stops there."""
-    pages = {name: "model" for name in ("generator_attack", "sparse_attack", "masked_attack", "universal")}
-    for page, widget in {**pages, "epsilon_sweep": "models", "model_comparison": "models"}.items():
+    pages = {name: route.model_widget for name, route in routes.ROUTES.items() if route.model_widget}
+    assert len(pages) >= 6
+    for page, widget in pages.items():
         query = {f"{page}_{widget}": model_names.label(ships[1]) if widget == "models" else ships[1].id}
         app = lab.open(page, **query)
         assert any("MNIST is not on this machine" in warning.value for warning in app.warning), page

@@ -30,9 +30,9 @@ def test_import_leaves_torch_unloaded() -> None:
 
 @pytest.mark.parametrize("page", list(routes.ROUTES))
 def test_page_opens_with_an_empty_store(lab: Lab, page: str) -> None:
-    """Every page has a title and something to do when nothing was ever trained."""
+    """Every page has the heading that its route says, and something to do when nothing was ever trained."""
     app = lab.open(page)
-    assert app.title[0].value
+    assert app.title[0].value == (routes.ROUTES[page].heading or routes.ROUTES[page].title)
     assert app.button or app.get("page_link")
 
 

@@ -127,7 +127,7 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
     (SweepSpec, {"model": "m", "eps": [-0.1]}, "eps.0", "greater than or equal to 0"),
     (SweepSpec, {"model": "m", "eps": [float("nan")]}, "eps.0", "finite"),
     (SweepSpec, {"model": "m", "eps": []}, "eps", "at least one"),
-    (SweepSpec, {"model": "m", "attack": "generator"}, "attack", "expected one of fgsm, pgd, jacobian_dense"),
+    (SweepSpec, {"model": "m", "attack": "generator"}, "attack", "expected one of fgsm, pgd, rfgsm, bim"),
     (SweepSpec, {"model": "m", "attack": "bogus"}, "attack", "expected one of fgsm"),
     (SweepSpec, {"model": "m", "n": 0}, "n", "greater than or equal to 1"),
     (SweepSpec, {"model": ""}, "model", "at least 1 character"),

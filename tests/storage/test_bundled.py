@@ -103,11 +103,11 @@ def test_results_on_a_shipped_model_are_written_into_the_users_store(ships: Path
 def test_a_copy_is_no_training_of_ones_own(ships: Path, store_root: Path) -> None:
     """Who asks for a training of one's own gets none; once there is one, the copy and its results step aside."""
     spec = AttackSpec(model=MODEL.artifact_name(), attack=Fgsm(), eps=0.1)
-    assert store.find(MODEL, store_root, own=True) is None
+    assert store.find(MODEL, store_root, allow_bundled=False) is None
     put(store_root, spec)
-    assert store.find(MODEL, store_root, own=True) is None
+    assert store.find(MODEL, store_root, allow_bundled=False) is None
     own = put(store_root, MODEL, here=True)
-    assert store.find(MODEL, store_root, own=True) == store.find(MODEL, store_root) == own
+    assert store.find(MODEL, store_root, allow_bundled=False) == store.find(MODEL, store_root) == own
     (aside,) = (store_root / "set_aside").iterdir()
     assert "copy of the model that ships" in (aside / "why.txt").read_text()
     assert (aside / "results").is_dir()

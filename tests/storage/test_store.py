@@ -21,7 +21,7 @@ import pytest
 
 from core import paths
 from core.specs import AttackSpec, CompareSpec, DataSpec, Fgsm, SweepSpec, TrainSpec
-from core.storage import cards, files, store
+from core.storage import cards, files, locks, store
 
 MODEL = TrainSpec(epochs=1)
 WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 2], dtype=np.int64)}
@@ -462,7 +462,7 @@ KILLED_IN_MID_WRITE = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from core import store
+from core.storage import store
 from core.specs import TrainSpec
 
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
@@ -492,7 +492,7 @@ def test_remove_stale_spares_what_is_being_written(tmp_path: Path, held: Callabl
     held(living, tmp_path)
     for spec in (living, dead):
         (tmp_path / ".tmp" / f"{spec.artifact_name()}.0badcafe").mkdir(parents=True)
-    store.remove_stale(tmp_path)
+    locks.remove_stale(tmp_path)
     assert [path.name for path in (tmp_path / ".tmp").iterdir()] == [f"{living.artifact_name()}.0badcafe"]
 
 
@@ -626,10 +626,8 @@ def test_listing_reads_cards_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_store_and_jobs_leave_torch_unloaded() -> None:
     """Pages list models before PyTorch is there: importing it takes seconds."""
-    code = (
-        "import sys; from core.jobs import queue; from core.storage import store; "
-        "store.models(store.default_root()); print('torch' in sys.modules)"
-    )
+    code = "import sys; from core.storage import store; import core.jobs.queue; store.models(store.default_root())"
+    code += "; print('torch' in sys.modules)"
     project = Path(store.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=project, capture_output=True, text=True)
     assert done.stdout.strip() == "False"
@@ -720,7 +718,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from core import store
+from core.storage import store
 from core.specs import TrainSpec
 
 for seed in range(10):

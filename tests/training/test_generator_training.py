@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.attacks import generator_strong
+from core.attacks.generator.generator_strong import generator_strong
 from core.data.sets import load, to_float
 from core.networks.catalogue import build
 from core.specs import DataSpec, GeneratorRecipe, TrainSpec

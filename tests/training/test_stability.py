@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import specs
-from core.certification.bounds import ball, intervals
+from core.certification.bounds import intervals, linf_box
 from core.certification.graph import Unbounded, lower
 from core.certification.proof import certified_margins
 from core.data.sets import load, to_float
@@ -26,7 +26,7 @@ EPS = 0.1
 def open_share(model: nn.Module, x: Tensor) -> float:
     """Share of ReLUs whose sign intervals leave open."""
     graph = lower(model, tuple(x.shape[1:]), torch.float64)
-    made = intervals(graph, *ball(x.double(), EPS))
+    made = intervals(graph, *linf_box(x.double(), EPS))
     signs = [
         ((low < 0) & (high > 0)).double().flatten(1) for low, high in (made[place] for place in graph.before_relus)
     ]

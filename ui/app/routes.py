@@ -12,45 +12,88 @@ ICON = PROJECT / "ui" / "assets" / "icon.png"
 
 
 class Route(NamedTuple):
-    """One page: its file in `pages/` is `<url path>.py`."""
+    """All that the rest of the dashboard knows of a page. Its file is `pages/<url path>.py`.
+
+    Attributes:
+        section: the heading above its link in the sidebar.
+        title: of the link.
+        icon: a material icon.
+        help: what one can do there; shown at the link.
+        heading: the page's own first line, where it is not the title.
+        model_widget: its widget that names the saved model, or models, that it works on; a report on a model then
+            links to the page. Empty: none.
+    """
 
     section: str
     title: str
     icon: str
     help: str
+    heading: str = ""
+    model_widget: str = ""
 
 
 ROUTES: dict[str, Route] = {
-    "overview": Route("", "Overview", ":material/dashboard:", "What this is, the five steps, and the saved models."),
-    "train": Route("Models", "Train", ":material/model_training:", "Train a classifier and look at how well it reads."),
+    "overview": Route(
+        "",
+        "Overview",
+        ":material/dashboard:",
+        "What the dashboard does, its five steps, and your saved models.",
+        heading="Adversarial Lab",
+    ),
+    "train": Route(
+        "Models", "Train", ":material/model_training:", "Train a classifier and see how well it classifies test images."
+    ),
     "generator_attack": Route(
-        "Attacks", "Generator attack", ":material/draw:", "A one-input network learns to draw images that fool a model."
+        "Attacks",
+        "Generator attack",
+        ":material/draw:",
+        "Train a network with one input to draw an image that fools a model.",
+        model_widget="model",
     ),
     "sparse_attack": Route(
         "Attacks",
         "Jacobian and sparse",
         ":material/grid_on:",
-        "The gradient as a picture; few pixels, or all a little.",
+        "See the gradient as a picture; change a few pixels a lot, or all pixels a little.",
+        heading="Jacobian and sparse attack",
+        model_widget="model",
     ),
     "masked_attack": Route(
-        "Attacks", "Glasses and masks", ":material/eyeglasses:", "Change only what glasses, a patch or a drawing cover."
+        "Attacks",
+        "Glasses and masks",
+        ":material/eyeglasses:",
+        "Change only the pixels under glasses, under a patch or under your own drawing.",
+        model_widget="model",
     ),
     "universal": Route(
-        "Attacks", "Universal perturbation", ":material/layers:", "One change that fools many images, also new ones."
+        "Attacks",
+        "Universal perturbation",
+        ":material/layers:",
+        "Find one perturbation that fools the model on many images, also on new ones.",
+        model_widget="model",
     ),
     "epsilon_sweep": Route(
-        "Measurement", "Epsilon sweep", ":material/show_chart:", "Accuracy and confidence against the budget ε."
+        "Measurement",
+        "Epsilon sweep",
+        ":material/show_chart:",
+        "Plot accuracy and confidence against the perturbation budget ε.",
+        model_widget="models",
     ),
     "model_comparison": Route(
-        "Measurement", "Model comparison", ":material/table_chart:", "Models side by side under the same attacks."
+        "Measurement",
+        "Model comparison",
+        ":material/table_chart:",
+        "Compare models under the same attacks.",
+        model_widget="models",
     ),
     "linear_models": Route(
         "Theory",
         "Linear models",
         ":material/linear_scale:",
-        "The case that can be solved exactly, and what it teaches.",
+        "Study linear models, whose worst perturbation has an exact formula.",
     ),
 }
+"""Every page by its url path, in the order of the sidebar. A new page: its file in `pages/`, an entry, its test."""
 DEFAULT = "overview"
 
 

@@ -44,7 +44,7 @@ def field(
         key: the second half of the key, if `<page>_<name>` is taken.
         default: instead of the field's own default.
         label: instead of the field's title.
-        options: instead of the choices of a Literal.
+        options: instead of the choices of a Literal or of a registry.
         disabled: shown, but not to be changed.
         on_change: called on a change; not inside a form.
 
@@ -63,8 +63,8 @@ def field(
         "on_change": on_change,
     }
     kind, optional = widgets.kind(info.annotation)
-    if options is not None or get_origin(kind) is Literal:
-        offered = options if options is not None else get_args(kind)
+    offered = options or specs.choices_of(info) or (get_args(kind) if get_origin(kind) is Literal else ())
+    if offered:
         return select(page, key or name, options=offered, text=say, default=start, **common)
     common |= {"key": f"{page}_{key or name}", **KEEP}
     if kind is bool:

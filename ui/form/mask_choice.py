@@ -40,8 +40,8 @@ def choose(page: str, image: np.ndarray) -> specs.AnyMask | None:
     )
     if shape == "cells":
         return draw(page, image)
-    if min(height, width) < mask_shapes.LEAST_SIDE:
-        st.error(f"The shapes need images of at least {mask_shapes.LEAST_SIDE} pixels a side.", icon=":material/error:")
+    if min(height, width) < mask_shapes.MIN_SIDE:
+        st.error(f"The shapes need images of at least {mask_shapes.MIN_SIDE} pixels a side.", icon=":material/error:")
         return None
     cls = specs.SHAPES[shape]
     left, right = st.columns([3, 2])
@@ -98,7 +98,7 @@ def from_text(text: str, height: int, width: int) -> np.ndarray:
     if text:
         with contextlib.suppress(ValueError):
             return mask_shapes.draw(specs.Cells(height=rows, width=columns, bits=text), rows, columns)
-    if min(height, width) >= mask_shapes.LEAST_SIDE:
+    if min(height, width) >= mask_shapes.MIN_SIDE:
         mask = mask_shapes.eyeglasses(height, width)
         return mask[block // 2 :: block, block // 2 :: block][:rows, :columns]
     return np.zeros((rows, columns), dtype=bool)

@@ -26,7 +26,7 @@ def note(page: str, model: store.Artifact, what: str = "Attacking this model nee
     if sources.present(data.dataset):
         return False
     title = specs.DATASETS[data.dataset].title
-    megabytes = folder.download_size(data.dataset) / 1e6
+    megabytes = specs.DATASETS[data.dataset].download_size / 1e6
     with st.container(border=True, key=f"{page}_missing_{data.dataset}"):
         st.warning(f"{title} is not on this machine. {what}", icon=":material/cloud_download:")
         asked = st.button(

@@ -108,11 +108,11 @@ def share(mask: Any) -> float:
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the matrix …")
 def _affine(model_id: str, root: Path) -> tuple[Any, tuple[int, ...]]:
-    from core.linear.exact import affine
+    from core.linear.exact import affine_model
 
     saved = sources.saved_model(model_id, root)
     shape = tuple(saved.artifact.card["shape"])
-    return affine(saved.model, shape), shape
+    return affine_model(saved.model, shape), shape
 
 
 def show(page: str) -> None:

@@ -62,7 +62,7 @@ def shared(n: int, apart: float, seed: int, eps: float) -> str:
     budget, size = n * eps, training.dual_norm(found.weight, "l2")
     least = float(training.margins(*model).min())
     worst, formula = (
-        training.shared_budget(*model, budget=budget, norm="l2"),
+        training.shared_eps(*model, eps=budget, norm="l2"),
         n * training.risk(*model, eps=0) + budget * size,
     )
     each = n * training.risk(*model, eps=eps)

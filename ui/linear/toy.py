@@ -56,7 +56,7 @@ def show(page: str) -> None:
     start, objective, rate, steps = choose(page)
     begin = STARTS[start]
     other = "x_B" if start == "x_A" else "x_A"
-    path = toy.walk(begin, rate=rate, steps=steps, objective=objective)
+    path = toy.input_path(begin, rate=rate, steps=steps, objective=objective)
     here, f = path.points[-1], float(path.f[-1])
     flip = toy.steps_to_flip(begin, rate=rate, objective=objective)
     verdict(path, steps, flip, other)
@@ -98,7 +98,7 @@ def show(page: str) -> None:
     downloads.table(page, frame, name="logistic_toy", provenance=line)
 
 
-def verdict(path: toy.Walk, steps: int, flip: int | None, other: str) -> None:
+def verdict(path: toy.InputPath, steps: int, flip: int | None, other: str) -> None:
     """Draw whether the class has flipped, and at which step it does."""
     if path.flip is not None:
         st.success(

@@ -36,7 +36,9 @@ def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.
             text=TITLES.__getitem__,
             default=["fgsm"],
             placeholder="Choose attacks",
-            help="\n\n".join(f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.SWEEPABLE) if cls),
+            help="\n\n".join(
+                f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.sweepable()) if cls
+            ),
         )
         ladder, count = st.columns([3, 1])
         with ladder:

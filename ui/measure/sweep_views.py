@@ -25,7 +25,7 @@ from ui.text import PERCENT, in_percent, say
 def _kinds() -> dict[str, tuple[str, dict[str, str]]]:
     """Each method that gives a curve over ε, once for each of its norms: kind → title, fields of the spec."""
     found = {}
-    for name in specs.SWEEPABLE:
+    for name in specs.sweepable():
         cls = specs.METHODS[name]
         norms = get_args(cls.model_fields["norm"].annotation) if "norm" in cls.model_fields else ()
         for norm in norms:

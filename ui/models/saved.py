@@ -18,16 +18,6 @@ from ui.models import references
 from ui.show import downloads, elements, model_names, model_rows, provenance
 from ui.text import PERCENT, counted, eps_text, interval, say
 
-ATTACKS = {
-    "generator_attack": "model",
-    "sparse_attack": "model",
-    "masked_attack": "model",
-    "universal": "model",
-    "epsilon_sweep": "models",
-    "model_comparison": "models",
-}
-"""Pages that take a model further, in the order of the exercises, and their widget that names it."""
-
 
 def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
     """A row for each saved model: data, network, recipe, accuracy, size, training time."""
@@ -217,14 +207,14 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
         st.caption(text)
     missing.note(page, model)
     with st.container(horizontal=True):
-        for name, widget in ATTACKS.items():
-            route = routes.ROUTES[name]
-            st.page_link(
-                routes.page(name),
-                label=route.title,
-                icon=route.icon,
-                query_params={f"{name}_{widget}": model.id},
-            )
+        for name, route in routes.ROUTES.items():
+            if route.model_widget:
+                st.page_link(
+                    routes.page(name),
+                    label=route.title,
+                    icon=route.icon,
+                    query_params={f"{name}_{route.model_widget}": model.id},
+                )
     with st.container(horizontal=True):
         downloads.table(
             page, tests, name="test_predictions", provenance=line, formats=("csv",), label="Test predictions"

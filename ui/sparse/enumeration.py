@@ -22,8 +22,6 @@ from ui.text import grey_levels
 PAGE = "sparse_attack"
 MANY_PAIRS = 20_000
 """Pairs tried at first where the whole network must be run for each."""
-RANK_ONE = ("linear", "mlp")
-"""Networks whose first layer is linear: two changed pixels cost next to nothing."""
 AT_ONCE = {1: "one", 2: "one, then two"}
 
 
@@ -50,7 +48,7 @@ def one(case: views.Case, ask: dict[str, Any]) -> None:
 
 def settings(case: views.Case) -> dict[str, Any]:
     """Draw the settings: how many features are changed at once, and how many pairs are tried."""
-    quick = sources.model_spec(case.model).network in RANK_ONE
+    quick = specs.NETWORKS[sources.model_spec(case.model).network].dense_first
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
         pixels = select(
@@ -84,7 +82,7 @@ def effort(case: views.Case, attack: dict[str, Any]) -> str:
         every = 2 * size * (size - 1)  # four corners for each of the size (size - 1) / 2 pairs
         known = attack["pairs"]
         text += f", then up to {every:,} with two" if known is None else f", then {known:,} of up to {every:,} with two"
-    quick = sources.model_spec(case.model).network in RANK_ONE
+    quick = specs.NETWORKS[sources.model_spec(case.model).network].dense_first
     how = "by rank-one updates of the first layer" if quick else "each passed through the whole network"
     return f"{text}, {how}."
 

@@ -8,12 +8,13 @@ leave the image are drawn anew, colours that leave [0, 1] stop at the end.
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Active, Rows
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     BATCH,
@@ -21,22 +22,20 @@ from core.attacks.engine.engine import (
     Streams,
     check,
     check_budget,
-    clear_goal,
     confine,
     default_streams,
-    finish,
     frozen,
     predict,
-    take_waiting,
 )
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.smallest import check_counts
 from core.progress import Progress
 
 TRIALS = 4096
 """Candidates of all images in memory at a time; the images under attack are as many as fit, at least one."""
-SMALLEST = 4
+MIN_POPULATION = 4
 """The smallest population: a child needs three different parents."""
 
 
@@ -85,69 +84,66 @@ def one_pixel(
         ValueError: bad input, naming the argument.
     """
     check_counts(pixels=pixels, batch=batch)
-    if population < SMALLEST:
-        raise ValueError(f"population: expected at least {SMALLEST}, got {population}")
+    if population < MIN_POPULATION:
+        raise ValueError(f"population: expected at least {MIN_POPULATION}, got {population}")
     if generations < 0:
         raise ValueError(f"generations: expected 0 or more, got {generations}")
     if not 0 < factor <= 2:
         raise ValueError(f"factor: expected a number above 0 and at most 2, got {factor}")
-    check_budget(budget, SMALLEST + 2)
+    check_budget(budget, MIN_POPULATION + 2)
     population, generations = fitted(population, generations, budget)
     check(model, x, y, y_target=y_target)
     streams = default_streams(streams, x)
-    goal = Goal.of(y, y_target)
 
     with frozen(model), torch.no_grad():
-        clean = predict(model, x, batch)
-        fooled, best, margin = goal.reached(clean), goal.loss(clean), goal.margin(clean)
-        goal = clear_goal(model, goal, clean)
-        x_adv = x.clone()
-        forwards, bred = torch.ones_like(y), torch.zeros_like(y)
+        best = Lowest.start(model, x, Goal.of(y, y_target), batch, loss="ce")
+        bred = torch.zeros_like(y)
         bounds = _bounds(model, x)
-        waiting = deque((~fooled).nonzero()[:, 0].tolist())
-        ended, most = len(x) - len(waiting), max(1, TRIALS // population)
-        rows = torch.zeros(0, dtype=torch.int64, device=x.device)
-        people = x.new_zeros(0, population, pixels, 2 + x.shape[1])
-        fitness = x.new_zeros(0, population)
+        shape = (population, pixels, 2 + x.shape[1])
 
-        while waiting or len(rows):
-            if waiting and len(rows) < most:
-                new = take_waiting(waiting, most - len(rows), x.device)
-                rows = torch.cat([rows, new])
-                shape = (population, pixels, 2 + x.shape[1])
-                people = torch.cat([people, _strangers(streams.take(new), shape, bounds, x.dtype)])
-                fitness = torch.cat([fitness, x.new_full((len(new), population), torch.inf)])
+        def begin(rows: Tensor) -> _People:
+            strangers = _strangers(streams.take(rows), shape, bounds, x.dtype)
+            return _People(strangers, x.new_full((len(rows), population), torch.inf))
 
+        active = Active(best.standing(torch.ones_like(best.fooled)), max(1, TRIALS // population), begin)
+        while active.refill():
+            rows, on = active.rows, active.state
             first = bred[rows] == 0  # the random ones themselves
-            children = _children(streams.take(rows).fork(bred[rows]), people, factor, bounds)
-            children = torch.where(per_image(first, people), people, children)
+            children = _children(streams.take(rows).fork(bred[rows]), on.people, factor, bounds)
+            children = torch.where(per_image(first, on.people), on.people, children)
             trials = confine(model, _painted(x[rows], children), x[rows, None])
             logits = predict(model, trials.flatten(0, 1), batch)
-            forwards[rows] += population
-            part = goal.take(rows).repeated(population)
+            best.forwards[rows] += population
+            part = best.goal.take(rows).repeated(population)
             found = part.loss(logits).nan_to_num(torch.inf, torch.inf).view(len(rows), -1)
             reached = part.reached(logits).view(len(rows), -1)
-            better = found <= fitness
-            people = torch.where(better[:, :, None, None], children, people)
-            fitness = torch.where(better, found, fitness)
+            better = found <= on.fitness
+            on.people = torch.where(better[:, :, None, None], children, on.people)
+            on.fitness = torch.where(better, found, on.fitness)
 
             now = reached.any(1)
             value, which = torch.where(reached | ~now[:, None], found, torch.inf).min(1)
-            kept = now | (value < best[rows])
             every = torch.arange(len(rows), device=x.device)
-            x_adv[rows[kept]] = trials[every, which][kept]
-            best[rows[kept]] = value[kept]
-            margin[rows[kept]] = part.margin(logits).view(len(rows), -1)[every, which][kept]
-            fooled[rows[now]] = True
-
+            margin = part.margin(logits).view(len(rows), -1)[every, which]
+            best.offer(rows, trials[every, which], now, value, margin)
             stay = ~now & (bred[rows] < generations)
             bred[rows[stay]] += 1
-            ended += int((~stay).sum())
-            rows, people, fitness = rows[stay], people[stay], fitness[stay]
-            if on_progress:
-                on_progress(ended, len(x), success=fooled.float().mean().item())
-        trace = {"margin": margin, "generations": bred}
-        return finish(model, x, x_adv, goal, fooled, forwards, torch.zeros_like(y), trace, batch)
+            active.keep(stay)
+            best.report(on_progress, active.left)
+        return best.result(batch, {"margin": best.margin, "generations": bred})
+
+
+@dataclass
+class _People(Rows):
+    """The images under attack.
+
+    Attributes:
+        people: (n, population, pixels, 2 + C) candidates: row and column, and the colours, of each pixel.
+        fitness: (n, population) their losses, inf before the first look.
+    """
+
+    people: Tensor
+    fitness: Tensor
 
 
 def fitted(population: int, generations: int, budget: int | None) -> tuple[int, int]:
@@ -156,7 +152,7 @@ def fitted(population: int, generations: int, budget: int | None) -> tuple[int, 
         return population, generations
     left = budget - 2  # the look at the image itself, the verification
     if population * (generations + 1) > left:
-        population = min(population, max(SMALLEST, int((4 * left) ** 0.5)))
+        population = min(population, max(MIN_POPULATION, int((4 * left) ** 0.5)))
     return population, min(generations, left // population - 1)
 
 

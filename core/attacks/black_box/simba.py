@@ -9,38 +9,37 @@ it was is not asked; directions are tried again in a new order once all were, un
 from __future__ import annotations
 
 import math
-from collections import deque
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Active, Rows
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
-    clear_goal,
     confine,
     default_streams,
-    finish,
     frozen,
     predict,
-    take_waiting,
 )
 from core.attacks.engine.geometry import into_ball, per_image
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.smallest import check_counts, check_positive, steps_within
 from core.attacks.engine.steps import eps_limit, nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 NORMS = ("linf", "l2")
 BASES = ("pixel", "dct")
 USUAL_STEP = {("linf", "pixel"): 1.0, ("linf", "dct"): 0.25, ("l2", "pixel"): 0.2, ("l2", "dct"): 0.1}
-"""Length of a step as a share of eps where none is given. On LeNet (20 MNIST images, 1,000 queries) in linf at .2 these
-fool 80 % by pixels and 45 % by cosines, in l2 at 3 75 and 85 %; the other lengths that were tried fool fewer."""
+"""Length of a step as a share of eps where none is given; measured best (docs/MEASUREMENTS.md)."""
 
 
 @attack(gradients=False)
@@ -87,72 +86,84 @@ def simba(
         ValueError: bad input, naming the argument.
     """
     check_counts(queries=queries, batch=batch)
-    for name, given, known in (("norm", norm, NORMS), ("basis", basis, BASES)):
-        if given not in known:
-            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {given!r}")
+    check_choice("norm", norm, NORMS)
+    check_choice("basis", basis, BASES)
     if not 0 < frequencies <= 1:
         raise ValueError(f"frequencies: expected a share above 0 and at most 1, got {frequencies}")
     share = USUAL_STEP[norm, basis] if relative_step is None else relative_step
     check_positive(relative_step=share)
-    size = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     queries = steps_within(budget, queries, 1, 2)
     streams = default_streams(streams, x)
-    goal = Goal.of(y, y_target)
     waves = [_waves(side, frequencies if basis == "dct" else None, x) for side in x.shape[2:]]
     directions = x.shape[1] * len(waves[0]) * len(waves[1])
 
     with frozen(model), torch.no_grad():
-        clean = predict(model, x, max(batch, 256))
-        fooled, lowest, margin = goal.reached(clean), goal.loss(clean, "ce"), goal.margin(clean)
-        goal = clear_goal(model, goal, clean)
-        x_adv, forwards = x.clone(), torch.ones_like(y)
-        waiting = deque((~fooled & (size > 0)).nonzero()[:, 0].tolist())
-        # the active set: image, turn through the basis, place in the turn's order, sign, and what the turn has kept
-        rows, turn, place, sign, kept = (torch.zeros(0, dtype=torch.int64, device=x.device) for _ in range(5))
-        order = torch.zeros(0, directions, dtype=torch.int64, device=x.device)
-        while waiting or len(rows):
-            if waiting and len(rows) < batch:
-                new = take_waiting(waiting, batch - len(rows), x.device)
-                zeros = torch.zeros_like(new)
-                rows, turn, place = torch.cat([rows, new]), torch.cat([turn, zeros]), torch.cat([place, zeros])
-                sign, kept = torch.cat([sign, zeros + 1]), torch.cat([kept, zeros])
-                order = torch.cat([order, _order(streams.take(new), zeros, directions)])
+        best = Lowest.start(model, x, Goal.of(y, y_target), max(batch, 256), loss="ce")
 
-            which = order.gather(1, place[:, None])[:, 0]
-            step = _direction(which, waves, x.shape[1], norm) * per_image((sign * share).to(x.dtype) * size[rows], x)
-            trial = confine(model, nearest(x_adv[rows] + step, x[rows], size[rows], norm), x[rows])
-            asked = (trial != x_adv[rows]).flatten(1).any(1)
+        def begin(rows: Tensor) -> _Turn:
+            zeros = torch.zeros_like(rows)
+            return _Turn(zeros, zeros, zeros + 1, zeros, _order(streams.take(rows), zeros, directions))
+
+        active = Active(best.standing(eps > 0), batch, begin)
+        while active.refill():
+            rows, on = active.rows, active.state
+            which = on.order.gather(1, on.place[:, None])[:, 0]
+            length = (on.sign * share).to(x.dtype) * eps[rows]
+            step = _direction(which, waves, x.shape[1], norm) * per_image(length, x)
+            trial = confine(model, nearest(best.x_adv[rows] + step, x[rows], eps[rows], norm), x[rows])
+            asked = (trial != best.x_adv[rows]).flatten(1).any(1)
             better = torch.zeros_like(asked)
             if asked.any():
                 ask = rows[asked]
                 logits = predict(model, trial[asked], batch)
-                forwards[ask] += 1
-                part = goal.take(ask)
+                best.forwards[ask] += 1
+                part = best.goal.take(ask)
                 now, value = part.reached(logits), part.loss(logits, "ce")
-                better[asked] = now | (value < lowest[ask])
-                fooled[ask] = now
-                take = better[asked]
-                lowest[ask[take]], margin[ask[take]] = value[take], part.margin(logits)[take]
-                x_adv[rows[better]] = trial[better]
+                better[asked] = best.offer(ask, trial[asked], now, value, part.margin(logits))
 
-            # down after up where up did not help; then the next direction
-            over = better | (sign < 0)
-            kept, place = kept + better, place + over
-            sign = torch.where(over, 1, -1)
-            ended = place == directions
-            idle = ended & (kept == 0)  # the next turn would ask the same again
-            stay = ~fooled[rows] & (forwards[rows] <= queries) & ~idle
-            if ended.any():
-                turn, place, kept = turn + ended, torch.where(ended, 0, place), torch.where(ended, 0, kept)
-                order[ended] = _order(streams.take(rows[ended]), turn[ended], directions)
-            rows, turn, place, sign, kept = (each[stay] for each in (rows, turn, place, sign, kept))
-            order = order[stay]
-            if on_progress:
-                on_progress(len(x) - len(waiting) - len(rows), len(x), success=fooled.float().mean().item())
+            idle = on.advance(better, streams.take(rows), directions)
+            active.keep(~best.fooled[rows] & (best.forwards[rows] <= queries) & ~idle)
+            best.report(on_progress, active.left)
 
         if norm == "l2":
-            x_adv = into_ball(x_adv, x, size, "l2")
-        return finish(model, x, x_adv, goal, fooled, forwards, torch.zeros_like(y), {"margin": margin}, batch)
+            best.x_adv = into_ball(best.x_adv, x, eps, "l2")
+        return best.result(batch)
+
+
+@dataclass
+class _Turn(Rows):
+    """The images under attack.
+
+    Attributes:
+        turn: (n,) int64, which turn through the basis this is.
+        place: (n,) int64, in the turn's order.
+        sign: (n,) int64, 1 or -1, of the next step.
+        kept: (n,) int64, steps that the turn has kept.
+        order: (n, directions) int64, the turn's.
+    """
+
+    turn: Tensor
+    place: Tensor
+    sign: Tensor
+    kept: Tensor
+    order: Tensor
+
+    def advance(self, better: Tensor, streams: Streams, directions: int) -> Tensor:
+        """On to the next step, in place; returns whose turn has changed nothing: the next would ask the same again.
+
+        Down after up where up did not help; then the next direction; after the last one a new turn.
+        """
+        over = better | (self.sign < 0)
+        self.kept, self.place = self.kept + better, self.place + over
+        self.sign = torch.where(over, 1, -1)
+        ended = self.place == directions
+        idle = ended & (self.kept == 0)
+        if ended.any():
+            self.turn, self.place = self.turn + ended, torch.where(ended, 0, self.place)
+            self.kept = torch.where(ended, 0, self.kept)
+            self.order[ended] = _order(streams.take(ended), self.turn[ended], directions)
+        return idle
 
 
 def _order(streams: Streams, turn: Tensor, directions: int) -> Tensor:

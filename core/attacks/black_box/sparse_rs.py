@@ -9,7 +9,6 @@ target is followed as log-odds, which order images alike.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,23 +16,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Active, Rows
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
-    clear_goal,
     confine,
     default_streams,
-    finish,
     frozen,
     predict,
-    take_waiting,
 )
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal, Loss
+from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.smallest import check_counts, steps_within
+from core.checks import check_choice
 from core.progress import Progress
 
 COUNTS = ("pixels", "features")
@@ -85,11 +84,10 @@ def sparse_rs(
         ValueError: bad input, naming the argument.
     """
     check_counts(queries=queries, batch=batch)
-    if count not in COUNTS:
-        raise ValueError(f"count: expected one of {', '.join(COUNTS)}, got {count!r}")
+    check_choice("count", count, COUNTS)
     if not 0 < alpha <= 1:
         raise ValueError(f"alpha: expected a share above 0 and at most 1, got {alpha}")
-    allowance = check(model, x, y, eps=eps, y_target=y_target, eps_limit=torch.inf)
+    eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=torch.inf)
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
     loss: Loss = "ce" if goal.targeted else "margin"
@@ -97,49 +95,29 @@ def sparse_rs(
     shares = torch.tensor([alpha / divisor(query / queries) for query in range(queries)], device=x.device)
 
     with frozen(model), torch.no_grad():
-        clean = predict(model, x, max(batch, 256))
-        fooled, best, margin = goal.reached(clean), goal.loss(clean, loss), goal.margin(clean)
-        goal = clear_goal(model, goal, clean)
-        x_adv = x.clone()
-        forwards = torch.ones_like(y)
+        best = Lowest.start(model, x, goal, max(batch, 256), loss=loss)
         colours = x.shape[1] if count == "pixels" else 1
         places = _places(model, x, colours)
-        most = allowance.floor().clamp(max=len(places)).long()
-        waiting = deque((~fooled & (most > 0)).nonzero()[:, 0].tolist())
-        ended = len(x) - len(waiting)
-        rows = torch.zeros(0, dtype=torch.int64, device=x.device)
-        search = _Search.of(x[:0], colours, places, most[:0], streams.take(rows))
-        query, lowest = rows, best[:0]
+        allowed = eps.floor().clamp(max=len(places)).long()
 
-        while waiting or len(rows):
-            if waiting and len(rows) < batch:
-                new = take_waiting(waiting, batch - len(rows), x.device)
-                search = search.joined(_Search.of(x[new], colours, places, most[new], streams.take(new)))
-                rows, query = torch.cat([rows, new]), torch.cat([query, torch.zeros_like(new)])
-                lowest = torch.cat([lowest, torch.full_like(best[new], torch.inf)])
+        def begin(rows: Tensor) -> _Search:
+            return _Search.of(x[rows], colours, places, allowed[rows], streams.take(rows))
 
-            proposal = search.propose(streams.take(rows).fork(query), shares[query], query == 0)
+        active = Active(best.standing(allowed > 0), batch, begin)
+        while active.refill():
+            rows, search = active.rows, active.state
+            proposal = search.propose(streams.take(rows).fork(search.query), shares[search.query])
             trial = confine(model, proposal.view(-1, *x.shape[1:]), x[rows])
             logits = predict(model, trial, batch)
-            forwards[rows] += 1
-            part = goal.take(rows)
+            best.forwards[rows] += 1
+            part = best.goal.take(rows)
             now, found = part.reached(logits), part.loss(logits, loss)
-            accept = (query == 0) | (found <= lowest)
-            search.accept(accept, proposal)
-            lowest = torch.where(accept, found.nan_to_num(torch.inf), lowest)
-            better = now | (found < best[rows])
-            x_adv[rows[better]], best[rows[better]] = trial[better], found[better]
-            margin[rows[better]] = part.margin(logits)[better]
-            fooled[rows[now]] = True
-
-            query = query + 1
-            stay = ~now & (query < queries)
-            ended += int((~stay).sum())
-            if not stay.all():
-                rows, query, lowest, search = rows[stay], query[stay], lowest[stay], search.take(stay)
-            if on_progress:
-                on_progress(ended, len(x), success=fooled.float().mean().item())
-        return finish(model, x, x_adv, goal, fooled, forwards, torch.zeros_like(y), {"margin": margin}, batch)
+            search.accept((search.query == 0) | (found <= search.lowest), proposal, found)
+            best.offer(rows, trial, now, found, part.margin(logits))
+            search.query = search.query + 1
+            active.keep(~now & (search.query < queries))
+            best.report(on_progress, active.left)
+        return best.result(batch)
 
 
 def divisor(share: float) -> int:
@@ -154,67 +132,64 @@ def _places(model: nn.Module, x: Tensor, colours: int) -> Tensor:
 
 
 @dataclass
-class _Search:
+class _Search(Rows):
     """The images under attack as they are now: n images of g colours (1 where features are counted) and p places.
 
     Attributes:
         image: (n, g, p) before the attack.
         point: (n, g, p) the best so far.
-        most: (n,) k.
+        allowed: (n,) int64, k.
         order: (n, q) the places that may change; the first k are those that differ from the image.
         moving: (n,) how many of them the last proposal moved.
+        query: (n,) int64, queries made.
+        lowest: (n,) the loss at the point.
     """
 
     image: Tensor
     point: Tensor
-    most: Tensor
+    allowed: Tensor
     order: Tensor
     moving: Tensor
+    query: Tensor
+    lowest: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, colours: int, places: Tensor, most: Tensor, streams: Streams) -> _Search:
+    def of(cls, x: Tensor, colours: int, places: Tensor, allowed: Tensor, streams: Streams) -> _Search:
         """Nothing changed yet, but the k places of the start are drawn."""
         image = x.flatten(2) if x.shape[1] == colours else x.flatten(1)[:, None]
         order = places[streams.fork(-1).uniform(0, 1, (len(places),)).argsort(dim=1, stable=True)]
-        return cls(image, image.clone(), most, order, torch.zeros_like(most))
+        zeros = torch.zeros_like(allowed)
+        lowest = torch.full_like(image[:, 0, 0], torch.inf)
+        return cls(image, image.clone(), allowed, order, zeros, zeros, lowest)
 
-    def joined(self, other: _Search) -> _Search:
-        """Both."""
-        if not len(self.most):
-            return other
-        pairs = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
-        return _Search(*(torch.cat(pair) for pair in pairs))
-
-    def take(self, rows: Tensor) -> _Search:
-        """Some of the images."""
-        return _Search(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
-
-    def propose(self, streams: Streams, share: Tensor, first: Tensor) -> Tensor:
+    def propose(self, streams: Streams, share: Tensor) -> Tensor:
         """Some of the k places go back to the image, as many others get colours; at first all k get colours."""
-        spare = self.order.shape[1] - self.most
-        moving = (share * self.most).long().clamp(min=1)
+        first = self.query == 0
+        spare = self.order.shape[1] - self.allowed
+        moving = (share * self.allowed).long().clamp(min=1)
         moving = torch.where(spare > 0, torch.minimum(moving, spare), moving)
         # where all places are among the k, there are none to go to: new colours where they are
         self.moving = torch.where(first | (spare == 0), 0, moving)
         start, widest = torch.zeros_like(moving), int(moving.max())
-        self._shuffle(streams.fork(1), start, self.most, moving, widest)
-        self._shuffle(streams.fork(2), self.most, self.most + spare, self.moving, widest)
+        self._shuffle(streams.fork(1), start, self.allowed, moving, widest)
+        self._shuffle(streams.fork(2), self.allowed, self.allowed + spare, self.moving, widest)
         places, some = self._slots(start, moving, widest)
         trial = _put(self.point, places, some & ~first[:, None], self._before(places))
-        places, some = self._slots(torch.where(spare > 0, self.most, 0), moving, widest)
+        places, some = self._slots(torch.where(spare > 0, self.allowed, 0), moving, widest)
         trial = _put(trial, places, some & ~first[:, None], self._painted(streams.fork(3), places))
         if first.any():
-            places, some = self._slots(start, self.most, int(self.most.max()))
+            places, some = self._slots(start, self.allowed, int(self.allowed.max()))
             trial = _put(trial, places, some & first[:, None], self._painted(streams.fork(3), places))
         return trial
 
-    def accept(self, rows: Tensor, proposal: Tensor) -> None:
-        """The proposals of these images are their new points."""
+    def accept(self, rows: Tensor, proposal: Tensor, found: Tensor) -> None:
+        """The proposals of these images (n,) bool are their new points, with these losses."""
+        self.lowest = torch.where(rows, found.nan_to_num(torch.inf), self.lowest)
         self.point = torch.where(per_image(rows, self.point), proposal, self.point)
         width = self.order.shape[1]
         for place in range(int(self.moving.max())):
             swap = rows & (place < self.moving)
-            there = torch.where(swap, self.most + place, place).clamp(max=width - 1)
+            there = torch.where(swap, self.allowed + place, place).clamp(max=width - 1)
             self._swap(torch.full_like(there, place), there)
 
     def _swap(self, one: Tensor, other: Tensor) -> None:

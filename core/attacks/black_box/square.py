@@ -9,32 +9,32 @@ leaves the image as it was turns its signs over; the l2 bump is written as a sum
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Active, Rows
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
-    check_begin,
-    clear_goal,
+    check_x_init,
     confine,
     default_streams,
-    finish,
     frozen,
     predict,
-    take_waiting,
 )
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.smallest import check_counts, steps_within
 from core.attacks.engine.steps import eps_limit
+from core.checks import check_choice
 from core.progress import Progress
 
 NORMS = ("linf", "l2")
@@ -56,7 +56,7 @@ def square(
     offspring: int = 1,
     area: float = 0.8,
     milestones: tuple[tuple[int, float], ...] = (),
-    begin: Float[Tensor, "n c h w"] | None = None,
+    x_init: Float[Tensor, "n c h w"] | None = None,
     spent: int = 0,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
@@ -76,12 +76,10 @@ def square(
         offspring: so many of the queries at once, from the same point, at least 1. Where few squares are any good 16
             at once find as much by the query, and few images then take a tenth of the time.
         area: share of the image that the first squares cover, in (0, 1].
-        milestones: pairs of queries and a share of the margin where the search begins, the image's own unless `begin`
+        milestones: pairs of queries and a share of the margin where the search begins, the image's own unless `x_init`
             is given: a search that is still above it after so many queries is given up.
-        begin: (N, C, H, W) inside ball and box: the best points that an earlier search found, instead of the random
-            start. On three strided networks (MNIST, defended, linf .3) 39 images stood at a tenth of their margin or
-            less: small squares from the best point fooled 18 of them in 50,000 queries, a search from the image 13 in
-            143,000.
+        x_init: (N, C, H, W) inside ball and box: the best points that an earlier search found, instead of the random
+            start.
         spent: so many queries of the schedule of areas are taken as made, 0 or more: the first squares are smaller.
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
@@ -98,85 +96,118 @@ def square(
         ValueError: bad input, naming the argument.
     """
     check_counts(queries=queries, offspring=offspring, batch=batch)
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     if not 0 < area <= 1:
         raise ValueError(f"area: expected a share above 0 and at most 1, got {area}")
     if spent < 0:
         raise ValueError(f"spent: expected 0 or more, got {spent}")
-    check_begin(begin, x)
+    check_x_init(x_init, x)
     queries = steps_within(budget, queries, 1, 2)
     wide = min(offspring, queries)
-    radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
-    goal = Goal.of(y, y_target)
     sides = torch.tensor(side_lengths(spent + queries, area, min(x.shape[2:]))[spent:], device=x.device)
-    allowed = torch.full((queries + wide,), torch.inf, dtype=x.dtype, device=x.device)
-    for at, share in milestones:
-        if at < queries:
-            allowed[-(-at // wide) * wide] = share
+    allowed = _allowed(milestones, queries, wide, x)
 
     with frozen(model), torch.no_grad():
-        x_adv = x.clone() if begin is None else begin.clone()
-        logits = predict(model, x_adv, max(batch, 256))
-        fooled, first_margin = goal.reached(logits), goal.margin(logits)
-        goal = clear_goal(model, goal, logits)
-        best = first_margin.clone()
-        forwards = torch.ones_like(y)
-        waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
-        ended = len(x) - len(waiting)
-        rows, query = (torch.zeros(0, dtype=torch.int64, device=x.device) for _ in range(2))
-        # the search's own point and margin; the image that is kept may be the clean one
-        point, low, high, lowest = x[:0], x[:0], x[:0], best[:0]
-        room = max(1, batch // wide)
-
-        while waiting or len(rows):
-            if waiting and len(rows) < room:
-                new = take_waiting(waiting, room - len(rows), x.device)
-                rows, query = torch.cat([rows, new]), torch.cat([query, torch.zeros_like(new)])
-                point = torch.cat([point, x_adv[new]])
-                lowest = torch.cat([lowest, best[new] if begin is not None else torch.full_like(best[new], torch.inf)])
-                if norm == "linf":  # bounds are kept: finding them costs as much as a query
-                    new_low, new_high = linf_bounds(x[new], radius[new])
-                    low, high = torch.cat([low, new_low]), torch.cat([high, new_high])
-
+        best = Lowest.start(model, x, Goal.of(y, y_target), max(batch, 256), x_init=x_init)
+        first_margin = best.margin.clone()
+        search = _Search(best, streams, eps, norm, sides, wide, anew=x_init is None)
+        active = Active(best.standing(eps > 0), max(1, batch // wide), search.begin)
+        while active.refill():
+            rows, on = active.rows, active.state
             many = torch.arange(len(rows), device=x.device).repeat_interleave(wide)
-            number = query[many] + torch.arange(wide, device=x.device).repeat(len(rows))
-            own, side = streams.take(rows[many]).fork(number), sides[query[many]]
-            first = (query[many] == 0) & (begin is None)
-            if norm == "linf":
-                trial = _linf_proposal(own, point[many], low[many], high[many], side, first)
-            else:
-                trial = _l2_proposal(own, point[many], x[rows[many]], radius[rows[many]], side, first)
-            trial = confine(model, trial, x[rows[many]])
+            trial = search.propose(rows, on, many)
             logits = predict(model, trial, batch)
-            forwards[rows] += wide
-            part = goal.take(rows[many])
+            best.forwards[rows] += wide
+            part = best.goal.take(rows[many])
             now, found = part.reached(logits), part.margin(logits)
             if wide > 1:
                 score = torch.where(now, -torch.inf, found.where(found.isfinite(), torch.inf))
                 best_one = score.view(-1, wide).argmin(1) + many[::wide] * wide
                 trial, now, found = trial[best_one], now[best_one], found[best_one]
-            accept = now | (found < lowest)
-            point = torch.where(per_image(accept, x), trial, point)
-            lowest = torch.where(accept, found, lowest)
-            better = now | (found < best[rows])
-            x_adv[rows[better]], best[rows[better]] = trial[better], found[better]
-            fooled[rows[now]] = True
+            accept = now | (found < on.lowest)
+            on.point = torch.where(per_image(accept, x), trial, on.point)
+            on.lowest = torch.where(accept, found, on.lowest)
+            best.offer(rows, trial, now, found)
 
-            query = query + wide
-            stay = ~now & (query + wide <= queries) & (lowest <= allowed[query] * first_margin[rows])
-            ended += int((~stay).sum())
-            if not stay.all():
-                rows, query, point, lowest = rows[stay], query[stay], point[stay], lowest[stay]
-                if norm == "linf":
-                    low, high = low[stay], high[stay]
-            if on_progress:
-                on_progress(ended, len(x), success=fooled.float().mean().item())
+            on.query = on.query + wide
+            promising = on.lowest <= allowed[on.query] * first_margin[rows]
+            active.keep(~now & (on.query + wide <= queries) & promising)
+            best.report(on_progress, active.left)
 
         if norm == "l2":
-            x_adv = into_ball(x_adv, x, radius, "l2")
-        return finish(model, x, x_adv, goal, fooled, forwards, torch.zeros_like(y), {"margin": best}, batch)
+            best.x_adv = into_ball(best.x_adv, x, eps, "l2")
+        return best.result(batch)
+
+
+@dataclass
+class _Points(Rows):
+    """The images under attack.
+
+    Attributes:
+        query: (n,) int64, queries made.
+        point: (n, C, H, W) where the search is; the image that is kept may be the clean one.
+        lowest: (n,) the margin there.
+        low, high: limits of the point in linf, kept because finding them costs as much as a query.
+    """
+
+    query: Tensor
+    point: Tensor
+    lowest: Tensor
+    low: Tensor | None
+    high: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What all squares share.
+
+    Attributes:
+        best: the best images so far.
+        streams: random streams of all images.
+        eps: (N,) the budgets.
+        norm: shape of the ball.
+        sides: (queries,) int64, side of the square at each query.
+        wide: squares tried at once.
+        anew: whether the search begins at a random start, and not at the best images so far.
+    """
+
+    best: Lowest
+    streams: Streams
+    eps: Tensor
+    norm: str
+    sides: Tensor
+    wide: int
+    anew: bool
+
+    def begin(self, rows: Tensor) -> _Points:
+        """These images, before their first query."""
+        x, value = self.best.x[rows], self.best.value[rows]
+        low, high = linf_bounds(x, self.eps[rows]) if self.norm == "linf" else (None, None)
+        lowest = torch.full_like(value, torch.inf) if self.anew else value
+        return _Points(torch.zeros_like(rows), self.best.x_adv[rows], lowest, low, high)
+
+    def propose(self, rows: Tensor, on: _Points, many: Tensor) -> Tensor:
+        """Images to ask the model about, `wide` of each image; `many` are their rows in `on`."""
+        number = on.query[many] + torch.arange(self.wide, device=rows.device).repeat(len(rows))
+        streams, side = self.streams.take(rows[many]).fork(number), self.sides[on.query[many]]
+        first = (on.query[many] == 0) & self.anew
+        x = self.best.x[rows[many]]
+        if on.low is not None and on.high is not None:
+            trial = _linf_proposal(streams, on.point[many], on.low[many], on.high[many], side, first)
+        else:
+            trial = _l2_proposal(streams, on.point[many], x, self.eps[rows[many]], side, first)
+        return confine(self.best.model, trial, x)
+
+
+def _allowed(milestones: tuple[tuple[int, float], ...], queries: int, wide: int, x: Tensor) -> Tensor:
+    """After each number of queries, the share of the first margin above which a search is given up: mostly inf."""
+    allowed = torch.full((queries + wide,), torch.inf, dtype=x.dtype, device=x.device)
+    for at, share in milestones:
+        if at < queries:
+            allowed[-(-at // wide) * wide] = share
+    return allowed
 
 
 def side_lengths(queries: int, area: float, longest: int) -> list[int]:

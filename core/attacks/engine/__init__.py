@@ -11,6 +11,8 @@ door       the decorator of every attack: tensors and model made fit, results in
 stand_ins  the mean over a random model's draws; gradients straight through steps that stop them
 steps      random points of a ball, steps inside ball and box
 adam       one Adam state for a batch whose rows can be dropped
+active     the images under attack, so many at once; what every attack can be given
+lowest     what the attacks inside a given budget share: best attempt so far, cost
 smallest   what the attacks on the smallest perturbation share: best so far, bisection
 """
 

@@ -5,8 +5,6 @@ Nothing here knows a particular attack.
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -210,16 +208,6 @@ def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -
     if len(logits) != len(x):
         raise ValueError(f"model: expected a row of logits an image, got {len(logits)} for {len(x)} images")
     return logits
-
-
-def even_batch(images: int, batch: int) -> int:
-    """The number of images at once, at most `batch`, for which no small rest is left at the end."""
-    return max(1, math.ceil(images / max(1, math.ceil(images / batch))))
-
-
-def take_waiting(waiting: deque[int], room: int, device: torch.device) -> Int[Tensor, " n"]:
-    """The next images of the queue, as many as there is room for in the batch, which leave it."""
-    return torch.tensor([waiting.popleft() for _ in range(min(len(waiting), room))], dtype=torch.int64, device=device)
 
 
 def fast_layout(x: Tensor) -> Tensor:
@@ -440,18 +428,18 @@ def check_eps(eps: object, x: Tensor, limit: float = 1.0, name: str = "eps") -> 
     return rounded_down(exact.detach(), x.dtype).expand(len(x)).clone()
 
 
-def check_begin(begin: Tensor | None, x: Tensor) -> None:
-    """Refuse points to begin at that are no images like those of `x`."""
-    if begin is None:
+def check_x_init(x_init: Tensor | None, x: Tensor) -> None:
+    """Refuse points to start from that are no images like those of `x`."""
+    if x_init is None:
         return
-    if not isinstance(begin, Tensor) or begin.shape != x.shape:
-        got = tuple(begin.shape) if isinstance(begin, Tensor) else type(begin).__name__
-        raise ValueError(f"begin: expected shape {tuple(x.shape)}, as x, got {got}")
-    if begin.dtype != x.dtype or begin.device != x.device:
-        raise ValueError(f"begin: expected {x.dtype} on {x.device}, as x, got {begin.dtype} on {begin.device}")
-    low, high = begin.min().item(), begin.max().item()
+    if not isinstance(x_init, Tensor) or x_init.shape != x.shape:
+        got = tuple(x_init.shape) if isinstance(x_init, Tensor) else type(x_init).__name__
+        raise ValueError(f"x_init: expected shape {tuple(x.shape)}, as x, got {got}")
+    if x_init.dtype != x.dtype or x_init.device != x.device:
+        raise ValueError(f"x_init: expected {x.dtype} on {x.device}, as x, got {x_init.dtype} on {x_init.device}")
+    low, high = x_init.min().item(), x_init.max().item()
     if not (low >= 0 and high <= 1):  # false for NaN too
-        raise ValueError(f"begin: expected finite values in [0, 1], got {low:g} to {high:g}")
+        raise ValueError(f"x_init: expected finite values in [0, 1], got {low:g} to {high:g}")
 
 
 def _check_labels(name: str, labels: Tensor, x: Tensor, classes: int) -> None:

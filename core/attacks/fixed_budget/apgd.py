@@ -6,45 +6,40 @@ Departures: fooled images leave the batch at once, each image has a step counter
 last point is not taken; a restart from the best point begins without momentum; l1 steps leave out the features that
 the box blocks, and the l1 attack has no phases of larger budgets. Iterates are compared by the loss, but the image
 that is kept is that of the lowest margin.
-
-On LeNet (MNIST, linf, eps .1, 300 images) PGD leaves 73.3 % standing with 31 gradients an image; APGD with 100 steps
-73.3 (cross-entropy), 73.7 (margin), 74.3 % (DLR) with 75; five starts of 22 steps 72.7 % with 82; towards every class
-(9 starts of 100 steps, DLR) 72.0 % with 655.
+How it compares with PGD: docs/MEASUREMENTS.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Active, Rows, even_batch
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
-    clear_goal,
     confine,
     default_streams,
-    even_batch,
-    finish,
     frozen,
     input_gradient,
     leaf_of,
     logits_of_leaf,
     predict,
-    take_waiting,
 )
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.losses import LOSSES, Goal, Loss, ranked_others
+from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import BALLS, Ball, eps_limit, nearest, random_point, step_against, within_budget
+from core.checks import check_choice
 from core.progress import Progress
 
 MOMENTUM = 0.75
@@ -118,63 +113,41 @@ def apgd(
     Raises:
         ValueError: bad input, naming the argument.
     """
-    for name, count, least in (
+    for name, count, minimum in (
         ("steps", steps, 1),
         ("restarts", restarts, 0),
         ("targets", targets, 0),
         ("odi_steps", odi_steps, 0),
         ("batch", batch, 1),
     ):
-        if count < least:
-            raise ValueError(f"{name}: expected at least {least}, got {count}")
+        if count < minimum:
+            raise ValueError(f"{name}: expected at least {minimum}, got {count}")
     if restarts + targets < 1:
         raise ValueError("restarts: expected at least 1 where targets is 0, got 0")
     if targets and y_target is not None:
         raise ValueError(f"targets: expected 0 where y_target is given, got {targets}")
-    if norm not in BALLS:
-        raise ValueError(f"norm: expected one of {', '.join(BALLS)}, got {norm!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("norm", norm, BALLS)
+    check_choice("loss", loss, LOSSES)
     total, starts = within_budget(odi_steps + steps, restarts + targets, budget)
     odi_steps = odi_steps * total // (odi_steps + steps)
     steps, restarts = total - odi_steps, min(restarts, starts)
     targets = min(targets, starts - restarts)
-    radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
-    goal = Goal.of(y, y_target)
     rule = _L1Rule.of(steps) if norm == "l1" else _Rule.of(steps, x.device)
 
     with frozen(model):
-        clean = predict(model, x, max(batch, 256))
-        fooled, best = goal.reached(clean), goal.margin(clean)
-        goal = clear_goal(model, goal, clean)
+        best = Lowest.start(model, x, Goal.of(y, y_target), max(batch, 256))
         # the target class of each start: -1 for the loss as it is, then the nearest classes
-        others = ranked_others(clean, y)
-        plan = torch.cat([torch.full((len(x), restarts), -1, device=x.device), others[:, :targets]], 1)
-        x_adv = x.clone()
-        forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
-        waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
+        toward = torch.full((len(x), restarts), -1, device=x.device)
+        plan = torch.cat([toward, ranked_others(best.logits, y)[:, :targets]], 1)
+        search = _Search(best, streams, eps, norm, plan, torch.zeros_like(y), random_start, odi_steps)
+        waiting = best.standing(eps > 0)
         batch = even_batch(len(waiting), batch)
-        ended = len(x) - len(waiting)
-        start_of = torch.zeros_like(y)
-        on: _Active | None = None
-
-        while waiting or (on is not None and len(on.rows)):
-            if waiting and (on is None or len(on.rows) < batch):
-                new = take_waiting(waiting, batch - (0 if on is None else len(on.rows)), x.device)
-                begins = start_of[new]
-                own, moved = streams.take(new).fork(begins), (begins > 0) | random_start
-                point = x[new]
-                if moved.any():
-                    drawn = confine(model, random_point(own, point, radius[new], norm), point)
-                    point = torch.where(per_image(moved, x), drawn, point)
-                along = own.uniform(-1, 1, (clean.shape[1],), x.dtype)
-                limits = linf_bounds(x[new], radius[new]) if norm == "linf" else (point[:, :0], point[:, :0])
-                fresh = _Active.begin(new, plan[new, begins], along, point, limits, -odi_steps)
-                on = fresh if on is None else on.join(fresh)
-            assert on is not None
-
-            part = goal.take(on.rows)
+        active = Active(waiting, batch, search.begin)
+        while active.refill():
+            rows, on = active.rows, active.state
+            part = best.goal.take(rows)
             last = on.step == steps  # these need a verdict only
             if last.all():
                 logits, gradient = predict(model, on.point, batch), torch.zeros_like(on.point)
@@ -185,60 +158,45 @@ def apgd(
                 value = _value(logits, part, on, loss)
                 gradient = input_gradient(value[~last].sum(), leaf)
                 logits, value = logits.detach(), value.detach()
-                backwards[on.rows[~last]] += 1
-            forwards[on.rows] += 1
+                best.backwards[rows[~last]] += 1
+            best.forwards[rows] += 1
 
-            now, found = part.reached(logits), part.margin(logits)
-            better = (now & ~fooled[on.rows]) | (found < best[on.rows])
-            x_adv[on.rows[better]], best[on.rows[better]] = on.point[better], found[better]
-            fooled[on.rows[now]] = True
-
-            over = (now & early_stop) | last
-            again = on.rows[last & ~fooled[on.rows] & (start_of[on.rows] + 1 < plan.shape[1])]
-            start_of[again] += 1
-            waiting.extend(again.tolist())
-            ended += int(over.sum()) - len(again)
-
-            on, gradient, value = on.take(~over), gradient[~over], value[~over]
-            rows = on.rows
+            now = part.reached(logits)
+            best.offer(rows, on.point, now, part.margin(logits))
+            stay = ~((now & early_stop) | last)
+            again = rows[last & ~best.fooled[rows] & (search.start_of[rows] + 1 < plan.shape[1])]
+            search.start_of[again] += 1
+            active.keep(stay, again)
+            rows, on = active.rows, active.state
             if len(rows):
-                gradient = rule.look(on, value, gradient, x[rows])
-                length = radius[rows] * torch.where(on.step < 0, 1, on.share)
-                moved_to = on.into(step_against(on.point, gradient, length, norm, on.features), x, radius, norm)
-                if norm != "l1":
-                    new_part = per_image(torch.where(on.step > 0, MOMENTUM, 1).to(x.dtype), x)
-                    mixed = on.point + new_part * (moved_to - on.point) + (1 - new_part) * (on.point - on.previous)
-                    moved_to = on.into(mixed, x, radius, norm)
-                on.previous, on.point = on.point, moved_to
-                on.step = on.step + 1
-            if on_progress:
-                on_progress(ended, len(x), success=fooled.float().mean().item())
+                gradient = rule.look(on, value[stay], gradient[stay], x[rows])
+                search.move(rows, on, gradient)
+            best.report(on_progress, active.left)
 
         if norm != "linf":
-            x_adv = into_ball(x_adv, x, radius, norm)
-        return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)
+            best.x_adv = into_ball(best.x_adv, x, eps, norm)
+        return best.result(batch)
 
 
 @dataclass
-class _Active:
+class _Starts(Rows):
     """The images under attack, a row each.
 
     Attributes:
-        rows: index in the batch. toward: target class of this start, or -1.
+        toward: target class of this start, or -1.
         step: negative while the start is being diversified, along a sum of logits with weights `along`.
-        low, high: limits of the point in linf (empty in l2 and l1).
+        low, high: limits of the point in linf.
         point, previous: iterate and the one before. share: step as a share of eps. features: moved by an l1 step.
         value: loss at the last iterate. best_value, best_point, best_gradient: of the best iterate of this start.
         falls: steps that lowered the loss, checked: best loss, at or since the last checkpoint. halved: at that one.
         changed: features changed in the best point at the last checkpoint (l1).
     """
 
-    rows: Tensor
     toward: Tensor
     along: Tensor
     step: Tensor
-    low: Tensor
-    high: Tensor
+    low: Tensor | None
+    high: Tensor | None
     point: Tensor
     previous: Tensor
     share: Tensor
@@ -253,17 +211,16 @@ class _Active:
     changed: Tensor
 
     @classmethod
-    def begin(
-        cls, rows: Tensor, toward: Tensor, along: Tensor, point: Tensor, limits: tuple[Tensor, Tensor], step: int
-    ) -> _Active:
+    def of(
+        cls, toward: Tensor, along: Tensor, point: Tensor, limits: tuple[Tensor | None, Tensor | None], step: int
+    ) -> _Starts:
         """Starts at these points; what the first look at the model tells is filled in by the rule."""
-        number = torch.zeros(len(rows), dtype=point.dtype, device=point.device)
+        number = torch.zeros(len(toward), dtype=point.dtype, device=point.device)
         features = torch.full_like(number, L1_FEATURES * point[0].numel())
         return cls(
-            rows=rows,
             toward=toward,
             along=along,
-            step=torch.full_like(rows, step),
+            step=torch.full_like(toward, step),
             low=limits[0],
             high=limits[1],
             point=point,
@@ -274,30 +231,69 @@ class _Active:
             best_value=number,
             best_point=point,
             best_gradient=point,
-            falls=torch.zeros_like(rows),
+            falls=torch.zeros_like(toward),
             checked=number,
-            halved=torch.ones_like(rows, dtype=torch.bool),
+            halved=torch.ones_like(toward, dtype=torch.bool),
             changed=features,
         )
 
-    def take(self, keep: Tensor) -> _Active:
-        """Some of the rows."""
-        if bool(keep.all()):
-            return self
-        return _Active(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
-    def join(self, other: _Active) -> _Active:
-        """These rows and then the others."""
-        return _Active(**{f.name: torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)})
+@dataclass(frozen=True)
+class _Search:
+    """What all starts share.
 
-    def into(self, point: Tensor, x: Tensor, eps: Tensor, norm: str) -> Tensor:
+    Attributes:
+        best: the best points so far.
+        streams: random streams of all images.
+        eps: (N,) the budgets.
+        norm: shape of the ball.
+        plan: (N, starts) int64, the target class of each start, or -1.
+        start_of: (N,) int64, starts that each image has had.
+        random_start: whether the first start is random too.
+        odi_steps: steps along a random direction of the logits that each start takes first.
+    """
+
+    best: Lowest
+    streams: Streams
+    eps: Tensor
+    norm: Ball
+    plan: Tensor
+    start_of: Tensor
+    random_start: bool
+    odi_steps: int
+
+    def begin(self, rows: Tensor) -> _Starts:
+        """The next start of each of these images."""
+        start, x, eps = self.start_of[rows], self.best.x[rows], self.eps[rows]
+        streams, moved = self.streams.take(rows).fork(start), (start > 0) | self.random_start
+        point = x
+        if moved.any():
+            drawn = confine(self.best.model, random_point(streams, point, eps, self.norm), point)
+            point = torch.where(per_image(moved, point), drawn, point)
+        along = streams.uniform(-1, 1, (self.best.logits.shape[1],), x.dtype)
+        limits = linf_bounds(x, eps) if self.norm == "linf" else (None, None)
+        return _Starts.of(self.plan[rows, start], along, point, limits, -self.odi_steps)
+
+    def move(self, rows: Tensor, on: _Starts, gradient: Tensor) -> None:
+        """One step of each point, in place."""
+        x, eps, norm = self.best.x, self.eps[rows], self.norm
+        length = eps * torch.where(on.step < 0, 1, on.share)
+        point = self._inside(step_against(on.point, gradient, length, norm, on.features), x, rows, on)
+        if norm != "l1":
+            share = per_image(torch.where(on.step > 0, MOMENTUM, 1).to(x.dtype), x)
+            mixed = on.point + share * (point - on.point) + (1 - share) * (on.point - on.previous)
+            point = self._inside(mixed, x, rows, on)
+        on.previous, on.point = on.point, point
+        on.step = on.step + 1
+
+    def _inside(self, point: Tensor, x: Tensor, rows: Tensor, on: _Starts) -> Tensor:
         """The nearest image of ball and box; in linf by the limits, which cost more than a step to find."""
-        if norm == "linf":
-            return point.clamp(self.low, self.high)
-        return nearest(point, x[self.rows], eps[self.rows], norm)
+        if self.norm == "linf":
+            return point.clamp(on.low, on.high)
+        return nearest(point, x[rows], self.eps[rows], self.norm)
 
 
-def _value(logits: Tensor, goal: Goal, on: _Active, loss: Loss) -> Tensor:
+def _value(logits: Tensor, goal: Goal, on: _Starts, loss: Loss) -> Tensor:
     """What each row minimises now: its loss, that towards its start's class, or minus its random sum of logits."""
     value = goal.loss(logits, loss)
     if (on.toward >= 0).any():
@@ -333,7 +329,7 @@ class _Rule:
             span[at] = at - before
         return cls(span.to(device))
 
-    def look(self, on: _Active, value: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
+    def look(self, on: _Starts, value: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
         """Take in the loss and gradient at each point; adapt steps; returns the gradient to go by, with `on` changed.
 
         At a checkpoint a row that improved too rarely, or whose best loss and step are both those of the checkpoint
@@ -364,7 +360,7 @@ class _L1Rule:
         """Look back 25 times or after every step."""
         return cls(max(1, math.ceil(0.04 * steps)))
 
-    def look(self, on: _Active, value: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
+    def look(self, on: _Starts, value: Tensor, gradient: Tensor, x: Tensor) -> Tensor:
         """As in `_Rule`. While the best point gets sparser, the step is eps again, from there; else it shrinks."""
         first, later = on.step == 0, on.step > 0
         _remember(on, value, gradient, first, later)
@@ -388,7 +384,7 @@ def _changed(point: Tensor, x: Tensor) -> Tensor:
     return ((point - x).abs() > torch.finfo(x.dtype).eps).flatten(1).sum(1).to(x.dtype)
 
 
-def _remember(on: _Active, value: Tensor, gradient: Tensor, first: Tensor, later: Tensor) -> None:
+def _remember(on: _Starts, value: Tensor, gradient: Tensor, first: Tensor, later: Tensor) -> None:
     """Count a fall of the loss, and keep the best point; the first look at a start begins both anew."""
     on.falls = on.falls + (later & (value < on.value))
     better = first | (later & (value < on.best_value))
@@ -398,7 +394,7 @@ def _remember(on: _Active, value: Tensor, gradient: Tensor, first: Tensor, later
     on.value = value
 
 
-def _back(on: _Active, which: Tensor, gradient: Tensor) -> Tensor:
+def _back(on: _Starts, which: Tensor, gradient: Tensor) -> Tensor:
     """Return these rows to their best points, at rest; returns the gradients there, and the others' as they are."""
     wide = per_image(which, gradient)
     on.point = torch.where(wide, on.best_point, on.point)

@@ -3,42 +3,34 @@
 Where restarts from fresh points stall, the neighbourhood of the best one still has lower places: a share of its
 features jumps to an end of the ball at random, and a short walk leads down from there. Several such hops start from the
 same point at once (`chains`), the best of them is where the next ones begin: few images stand in the end, and a network
-takes a small batch as long as a larger one.
+takes a small batch as long as a larger one (measured in docs/MEASUREMENTS.md).
 
 Source: Wales and Doye 1997, doi 10.1021/jp970984n (the Monte Carlo scheme; here at temperature 0, in chains).
-
-On LeNet (MNIST, adversarially trained, linf, eps .3), the 30 images of 200 that had the lowest margins after six
-output-diversified starts of APGD (mean .42): 16 more such starts fooled 2 and left .36 on average in 3.0 s, 3,000
-squares 2 and .36 in 13.5 s, 25 hops of 14 steps 5 and .21 in 2.0 s. Six rounds of 4 chains find what 24 hops in a row
-do, in two thirds of the time on 24 images.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Run
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
-    check_begin,
-    clear_goal,
+    check_x_init,
     default_streams,
-    finish,
     frozen,
-    predict,
 )
 from core.attacks.engine.losses import Goal, Loss
+from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.smallest import check_counts, check_positive
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import Ball, eps_limit
-from core.attacks.fixed_budget.pgd import Walk, cosine_shares, walk
+from core.attacks.fixed_budget.pgd import Schedule, cosine_shares, descend
 from core.progress import Progress
 
 COPIES = 2048
@@ -54,7 +46,7 @@ def hop(
     *,
     eps: float | Tensor,
     norm: Ball = "linf",
-    begin: Float[Tensor, "n c h w"] | None = None,
+    x_init: Float[Tensor, "n c h w"] | None = None,
     hops: int = 24,
     chains: int = 4,
     steps: int = 12,
@@ -76,7 +68,7 @@ def hop(
         y: (N,) int64 true classes.
         eps: size of the ball, one for all or (N,); in [0, 1] for linf, 0 or more for l2 and l1.
         norm: shape of the ball.
-        begin: (N, C, H, W) inside ball and box, where the search stands; default the images.
+        x_init: (N, C, H, W) inside ball and box, where the search stands; default the images.
         hops: disturbances, at least 1, each with its walk.
         chains: so many of them at once, at least 1, from the same point; the last round may have fewer.
         steps: gradient steps of a walk, at least 1.
@@ -102,46 +94,40 @@ def hop(
     check_positive(relative_step=relative_step)
     if not 0 <= share <= 1:
         raise ValueError(f"share: expected a number from 0 to 1, got {share:g}")
-    check_begin(begin, x)
-    radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    check_x_init(x_init, x)
+    eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     streams = default_streams(streams, x)
-    goal = Goal.of(y, y_target)
-    how = Walk(steps, lambda count: cosine_shares(count, relative_step), "kick", offset=share)
-    settings: dict[str, Any] = {"norm": norm, "loss": loss, "batch": batch}
+    schedule = Schedule(steps, lambda count: cosine_shares(count, relative_step), "kick", offset=share)
 
     with frozen(model):
-        x_adv = x.clone() if begin is None else begin.clone()
-        logits = predict(model, x_adv, max(batch, 256))
-        fooled, best = goal.reached(logits), goal.margin(logits)
-        goal = clear_goal(model, goal, logits)
-        forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
+        best = Lowest.start(model, x, Goal.of(y, y_target), max(batch, 256), x_init=x_init)
         for done in range(0, hops, chains):
-            standing = (~fooled & (radius > 0)).nonzero()[:, 0]
+            standing = best.standing(eps > 0)
             if not len(standing):
                 break
             wide = min(chains, hops - done)
             for rows in standing.split(max(1, COPIES // wide)):
                 many = rows.repeat_interleave(wide)
                 number = torch.arange(done, done + wide, device=x.device).repeat(len(rows))
-                made = walk(
+                made = descend(
                     model,
                     x[many],
                     y[many],
-                    how,
-                    eps=radius[many],
+                    schedule,
+                    Run(streams.take(many).fork(number), batch=batch),
+                    eps=eps[many],
+                    norm=norm,
+                    loss=loss,
                     y_target=None if y_target is None else y_target[many],
-                    streams=streams.take(many).fork(number),
-                    begin=x_adv[many],
-                    **settings,
+                    x_init=best.x_adv[many],
                 )
-                forwards[rows] += made.forwards.view(-1, wide).sum(1)
-                backwards[rows] += made.backwards.view(-1, wide).sum(1)
+                best.forwards[rows] += made.forwards.view(-1, wide).sum(1)
+                best.backwards[rows] += made.backwards.view(-1, wide).sum(1)
                 low, which = torch.where(made.success, -torch.inf, made.trace["margin"]).view(-1, wide).min(1)
                 chosen = torch.arange(len(rows), device=x.device) * wide + which
-                better = low < best[rows]
-                x_adv[rows[better]] = made.x_adv[chosen[better]]
-                best[rows[better]] = made.trace["margin"][chosen[better]]
-                fooled[rows] = made.success[chosen]
-            if on_progress:
-                on_progress(int(fooled.sum()), len(x), success=fooled.float().mean().item())
-        return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)
+                better = low < best.value[rows]
+                best.x_adv[rows[better]] = made.x_adv[chosen[better]]
+                best.value[rows[better]] = made.trace["margin"][chosen[better]]
+                best.fooled[rows] = made.success[chosen]
+            best.report(on_progress, int((~best.fooled).sum()))
+        return best.result(batch)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Run
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, Streams
-from core.attacks.engine.smallest import check_positive
+from core.attacks.engine.smallest import check_counts, check_positive
 from core.attacks.engine.stand_ins import with_stand_ins
-from core.attacks.fixed_budget.pgd import Walk, WalkNorm, walk
+from core.attacks.fixed_budget.pgd import Schedule, descend
 from core.progress import Progress
+from core.specs.methods.base import Norm
 
 
 @attack
@@ -23,7 +25,7 @@ def bim(
     y: Int[Tensor, " n"],
     *,
     eps: float | Tensor,
-    norm: WalkNorm = "linf",
+    norm: Norm = "linf",
     steps: int = 10,
     relative_step: float = 0.25,
     y_target: Int[Tensor, " n"] | None = None,
@@ -41,19 +43,17 @@ def bim(
 
     Source: Kurakin, Goodfellow, Bengio 2017, arXiv 1607.02533. Departure: a fooled image stops.
     """
-    how = Walk(steps, _constant(steps, relative_step), "image")
-    return walk(
+    schedule = Schedule(steps, _constant(steps, relative_step), "image")
+    return descend(
         model,
         x,
         y,
-        how,
+        schedule,
+        Run(None, budget, batch, on_progress),
         eps=eps,
         norm=norm,
         y_target=y_target,
-        budget=budget,
         early_stop=early_stop,
-        batch=batch,
-        on_progress=on_progress,
     )
 
 
@@ -65,7 +65,7 @@ def mifgsm(
     y: Int[Tensor, " n"],
     *,
     eps: float | Tensor,
-    norm: WalkNorm = "linf",
+    norm: Norm = "linf",
     steps: int = 10,
     relative_step: float = 0.1,
     momentum: float = 1.0,
@@ -88,19 +88,17 @@ def mifgsm(
     """
     if not 0 <= momentum <= 10:
         raise ValueError(f"momentum: expected a number from 0 to 10, got {momentum}")
-    how = Walk(steps, _constant(steps, relative_step), "image", momentum=momentum)
-    return walk(
+    schedule = Schedule(steps, _constant(steps, relative_step), "image", momentum=momentum)
+    return descend(
         model,
         x,
         y,
-        how,
+        schedule,
+        Run(None, budget, batch, on_progress),
         eps=eps,
         norm=norm,
         y_target=y_target,
-        budget=budget,
         early_stop=early_stop,
-        batch=batch,
-        on_progress=on_progress,
     )
 
 
@@ -132,26 +130,22 @@ def rfgsm(
     """
     if not 0 <= offset < 1:
         raise ValueError(f"offset: expected a number of 0 or more and below 1, got {offset}")
-    how = Walk(1, lambda count: [1 - offset] * count, "signs", offset=offset)
-    return walk(
+    schedule = Schedule(1, lambda count: [1 - offset] * count, "signs", offset=offset)
+    return descend(
         model,
         x,
         y,
-        how,
+        schedule,
+        Run(streams, budget, batch, on_progress),
         eps=eps,
         restarts=restarts,
         y_target=y_target,
-        streams=streams,
-        budget=budget,
         early_stop=early_stop,
-        batch=batch,
-        on_progress=on_progress,
     )
 
 
 def _constant(steps: int, length: float) -> Callable[[int], list[float]]:
     """Steps of one length; where a budget leaves fewer than `steps`, longer ones that lead as far, up to eps each."""
-    if steps < 1:
-        raise ValueError(f"steps: expected at least 1, got {steps}")
+    check_counts(steps=steps)
     check_positive(relative_step=length)
     return lambda count: [max(length, min(1.0, length * steps / count))] * count

@@ -7,12 +7,11 @@ and l1 projections are onto ball and box together, not one after the other. In l
 1909.05040, count pixels and step by a normalised gradient) a step is infinitely long, and along a running sum of
 gradients: its projection is the best image of ball and box for the linearised model, found afresh each step.
 
-`walk` is the loop; the methods in `iterative` are other ways to start it and to step.
+`descend` is the loop; the methods in `iterative` are other ways to start it and to step.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -21,47 +20,43 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Active, Rows, Run, even_batch
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     ATTACK_BATCH,
     AttackResult,
     Streams,
     check,
-    clear_goal,
     confine,
     default_streams,
-    even_batch,
-    finish,
     frozen,
     gradient_step,
     predict,
-    take_waiting,
 )
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.losses import LOSSES, Goal, Loss
-from core.attacks.engine.smallest import check_positive, cosine
+from core.attacks.engine.lowest import Lowest
+from core.attacks.engine.smallest import check_counts, check_positive, cosine
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import eps_limit, fewest, nearest, random_point, step_against, within_budget
+from core.checks import check_choice
 from core.progress import Progress
+from core.specs.methods.base import NORMS, Norm
 
-WalkNorm = Literal["linf", "l2", "l1", "l0"]
-WALKS: tuple[WalkNorm, ...] = ("linf", "l2", "l1", "l0")
 LAST_STEP = 0.1
-"""The last step as a share of the first. On LeNet (MNIST, 40 steps, eps .12) first steps of .1, .5 and 1 times eps left
-49.8, 47.2 and 47 % standing, a constant step of .1 left 47.6 %; in l2 (eps 1.5) 58.6, 53.4 and 53.0 %."""
+"""The last step as a share of the first."""
 
 L0_MOMENTUM = 0.75
-"""Share of the running sum of gradients that an l0 step keeps. On LeNet (MNIST, 40 steps, 100 images) it leaves 55, 9
-and 0 % standing with 8, 15 and 25 features; plain steps of any length leave 64, 23 and 1 % or more."""
+"""Share of the running sum of gradients that an l0 step keeps; measured better than none (docs/MEASUREMENTS.md)."""
 
 
 @dataclass(frozen=True)
-class Walk:
-    """How a start begins and how it steps.
+class Schedule:
+    """Where a start begins and how long its steps are.
 
     Attributes:
         steps: gradient steps a start.
-        schedule: for a number of steps, each step as a share of eps.
+        shares: for a number of steps, each step as a share of eps.
         start: of the first start; `image`, `ball` (a random point of it), `signs` (every feature at a distance of
             `offset` times eps, up or down at random; linf) or `kick` (the best point so far, disturbed: see `hop`).
             Later starts are `ball` where this one is `image`.
@@ -70,7 +65,7 @@ class Walk:
     """
 
     steps: int
-    schedule: Callable[[int], list[float]]
+    shares: Callable[[int], list[float]]
     start: Literal["image", "ball", "signs", "kick"] = "ball"
     offset: float = 0.0
     momentum: float | None = None
@@ -84,7 +79,7 @@ def pgd(
     y: Int[Tensor, " n"],
     *,
     eps: float | Tensor,
-    norm: WalkNorm = "linf",
+    norm: Norm = "linf",
     steps: int = 40,
     relative_step: float = 1.0,
     restarts: int = 1,
@@ -132,160 +127,181 @@ def pgd(
     Raises:
         ValueError: bad input, naming the argument.
     """
-    if steps < 1:
-        raise ValueError(f"steps: expected at least 1, got {steps}")
+    check_counts(steps=steps)
     check_positive(relative_step=relative_step)
-    return walk(
+    return descend(
         model,
         x,
         y,
-        Walk(steps, lambda count: cosine_shares(count, relative_step), "ball" if random_start else "image"),
+        Schedule(steps, lambda count: cosine_shares(count, relative_step), "ball" if random_start else "image"),
+        Run(streams, budget, batch, on_progress),
         eps=eps,
         norm=norm,
         restarts=restarts,
         loss=loss,
         y_target=y_target,
-        streams=streams,
-        budget=budget,
         early_stop=early_stop,
-        batch=batch,
-        on_progress=on_progress,
     )
 
 
-def walk(
+def descend(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
-    how: Walk,
+    schedule: Schedule,
+    run: Run,
     *,
     eps: float | Tensor,
-    norm: WalkNorm = "linf",
+    norm: Norm = "linf",
     restarts: int = 1,
     loss: Loss = "ce",
     y_target: Int[Tensor, " n"] | None = None,
-    streams: Streams | None = None,
-    budget: int | None = None,
-    begin: Float[Tensor, "n c h w"] | None = None,
+    x_init: Float[Tensor, "n c h w"] | None = None,
     early_stop: bool = True,
-    batch: int = ATTACK_BATCH,
-    on_progress: Progress | None = None,
 ) -> AttackResult:
     """The loop of PGD and its relatives; arguments, result and errors as in `pgd`.
 
-    `begin` (N, C, H, W), inside ball and box: the best points that an earlier search found. They are looked at instead
-    of the images.
+    `x_init` (N, C, H, W), inside ball and box: the best points that an earlier search found. The model is asked about
+    them instead of the images.
     """
-    for name, count in (("restarts", restarts), ("batch", batch)):
-        if count < 1:
-            raise ValueError(f"{name}: expected at least 1, got {count}")
-    if norm not in WALKS:
-        raise ValueError(f"norm: expected one of {', '.join(WALKS)}, got {norm!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
-    steps, restarts = within_budget(how.steps, restarts, budget)
-    radius = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
-    radius = radius.floor() if norm == "l0" else radius
-    streams = default_streams(streams, x)
-    goal = Goal.of(y, y_target)
-    lengths = torch.tensor(how.schedule(steps), dtype=x.dtype, device=x.device)
-    momentum = L0_MOMENTUM if norm == "l0" and how.momentum is None else how.momentum
-    most = min(int(radius.max()), x[0].numel())  # features, in l0
-    direction = "l2" if norm == "l1" else norm  # in l1 the projection picks the features, by its threshold
+    check_counts(restarts=restarts, batch=run.batch)
+    check_choice("norm", norm, NORMS)
+    check_choice("loss", loss, LOSSES)
+    steps, restarts = within_budget(schedule.steps, restarts, run.budget)
+    eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    eps = eps.floor() if norm == "l0" else eps
+    streams = default_streams(run.streams, x)
 
     with frozen(model):
-        x_adv = x.clone() if begin is None else begin.clone()
-        logits = predict(model, x_adv, max(batch, 256))
-        fooled, best = goal.reached(logits), goal.margin(logits)
-        goal = clear_goal(model, goal, logits)
-        forwards, backwards = torch.ones_like(y), torch.zeros_like(y)
-        waiting = deque((~fooled & (radius > 0)).nonzero()[:, 0].tolist())
-        batch = even_batch(len(waiting), batch)
-        ended = len(x) - len(waiting)
-        # the active set: image, which start, which step, current iterate, its limits and its momentum
-        rows, start, step = (torch.zeros(0, dtype=torch.int64, device=x.device) for _ in range(3))
-        point, low, high, velocity = x[:0], x[:0], x[:0], x[:0]
-        restart_of = torch.zeros_like(y)
-
-        while waiting or len(rows):
-            if waiting and len(rows) < batch:
-                new = take_waiting(waiting, batch - len(rows), x.device)
-                begins = restart_of[new]
-                first = _first_point(how, streams.take(new).fork(begins), x[new], x_adv[new], radius[new], norm, begins)
-                first = confine(model, first, x[new])
-                rows, start = torch.cat([rows, new]), torch.cat([start, begins])
-                step = torch.cat([step, torch.zeros_like(new)])
-                point = torch.cat([point, first])
-                if norm == "linf":
-                    new_low, new_high = linf_bounds(x[new], radius[new])
-                    low, high = torch.cat([low, new_low]), torch.cat([high, new_high])
-                if momentum is not None:
-                    velocity = torch.cat([velocity, torch.zeros_like(first)])
-
-            part = goal.take(rows)
-            last = step == steps  # these need a verdict only
+        best = Lowest.start(model, x, Goal.of(y, y_target), max(run.batch, 256), x_init=x_init)
+        waiting = best.standing(eps > 0)
+        batch = even_batch(len(waiting), run.batch)
+        search = _Descent.of(best, schedule, steps, streams, eps, norm)
+        active = Active(waiting, batch, search.begin)
+        while active.refill():
+            rows, on = active.rows, active.state
+            part = best.goal.take(rows)
+            last = on.step == steps  # these need a verdict only
             if last.all():
-                logits, gradient = predict(model, point, batch), torch.zeros_like(point)
+                logits, gradient = predict(model, on.point, batch), torch.zeros_like(on.point)
             else:
-                logits, gradient = gradient_step(model, point, part, loss)
-                backwards[rows[~last]] += 1
-            forwards[rows] += 1
+                logits, gradient = gradient_step(model, on.point, part, loss)
+                best.backwards[rows[~last]] += 1
+            best.forwards[rows] += 1
 
-            now, value = part.reached(logits), part.margin(logits)
-            better = (now & ~fooled[rows]) | (value < best[rows])
-            x_adv[rows[better]], best[rows[better]] = point[better], value[better]
-            fooled[rows[now]] = True
-
+            now = part.reached(logits)
+            best.offer(rows, on.point, now, part.margin(logits))
             over = (now & early_stop) | last
-            again = rows[last & ~fooled[rows] & (start + 1 < restarts)]
-            restart_of[again] += 1
-            waiting.extend(again.tolist())
-            ended += int(over.sum()) - len(again)
-
-            if over.any():  # else nothing is copied
-                stay = ~over
-                rows, start, step, point, gradient = rows[stay], start[stay], step[stay], point[stay], gradient[stay]
-                velocity = velocity if momentum is None else velocity[stay]
-                if norm == "linf":
-                    low, high = low[stay], high[stay]
-            if momentum is not None:
-                size = gradient.abs().flatten(1).sum(1).clamp(min=torch.finfo(x.dtype).tiny)
-                gradient = velocity = momentum * velocity + gradient / per_image(size, x)
-            length = radius[rows] * lengths[step]
-            if norm == "linf":  # bounds are kept: finding them costs more than the step
-                point = torch.clamp(step_against(point, gradient, length, direction), low, high)
-            elif norm == "l0":
-                point = fewest(gradient, x[rows], radius[rows], most)
-            else:
-                point = nearest(step_against(point, gradient, length, direction), x[rows], radius[rows], norm)
-            step = step + 1
-            if on_progress:
-                on_progress(ended, len(x), success=fooled.float().mean().item())
+            again = rows[last & ~best.fooled[rows] & (on.start + 1 < restarts)]
+            search.starts[again] += 1
+            if active.keep(~over, again):
+                gradient = gradient[~over]
+            search.move(active.rows, active.state, gradient)
+            best.report(run.on_progress, active.left)
 
         if norm in ("l2", "l1"):
-            x_adv = into_ball(x_adv, x, radius, norm)
-        return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"margin": best}, batch)
+            best.x_adv = into_ball(best.x_adv, x, eps, norm)
+        return best.result(batch)
+
+
+@dataclass
+class _Iterates(Rows):
+    """The images under attack.
+
+    Attributes:
+        start: (n,) int64, which start of the image this is.
+        step: (n,) int64, steps taken.
+        point: (n, C, H, W) the iterate.
+        low, high: its limits in linf, kept because finding them costs more than a step.
+        velocity: the running sum of gradients, with momentum.
+    """
+
+    start: Tensor
+    step: Tensor
+    point: Tensor
+    low: Tensor | None
+    high: Tensor | None
+    velocity: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """How starts begin and iterates move.
+
+    Attributes:
+        best: the best points so far, where a start of the kind `kick` begins.
+        schedule: as given.
+        lengths: (steps,) each step as a share of eps.
+        streams: random streams of all images.
+        eps: (N,) the budgets, whole numbers in l0.
+        norm: shape of the ball.
+        momentum: as in `Schedule`; l0 always has one.
+        starts: (N,) int64, starts that each image has had.
+        max_features: the largest number of features that l0 changes.
+    """
+
+    best: Lowest
+    schedule: Schedule
+    lengths: Tensor
+    streams: Streams
+    eps: Tensor
+    norm: str
+    momentum: float | None
+    starts: Tensor
+    max_features: int
+
+    @classmethod
+    def of(cls, best: Lowest, schedule: Schedule, steps: int, streams: Streams, eps: Tensor, norm: str) -> _Descent:
+        """For so many steps a start."""
+        x = best.x
+        lengths = torch.tensor(schedule.shares(steps), dtype=x.dtype, device=x.device)
+        momentum = L0_MOMENTUM if norm == "l0" and schedule.momentum is None else schedule.momentum
+        max_features = min(int(eps.max()), x[0].numel())
+        return cls(best, schedule, lengths, streams, eps, norm, momentum, torch.zeros_like(best.forwards), max_features)
+
+    def begin(self, rows: Tensor) -> _Iterates:
+        """The next start of each of these images."""
+        start, x = self.starts[rows], self.best.x[rows]
+        point = confine(self.best.model, self._first_point(rows, x, start), x)
+        low, high = linf_bounds(x, self.eps[rows]) if self.norm == "linf" else (None, None)
+        velocity = None if self.momentum is None else torch.zeros_like(point)
+        return _Iterates(start, torch.zeros_like(rows), point, low, high, velocity)
+
+    def _first_point(self, rows: Tensor, x: Tensor, start: Tensor) -> Tensor:
+        """Where start number `start` (n,) of each image begins, in ball and box."""
+        kind, offset, eps, norm = self.schedule.start, self.schedule.offset, self.eps[rows], self.norm
+        streams = self.streams.take(rows).fork(start)
+        if kind == "kick" and norm != "linf":
+            best = self.best.x_adv[rows]
+            return nearest(best + offset * (random_point(streams, x, eps, norm) - x), x, eps, norm)
+        if kind == "kick":
+            draw = streams.uniform(0, 2, tuple(x.shape[1:]), x.dtype)  # below 1: up; its rest: whether at all
+            low, high = linf_bounds(x, eps)
+            return torch.where(draw.frac() < offset, torch.where(draw < 1, high, low), self.best.x_adv[rows])
+        if kind == "signs":
+            signs = 1 - 2 * (streams.uniform(0, 1, tuple(x.shape[1:]), x.dtype) < 0.5).to(x.dtype)
+            return nearest(x + offset * per_image(eps, x) * signs, x, eps, norm)
+        moved = (start > 0) | (kind == "ball")
+        if not moved.any():
+            return x
+        return torch.where(per_image(moved, x), random_point(streams, x, eps, norm), x)
+
+    def move(self, rows: Tensor, on: _Iterates, gradient: Tensor) -> None:
+        """One step of each iterate, in place."""
+        x, eps, norm = self.best.x, self.eps[rows], self.norm
+        if self.momentum is not None and on.velocity is not None:
+            size = gradient.abs().flatten(1).sum(1).clamp(min=torch.finfo(x.dtype).tiny)
+            gradient = on.velocity = self.momentum * on.velocity + gradient / per_image(size, x)
+        length = eps * self.lengths[on.step]
+        if norm == "linf":
+            on.point = torch.clamp(step_against(on.point, gradient, length, norm), on.low, on.high)
+        elif norm == "l0":
+            on.point = fewest(gradient, x[rows], eps, self.max_features)
+        else:  # in l1 the projection picks the features, by its threshold
+            on.point = nearest(step_against(on.point, gradient, length, "l2"), x[rows], eps, norm)
+        on.step = on.step + 1
 
 
 def cosine_shares(steps: int, first: float) -> list[float]:
     """Each step as a share of eps: a cosine from `first` down to a tenth of it."""
     return [first * share for share in cosine(1.0, LAST_STEP, steps)]
-
-
-def _first_point(
-    how: Walk, streams: Streams, x: Tensor, best: Tensor, eps: Tensor, norm: str, begins: Tensor
-) -> Tensor:
-    """Where start number `begins` (N,) of each image begins, in ball and box."""
-    if how.start == "kick" and norm != "linf":
-        return nearest(best + how.offset * (random_point(streams, x, eps, norm) - x), x, eps, norm)
-    if how.start == "kick":
-        draw = streams.uniform(0, 2, tuple(x.shape[1:]), x.dtype)  # below 1: up; its rest: whether at all
-        low, high = linf_bounds(x, eps)
-        return torch.where(draw.frac() < how.offset, torch.where(draw < 1, high, low), best)
-    if how.start == "signs":
-        signs = 1 - 2 * (streams.uniform(0, 1, tuple(x.shape[1:]), x.dtype) < 0.5).to(x.dtype)
-        return nearest(x + how.offset * per_image(eps, x) * signs, x, eps, norm)
-    moved = (begins > 0) | (how.start == "ball")
-    if not moved.any():
-        return x
-    return torch.where(per_image(moved, x), random_point(streams, x, eps, norm), x)

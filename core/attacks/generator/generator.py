@@ -29,18 +29,19 @@ from core.attacks.engine.engine import (
     logits_of_leaf,
 )
 from core.attacks.engine.losses import Goal, cross_entropy, squared_error
-from core.attacks.engine.smallest import steps_within
+from core.attacks.engine.smallest import check_counts, check_positive, steps_within
+from core.checks import check_choice
 from core.progress import Progress
 
 HIDDEN = 256
 """Width of the deep generator's hidden layer."""
 SPREAD = 0.1
-"""Random weights of the linear generator are uniform within this: nearly grey at first. PyTorch's own start for one
-input (within 1) makes the squared error fail more often: LeNet, MNIST, 5 digits by 9 targets: 89 % against 100 %."""
+"""Random weights of the linear generator are uniform within ± this: nearly grey at first. PyTorch's own start for one
+input (within ± 1) fails more often with the squared error (docs/MEASUREMENTS.md)."""
 CLAMP = 1e-3
 """Pixels are moved this far from 0 and 1 before the sigmoid is inverted: at exactly 0 or 1 it has no inverse."""
 MEMORY = 256 * 2**20
-"""Bytes that the weights of one chunk of rows may take; gradients and Adam states take up to five times more."""
+"""Bytes of the weights of one chunk of rows, at most; gradients and Adam states take up to five times more."""
 
 
 @attack
@@ -64,14 +65,14 @@ def generator_attack(
     batch: int = 512,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Train one generator a row, in turns, to draw `x` and to be read as `y_target`.
+    """Train one generator per row, in turns, to draw `x` and to be classified as `y_target`.
 
     A round is `image_steps` Adam steps on the mean squared error to the image, then `class_steps` on the class loss
     through the frozen model.
 
     Args:
         model: pixels to logits; left untouched.
-        x: (N, C, H, W) in [0, 1]; one row a pair, so an image with nine targets comes nine times.
+        x: (N, C, H, W) in [0, 1]; one row per pair, so an image with nine targets comes nine times.
         y: (N,) int64 true classes.
         y_target: (N,) int64, the class that each row is drawn towards; may be the true one.
         rounds: alternations, at least 1.
@@ -83,23 +84,26 @@ def generator_attack(
         loss: squared error of softmax to the one-hot, cross-entropy, or the logit margin to the best other class.
         shared_adam: one Adam state for both kinds of step, or one each.
         generator: `linear` or `deep`.
-        stop_confidence: a row whose target is predicted with this probability after a round is finished.
-        budget: the most forward and backward passes to spend on each row, at least 4 (2 + 2 times `class_steps`);
-            fewer rounds then.
-        streams: random streams an image; the target class is mixed in. Default: seed 0 and positions.
+        stop_confidence: a row is finished when its target is predicted with this probability after a round.
+        budget: the most model evaluations (forward and backward passes) per row, at least 4 (2 + 2 times
+            `class_steps`); there are fewer rounds where it is short.
+        streams: random numbers per image; the target class is mixed in. Default: seed 0 and positions.
         batch: rows in one forward pass.
         on_progress: called about a hundred times, with `snapshot={"x_adv": ...}`, mean `l2`, and `success`, the share
             of rows that have reached a target other than the true class.
 
     Returns:
-        `x_adv`: of the iterates read as the target, the nearest (l2); the last iterate where there was none. With
-        `stop_confidence`, the iterate that reached it where one did. `forwards`, `backwards` count passes through
-        the model. `trace`: `l2` and `confidence` (rounds, N) after each round; a finished row keeps its last values.
+        `x_adv`: the nearest (l2) of the iterates that are classified as the target; the last iterate where there was
+        none. With `stop_confidence`, the iterate that reached it where one did. `forwards` and `backwards` count
+        the model's evaluations, not the generator's. `trace`: `l2` and `confidence` (rounds, N) after each round; a
+        finished row keeps its last values.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    _check_settings(rounds, image_steps, class_steps, batch, lr, init, loss, generator, stop_confidence)
+    check_counts(rounds=rounds, image_steps=image_steps, class_steps=class_steps, batch=batch)
+    check_positive(lr=lr)
+    _check_settings(init, loss, generator, stop_confidence)
     if y_target is None:
         raise ValueError("y_target: the generator attack needs a target class for each image, got None")
     check(model, x, y, y_target=y_target)
@@ -110,14 +114,14 @@ def generator_attack(
 
     weights_a_row = x[0].numel() * (1 if generator == "linear" else HIDDEN + 1)
     chunk = max(1, min(batch, MEMORY // (weights_a_row * x.element_size())))
-    report_every = max(1, rounds * math.ceil(len(x) / chunk) // 100)
     state = _Best(x)
     l2_trace = torch.zeros(rounds, len(x), dtype=x.dtype, device=x.device)
     confidence_trace = torch.zeros_like(l2_trace)
+    total = rounds * math.ceil(len(x) / chunk)
 
     with frozen(model):
-        for begin in range(0, len(x), chunk):
-            rows = torch.arange(begin, min(begin + chunk, len(x)), device=x.device)
+        for first in range(0, len(x), chunk):
+            rows = torch.arange(first, min(first + chunk, len(x)), device=x.device)
             weights = _start(x[rows], streams.take(rows), init, generator)
             to_class = Adam.start(weights, lr)
             to_image = to_class if shared_adam else Adam.start(weights, lr)
@@ -141,15 +145,9 @@ def generator_attack(
                 distance = state.see(rows, images, logits, x[rows], target)
                 confidence = logits.softmax(1).gather(1, target.label[:, None])[:, 0]
                 l2_trace[turn, rows], confidence_trace[turn, rows] = distance, confidence
-                if on_progress and ((turn + 1) % report_every == 0 or turn + 1 == rounds):
-                    begun = slice(0, begin + chunk)
-                    on_progress(
-                        begin // chunk * rounds + turn + 1,
-                        rounds * math.ceil(len(x) / chunk),
-                        snapshot={"x_adv": state.x_adv.cpu().numpy().copy()},
-                        l2=l2_trace[turn, begun].mean().item(),
-                        success=_share(state.success[begun][counted[begun]]),
-                    )
+                if on_progress and ((turn + 1) % max(1, total // 100) == 0 or turn + 1 == rounds):
+                    done, begun = first // chunk * rounds + turn + 1, slice(0, first + chunk)
+                    _report(on_progress, done, total, state, l2_trace[turn, begun], counted[begun])
                 if stop_confidence is not None:
                     stop = target.reached(logits) & (confidence >= stop_confidence)
                     if stop.any():
@@ -166,12 +164,8 @@ def generator_attack(
         return finish(model, x, state.x_adv, goal, state.success, state.forwards, state.backwards, trace)
 
 
-def _share(chosen: Tensor) -> float:
-    return chosen.float().mean().item() if len(chosen) else 0.0
-
-
 class _Best:
-    """The nearest successful iterate of each row so far, else the last one; and the passes spent."""
+    """The nearest successful iterate of each row so far, else the last one; and the model evaluations."""
 
     def __init__(self, x: Tensor) -> None:
         self.x_adv = x.clone()
@@ -181,7 +175,7 @@ class _Best:
         self.backwards = torch.zeros_like(self.forwards)
 
     def see(self, rows: Tensor, images: Tensor, logits: Tensor, x: Tensor, goal: Goal) -> Tensor:
-        """Take note of an iterate; returns its l2 distances."""
+        """Record an iterate; returns its l2 distances."""
         distance = torch.linalg.vector_norm((images - x).flatten(1), dim=1)
         reached = goal.reached(logits)
         take = torch.where(reached, distance < self.nearest[rows], ~self.success[rows])
@@ -189,6 +183,18 @@ class _Best:
         self.nearest[rows] = torch.where(reached & take, distance, self.nearest[rows])
         self.success[rows] |= reached
         return distance
+
+
+def _report(on_progress: Progress, done: int, total: int, state: _Best, l2: Tensor, counted: Tensor) -> None:
+    """Progress with the images so far: the first `len(counted)` rows have begun, `counted` says which can succeed."""
+    success = state.success[: len(counted)][counted]
+    on_progress(
+        done,
+        total,
+        snapshot={"x_adv": state.x_adv.cpu().numpy().copy()},
+        l2=l2.mean().item(),
+        success=success.float().mean().item() if len(success) else 0.0,
+    )
 
 
 def _start(x: Tensor, streams: Streams, init: str, generator: str) -> list[Tensor]:
@@ -223,27 +229,9 @@ def _class_loss(logits: Tensor, goal: Goal, loss: str) -> Tensor:
     return cross_entropy(logits, goal.label) if loss == "ce" else goal.margin(logits)
 
 
-def _check_settings(
-    rounds: int,
-    image_steps: int,
-    class_steps: int,
-    batch: int,
-    lr: float,
-    init: str,
-    loss: str,
-    generator: str,
-    stop_confidence: float | None,
-) -> None:
-    counts = {"rounds": rounds, "image_steps": image_steps, "class_steps": class_steps, "batch": batch}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
-    if not 0 < lr < math.inf:
-        raise ValueError(f"lr: expected a positive number, got {lr}")
-    choices = {"init": (init, "random", "image"), "loss": (loss, "mse", "ce", "margin")}
-    choices["generator"] = (generator, "linear", "deep")
-    for name, (got, *known) in choices.items():
-        if got not in known:
-            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {got!r}")
+def _check_settings(init: str, loss: str, generator: str, stop_confidence: float | None) -> None:
+    check_choice("init", init, ("random", "image"))
+    check_choice("loss", loss, ("mse", "ce", "margin"))
+    check_choice("generator", generator, ("linear", "deep"))
     if stop_confidence is not None and not 0 < stop_confidence < 1:
         raise ValueError(f"stop_confidence: expected a number between 0 and 1, got {stop_confidence}")

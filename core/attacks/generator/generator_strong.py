@@ -1,9 +1,9 @@
 """The generator attack as a penalty method: the same two kinds of step, each taken where it is needed.
 
-f(w) = clamp(w): exact 0 and 1 have a gradient under it, which they have not under the sigmoid. Where f(w) is read as
-the target, a step to the image; where it is not, a step to the class. Both directions are normalised and the step
-falls, so this is the subgradient method that switches between objective and constraint (Polyak 1967, "A general method
-for solving extremum problems"); DDN switches likewise between a smaller and a larger radius. MATHEMATICS section 9.
+f(w) = clamp(w), under which exact 0 and 1 have a gradient, unlike under the sigmoid. Where f(w) is classified as the
+target, the step goes to the image; otherwise to the class. Both directions are normalised and the step length falls, so
+this is the subgradient method that switches between objective and constraint (Polyak 1967, "A general method for
+solving extremum problems"); DDN switches likewise between a smaller and a larger norm. MATHEMATICS section 9.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from core.attacks.engine.smallest import (
     steps_within,
     unit,
 )
+from core.checks import check_choice
 from core.progress import Progress
 
 LAST_STEP = 0.01
 """The last step as a share of the first."""
 CUTS, CUT_SHARE = 10, 12
-"""Rounds of the bisection at the end; in a small budget one for so many passes."""
-LEAST_BUDGET = 5
-"""The first look, one round, the look at what it made, the verification."""
+"""Rounds of the bisection at the end; in a small budget one round for this many model evaluations."""
+MIN_BUDGET = 5
+"""Model evaluations (forward and backward passes) for the image, one round, its result and the verification."""
 GROWTH = 1.05
 """While nothing fools, each step is made longer by this: the first-order distance may say far too little."""
 
@@ -53,25 +54,25 @@ def generator_strong(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Draw images that are read as another class and lie as near to `x` as can be, in l2. Nothing is random.
+    """Find images that are classified as another class and lie as near to `x` as possible, in l2. Nothing is random.
 
     Args:
         model: pixels to logits; left untouched.
-        x: (N, C, H, W) in [0, 1]; one row a pair, so an image with nine targets comes nine times.
+        x: (N, C, H, W) in [0, 1]; one row per pair, so an image with nine targets comes nine times.
         y: (N,) int64 true classes.
         rounds: steps, at least 1, each to the image or to the class.
         step_size: first step as a share of the distance (the first-order one, then the smallest found); the steps fall
             by a cosine to a hundredth of it.
         loss: of the steps to the class: `ce` (the cross-entropy's direction) or the logit `margin`.
-        budget: the most forward and backward passes to spend on each image, at least 5; fewer rounds then.
+        budget: the most model evaluations per image, at least 5; there are fewer rounds where it is short.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: rows in one forward pass.
         on_progress: called about a hundred times, with `snapshot={"x_adv": ...}`, mean `l2` of the iterates so far, and
-            `success`, the share of rows that are read as another class than their own.
+            `success`, the share of rows that are classified as another class than their own.
 
     Returns:
-        `x_adv`: of the iterates that fool, the nearest, and that cut back towards `x` by bisection; images fooled
-        before, and those that withstand, come back unchanged. `trace`: `l2` and `confidence` (rounds, N) after each
+        `x_adv`: the nearest iterate that fools, moved back towards `x` by bisection. Images that are misclassified
+        already, and those that withstand, come back unchanged. `trace`: `l2` and `confidence` (rounds, N) after each
         round: the iterate's distance, and the probability of the target, or of the strongest wrong class.
 
     Raises:
@@ -79,9 +80,8 @@ def generator_strong(
     """
     check_counts(rounds=rounds, batch=batch)
     check_positive(step_size=step_size)
-    if loss not in ("ce", "margin"):
-        raise ValueError(f"loss: expected one of ce, margin, got {loss!r}")
-    cuts = CUTS if budget is None else min(CUTS, max(0, budget - LEAST_BUDGET) // CUT_SHARE)
+    check_choice("loss", loss, ("ce", "margin"))
+    cuts = CUTS if budget is None else min(CUTS, max(0, budget - MIN_BUDGET) // CUT_SHARE)
     rounds = steps_within(budget, rounds, other=3 + cuts)
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
@@ -113,10 +113,10 @@ def generator_strong(
                 done = number * rounds + k + 1
                 if on_progress and (done % max(1, total // 100) == 0 or done == total):
                     begun = slice(0, int(rows[-1]) + 1)
-                    _tell(on_progress, done, total, best, l2[k, begun], counted[begun])
+                    _report(on_progress, done, total, best, l2[k, begun], counted[begun])
             best.bisect(rows, cuts)
         if on_progress and not len(chunks):
-            _tell(on_progress, total, total, best, l2[0], counted)
+            _report(on_progress, total, total, best, l2[0], counted)
         return best.result({"l2": l2, "confidence": confidence})
 
 
@@ -137,7 +137,7 @@ def _confidence(logits: Tensor, goal: Goal) -> Tensor:
     return (shown.gather(1, label) if goal.targeted else shown.scatter(1, label, -1).amax(1, keepdim=True))[:, 0]
 
 
-def _tell(on_progress: Progress, done: int, total: int, best: Smallest, l2: Tensor, counted: Tensor) -> None:
+def _report(on_progress: Progress, done: int, total: int, best: Smallest, l2: Tensor, counted: Tensor) -> None:
     """Progress with the best pictures so far."""
     success = (best.size[: len(counted)] < torch.inf)[counted]
     on_progress(

@@ -2,9 +2,9 @@
 
 Source: Carlini and Wagner 2017, arXiv 1608.04644, section VI. Departures: the box is kept by projection and not by
 x = tanh(w), which has no slope at exactly 0 and 1, where most pixels of MNIST are; the loss is divided by the length of
-the margin's gradient at the image, so that it is about a distance and c needs no tuning to the logits' scale; the
-search for c starts at twice what a linear model needs; the loss is the log-odds, which was measured better than the
-margin, and counts only while the image is not fooled; a last step onto the nearest linearised boundary.
+the margin's gradient at the image, so that it is about a distance and c does not depend on the logits' scale; the
+search for c starts at twice what a linear model needs; the loss is the log-odds, which measured better than the
+margin, and counts only while the image is not fooled; a last step goes onto the nearest linearised boundary.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from core.attacks.engine.losses import LOSSES, Goal, Loss
 from core.attacks.engine.smallest import Smallest, check_counts, check_positive, cosine, searches_within
 from core.attacks.engine.steps import adam_move
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 GROWTH = 4.0
@@ -42,33 +43,33 @@ def carlini_wagner(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Find a small l2 perturbation: descend on ||delta||^2 + c loss, with a c for each image by bisection.
+    """Find a small l2 perturbation: descend on ||delta||^2 + c loss, with c found per image by bisection.
 
     Args:
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
-        searches: values of c tried for each image, at least 1.
+        searches: values of c to try per image, at least 1.
         steps: Adam steps for each c, at least 1.
         lr: Adam's first learning rate, as a share of the distance that a linear model would have (but at most of 1);
             falls by a cosine to a hundredth.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
-        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        candidates: boundaries that the last step onto the nearest one considers (see `nearest`); 0: no such step.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The smallest fooling iterate of all; images fooled before, and those that withstand, come back unchanged.
+        The smallest iterate that fools. Images that are misclassified already, and those that withstand, come back
+        unchanged.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
     check_counts(searches=searches, steps=steps, batch=batch)
     check_positive(lr=lr)
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("loss", loss, LOSSES)
     check(model, x, y, y_target=y_target)
     last = nearest_within(budget, candidates)
     searches, steps = searches_within(None if budget is None else budget - last, searches, steps)

@@ -1,9 +1,9 @@
 """Decoupled direction and norm: the smallest l2 perturbation by walking along the boundary.
 
 Source: Rony, Hafemann, Oliveira, Ben Ayed, Sabourin, Granger 2019, arXiv 1811.09600, algorithm 1. Departures: the first
-radius is the first-order distance to the boundary and not 1; the radius's factor decays from 1 ± gamma to 1 ± gamma/50,
-so that the walk ends close to the boundary; the gradient is the cross-entropy's direction without its underflow; no
-rounding to 8 bits; a last step onto the nearest linearised boundary.
+norm is the first-order distance to the boundary and not 1; its factor decays from 1 ± gamma to 1 ± gamma/50, so that
+the walk ends close to the boundary; the gradient is the cross-entropy's direction without its underflow;
+nothing is rounded to 8 bits; a last step goes onto the nearest linearised boundary.
 """
 
 from __future__ import annotations
@@ -42,22 +42,23 @@ def ddn(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Find a small l2 perturbation: each step turns the direction; the radius shrinks where it fools, else grows.
+    """Find a small l2 perturbation: each step turns the direction; the norm shrinks where it fools, else grows.
 
     Args:
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
         steps: gradient steps, at least 1.
-        gamma: the radius's first relative change a step, in (0, 1).
-        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        gamma: the norm's first relative change per step, in (0, 1).
+        candidates: boundaries that the last step onto the nearest one considers (see `nearest`); 0: no such step.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The smallest fooling iterate; images fooled before, and those that withstand, come back unchanged.
+        The smallest iterate that fools. Images that are misclassified already, and those that withstand, come back
+        unchanged.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -74,15 +75,15 @@ def ddn(
         best = Smallest.start(model, x, Goal.of(y, y_target), "l2", batch, on_progress)
         for rows in best.chunks():
             image = x[rows]
-            delta, radius = torch.zeros_like(image), torch.ones_like(image[:, 0, 0, 0])
+            delta, eps = torch.zeros_like(image), torch.ones_like(image[:, 0, 0, 0])
             for k in range(steps):
                 fooled, gradient, value = best.step(rows, (image + delta).clamp(0, 1), "ce")
                 if k == 0:
-                    radius = linear_distance(value, gradient)
-                radius = radius * torch.where(fooled, 1 - gammas[k], 1 + gammas[k])
+                    eps = linear_distance(value, gradient)
+                eps = eps * torch.where(fooled, 1 - gammas[k], 1 + gammas[k])
                 delta = delta - lengths[k] * unit(gradient)
                 size = norm_of(delta, "l2")
-                onto = torch.where(size > 0, radius / size.clamp(min=tiny), 0)
+                onto = torch.where(size > 0, eps / size.clamp(min=tiny), 0)
                 delta = project_box(delta * per_image(onto, delta), image)
                 best.report(rows, k / steps)
             best.look(rows, (image + delta).clamp(0, 1))

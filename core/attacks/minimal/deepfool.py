@@ -1,9 +1,9 @@
 """DeepFool: step to the boundary that a linear model would have, until it is crossed.
 
 Source: Moosavi-Dezfooli, Fawzi, Frossard 2016, arXiv 1511.04599, algorithm 2. Departures: each step is the exact
-solution for the linearised model *inside the box* [0, 1] (MATHEMATICS sections 1 and 2), so a linear model takes one
-step and gets its optimum, up to the overshoot; so there are a version for l1 too; it can be targeted; fooled
-images leave the batch.
+solution for the linearised model inside the valid pixel range [0, 1], the box (MATHEMATICS sections 1 and 2), so that
+a linear model takes one step and gets its optimum, up to the overshoot; there is a version for l1; the attack can be
+targeted; images that are fooled leave the batch.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen, input_gradient, logits_of_leaf
-from core.attacks.engine.geometry import norm_of, water_level
+from core.attacks.engine.geometry import norm_of, per_image, water_level
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import Smallest, check_counts, steps_within
+from core.attacks.engine.steps import BALLS
+from core.checks import check_choice
 from core.progress import Progress
 
 OVER = 1.25
-"""How far over the boundary a step aims, in units of what counts as fooled."""
-NORMS = ("linf", "l2", "l1")
+"""How far over the boundary a step aims, in units of the slack from which an image counts as fooled."""
 
 
 @attack
@@ -48,23 +49,23 @@ def deepfool(
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
         norm: what is to be small.
-        steps: at most so many, at least 1.
+        steps: the most steps, at least 1.
         overshoot: the total change is multiplied by 1 plus this, to cross the boundary and not only reach it.
-        candidates: how many of the strongest other classes are looked at, each for one backward pass a step.
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        candidates: how many of the strongest other classes are considered, each for one backward pass per step.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the steps go to the boundary between the target and its strongest rival.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The first fooling iterate; images fooled before, and those that withstand, come back unchanged.
+        The first iterate that fools. Images that are misclassified already, and those that withstand, come back
+        unchanged.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
     check_counts(steps=steps, candidates=candidates, batch=batch)
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, BALLS)
     if not 0 <= overshoot < 1:
         raise ValueError(f"overshoot: expected a number in [0, 1), got {overshoot}")
     check(model, x, y, y_target=y_target)
@@ -80,18 +81,13 @@ def deepfool(
                 point = (x[rows] + (1 + overshoot) * total).clamp(0, 1)
                 leaf = point.requires_grad_()
                 logits = logits_of_leaf(model, leaf)
-                needs = boundaries(logits, best.goal.take(rows), candidates)
+                gaps = boundaries(logits, best.goal.take(rows), candidates)
                 point = point.detach()
-                nearest, move = torch.full_like(needs[0].detach(), torch.inf), torch.zeros_like(point)
-                for need in needs:
-                    slope = input_gradient(need.sum(), leaf, retain_graph=True)
-                    step, size = boxed_step(slope, need.detach(), point, norm)
-                    nearer = size < nearest
-                    move[nearer], nearest[nearer] = step[nearer], size[nearer]
-                best.backwards[rows] += len(needs)
+                move, size = boxed_step(*nearest_boundary(gaps, leaf, point, norm), point, norm)
+                best.backwards[rows] += len(gaps)
                 fooled = best.offer(rows, point, logits.detach())
-                # no boundary in reach, by first order: this image gives up
-                stay = ~fooled & nearest.isfinite() & move.flatten(1).any(1)
+                # an image whose linearised boundaries all lie outside the box is given up
+                stay = ~fooled & size.isfinite() & move.flatten(1).any(1)
                 rows, total = rows[stay], (total + move)[stay]
                 best.report(chunk, 1 - len(rows) / len(chunk))
                 if not len(rows):
@@ -102,9 +98,10 @@ def deepfool(
 
 
 def boundaries(logits: Tensor, goal: Goal, candidates: int) -> list[Tensor]:
-    """What each boundary needs, (n,) each and differentiable: logit gaps that fall to 0 where an image is clearly over.
+    """The logit gaps of the boundaries with the strongest other classes, (n,) each and differentiable.
 
-    So far over that it counts as fooled: see `Goal.slack`.
+    A gap falls to 0 where an image is so far over the boundary that it counts as fooled (see `Goal.slack`). Towards a
+    target there is one boundary, the one between the target and its strongest rival.
     """
     over = 0.0 if goal.slack is None else OVER * goal.slack
     own = logits.gather(1, goal.label[:, None])
@@ -113,6 +110,52 @@ def boundaries(logits: Tensor, goal: Goal, candidates: int) -> list[Tensor]:
         return [others.max(1).values - own[:, 0] + over]
     strongest = others.topk(candidates, dim=1).values
     return [own[:, 0] - other + over for other in strongest.unbind(1)]
+
+
+def nearest_boundary(
+    gaps: list[Tensor], leaf: Tensor, image: Tensor, norm: str, *, either_side: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The boundary that is nearest to `image` inside the box, for the model linearised at `leaf`.
+
+    One backward pass for each boundary. Where the box reaches none of them, the first one with a slope is returned.
+
+    Args:
+        gaps: what falls to 0 at each boundary, (n,) each and differentiable; see `boundaries`.
+        leaf: (n, C, H, W) the images that the gaps were computed for.
+        image: (n, C, H, W) the images that distances count from.
+        norm: linf, l2 or l1.
+        either_side: also measure the way back to a boundary that `image` is over already; otherwise its distance is 0.
+
+    Returns:
+        slope: (n, C, H, W) the gap's gradient. need: (n,) the linearised gap at `image`.
+    """
+    length = crossing_step if either_side else boxed_step
+    slope, need = _linearised(gaps[0], leaf, image, retain_graph=len(gaps) > 1)
+    if len(gaps) == 1:
+        return slope, need
+    nearest = length(slope, need, image, norm)[1]
+    for number, gap in enumerate(gaps[1:], start=2):
+        gradient, value = _linearised(gap, leaf, image, retain_graph=number < len(gaps))
+        size = length(gradient, value, image, norm)[1]
+        nearer = (size < nearest) | (nearest.isinf() & ~slope.flatten(1).any(1))
+        slope = torch.where(per_image(nearer, slope), gradient, slope)
+        need, nearest = torch.where(nearer, value, need), torch.where(nearer, size, nearest)
+    return slope, need
+
+
+def _linearised(gap: Tensor, leaf: Tensor, image: Tensor, retain_graph: bool) -> tuple[Tensor, Tensor]:
+    """The gap's gradient at `leaf`, and its value at `image` by first order."""
+    slope = input_gradient(gap.sum(), leaf, retain_graph=retain_graph)
+    return slope, gap.detach() + (slope * (image - leaf.detach())).flatten(1).sum(1)
+
+
+def crossing_step(slope: Tensor, value: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+    """The smallest change inside the box that brings a linear function from `value` to 0, from either side.
+
+    Where the box has no such point, the change goes as near to it as the box allows. Returns as `boxed_step`.
+    """
+    sign = per_image(value.sign(), slope)
+    return boxed_step(slope * sign, value.abs(), point, norm)
 
 
 def boxed_step(slope: Tensor, need: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:

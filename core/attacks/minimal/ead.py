@@ -1,10 +1,10 @@
 """EAD, the elastic net: few and small changes, in l1.
 
 Source: Chen, Sharma, Zhang, Yi, Hsieh 2018, arXiv 1709.04114, algorithm 1. Departures: the threshold of the shrinkage
-is the step times beta, as the objective asks for (the paper's is beta, whatever the step), so beta does not change its
-meaning with the step; the loss counts only while the image is not fooled, and its gradient is scaled to a largest entry
-of 1 at the image, so that c has the same meaning for every image and model; the loss is the log-odds; c starts where
-it begins to pay for a change; bisection at the end, and a step onto the nearest linearised boundary.
+is the step times beta, which the objective requires (the paper's is beta, whatever the step), so that beta does not
+change its meaning with the step; the loss counts only while the image is not fooled, and its gradient is scaled to a
+largest entry of 1 at the image, so that c has the same meaning for every image and model; the loss is the log-odds; c
+starts where a change begins to pay; the attack ends with bisection and a step onto the nearest linearised boundary.
 There is no change of variable, so no pixel is frozen at 0 or 1.
 """
 
@@ -29,6 +29,7 @@ from core.attacks.engine.smallest import (
     searches_within,
 )
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 RULES = ("en", "l1")
@@ -55,41 +56,40 @@ def ead(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Find a small l1 perturbation: descend on c loss + ||delta||_2^2 + beta ||delta||_1, a c for each image.
+    """Find a small l1 perturbation: descend on c loss + ||delta||_2^2 + beta ||delta||_1, with one c per image.
 
-    Each step follows the gradient of the smooth part, then moves every change towards 0 by the step times beta: those
-    that are smaller vanish.
+    Each step follows the gradient of the smooth part, then moves every change towards 0 by the step times beta; smaller
+    changes vanish.
 
     Args:
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
         beta: weight of the l1 norm against the squared l2 norm.
-        rule: which fooling iterate is kept: of the smallest `l1`, or of the smallest elastic net `en`.
-        searches: values of c tried for each image by bisection, at least 1.
+        rule: which iterate that fools is kept: that of the smallest l1 norm (`l1`) or elastic net (`en`).
+        searches: values of c to try per image, by bisection, at least 1.
         steps: steps for each c, at least 1.
         lr: how far the first step shrinks a change, as a share of the distance that a linear model would have (but at
             most of 1); falls by a cosine to a hundredth.
-        accelerate: look ahead along the last move (FISTA); else plain ISTA.
+        accelerate: take gradients ahead, along the last move (FISTA); otherwise plain ISTA.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
-        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        candidates: boundaries that the last step onto the nearest one considers (see `nearest`); 0: no such step.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The smallest fooling iterate by the rule; images fooled before, and those that withstand, come back unchanged.
+        The smallest iterate that fools, by the rule. Images that are misclassified already, and those that withstand,
+        come back unchanged.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
     check_counts(searches=searches, steps=steps, batch=batch)
     check_positive(beta=beta, lr=lr)
-    if rule not in RULES:
-        raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("rule", rule, RULES)
+    check_choice("loss", loss, LOSSES)
     check(model, x, y, y_target=y_target)
     final, onto = final_within(budget), nearest_within(budget, candidates)
     searches, steps = searches_within(None if budget is None else budget - final - onto, searches, steps)

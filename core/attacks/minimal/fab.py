@@ -1,14 +1,14 @@
 """FAB, the fast adaptive boundary attack: to the linearised boundary, drawn towards the image, then back across.
 
 Source: Croce and Hein 2020, arXiv 1907.02044, algorithm 1, and its targeted version. Departures: both projections onto
-the linearised boundary are exact inside the box (DeepFool's step), also where the box holds features back; no random
-restarts; one forward pass a step, so that the step back from a fooling iterate uses the gradient of that iterate; no
-iterate goes much farther than the last one that fooled; the final search is the bisection that all attacks here share.
+the linearised boundary are exact inside the valid pixel range [0, 1], the box (DeepFool's step), also where the box
+holds features back; there are no random restarts; each step takes one forward pass, so that the step back from an
+iterate that fools uses the gradient of that iterate; no iterate goes much farther than the last one that fooled; the
+final search is the bisection that all attacks here share.
 
-Near the images of a network that was trained in linf the slope in l2 says little, and a first step goes right to the
-other side of the box; from there it takes twenty steps back, at a tenth each. `reach` keeps it nearer: on an
-interval-trained network (MNIST, 93 images that ten steps of PGD at l2 2.0 left) fifteen steps towards one class, and a
-walk down from what they found, leave 68 of them without it and 22 with 6.0.
+Near the images of a network that was trained in linf the gradient says little in l2: a first step goes to the other
+side of the box, and from there it takes twenty steps back, at a tenth each. `reach` keeps it nearer (measured in
+docs/MEASUREMENTS.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from core.attacks.engine.engine import (
     check,
     check_eps,
     frozen,
-    input_gradient,
     leaf_of,
     logits_of_leaf,
 )
@@ -39,11 +38,13 @@ from core.attacks.engine.smallest import (
     final_within,
     steps_within,
 )
-from core.attacks.minimal.deepfool import NORMS, OVER, boundaries, boxed_step
+from core.attacks.engine.steps import BALLS
+from core.attacks.minimal.deepfool import OVER, boundaries, crossing_step, nearest_boundary
+from core.checks import check_choice
 from core.progress import Progress
 
 GROWTH = 1.1
-"""How much farther off an iterate may lie than the limit of the one before it, or than the last one that fooled."""
+"""How much farther an iterate may go than the one before it was allowed to, or than the last one that fooled."""
 
 
 @attack
@@ -75,30 +76,30 @@ def fab(
         y: (N,) int64 true classes.
         norm: what is to be small.
         steps: steps of each run, at least 1.
-        targets: 0: one run, to the nearest of several boundaries; else so many runs (at most K - 1), each to the
-            boundary with one of the strongest other classes: a backward pass a step whatever K is. Only untargeted.
-        skip: so many of the strongest other classes are left out, where `targets` is not 0.
-        candidates: boundaries looked at when `targets` is 0, each for one backward pass a step.
+        targets: 0: one run, to the nearest of several boundaries; otherwise the number of runs (at most K - 1), each
+            to the boundary with one of the strongest other classes, at one backward pass per step. Only untargeted.
+        skip: how many of the strongest other classes are left out, where `targets` is not 0.
+        candidates: boundaries considered when `targets` is 0, each for one backward pass per step.
         alpha_max: the most that a step is drawn towards the image, in [0, 1].
         eta: each projection is lengthened by this factor, at least 1, to cross the boundary.
-        beta: where a step fools, the next one starts from so much of the change, in (0, 1).
-        enough: one for all or (N,), 0 or more: an image fooled within this distance is done with.
-        reach: one for all or (N,), positive: how far off a run's first step may lead; later ones as `GROWTH` says.
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        beta: where a step fools, the next one starts from this share of the change, in (0, 1).
+        enough: one for all or (N,), 0 or more: an image fooled within this distance is finished.
+        reach: one for all or (N,), positive: how far a run's first step may go; later ones as `GROWTH` says.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the steps go to the boundary between the target and its strongest rival.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The smallest fooling iterate; images fooled before, and those that withstand, come back unchanged. `trace`:
-        `astray` (N,) bool, where the first run's linearised boundary at the image is nowhere in the box.
+        The smallest iterate that fools. Images that are misclassified already, and those that withstand, come back
+        unchanged. `trace`: `boundary_outside_box` (N,) bool, where the linearised boundary that the first run starts
+        towards lies nowhere in the box (see `nearest`).
 
     Raises:
         ValueError: bad input, naming the argument.
     """
     check_counts(steps=steps, candidates=candidates, batch=batch)
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, BALLS)
     if targets < 0:
         raise ValueError(f"targets: expected 0 or more, got {targets}")
     if skip < 0:
@@ -113,7 +114,7 @@ def fab(
         raise ValueError(f"beta: expected a number in (0, 1), got {beta}")
     check(model, x, y, y_target=y_target)
     wanted = check_eps(enough, x, torch.inf, "enough")
-    limit = _limits(reach, x)
+    reach = _positive(reach, x)
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, y_target), norm, batch, on_progress)
         classes = best.logits.shape[1]
@@ -128,26 +129,26 @@ def fab(
             runs = min(runs, max(1, (budget - 2 - final) // (2 * FEWEST_STEPS + 1)))
         each = max(1, runs)
         steps = steps_within(budget, steps, (1 + looked) * each, 2 + each + final)
-        astray = torch.zeros_like(y, dtype=torch.bool)
+        outside = torch.zeros_like(y, dtype=torch.bool)
         for chunk in best.chunks():
             for run in range(each):
                 rows = chunk[best.size[chunk] > wanted[chunk]]
                 toward = ranking[rows, skip + run] if runs else None
-                lost = _run(best, rows, toward, wanted, limit[rows], steps, looked, alpha_max, eta, beta)
+                found = _run(best, rows, toward, wanted, reach[rows], steps, looked, alpha_max, eta, beta)
                 if run == 0:
-                    astray[rows] = lost
+                    outside[rows] = found
                 best.report(chunk, (run + 1) / each)
             best.bisect(chunk[best.size[chunk] > wanted[chunk]], final)
-        return best.result({"astray": astray})
+        return best.result({"boundary_outside_box": outside})
 
 
-def _limits(reach: float | Tensor, x: Tensor) -> Tensor:
-    limit = torch.as_tensor(reach).to(device=x.device, dtype=x.dtype)
-    if limit.ndim > 1 or (limit.ndim == 1 and len(limit) != len(x)):
-        raise ValueError(f"reach: expected a number or shape ({len(x)},), got shape {tuple(limit.shape)}")
-    if not (limit > 0).all():
-        raise ValueError(f"reach: expected positive distances, got {limit[~(limit > 0)].flatten()[0].item():g}")
-    return limit.expand(len(x))
+def _positive(reach: float | Tensor, x: Tensor) -> Tensor:
+    """`reach` as (N,) positive numbers in the dtype of `x`; infinity becomes the largest number."""
+    exact = torch.as_tensor(reach, dtype=torch.float64)
+    made = check_eps(exact.clamp(max=torch.finfo(x.dtype).max), x, torch.inf, "reach")
+    if not (made > 0).all():
+        raise ValueError(f"reach: expected positive distances, got {made.min().item():g}")
+    return made
 
 
 def _run(
@@ -155,7 +156,7 @@ def _run(
     rows: Tensor,
     toward: Tensor | None,
     wanted: Tensor,
-    limit: Tensor,
+    reach: Tensor,
     steps: int,
     looked: int,
     alpha_max: float,
@@ -168,63 +169,39 @@ def _run(
     """
     image = point = best.x[rows]
     goal = best.goal.take(rows)
-    lost = torch.zeros_like(rows, dtype=torch.bool)
+    outside = torch.zeros_like(rows, dtype=torch.bool)
     for step in range(steps):
         if not len(rows):
             break
         leaf = leaf_of(point)
         logits = logits_of_leaf(best.model, leaf)
         if toward is None:
-            needs = boundaries(logits, goal, looked)
+            gaps = boundaries(logits, goal, looked)
         else:
             over = 0.0 if goal.slack is None else OVER * goal.slack
-            needs = [(logits.gather(1, goal.label[:, None]) - logits.gather(1, toward[:, None]))[:, 0] + over]
-        slope, value = _nearest(needs, leaf, point, best.norm)
-        best.backwards[rows] += len(needs)
+            gaps = [(logits.gather(1, goal.label[:, None]) - logits.gather(1, toward[:, None]))[:, 0] + over]
+        slope, value = nearest_boundary(gaps, leaf, point, best.norm, either_side=True)
+        best.backwards[rows] += len(gaps)
         fooled = best.offer(rows, point, logits.detach())
         on = best.size[rows] > wanted[rows]
         if not on.all():
             rows, goal, toward = rows[on], best.goal.take(rows[on]), None if toward is None else toward[on]
             image, point, slope, value, fooled = image[on], point[on], slope[on], value[on], fooled[on]
-            limit = limit[on]
+            reach = reach[on]
         delta = point - image
-        limit = torch.where(fooled, torch.minimum(limit, GROWTH * norm_of(delta, best.norm)), limit)
+        reach = torch.where(fooled, torch.minimum(reach, GROWTH * norm_of(delta, best.norm)), reach)
         delta = delta * per_image(torch.where(fooled, beta, 1.0).to(delta.dtype), delta)
         start = (image + delta).clamp(0, 1)
-        near = _onto(slope, value + (slope * (start - point)).flatten(1).sum(1), start, best.norm)[0]
-        far, reached = _onto(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)
-        lost = reached.isinf() if step == 0 else lost
+        near = crossing_step(slope, value + (slope * (start - point)).flatten(1).sum(1), start, best.norm)[0]
+        far, reached = crossing_step(slope, value + (slope * (image - point)).flatten(1).sum(1), image, best.norm)
+        outside = reached.isinf() if step == 0 else outside
         size, whole = norm_of(near, best.norm), norm_of(far, best.norm)
         alpha = (size / (size + whole).clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=alpha_max)
         alpha = per_image(alpha, point)
         delta = (1 - alpha) * (delta + eta * near) + alpha * eta * far
         length = norm_of(delta, best.norm)
-        cut = torch.where(length > limit, limit / length, 1)
+        cut = torch.where(length > reach, reach / length, 1)
         point = (image + per_image(cut, delta) * delta).clamp(0, 1)
-        limit = GROWTH * limit
+        reach = GROWTH * reach
     best.look(rows, point)
-    return lost
-
-
-def _nearest(needs: list[Tensor], leaf: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:
-    """Slope and value of the boundary that is nearest by first order, an image."""
-    value, slope = needs[0].detach(), input_gradient(needs[0].sum(), leaf, retain_graph=len(needs) > 1)
-    if len(needs) == 1:
-        return slope, value
-    nearest = _onto(slope, value, point, norm)[1]
-    for number, need in enumerate(needs[1:], start=2):
-        now, gradient = need.detach(), input_gradient(need.sum(), leaf, retain_graph=number < len(needs))
-        size = _onto(gradient, now, point, norm)[1]
-        nearer = (size < nearest) | ~slope.flatten(1).any(1)  # out of reach is better than no direction at all
-        slope = torch.where(per_image(nearer, slope), gradient, slope)
-        value, nearest = torch.where(nearer, now, value), torch.where(nearer, size, nearest)
-    return slope, value
-
-
-def _onto(slope: Tensor, value: Tensor, point: Tensor, norm: str) -> tuple[Tensor, Tensor]:
-    """The smallest move inside the box from `point` to where a linear function, now `value`, is 0, from either side.
-
-    Where the box has no such point, as near to it as the box allows. Returns the move and its length (n,), inf there.
-    """
-    sign = per_image(value.sign(), slope)
-    return boxed_step(slope * sign, value.abs(), point, norm)
+    return outside

@@ -1,10 +1,10 @@
 """Fast minimum-norm attack, in every norm.
 
 Source: Pintor, Roli, Brendel, Biggio 2021, arXiv 2102.12827, algorithm 1. Departures: every projection is the exact one
-onto ball and box together (two libraries ship an l2 projection that is none); in linf the step follows the gradient's
-sign, in units of the ball, since a Euclidean step starves the features of small slope; the loss is the log-odds, which
-looks at all classes at once and was measured better than the margin to the strongest one; but for l0 a last step onto
-the nearest linearised boundary.
+onto ball and box together (in two libraries the l2 projection is none); in linf the step follows the gradient's sign,
+in units of the ball, since a Euclidean step hardly moves the features of small slope; the loss is the log-odds, which
+depends on all classes at once and measured better than the margin to the strongest one; except in l0, a last step goes
+onto the nearest linearised boundary.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from core.attacks.engine.smallest import (
     unit,
 )
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 GROWTH = 1.1
-"""The ball's least growth a step while nothing has fooled."""
+"""The ball's smallest growth per step while nothing has fooled."""
 
 
 @attack
@@ -69,26 +70,25 @@ def fmn(
         norm: what is to be small.
         steps: gradient steps, at least 1.
         step_size: the first step's l2 length (linf: as a share of the ball); falls by a cosine to a hundredth.
-        gamma: the ball's first relative change a step, in (0, 1); falls by a cosine to a fiftieth.
+        gamma: the ball's first relative change per step, in (0, 1); falls by a cosine to a fiftieth.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin`, the paper's, or `dlr`.
-        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        candidates: boundaries that the last step onto the nearest one considers (see `nearest`); 0: no such step.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The smallest fooling iterate; images fooled before, and those that withstand, come back unchanged.
+        The smallest iterate that fools. Images that are misclassified already, and those that withstand, come back
+        unchanged.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
     check_counts(steps=steps, batch=batch)
     check_positive(step_size=step_size)
-    if norm not in PROJECT:
-        raise ValueError(f"norm: expected one of {', '.join(PROJECT)}, got {norm!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("norm", norm, PROJECT)
+    check_choice("loss", loss, LOSSES)
     if not 0 < gamma < 1:
         raise ValueError(f"gamma: expected a number in (0, 1), got {gamma}")
     check(model, x, y, y_target=y_target)
@@ -100,11 +100,11 @@ def fmn(
         for rows in best.chunks():
             image = x[rows]
             delta, eps = torch.zeros_like(image), torch.zeros_like(image[:, 0, 0, 0])
-            most = norm_of(torch.maximum(image, 1 - image), norm)  # to the box's farthest corner
+            max_eps = norm_of(torch.maximum(image, 1 - image), norm)  # to the box's farthest corner
             for k in range(steps):
                 fooled, gradient, value = best.step(rows, (image + delta).clamp(0, 1), loss)
                 eps = _follow(norm, eps, gammas[k], fooled, best.size[rows], delta, gradient, value)
-                eps = torch.minimum(eps, most)
+                eps = torch.minimum(eps, max_eps)
                 if norm == "linf":
                     step = per_image(lengths[k] * eps, delta) * gradient.sign()
                 else:
@@ -126,7 +126,7 @@ def _follow(
     gradient: Tensor,
     value: Tensor,
 ) -> Tensor:
-    """The next ball of each image."""
+    """The next ε of each image."""
     if norm == "l0":
         less = torch.minimum(torch.minimum(eps - 1, (eps * (1 - gamma)).floor()), smallest - 1)
         more = torch.maximum(eps + 1, (eps * (1 + gamma)).floor())

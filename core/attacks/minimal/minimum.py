@@ -1,20 +1,16 @@
-"""The smallest perturbation in any norm: complementary attacks within a budget of passes, the best of each image.
+"""The smallest perturbation in any norm: complementary attacks within a budget, the best result per image.
 
-First the exact step of the linearised model, in l2 FAB to the strongest other class, in l1 PDPGD, then FMN twice, by
-two losses, towards any wrong class, as one of the two often finds a nearer place than the other; then FMN (in l2 DDN)
-towards each of the strongest other classes, since a walk along the boundary rarely changes class (towards a given
-target: with another loss instead). In the end bisection towards the image and the exact step of the model linearised
-there. In l0 walks by averaged gradients from sets of two sizes and, with many passes, sigma-zero and greed with pruning
-and swaps, any class and class by class; in the end pruning and, with all passes that an image has left, swaps.
+The order for any wrong class is: DeepFool's exact step for the linearised model; in l2 FAB towards the strongest other
+class; in l1 PDPGD; FMN with two losses, since one of the two often ends in a nearer place than the other; then FMN (in
+l2 DDN) towards each of the strongest other classes, since a walk along the boundary rarely changes the class. Towards a
+given target class FMN runs with another loss instead. In the end the best image is moved towards the original by
+bisection and onto the nearest boundary of the model linearised there. In l0 the attacks are averaged gradients from
+sets of two sizes and, with many model evaluations (forward and backward passes), sigma-zero and the greedy attack, for
+any class and class by class; in the end pruning, and swaps with all that an image has left of its budget.
 
-Where the gradient at an image says nothing of the way (see `nearest`), as on networks trained in linf, walks lead
-nowhere in l2, and which class is nearest is not seen from the image: there FAB goes towards several. MNIST, first 150
-images, share farther than l2 2.0 with 200, 1,000 and 2,000 passes: interval-trained .136, .000, .000 (before .374,
-.143, .041), TRADES .297, .223, .196 (.405, .264, .243).
-
-Mean distance on MNIST with LeNet at 200 passes, 300 images, and in brackets the smallest mean of the peers in adv-lib
-and foolbox at as many passes. Undefended: l2 1.527 (1.535), l1 7.63 (8.80), l0 8.43 (10.36). Adversarially trained
-(linf, eps .3): l2 1.742 (1.776), l1 6.31 (7.93), l0 7.02 (10.41).
+Where the linearised boundary at an image lies outside the box (see `nearest`), as on networks trained in linf, walks
+lead nowhere in l2, and the nearest class cannot be read off the image: there FAB runs towards several classes.
+What this reaches, and what other libraries do: docs/MEASUREMENTS.md.
 """
 
 from __future__ import annotations
@@ -28,52 +24,52 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, check_budget, frozen
 from core.attacks.engine.geometry import PROJECT
 from core.attacks.engine.losses import Goal, ranked_others
-from core.attacks.engine.smallest import Smallest
+from core.attacks.engine.smallest import Smallest, check_counts
 from core.attacks.minimal.ddn import ddn
 from core.attacks.minimal.deepfool import deepfool
 from core.attacks.minimal.fab import fab
 from core.attacks.minimal.fmn import fmn
-from core.attacks.minimal.nearest import LOOK, astray, nearest_within, onto_nearest
+from core.attacks.minimal.nearest import LOOK, boundary_outside_box, nearest_within, onto_nearest
 from core.attacks.minimal.pdpgd import pdpgd
-from core.attacks.sparse.averaged import averaged
+from core.attacks.sparse.averaged_gradients import averaged_gradients
 from core.attacks.sparse.pruning import prune
 from core.attacks.sparse.sigma_zero import sigma_zero
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.attacks.sparse.swaps import swap
-from core.progress import Progress
+from core.checks import check_choice
+from core.progress import Progress, part
 
-LEAST_BUDGET = 50
+MIN_BUDGET = 50
 """Below this no combination makes sense."""
 FINISH = 13
-"""Passes for the bisection at the end and for `EXACT`; in l0 the least for pruning."""
+"""Model evaluations for the bisection at the end and for `EXACT`; in l0 the fewest for pruning."""
 EXACT = nearest_within(None, 1)
-"""Passes for the exact step of the linearised model, onto the boundary of the class that was reached."""
+"""Model evaluations for the step onto the linearised boundary with the class that was reached."""
 PRUNE_SHARE = 0.05
-"""In l0: share of the budget for the pruning at the end, at least `FINISH` passes; swaps have what is left then."""
-MOST_CLASSES = 4
+"""In l0: share of the budget for the pruning at the end, at least `FINISH`; swaps have what is left then."""
+MAX_CLASSES = 4
 """Other classes that get a walk of their own."""
 SHORT, LONG = 30, 80
 """Steps of a walk: at least so many for one class, and the first walk's until the others have their share."""
 AMPLE = 400
-"""Passes from which on l0 has parts for single classes, too."""
+"""The budget from which on l0 has parts for single classes, too."""
 MANY = 8
-"""Features really tried at each step of the greedy attack."""
+"""Features that the greedy attack tries by forward passes at each step."""
 FAB = 150
-"""In l2, where the gradient does not lead astray: the most passes for FAB, at most half. It costs .05 to .5 % of the
-distance, and saves the few images that `astray` misses."""
+"""In l2, where the linearised boundary is inside the box: the most model evaluations for FAB, at most half of what is
+left. It finds the few images for which `boundary_outside_box` should hold and does not."""
 CLASS, SEVERAL = 90, 300
-"""In l2, where the gradient leads astray: passes of FAB towards one class at least, as the nearest class only shows at
-the end of a run; passes from which on DDN and a second FAB are worth theirs."""
+"""In l2, where that boundary is outside the box: the fewest model evaluations of FAB for each class, as the nearest
+class only shows at the end of a run; and the budget from which on DDN and a second FAB are worth theirs."""
 LONG_STEPS, SHORT_STEPS = 1.2, 1.05
 """How far these two FABs step across each boundary (`eta`): the first gets past flat places, the second ends nearer."""
 PDPGD = 300
-"""In l1: passes for PDPGD where there are three times as many: on a robust LeNet it comes nearer on an eighth of the
-images."""
-MOST, AVERAGED = 80, 44
-"""Features that the walk by averaged gradients begins with, and the passes of one."""
+"""In l1: model evaluations for PDPGD where there are three times as many."""
+SET, AVERAGED = 80, 44
+"""Features that the attack by averaged gradients begins with, and the model evaluations of one run."""
 
 FARTHER = {"l1": {"step_size": 6.0, "gamma": 0.2}, "l2": {"step_size": 3.0, "gamma": 0.2}}
 """Settings of FMN: longer steps than its defaults leave the valley that the walk began in."""
@@ -87,15 +83,16 @@ class Part:
         attack: the function.
         settings: its arguments.
         rank: towards the strongest other class (0), the second (1), ...; None: towards no class of its own.
-        passes: the most forward and backward passes that it can spend on one image.
-        astray: only for images whose gradient leads astray (True) or does not (False); None: for all.
+        passes: the most model evaluations that it can spend on one image.
+        boundary_outside_box: only for images whose linearised boundary is outside the box (True) or inside (False);
+            None: for all.
     """
 
     attack: Callable[..., AttackResult]
     settings: dict[str, Any]
     rank: int | None
     passes: int
-    astray: bool | None = None
+    boundary_outside_box: bool | None = None
 
 
 @attack
@@ -110,46 +107,46 @@ def minimum(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Find the smallest perturbation that a budget of passes allows. Nothing is drawn at random.
+    """Find the smallest perturbation that a budget of model evaluations allows. Nothing is drawn at random.
 
     Args:
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
         norm: what is to be small; l0 counts features.
-        budget: the most forward and backward passes to spend on each image, at least 50; `plan` says on what.
+        budget: the most model evaluations (forward and backward passes) per image, at least 50; `plan` says on what.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The smallest fooling image found; images fooled before, and those that withstand, come back unchanged.
+        The smallest image found that fools. Images that are misclassified already, and those that withstand, come back
+        unchanged.
         `forwards + backwards <= budget`. `trace`: `part` (N,) int64, the part of `plan` that found it, -1: none;
-        untargeted in l2 `astray` (N,) bool, where the gradient leads astray (see `nearest`) and other parts are run.
+        untargeted in l2 `boundary_outside_box` (N,) bool, where other parts are run (see `nearest`).
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    if norm not in PROJECT:
-        raise ValueError(f"norm: expected one of {', '.join(PROJECT)}, got {norm!r}")
-    for name, value, least in (("budget", budget, LEAST_BUDGET), ("batch", batch, 1)):
-        if value < least:
-            raise ValueError(f"{name}: expected at least {least}, got {value}")
+    check_choice("norm", norm, PROJECT)
+    check_budget(budget, MIN_BUDGET)
+    check_counts(batch=batch)
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
     with frozen(model):
         best = Smallest.start(model, x, goal, norm, batch, None)
         ranking = ranked_others(best.logits, y)
         parts = plan(norm, budget, best.logits.shape[1], goal.targeted)
-        origin, lost = torch.full_like(y, -1), torch.zeros_like(y, dtype=torch.bool)
-        looks = any(part.astray is not None for part in parts)
+        origin, outside = torch.full_like(y, -1), torch.zeros_like(y, dtype=torch.bool)
+        looks = any(part.boundary_outside_box is not None for part in parts)
         if looks:
             for rows in (best.size > 0).nonzero()[:, 0].split(batch):
-                lost[rows] = astray(best, rows)
+                outside[rows] = boundary_outside_box(best, rows)
         for number, part in enumerate(parts):
             floor = 2 if norm == "l0" else 0  # one feature is as few as can be
             meant = (best.size >= floor) & (best.size > 0)
-            rows = (meant if part.astray is None else meant & (lost == part.astray)).nonzero()[:, 0]
+            where = part.boundary_outside_box
+            rows = (meant if where is None else meant & (outside == where)).nonzero()[:, 0]
             if not len(rows):
                 continue
             aim = goal.label if goal.targeted else None if part.rank is None else ranking[:, part.rank]
@@ -178,19 +175,14 @@ def minimum(
         best.on_progress = on_progress
         best.done = len(x)
         best.report(rows[:0], 0.0)
-        return best.result({"part": origin, "astray": lost} if looks else {"part": origin})
+        return best.result({"part": origin, "boundary_outside_box": outside} if looks else {"part": origin})
 
 
 def _share(best: Smallest, number: int, parts: int, on_progress: Progress | None) -> Progress | None:
-    """The progress of part `number`, told as progress of the whole."""
-    if on_progress is None:
-        return None
-
-    def report(done: int, total: int, **metrics: Any) -> None:
-        success = (best.size < torch.inf).float().mean().item()
-        on_progress(int((number + done / total) / parts * len(best.x)), len(best.x), success=success)
-
-    return report
+    """The progress of part `number`, as progress of the whole."""
+    n, success = len(best.x), (best.size < torch.inf).float().mean().item()
+    begin, end = number * n // parts, (number + 1) * n // parts
+    return part(on_progress, begin, end, n, metrics={"success": success})
 
 
 def plan(norm: str, budget: int, classes: int, targeted: bool) -> list[Part]:
@@ -201,7 +193,7 @@ def plan(norm: str, budget: int, classes: int, targeted: bool) -> list[Part]:
     if norm == "l2" and not targeted:
         left -= LOOK
         walks = _plan_walks(norm, left, classes, targeted)
-        return [*_plan_astray(left, classes), *(replace(part, astray=False) for part in walks)]
+        return [*_plan_outside(left, classes), *(replace(part, boundary_outside_box=False) for part in walks)]
     return _plan_walks(norm, left, classes, targeted)
 
 
@@ -229,7 +221,7 @@ def _plan_walks(norm: str, left: int, classes: int, targeted: bool) -> list[Part
     for loss in losses:
         parts.append(_walk(norm, ((2 * first + 3) // len(losses) - 3) // 2, None, loss))
         left -= parts[-1].passes
-    others = 1 if targeted else min(classes - 1, MOST_CLASSES)
+    others = 1 if targeted else min(classes - 1, MAX_CLASSES)
     others = min(others, left // (2 * SHORT + 3))
     for rank in range(others):
         steps = (left // others - 3) // 2
@@ -237,28 +229,28 @@ def _plan_walks(norm: str, left: int, classes: int, targeted: bool) -> list[Part
     return parts
 
 
-def _plan_astray(left: int, classes: int) -> list[Part]:
-    """FAB towards several classes; with many passes DDN, too, and FAB once more with shorter steps."""
+def _plan_outside(left: int, classes: int) -> list[Part]:
+    """FAB towards several classes; with a large budget DDN, too, and FAB once more with shorter steps."""
     if left < SEVERAL:
         return [_fab(left, classes, LONG_STEPS)]
     walk, again = int(left * 0.15), int(left * 0.25)
     settings = {"steps": (walk - 3) // 2, "gamma": 0.15, "candidates": 0}
     return [
         _fab(left - walk - again, classes, LONG_STEPS),
-        Part(ddn, settings, 0, walk, astray=True),
+        Part(ddn, settings, 0, walk, boundary_outside_box=True),
         _fab(again, classes, SHORT_STEPS),
     ]
 
 
 def _fab(passes: int, classes: int, eta: float) -> Part:
-    """Towards as many classes as have `CLASS` passes each; 7 passes and one a class go besides the steps."""
+    """FAB towards as many classes as have `CLASS` evaluations each; besides its steps it takes 7, and 1 per class."""
     targets = max(1, min(classes - 1, passes // CLASS))
     settings = {"norm": "l2", "steps": (passes - 7 - targets) // (2 * targets), "targets": targets, "eta": eta}
-    return Part(fab, settings, None, passes, astray=True)
+    return Part(fab, settings, None, passes, boundary_outside_box=True)
 
 
 def _walk(norm: str, steps: int, rank: int | None, loss: str) -> Part:
-    """The walk along the boundary: FMN, but in l2 towards one class DDN, which was measured better there."""
+    """The walk along the boundary: FMN, but in l2 towards one class DDN, which measured better there."""
     if norm == "l2" and rank is not None and loss == "ce":
         return Part(ddn, {"steps": steps, "candidates": 0}, rank, 2 * steps + 3)
     settings = {"norm": norm, "steps": steps, "loss": loss, "candidates": 0, **FARTHER.get(norm, {})}
@@ -266,27 +258,27 @@ def _walk(norm: str, steps: int, rank: int | None, loss: str) -> Part:
 
 
 def _plan_l0(left: int, classes: int, targeted: bool) -> list[Part]:
-    """Walks by averaged gradients; with many passes for single classes, too, sigma-zero and greed."""
+    """Averaged gradients; with a large budget also for single classes, with sigma-zero and the greedy attack."""
     if left <= 100:
-        return [_averaged(left, MOST, None)]
-    parts = [_averaged(min(left // 4, AVERAGED), most, None) for most in (MOST, MOST // 4)]
+        return [_averaged(left, SET, None)]
+    parts = [_averaged(min(left // 4, AVERAGED), size, None) for size in (SET, SET // 4)]
     if left < AMPLE:
         return parts  # swaps have the rest
-    looked = 0 if targeted else min(classes - 1, MOST_CLASSES)
-    parts += [_averaged(AVERAGED, MOST, rank) for rank in range(looked if left >= 2 * AMPLE else 0)]
+    looked = 0 if targeted else min(classes - 1, MAX_CLASSES)
+    parts += [_averaged(AVERAGED, SET, rank) for rank in range(looked if left >= 2 * AMPLE else 0)]
     left -= sum(part.passes for part in parts)
     parts.append(_sigma_zero(int(left * 0.12)))
     left -= parts[-1].passes
-    others = 0 if targeted else min(classes - 1, MOST_CLASSES, left // 150 - 1)
+    others = 0 if targeted else min(classes - 1, MAX_CLASSES, left // 150 - 1)
     first = int(left * 0.3) if others else left
     parts.append(_greedy(first, MANY if left < 1000 else 2 * MANY, None))
     left -= first
     return parts + [_greedy(left // others, MANY, rank) for rank in range(others)]
 
 
-def _averaged(passes: int, most: int, rank: int | None) -> Part:
-    """Two passes a step; the look at the image, its gradient and the verification come on top."""
-    return Part(averaged, {"steps": (passes - 4) // 2, "most": most}, rank, passes)
+def _averaged(passes: int, max_features: int, rank: int | None) -> Part:
+    """Two evaluations per step; four more are for the image, its gradient and the verification."""
+    return Part(averaged_gradients, {"steps": (passes - 4) // 2, "max_features": max_features}, rank, passes)
 
 
 def _sigma_zero(passes: int) -> Part:

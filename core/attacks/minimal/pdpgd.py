@@ -1,10 +1,10 @@
-"""PDPGD: descent on the loss, the norm's own shrinkage, and a trade-off between them that follows the verdicts.
+"""PDPGD: descent on the loss, the norm's proximal step, and a trade-off between them that follows success.
 
-Source: Matyasko and Chau 2021, arXiv 2106.01538, the primal-dual proximal variant. Departures: the shrinkage is solved
-exactly in the metric of Adam's step, box included, where the authors iterate (in l2 Adam keeps one second moment an
-image, so that the metric is a number); the gradient is scaled to a dual length of 1 at the image, so that the trade-off
-has the same meaning for every image and model, and starts near its balance; the loss is the log-odds; bisection at
-the end, and but for l0 a step onto the nearest linearised boundary.
+Source: Matyasko and Chau 2021, arXiv 2106.01538, the primal-dual proximal variant. Departures: the proximal step is
+solved exactly in the metric of Adam's step, box included, where the authors iterate (in l2 Adam keeps one second moment
+per image, so that the metric is a number); the gradient is scaled to a dual length of 1 at the image, so that the
+trade-off has the same meaning for every image and model, and starts near its balance; the loss is the log-odds; except
+in l0, the attack ends with bisection and a step onto the nearest linearised boundary.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ from core.attacks.engine.smallest import (
 )
 from core.attacks.engine.steps import BETA1, BETA2
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
+from core.checks import check_choice
 from core.progress import Progress
 
 DUAL_KEPT = 0.9
 """Decay of the running mean of the trade-off."""
 REACH = 3.0
-"""Steps are shorter where so many times the distance of a linear model is less than 1; in l0 so many times as long."""
-LIMIT = math.log(1e6)
+"""Steps are shorter where the distance to a linear model's boundary, times this, is less than 1; in l0 they are this
+many times as long."""
+MAX_LEVEL = math.log(1e6)
 """The trade-off stays between a millionth and a million."""
 
 
@@ -68,30 +70,28 @@ def pdpgd(
         y: (N,) int64 true classes.
         norm: what is to be small.
         steps: gradient steps, at least 1.
-        lr: Adam's first learning rate (less near the boundary; in l0, where features go to their ends, three times as
-            much); falls by a cosine to a hundredth.
-        dual_lr: first change of the weight's logarithm a step; falls by a cosine to a fiftieth.
+        lr: Adam's first learning rate (smaller near the boundary; three times as large in l0, where features go to
+            their ends); falls by a cosine to a hundredth.
+        dual_lr: first change of the weight's logarithm per step; falls by a cosine to a fiftieth.
         dual_start: the norm's first weight against a loss of slope 1.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
-        candidates: boundaries looked at in a last step onto the nearest (see `nearest`); 0: no such step.
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        candidates: boundaries that the last step onto the nearest one considers (see `nearest`); 0: no such step.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The smallest fooling iterate, but in l0 shrunk by bisection; images fooled before, and those that withstand,
-        come back unchanged.
+        The smallest iterate that fools, shrunk by bisection except in l0. Images that are misclassified already, and
+        those that withstand, come back unchanged.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
     check_counts(steps=steps, batch=batch)
     check_positive(lr=lr, dual_lr=dual_lr, dual_start=dual_start)
-    if norm not in DUAL:
-        raise ValueError(f"norm: expected one of {', '.join(DUAL)}, got {norm!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("norm", norm, DUAL)
+    check_choice("loss", loss, LOSSES)
     check(model, x, y, y_target=y_target)
     final, last = (0, 0) if norm == "l0" else (final_within(budget), nearest_within(budget, candidates))
     steps = steps_within(budget, steps, other=3 + final + last)
@@ -120,7 +120,7 @@ def pdpgd(
                 metric = (square / (1 - BETA2 ** (k + 1))).sqrt().clamp(min=1e-8) / per_image(rates[k] * near, slope)
                 moved = project_box(delta - mean / (1 - BETA1 ** (k + 1)) / metric, image)
                 delta = shrink(moved, metric, weight / (1 - weight).clamp(min=tiny), norm)
-                level = (level + torch.where(fooled, dual_rates[k], -dual_rates[k])).clamp(-LIMIT, LIMIT)
+                level = (level + torch.where(fooled, dual_rates[k], -dual_rates[k])).clamp(-MAX_LEVEL, MAX_LEVEL)
                 weight = DUAL_KEPT * weight + (1 - DUAL_KEPT) * level.sigmoid()
                 best.report(rows, k / steps)
             best.look(rows, (image + delta).clamp(0, 1))
@@ -134,7 +134,7 @@ def shrink(
 ) -> Float[Tensor, "n c h w"]:
     """The z that minimises sum_j metric_j / 2 (z_j - delta_j)^2 + weight ||z||: the proximal step of the norm.
 
-    No |z_j| exceeds |delta_j|, so what was in the box stays there. In l2 the metric must be one number an image.
+    No |z_j| exceeds |delta_j|, so what was in the box stays there. In l2 the metric must be one number per image.
     """
     flat, heavy = delta.flatten(1), metric.flatten(1)
     size = flat.abs()

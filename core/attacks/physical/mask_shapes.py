@@ -6,8 +6,8 @@ import numpy as np
 
 from core.specs.masks import AnyMask, Cells, Eyeglasses, Patch
 
-LEAST_SIDE = 8
-"""Below this no shape can be told from another."""
+MIN_SIDE = 8
+"""Images must be at least this high and wide: below, the shapes look alike."""
 
 # Eyeglasses, in units of their width; heights count from the middle of the rims.
 RIM = (0.19, 0.15)
@@ -75,9 +75,9 @@ def patch(height: int, width: int, *, size: float = 0.3, top: float = 0.5, left:
     """
     _check(height, width, size, 0.0, top, left)
     side = max(1, round(size * min(height, width)))
-    first, begin = round(top * (height - side)), round(left * (width - side))
+    row, column = round(top * (height - side)), round(left * (width - side))
     mask = np.zeros((height, width), dtype=bool)
-    mask[first : first + side, begin : begin + side] = True
+    mask[row : row + side, column : column + side] = True
     return mask
 
 
@@ -94,12 +94,12 @@ def from_array(mask: np.ndarray) -> Cells:
     return Cells(height=drawn.shape[0], width=drawn.shape[1], bits=bits)
 
 
-def _check(height: int, width: int, size: float, least: float, top: float, left: float) -> None:
+def _check(height: int, width: int, size: float, min_size: float, top: float, left: float) -> None:
     for name, pixels in (("height", height), ("width", width)):
-        if pixels < LEAST_SIDE:
-            raise ValueError(f"{name}: expected at least {LEAST_SIDE} pixels, got {pixels}")
-    if not (least <= size <= 1 and size > 0):
-        span = f"from {least:g}" if least else "above 0"
+        if pixels < MIN_SIDE:
+            raise ValueError(f"{name}: expected at least {MIN_SIDE} pixels, got {pixels}")
+    if not (min_size <= size <= 1 and size > 0):
+        span = f"from {min_size:g}" if min_size else "above 0"
         raise ValueError(f"size: expected a share {span} to 1, got {size}")
     for name, share in (("top", top), ("left", left)):
         if not 0 <= share <= 1:

@@ -1,4 +1,4 @@
-"""One pattern for many images: glasses or a patch that fools whoever wears it, in random scenes.
+"""One pattern for many images: glasses or a patch that fools on any of them, in random scenes.
 
 Sources: Brown, Mané, Roy, Abadi, Gilmer 2017, arXiv 1712.09665 (the patch); Sharif et al. 2016, "Accessorize to a
 crime", section 4.2 (universal glasses). Departures as in `physical`; mini-batches of images, each in scenes of its own.
@@ -40,9 +40,9 @@ class Pattern:
 
     Attributes:
         pattern: (C, H, W) in [0, 1]; grey (0.5) outside the model's mask.
-        forwards: (N,) int64 passes spent on each image.
-        backwards: (N,) int64 passes likewise.
-        loss: (epochs,) the mean loss of each epoch, as it went.
+        forwards: (N,) int64 forward passes per image.
+        backwards: (N,) int64 backward passes likewise.
+        loss: (epochs,) the mean loss over the steps of each epoch.
     """
 
     pattern: Tensor
@@ -66,20 +66,20 @@ def universal_pattern(
     streams: Streams | None = None,
     on_progress: Progress | None = None,
 ) -> Pattern:
-    """Descend the images' mean loss by one pattern on the model's mask (`masks.Masked`; else the whole image).
+    """Find one pattern that lowers the images' mean loss, on the model's mask (`masks.Masked`; else the whole image).
 
     Args:
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1], images to make it from.
         y: (N,) int64 true classes.
         scene: what varies.
-        epochs: times that each image is seen, at least 1.
-        minibatch: images a step, at least 1.
-        scenes: scenes in which each image is seen in a step, at least 1.
+        epochs: times that each image is used, at least 1.
+        minibatch: images per step, at least 1.
+        scenes: scenes in which each image is rendered in a step, at least 1.
         lr: Adam's first learning rate; falls by a cosine to a tenth.
         y_target: (N,) int64; given, the images are driven to these classes.
-        streams: random streams an image (order and scenes); default seed 0 and the positions in `x`.
-        on_progress: called after each step with steps done, all, and the step's `loss`.
+        streams: random numbers per image (order and scenes); default seed 0 and the positions in `x`.
+        on_progress: called after each step with steps done, all steps, and the step's `loss`.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -129,9 +129,9 @@ def wear(
     streams: Streams | None = None,
     batch: int = PHYSICAL_BATCH,
 ) -> AttackResult:
-    """What one pattern does to these images, still and in fresh scenes; give it images that it was not made from.
+    """Put one pattern on these images and measure it, still and in new scenes; give it images it was not made from.
 
-    Success and `trace` are as in `physical`, but images that fool without it wear it too.
+    Success and `trace` are as in `physical`, but images that are misclassified without the pattern have it too.
 
     Raises:
         ValueError: bad input, naming the argument.

@@ -6,9 +6,8 @@ Bauer, Reiter 2016, "Accessorize to a crime" (eyeglass frames, smoothness); Brow
 of the log-odds, which is the cross-entropy of "fooled"; no non-printability score, which needs the colours of a given
 printer; scenes are warped by bilinear sampling and have no perspective.
 
-A pattern that was made on the still image alone often fails as soon as the object moves by a pixel: on LeNet (MNIST,
-eyeglasses, 200 images, the default scenes) it fools in 15.6 % of the fresh scenes, averaged over 4 scenes a step in
-85.4 %.
+A pattern that was made on the still image alone often fails as soon as the object moves by a pixel; averaging over a
+few scenes per step avoids this (measured in docs/MEASUREMENTS.md).
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from core.attacks.engine.engine import (
     AttackResult,
     Streams,
     check,
+    check_budget,
     default_streams,
     fast_layout,
     finish,
@@ -40,13 +40,13 @@ from core.attacks.physical.scenes import Scene
 from core.progress import Progress
 
 PHYSICAL_BATCH = 64
-"""Images under attack at once; each is looked at in several scenes."""
+"""Images attacked at once; each is rendered in several scenes."""
 SETTLED = 64
-"""An image is finished when so many scenes in a row have all fooled."""
+"""An image is finished when this many scenes in a row have all fooled."""
 SHOWN = 6
-"""Fresh scenes kept for each image, to look at."""
+"""New scenes kept per image, to be shown."""
 FRESH = 0x5EED
-"""Fork of the streams that fresh scenes are drawn from; the steps use the numbers 0, 1, ..."""
+"""Fork of the streams that new scenes are drawn from; the steps use the numbers 0, 1, ..."""
 
 
 @attack
@@ -60,49 +60,50 @@ def physical(
     scale: float = 0.0,
     brightness: float = 0.3,
     noise: float = 0.1,
+    fresh: int = 64,
+    least: float = 0.5,
     scenes: int = 4,
     steps: int = 100,
     lr: float = 0.2,
     smooth: float = 0.0,
-    fresh: int = 64,
-    least: float = 0.5,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
     batch: int = PHYSICAL_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Find one pattern an image that fools on the masked object wherever a random scene shows it.
+    """Find one pattern per image that fools on the masked object in random scenes.
 
-    The object is the model's mask (`masks.Masked`); without one, the whole image. The pattern may be anything in
+    The object is the model's mask (`masks.Masked`); without one, the whole image. The pattern may take any values in
     [0, 1]. In a scene the object may leave its mask; `x_adv` is the still image.
 
     Args:
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
-        shift: pixels by which the object moves at most, down, up and to both sides.
-        angle: degrees by which it turns at most, to both sides.
-        scale: share of its size by which it grows or shrinks at most.
-        brightness: share by which the light on the whole image varies at most.
-        noise: error of each printed pixel at most.
-        scenes: random scenes averaged in each step; 0: no averaging, each step looks at the still image only.
+        shift: the most pixels by which the object moves, down, up and to both sides.
+        angle: the most degrees by which it turns, in both directions.
+        scale: the largest share of its size by which it grows or shrinks.
+        brightness: the largest share by which the brightness of the whole image varies.
+        noise: the largest error of each printed pixel.
+        scenes: random scenes averaged in each step; 0: no averaging, each step uses the still image only.
         steps: gradient steps, at least 1.
         lr: Adam's first learning rate; falls by a cosine to a tenth.
-        smooth: weight of the pattern's mean squared step between neighbours inside the mask, 0 or more.
-        fresh: scenes that were never trained on, in which the pattern is measured, at least 1.
-        least: share of the fresh scenes that have to fool, in (0, 1].
-        budget: the most passes to spend on each image; fewer steps, fresh scenes and scenes a step where it is short.
+        smooth: weight of the pattern's mean squared difference between neighbours inside the mask, 0 or more.
+        fresh: new scenes, which no step has used, in which the pattern is measured, at least 1.
+        least: share of the new scenes that have to fool, in (0, 1].
+        budget: the most model evaluations (forward and backward passes) per image; where it is short there are fewer
+            steps, new scenes and scenes per step.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        streams: random streams an image; default seed 0 and the positions in `x`.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        streams: random numbers per image; default seed 0 and the positions in `x`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        A success fools as it is stored, and in at least `least` of the fresh scenes. Images fooled before come back
-        unchanged, as successes without a pattern. `trace`: `share` (N,), of the fresh scenes, those that fool (NaN for
-        images fooled before); `views` (N, M, C, H, W), the first 6 of the fresh scenes; `view_logits` (N, M, K), what
-        the model says of them.
+        A success fools as the still image, and in at least `least` of the new scenes. Images that are misclassified
+        already come back unchanged, as successes without a pattern. `trace`: `share` (N,) of the new scenes that fool
+        (NaN for images misclassified already); `views` (N, M, C, H, W), the first 6 of the new scenes; `view_logits`
+        (N, M, K), the model's logits for them.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -134,21 +135,20 @@ def physical(
         view_logits = clean[:, None].repeat(1, shown, 1)
         ready = int(fooled.sum())
         todo = (~fooled).nonzero()[:, 0]
-        for begin in range(0, len(todo), batch):
-            rows = todo[begin : begin + batch]
-            walk = _Walk(net, x[rows], mask, goal.take(rows), streams.take(rows), scene, smooth)
+        for rows in todo.split(batch) if len(todo) else ():
+            made = _Patterns(net, x[rows], mask, goal.take(rows), streams.take(rows), scene, smooth)
             for step in range(steps):
-                passes = walk.step(step, max(1, scenes), scenes == 0, rates[step])
-                forwards[rows[passes]] += max(1, scenes)
-                backwards[rows[passes]] += max(1, scenes)
+                took = made.step(step, max(1, scenes), scenes == 0, rates[step])
+                forwards[rows[took]] += max(1, scenes)
+                backwards[rows[took]] += max(1, scenes)
                 if on_progress:
-                    on_progress(ready + int((~passes).sum()), len(x), success=fooled.float().mean().item())
-                if not len(walk.live):
+                    on_progress(ready + int((~took).sum()), len(x), success=fooled.float().mean().item())
+                if not len(made.live):
                     break
-            x_adv[rows] = walk.image()
+            x_adv[rows] = made.image()
             part = goal.take(rows)
             own = streams.take(rows)
-            share[rows], seen, logits = look(net, walk.pattern, mask, x[rows], part, scene, own, fresh, batch)
+            share[rows], seen, logits = look(net, made.pattern, mask, x[rows], part, scene, own, fresh, batch)
             views[rows], view_logits[rows] = seen, logits
             fooled[rows] = part.reached(predict(net, x_adv[rows], batch)) & (share[rows] >= least)
             forwards[rows] += fresh + 1
@@ -170,7 +170,7 @@ def look(
     fresh: int,
     batch: int = PHYSICAL_BATCH,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n v c h w"], Float[Tensor, "n v k"]]:
-    """Each pattern in so many scenes that no step has seen; `net` is frozen and has no mask.
+    """Render each pattern in `fresh` new scenes, which no step has used; `net` is frozen and has no mask.
 
     Returns the share of the scenes that fool (N,), the first 6 of them, and their logits.
     """
@@ -187,11 +187,10 @@ def look(
 
 
 def _within(budget: int | None, steps: int, scenes: int, fresh: int) -> tuple[int, int, int]:
-    """Steps, scenes a step and fresh scenes that a budget of passes pays for; three looks at the still image beside."""
+    """Steps, scenes per step and new scenes that a budget allows, besides three looks at the still image."""
     if budget is None:
         return steps, scenes, fresh
-    if budget < 6:
-        raise ValueError(f"budget: expected at least 6, got {budget}")
+    check_budget(budget, 6)
     left = budget - 3
     fresh = min(fresh, max(1, left // 4))
     left -= fresh
@@ -199,8 +198,8 @@ def _within(budget: int | None, steps: int, scenes: int, fresh: int) -> tuple[in
     return min(steps, left // (2 * max(1, scenes))), scenes, fresh
 
 
-class _Walk:
-    """The patterns of some images on their way; a row each."""
+class _Patterns:
+    """The patterns of some images, one row each, and Adam's state."""
 
     def __init__(
         self, net: nn.Module, x: Tensor, mask: Tensor, goal: Goal, streams: Streams, scene: Scene, smooth: float

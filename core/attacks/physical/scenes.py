@@ -1,7 +1,7 @@
-"""Scenes: how an object with a pattern on it (glasses, a sticker) comes to be seen, drawn at random.
+"""Scenes: random views of an object with a pattern on it (glasses, a sticker).
 
-The object moves with its pattern, turns and changes size about its own middle; each printed pixel is off by a little;
-then the light falls on object and image together.
+The object moves with its pattern, turns and changes size about its own middle; each printed pixel has a small error;
+then the brightness changes for object and image together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from core.attacks.engine.geometry import per_image
 
 @dataclass(frozen=True)
 class Scene:
-    """How much may vary; each number is drawn uniformly, for each image and each draw anew.
+    """How much may vary; each number is drawn uniformly and independently for each image and each draw.
 
     Attributes:
         shift: pixels, down and right, from -shift to shift; also parts of pixels.
@@ -39,10 +39,10 @@ class Scene:
     def __post_init__(self) -> None:
         """Raises ValueError for a range that makes no sense, by its name."""
         limits = {"shift": math.inf, "angle": 180.0, "scale": 0.9, "brightness": 1.0, "noise": 1.0}
-        for name, most in limits.items():
+        for name, largest in limits.items():
             value = getattr(self, name)
-            if not (0 <= value <= most and value < math.inf):
-                span = "a finite number of 0 or more" if most == math.inf else f"a number from 0 to {most:g}"
+            if not (0 <= value <= largest and value < math.inf):
+                span = "a finite number of 0 or more" if largest == math.inf else f"a number from 0 to {largest:g}"
                 raise ValueError(f"{name}: expected {span}, got {value}")
 
     @property
@@ -57,7 +57,7 @@ class Scene:
         x: Float[Tensor, "n c h w"],
         streams: Streams,
     ) -> Float[Tensor, "n c h w"]:
-        """One draw an image: `pattern` on the object `mask`, (1, H, W) or (C, H, W), before the image `x`.
+        """One draw per image: `pattern` on the object `mask`, (1, H, W) or (C, H, W), before the image `x`.
 
         Differentiable in `pattern`. With nothing that varies: `pattern` inside the mask, `x` outside, to the last bit.
         """

@@ -1,8 +1,8 @@
-"""Every change of one feature to every grey level, and every change of two to 0 or 1: what is found is the fewest.
+"""Every change of one feature to every grey level, and every change of two to 0 or 1: what fools is the fewest.
 
-MATHEMATICS section 5. Where the model's first layer is linear a changed feature is a rank-one update of its output, and
-only the layers after it are run; elsewhere every changed image passes through the whole model. Nothing is claimed
-beyond what was enumerated; `core.evaluation.tables.enumeration` puts it in words.
+MATHEMATICS section 5. Where the model's first layer is linear, a changed feature is a rank-one update of its output,
+and only the layers after it are run; elsewhere every changed image passes through the whole model. Only what was
+enumerated is claimed; `core.evaluation.tables.enumeration` puts it in words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from core.progress import Progress
 SMALL_BATCH, LARGE_BATCH = 64, 4096
 """Changed images in one forward pass: on a CPU what fits its cache, elsewhere what fills the device."""
 NUMBERS = 2_000_000
-"""Numbers of the first layer's output held at once."""
+"""The most values of the first layer's output in memory at once."""
 Found = tuple[Tensor, Tensor]
 """Features and what they became, each (s,)."""
 UNITS = 1000
@@ -46,8 +46,8 @@ def exhaustive(
     """Try every change of one feature, then every change of two at the ends; a feature is one colour of one pixel.
 
     One feature goes to every one of `levels` equally spaced values from 0 to 1. With `pixels` = 2, images that no
-    single change flips have every two features put to 0 or 1, in all four ways. What fools by a rank-one update, and
-    whatever is near the boundary on either side of it, counts only as a forward pass of the image itself decides.
+    single change flips have every two features set to 0 or 1, in all four ways. Where an image fools by a rank-one
+    update, or is near the boundary on either side, a forward pass of the image itself decides.
 
     Args:
         model: pixels to logits; left untouched. With a mask (see `masks`), the features inside it.
@@ -55,7 +55,7 @@ def exhaustive(
         y: (N,) int64 true classes.
         pixels: features changed at once, 1 or 2.
         levels: values of a single change, at least 2; 256 are the grey levels k/255.
-        pairs: the most pairs to try for one image, those that promise most if two changes simply add up; None: all.
+        pairs: the most pairs to try per image, those that promise most if the effects of two changes add up; None: all.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images in one forward pass; None: what suits the device.
         on_progress: called with thousandths of images done, all, share of `success`.
@@ -76,9 +76,9 @@ def exhaustive(
     """
     if pixels not in (1, 2):
         raise ValueError(f"pixels: expected 1 or 2, got {pixels}")
-    for name, count, least in (("levels", levels, 2), ("pairs", pairs, 1), ("batch", batch, 1)):
-        if count is not None and count < least:
-            raise ValueError(f"{name}: expected at least {least}, got {count}")
+    for name, count, smallest in (("levels", levels, 2), ("pairs", pairs, 1), ("batch", batch, 1)):
+        if count is not None and count < smallest:
+            raise ValueError(f"{name}: expected at least {smallest}, got {count}")
     check(model, x, y, y_target=y_target)
     if batch is None:
         batch = SMALL_BATCH if x.device.type == "cpu" else LARGE_BATCH
@@ -142,8 +142,8 @@ class _Trials:
         goal: of this one image.
         logits: (K,) of the image.
         allowed: the features that may be changed.
-        report: told the share of this image's work that is done.
-        passes: images tried, and those of them that were looked at again.
+        report: called with the share of this image's work that is done.
+        passes: images tried, and those of them that were queried again.
         seen: rows of the trace.
     """
 
@@ -222,8 +222,8 @@ class _Trials:
         best = change.argmin()
         return self.allowed[best // levels][None], value[best % levels][None]
 
-    def pairs(self, most: int | None) -> Found | None:
-        """Every two allowed features at the ends, or the `most` promising; the lowest margin if it fools, or None."""
+    def pairs(self, max_pairs: int | None) -> Found | None:
+        """Every two allowed features at the ends, or some promising ones; the lowest margin if it fools, or None."""
         feature = self.allowed.repeat(2)
         end = torch.arange(2, device=self.x.device, dtype=self.x.dtype).repeat_interleave(len(self.allowed))
         real = end != self.flat[feature]  # a feature that is at this end already would not change
@@ -233,8 +233,8 @@ class _Trials:
         _, count = feature.unique(return_counts=True)
         total = len(feature) * (len(feature) - 1) // 2 - int((count * (count - 1) // 2).sum())
         chosen = _every_pair(feature, self.chunk)
-        if most is not None and most < total:
-            chosen = self.promising(feature, gain, most)
+        if max_pairs is not None and max_pairs < total:
+            chosen = self.promising(feature, gain, max_pairs)
         lowest = torch.full_like(self.flat, torch.inf)
         best, found = torch.full_like(self.flat[0], torch.inf), None
         tried, flips = 0, torch.zeros_like(self.goal.label[0])
@@ -246,21 +246,21 @@ class _Trials:
             value, place = torch.where(reached, margin, torch.inf).min(0)
             if value < best:
                 best, found = value, (features[place], ends[place])
-            self.report(0.5 + 0.5 * tried / min(total, most or total))
+            self.report(0.5 + 0.5 * tried / min(total, max_pairs or total))
         lowest = torch.where(lowest.isinf(), torch.nan, lowest)
         self.seen |= {"pairs": tried, "pair_flips": flips, "all_pairs": tried == total}
         self.seen["pair_margin"] = lowest.view_as(self.x)
         return found
 
-    def promising(self, feature: Tensor, gain: Tensor, most: int) -> Iterator[Tensor]:
-        """The `most` pairs of moves whose margin is lowest if what the two add to the logits simply adds up."""
+    def promising(self, feature: Tensor, gain: Tensor, max_pairs: int) -> Iterator[Tensor]:
+        """The `max_pairs` pairs of moves whose margin is lowest if what the two add to the logits simply adds up."""
         keep = torch.zeros(0, 2, dtype=torch.int64, device=self.x.device)
         value = torch.zeros(0, dtype=gain.dtype, device=self.x.device)
         for pair in _every_pair(feature, max(1, NUMBERS // gain.shape[1])):
             margin, _ = self.judged(self.logits + gain[pair[:, 0]] + gain[pair[:, 1]])
             value, keep = torch.cat([value, margin]), torch.cat([keep, pair])
             value, order = value.sort(stable=True)
-            value, keep = value[:most], keep[order[:most]]
+            value, keep = value[:max_pairs], keep[order[:max_pairs]]
         yield from keep.split(self.chunk)
 
     def split(self, *tensors: Tensor) -> tuple[tuple[Tensor, ...], ...]:
@@ -276,8 +276,8 @@ def _every_pair(feature: Tensor, chunk: int) -> Iterator[Tensor]:
     """All pairs (n, 2) of moves that change two different features, about `chunk` at a time."""
     every = torch.arange(len(feature), device=feature.device)
     for some in every.split(max(1, chunk // max(1, len(every)))):
-        for begin in range(0, len(every), chunk):
-            other = every[begin : begin + chunk]
+        for start in range(0, len(every), chunk):
+            other = every[start : start + chunk]
             pair = torch.cartesian_prod(some, other)
             pair = pair[(pair[:, 0] < pair[:, 1]) & (feature[pair[:, 0]] != feature[pair[:, 1]])]
             if len(pair):

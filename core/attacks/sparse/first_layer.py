@@ -79,7 +79,7 @@ class FirstLayer:
         start = self.head(x[None])[0]
         found = torch.cat([self.tail(start[None]), self.changed(start, feature, value - flat[feature])])
         slack = TOLERANCE * torch.finfo(x.dtype).eps * (1 + logits.nan_to_num(0, 0, 0).abs().max())
-        # where this gives NaN, the enumeration asks the model itself
+        # where this gives NaN, the enumeration queries the model itself
         return bool((((found - logits).abs() <= slack) | (found == logits) | found.isnan()).all())
 
     @torch.no_grad()

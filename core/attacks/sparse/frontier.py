@@ -1,8 +1,8 @@
-"""How many features must change when none may change by more than a cap: the frontier k(ε) of an image.
+"""How many features must change when none may change by more than a cap ε: the frontier k(ε) of an image.
 
 Exact for binary linear models (MATHEMATICS section 1, l0 with a cap: the largest gains |w_j| min(ε, u_j) until they sum
-to the margin). Elsewhere an upper bound: for each cap the largest first-order gains, re-linearised at what they found,
-then the greedy attack with that cap; what fools within a cap counts for every larger one.
+to the margin). Elsewhere it is an upper bound: for each cap the largest first-order gains, linearised again at what
+they found, then the greedy attack with that cap; what fools within a cap counts for every larger one.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from core.progress import Progress
 CAPS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Caps that show the shape of the curve."""
 ROUNDS = 8
-"""Linearisations for each cap; they end where nothing is gained any more."""
+"""The most linearisations for each cap; they end where nothing is gained."""
 GREEDY = 40
 """The most features that the greedy attack changes; beyond this its steps of one feature are too many."""
-LEAST = 5
-"""Passes that one cap takes at least, and its verification."""
+MIN_PASSES = 5
+"""The fewest model evaluations (forward and backward passes) for one cap, with its verification."""
 
 
 @attack
@@ -61,19 +61,19 @@ def frontier(
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
         caps: E different numbers in (0, 1].
-        candidates: features that the greedy attack really tries each step; 0 leaves it out.
+        candidates: features that the greedy attack tries by forward passes each step; 0 leaves it out.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        budget: the most forward and backward passes to spend on each image, at least 9; None: no limit. The larger caps
-            are served first; a cap for which too little is left has no image of its own.
-        batch: images under attack at once.
-        on_progress: called with images done, all, share of `success`.
+        budget: the most model evaluations per image, at least 9; None: no limit. The larger caps are served first; a
+            cap for which too little is left has no image of its own.
+        batch: images attacked at once.
+        on_progress: called with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The image of the largest cap, which has the fewest features; images fooled before, and those that withstand,
-        come back unchanged. `trace`, with the caps in rising order: `cap` (N, E); `count` (N, E) int64 features, never
-        rising with the cap, 0 where fooled before, -1 where nothing was found; `pixels` (N, E) int64 likewise;
-        `linear_estimate` (N, E) int64, the count if the model were linear at x, exact if it is and there are two
-        classes, -1: impossible; `images` (N, E, C, H, W), verified.
+        The image of the largest cap, which has the fewest features. Images that are misclassified already, and those
+        that withstand, come back unchanged. `trace`, with the caps in rising order: `cap` (N, E); `count` (N, E) int64
+        features, never rising with the cap, 0 where misclassified already, -1 where nothing was found; `pixels` (N, E)
+        int64 likewise; `linear_estimate` (N, E) int64, the count if the model were linear at x, exact if it is and
+        there are two classes, -1: impossible; `images` (N, E, C, H, W), verified.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -84,9 +84,9 @@ def frontier(
     if candidates < 0:
         raise ValueError(f"candidates: expected 0 or more, got {candidates}")
     check_counts(batch=batch)
-    check_budget(budget, LEAST + 4)
+    check_budget(budget, MIN_PASSES + 4)
     # the first look, the last verification, and for each cap that can be served one verification and its share
-    served = len(ladder) if budget is None else min(len(ladder), (budget - 3) // (LEAST + 1))
+    served = len(ladder) if budget is None else min(len(ladder), (budget - 3) // (MIN_PASSES + 1))
     share = None if budget is None else (budget - 3) // served - 1
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
@@ -145,13 +145,13 @@ def _of_cap(
     budget: int | None,
 ) -> None:
     """The fewest features of one chunk within one cap, into `best`; `slope` is the margin's at the images."""
-    few = budget if budget is None or not candidates or budget < 3 * LEAST else budget // 3
+    few = budget if budget is None or not candidates or budget < 3 * MIN_PASSES else budget // 3
     _prefixes(best, start, slope, bounds, few)
     rows = (best.size > 1).nonzero()[:, 0]
     if not candidates or not len(rows):
         return
     left = None if budget is None or few is None else budget - few
-    if left is not None and left < LEAST:
+    if left is not None and left < MIN_PASSES:
         return
     targets = best.goal.label[rows] if best.goal.targeted else None
     result = jacobian_sparse(
@@ -222,7 +222,7 @@ def _prefixes(
 def _verify(
     model: nn.Module, x: Tensor, goal: Goal, images: Tensor, count: Tensor, forwards: Tensor, batch: int
 ) -> None:
-    """One forward pass for each image found, in another batch layout; what does not fool again is no find."""
+    """One forward pass for each image found, in another batch layout; an image that does not fool again is dropped."""
     for place in range(count.shape[1]):
         rows = (count[:, place] > 0).nonzero()[:, 0].flip(0)
         if not len(rows):

@@ -35,7 +35,7 @@ from core.attacks.engine.steps import fgsm_step
 from core.progress import Progress
 
 JACOBIAN_BATCH = 128
-"""Images in one pass; a few gradients of each are alive at once, and all K only where all K are what is asked for."""
+"""Images in one forward pass; a few gradients of each are in memory at once, all K only where all K are returned."""
 
 
 @attack
@@ -126,13 +126,14 @@ def jacobian_dense(
         boxed: solve with the room that each pixel has in [0, 1]; off, the plain formula, which leaves valid images.
         factor: the change made is `factor * eps_star`; above 0. Equality is a tie, so 1 is on the boundary.
         batch: images in one pass.
-        on_progress: called once a chunk.
+        on_progress: called after each chunk with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        Images fooled before come back unchanged. Where the formula says that no size is enough (eps_star is inf), a
-        boxed image goes all the way, an unboxed one (its gradient is 0) stays. `trace`, each (N,): `eps_star`; `eps`,
-        the size applied; `toward`, the class aimed at; `predicted`, the margin at `x_adv` according to the Jacobian;
-        `actual`, the margin there. Margins are positive before the image is fooled.
+        Images that are misclassified already come back unchanged. Where the formula says that no size is enough
+        (eps_star is inf), every pixel of a boxed image goes to its end, and an unboxed image (its gradient is 0) stays.
+        `trace`, each (N,): `eps_star`; `eps`, the size applied; `toward`, the class aimed at; `predicted`, the margin
+        at `x_adv` according to the Jacobian; `actual`, the margin there. Margins are positive before the image is
+        fooled.
 
     Raises:
         ValueError: bad input, naming the argument.

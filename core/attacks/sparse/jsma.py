@@ -13,18 +13,19 @@ have one.
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.active import Active, Rows
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, confine, finish, frozen, predict, take_waiting
+from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, confine, finish, frozen, predict
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import check_counts, steps_within
 from core.attacks.sparse.saliency import OUTPUTS, Outputs, best_pairs, slopes
+from core.checks import check_choice
 from core.progress import Progress
 
 
@@ -44,7 +45,7 @@ def jsma(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Change two features a step, those of the largest saliency, until the image is fooled; l0 counts features.
+    """Change two features per step, those of the largest saliency, until the image is fooled; l0 counts features.
 
     A pair's saliency is the product of how much it raises the target's output and how much it lowers the sum of all
     others, where it does both. Without a target: how much it lowers the true class and raises the sum of all others.
@@ -57,38 +58,32 @@ def jsma(
             has reached its end, 1 or 0, is out.
         gamma: share of the features that may change, in (0, 1]: at most ceil(features * gamma / 2) steps (the paper
             rounds down; so every share allows a step).
-        pairs: the most pairs changed by one Jacobian, the best, the best of the other features, and so on; 1 is the
-            paper's. Of probabilities no more than the Jacobian says are needed. Where they reach the goal, the last
-            ones are taken back as far as it stays reached, by bisection.
+        pairs: the most pairs changed by one Jacobian: the best, the best of the other features, and so on; 1 is the
+            paper's. Of probabilities no more are changed than the Jacobian says are needed. Where they reach the goal,
+            the last ones are undone as far as it stays reached, by bisection.
         outputs: whose Jacobian: `logits`, the paper's, or `probabilities`, where all others lose what the target's
-            gains: half the backward passes, and fewer features, since the map minds the strongest other class.
+            gains: half the backward passes, and fewer features, since the strongest other class counts most.
         taylor: derivatives times how far each feature can move before its end, so that one that cannot move by theta
             counts less (Combey et al. 2020).
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        Images fooled before come back unchanged; a failed image holds all its changes. `trace`, each (N,): `steps`
-        int64, pairs changed; `stuck` bool, given up since no pair of features does both.
+        Images that are misclassified already come back unchanged; a failed image holds all its changes. `trace`, each
+        (N,): `steps` int64, pairs changed; `stuck` bool, given up since no pair of features does both.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    check_counts(batch=batch, pairs=pairs)
-    if not (0 < abs(theta) <= 1):
-        raise ValueError(f"theta: expected a number from -1 to 1, not 0, got {theta}")
-    if not 0 < gamma <= 1:
-        raise ValueError(f"gamma: expected a share above 0 and at most 1, got {gamma}")
-    if outputs not in OUTPUTS:
-        raise ValueError(f"outputs: expected one of {', '.join(OUTPUTS)}, got {outputs!r}")
+    _check_settings(theta, gamma, outputs, batch=batch, pairs=pairs)
     check(model, x, y, y_target=y_target)
     goal = Goal.of(y, y_target)
-    most = math.ceil(x[0].numel() * gamma / 2 - 1e-9)
-    pairs = min(pairs, most, max(1, x[0].numel() // 2))
+    max_pairs = math.ceil(x[0].numel() * gamma / 2 - 1e-9)
+    pairs = min(pairs, max_pairs, max(1, x[0].numel() // 2))
     price = 3 if outputs == "logits" else 2  # of a Jacobian, its forward pass with it
-    turns = steps_within(budget, most, price, other=2 + math.ceil(math.log2(pairs)))
+    turns = steps_within(budget, max_pairs, price, other=2 + math.ceil(math.log2(pairs)))
     end = 1.0 if theta > 0 else 0.0
     # a rise of the label's output is wanted (target) or unwanted (true class), and theta moves with or against it
     sign = (1.0 if goal.targeted else -1.0) * (1.0 if theta > 0 else -1.0)
@@ -101,24 +96,24 @@ def jsma(
     with frozen(model):
         free = (confine(model, torch.full_like(x, 1 - end), torch.full_like(x, end)) != end).flatten(1)
         free &= ((x - end).abs() > 0.01).flatten(1)
-        waiting = deque(range(len(x)))
-        rows = torch.zeros(0, dtype=torch.int64, device=x.device)
-        while waiting or len(rows):
-            if waiting and len(rows) < batch:
-                rows = torch.cat([rows, take_waiting(waiting, batch - len(rows), x.device)])
+        active = Active(torch.arange(len(x), device=x.device), batch, lambda _: Rows())
+        while active.refill():
+            rows = active.rows
             forwards[rows] += 1
-            over = (step[rows] == most) | (turn[rows] == turns)
+            over = (step[rows] == max_pairs) | (turn[rows] == turns)
             if over.any():  # these need a verdict only
                 fooled[rows[over]] = goal.take(rows[over]).reached(predict(model, x_adv[rows[over]], batch))
                 block.take_back(model, x_adv, goal, rows[over & fooled[rows]], forwards, step)
-                rows = rows[~over]
+                active.keep(~over)
+                rows = active.rows
             if len(rows):
                 logits, up, down = slopes(model, x_adv[rows], goal.take(rows), outputs)
                 backwards[rows] += 1 if down is None else 2
                 now = goal.take(rows).reached(logits)
                 fooled[rows[now]] = True
                 block.take_back(model, x_adv, goal, rows[now], forwards, step)
-                rows, up, down = rows[~now], sign * up[~now], None if down is None else sign * down[~now]
+                active.keep(~now)
+                rows, up, down = active.rows, sign * up[~now], None if down is None else sign * down[~now]
                 changed = (flat[rows] + theta).clamp(0, 1)
                 room = (changed - flat[rows]).abs()
                 effect = up * room
@@ -132,7 +127,7 @@ def jsma(
                     gain = effect.gather(1, feature).unflatten(1, (-1, 2)).sum(2).cumsum(1)
                     short = goal.take(rows).loss(logits[~now], "ce")
                     count = torch.minimum(count, 1 + (gain < short[:, None]).sum(1))
-                count = torch.minimum(count, most - step[rows])
+                count = torch.minimum(count, max_pairs - step[rows])
                 image, place = _places(0 * count, count, pairs)
                 which = rows[image], feature[image, place]
                 flat[which] = moved[image, place]
@@ -140,11 +135,19 @@ def jsma(
                 block.keep(rows, feature, old, count)
                 step[rows] += count
                 turn[rows] += 1
-                rows = rows[~stuck[rows]]
+                active.keep(~stuck[rows])
             if on_progress:
-                done = len(x) - len(waiting) - len(rows)
-                on_progress(done, len(x), success=fooled.float().mean().item())
+                on_progress(len(x) - active.left, len(x), success=fooled.float().mean().item())
         return finish(model, x, x_adv, goal, fooled, forwards, backwards, {"steps": step, "stuck": stuck}, batch)
+
+
+def _check_settings(theta: float, gamma: float, outputs: str, **counts: int) -> None:
+    check_counts(**counts)
+    if not (0 < abs(theta) <= 1):
+        raise ValueError(f"theta: expected a number from -1 to 1, not 0, got {theta}")
+    if not 0 < gamma <= 1:
+        raise ValueError(f"gamma: expected a share above 0 and at most 1, got {gamma}")
+    check_choice("outputs", outputs, OUTPUTS)
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""Fewer features of a fooling image: push them to the ends, put back what is not needed.
+"""Fewer features of an image that fools: push them to the ends, undo the changes that are not needed.
 
-Verdicts are real forward passes, so whatever is returned still fools (MATHEMATICS section 5).
+Every verdict is a forward pass, so whatever is returned still fools (MATHEMATICS section 5).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def prune(best: Smallest, rows: Tensor, calls: int) -> None:
     Args:
         best: what was found, in l0; changed in place.
         rows: the images.
-        calls: the most forward and backward passes to spend on each image, at least 4 to do anything.
+        calls: the most model evaluations (forward and backward passes) per image, at least 4 to do anything.
     """
     if calls < 4:
         return
@@ -68,7 +68,7 @@ def prune(best: Smallest, rows: Tensor, calls: int) -> None:
 
 
 def _fewer(best: Smallest, rows: Tensor, calls: int) -> int:
-    """Try the k most promising features of all, at their ends; returns the passes spent on each image, at most."""
+    """Try the k most promising features of all, at their ends; returns the most model evaluations per image."""
     rows = rows[(best.size[rows] > 1) & (best.size[rows] < torch.inf)]
     if calls < 2 or not len(rows):
         return 0

@@ -18,11 +18,11 @@ Outputs = Literal["logits", "probabilities"]
 OUTPUTS: tuple[Outputs, ...] = ("logits", "probabilities")
 
 MAP_SIZE = 4_000_000
-"""Pairs looked at in one go: bounds the memory where many features compete."""
+"""Pairs compared at once: limits the memory where many features compete."""
 CROWD = 200
 """More competing features than this are thinned out by a sort before they are paired."""
 PROBES = 4
-"""Features paired with all others to set the mark that a pair has to reach."""
+"""Features paired with all others to set the saliency that a pair has to reach."""
 
 
 def slopes(
@@ -30,10 +30,10 @@ def slopes(
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n d"], Float[Tensor, "n d"] | None]:
     """How the label's output rises with each feature, and how the sum of all others falls; freeze the model first.
 
-    Probabilities add up to 1, so that what the label's gains is what all others lose, and one backward pass gives both.
-    It is that of the log-odds log(p / (1 - p)), whose gradient is that of p over p (1 - p): the same order of features,
-    and no underflow where the model is sure. For two classes, the logits' map is this one too: of a scalar network,
-    written as logits (0, N - tau), one logit does not move.
+    Probabilities sum to 1: what the label's gains all others lose, and one backward pass gives both. It is that of the
+    log-odds log(p / (1 - p)), whose gradient is that of p divided by p (1 - p): the same order of features, without
+    underflow where the model is confident. For two classes this is the map of the logits too, since in a single-output
+    network, written as logits (0, N - tau), one logit is constant.
 
     Returns:
         logits: detached.
@@ -103,14 +103,16 @@ def best_pair(
         competes &= _unbeaten(up, down)
 
     count = competes.sum(1)
-    most = max(2, int(count.max()))
+    largest_count = max(2, int(count.max()))
     image, feature = competes.nonzero(as_tuple=True)  # by image and then by feature
     place = torch.arange(len(image), device=up.device) - (count.cumsum(0) - count)[image]
-    features = torch.zeros(len(up), most, dtype=torch.int64, device=up.device)
+    features = torch.zeros(len(up), largest_count, dtype=torch.int64, device=up.device)
     features[image, place] = feature
-    rises, falls = (torch.full((len(up), most), -torch.inf, dtype=up.dtype, device=up.device) for _ in range(2))
+    rises, falls = (
+        torch.full((len(up), largest_count), -torch.inf, dtype=up.dtype, device=up.device) for _ in range(2)
+    )
     rises[image, place], falls[image, place] = up[image, feature], down[image, feature]
-    first, last = torch.triu_indices(most, most, 1, device=up.device)
+    first, last = torch.triu_indices(largest_count, largest_count, 1, device=up.device)
     pairs, found = [], []
     size = max(1, MAP_SIZE // len(first))
     for rise, fall, names in zip(rises.split(size), falls.split(size), features.split(size), strict=True):

@@ -1,8 +1,8 @@
 """Sigma-zero: few features by descent on a smooth count of them; then exact pruning.
 
 Source: Cinà, Villani, Pintor, Schönherr, Biggio, Pelillo 2024, arXiv 2402.01879, algorithm 1. Departures: the smooth
-count's gradient is in closed form, so that one backward pass serves; the loss is the log-odds, which was measured
-better than the margin; pruning and swaps at the end, by real forward passes.
+count's gradient is in closed form, so that one backward pass serves; the loss is the log-odds, which measured better
+than the margin; pruning and swaps follow at the end, by forward passes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from core.attacks.engine.smallest import Smallest, check_counts, check_positive,
 from core.attacks.engine.steps import adam_move
 from core.attacks.sparse.pruning import prune
 from core.attacks.sparse.swaps import swap
+from core.checks import check_choice
 from core.progress import Progress
 
 
@@ -42,8 +43,8 @@ def sigma_zero(
     """Find a perturbation of few features; a feature is one colour of one pixel.
 
     Each step descends on the loss (while the image is not fooled) plus the mean of d^2 / (d^2 + sigma), a smooth count
-    of the changed features, with the gradient scaled to a largest entry of 1; then changes below a threshold are put
-    back, and the threshold rises where the image is fooled and falls where it is not.
+    of the changed features, with the gradient scaled to a largest entry of 1; then changes below a threshold are
+    undone, and the threshold rises where the image is fooled and falls where it is not.
 
     Args:
         model: pixels to logits; left untouched.
@@ -51,19 +52,19 @@ def sigma_zero(
         y: (N,) int64 true classes.
         steps: gradient steps, at least 1.
         lr: Adam's first learning rate; falls by a cosine to a tenth.
-        sigma: how sharply the smooth count tells 0 from not 0.
+        sigma: how sharply the smooth count distinguishes 0 from other values; smaller is sharper.
         threshold: the first one, in (0, 1).
-        prune_calls: the most passes an image that pruning may spend, and then exchanging two changes for one (see
+        prune_calls: the most model evaluations per image for pruning, and then for exchanging two changes for one (see
             `swaps`, which needs about 70); below 4 both are left out.
         loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`) or `margin`, the paper's.
-        budget: the most forward and backward passes to spend on each image, the verification included; None: no limit.
+        budget: the most forward and backward passes per image, with those that verify the result; None: no limit.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The fooling image of the fewest features; images fooled before, and those that withstand, come back unchanged.
-        `trace`: `unpruned` (N,) int64, the count before pruning, -1 for failures.
+        The image that fools with the fewest features. Images that are misclassified already, and those that withstand,
+        come back unchanged. `trace`: `unpruned` (N,) int64, the count before pruning, -1 for failures.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -72,8 +73,7 @@ def sigma_zero(
     check_positive(lr=lr, sigma=sigma)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold: expected a number in (0, 1), got {threshold}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("loss", loss, LOSSES)
     if prune_calls < 0:
         raise ValueError(f"prune_calls: expected 0 or more, got {prune_calls}")
     check(model, x, y, y_target=y_target)

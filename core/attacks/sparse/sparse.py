@@ -1,9 +1,9 @@
 """The greedy Jacobian attack on few features: shortlist by the Jacobian, apply the best real gain, prune.
 
 After Papernot et al. 2016, arXiv 1511.07528 (JSMA). Departures: one feature a step and not a pair; the Jacobian only
-proposes, each proposal is really tried and the best is taken; a feature goes to whichever end helps; in the end every
-change that is not needed is put back, and two are exchanged for one where that still fools. Optimal for binary linear
-models; greedy otherwise (MATHEMATICS sections 1, 5).
+proposes, each proposal is tried by a forward pass, and the best is taken; a feature goes to whichever end helps; in the
+end every change that is not needed is undone, and two are exchanged for one where that still fools. Optimal for binary
+linear models; greedy otherwise (MATHEMATICS sections 1, 5).
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from core.attacks.engine.door import attack
 from core.attacks.engine.engine import BATCH, AttackResult, check, check_budget, finish, frozen, gradient_step, predict
 from core.attacks.engine.geometry import distances, linf_bounds, norm_of, shortest_prefix
 from core.attacks.engine.losses import LOSSES, Goal, Loss
-from core.attacks.engine.smallest import Smallest
+from core.attacks.engine.smallest import Smallest, check_counts
 from core.attacks.sparse.swaps import swap
+from core.checks import check_choice
 from core.progress import Progress
 
 SWAP_CALLS = 400
-"""The most passes spent on swaps for one image; they usually end sooner."""
+"""The most model evaluations (forward and backward passes) for the swaps of one image; they usually end sooner."""
 
 
 @attack
@@ -43,78 +44,75 @@ def jacobian_sparse(
     batch: int = BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Fool by changing as few features as greed finds; a feature is one colour of one pixel.
+    """Fool by changing few features, chosen greedily; a feature is one colour of one pixel.
 
     Each step takes the gradient J of the loss, shortlists the features by |J_j| u_j (u_j is the room to the end, 0, 1
-    or the cap, that lowers the loss), tries each of them in one batch, and applies the one that leaves the lowest loss
-    (of those that fool, if some do), even if that is no gain. Then pruning: while some
-    change can be put back without losing the success, put back the one whose loss leaves the image most fooled.
+    or the cap, that lowers the loss), tries each of them in one batch, and applies the one that gives the lowest loss
+    (of those that fool, if some do), even if that is no gain. Then pruning: while some change can be undone without
+    losing the success, the one after which the image is most clearly fooled is undone.
 
     Args:
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        max_features: give up after so many changes, at least 1.
-        candidates: features really tried each step, at least 1.
-        prune: put back what is not needed.
+        max_features: give up after this many changes, at least 1.
+        candidates: features tried by forward passes each step, at least 1.
+        prune: undo the changes that are not needed.
         swaps: after pruning, exchange two changes for one other while that fools (see `swaps`); none without pruning.
         cap: the most that any feature may change, in (0, 1].
-        loss: `ce` (the log-odds, see `losses.soft_margin`: 2-11 % fewer features than by the margin, as greed does not
-            settle for one class too early), `margin` or `dlr`; for two classes all are the same.
-        budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. It cuts the
-            candidates as far as 10 changes need, then the changes; pruning and swaps end where they would go beyond.
+        loss: `ce` (the log-odds, see `losses.soft_margin`, which needs fewer features than the margin, as the search
+            does not decide for one class too early), `margin` or `dlr`; for two classes all are the same.
+        budget: the most forward and backward passes per image, at least 5; None: no limit. It first reduces the
+            candidates, as far as 10 changes need, then the changes; pruning and swaps end where they would exceed it.
         batch: images attacked side by side, and images in one forward pass.
-        on_progress: called each step with images done, all, share of `success`.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        Images fooled before come back unchanged; a failed image holds all its changes. `trace` with M = max_features
-        (or the number of features, if that is less): `order` (N, M) int64, the features in the order of their change,
-        counted through (C, H, W), -1 after the last; `value` (N, M), what each became, NaN after the last;
-        `margin` (N, M + 1), before and after each change, positive until fooled, NaN after the last; `kept` (N, M)
-        bool, the changes left by pruning, and their number `pruned_count` (N,) int64 (swaps, which come after, make
-        other changes too: the image holds them, `order` does not); `linear_estimate` (N,) int64, the shortest prefix
-        according to the loss and its gradient at x alone, -1 if they say impossible; `greedy_count` (N,) int64,
-        changes before pruning.
+        Images that are misclassified already come back unchanged; a failed image holds all its changes. `trace` with
+        M = max_features (or the number of features, if that is less): `order` (N, M) int64, the features in the order
+        of their change, counted through (C, H, W), -1 after the last; `value` (N, M), what each became, NaN after the
+        last; `margin` (N, M + 1), before and after each change, positive until fooled, NaN after the last; `kept`
+        (N, M) bool, the changes left by pruning, and their number `pruned_count` (N,) int64 (swaps, which come after,
+        make other changes too: the image holds them, `order` does not); `linear_estimate` (N,) int64, the shortest
+        prefix according to the loss and its gradient at x alone, -1 if that says impossible; `greedy_count` (N,)
+        int64, changes before pruning.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    for name, value in (("max_features", max_features), ("candidates", candidates), ("batch", batch)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
+    check_counts(max_features=max_features, candidates=candidates, batch=batch)
     if not 0 < cap <= 1:
         raise ValueError(f"cap: expected a number in (0, 1], got {cap}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    check_choice("loss", loss, LOSSES)
     check_budget(budget, 5)
     check(model, x, y, y_target=y_target)
-    most, candidates = min(max_features, x[0].numel()), min(candidates, x[0].numel())
+    max_features, candidates = min(max_features, x[0].numel()), min(candidates, x[0].numel())
     if budget is not None:
         left = budget - 2  # the look at the image itself, the verification
-        candidates = min(candidates, max(1, left // min(most, 10) - 2))
-        most = min(most, left // (2 + candidates))
-    search = _Search.start(model, x, Goal.of(y, y_target), most, candidates, cap, loss, budget, batch)
+        candidates = min(candidates, max(1, left // min(max_features, 10) - 2))
+        max_features = min(max_features, left // (2 + candidates))
+    search = _Search.start(model, x, Goal.of(y, y_target), max_features, candidates, cap, loss, budget, batch)
 
     def report(done: int) -> None:
         if on_progress:
             on_progress(done, len(x), success=search.fooled[:done].float().mean().item() if done else 0.0)
 
     with frozen(model):
-        for begin in range(0, len(x), batch):
-            rows = torch.arange(begin, min(begin + batch, len(x)), device=x.device)
+        for first in range(0, len(x), batch):
+            rows = torch.arange(first, min(first + batch, len(x)), device=x.device)
             active = search.look(rows)
             for step in range(search.trace["order"].shape[1]):
                 if not len(active):
                     break
                 active = search.change(active, step)
-                report(begin + len(rows) - len(active))
+                report(first + len(rows) - len(active))
             if prune:
                 search.prune(rows[search.fooled[rows]])
             search.trace["pruned_count"][rows] = search.trace["kept"][rows].sum(1)
             if prune and swaps:
                 search.swap(rows[search.fooled[rows]])
-            report(begin + len(rows))
+            report(first + len(rows))
         search.trace["l0"] = distances(search.x_adv, x)["l0"]
         return finish(
             model, x, search.x_adv, search.goal, search.fooled, search.forwards, search.backwards, search.trace, batch
@@ -123,7 +121,7 @@ def jacobian_sparse(
 
 @dataclass
 class _Search:
-    """The images as they are now, what is known of them, and the passes spent; rows are indices into the batch."""
+    """The images as they are now, what is known of them, and their costs; rows are indices into the batch."""
 
     model: nn.Module
     x: Tensor
@@ -147,7 +145,7 @@ class _Search:
         model: nn.Module,
         x: Tensor,
         goal: Goal,
-        most: int,
+        max_features: int,
         candidates: int,
         cap: float,
         loss: Loss,
@@ -156,18 +154,18 @@ class _Search:
     ) -> _Search:
         """Nothing changed yet."""
         count = torch.zeros_like(goal.label)
-        nothing = torch.full((len(x), most + 1), torch.nan, dtype=x.dtype, device=x.device)
+        nothing = torch.full((len(x), max_features + 1), torch.nan, dtype=x.dtype, device=x.device)
         trace = {
-            "order": torch.full((len(x), most), -1, dtype=torch.int64, device=x.device),
+            "order": torch.full((len(x), max_features), -1, dtype=torch.int64, device=x.device),
             "value": nothing[:, 1:].clone(),
             "margin": nothing,
-            "kept": torch.zeros(len(x), most, dtype=torch.bool, device=x.device),
+            "kept": torch.zeros(len(x), max_features, dtype=torch.bool, device=x.device),
             "linear_estimate": count.clone(),
             "greedy_count": count.clone(),
             "pruned_count": count.clone(),
         }
         fooled = torch.zeros_like(count, dtype=torch.bool)
-        logits = x.new_zeros(len(x), 0)  # how many classes there are the first look tells
+        logits = x.new_zeros(len(x), 0)  # the number of classes is known after the first look
         passes = count.clone()
         low, high = linf_bounds(x, torch.full_like(x[:, 0, 0, 0], cap))
         return cls(
@@ -175,7 +173,7 @@ class _Search:
         )
 
     def look(self, rows: Tensor) -> Tensor:
-        """Read the margins at the start; returns the rows that are not fooled yet."""
+        """Compute the margins at the start; returns the rows that are not fooled yet."""
         logits = predict(self.model, self.x[rows], self.batch)
         if not self.logits.numel():
             self.logits = logits.new_zeros(len(self.x), logits.shape[1])
@@ -227,7 +225,7 @@ class _Search:
         return rows[~self.fooled[rows]]
 
     def prune(self, rows: Tensor) -> None:
-        """Put back changes, one a round, while the image stays fooled without them."""
+        """Undo changes, one per round, while the image stays fooled without them."""
         while len(rows):
             if self.budget is not None:
                 price = self.trace["kept"][rows].sum(1) + 1  # a trial for each change, and the verification

@@ -1,8 +1,8 @@
 """Fewer features of a fooling image by exchange: two changes for one other, one for nothing, one for a better one.
 
-Pruning only puts back; here a change that was never made may replace two that were. The exchange argument of
-MATHEMATICS section 1 makes this exact for linear models: one-for-one exchanges end at the largest gains, and of those
-the shortest prefix is left by putting back. Every verdict is a forward pass.
+Pruning only undoes changes; here a new change may replace two others. By the exchange argument of MATHEMATICS section 1
+this is exact for linear models: one-for-one exchanges end at the largest gains, and undoing changes leaves the shortest
+prefix of those. Every verdict is a forward pass.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import Smallest
 
 ROUNDS = ((12, 8, 4), (24, 32, 8))
-"""What is really tried in a round: new changes alone, those for which the gradient promises most, then two-for-one and
-one-for-one exchanges, those that promise most if real effects of single changes add up. First small rounds, as far as
-they help (at 200 passes an image they leave 5 % fewer features), then large ones."""
+"""What is tried by forward passes in a round: single new changes, those for which the gradient promises most, then
+two-for-one and one-for-one exchanges, those that promise most if the effects of single changes add up. First small
+rounds, as long as they help, then large ones."""
 
 NUMBERS = 2**25
-"""Numbers of changed images held at once."""
-LEAST = 1e-5
-"""A one-for-one exchange must lower the margin by this share: what is less may be rounding."""
+"""The most values of changed images in memory at once."""
+MIN_GAIN = 1e-5
+"""The share by which a one-for-one exchange must lower the margin: less may be rounding."""
 
 
 def swap(
@@ -30,16 +30,16 @@ def swap(
 ) -> None:
     """Exchange changes of the images that were fooled for fewer ones; never makes one worse.
 
-    A round looks at the image without each of its changes and with each of a few new ones; what these real effects
-    add up to ranks the exchanges, of which the most promising are really tried. A change that can go, goes; else two
-    are exchanged for one; else the one-for-one exchange that leaves the image most fooled is made and the next round
-    starts from there. It ends where no exchange helps.
+    A round queries the model without each of the changes and with each of a few new ones. The sums of these effects
+    rank the exchanges, of which the most promising are tried. A change that is not needed is undone; otherwise two are
+    exchanged for one; otherwise the one-for-one exchange after which the image is most clearly fooled is made, and the
+    next round starts from there. The search ends where no exchange helps.
 
     Args:
         best: what was found, in l0; changed in place. A new change goes to the end of its feature's range.
         rows: the images.
-        calls: the most forward and backward passes to spend on each image, one number or (n,); a round takes about 30
-            or 70.
+        calls: the most model evaluations (forward and backward passes) per image, one number or (n,); a round takes
+            about 30 or 70.
         low: (N, C, H, W) the lowest value of each feature; None: 0.
         high: (N, C, H, W) the highest; None: 1.
     """
@@ -57,9 +57,9 @@ def swap(
         for turn, trials in zip(turns, ROUNDS, strict=True):
             if len(turn):
                 some = rows[turn]
-                least = torch.zeros_like(point[turn]) if low is None else low[some]
-                most = torch.ones_like(point[turn]) if high is None else high[some]
-                point[turn], better = _round(best, some, point[turn], least, most, trials)
+                bottom = torch.zeros_like(point[turn]) if low is None else low[some]
+                top = torch.ones_like(point[turn]) if high is None else high[some]
+                point[turn], better = _round(best, some, point[turn], bottom, top, trials)
                 large[turn[~better]] += 1
         stay = large < len(ROUNDS)
         rows, point, left, large = rows[stay], point[stay], left[stay], large[stay]
@@ -86,7 +86,7 @@ def _round(
     loss, win = without - margin[:, None], with_new - margin[:, None]
 
     one_of, other_of, what, ok_two = _two_for_one(loss, win, two_for_one)
-    one, ok_one = _most_promising((loss[:, :, None] + win[:, None]).flatten(1), one_for_one)
+    one, ok_one = _promising((loss[:, :, None] + win[:, None]).flatten(1), one_for_one)
     here, other = one // new.shape[1], one % new.shape[1]
 
     exchange = [remove.take(one_of, ok_two), remove.take(other_of, ok_two), add.take(what, ok_two)]
@@ -101,7 +101,7 @@ def _round(
         if not after.shape[1]:
             continue
         value, which = torch.where(fooled, after, torch.inf).min(1)
-        good = ~better & (value < (torch.inf if number < 2 else margin - LEAST * margin.abs()))
+        good = ~better & (value < (torch.inf if number < 2 else margin - MIN_GAIN * margin.abs()))
         for move in moves:
             chosen = move.take(which[:, None], good[:, None])
             result = torch.where(good[:, None], chosen.on(result[:, None])[:, 0], result)
@@ -151,30 +151,29 @@ def _try(best: Smallest, rows: Tensor, now: Tensor, moves: list[_Move]) -> tuple
     return margin, fooled
 
 
-def _two_for_one(loss: Tensor, win: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _two_for_one(loss: Tensor, win: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The exchanges that promise most, from what k old changes lose (n, k) and m new ones win (n, m).
 
     Returns places (n, t): the two old changes, the new one; and whether the exchange is there. Beside one new change,
     the t lowest sums of two involve the t + 1 smallest losses only: of the others none is looked at.
     """
-    small, few = loss.topk(min(most + 1, loss.shape[1]), dim=1, largest=False)
+    small, few = loss.topk(min(count + 1, loss.shape[1]), dim=1, largest=False)
     first, second = torch.triu_indices(few.shape[1], few.shape[1], 1, device=loss.device)
     pair = (small[:, first] + small[:, second])[:, :, None] + win[:, None]
-    two, there = _most_promising(pair.flatten(1), most)
+    two, there = _promising(pair.flatten(1), count)
     place = two // win.shape[1]
     return few.gather(1, first[place]), few.gather(1, second[place]), two % win.shape[1], there
 
 
-def _most_promising(value: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Places (n, t) of the `most` lowest values, and whether each is finite."""
+def _promising(value: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Places (n, t) of the `count` lowest values, and whether each is finite."""
     lowest, place = value.nan_to_num(torch.inf, torch.inf, -torch.inf).topk(
-        min(most, value.shape[1]), dim=1, largest=False
+        min(count, value.shape[1]), dim=1, largest=False
     )
     return place, lowest < torch.inf
 
 
 def _places(changed: Tensor) -> tuple[Tensor, Tensor]:
     """The changed features (n, k) of each image, k the largest count, and which of them are there."""
-    most = int(changed.sum(1).max())
-    there, place = changed.to(torch.int8).topk(most, dim=1)
+    there, place = changed.to(torch.int8).topk(int(changed.sum(1).max()), dim=1)
     return place, there.bool()

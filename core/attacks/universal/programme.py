@@ -1,4 +1,4 @@
-"""A linear programme over one perturbation s, its dual bound, and the s that misses it by least.
+"""A linear programme over one perturbation s, its dual bound, and the s that comes nearest to its constraints.
 
     minimise t   subject to   rows · s >= need,   |s_j| <= t,   low_j <= s_j <= high_j
 
@@ -51,19 +51,17 @@ class Programme:
         need = torch.tensor([weights @ self.need])
         return float(water_level(torch.from_numpy(slope)[None], torch.from_numpy(room)[None], need))
 
-    def within(self, centre: np.ndarray, radius: float) -> Programme:
-        """The same programme with s at most `radius` from `centre` in every feature."""
-        low, high = np.maximum(self.low, centre - radius), np.minimum(self.high, centre + radius)
+    def within(self, centre: np.ndarray, reach: float) -> Programme:
+        """The same programme with s at most `reach` from `centre` in every feature."""
+        low, high = np.maximum(self.low, centre - reach), np.minimum(self.high, centre + reach)
         return Programme(self.rows, self.need, low, high)
 
     def solve(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The s (D,) of smallest linf norm and the weights (M,) that prove it; None where no s is feasible."""
         count, features = self.rows.shape
         one = sparse.eye_array(features)
-        least = -np.ones((features, 1))
-        matrix = sparse.block_array(
-            [[sparse.csr_array(-self.rows), None], [one, sparse.csr_array(least)], [-one, sparse.csr_array(least)]]
-        )
+        level = sparse.csr_array(-np.ones((features, 1)))
+        matrix = sparse.block_array([[sparse.csr_array(-self.rows), None], [one, level], [-one, level]])
         found = linprog(
             np.append(np.zeros(features), 1.0),
             A_ub=matrix.tocsc(),
@@ -76,7 +74,7 @@ class Programme:
         return found.x[:-1], np.maximum(0, -found.ineqlin.marginals[:count])
 
     def nearest(self) -> tuple[np.ndarray, float, np.ndarray]:
-        """The s that misses the needs by least: s (D,), by how much the worst row misses, the weights that prove it."""
+        """The s (D,) whose worst row misses its need by the least, by how much, and the weights that prove it."""
         count, features = self.rows.shape
         found = linprog(
             np.append(np.zeros(features), 1.0),

@@ -19,6 +19,7 @@ from core.attacks.engine.engine import (
     AttackResult,
     Streams,
     check,
+    check_budget,
     confine,
     default_streams,
     finish,
@@ -31,13 +32,14 @@ from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import check_counts, check_positive, cosine
 from core.attacks.engine.steps import BALLS, Ball, eps_limit, step_against
 from core.attacks.minimal.deepfool import deepfool
+from core.checks import check_choice
 from core.progress import Progress
 
 LAST_STEP = 0.1
 """The last step as a share of the first."""
-DEEPFOOL_LEAST = 5
-UAP_LEAST = DEEPFOOL_LEAST + 4
-"""Passes that DeepFool, and one epoch of UAP with everything around it, need for an image."""
+DEEPFOOL_MIN = 5
+UAP_MIN = DEEPFOOL_MIN + 4
+"""The fewest model evaluations (forward and backward passes) of DeepFool, and of one epoch of UAP, per image."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Universal:
     Attributes:
         delta: (C, H, W), dtype and device of the images; zero outside the model's mask. It keeps to the ball to the
             last bit; adding it to an image rounds once more.
-        success: (N,) bool: fooled by it, verified; these images helped to make it, so this is no measure of it.
-        forwards: (N,) int64, forward passes spent on each image, the verification included.
+        success: (N,) bool: fooled by it, verified. The perturbation was made from these images: measure it on others.
+        forwards: (N,) int64, forward passes per image, the verification included.
         backwards: (N,) int64, backward passes likewise.
         trace: the method's own records, see there.
     """
@@ -79,16 +81,16 @@ def apply(
     clip: bool = True,
     batch: int = BATCH,
 ) -> AttackResult:
-    """What one perturbation does to these images, verified as every attack is.
+    """Add one perturbation to these images and verify which of them it fools.
 
     Args:
         model: pixels to logits; left untouched.
-        x: (N, C, H, W) in [0, 1]; to measure the perturbation, images that it was not made from.
+        x: (N, C, H, W) in [0, 1]; images that the perturbation was not made from, to measure it.
         y: (N,) int64 true classes.
         delta: (C, H, W).
         y_target: (N,) int64; given, only these classes count as a success.
-        clip: cut the result to [0, 1]; off, `x_adv` may leave the box.
-        batch: images in one pass.
+        clip: clip the result to [0, 1]; without, `x_adv` may leave this range.
+        batch: images in one forward pass.
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -125,15 +127,15 @@ def universal_gradient(
 ) -> Universal:
     """Descend the images' clipped margins by steps on one shared perturbation.
 
-    The loss of an image is max(0, margin + kappa), so an image that is fooled by more than `kappa` adds nothing and the
-    others decide. Steps go against the gradient's sign (linf) or along it (l2, l1), with momentum, in a cosine from
-    `relative_step * eps` to a tenth of it; after each epoch the perturbation is scored on the validation part, and the
-    best one is kept.
+    The loss of an image is max(0, margin + kappa), so that an image that is fooled by more than `kappa` adds nothing.
+    Steps go against the gradient's sign (linf) or the gradient (l2, l1), with momentum; their length falls by a cosine
+    from `relative_step * eps` to a tenth of it. After each epoch the perturbation is scored on the validation images,
+    and the best one is kept.
 
     Source: Shafahi, Najibi, Xu, Dickerson, Davis, Goldstein 2020, arXiv 1811.11304, algorithm 2. Departures: the margin
-    in the place of their clipped cross-entropy; momentum; decaying steps; best on validation; a pixel that clipping
-    holds back is followed again as soon as its gradient points inwards (the plain gradient through the clipping is 0
-    there for good, which keeps most of a dark background from ever moving).
+    in the place of their clipped cross-entropy; momentum; decaying steps; the best on validation; a pixel that is
+    clipped takes part again as soon as its gradient points inwards (the plain gradient through the clipping stays 0
+    there, which would keep most of a dark background from ever moving).
 
     Args:
         model: pixels to logits; left untouched.
@@ -142,25 +144,27 @@ def universal_gradient(
         eps: largest norm of the perturbation, one for all.
         norm: of the perturbation before clipping.
         epochs: times that each image is seen, at least 1.
-        minibatch: images a step.
+        minibatch: images per step.
         relative_step: the first step as a share of `eps`.
         momentum: of the gradient, in [0, 1).
-        kappa: margin, in logits, beyond which a fooled image is let go; 0 or more.
-        validation: share of the images that only choose the best epoch, in [0, 0.9]; 0: all images do both.
+        kappa: margin, in logits, beyond which a fooled image adds nothing to the loss; 0 or more.
+        validation: share of the images that only choose the best epoch, in [0, 0.9]; 0: all images serve for both.
         y_target: (N,) int64; given, the images are driven to these classes.
-        streams: random streams an image (which images validate, the order); default seed 0 and positions.
-        budget: most passes an image, verification included; epochs are left out to keep it. None: no limit.
+        streams: random numbers per image (which images validate, the order); default seed 0 and positions.
+        budget: the most model evaluations per image, the verification included; there are fewer epochs where it is
+            short. None: no limit.
         batch: images in one forward pass.
-        on_progress: called after each step with steps done, all, and `success`, the newest validation rate.
+        on_progress: called after each step with steps done, all steps, and `success`, the latest fooling rate on the
+            validation images.
 
     Returns:
-        `trace`: `validation` (epochs,) fooling rate on the validation part; `validates` (N,) bool, which images these
-        are; `best`, the epoch kept, from 1; 0: none fools any image.
+        `trace`: `validation` (epochs,) the fooling rate on the validation images; `validates` (N,) bool, which images
+        these are; `best`, the epoch that was kept, from 1, or 0 where no epoch fools any image.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    limit = _checked(model, x, y, eps, norm, y_target, epochs=epochs, minibatch=minibatch, batch=batch)
+    eps = _checked(model, x, y, eps, norm, y_target, epochs=epochs, minibatch=minibatch, batch=batch)
     check_positive(relative_step=relative_step)
     for name, value, top in (("momentum", momentum, 1), ("validation", validation, 0.9), ("kappa", kappa, math.inf)):
         if not 0 <= value <= top or value == 1 or value == math.inf:
@@ -172,10 +176,9 @@ def universal_gradient(
     fit = (~judges).nonzero()[:, 0]
     judging = judges.nonzero()[:, 0] if judges.any() else fit
     if budget is not None:
-        if budget < 4:
-            raise ValueError(f"budget: expected at least 4, got {budget}")
+        check_budget(budget, 4)
         epochs = min(epochs, (budget - 1) // (2 if judges.any() else 3))
-    if limit == 0:
+    if eps == 0:
         epochs = 0
     total = epochs * math.ceil(len(fit) / minibatch)
     lengths = cosine(1.0, LAST_STEP, total)
@@ -194,8 +197,8 @@ def universal_gradient(
                 slope = slope.sum(0, keepdim=True)
                 size = slope.abs().sum()
                 velocity = momentum * velocity + slope / size.clamp(min=torch.finfo(x.dtype).tiny)
-                length = delta.new_tensor([limit * relative_step * lengths[step]])
-                delta = _project(step_against(delta, velocity, length, "linf" if norm == "linf" else "l2"), limit, norm)
+                length = delta.new_tensor([eps * relative_step * lengths[step]])
+                delta = _project(step_against(delta, velocity, length, "linf" if norm == "linf" else "l2"), eps, norm)
                 forwards[rows] += 1
                 backwards[rows] += 1
                 step += 1
@@ -237,9 +240,9 @@ def uap(
     """Image after image: add what DeepFool needs to fool it at its perturbed point, and project onto the ball.
 
     Source: Moosavi-Dezfooli, Fawzi, Fawzi, Frossard 2017, arXiv 1610.08401, algorithm 1. With `together=1` its steps
-    are the paper's; images that are fooled already are found many at a time. Departures: images are clipped to [0, 1]
-    and DeepFool steps inside that box; fooled means another class than `y`; it can be targeted; the best perturbation
-    after an epoch is kept.
+    are the paper's, and images that are fooled already are found many at a time. Departures: images are clipped to
+    [0, 1] and DeepFool steps inside this range; fooled means classified as another class than `y`; the attack can be
+    targeted; the best perturbation after an epoch is kept.
 
     Args:
         model: pixels to logits; left untouched.
@@ -247,41 +250,44 @@ def uap(
         y: (N,) int64 true classes.
         eps: largest norm of the perturbation, one for all.
         norm: of the perturbation before clipping; DeepFool's own steps are the smallest in l2.
-        epochs: times through the images, at most; at least 1.
+        epochs: the most times through the images, at least 1.
         rate: stop when this share of the images is fooled, in (0, 1]; the paper's 1 - delta.
-        steps: of DeepFool, at most, for one image at one time.
+        steps: the most steps of DeepFool for one image at one time.
         overshoot: of DeepFool.
-        candidates: strongest other classes that DeepFool looks at.
+        candidates: how many of the strongest other classes DeepFool considers.
         together: images whose DeepFool steps start from the same perturbation. They are added one after the other, each
-            only if its image is not fooled by then; above 1 quicker, but each rests on a perturbation a little old.
+            only if its image is not fooled by then. More are quicker, but start from a perturbation that is a little
+            out of date.
         y_target: (N,) int64; given, the images are driven to these classes.
-        streams: random streams an image, for the order; default seed 0 and positions.
-        budget: most passes an image, verification included; an image that has none left is passed over. None: no limit.
+        streams: random numbers per image, for the order; default seed 0 and positions.
+        budget: the most model evaluations per image, the verification included; an image that has none left is left
+            out. None: no limit.
         batch: images in one forward pass.
-        on_progress: called with images looked at, images times epochs, and `success`, the share after the last epoch.
+        on_progress: called with images visited, images times epochs, and `success`, the share fooled after the last
+            epoch.
 
     Returns:
-        `trace`: `fooled` (epochs run,), the share of these images fooled after each; `best`, the epoch kept, from 1; 0:
-        none fools any image.
+        `trace`: `fooled` (epochs run,), the share of these images fooled after each epoch; `best`, the epoch that was
+        kept, from 1, or 0 where no epoch fools any image.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    limit = _checked(model, x, y, eps, norm, y_target, epochs=epochs, steps=steps, together=together, batch=batch)
+    eps = _checked(model, x, y, eps, norm, y_target, epochs=epochs, steps=steps, together=together, batch=batch)
     if norm == "l1":
         raise ValueError(f"norm: expected linf or l2, got {norm!r}")
     if not 0 < rate <= 1:
         raise ValueError(f"rate: expected a number above 0, at most 1, got {rate}")
     if budget is not None:
-        if budget < UAP_LEAST:
-            raise ValueError(f"budget: expected at least {UAP_LEAST}, got {budget}")
-        epochs = min(epochs, budget - UAP_LEAST + 1)
+        check_budget(budget, UAP_MIN)
+        epochs = min(epochs, budget - UAP_MIN + 1)
     streams, goal = default_streams(streams, x), Goal.of(y, y_target)
     forwards, backwards = torch.zeros_like(y), torch.zeros_like(y)
     delta = torch.zeros_like(x[:1])
     best, best_rate, kept = delta, 0.0, 0
     rates: list[float] = []
     everyone = torch.arange(len(x), device=x.device)
+    walk = {"steps": steps, "overshoot": overshoot, "candidates": candidates}
     # kept back: an image's verdict after each epoch, and its verification
     spendable = None if budget is None else budget - epochs - 1
 
@@ -290,12 +296,12 @@ def uap(
         return ~goal.take(rows).reached(predict(model, shifted(model, x[rows], delta[0]), batch))
 
     with frozen(model):
-        for epoch in range(1, epochs + 1 if limit > 0 else 1):
+        for epoch in range(1, epochs + 1 if eps > 0 else 1):
             order = streams.fork(epoch).uniform(0, 1, ()).argsort(stable=True)
             queue, ahead = order, together
             while True:
-                if spendable is not None:  # who cannot pay for a look and DeepFool's least is passed over
-                    queue = queue[(forwards + backwards)[queue] <= spendable - 2 - DEEPFOOL_LEAST]
+                if spendable is not None:  # an image that cannot pay for its verdict and DeepFool is left out
+                    queue = queue[(forwards + backwards)[queue] <= spendable - 2 - DEEPFOOL_MIN]
                 if not len(queue):
                     break
                 rows = queue[:ahead]
@@ -303,27 +309,18 @@ def uap(
                 if not missed:
                     queue, ahead = queue[len(rows) :], min(2 * ahead, batch)
                     continue
-                # the perturbation changes at the first that is missed: who comes after it is asked again
+                # the perturbation changes at the first image that it misses: the images after it are queried again
                 end = min(missed[0] + together, len(rows))
                 group, queue, ahead = rows[[k for k in missed if k < end]], queue[end:], together
                 point = shifted(model, x[group], delta[0])
-                spare = None if spendable is None else spendable - 1 - int((forwards + backwards)[group].max())
-                found = deepfool(
-                    model,
-                    point,
-                    y[group],
-                    steps=steps,
-                    overshoot=overshoot,
-                    candidates=candidates,
-                    budget=spare,
-                    y_target=None if y_target is None else y_target[group],
-                    batch=len(group),
-                )
+                left = None if spendable is None else spendable - 1 - int((forwards + backwards)[group].max())
+                aims = None if y_target is None else y_target[group]
+                found = deepfool(model, point, y[group], **walk, budget=left, y_target=aims, batch=len(group))
                 forwards[group] += found.forwards
                 backwards[group] += found.backwards
                 for k in range(len(group)):
                     if k == 0 or unfooled(group[k : k + 1]).any():
-                        delta = _project(delta + (found.x_adv[k] - point[k]), limit, norm)
+                        delta = _project(delta + (found.x_adv[k] - point[k]), eps, norm)
                 if on_progress:
                     done = (epoch - 1) * len(x) + len(x) - len(queue)
                     on_progress(done, epochs * len(x), success=rates[-1] if rates else 0.0)
@@ -348,7 +345,7 @@ def verified(
     clip: bool = True,
     batch: int = BATCH,
 ) -> Universal:
-    """The result of a search: every image looked at once more, as `engine.finish` does."""
+    """The result of a search, verified for every image as `engine.finish` does."""
     x_adv = shifted(model, x, delta, clip=clip)
     seen = finish(
         model, x, x_adv, goal, torch.ones_like(goal.label, dtype=torch.bool), forwards, backwards, batch=batch
@@ -359,10 +356,9 @@ def verified(
 def _checked(
     model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, y_target: Tensor | None, **counts: int
 ) -> float:
-    """The budget of the perturbation, after the checks that both algorithms make."""
+    """The perturbation's ε as one number of the images' dtype, after the checks that both algorithms share."""
     check_counts(**counts)
-    if norm not in BALLS:
-        raise ValueError(f"norm: expected one of {', '.join(BALLS)}, got {norm!r}")
+    check_choice("norm", norm, BALLS)
     if isinstance(eps, Tensor) and eps.ndim:
         raise ValueError(f"eps: expected one number, the same for all images, got shape {tuple(eps.shape)}")
     return check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))[0].item()
@@ -371,9 +367,9 @@ def _checked(
 def _project(delta: Tensor, eps: float, norm: str) -> Tensor:
     """The nearest perturbation (1, C, H, W) of this norm."""
     project = {"linf": project_linf, "l2": project_l2, "l1": project_l1}[norm]
-    size = delta.new_tensor([eps])
-    near = project(delta, size)
-    return near if norm == "linf" else into_ball(near, torch.zeros_like(near), size, norm)
+    ball = delta.new_tensor([eps])
+    near = project(delta, ball)
+    return near if norm == "linf" else into_ball(near, torch.zeros_like(near), ball, norm)
 
 
 def _rate(model: nn.Module, x: Tensor, goal: Goal, delta: Tensor, batch: int) -> float:

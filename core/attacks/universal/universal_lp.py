@@ -16,22 +16,24 @@ from torch import Tensor, nn
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import Streams, check, frozen
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.smallest import check_counts
 from core.attacks.universal.universal import Universal, universal_gradient, verified
 from core.attacks.universal.universal_search import Point, Search
 from core.progress import Progress
 
-FIRST_RADIUS = 0.02
-"""Of the trust region, in units of a pixel's range."""
-LAST_RADIUS = 1e-4
+FIRST_REACH = 0.02
+"""How far the trust region reaches at first, in units of a pixel's range."""
+LAST_REACH = 1e-4
+"""The search ends where the trust region is smaller."""
 LP_BATCH = 64
-"""Images in one pass; each has K gradients alive at once."""
+"""Images in one forward pass; each keeps K gradients in memory."""
 SETTLED = 1e-6
-"""A programme that hopes for less than this, in linf of s, ends the search."""
+"""A programme that promises less progress than this, in linf of s, ends the search."""
 STARTS = 4
 CLIPPED_STEPS = 300
-"""Of the second stage: starts that are tried, and the gradient steps that lead to the first one."""
-LEAST_DRIVEN = 4
-"""Passes that one such step and what goes with it need."""
+"""Of the second stage: how many starts are tried, and the gradient steps that lead to the first one."""
+MIN_DRIVEN = 4
+"""The fewest model evaluations (forward and backward passes) that one such step and its verification need."""
 
 
 @attack
@@ -41,26 +43,27 @@ def universal_lp(
     y: Int[Tensor, " n"],
     *,
     boxed: bool = True,
+    clipped: bool = True,
     kappa: float = 0.01,
     rounds: int = 30,
-    clipped: bool = True,
     y_target: Int[Tensor, " n"] | None = None,
     budget: int | None = None,
     batch: int = LP_BATCH,
     on_progress: Progress | None = None,
 ) -> Universal:
-    """Find the smallest s in linf that fools every one of these images at once, or say why there is none.
+    """Find the smallest s in linf that fools every one of these images at once, or prove that there is none.
 
-    The rows of an image: towards a target, one for each other class, which must all fall below the target; else one,
-    towards the class that is nearest by first order (of two classes, the other one). So the programme is the whole
-    truth for linear models that are targeted or have two classes.
+    Towards a target an image has one row for each other class, all of which must fall below the target; otherwise it
+    has one row, towards the class that is nearest by first order. So the programme is exact for linear models that are
+    targeted or have two classes.
 
-    Stage 1: programmes at the images themselves, which give `bound`, `first` and the contradiction if there is one, and
-    then again at each point reached, inside a trust region that follows how well the rows predict. No image is clipped:
-    with `boxed` s leaves every image in [0, 1], without it images may leave. Stage 2, where stage 1 finds no s that
-    fools all and `clipped` is on: images plus s are clipped to [0, 1], which lets even sets have one whose rows
-    contradict each other. Gradient steps on the whole set at |s_j| <= 1 (`universal_gradient`) give a start, random
-    points up to three more, and programmes go on from there. What is found is an upper bound in both stages.
+    Stage 1 sets up a programme at the images themselves, which gives `bound`, `first` and the contradiction if there is
+    one, and then again at each point reached, inside a trust region that follows how well the rows predict. No image is
+    clipped: with `boxed` s leaves every image in [0, 1], without it images may leave this range. Stage 2 follows where
+    stage 1 finds no s that fools all and `clipped` is on: images plus s are clipped to [0, 1], so that there may be an
+    s even where the rows contradict each other. Gradient steps on the whole set at |s_j| <= 1 (`universal_gradient`)
+    give one start, random points up to three more, and programmes continue from there. What is found is an upper bound
+    in both stages.
 
     Args:
         model: pixels to logits; left untouched. With a mask, s is 0 outside it.
@@ -70,28 +73,26 @@ def universal_lp(
         kappa: margin, in logits, by which each image is to be fooled; 0 or more (0 ends at ties).
         rounds: linear programmes at most, at least 1.
         clipped: try the second stage where the first fails.
-        y_target: (N,) int64; given, the images are to be read as these classes.
-        budget: most passes an image, verification included: no programme is set up that would exceed it, which takes a
-            forward pass and a backward pass a class, and gradient steps get at most half of what is left. At least the
-            number of classes and 2. None: no limit.
-        batch: images in one pass.
-        on_progress: called each round with rounds done, all, and `success`, `linf` of s.
+        y_target: (N,) int64; given, the images are to be classified as these classes.
+        budget: the most model evaluations per image, the verification included. A programme takes one forward pass and
+            one backward pass per class, gradient steps get at most half of what is left. At least the number of classes
+            plus 2. None: no limit.
+        batch: images in one forward pass.
+        on_progress: called each round with rounds done, all rounds, `success`, the share fooled, and `linf` of s.
 
     Returns:
-        Where no s fools all, the one that fools the most. `trace`: `bound`, the dual lower bound of the first programme
-        (inf: impossible), for linear models a proof, else true to first order at the images; `first`, its optimum
-        (nan: impossible); `weights` (N,) its multipliers, those of an image summed, which sum to 1: the images that
-        the bound rests on; `contradiction`, 1 if these weights prove that the first programme has no solution;
-        `here`, the dual bound of the programme where the search ended, which is linf of s where that is a smooth local
-        optimum; `rounds` (R, 3): after each programme linf of s, share fooled, radius; `stage`, 1 or 2; `clips`,
-        whether images are cut to [0, 1].
+        Where no s fools all images, the one that fools the most. `trace`: `bound`, the dual lower bound of the first
+        programme (inf: impossible), a proof for linear models, otherwise true to first order at the images; `first`,
+        its optimum (nan: impossible); `weights` (N,) its multipliers, summed per image and to 1: the images that the
+        bound depends on; `contradiction`, 1 if these weights prove that the first programme has no solution; `here`,
+        the dual bound of the programme where the search ended, which is linf of s where that is a smooth local optimum;
+        `rounds` (R, 3): after each programme linf of s, the share fooled, and how far the trust region reached;
+        `stage`, 1 or 2; `clips`, whether images are clipped to [0, 1].
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    for name, count in (("rounds", rounds), ("batch", batch)):
-        if count < 1:
-            raise ValueError(f"{name}: expected at least 1, got {count}")
+    check_counts(rounds=rounds, batch=batch)
     if not 0 <= kappa < math.inf:
         raise ValueError(f"kappa: expected a number of 0 or more, got {kappa}")
     check(model, x, y, y_target=y_target)
@@ -102,7 +103,7 @@ def universal_lp(
         trace = search.first(start)
         best, here, history = _descend(search, start, rounds, on_progress)
         stage = 1
-        if clipped and best.fooled < 1 and start.sound and search.affords(LEAST_DRIVEN):
+        if clipped and best.fooled < 1 and start.sound and search.affords(MIN_DRIVEN):
             stage, search = 2, Search(model, x, goal, "clip", kappa, batch, budget, search)
             for number in range(STARTS):
                 if number and not search.affords():
@@ -136,31 +137,31 @@ def universal_lp(
 def _descend(
     search: Search, here: Point, rounds: int, on_progress: Progress | None
 ) -> tuple[Point, Point, list[list[float]]]:
-    """Programme after programme from a point: the best point seen, the last one, and (linf, share fooled, radius)."""
-    best, price, radius, history = here, 1.0, FIRST_RADIUS, []
+    """Solve programmes one after the other: the best point, the last one, and rows (linf, share fooled, reach)."""
+    best, price, reach, history = here, 1.0, FIRST_REACH, []
     for turn in range(rounds if here.sound else 0):
         if not search.affords():
             break
-        step, missing, price = _next(here, radius, price)
+        step, missing, price = _next(here, reach, price)
         there = search.look(step)
         hoped = here.merit(price) - (float(np.abs(step).max()) + price * missing)
         gained = here.merit(price) - there.merit(price)
         best = max(best, there, key=Point.worth)
-        history.append([there.size, there.fooled, radius])
+        history.append([there.size, there.fooled, reach])
         if on_progress:
             on_progress(turn + 1, rounds, phase=search.phase, success=best.fooled, linf=best.size)
         if not there.sound or hoped < SETTLED:
             break
         if gained > 0.1 * hoped:
             here = there
-        radius = min(1.0, 2 * radius) if gained > 0.7 * hoped else radius / (1 if gained > 0.3 * hoped else 3)
-        if radius < LAST_RADIUS:
+        reach = min(1.0, 2 * reach) if gained > 0.7 * hoped else reach / (1 if gained > 0.3 * hoped else 3)
+        if reach < LAST_REACH:
             break
     return best, here, history
 
 
 def _driven(search: Search, y: Tensor, y_target: Tensor | None) -> Point:
-    """Where the second stage starts: the best that gradient steps on the set, with clipping, reach at eps 1."""
+    """The first start of the second stage: what gradient steps on the set, with clipping, reach at eps 1."""
     left = search.left()
     found = universal_gradient(
         search.model,
@@ -173,7 +174,7 @@ def _driven(search: Search, y: Tensor, y_target: Tensor | None) -> Point:
         kappa=search.kappa,
         validation=0.0,
         y_target=y_target,
-        budget=None if left is None else max(LEAST_DRIVEN, left // 2),
+        budget=None if left is None else max(MIN_DRIVEN, left // 2),
         batch=search.batch,
     )
     search.forwards += int(found.forwards.max())
@@ -182,19 +183,19 @@ def _driven(search: Search, y: Tensor, y_target: Tensor | None) -> Point:
 
 
 def _drawn(search: Search, number: int) -> Point:
-    """Another start: a random s inside the limits. What it clips breaks the ties that hold other starts back."""
+    """Another start: a random s inside the limits. The pixels that it clips differ, so it may end elsewhere."""
     drawn = Streams.of(0, torch.tensor([number])).uniform(0, 1, search.low.shape, torch.float64)[0].numpy()
     return search.look(search.low + drawn * (search.high - search.low))
 
 
-def _next(here: Point, radius: float, price: float) -> tuple[np.ndarray, float, float]:
-    """The programme's answer inside the trust region, by how much it misses there, and what a miss costs by now."""
-    local = here.programme.within(here.s, radius)
+def _next(here: Point, reach: float, price: float) -> tuple[np.ndarray, float, float]:
+    """The programme's solution inside the trust region, by how much it misses, and the new price of a miss."""
+    local = here.programme.within(here.s, reach)
     answer = local.solve()
     if answer is None:
         step, missing, _ = local.nearest()
         idle = here.s
-        price = max(price, 2 * radius / max(here.missing - missing, 1e-9))
+        price = max(price, 2 * reach / max(here.missing - missing, 1e-9))
     else:
         (step, weights), missing = answer, 0.0
         level = np.abs(step).max()

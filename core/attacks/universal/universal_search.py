@@ -20,7 +20,7 @@ from core.attacks.universal.programme import Programme
 from core.attacks.universal.universal import shifted
 
 Limits = Literal["box", "free", "clip"]
-"""Of s: every image stays in [0, 1]; |s_j| <= 1 only; the same, and images are cut to [0, 1]."""
+"""What limits s: every image stays in [0, 1]; only |s_j| <= 1; the same, and images are clipped to [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Point:
 
     @property
     def sound(self) -> bool:
-        """Whether there are numbers to go on."""
+        """Whether the programme is finite, so that the search can continue."""
         return bool(np.isfinite(self.programme.rows).all() and np.isfinite(self.programme.need).all())
 
     def merit(self, price: float) -> float:
-        """What the search makes small: the size, and the worst miss at its price."""
+        """What the search minimises: the size plus the worst miss times its price."""
         return self.size + price * max(0.0, self.missing)
 
     def worth(self) -> tuple[float, float]:
@@ -94,20 +94,20 @@ class Search:
         self.owner = np.zeros(0, dtype=np.int64)  # the image of each row
 
     def left(self) -> int | None:
-        """Passes left for each image when one more look and the verification are kept back; None: no limit."""
+        """Model evaluations left per image, without those of one more look and the verification; None: no limit."""
         return None if self.budget is None else self.budget - self.forwards - self.backwards - self.classes - 2
 
-    def affords(self, passes: int = 0) -> bool:
-        """Whether there is enough for so many passes, and a look after them."""
+    def affords(self, evaluations: int = 0) -> bool:
+        """Whether the budget allows this many model evaluations, and a look after them."""
         left = self.left()
-        return left is None or left >= passes
+        return left is None or left >= evaluations
 
     def image(self, s: np.ndarray) -> Tensor:
         """(C, H, W) in the images' dtype."""
         return torch.from_numpy(s).to(self.x.device, self.x.dtype).view_as(self.x[0])
 
     def look(self, s: np.ndarray) -> Point:
-        """One forward pass, and one backward pass a class, of all images plus s."""
+        """Query all images plus s: one forward pass, and one backward pass per class."""
         rows, needs, margins, fooled = [], [], [], 0
         for start in range(0, len(self.x), self.batch):
             part = slice(start, start + self.batch)
@@ -116,7 +116,7 @@ class Search:
             leaf = leaf_of(shifted(self.model, self.x[part], delta, clip=self.clips))
             logits = logits_of_leaf(self.model, leaf)
             moved = self.x[part] + delta
-            # what is cut off already moves nothing
+            # a pixel that is clipped already has no slope
             cut = ((moved < 0) | (moved > 1)) if self.limits == "clip" else torch.zeros_like(moved, dtype=torch.bool)
             found, need = _rows(logits, leaf, goal, cut)
             rows.append(found.double().cpu().numpy())

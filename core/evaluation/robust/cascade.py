@@ -364,7 +364,7 @@ def run_stage(
     if stage.attack is fab:
         settings |= {"enough": eps[rows], "reach": settings.get("reach", torch.inf) * eps[rows]}
     if stage.goes_on:
-        settings["begin"] = standing.x_adv[rows]
+        settings["x_init"] = standing.x_adv[rows]
     result = stage.attack(model, x[rows], y[rows], on_progress=on_progress, **settings)
     _note(stage, number, rows, standing, result, model, x, y, norm, eps)
 
@@ -397,7 +397,7 @@ def _note(
         if norm != "l0":
             clearly = SLACK * torch.finfo(x.dtype).eps * standing.clean[rows].clamp(min=0)
             success |= found < -clearly
-            standing.astray[rows] |= result.trace["astray"]
+            standing.astray[rows] |= result.trace["boundary_outside_box"]
     if stage.probe:
         fallen, before = standing.clean[rows] - found, standing.clean[rows] - standing.margin[rows]
         standing.masked[rows] |= (fallen > 0) & (fallen >= MASKED[norm] * before)

@@ -10,7 +10,6 @@ import itertools
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from core.evaluation.robust.result import Evaluation
 from core.evaluation.trust import trust as trust_report
 from core.evaluation.trust.case import Found
 from core.evaluation.trust.report import Trust
-from core.progress import Progress
+from core.progress import Progress, part
 
 NORMS = ("linf", "l2", "l1", "l0")
 CHANGED, FEWEST = 0.01, 2
@@ -146,7 +145,7 @@ def _evaluated(
             if number >= len(plan) or eps <= 0 or eps < whole:
                 break
             torch.manual_seed(seed + number)  # what a random model draws; a run that goes on draws the same
-            report = _part(on_progress, number, len(plan), plan[number].name, standing)
+            report = _reported(on_progress, number, len(plan), plan[number].name, standing)
             run_stage(
                 plan[number],
                 number,
@@ -164,7 +163,7 @@ def _evaluated(
                 shattered.confirm(judge, y, standing, number)
             if state is not None:
                 going_on.keep(state, standing, mark, number + 1, bridges)
-            if report is not None:
+            if (report := _reported(on_progress, number, len(plan), plan[number].name, standing)) is not None:
                 report(1, 1)
         made = _verdict(judge, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
         refute(safe & ~made.robust, index, eps, norm)
@@ -341,15 +340,14 @@ def _trust(
     )
 
 
-def _part(on_progress: Progress | None, number: int, parts: int, name: str, standing: Standing) -> Progress | None:
-    """Progress of one stage as progress of the whole."""
-    if on_progress is None:
-        return None
-    n = len(standing.fooled)
-
-    def report(done: int, total: int, *, success: float = 0.0, **metrics: Any) -> None:
-        share = (number + done / max(1, total)) / parts
-        left = 1 - standing.fooled.double().mean().item()
-        on_progress(int(share * n), n, phase=name, robust_accuracy=left)
-
-    return report
+def _reported(on_progress: Progress | None, number: int, parts: int, name: str, standing: Standing) -> Progress | None:
+    """The progress of one stage, with the robust accuracy as it is now."""
+    n, left = len(standing.fooled), 1 - standing.fooled.double().mean().item()
+    return part(
+        on_progress,
+        number * n // parts,
+        (number + 1) * n // parts,
+        n,
+        phase=name,
+        metrics={"robust_accuracy": left},
+    )

@@ -1,5 +1,7 @@
-"""What runs the spec of each task.
+"""What runs the spec of each task, a module each, and what these share.
 
+opening    how every runner begins, and how its card ends
+answers    what a model answers to images, as tables hold it
 attack     chosen images, every image kept
 pattern    one pattern on glasses or a patch, worn by many
 universal  one perturbation for many images, measured on others

@@ -9,26 +9,20 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import predicted
-from core.attacks.engine.masks import Masked
 from core.attacks.engine.stand_ins import stand_in
-from core.attacks.physical import mask_shapes
 from core.attacks.run import run_method
-from core.data.sets import Dataset, Split, first_of_test, to_float
+from core.data.sets import Dataset, Split, to_float
 from core.evaluation.tables import enumeration
 from core.evaluation.tables.metrics import clopper_pearson
-from core.models.saved import load_model, load_surrogate
+from core.evaluation.tasks.answers import ANY, classes_of, probabilities
+from core.evaluation.tasks.opening import Opened, card_of, card_of_mask, opened
 from core.networks.catalogue import logits_of
 from core.progress import Progress
 from core.specs import AttackSpec, Exhaustive, Method
+from core.specs.methods.base import NORMS
 from core.storage import store
-
-ANY = -1
-"""Stands for "any wrong class" in the `target` column of a table."""
-_NORMS = ("linf", "l2", "l1", "l0")
 
 
 def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
@@ -46,16 +40,13 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
             other images or classes.
         DataMissing: the model's data set cannot be had.
     """
-    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
-    data = saved.data(on_progress)
-    images = select_images(spec, saved.model, data)
-    rows, target = _rows_and_targets(spec, images, len(data.class_names))
+    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    images = select_images(spec, lab)
+    rows, target = _rows_and_targets(spec, images, len(lab.data.class_names))
     batch = images.take(rows)
-    x, y = to_float(batch.x).to(device), batch.y.to(device)
+    x, y = lab.tensors(batch)
     y_target = None if spec.target == "any" else target.to(device)
-
-    mask = None if spec.mask is None else mask_shapes.draw(spec.mask, *x.shape[2:])
-    model = saved.model if mask is None else Masked(saved.model, torch.from_numpy(mask).to(device))
+    model, mask = lab.masked(spec.mask, x)
 
     start = time.perf_counter()
     result = run_method(
@@ -65,16 +56,16 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         spec.attack,
         eps=spec.eps,
         y_target=y_target,
-        streams=Streams.of(spec.seed, batch.index.to(device)),
+        streams=lab.streams(spec.seed, batch),
         budget=spec.budget,
         eight_bit=spec.eight_bit,
-        surrogate=load_surrogate(spec.attack, saved, root, device=device),
-        start=None if y_target is None or not spec.attack.takes_start else starts(saved.model, data, x, y_target),
+        surrogate=lab.surrogate(spec.attack),
+        start=None if y_target is None or not spec.attack.takes_start else starts(lab.model, lab.data, x, y_target),
         on_progress=on_progress,
     )
     seconds = time.perf_counter() - start
 
-    judge = stand_in(saved.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
+    judge = stand_in(lab.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
     before, after = probabilities(judge, x), probabilities(judge, result.x_adv)
     table = pd.DataFrame(
         {
@@ -105,16 +96,14 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
     edge = {} if spec.eps is None else {f"median_{norm_of(spec.attack)}": float("nan")}
     card = {
         "metrics": {**summarize(table), **edge, **scenes, "seconds": seconds},
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "device": device,
+        **card_of(lab.data, device),
     }
     stored = {"images": arrays}
     if isinstance(spec.attack, Exhaustive):
         card["proven"] = enumeration.summary(arrays)
     if mask is not None:
         stored["mask"] = {"mask": mask}
-        card["mask"] = {"pixels": int(mask.sum()), "share": float(mask.mean())}
+        card["mask"] = card_of_mask(mask)
     return store.Outcome(card=card, arrays=stored, tables={"images": table})
 
 
@@ -123,16 +112,14 @@ def norm_of(method: Method) -> str:
     return getattr(method, "norm", None) or method.norms[0]
 
 
-def select_images(spec: AttackSpec, model: nn.Module, data: Dataset) -> Split:
+def select_images(spec: AttackSpec, lab: Opened) -> Split:
     """The test images that the spec names, or the first n correctly classified ones in the test set's fixed order.
 
     With a source class only images of it, with a target class only images of others.
     Raises ValueError when an index or a class does not exist, or nothing qualifies.
     """
-    names = data.class_names
-    for field, value in (("source", spec.source), ("target", spec.target)):
-        if isinstance(value, int) and value >= len(names):
-            raise ValueError(f"{field}: expected a class from 0 to {len(names) - 1}, got {value}")
+    data = lab.data
+    lab.check_classes(source=spec.source, target=spec.target)
     if spec.indices is not None:
         place = {int(index): row for row, index in enumerate(data.test.index)}
         unknown = [index for index in spec.indices if index not in place]
@@ -140,33 +127,7 @@ def select_images(spec: AttackSpec, model: nn.Module, data: Dataset) -> Split:
             raise ValueError(f"indices: expected numbers of test images, as in a table's `index`, got {unknown[0]}")
         return data.test.take(torch.tensor([place[index] for index in spec.indices]))
     sources = None if spec.source is None else (spec.source,)
-    return first_right(model, first_of_test(data, len(data.test)), spec.n, sources, spec.target)
-
-
-def first_right(
-    model: nn.Module, ordered: Split, n: int, sources: tuple[int, ...] | None = None, target: str | int = "any"
-) -> Split:
-    """The first n images that the model reads correctly: of the source classes if any, and none of the target class.
-
-    Raises ValueError when nothing qualifies.
-    """
-    wanted = torch.ones(len(ordered), dtype=torch.bool)
-    if sources is not None:
-        wanted &= torch.isin(ordered.y, torch.tensor(sources))
-    if isinstance(target, int):
-        wanted &= ordered.y != target
-    ordered = ordered.take(wanted)
-    # a share of the images is nearly always enough; the whole set is looked at only when it is not
-    for limit in (n + n // 2 + 100, len(ordered)):
-        candidates = ordered.take(torch.arange(min(limit, len(ordered))))
-        if not len(candidates):
-            break
-        correct = predicted(logits_of(model, candidates.x)).cpu() == candidates.y
-        if int(correct.sum()) >= n or limit >= len(ordered):
-            break
-    if not len(candidates) or not correct.any():
-        raise ValueError("n: expected at least one correctly classified image to attack, there is none")
-    return candidates.take(correct.nonzero()[:n, 0])
+    return lab.first_correct(lab.first(len(data.test)), spec.n, sources, spec.target)
 
 
 def _rows_and_targets(spec: AttackSpec, images: Split, classes: int) -> tuple[Tensor, Tensor]:
@@ -178,7 +139,7 @@ def _rows_and_targets(spec: AttackSpec, images: Split, classes: int) -> tuple[Te
 
 
 def starts(model: nn.Module, data: Dataset, x: Tensor, y_target: Tensor) -> Tensor:
-    """For each row a training image of its target class that is read as it; the row's own image where there is none."""
+    """Per row a training image of its target class that is classified so; the row's own image where there is none."""
     made = x.clone()
     for label in y_target.unique().tolist():
         of_class = data.train.x[(data.train.y == label).nonzero()[:100, 0]]
@@ -186,16 +147,6 @@ def starts(model: nn.Module, data: Dataset, x: Tensor, y_target: Tensor) -> Tens
         if len(right):
             made[y_target == label] = to_float(of_class[right]).to(x.device)
     return made
-
-
-def probabilities(model: nn.Module, x: Tensor) -> np.ndarray:
-    """Softmax probabilities (N, K) of images in [0, 1]."""
-    return F.softmax(logits_of(model, x), dim=1).cpu().numpy()
-
-
-def classes_of(probabilities: np.ndarray) -> np.ndarray:
-    """The class (N,) of each row of probabilities; -1 where a model gave NaN: it has no class there, not the first."""
-    return np.where(np.isnan(probabilities).any(axis=1), -1, probabilities.argmax(axis=1))
 
 
 def summarize(table: pd.DataFrame) -> dict[str, float]:
@@ -211,7 +162,7 @@ def summarize(table: pd.DataFrame) -> dict[str, float]:
         "success_rate": len(won) / len(counted) if len(counted) else float("nan"),
         "low": low,
         "high": high,
-        **{f"median_{name}": float(won[name].median()) for name in (*_NORMS, "pixels", "confidence")},
+        **{f"median_{name}": float(won[name].median()) for name in (*NORMS, "pixels", "confidence")},
         "mean_forwards": float(counted["forwards"].mean()),
         "mean_backwards": float(counted["backwards"].mean()),
     }

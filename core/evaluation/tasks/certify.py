@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core import epsilon
 from core.attacks.engine.engine import Streams
@@ -20,13 +19,26 @@ from core.certification import smoothing
 from core.certification.agreement import refute
 from core.certification.exact import verify
 from core.certification.proof import TINY, certified_margins
-from core.data.sets import first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson
-from core.models.saved import load_model
+from core.evaluation.tasks.answers import second_look
+from core.evaluation.tasks.opening import card_of, opened
 from core.networks.catalogue import logits_of
-from core.progress import Progress
+from core.progress import Progress, part
 from core.specs import CertifySpec
 from core.storage import store
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is to be certified: the settings, and the images with their random streams, on the device."""
+
+    spec: CertifySpec
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    streams: Streams
+    on_progress: Progress | None
 
 
 @dataclass(frozen=True)
@@ -56,19 +68,17 @@ def run(spec: CertifySpec, root: Path, *, device: str, on_progress: Progress | N
         ValueError: an unknown model, a threshold that it has not, a layer without bounds (named, with those that have);
             DataMissing: its data set cannot be had; FalseProof: an image that was proven is misclassified.
     """
-    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
-    data = saved.data(on_progress)
-    batch = first_of_test(data, spec.n)
-    x, y = to_float(batch.x).to(device), batch.y.to(device)
-    clean = (predicted(logits_of(saved.model, x)) == y).cpu().numpy()
-    streams = Streams.of(spec.seed, batch.index.to(device))
+    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    batch = lab.first(spec.n)
+    x, y = lab.tensors(batch)
+    clean = (predicted(logits_of(lab.model, x)) == y).cpu().numpy()
 
     start = time.perf_counter()
-    answer = _ANSWERS.get(spec.method, _by_bounds)(spec, saved.model, x, y, batch.index, streams, on_progress)
+    question = _Question(spec, lab.model, x, y, batch.index, lab.streams(spec.seed, batch), on_progress)
+    answer = _ANSWERS.get(spec.method, _by_bounds)(question)
     seconds = time.perf_counter() - start
 
-    probabilities = F.softmax(logits_of(saved.model, answer.x_adv.flip(0), batch_size=384), dim=1).flip(0)
-    confidence, pred = probabilities.amax(1).cpu().numpy(), predicted(probabilities).cpu().numpy()
+    confidence, pred = (value.cpu().numpy() for value in second_look(lab.model, answer.x_adv))
     wrong = ~clean | (pred != batch.y.numpy())
     if spec.eps is not None:  # what is proven comes without an image that fools: it was looked at twice
         refute(torch.from_numpy((answer.verdict == "proven") & wrong), batch.index, spec.eps, spec.norm)
@@ -102,10 +112,7 @@ def run(spec: CertifySpec, root: Path, *, device: str, on_progress: Progress | N
         "n": len(table),
         "seed": spec.seed,
         "method": spec.method,
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "seconds": seconds,
-        "device": device,
+        **card_of(lab.data, device, seconds=seconds),
     }
     if spec.method == "smoothing":
         card["smoothing"] = {"sigma": spec.sigma, "draws": spec.draws, "alpha": spec.alpha, "n0": smoothing.N0}
@@ -145,67 +152,54 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     return made
 
 
-def _by_bounds(
-    spec: CertifySpec,
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    index: Tensor,
-    streams: Streams,
-    on_progress: Progress | None,
-) -> _Answer:
+def _by_bounds(ask: _Question) -> _Answer:
+    spec = ask.spec
     assert spec.eps is not None
-
-    def report(done: int, total: int) -> None:
-        if on_progress:
-            on_progress(done, total, phase=spec.method)
-
     margin = certified_margins(
-        model, x, y, spec.eps, norm=spec.norm, method=spec.method, index=index, on_progress=report
+        ask.model,
+        ask.x,
+        ask.y,
+        spec.eps,
+        norm=spec.norm,
+        method=spec.method,
+        index=ask.index,
+        on_progress=part(ask.on_progress, 0, len(ask.x), len(ask.x), phase=spec.method),
     )
     sure = (margin > TINY).cpu().numpy()
     names = np.where(sure, "proven", "unknown"), np.where(sure, spec.method, "")
-    return _Answer(*names, x, {"margin": margin.cpu().numpy()})
+    return _Answer(*names, ask.x, {"margin": margin.cpu().numpy()})
 
 
-def _by_search(
-    spec: CertifySpec,
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    index: Tensor,
-    streams: Streams,
-    on_progress: Progress | None,
-) -> _Answer:
+def _by_search(ask: _Question) -> _Answer:
+    spec = ask.spec
     assert spec.eps is not None
     made = verify(
-        model,
-        x,
-        y,
+        ask.model,
+        ask.x,
+        ask.y,
         spec.eps,
         norm=spec.norm,
         time_limit=spec.time_limit,
-        streams=streams,
-        index=index,
-        on_progress=on_progress,
+        streams=ask.streams,
+        index=ask.index,
+        on_progress=ask.on_progress,
     )
     return _Answer(made.verdict, made.found_by, made.x_adv, {"seconds": made.seconds, "cases": made.cases})
 
 
-def _by_votes(
-    spec: CertifySpec,
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    index: Tensor,
-    streams: Streams,
-    on_progress: Progress | None,
-) -> _Answer:
+def _by_votes(ask: _Question) -> _Answer:
+    spec = ask.spec
     made = smoothing.certify(
-        model, x, sigma=spec.sigma, n=spec.draws, alpha=spec.alpha, streams=streams, on_progress=on_progress
+        ask.model,
+        ask.x,
+        sigma=spec.sigma,
+        n=spec.draws,
+        alpha=spec.alpha,
+        streams=ask.streams,
+        on_progress=ask.on_progress,
     )
-    unknown = np.full(len(x), "unknown"), np.full(len(x), "")
-    return _Answer(*unknown, x, {"smoothed_pred": made.pred, "smoothed_radius": made.radius})
+    unknown = np.full(len(ask.x), "unknown"), np.full(len(ask.x), "")
+    return _Answer(*unknown, ask.x, {"smoothed_pred": made.pred, "smoothed_radius": made.radius})
 
 
 _ANSWERS = {"exact": _by_search, "smoothing": _by_votes}

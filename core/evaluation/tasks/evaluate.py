@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from core.attacks.engine.geometry import distances
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
-from core.data.sets import first_of_test, to_float
 from core.evaluation.robust.robust import evaluate
-from core.evaluation.tables.artifact_bounds import NORMS
-from core.evaluation.tasks.attack import classes_of, probabilities
-from core.models.saved import load_model
+from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
+from core.evaluation.tasks.opening import card_of, opened
 from core.progress import Progress
 from core.specs import EvaluateSpec
 from core.storage import store
@@ -35,25 +33,24 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
     Raises:
         ValueError: a model that is not there, or one that cannot be evaluated; DataMissing: its data set cannot be had.
     """
-    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
-    data = saved.data(on_progress)
-    batch = first_of_test(data, spec.n)
-    x, y, index = to_float(batch.x).to(device), batch.y.to(device), batch.index.to(device)
+    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    batch = lab.first(spec.n)
+    x, y = lab.tensors(batch)
     start = time.perf_counter()
     made = evaluate(
-        saved.model,
+        lab.model,
         x,
         y,
         norm=spec.norm,
         eps=spec.eps,
         effort=spec.effort,
         seed=spec.seed,
-        index=index,
+        index=batch.index.to(device),
         state=store.unfinished(spec, root),
         on_progress=on_progress,
     )
     seconds = time.perf_counter() - start
-    after = probabilities(saved.model, made.x_adv)
+    after = probabilities(lab.model, made.x_adv)
     found, size = made.upper.isfinite().cpu(), distances(made.x_adv, x)
     table = pd.DataFrame(
         {
@@ -67,11 +64,11 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
             "found_by": made.found_by,
             "forwards": made.forwards.cpu().numpy(),
             "backwards": made.backwards.cpu().numpy(),
-            **{name: size[name].cpu().where(found, torch.inf).numpy() for name in NORMS},
+            **{name: size[name].cpu().where(found, torch.inf).numpy() for name in DISTANCES[:-1]},
         }
     )
     low, high = made.interval
-    certificate = _certificate(saved.model, x, y, spec)
+    certificate = _certificate(lab.model, x, y, spec)
     card = {
         "norm": spec.norm,
         "eps": spec.eps,
@@ -98,9 +95,7 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
         "warning": made.warning,
         "notes": list(made.notes),
         "trust": None if made.trust is None else made.trust.to_json(),
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "device": device,
+        **card_of(lab.data, device),
     }
     arrays = {"images": {"index": batch.index.numpy(), "x_adv": made.x_adv.cpu().numpy()}}
     return store.Outcome(card=card, arrays=arrays, tables={"images": table})

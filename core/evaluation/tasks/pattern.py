@@ -10,14 +10,11 @@ import pandas as pd
 import torch
 
 from core.attacks.engine.engine import Streams
-from core.attacks.engine.masks import Masked
-from core.attacks.physical import mask_shapes
 from core.attacks.physical.pattern import universal_pattern, wear
 from core.attacks.physical.scenes import Scene
-from core.data.sets import first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson
-from core.evaluation.tasks.attack import ANY, classes_of, first_right, probabilities
-from core.models.saved import load_model
+from core.evaluation.tasks.answers import ANY, classes_of, probabilities
+from core.evaluation.tasks.opening import card_of, card_of_mask, made_from_and_held_out, opened, targets
 from core.progress import Progress
 from core.specs import PatternSpec
 from core.storage import store
@@ -40,21 +37,11 @@ def run(spec: PatternSpec, root: Path, *, device: str, on_progress: Progress | N
         ValueError: a class that does not exist, or no image that qualifies.
         DataMissing: the model's data set cannot be had.
     """
-    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
-    data = saved.data(on_progress)
-    classes = len(data.class_names)
-    for field, values in (("source", spec.source or ()), ("target", () if spec.target == "any" else (spec.target,))):
-        for value in values:
-            if int(value) >= classes:
-                raise ValueError(f"{field}: expected classes from 0 to {classes - 1}, got {value}")
-    fit = first_right(saved.model, data.train, spec.n, spec.source, spec.target)
-    held = first_right(saved.model, first_of_test(data, len(data.test)), spec.held_out, spec.source, spec.target)
-    (x, y), (held_x, held_y) = ((to_float(part.x).to(device), part.y.to(device)) for part in (fit, held))
-    toward, held_toward = (
-        None if spec.target == "any" else torch.full_like(labels, int(spec.target)) for labels in (y, held_y)
-    )
-    mask = mask_shapes.draw(spec.mask, *x.shape[2:])
-    model = Masked(saved.model, torch.from_numpy(mask).to(device))
+    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    fit, held = made_from_and_held_out(lab, spec)
+    (x, y), (held_x, held_y) = lab.tensors(fit), lab.tensors(held)
+    model, mask = lab.masked(spec.mask, x)
+    assert mask is not None  # a pattern always has an object that bears it
     scene = Scene(spec.shift, spec.angle, spec.scale, spec.brightness, spec.noise)
 
     start = time.perf_counter()
@@ -67,13 +54,13 @@ def run(spec: PatternSpec, root: Path, *, device: str, on_progress: Progress | N
         minibatch=spec.minibatch,
         scenes=spec.scenes,
         lr=spec.lr,
-        y_target=toward,
-        streams=Streams.of(spec.seed, fit.index.to(device)),
+        y_target=targets(y, spec.target),
+        streams=lab.streams(spec.seed, fit),
         on_progress=on_progress,
     )
     seconds = time.perf_counter() - start
     noise = Streams.of(spec.seed, torch.tensor([-1], device=device)).uniform(0, 1, tuple(x.shape[1:]), x.dtype)[0]
-    streams = Streams.of(spec.seed, held.index.to(device))
+    streams = lab.streams(spec.seed, held)
     worn, control = (
         wear(
             model,
@@ -83,12 +70,12 @@ def run(spec: PatternSpec, root: Path, *, device: str, on_progress: Progress | N
             scene=scene,
             fresh=spec.fresh,
             least=spec.least,
-            y_target=held_toward,
+            y_target=targets(held_y, spec.target),
             streams=streams,
         )
         for pattern in (made.pattern, noise)
     )
-    after = probabilities(saved.model, worn.x_adv)
+    after = probabilities(lab.model, worn.x_adv)
     table = pd.DataFrame(
         {
             "index": held.index.numpy(),
@@ -116,10 +103,8 @@ def run(spec: PatternSpec, root: Path, *, device: str, on_progress: Progress | N
             "mean_backwards": made.backwards.double().mean().item(),
             "seconds": seconds,
         },
-        "mask": {"pixels": int(mask.sum()), "share": float(mask.mean())},
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "device": device,
+        "mask": card_of_mask(mask),
+        **card_of(lab.data, device),
     }
     shown: dict[str, np.ndarray] = {"index": held.index[:SHOWN].numpy(), "y": held.y[:SHOWN].numpy()}
     for name, images in (("x", held_x), ("x_adv", worn.x_adv), *worn.trace.items()):

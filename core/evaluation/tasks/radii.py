@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
@@ -19,11 +17,11 @@ from core.attacks.minimal.minimum import plan
 from core.attacks.run import run_method
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
-from core.data.sets import first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson
-from core.models.saved import load_model
+from core.evaluation.tasks.answers import DISTANCES, second_look
+from core.evaluation.tasks.opening import card_of, opened
 from core.networks.catalogue import logits_of
-from core.progress import Progress
+from core.progress import Progress, part
 from core.specs import Minimum, RadiiSpec
 from core.storage import checkpoint, store
 
@@ -31,7 +29,6 @@ PART = 500
 """Images that are searched before what was found is kept."""
 HALVINGS = 12
 """Halvings of the interval that the proven radius lies in: to a four-thousandth of what the attack found."""
-NORMS = ("linf", "l2", "l1", "l0", "pixels")
 
 
 def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
@@ -49,27 +46,24 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     Raises:
         ValueError: an unknown model, or a threshold that it has not; DataMissing: its data set cannot be had.
     """
-    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
-    data = saved.data(on_progress)
-    batch = first_of_test(data, spec.n)
-    x, y = to_float(batch.x).to(device), batch.y.to(device)
+    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    batch = lab.first(spec.n)
+    x, y = lab.tensors(batch)
 
     start = time.perf_counter()
-    mark = f"{store.resolve(spec, root).key()} {saved.artifact.card['sha256']} {data.fingerprint}"
+    mark = f"{store.resolve(spec, root).key()} {lab.saved.artifact.card['sha256']} {lab.data.fingerprint}"
     kept = store.unfinished(spec, root)
-    result = _searched(saved.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, mark, on_progress)
-    clean = predicted(logits_of(saved.model, x)) == y
-    # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
+    result = _searched(lab.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, mark, on_progress)
+    clean = predicted(logits_of(lab.model, x)) == y
     x_adv = result["x_adv"]
-    probabilities = F.softmax(logits_of(saved.model, x_adv.flip(0), batch_size=384), dim=1).flip(0)
-    confidence, pred = probabilities.amax(dim=1), predicted(probabilities)
+    confidence, pred = second_look(lab.model, x_adv)
     size = distances(x_adv, x)
     upper = torch.where(pred != y, size[spec.norm].double(), torch.inf).where(clean, 0.0)
-    lower = proven_radii(saved.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0), batch.index)
+    lower = proven_radii(lab.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0), batch.index)
     seconds = time.perf_counter() - start
 
-    parts = plan(spec.norm, spec.budget, probabilities.shape[1], False)
-    names = np.array([*(part.attack.__name__ for part in parts), ""])  # the last, at -1, is that of what was not found
+    parts = plan(spec.norm, spec.budget, len(lab.data.class_names), False)
+    names = np.array([*(one.attack.__name__ for one in parts), ""])  # the last, at -1, is that of what was not found
     named = names[result["part"].cpu().numpy()]
     right = clean.cpu().numpy()
     table = pd.DataFrame(
@@ -84,7 +78,7 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
             "found_by": np.where(right, np.where(upper.isfinite().cpu().numpy(), named, ""), "clean"),
             "forwards": result["forwards"].cpu().numpy(),
             "backwards": result["backwards"].cpu().numpy(),
-            **{name: size[name].cpu().numpy() for name in NORMS},
+            **{name: size[name].cpu().numpy() for name in DISTANCES},
         }
     )
     card = {
@@ -95,10 +89,7 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
         "n": len(table),
         "budget": spec.budget,
         "certificate": None if lower is None else "interval bounds",
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "seconds": seconds,
-        "device": device,
+        **card_of(lab.data, device, seconds=seconds),
     }
     arrays = {"images": {"index": batch.index.numpy(), "x_adv": x_adv.cpu().numpy()}}
     kept.unlink(missing_ok=True)
@@ -118,7 +109,9 @@ def _searched(
     found = [{name: value.to(x.device) for name, value in known.items()}] if known else []
     for low in range(done, len(x), PART):
         rows = slice(low, low + PART)
-        result = run_method(model, x[rows], y[rows], method, on_progress=_after(on_progress, low, len(x)))
+        result = run_method(
+            model, x[rows], y[rows], method, on_progress=part(on_progress, low, low + len(x[rows]), len(x))
+        )
         found.append(
             {
                 "x_adv": result.x_adv,
@@ -133,37 +126,26 @@ def _searched(
 
 
 def _whole(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _after(on_progress: Progress | None, before: int, whole: int) -> Progress | None:
-    """Progress on one part as progress of the whole, of which `before` images were done."""
-    if on_progress is None:
-        return None
-
-    def report(done: int, total: int, **metrics: Any) -> None:
-        on_progress(before + done, whole, **metrics)
-
-    return report
+    return {name: torch.cat([found[name] for found in parts]) for name in parts[0]}
 
 
 def proven_radii(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
-    most: Float[Tensor, " n"],
+    max_radius: Float[Tensor, " n"],
     index: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " n"] | None:
-    """The largest radius at most `most` that interval bounds prove, by halving; None for a network without bounds.
+    """The largest radius up to `max_radius` that interval bounds prove, by halving; None for a network without bounds.
 
     The ball is that of linf. As no norm of a change is below its linf norm, the radius is safe in l2, l1 and l0, too.
     `index` says what to call the images in an error.
     """
-    low, high = torch.zeros_like(most), most.clone()
+    low, high = torch.zeros_like(max_radius), max_radius.clone()
     try:
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            safe = proven(model, x, y, middle, index=index) & (most > 0)
+            safe = proven(model, x, y, middle, index=index) & (max_radius > 0)
             low, high = torch.where(safe, middle, low), torch.where(safe, high, middle)
     except Unbounded:
         return None

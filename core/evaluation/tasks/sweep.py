@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.attacks.engine.engine import Streams, check_eps
 from core.attacks.engine.geometry import distances
@@ -20,13 +19,13 @@ from core.attacks.engine.stand_ins import stand_in
 from core.attacks.engine.steps import fgsm_step
 from core.attacks.fixed_budget.fgsm import fgsm_direction
 from core.attacks.run import run_method
-from core.data.sets import first_of_test, to_float
 from core.epsilon import within
 from core.evaluation.tables.comparison import PASSES
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
-from core.models.saved import load_model, load_surrogate
+from core.evaluation.tasks.answers import DISTANCES, second_look
+from core.evaluation.tasks.opening import card_of, opened
 from core.networks.catalogue import logits_of
-from core.progress import Progress
+from core.progress import Progress, part
 from core.specs import Fgsm, Method, SweepSpec
 from core.storage import store
 
@@ -71,26 +70,21 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
         ValueError: a target class that does not exist, a surrogate that does not fit; DataMissing: the model's data set
             cannot be had.
     """
-    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
-    surrogate = load_surrogate(spec.attack, saved, root, device=device)
-    data = saved.data(on_progress)
-    if spec.target is not None and spec.target >= len(data.class_names):
-        raise ValueError(f"target: expected a class from 0 to {len(data.class_names) - 1}, got {spec.target}")
-    batch = first_of_test(data, spec.n)
-    x, y = to_float(batch.x).to(device), batch.y.to(device)
+    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    lab.check_classes(target=spec.target)
+    batch = lab.first(spec.n)
+    x, y = lab.tensors(batch)
     target = None if spec.target is None else torch.full_like(y, spec.target)
-    images = _Images(x, y, target, Streams.of(spec.seed, batch.index.to(device)))
+    images = _Images(x, y, target, lab.streams(spec.seed, batch))
 
     start = time.perf_counter()
-    judge = stand_in(saved.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
+    judge = stand_in(lab.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
     clean = predicted(logits_of(judge, x))
-    shown = _one_a_class(batch.y, (clean == y).cpu(), len(data.class_names))
+    shown = _one_a_class(batch.y, (clean == y).cpu(), len(lab.data.class_names))
     tables, rows, pictures = [], [], []
-    ladder = _ladder(saved.model, surrogate, images, spec.attack, spec.eps, clean, on_progress)
+    ladder = _ladder(lab.model, lab.surrogate(spec.attack), images, spec.attack, spec.eps, clean, on_progress)
     for eps, x_adv, (forwards, backwards) in ladder:
-        # reversed, in batches of another size than any attack's: a verdict must not hang on how a batch was cut
-        probabilities = F.softmax(logits_of(judge, x_adv.flip(0), batch_size=384), dim=1).flip(0)
-        confidence, pred = probabilities.amax(dim=1).cpu(), predicted(probabilities).cpu()
+        confidence, pred = (value.cpu() for value in second_look(judge, x_adv))
         fooled = images.fooled(pred.to(device)).cpu()
         size = distances(x_adv, x)
         tables.append(
@@ -102,7 +96,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
                     "pred": pred.numpy(),
                     "confidence": confidence.numpy(),
                     "success": fooled.numpy(),
-                    **{name: size[name].cpu().numpy() for name in ("linf", "l2", "l1", "l0", "pixels")},
+                    **{name: size[name].cpu().numpy() for name in DISTANCES},
                     "forwards": forwards.cpu().numpy() + 1,
                     "backwards": backwards.cpu().numpy(),
                 }
@@ -122,10 +116,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
     card = {
         "rows": rows,
         "passes": PASSES,
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "seconds": time.perf_counter() - start,
-        "device": device,
+        **card_of(lab.data, device, seconds=time.perf_counter() - start),
     }
     return store.Outcome(
         card=card, arrays={"gallery": gallery}, tables={"images": pd.concat(tables, ignore_index=True)}
@@ -195,32 +186,27 @@ def _budget_ladder(
     for place, eps in enumerate(budgets):
         if eps > 0 and standing.any():
             rows = standing.nonzero()[:, 0]
-            part = images.take(rows)
+            left = images.take(rows)
             result = run_method(
                 model,
-                part.x,
-                part.y,
+                left.x,
+                left.y,
                 method,
                 eps=eps,
-                y_target=part.y_target,
-                streams=part.streams,
+                y_target=left.y_target,
+                streams=left.streams,
                 surrogate=surrogate,
-                on_progress=_part(on_progress, place, len(budgets), eps),
+                on_progress=part(
+                    on_progress,
+                    place * len(images.x),
+                    (place + 1) * len(images.x),
+                    len(budgets) * len(images.x),
+                    phase=f"ε = {eps:g}",
+                    metrics={"eps": eps},
+                ),
             )
             # a failed attempt is shown at its own ε, but the next ε starts from the clean image again
             x_adv[rows] = result.x_adv
             standing[rows[result.success]] = False
             forwards[rows], backwards[rows] = result.forwards.to(forwards), result.backwards.to(backwards)
         yield eps, x_adv.clone(), (forwards.clone(), backwards.clone())
-
-
-def _part(on_progress: Progress | None, place: int, parts: int, eps: float) -> Progress | None:
-    """Progress of one ε as progress of the whole ladder."""
-    if on_progress is None:
-        return None
-
-    def report(done: int, total: int, **metrics: object) -> None:
-        metrics.pop("snapshot", None)
-        on_progress(place * total + done, parts * total, phase=f"ε = {eps:g}", eps=eps)
-
-    return report

@@ -13,9 +13,10 @@ from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.run import run_method
 from core.data.sets import Split, first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson
-from core.evaluation.tasks.attack import classes_of, probabilities
+from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
+from core.evaluation.tasks.opening import card_of
 from core.models.saved import SavedModel, load_model
-from core.progress import Progress
+from core.progress import Progress, part
 from core.specs import TransferSpec
 from core.storage import store
 
@@ -46,40 +47,45 @@ def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | 
     start = time.perf_counter()
     clean = [classes_of(probabilities(model.model, batch.x)) for model in saved]
     made = np.empty((len(saved), *batch.x.shape), dtype=np.float32)
-    tables, rows, cost = [], [], {}
+    tables, pairs, cost = [], [], {}
     for place, surrogate in enumerate(saved):
         seen: list[list[pd.DataFrame]] = [[] for _ in saved]
         passes = 0
+        name, done = surrogate.artifact.id, place * len(batch)
         for low in range(0, len(batch), BATCH):
-            part = slice(low, low + BATCH)
-            report = _part(on_progress, place * len(batch) + low, len(saved) * len(batch), surrogate.artifact.id)
-            result = _made(spec, surrogate, batch.take(torch.arange(len(batch))[part]), device, report)
-            made[place, part] = result.x_adv.cpu().numpy()
+            rows = slice(low, min(low + BATCH, len(batch)))
+            report = part(
+                on_progress,
+                done + low,
+                done + rows.stop,
+                len(saved) * len(batch),
+                phase=f"attacking {name}",
+                metrics={},
+            )
+            result = _made(spec, surrogate, batch.take(torch.arange(len(batch))[rows]), device, report)
+            made[place, rows] = result.x_adv.cpu().numpy()
             passes += int((result.forwards + result.backwards).sum())
             known = {
-                "index": batch.index[part].numpy(),
-                "y": batch.y[part].numpy(),
-                "pred_surrogate": clean[place][part],
-                **{name: result.distance[name].cpu().numpy() for name in ("linf", "l2", "l1", "l0")},
+                "index": batch.index[rows].numpy(),
+                "y": batch.y[rows].numpy(),
+                "pred_surrogate": clean[place][rows],
+                **{name: result.distance[name].cpu().numpy() for name in DISTANCES[:-1]},
             }
             for tables_of, victim, before in zip(seen, saved, clean, strict=True):
                 # reversed, so that a verdict does not hang on how a batch was cut
                 after = probabilities(victim.model, result.x_adv.flip(0))[::-1]
-                both = {"surrogate": surrogate.artifact.id, "victim": victim.artifact.id}
-                said = {"pred_clean": before[part], "pred": classes_of(after), "confidence": after.max(axis=1)}
+                both = {"surrogate": name, "victim": victim.artifact.id}
+                said = {"pred_clean": before[rows], "pred": classes_of(after), "confidence": after.max(axis=1)}
                 tables_of.append(pd.DataFrame({**both, **known, **said}))
-        cost[surrogate.artifact.id] = passes / len(batch)
+        cost[name] = passes / len(batch)
         for victim, parts in zip(saved, seen, strict=True):
             tables.append(pd.concat(parts, ignore_index=True))
-            rows.append({"surrogate": surrogate.artifact.id, "victim": victim.artifact.id, **rate(tables[-1])})
+            pairs.append({"surrogate": name, "victim": victim.artifact.id, **rate(tables[-1])})
     card = {
-        "rows": rows,
+        "rows": pairs,
         "cost": cost,
         "n": len(batch),
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "seconds": time.perf_counter() - start,
-        "device": device,
+        **card_of(data, device, seconds=time.perf_counter() - start),
     }
     arrays = {"images": {"index": batch.index.numpy(), "x_adv": made}}
     return store.Outcome(card=card, arrays=arrays, tables={"images": pd.concat(tables, ignore_index=True)})
@@ -127,14 +133,3 @@ def _same_images(saved: list[SavedModel]) -> None:
                 f"models: expected models of the same images and classes as {saved[0].artifact.id}, "
                 f"got {other.artifact.id}"
             )
-
-
-def _part(on_progress: Progress | None, before: int, whole: int, name: str) -> Progress | None:
-    """Progress on one batch as progress of the whole, of which `before` images were made."""
-    if on_progress is None:
-        return None
-
-    def report(done: int, total: int, **metrics: object) -> None:
-        on_progress(before + done, whole, phase=f"made on {name}")
-
-    return report

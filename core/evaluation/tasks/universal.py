@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +12,15 @@ from torch import Tensor, nn
 
 from core.attacks.engine.engine import AttackResult, Streams, confine
 from core.attacks.engine.geometry import distances, norm_of
-from core.attacks.engine.masks import Masked
-from core.attacks.physical import mask_shapes
-from core.attacks.universal.universal import Universal, apply, uap, universal_gradient
-from core.attacks.universal.universal_lp import universal_lp
-from core.data.sets import Split, first_of_test, to_float
+from core.attacks.run import function_of
+from core.attacks.universal.universal import Universal, apply
+from core.data.sets import Split
 from core.evaluation.tables.metrics import clopper_pearson
-from core.evaluation.tasks.attack import ANY, classes_of, first_right, probabilities
-from core.models.saved import load_model
+from core.evaluation.tasks.answers import ANY, classes_of, probabilities
+from core.evaluation.tasks.opening import card_of, card_of_mask, made_from_and_held_out, opened, targets
 from core.progress import Progress
-from core.specs import Uap, UniversalGradient, UniversalLp, UniversalMethod, UniversalSpec
+from core.specs import UniversalLp, UniversalSpec
 from core.storage import store
-
-MAKERS: dict[type[UniversalMethod], Callable[..., Universal]] = {
-    UniversalGradient: universal_gradient,
-    Uap: uap,
-    UniversalLp: universal_lp,
-}
-"""The function of each method. The spec's fields, without `name`, are its keyword arguments."""
 
 SHOWN = 40
 """Images of each part that are kept as pictures; tables have them all."""
@@ -53,39 +43,34 @@ def run(spec: UniversalSpec, root: Path, *, device: str, on_progress: Progress |
         ValueError: a class that does not exist, a threshold that is not wanted, or no image that qualifies.
         DataMissing: the model's data set cannot be had.
     """
-    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
-    data = saved.data(on_progress)
-    classes = len(data.class_names)
-    for field, values in (("source", spec.source or ()), ("target", () if spec.target == "any" else (spec.target,))):
-        for value in values:
-            if int(value) >= classes:
-                raise ValueError(f"{field}: expected classes from 0 to {classes - 1}, got {value}")
-    fit = first_right(saved.model, data.train, spec.n, spec.source, spec.target)
-    held = first_right(saved.model, first_of_test(data, len(data.test)), spec.held_out, spec.source, spec.target)
-    x, y, y_target = _tensors(fit, spec.target, device)
-    mask = None if spec.mask is None else mask_shapes.draw(spec.mask, *x.shape[2:])
-    model = saved.model if mask is None else Masked(saved.model, torch.from_numpy(mask).to(device))
+    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    fit, held = made_from_and_held_out(lab, spec)
+    x, y = lab.tensors(fit)
+    y_target = targets(y, spec.target)
+    model, mask = lab.masked(spec.mask, x)
 
     settings = {name: getattr(spec.method, name) for name in type(spec.method).model_fields if name != "name"}
     if spec.method.needs_eps:
-        settings |= {"eps": spec.eps, "streams": Streams.of(spec.seed, fit.index.to(device))}
+        settings["eps"] = spec.eps
+    if spec.method.random:
+        settings["streams"] = lab.streams(spec.seed, fit)
     start = time.perf_counter()
-    made = MAKERS[type(spec.method)](
-        model, x, y, y_target=y_target, budget=spec.budget, on_progress=on_progress, **settings
-    )
+    make = function_of(type(spec.method))
+    made: Universal = make(model, x, y, y_target=y_target, budget=spec.budget, on_progress=on_progress, **settings)
     seconds = time.perf_counter() - start
 
     clip = bool(made.trace.get("clips", torch.tensor(True)))
     norm = getattr(spec.method, "norm", "linf")
     noise = _noise(model, made.delta, norm, spec.seed)
-    hx, hy, h_target = _tensors(held, spec.target, device)
+    hx, hy = lab.tensors(held)
+    h_target = targets(hy, spec.target)
     seen, control = (apply(model, hx, hy, delta, y_target=h_target, clip=clip) for delta in (made.delta, noise))
     again = apply(model, x, y, made.delta, y_target=y_target, clip=clip)
     weight = {"weight": made.trace["weights"].cpu().numpy()} if "weights" in made.trace else {}
     passes = {"forwards": made.forwards.cpu().numpy(), "backwards": made.backwards.cpu().numpy()}
     tables = {
-        "held_out": _table(saved.model, held, hx, seen, spec.target),
-        "made_from": _table(saved.model, fit, x, again, spec.target).assign(**passes, **weight),
+        "held_out": _table(lab.model, held, hx, seen, spec.target),
+        "made_from": _table(lab.model, fit, x, again, spec.target).assign(**passes, **weight),
     }
     low, high = clopper_pearson(int(seen.success.sum()), len(held))
     size = distances(made.delta[None], torch.zeros_like(made.delta)[None])
@@ -104,9 +89,7 @@ def run(spec: UniversalSpec, root: Path, *, device: str, on_progress: Progress |
             "seconds": seconds,
         },
         "clip": clip,
-        "class_names": list(data.class_names),
-        "data": {"title": data.title, "fingerprint": data.fingerprint},
-        "device": device,
+        **card_of(lab.data, device),
     }
     if isinstance(spec.method, UniversalLp):
         card["lp"] = _programme(made)
@@ -118,13 +101,8 @@ def run(spec: UniversalSpec, root: Path, *, device: str, on_progress: Progress |
     }
     if mask is not None:
         stored["mask"] = {"mask": mask}
-        card["mask"] = {"pixels": int(mask.sum()), "share": float(mask.mean())}
+        card["mask"] = card_of_mask(mask)
     return store.Outcome(card=card, arrays=stored, tables=tables)
-
-
-def _tensors(split: Split, target: str | int, device: str) -> tuple[Tensor, Tensor, Tensor | None]:
-    x, y = to_float(split.x).to(device), split.y.to(device)
-    return x, y, None if target == "any" else torch.full_like(y, int(target))
 
 
 def _noise(model: nn.Module, delta: Tensor, norm: str, seed: int) -> Tensor:

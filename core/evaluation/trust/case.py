@@ -18,8 +18,10 @@ from core.attacks.engine.engine import AttackResult, Streams, admitted, check, c
 from core.attacks.engine.geometry import into_ball
 from core.attacks.engine.losses import Goal, predicted
 from core.attacks.engine.steps import eps_limit, fewest, nearest, random_point, step_against
-from core.attacks.fixed_budget.pgd import WALKS, pgd
+from core.attacks.fixed_budget.pgd import pgd
+from core.checks import check_choice
 from core.progress import Progress
+from core.specs.methods.base import NORMS
 
 TRUST = 0x7275
 """Tells the report's draws from those of the evaluation under scrutiny, which may have the same seed."""
@@ -123,8 +125,7 @@ class Case:
         """Check the input and freeze the model; draws that a random model makes itself come from the seed too."""
         claims = Claims(*(plain(value) for value in vars(claims).values()))
         x = claims.x
-        if norm not in WALKS:
-            raise ValueError(f"norm: expected one of {', '.join(WALKS)}, got {norm!r}")
+        check_choice("norm", norm, NORMS)
         if effort not in EFFORTS:
             raise ValueError(f"effort: expected one of {', '.join(EFFORTS)}, got {effort!r}")
         devices = [x.device] if x.device.type == "cuda" else []

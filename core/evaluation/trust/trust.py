@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from core.evaluation.trust.report import Check, Trust, warning_of
 from core.evaluation.trust.rules import RULES
-from core.progress import Progress
+from core.progress import Progress, part
 
 if TYPE_CHECKING:  # its import takes seconds, and a page that reads a report needs none of it
     from torch import Tensor, nn
@@ -129,10 +129,8 @@ def entered(trust: Trust, of: int, missed: float) -> Trust:
 
 
 def _phase(on_progress: Progress, done: int, title: str) -> Progress:
-    """Progress of one check as progress of the report; told at once, so that a cancel is heard."""
-
-    def tell(*_: object, **__: object) -> None:
-        on_progress(done, len(RULES), phase=f"trust: {title}")
-
-    tell()
-    return tell
+    """The progress of one check; reported at once too, so that a cancelled report stops before the check."""
+    report = part(on_progress, done, done, len(RULES), phase=f"reliability checks: {title}", metrics={})
+    assert report is not None
+    report(0, 1)
+    return report

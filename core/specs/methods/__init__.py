@@ -14,20 +14,23 @@ universal    one perturbation for many images: gradient steps, UAP, linear progr
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated
 
-from pydantic import Field
+from core.specs.base import OneOf
+from core.specs.methods.base import METHODS, NORMS, Method, Norm, register
 
-from core.specs.base import named
-from core.specs.methods.base import Method, Norm
-from core.specs.methods.blackbox import HopSkipJump, SimBa, Square, Transfer
-from core.specs.methods.enumeration import Exhaustive
-from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
+# Importing a module registers its methods: this is the order in which people see them.
+# isort: off
 from core.specs.methods.gradient import Apgd, Bim, Fgsm, MiFgsm, Pgd, Rfgsm
-from core.specs.methods.jacobian import Frontier, JacobianDense, JacobianSparse
-from core.specs.methods.physical import Physical
 from core.specs.methods.smallest import CarliniWagner, Ddn, DeepFool, Ead, Fab, Fmn, Minimum, Pdpgd, SigmaZero
+from core.specs.methods.jacobian import Frontier, JacobianDense, JacobianSparse
+from core.specs.methods.enumeration import Exhaustive
 from core.specs.methods.sparse import Jsma, OnePixel, SparseRs
+from core.specs.methods.blackbox import HopSkipJump, SimBa, Square, Transfer
+from core.specs.methods.generator import GeneratorMethod, GeneratorStrong
+from core.specs.methods.physical import Physical
+
+# isort: on
 from core.specs.methods.universal import (
     UNIVERSAL_METHODS,
     Uap,
@@ -35,50 +38,16 @@ from core.specs.methods.universal import (
     UniversalGradient,
     UniversalLp,
     UniversalMethod,
+    register_universal,
 )
 
-AnyMethod = Annotated[
-    Fgsm
-    | Pgd
-    | GeneratorMethod
-    | GeneratorStrong
-    | JacobianSparse
-    | JacobianDense
-    | Frontier
-    | Exhaustive
-    | DeepFool
-    | CarliniWagner
-    | Ead
-    | Ddn
-    | Fmn
-    | Pdpgd
-    | Fab
-    | SigmaZero
-    | Minimum
-    | Rfgsm
-    | Bim
-    | MiFgsm
-    | Apgd
-    | Square
-    | Jsma
-    | SimBa
-    | HopSkipJump
-    | Transfer
-    | Physical
-    | SparseRs
-    | OnePixel,
-    Field(discriminator="name"),
-]
-METHODS: dict[str, type[Method]] = {cls.model_fields["name"].default: cls for cls in get_args(get_args(AnyMethod)[0])}
-"""Every attack method by its registry name."""
-
-
-MethodField = Annotated[AnyMethod, named(METHODS)]
+MethodField = Annotated[Method, OneOf(METHODS)]
+"""A registered method; or its name, with its defaults."""
 
 __all__ = [
     "METHODS",
+    "NORMS",
     "UNIVERSAL_METHODS",
-    "AnyMethod",
     "Apgd",
     "Bim",
     "CarliniWagner",
@@ -116,4 +85,6 @@ __all__ = [
     "UniversalGradient",
     "UniversalLp",
     "UniversalMethod",
+    "register",
+    "register_universal",
 ]

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from core.specs.methods.base import Method, Norm
+from core.specs.methods.base import Method, Norm, register
 
 
+@register
 class Square(Method):
     """Settings of the Square attack."""
 
@@ -16,13 +17,16 @@ class Square(Method):
     help: ClassVar[str] = "Random squares of full contrast, kept where they help; no gradient, so none can be hidden."
     paper: ClassVar[str] = "Andriushchenko et al. 2020, arXiv 1912.00049"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    function: ClassVar[str] = "core.attacks.black_box.square:square"
     needs_eps: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     name: Literal["square"] = "square"
     norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Shape of the ball.")
     queries: int = Field(1000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
     area: float = Field(0.8, gt=0, le=1, title="First area", description="Share of the image in a square.")
 
 
+@register
 class SimBa(Method):
     """Settings of SimBA."""
 
@@ -30,7 +34,9 @@ class SimBa(Method):
     help: ClassVar[str] = "Single pixels, or single cosines, a step up or down, kept where the model grows less sure."
     paper: ClassVar[str] = "Guo et al. 2019, arXiv 1905.07121"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    function: ClassVar[str] = "core.attacks.black_box.simba:simba"
     needs_eps: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     name: Literal["simba"] = "simba"
     norm: Literal["linf", "l2"] = Field("l2", title="Norm", description="Shape of the ball.")
     basis: Literal["pixel", "dct"] = Field(
@@ -45,6 +51,7 @@ class SimBa(Method):
     )
 
 
+@register
 class HopSkipJump(Method):
     """Settings of HopSkipJump."""
 
@@ -52,13 +59,16 @@ class HopSkipJump(Method):
     help: ClassVar[str] = "Only the predicted class is seen: probes at the boundary say where it turns, then a jump."
     paper: ClassVar[str] = "Chen, Jordan, Wainwright 2020, arXiv 1904.02144"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    function: ClassVar[str] = "core.attacks.black_box.hop_skip_jump:hop_skip_jump"
     takes_start: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     name: Literal["hop_skip_jump"] = "hop_skip_jump"
     norm: Literal["linf", "l2"] = Field("l2", title="Norm", description="What is to be small.")
     queries: int = Field(2000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
     probes: int = Field(100, ge=1, le=10_000, title="First probes", description="Of the first gradient; more later.")
 
 
+@register
 class Transfer(Method):
     """Settings of the attack from a surrogate."""
 
@@ -66,8 +76,10 @@ class Transfer(Method):
     help: ClassVar[str] = "Made on another model, with momentum, diverse inputs and smooth gradients; asked once."
     paper: ClassVar[str] = "MI, DI, TI: arXiv 1710.06081, 1803.06978, 1904.02884"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    function: ClassVar[str] = "core.attacks.fixed_budget.transfer:transfer"
     needs_eps: ClassVar[bool] = True
     needs_surrogate: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     name: Literal["transfer"] = "transfer"
     surrogate: str = Field("", title="Surrogate", description="Id of the saved model whose gradients are followed.")
     norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Shape of the ball.")

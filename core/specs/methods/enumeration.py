@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from core.specs.methods.base import Method, Norm
+from core.specs.methods.base import Method, Norm, register
 
 
+@register
 class Exhaustive(Method):
     """Settings of the enumeration of changes of one feature and of two."""
 
@@ -18,6 +19,7 @@ class Exhaustive(Method):
     )
     paper: ClassVar[str] = "Enumeration; by rank-one updates where the first layer is linear"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    function: ClassVar[str] = "core.attacks.sparse.exhaustive:exhaustive"
     fixed_cost: ClassVar[bool] = True
     name: Literal["exhaustive"] = "exhaustive"
     pixels: int = Field(

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from core.specs.methods.base import Method, Norm
+from core.specs.methods.base import Method, Norm, register
 
 
+@register
 class GeneratorMethod(Method):
     """Settings of the generator attack of exercise set 1, in its literal mode."""
 
@@ -16,7 +17,9 @@ class GeneratorMethod(Method):
     help: ClassVar[str] = "A network with one input neuron is trained, in turns, to draw the image and to be read as j."
     paper: ClassVar[str] = "Exercise set 1; x = σ(w) is the variable of Carlini and Wagner 2017, arXiv 1608.04644"
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    function: ClassVar[str] = "core.attacks.generator.generator:generator_attack"
     needs_target: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     name: Literal["generator"] = "generator"
     rounds: int = Field(200, ge=1, le=20_000, title="Rounds", description="Alternations between image and class.")
     image_steps: int = Field(1, ge=1, le=100, title="Image steps (a)", description="Steps to the sample, a round.")
@@ -35,6 +38,7 @@ class GeneratorMethod(Method):
     )
 
 
+@register
 class GeneratorStrong(Method):
     """Settings of the generator attack as a penalty method."""
 
@@ -42,6 +46,7 @@ class GeneratorStrong(Method):
     help: ClassVar[str] = "The same two steps, each where it is needed: fooled, to the image; not fooled, to the class."
     paper: ClassVar[str] = "The switching subgradient method, Polyak 1967; as DDN, Rony et al. 2019, arXiv 1811.09600"
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    function: ClassVar[str] = "core.attacks.generator.generator_strong:generator_strong"
     name: Literal["generator_strong"] = "generator_strong"
     rounds: int = Field(100, ge=1, le=20_000, title="Rounds", description="Steps, each to the image or to the class.")
     step_size: float = Field(

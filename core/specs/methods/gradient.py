@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.specs.methods.base import Method, Norm
+from core.specs.methods.base import Method, Norm, register
 
 DRAWS: Any = Field(
     1,
@@ -34,6 +34,7 @@ class GradientMethod(Method):
     LATER: ClassVar[tuple[str, ...]] = ("draws", "straight_through")
 
 
+@register
 class Fgsm(GradientMethod):
     """Settings of FGSM."""
 
@@ -41,6 +42,7 @@ class Fgsm(GradientMethod):
     help: ClassVar[str] = "One step of size ε along the sign of the gradient; one gradient serves every ε."
     paper: ClassVar[str] = "Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    function: ClassVar[str] = "core.attacks.fixed_budget.fgsm:fgsm"
     needs_eps: ClassVar[bool] = True
     fixed_cost: ClassVar[bool] = True
     name: Literal["fgsm"] = "fgsm"
@@ -53,6 +55,7 @@ class Fgsm(GradientMethod):
     straight_through: bool = STRAIGHT_THROUGH
 
 
+@register
 class Pgd(GradientMethod):
     """Settings of PGD."""
 
@@ -60,7 +63,10 @@ class Pgd(GradientMethod):
     help: ClassVar[str] = "Many gradient steps, each projected back into the ε-ball; fooled images are dropped."
     paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
+    function: ClassVar[str] = "core.attacks.fixed_budget.pgd:pgd"
     needs_eps: ClassVar[bool] = True
+    random: ClassVar[bool] = True
+    stops_early: ClassVar[bool] = True
     name: Literal["pgd"] = "pgd"
     norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(40, ge=1, le=10_000, title="Steps", description="Gradient steps a restart.")
@@ -78,6 +84,7 @@ class Pgd(GradientMethod):
     straight_through: bool = STRAIGHT_THROUGH
 
 
+@register
 class Rfgsm(GradientMethod):
     """Settings of R+FGSM."""
 
@@ -85,7 +92,10 @@ class Rfgsm(GradientMethod):
     help: ClassVar[str] = "A random step up or down on every feature, then FGSM with the rest of ε."
     paper: ClassVar[str] = "Tramèr et al. 2018, arXiv 1705.07204"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    function: ClassVar[str] = "core.attacks.fixed_budget.iterative:rfgsm"
     needs_eps: ClassVar[bool] = True
+    random: ClassVar[bool] = True
+    stops_early: ClassVar[bool] = True
     name: Literal["rfgsm"] = "rfgsm"
     offset: float = Field(0.5, ge=0, lt=1, title="Random share", description="The random step as a share of ε.")
     restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random steps, on images not yet fooled.")
@@ -93,6 +103,7 @@ class Rfgsm(GradientMethod):
     straight_through: bool = STRAIGHT_THROUGH
 
 
+@register
 class Bim(GradientMethod):
     """Settings of the basic iterative method."""
 
@@ -100,7 +111,9 @@ class Bim(GradientMethod):
     help: ClassVar[str] = "FGSM's step repeated with a constant length from the image itself; nothing is random."
     paper: ClassVar[str] = "Kurakin, Goodfellow, Bengio 2017, arXiv 1607.02533"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
+    function: ClassVar[str] = "core.attacks.fixed_budget.iterative:bim"
     needs_eps: ClassVar[bool] = True
+    stops_early: ClassVar[bool] = True
     name: Literal["bim"] = "bim"
     norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
@@ -109,6 +122,7 @@ class Bim(GradientMethod):
     straight_through: bool = STRAIGHT_THROUGH
 
 
+@register
 class MiFgsm(GradientMethod):
     """Settings of MI-FGSM."""
 
@@ -116,7 +130,9 @@ class MiFgsm(GradientMethod):
     help: ClassVar[str] = "BIM with momentum: steps along a running sum of gradients, which transfer better to others."
     paper: ClassVar[str] = "Dong et al. 2018, arXiv 1710.06081"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
+    function: ClassVar[str] = "core.attacks.fixed_budget.iterative:mifgsm"
     needs_eps: ClassVar[bool] = True
+    stops_early: ClassVar[bool] = True
     name: Literal["mifgsm"] = "mifgsm"
     norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
@@ -126,6 +142,7 @@ class MiFgsm(GradientMethod):
     straight_through: bool = STRAIGHT_THROUGH
 
 
+@register
 class Apgd(GradientMethod):
     """Settings of APGD."""
 
@@ -133,7 +150,10 @@ class Apgd(GradientMethod):
     help: ClassVar[str] = "PGD with momentum that halves its step, and goes back to the best point, where it stalls."
     paper: ClassVar[str] = "Croce and Hein 2020, arXiv 2003.01690; ℓ1: 2021, arXiv 2103.01208"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    function: ClassVar[str] = "core.attacks.fixed_budget.apgd:apgd"
     needs_eps: ClassVar[bool] = True
+    random: ClassVar[bool] = True
+    stops_early: ClassVar[bool] = True
     name: Literal["apgd"] = "apgd"
     norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
     loss: Literal["ce", "margin", "dlr"] = Field("ce", title="Loss", description=_LOSSES)

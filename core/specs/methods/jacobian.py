@@ -6,9 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from core.specs.methods.base import Method, Norm
+from core.specs.methods.base import Method, Norm, register
 
 
+@register
 class JacobianSparse(Method):
     """Settings of the greedy Jacobian attack on few features."""
 
@@ -19,6 +20,7 @@ class JacobianSparse(Method):
     )
     paper: ClassVar[str] = "After Papernot et al. 2016, arXiv 1511.07528, with real gains, pruning and swaps"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    function: ClassVar[str] = "core.attacks.sparse.sparse:jacobian_sparse"
     name: Literal["jacobian_sparse"] = "jacobian_sparse"
     max_features: int = Field(60, ge=1, le=3072, title="Largest count", description="Give up beyond so many changes.")
     candidates: int = Field(16, ge=1, le=256, title="Shortlist", description="Changes really tried, each step.")
@@ -27,6 +29,7 @@ class JacobianSparse(Method):
     cap: float = Field(1.0, gt=0, le=1, title="Cap ε", description="The most that any feature may change.")
 
 
+@register
 class Frontier(Method):
     """Settings of the frontier of feature count against the cap on each change."""
 
@@ -36,6 +39,7 @@ class Frontier(Method):
     )
     paper: ClassVar[str] = "Largest gains first, exact for linear models; re-linearised and greedy elsewhere"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    function: ClassVar[str] = "core.attacks.sparse.frontier:frontier"
     name: Literal["frontier"] = "frontier"
     caps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
@@ -52,6 +56,7 @@ class Frontier(Method):
         return tuple(sorted(set(value)))
 
 
+@register
 class JacobianDense(Method):
     """Settings of the dense formula ε* = |τ − N(x)| / ‖J‖₁."""
 
@@ -59,7 +64,9 @@ class JacobianDense(Method):
     help: ClassVar[str] = "The same tiny change ±ε* on every pixel, ε* = |τ − N(x)| / ‖J‖₁ (Hölder's equality)."
     paper: ClassVar[str] = "Exercise set 2; linear case of Goodfellow et al. 2015, arXiv 1412.6572"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    function: ClassVar[str] = "core.attacks.sparse.jacobian:jacobian_dense"
     fixed_cost: ClassVar[bool] = True
+    finds_eps: ClassVar[bool] = True
     name: Literal["jacobian_dense"] = "jacobian_dense"
     boxed: bool = Field(True, title="Respect [0, 1]", description="Solve for ε* with the room each pixel has.")
     factor: float = Field(

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from core.specs.base import Spec
-from core.specs.methods.base import Method, Norm
+from core.specs.methods.base import Method, Norm, register
 
 _HELP = "Each scene draws its own, up to this much, to both sides."
 
@@ -24,6 +24,7 @@ class Scenes(Spec):
     least: float = Field(0.5, gt=0, le=1, title="Least share", description="Of the fresh scenes, for a success.")
 
 
+@register
 class Physical(Scenes, Method):
     """Settings of the attack by a pattern on glasses or on a patch."""
 
@@ -34,7 +35,9 @@ class Physical(Scenes, Method):
         "Brown et al. 2017, arXiv 1712.09665"
     )
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    function: ClassVar[str] = "core.attacks.physical.physical:physical"
     strict: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     name: Literal["physical"] = "physical"
     scenes: int = Field(
         4, ge=0, le=1000, title="Scenes a step", description="Averaged; 0: only the still image, no averaging."

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from core.specs.base import named
+from core.specs.base import OneOf, register_in
 from core.specs.methods.base import Method, Norm
 
 
@@ -18,6 +18,13 @@ class UniversalMethod(Method):
     most_images: ClassVar[int] = 100_000
 
 
+UNIVERSAL_METHODS: dict[str, type[UniversalMethod]] = {}
+"""Every way to a universal perturbation by its name."""
+register_universal = register_in(UNIVERSAL_METHODS)
+"""Class decorator: puts a method into `UNIVERSAL_METHODS`. Raises ValueError if the name is taken."""
+
+
+@register_universal
 class UniversalGradient(UniversalMethod):
     """Settings of mini-batch steps on one shared perturbation."""
 
@@ -25,7 +32,9 @@ class UniversalGradient(UniversalMethod):
     help: ClassVar[str] = "Mini-batch steps on one shared perturbation; images that are fooled add nothing."
     paper: ClassVar[str] = "Shafahi et al. 2020, arXiv 1811.11304"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    function: ClassVar[str] = "core.attacks.universal.universal:universal_gradient"
     needs_eps: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     name: Literal["gradient"] = "gradient"
     norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Of the perturbation before clipping.")
     epochs: int = Field(10, ge=1, le=1000, title="Epochs", description="Times that each image is seen.")
@@ -38,6 +47,7 @@ class UniversalGradient(UniversalMethod):
     )
 
 
+@register_universal
 class Uap(UniversalMethod):
     """Settings of the classical universal adversarial perturbation."""
 
@@ -45,7 +55,9 @@ class Uap(UniversalMethod):
     help: ClassVar[str] = "Image after image, what DeepFool needs at the perturbed point is added and projected."
     paper: ClassVar[str] = "Moosavi-Dezfooli et al. 2017, arXiv 1610.08401, algorithm 1"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    function: ClassVar[str] = "core.attacks.universal.universal:uap"
     needs_eps: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     images: ClassVar[int] = 300
     name: Literal["uap"] = "uap"
     norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Of the perturbation before clipping.")
@@ -57,6 +69,7 @@ class Uap(UniversalMethod):
     )
 
 
+@register_universal
 class UniversalLp(UniversalMethod):
     """Settings of the linear programme."""
 
@@ -67,6 +80,7 @@ class UniversalLp(UniversalMethod):
     )
     paper: ClassVar[str] = "Linear programming duality; the set S of exercise set 2"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    function: ClassVar[str] = "core.attacks.universal.universal_lp:universal_lp"
     images: ClassVar[int] = 20
     most_images: ClassVar[int] = 200
     name: Literal["lp"] = "lp"
@@ -80,9 +94,5 @@ class UniversalLp(UniversalMethod):
     rounds: int = Field(30, ge=1, le=1000, title="Programmes", description="At most, each set up where the last led.")
 
 
-AnyUniversal = Annotated[UniversalGradient | Uap | UniversalLp, Field(discriminator="name")]
-UNIVERSAL_METHODS: dict[str, type[UniversalMethod]] = {"gradient": UniversalGradient, "uap": Uap, "lp": UniversalLp}
-"""Every way to a universal perturbation by its name."""
-
-
-UniversalField = Annotated[AnyUniversal, named(UNIVERSAL_METHODS)]
+UniversalField = Annotated[UniversalMethod, OneOf(UNIVERSAL_METHODS)]
+"""A registered method; or its name, with its defaults."""

@@ -92,7 +92,7 @@ def test_square_goes_on_from_a_point(exactly: tuple[nn.Module, Tensor, Tensor], 
     eps = {"linf": 0.06, "l2": 0.4}[norm]
     first = pgd(net, x, y, eps=eps, norm=norm, steps=2, loss="margin")
     settings: dict[str, Any] = {"eps": eps, "norm": norm, "queries": 64, "offspring": 4, "spent": 512}
-    made = square(net, x, y, begin=first.x_adv, **settings)
+    made = square(net, x, y, x_init=first.x_adv, **settings)
     low, was = made.trace["margin"], first.trace["margin"]
     assert (low <= was + 1e-5).all()
     assert (low < was - 1e-4)[~first.success].float().mean() > 0.5
@@ -100,10 +100,10 @@ def test_square_goes_on_from_a_point(exactly: tuple[nn.Module, Tensor, Tensor], 
     assert torch.equal(net.eval()(made.x_adv).argmax(1) != y, made.success)
     rows = torch.tensor([2, 5, 11])
     streams = Streams.of(0, torch.arange(len(y))).take(rows)
-    part = square(net, x[rows], y[rows], begin=first.x_adv[rows], streams=streams, **settings)
+    part = square(net, x[rows], y[rows], x_init=first.x_adv[rows], streams=streams, **settings)
     assert torch.allclose(part.x_adv, made.x_adv[rows])
-    never = square(net, x, y, begin=first.x_adv, milestones=((8, 0.0),), **settings)
-    always = square(net, x, y, begin=first.x_adv, milestones=((8, 1.0),), **settings)
+    never = square(net, x, y, x_init=first.x_adv, milestones=((8, 0.0),), **settings)
+    always = square(net, x, y, x_init=first.x_adv, milestones=((8, 1.0),), **settings)
     assert (never.forwards[~never.success] == 1 + 8).all()
     assert torch.equal(always.forwards, made.forwards)
 
@@ -111,7 +111,7 @@ def test_square_goes_on_from_a_point(exactly: tuple[nn.Module, Tensor, Tensor], 
 def test_square_begins_small_where_queries_are_spent(net: nn.Module, few: Batch) -> None:
     """Far down the schedule of areas a query from a point changes one pixel at most."""
     x, y = few
-    made = square(net, x, y, eps=0.3, queries=1, begin=x, spent=10_000)
+    made = square(net, x, y, eps=0.3, queries=1, x_init=x, spent=10_000)
     assert made.distance["l0"].max() == 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections import deque
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.engine import engine
-from core.attacks.engine.engine import Streams, even_batch, frozen, gradient_step, take_waiting
+from core.attacks.engine.engine import Streams, frozen, gradient_step
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.steps import adam_move
 
@@ -233,20 +232,6 @@ def test_check_gives_the_budget_a_number_an_image() -> None:
     exact = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
     assert engine.check(exact, X.double(), Y, eps=0.25).tolist() == [0.25, 0.25]
     assert engine.check(MODEL, X, Y, eps=torch.tensor([0.0, 1.0], dtype=torch.float64)).dtype == torch.float32
-
-
-@pytest.mark.parametrize(("images", "batch", "expected"), [(278, 128, 93), (128, 128, 128), (5, 128, 5), (0, 128, 1)])
-def test_even_batch_leaves_no_small_rest(images: int, batch: int, expected: int) -> None:
-    """As many rounds as the batch asks for, of equal size."""
-    assert even_batch(images, batch) == expected
-
-
-def test_take_waiting_empties_the_queue_from_its_front() -> None:
-    """As many as there is room for, in their order, then what is left, then none: an index either way."""
-    waiting = deque([4, 2, 7])
-    taken = [take_waiting(waiting, room, torch.device("cpu")) for room in (2, 5, 5)]
-    assert [rows.tolist() for rows in taken] == [[4, 2], [7], []]
-    assert {rows.dtype for rows in taken} == {torch.int64}
 
 
 def test_adam_move_is_that_of_torch() -> None:

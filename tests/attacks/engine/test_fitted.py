@@ -402,8 +402,8 @@ def test_what_is_no_ordinary_tensor_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"^model: expected weights, got 1\.weight"):
         pgd(nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), x, y, eps=0.1)
     for begin in (x.double(), x * float("nan"), x + 1):
-        with pytest.raises(ValueError, match=r"^begin: expected"):
-            square(model, x, y, eps=0.1, begin=begin)
+        with pytest.raises(ValueError, match=r"^x_init: expected"):
+            square(model, x, y, eps=0.1, x_init=begin)
 
 
 def test_answers_that_share_their_memory_are_all_kept() -> None:

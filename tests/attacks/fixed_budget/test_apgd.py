@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from core.attacks import apgd, pgd
 from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import Goal
-from core.attacks.fixed_budget.apgd import _Active, _L1Rule, _Rule, checkpoints
+from core.attacks.fixed_budget.apgd import _L1Rule, _Rule, _Starts, checkpoints
 
 Batch = tuple[Tensor, Tensor]
 Maker = Callable[[Tensor, float], nn.Module]
@@ -32,10 +32,9 @@ class Rows:
     """Feeds losses to a rule, a row for each image of one pixel, and moves every row on by one."""
 
     def __init__(self, rule: Any, count: int) -> None:
-        start, number = torch.zeros(count, 1, 2, 2), torch.arange(count)
-        along, nothing = torch.zeros(count, 3), torch.zeros(count, 0)
+        start, along = torch.zeros(count, 1, 2, 2), torch.zeros(count, 3)
         self.rule, self.x = rule, start
-        self.on = _Active.begin(number, torch.full((count,), -1), along, start, (nothing, nothing), 0)
+        self.on = _Starts.of(torch.full((count,), -1), along, start, (None, None), 0)
 
     def see(self, *values: float) -> None:
         """One look: the loss of each row; the point is then moved by .1 and the step counted."""

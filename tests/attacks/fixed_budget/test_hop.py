@@ -26,8 +26,8 @@ def test_hop_goes_on_from_the_best_point(norm: Any, net: nn.Module, few: Batch) 
     eps = EPS[norm]
     first = pgd(net, x, y, eps=eps, norm=norm, steps=3, loss="margin")
     stand = ~first.success
-    begin = first.x_adv[stand]
-    result = hop(net, x[stand], y[stand], eps=eps, norm=norm, begin=begin, hops=6, steps=6)
+    x_init = first.x_adv[stand]
+    result = hop(net, x[stand], y[stand], eps=eps, norm=norm, x_init=x_init, hops=6, steps=6)
     low, was = result.trace["margin"], first.trace["margin"][stand]
     assert (low <= was + 1e-5).all()
     assert (low < was - 1e-4).float().mean() > 0.5

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import ddn, generator_strong
+from core.attacks import ddn
 from core.attacks.generator.generator import generator_attack
+from core.attacks.generator.generator_strong import generator_strong
 
 Batch = tuple[Tensor, Tensor]
 Triple = tuple[Tensor, Tensor, Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from core.attacks import fab
 from core.attacks.engine.geometry import norm_of
-from core.attacks.minimal.fab import _onto
+from core.attacks.minimal.deepfool import crossing_step
 from tests.attacks.engine.test_smallest import exact_distance, linear_case
 
 Batch = tuple[Tensor, Tensor]
@@ -23,7 +23,7 @@ def test_projection_onto_a_boundary_is_exact_from_either_side(norm: str) -> None
     slope = torch.randn(60, 1, 3, 4, generator=generator, dtype=torch.float64)
     point = (torch.rand(60, 1, 3, 4, generator=generator, dtype=torch.float64) * 2 - 0.5).clamp(0, 1)
     value = 2 * torch.randn(60, generator=generator, dtype=torch.float64)
-    move, size = _onto(slope, value, point, norm)
+    move, size = crossing_step(slope, value, point, norm)
     assert ((point + move >= 0) & (point + move <= 1)).all()
     downhill = value.sign()[:, None] * slope.flatten(1)
     exact = exact_distance(downhill, value.abs(), point.flatten(1), norm)

@@ -35,8 +35,8 @@ def test_minimum_is_never_worse_than_its_parts(
         aim = y_target if part.rank is None else ranking[:, part.rank]
         alone = part.attack(net, x, y, y_target=aim, batch=128, **part.settings)
         able = alone.success
-        if part.astray is not None:
-            able &= result.trace["astray"] == part.astray
+        if part.boundary_outside_box is not None:
+            able &= result.trace["boundary_outside_box"] == part.boundary_outside_box
         assert not (able & ~result.success).any()
         assert (result.distance[norm] <= alone.distance[norm] * (1 + 1e-6))[able].all()
 
@@ -128,7 +128,7 @@ class Steps(nn.Module):
         return (0.02 * x + torch.relu(x - 0.4) - torch.relu(x - 0.6)) @ self.weight.T
 
 
-def test_minimum_runs_other_parts_where_the_gradient_leads_astray() -> None:
+def test_minimum_runs_other_parts_where_the_linearised_boundary_is_outside_the_box() -> None:
     """Each image is found by a part that is for it, and a slice comes out as the slice of the whole."""
     draw = torch.rand(2, 40, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     net, x = Steps(), (draw[0] > 0.5) * 0.6 + 0.1 + 0.2 * draw[1]
@@ -136,12 +136,12 @@ def test_minimum_runs_other_parts_where_the_gradient_leads_astray() -> None:
     result = minimum(net, x, y, norm="l2", budget=200)
     assert result.success.all()
     assert (result.forwards + result.backwards).max() <= 200
-    lost, part = result.trace["astray"], result.trace["part"]
-    assert 0 < lost.sum() < len(x)
-    meant = torch.tensor([part.astray for part in plan("l2", 200, 10, False)])
-    assert torch.equal(meant[part], lost)
+    outside, part = result.trace["boundary_outside_box"], result.trace["part"]
+    assert 0 < outside.sum() < len(x)
+    meant = torch.tensor([part.boundary_outside_box for part in plan("l2", 200, 10, False)])
+    assert torch.equal(meant[part], outside)
     alone = minimum(net, x[10:30], y[10:30], norm="l2", budget=200)
-    assert torch.equal(alone.trace["astray"], lost[10:30])
+    assert torch.equal(alone.trace["boundary_outside_box"], outside[10:30])
     torch.testing.assert_close(alone.distance["l2"], result.distance["l2"][10:30])
 
 

@@ -12,7 +12,7 @@ import core.attacks
 from core.attacks.engine.engine import frozen
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.smallest import Smallest
-from core.attacks.minimal.nearest import CANDIDATES, LOOK, UNITS, astray, nearest_within, onto_nearest
+from core.attacks.minimal.nearest import CANDIDATES, LOOK, UNITS, boundary_outside_box, nearest_within, onto_nearest
 from tests.attacks.engine.test_smallest import linear_case
 
 Batch = tuple[Tensor, Tensor]
@@ -67,7 +67,7 @@ def test_last_step_is_left_out_of_a_short_budget() -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_astray_is_what_a_linear_model_cannot_reach(norm: str) -> None:
+def test_boundary_outside_box_is_what_a_linear_model_cannot_reach(norm: str) -> None:
     """Five linear classes: exactly those whose strongest other class nothing in the box reaches, at two passes each."""
     model, x, _, _ = linear_case(5)
     model.weight.data /= torch.tensor([[1.0], [2.0], [4.0], [8.0], [16.0]])
@@ -81,7 +81,7 @@ def test_astray_is_what_a_linear_model_cannot_reach(norm: str) -> None:
     with frozen(model):
         best = Smallest.start(model, x, Goal.of(y, None), norm, 128, None)
         rows = torch.arange(30)
-        assert torch.equal(astray(best, rows), ~reached[:30])
+        assert torch.equal(boundary_outside_box(best, rows), ~reached[:30])
         assert ((best.forwards + best.backwards)[:30] == 1 + LOOK).all()
         assert ((best.forwards + best.backwards)[30:] == 1).all()
-        assert len(astray(best, rows[:0])) == 0
+        assert len(boundary_outside_box(best, rows[:0])) == 0

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import Tensor
 
 from core.evaluation.tasks import certify
 from core.jobs import queue
@@ -61,10 +60,10 @@ def test_smoothing_proves_nothing_of_the_model_itself(root: Path) -> None:
 
 
 def test_image_that_fools_in_one_layout_only_is_not_fooled(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search that hands back images which the second look reads rightly bounds nothing from above."""
+    """A search that hands back images that the second look classifies correctly bounds nothing from above."""
 
-    def lying(spec: object, model: object, x: Tensor, *rest: object) -> certify._Answer:
-        return certify._Answer(np.full(len(x), "fooled"), np.full(len(x), "pgd"), x, {})
+    def lying(ask: certify._Question) -> certify._Answer:
+        return certify._Answer(np.full(len(ask.x), "fooled"), np.full(len(ask.x), "pgd"), ask.x, {})
 
     monkeypatch.setitem(certify._ANSWERS, "exact", lying)
     table = certified(root, "mlp", eps=0.02, n=25, method="exact").table("images")

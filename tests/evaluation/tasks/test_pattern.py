@@ -46,5 +46,5 @@ def test_target_and_sources_narrow_the_images(root: Path) -> None:
     table = made.table("held_out")
     assert set(table["y"]) == {1, 7}
     assert (table["pred"][table["success"]] == 3).all()
-    with pytest.raises(ValueError, match="target: expected classes from 0 to 9, got 12"):
+    with pytest.raises(ValueError, match="target: expected a class from 0 to 9, got 12"):
         ran(root, target=12)

@@ -302,7 +302,7 @@ def test_report_can_be_cancelled() -> None:
 
     with pytest.raises(Cancelled):
         report(honest(), X, Y, eps=0.15, on_progress=tell, effort="small")
-    assert seen[0] == "trust: The model gives logits"
+    assert seen[0] == "reliability checks: The model gives logits"
 
 
 @pytest.mark.parametrize(

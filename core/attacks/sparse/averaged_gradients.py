@@ -1,9 +1,9 @@
 """Few features by averaged gradients: the k features of the largest mean gains go to their ends; k follows success.
 
-Where a model is curved, the gradient at one image says little of what a whole change of a feature does; the mean over
-images that hold many such changes says much more. After the choice of a few steps, features that are in keep their
+Where a model is curved, the gradient at one image says little about what a whole change of a feature does; the mean
+over images that hold many such changes says much more. After a few steps, features that are in the set keep their
 place unless others promise clearly more, so that the set settles. Each step costs one forward and one backward pass,
-whatever k is: on an adversarially trained LeNet 40 steps leave fewer features than sigma-zero or FMN in 100.
+whatever k is. How it compares with sigma-zero and FMN: docs/MEASUREMENTS.md.
 Related: dual averaging (Nesterov 2009) and iterative hard thresholding (Blumensath and Davies 2009).
 """
 
@@ -19,47 +19,48 @@ from core.attacks.engine.smallest import Smallest, check_counts
 from core.progress import Progress
 
 DECAY = 0.5
-"""What the mean keeps of the gradients before, a step."""
+"""The weight of the earlier gradients in the mean, per step."""
 CHANGE = 0.3
-"""How much k falls or grows in a step, at least by one."""
+"""The share by which k falls or grows in a step, at least by one."""
 FREE = 6
-"""Steps in which all features are chosen afresh."""
+"""Steps in which the whole set is chosen anew."""
 LOYALTY = 1.0
-"""Afterwards: how much more than the last one chosen, in its gains, a feature that is in counts."""
+"""What a feature of the set is given on top of its gain after that, as a multiple of the last chosen one's gain."""
 
 
-def averaged(
+def averaged_gradients(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
     *,
     steps: int = 20,
-    most: int = 80,
+    max_features: int = 80,
     loss: Loss = "ce",
     y_target: Int[Tensor, " n"] | None = None,
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Find few features, each at an end of its range; `2 * steps + 4` passes an image.
+    """Find few features, each at an end of its range; `2 * steps + 4` model evaluations per image.
 
     Args:
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
         steps: sets of features that are tried, at least 1.
-        most: features in the first set, at least 1.
+        max_features: features in the first set, at least 1.
         loss: whose gradients.
         y_target: (N,) int64; given, the attack goes towards these classes.
-        batch: images under attack at once.
-        on_progress: called each step with images done, all, share of `success`.
+        batch: images attacked at once.
+        on_progress: called each step with images done, all images, and `success`, the share fooled so far.
 
     Returns:
-        The fooling image of the fewest features; images fooled before, and those that withstand, come back unchanged.
+        The image that fools with the fewest features. Images that are misclassified already, and those that withstand,
+        come back unchanged.
 
     Raises:
         ValueError: bad input, naming the argument.
     """
-    check_counts(steps=steps, most=most, batch=batch)
+    check_counts(steps=steps, max_features=max_features, batch=batch)
     check(model, x, y, y_target=y_target)
     features = x[0].numel()
     with frozen(model):
@@ -69,10 +70,10 @@ def averaged(
             point = image
             _, slope, _ = best.step(rows, x[rows], loss)
             mean = slope.flatten(1).clone()
-            count = torch.full_like(mean[:, 0], min(most, features))
+            count = torch.full_like(mean[:, 0], min(max_features, features))
             fewest = torch.full_like(count, features + 1)
             for k in range(steps):
-                point = _fullest(mean, image, count, point if k >= FREE else None)
+                point = _largest_gains(mean, image, count, point if k >= FREE else None)
                 fooled, slope, _ = best.step(rows, point.view_as(x[rows]), loss)
                 fewest = torch.where(fooled, torch.minimum(fewest, (point != image).sum(1)), fewest)
                 mean = DECAY * mean + slope.flatten(1)
@@ -83,19 +84,19 @@ def averaged(
         return best.result()
 
 
-def _fullest(slope: Tensor, image: Tensor, count: Tensor, before: Tensor | None) -> Tensor:
+def _largest_gains(slope: Tensor, image: Tensor, count: Tensor, before: Tensor | None) -> Tensor:
     """The images (n, d) with their `count` (n,) features of the largest gains at their ends.
 
     Those that `before` has changed keep the ends that they have, and count for more.
     """
-    most = int(count.max())
+    largest = int(count.max())
     end = (slope < 0).to(image.dtype)
     gain = slope * (image - end)
     if before is not None:
-        last = gain.topk(most, dim=1).values.gather(1, count.long()[:, None] - 1).clamp(min=0)
+        last = gain.topk(largest, dim=1).values.gather(1, count.long()[:, None] - 1).clamp(min=0)
         gain = torch.where(before != image, slope * (image - before) + LOYALTY * last, gain)
         end = torch.where(before != image, before, end)
-    gain, order = gain.topk(most, dim=1)
-    kept = (torch.arange(most, device=count.device) < count[:, None]) & (gain > 0)
+    gain, order = gain.topk(largest, dim=1)
+    kept = (torch.arange(largest, device=count.device) < count[:, None]) & (gain > 0)
     chosen = torch.zeros_like(image, dtype=torch.bool).scatter(1, order, kept)
     return torch.where(chosen, end, image)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.engine.geometry import shortest_prefix
-from core.attacks.sparse.averaged import averaged
+from core.attacks.sparse.averaged_gradients import averaged_gradients
 from tests.attacks.engine.test_smallest import linear_case
 
 Batch = tuple[Tensor, Tensor]
 
 
-def test_averaged_is_the_smallest_count_of_a_linear_model() -> None:
+def test_averaged_gradients_is_the_smallest_count_of_a_linear_model() -> None:
     """With one slope everywhere only the count is searched for."""
     model, x, y, _ = linear_case(2)
     logits = model(x).detach()
@@ -23,17 +23,17 @@ def test_averaged_is_the_smallest_count_of_a_linear_model() -> None:
     gains = slope.abs() * torch.where(slope > 0, x.flatten(1), 1 - x.flatten(1))
     need = logits.gather(1, y[:, None])[:, 0] - logits.gather(1, 1 - y[:, None])[:, 0]
     exact, _ = shortest_prefix(gains.detach(), need)
-    result = averaged(model, x, y, steps=60)
+    result = averaged_gradients(model, x, y, steps=60)
     assert torch.equal(result.success, exact >= 0)
     assert torch.equal(result.distance["l0"][exact >= 0], exact[exact >= 0])
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-def test_averaged_changes_whole_features_and_counts_its_passes(net: nn.Module, few: Batch, targeted: bool) -> None:
+def test_averaged_gradients_changes_whole_features_at_its_price(net: nn.Module, few: Batch, targeted: bool) -> None:
     """Each changed feature is at an end; two passes a step, three besides, and the verification of a success."""
     x, y = few
     y_target = (y + 1) % 10 if targeted else None
-    result = averaged(net, x, y, steps=12, most=30, y_target=y_target)
+    result = averaged_gradients(net, x, y, steps=12, max_features=30, y_target=y_target)
     logits = copy.deepcopy(net).eval()(result.x_adv)
     fooled = logits.argmax(1) == y_target if targeted else logits.argmax(1) != y
     assert torch.equal(result.success, fooled)
@@ -43,12 +43,13 @@ def test_averaged_changes_whole_features_and_counts_its_passes(net: nn.Module, f
     moved = result.backwards > 0
     assert (result.backwards[moved] == 13).all()
     assert torch.equal(result.forwards[moved], 14 + result.success[moved])
-    alone = averaged(net, x[:3], y[:3], steps=12, most=30, y_target=None if y_target is None else y_target[:3])
+    aims = None if y_target is None else y_target[:3]
+    alone = averaged_gradients(net, x[:3], y[:3], steps=12, max_features=30, y_target=aims)
     assert torch.equal(alone.distance["l0"], result.distance["l0"][:3])
 
 
-@pytest.mark.parametrize("name", ["steps", "most", "batch"])
-def test_averaged_refuses_bad_settings(net: nn.Module, few: Batch, name: str) -> None:
+@pytest.mark.parametrize("name", ["steps", "max_features", "batch"])
+def test_averaged_gradients_refuses_bad_settings(net: nn.Module, few: Batch, name: str) -> None:
     """By the argument's name."""
     with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
-        averaged(net, *few, **{name: 0})
+        averaged_gradients(net, *few, **{name: 0})
