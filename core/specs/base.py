@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError, core_schema
 
@@ -122,6 +130,10 @@ class OneOf:
         if source is str:
             return core_schema.no_info_plain_validator_function(self._name)
         return core_schema.no_info_plain_validator_function(self._spec)
+
+    def __get_pydantic_json_schema__(self, schema: Any, _: GetJsonSchemaHandler) -> dict[str, Any]:
+        names = {"enum": self.choices()}
+        return names if schema["function"]["function"] == self._name else {"anyOf": [names, {"type": "object"}]}
 
     def _name(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.choices():
