@@ -134,10 +134,6 @@ class OneOf:
         is_name = schema.get("function", {}).get("function") == self._name
         return name if is_name else {"anyOf": [name, {"type": "object"}]}
 
-    def __get_pydantic_json_schema__(self, schema: Any, _: GetJsonSchemaHandler) -> dict[str, Any]:
-        names = {"enum": self.choices()}
-        return names if schema["function"]["function"] == self._name else {"anyOf": [names, {"type": "object"}]}
-
     def _name(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.choices():
             *others, last = [repr(name) for name in self.choices()]
