@@ -28,8 +28,8 @@ def docs_flags(command: argparse.ArgumentParser, arguments: Any) -> None:
     command.add_argument("--folder", help="folder to write to. Default: docs in the clone.")
 
 
-def docs(options: dict[str, Any], as_json: bool) -> None:
-    """Write every page and list the files.
+def write(options: dict[str, Any], commands: argparse.ArgumentParser) -> None:
+    """Write every page and list the files; `commands` is the parser of the command line.
 
     Raises:
         ValueError: no folder is given and the code is an installed package, which has no docs.
@@ -38,7 +38,7 @@ def docs(options: dict[str, Any], as_json: bool) -> None:
         raise ValueError("folder: expected a folder, got none; only a clone of the repository has docs of its own")
     folder = Path(options["folder"] or paths.BESIDE / "docs")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, render in PAGES.items():
+    for name, render in pages(commands).items():
         (folder / name).write_text(render(), encoding="utf-8", newline="\n")
         print(folder / name)
 
@@ -148,8 +148,9 @@ def _fields(spec: Any) -> str:
 
 
 def _range(info: FieldInfo) -> str:
-    if get_origin(info.annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(info.annotation))
+    choices = [name for mark in info.metadata if hasattr(mark, "choices") for name in mark.choices()]  # of a registry
+    if choices or get_origin(info.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in choices or get_args(info.annotation))
     if info.annotation is bool:
         return "yes, no"
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -171,11 +172,10 @@ def _default(info: FieldInfo) -> str:
 # ---------------------------------------------------------------- the command line
 
 
-def command_line() -> str:
-    """The page on the command line: every command and its flags."""
-    from core.cli.parser import COMMANDS, parser
-
-    commands = next(action for action in parser([])._actions if isinstance(action, argparse._SubParsersAction)).choices
+def command_line(parser: argparse.ArgumentParser) -> str:
+    """The page on the command line: every command of its parser, with its flags."""
+    (choice,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    commands: dict[str, argparse.ArgumentParser] = choice.choices
     parts = [
         "# Command line",
         "`python -m core COMMAND` in a clone, `adversarial-lab COMMAND` where the package is installed. Results go to "
@@ -183,10 +183,12 @@ def command_line() -> str:
         "refused, or 1 for one that fails. Every command takes `--json`, which prints JSON instead of a table, and "
         "`--help`.",
         "`ID` is the id of a model, the beginning of one, or the name of a bundled model such as `digits-pgd`.",
-        _table(("command", "what it does"), ((f"[`{name}`](#{name})", one.summary) for name, one in COMMANDS.items())),
+        _table(
+            ("command", "what it does"), ((f"[`{name}`](#{name})", one.description) for name, one in commands.items())
+        ),
     ]
     for name, command in commands.items():
-        parts += [f"## {name}", _sentence(COMMANDS[name].summary), *_flags(command)]
+        parts += [f"## {name}", _sentence(command.description or ""), *_flags(command)]
     return _page(parts)
 
 
@@ -301,7 +303,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "attacks.md": attacks,
     "recipes.md": recipes,
     "networks-and-data.md": networks_and_data,
-    "command-line.md": command_line,
     "python.md": python,
 }
-"""What renders each file."""
+"""What renders each file, but for the page on the command line, which needs its parser."""
+
+
+def pages(commands: argparse.ArgumentParser) -> dict[str, Callable[[], str]]:
+    """What renders each file; `commands` is the parser of the command line."""
+    return {**PAGES, "command-line.md": lambda: command_line(commands)}

@@ -41,70 +41,77 @@ def _fields(spec: type[Spec]) -> Flags:
 
 
 COMMANDS = {
-    "docs": Command("write the reference pages in docs, from what is registered", docs.docs_flags, docs.docs),
     "dashboard": Command("start the dashboard in a browser", dashboard.dashboard_flags, dashboard.dashboard),
-    "train": Command("train a model, or find it in the store", models.train_flags, models.train),
-    "models": Command("list the saved models", models.models_flags, models.models),
+    "train": Command("train a model, or load it if it was trained before", models.train_flags, models.train),
+    "models": Command("list your models and the bundled ones", models.models_flags, models.models),
     "reference": Command(
-        "list the reference models; named, make them anew: train, measure, put them where they ship",
+        "list the bundled models; with --make, train and measure the named ones again",
         models.reference_flags,
         models.references,
     ),
     "attack": Command(
-        "attack images of a model and keep what was made", attacks.attack_flags(AttackSpec), attacks.attack
+        "attack images of a model and keep the adversarial examples", attacks.attack_flags(AttackSpec), attacks.attack
     ),
     "minimum": Command(
-        "the smallest perturbation of each image that a budget of passes finds, in any norm",
+        "find the smallest perturbation of each image, in any norm, within a budget of passes",
         attacks.minimum_flags,
         attacks.minimum,
     ),
-    "sweep": Command("accuracy and confidence of a model against ε", attacks.attack_flags(SweepSpec), attacks.sweep),
+    "sweep": Command(
+        "measure accuracy and confidence of a model at several ε", attacks.attack_flags(SweepSpec), attacks.sweep
+    ),
     "compare": Command(
-        "several models under several attacks, as one table", evaluation.compare_flags, evaluation.compare
+        "measure several models under several attacks, as one table", evaluation.compare_flags, evaluation.compare
     ),
     "universal": Command(
-        "one perturbation for many images, measured on images that it was not made from",
+        "make one perturbation for many images and measure it on images it was not made from",
         attacks.universal_flags,
         attacks.universal,
     ),
+    "pattern": Command(
+        "make one pattern on glasses or a patch for many images and measure it under new transformations",
+        _fields(PatternSpec),
+        attacks.pattern,
+    ),
     "evaluate": Command(
-        "what is left of the accuracy inside a ball, by the strongest evaluation; says when not to trust it",
+        "measure robust accuracy at one ε by the strongest evaluation, and check whether the figure is reliable",
         _fields(EvaluateSpec),
         evaluation.evaluate,
     ),
     "trust": Command(
-        "the trust report of a stored evaluation: every check, what it measured, and what to do; runs nothing",
+        "print the reliability checks of a stored evaluation: what each measured, and what to do; runs nothing",
         evaluation.trust_flags,
         evaluation.trust,
     ),
-    "pattern": Command(
-        "one pattern on glasses or a patch for many images, measured likewise, in fresh scenes",
-        _fields(PatternSpec),
-        attacks.pattern,
-    ),
     "radii": Command(
-        "the smallest perturbation of each test image: what a curve over any ε is looked up in",
+        "find the smallest perturbation of each test image; curves over any ε are looked up in the result",
         _fields(RadiiSpec),
         evaluation.radii,
     ),
     "curve": Command(
-        "accuracy of models at any ε, between proven and attacked: looked up, nothing is run",
+        "look up the accuracy of models at any ε, between proven and attacked; runs nothing",
         evaluation.curve_flags,
         evaluation.curve,
     ),
-    "audit": Command(
-        "check a published table of the five metrics: can its printed digits be right?",
-        evaluation.audit_flags,
-        evaluation.audit,
-    ),
-    "transfer": Command(
-        "who fools whom: images made on each of several models, shown to all of them",
-        attacks.attack_flags(TransferSpec, attacks.FIRST_TRANSFER),
-        attacks.transfer,
-    ),
     "certify": Command(
-        "which test images no perturbation of a ball can fool: a proof for each",
+        "prove which test images no perturbation inside a ball can fool",
         _fields(CertifySpec),
         evaluation.certify,
     ),
+    "transfer": Command(
+        "make adversarial examples on each of several models and show them to all of them",
+        attacks.attack_flags(TransferSpec, attacks.FIRST_TRANSFER),
+        attacks.transfer,
+    ),
+    "audit": Command(
+        "check whether the printed digits of a published table of the five metrics can be right",
+        evaluation.audit_flags,
+        evaluation.audit,
+    ),
+    "docs": Command(
+        "write the reference pages in docs from what is registered",
+        docs.docs_flags,
+        lambda options, as_json: docs.write(options, parser([])),
+    ),
 }
+"""Every command by its name, in the order in which `--help` lists them."""
