@@ -292,6 +292,7 @@ class Broken(nn.Module):
         return self.net(x)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["constant", "dead", "nan"])
 def test_attack_fails_honestly(attack: Attack, net: nn.Module, few: Batch, targets: Extra, kind: str) -> None:
     """No crash, nothing fooled that was not wrong before, valid images; who answers NaN has no image right."""
