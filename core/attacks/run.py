@@ -94,7 +94,7 @@ def run_method(
     if method.needs_eps and eps is None:
         raise ValueError(f"eps: {method.slug()} needs a budget, got None")
     if not method.needs_eps and eps is not None:
-        raise ValueError(f"eps: {method.slug()} finds its own size and takes no budget, got {eps}")
+        raise ValueError(f"eps: {method.slug()} looks for the smallest ε itself and takes no budget, got {eps}")
     if method.needs_target and y_target is None:
         raise ValueError(f"y_target: {method.slug()} needs a target class for each image, got None")
     settings = {name: getattr(method, name) for name in type(method).model_fields if name != "name"}

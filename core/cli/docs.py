@@ -101,7 +101,7 @@ def recipes() -> str:
 
 def networks_and_data() -> str:
     """The page on networks and data sets."""
-    networks = ((f"`{name}`", one if isinstance(one, str) else one.title) for name, one in specs.NETWORKS.items())
+    networks = ((f"`{name}`", one.title) for name, one in specs.NETWORKS.items())
     data = (
         (
             f"`{name}`",
@@ -148,9 +148,10 @@ def _fields(spec: Any) -> str:
 
 
 def _range(info: FieldInfo) -> str:
-    choices = [name for mark in info.metadata if hasattr(mark, "choices") for name in mark.choices()]  # of a registry
-    if choices or get_origin(info.annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in choices or get_args(info.annotation))
+    if get_origin(info.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(info.annotation))
+    if info.annotation is str and (names := specs.choices_of(info)):
+        return ", ".join(f"`{name}`" for name in names)
     if info.annotation is bool:
         return "yes, no"
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}

@@ -26,19 +26,24 @@ class AttackSpec(Spec):
     """Attack chosen images of one model and keep every image made."""
 
     model: str = MODEL
-    attack: MethodField = Field(title="Attack", description="Method and its settings.")
+    attack: MethodField = Field(title="Attack", description="The attack method and its settings.")
     eps: Eps | None = Field(
-        None, title="ε", description="Budget; in [0, 1] for linf, features for l0. Only for methods that need one."
+        None,
+        title="ε",
+        description="Perturbation budget: in [0, 1] for linf, a number of features for l0. Only for methods that "
+        "need one.",
     )
     indices: tuple[int, ...] | None = Field(
-        None, title="Images", description="Test images, by their `index` in tables; else the first n that qualify."
+        None, title="Images", description="Test images by their `index` in the tables. Empty: the first n that qualify."
     )
-    n: int = Field(100, ge=1, le=100_000, title="Images (n)", description="How many, when no indices are given.")
+    n: int = Field(
+        100, ge=1, le=100_000, title="Images (n)", description="Number of images, where no indices are given."
+    )
     source: int | None = Field(None, ge=0, title="Of class", description="Only images of this class.")
     target: Literal["any", "all"] | int = Field(
         "any",
         title="Target class",
-        description="A class, 'all' (every class, one after the other), or 'any' wrong one.",
+        description="A class number, 'all' (every class in turn), or 'any' other class.",
     )
     mask: MaskField = Field(
         None,
@@ -47,7 +52,9 @@ class AttackSpec(Spec):
     )
     budget: int | None = BUDGET
     eight_bit: bool = Field(
-        False, title="8 bits", description="Every image made survives being saved with 8 bits a feature."
+        False,
+        title="8 bits",
+        description="Round adversarial examples to 8 bits per feature, so that they can be saved as ordinary images.",
     )
     threshold: float = THRESHOLD
     seed: int = SEED
@@ -75,7 +82,7 @@ class AttackSpec(Spec):
         if self.attack.needs_eps and self.eps is None:
             raise ValueError(f"eps: {self.attack.name} needs a budget")
         if not self.attack.needs_eps and self.eps is not None:
-            raise ValueError(f"eps: {self.attack.name} finds its own size and takes no budget")
+            raise ValueError(f"eps: {self.attack.name} looks for the smallest ε itself and takes no budget")
         if self.attack.needs_target and self.target == "any":
             raise ValueError(f"target: {self.attack.name} needs a class or 'all'")
         if self.attack.fixed_cost and self.budget is not None:
@@ -112,10 +119,20 @@ class SweepSpec(Spec):
     """Accuracy and confidence of one model against ε, per image."""
 
     model: str = MODEL
-    attack: MethodField = Field(default_factory=Fgsm, title="Attack", description="Method and its settings.")
-    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf, features for l0.")
-    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
-    target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
+    attack: MethodField = Field(default_factory=Fgsm, title="Attack", description="The attack method and its settings.")
+    eps: tuple[Eps, ...] = Field(
+        DEFAULT_EPS, title="ε", description="Perturbation budgets: in [0, 1] for linf, a number of features for l0."
+    )
+    n: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        title="Images (n)",
+        description="Number of test images: the first n in a fixed random order.",
+    )
+    target: int | None = Field(
+        None, ge=0, title="Target class", description="Target class of every image. Empty: any other class."
+    )
     threshold: float = THRESHOLD
     seed: int = SEED
 
@@ -138,10 +155,22 @@ class CompareSpec(Spec):
     """Several models under several attacks over ε: one sweep a cell."""
 
     models: tuple[str, ...] = Field(min_length=1, title="Models", description="Ids of saved models.")
-    attacks: tuple[MethodField, ...] = Field((Fgsm(),), min_length=1, title="Attacks", description="Methods.")
-    eps: tuple[Eps, ...] = Field(DEFAULT_EPS, title="ε", description="Budgets; in [0, 1] for linf, features for l0.")
-    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
-    target: int | None = Field(None, ge=0, title="Target class", description="Empty: any wrong class will do.")
+    attacks: tuple[MethodField, ...] = Field(
+        (Fgsm(),), min_length=1, title="Attacks", description="The attack methods and their settings."
+    )
+    eps: tuple[Eps, ...] = Field(
+        DEFAULT_EPS, title="ε", description="Perturbation budgets: in [0, 1] for linf, a number of features for l0."
+    )
+    n: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        title="Images (n)",
+        description="Number of test images: the first n in a fixed random order.",
+    )
+    target: int | None = Field(
+        None, ge=0, title="Target class", description="Target class of every image. Empty: any other class."
+    )
     seed: int = SEED
 
     _ladder = field_validator("eps")(_eps_ladder)
@@ -176,13 +205,23 @@ class TransferSpec(Spec):
     """Images made on each of several models, shown to all of them: who fools whom."""
 
     models: tuple[str, ...] = Field(min_length=2, title="Models", description="Ids of saved models of the same data.")
-    attack: MethodField = Field(default_factory=MiFgsm, title="Attack", description="Made on each model; its settings.")
-    eps: Eps | None = Field(None, title="ε", description="Budget; in [0, 1] for linf. Only for methods that need one.")
-    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    attack: MethodField = Field(
+        default_factory=MiFgsm, title="Attack", description="The attack that is run on each model, and its settings."
+    )
+    eps: Eps | None = Field(
+        None, title="ε", description="Perturbation budget, in [0, 1] for linf. Only for methods that need one."
+    )
+    n: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        title="Images (n)",
+        description="Number of test images: the first n in a fixed random order.",
+    )
     early_stop: bool = Field(
         False,
         title="Stop when fooled",
-        description="Stop at the first image that fools its surrogate; off: all steps, which transfers better.",
+        description="Stop as soon as the surrogate is fooled. Off: take all steps, which transfers better.",
     )
     seed: int = SEED
 
@@ -200,7 +239,9 @@ class TransferSpec(Spec):
         if self.attack.needs_eps and self.eps is None:
             raise ValueError(f"eps: {self.attack.name} needs a budget, got none")
         if not self.attack.needs_eps and self.eps is not None:
-            raise ValueError(f"eps: {self.attack.name} finds its own size and takes no budget, got {self.eps:g}")
+            raise ValueError(
+                f"eps: {self.attack.name} looks for the smallest ε itself and takes no budget, got {self.eps:g}"
+            )
         if self.eps is not None:
             within_range((self.eps,), self.attack)
         return self

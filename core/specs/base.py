@@ -129,10 +129,9 @@ class OneOf:
     def __get_pydantic_core_schema__(self, source: Any, _: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._name if source is str else self._spec)
 
-    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, _: GetJsonSchemaHandler) -> dict[str, Any]:
-        name = {"type": "string", "enum": self.choices()}
-        is_name = schema.get("function", {}).get("function") == self._name
-        return name if is_name else {"anyOf": [name, {"type": "object"}]}
+    def __get_pydantic_json_schema__(self, schema: Any, _: GetJsonSchemaHandler) -> dict[str, Any]:
+        names = {"type": "string", "enum": self.choices()}
+        return names if schema["function"]["function"] == self._name else {"anyOf": [names, {"type": "object"}]}
 
     def _name(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.choices():
@@ -164,6 +163,7 @@ def choices_of(info: FieldInfo) -> list[str] | None:
 
 _PLAIN = {
     "missing": "expected a value",
+    "union_tag_not_found": "expected a dictionary with the key 'name', a name, or a spec of the right kind",
     "finite_number": "expected a finite number",
     "float_parsing": "expected a number",
     "int_parsing": "expected a whole number",
@@ -182,6 +182,8 @@ def explain(error: ValidationError) -> str:
         what = item["msg"].removeprefix("Value error, ")
         what = re.sub(r"^Input should be", "expected", what)
         what = _PLAIN.get(item["type"], what)
+        if item["type"] == "union_tag_invalid":
+            what = f"expected one of {item['ctx']['expected_tags']}".replace("'", "")
         # a check of the whole spec names its field, and what came, itself
         lines.append(what if where == "spec" and ", got " in what else f"{where}: {what}, got {got}")
     return "\n".join(lines)

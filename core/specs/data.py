@@ -119,10 +119,12 @@ class DataSpec(Spec):
         description="Only for 'folder': FOLDER/train/CLASS and FOLDER/test/CLASS, with FOLDER/val/CLASS if there is "
         "one; or FOLDER/CLASS, of which a fifth of every class becomes the test part.",
     )
-    image_size: int = Field(32, ge=8, le=224, title="Image size", description="Only for 'folder': side in pixels.")
-    grey: bool = Field(False, title="Grey", description="Only for 'folder': one channel instead of three.")
+    image_size: int = Field(
+        32, ge=8, le=224, title="Image size", description="Only for 'folder': side of the images in pixels."
+    )
+    grey: bool = Field(False, title="Grey", description="Only for 'folder': read the images in grey, with one channel.")
     classes: tuple[int, ...] | None = Field(
-        None, title="Classes", description="Keep only these classes, renumbered in this order (4 9: four against nine)."
+        None, title="Classes", description="Keep only these classes, renumbered in this order. 4 9: four against nine."
     )
     content: str | None = Field(
         None,

@@ -18,9 +18,23 @@ class RadiiSpec(Spec):
     """
 
     model: str = MODEL
-    norm: Norm = Field("linf", title="Norm", description="What is to be small; l0 counts features.")
-    budget: int = Field(200, ge=50, le=1_000_000, title="Passes", description="The most passes spent on each image.")
-    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    norm: Norm = Field(
+        "linf", title="Norm", description="Norm in which the perturbation is made small; l0 counts features."
+    )
+    budget: int = Field(
+        200,
+        ge=50,
+        le=1_000_000,
+        title="Passes",
+        description="Forward and backward passes per image at most. More find smaller perturbations.",
+    )
+    n: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        title="Images (n)",
+        description="Number of test images: the first n in a fixed random order.",
+    )
     threshold: float = THRESHOLD
 
     def slug(self) -> str:
@@ -32,8 +46,8 @@ class EvaluateSpec(Spec):
     """What is left of a model's accuracy inside a ball, by the strongest evaluation, per image."""
 
     model: str = MODEL
-    norm: Norm = Field("linf", title="Norm", description="Shape of the ball; l0 counts features.")
-    eps: Eps = Field(title="ε", description="Size of the ball; in [0, 1] for linf, features for l0.")
+    norm: Norm = Field("linf", title="Norm", description="Norm in which ε limits the perturbation; l0 counts features.")
+    eps: Eps = Field(title="ε", description="Perturbation budget: in [0, 1] for linf, a number of features for l0.")
     effort: Literal["quick", "standard", "at_least_autoattack"] = Field(
         "standard",
         title="Effort",
@@ -41,7 +55,13 @@ class EvaluateSpec(Spec):
         "elsewhere; standard some hundred for most (l0: 2,200), up to about 10,000; at_least_autoattack 10,000 to "
         "30,000 (AutoAttack itself 9,800).",
     )
-    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    n: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        title="Images (n)",
+        description="Number of test images: the first n in a fixed random order.",
+    )
     threshold: float = THRESHOLD
     seed: int = SEED
 
@@ -63,17 +83,48 @@ class CertifySpec(Spec):
     method: Literal["ibp", "crown_ibp", "crown", "alpha_crown", "exact", "smoothing"] = Field(
         "alpha_crown",
         title="Method",
-        description="Bounds, from the quickest to the tightest; exact decides; smoothing: a vote on noisy copies.",
+        description="Bounds from the fastest (ibp) to the tightest (alpha_crown); exact decides every image; "
+        "smoothing votes on noisy copies.",
     )
-    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Of the ball; smoothing: l2.")
-    eps: Eps | None = Field(None, title="ε", description="Radius; in [0, 1] for linf. Not for smoothing.")
-    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="The first n of the test set's fixed order.")
+    norm: Literal["linf", "l2", "l1"] = Field(
+        "linf", title="Norm", description="Norm in which ε limits the perturbation. smoothing needs l2."
+    )
+    eps: Eps | None = Field(
+        None,
+        title="ε",
+        description="Perturbation budget, in [0, 1] for linf. Not for smoothing, which finds a radius per image.",
+    )
+    n: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        title="Images (n)",
+        description="Number of test images: the first n in a fixed random order.",
+    )
     time_limit: float = Field(
-        30.0, gt=0, le=86_400, title="Time limit", description="Seconds an image for exact; then it stays unknown."
+        30.0,
+        gt=0,
+        le=86_400,
+        title="Time limit",
+        description="Seconds per image for exact; an image that takes longer stays undecided.",
     )
-    sigma: float = Field(0.25, gt=0, le=10, title="σ", description="Smoothing: the noise, in units of a pixel's range.")
-    draws: int = Field(100_000, ge=10, le=10_000_000, title="Draws", description="Smoothing: noisy copies an image.")
-    alpha: float = Field(0.001, gt=0, lt=1, title="α", description="Smoothing: the chance that a certificate is wrong.")
+    sigma: float = Field(
+        0.25,
+        gt=0,
+        le=10,
+        title="σ",
+        description="smoothing: standard deviation of the noise, in units of the pixel range.",
+    )
+    draws: int = Field(
+        100_000,
+        ge=10,
+        le=10_000_000,
+        title="Draws",
+        description="smoothing: noisy copies per image. More certify larger radii and cost more.",
+    )
+    alpha: float = Field(
+        0.001, gt=0, lt=1, title="α", description="smoothing: probability that a certificate is wrong."
+    )
     threshold: float = THRESHOLD
     seed: int = SEED
 

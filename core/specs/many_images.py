@@ -31,21 +31,25 @@ class UniversalSpec(Spec):
 
     model: str = MODEL
     method: UniversalField = Field(
-        default_factory=UniversalGradient, title="Method", description="How it is made, and its settings."
+        default_factory=UniversalGradient, title="Method", description="The method and its settings."
     )
-    eps: Eps | None = Field(None, title="ε", description="Budget; in [0, 1] for linf. Not for lp, which finds it.")
+    eps: Eps | None = Field(
+        None, title="ε", description="Perturbation budget, in [0, 1] for linf. Not for lp, which finds the smallest."
+    )
     n: int = Field(
         title="Images (n)",
         ge=1,
-        description="Made from the first n training images that qualify. Empty: 1,000; uap 300; lp 20.",
+        description="Training images that the perturbation is made from. Empty: 1,000; 300 for uap; 20 for lp.",
     )
     held_out: int = Field(
-        1000, ge=1, le=100_000, title="Held out", description="Measured on the first so many test images that qualify."
+        1000, ge=1, le=100_000, title="Held out", description="Test images that the result is measured on."
     )
     source: tuple[int, ...] | None = Field(
         None, title="Of classes", description="Only images of these classes; empty: of all."
     )
-    target: Literal["any"] | int = Field("any", title="Target class", description="A class, or 'any' wrong one.")
+    target: Literal["any"] | int = Field(
+        "any", title="Target class", description="A class number, or 'any' other class."
+    )
     mask: MaskField = Field(
         None,
         title="Mask",
@@ -73,7 +77,9 @@ class UniversalSpec(Spec):
         if self.method.needs_eps and self.eps is None:
             raise ValueError(f"eps: {self.method.name} needs a budget, got none")
         if not self.method.needs_eps and self.eps is not None:
-            raise ValueError(f"eps: {self.method.name} finds its own size and takes no budget, got {self.eps:g}")
+            raise ValueError(
+                f"eps: {self.method.name} looks for the smallest ε itself and takes no budget, got {self.eps:g}"
+            )
         if self.eps is not None:
             within_range((self.eps,), self.method)
         if self.n > self.method.most_images:
@@ -93,18 +99,24 @@ class PatternSpec(Scenes):
     mask: SomeMask = Field(
         default_factory=Eyeglasses, title="Object", description="eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5."
     )
-    target: Literal["any"] | int = Field("any", title="Target class", description="A class, or 'any' wrong one.")
+    target: Literal["any"] | int = Field(
+        "any", title="Target class", description="A class number, or 'any' other class."
+    )
     source: tuple[int, ...] | None = Field(
         None, title="Of classes", description="Only images of these classes; empty: of all."
     )
-    n: int = Field(1000, ge=1, le=100_000, title="Images (n)", description="Made from the first n that qualify.")
-    held_out: int = Field(
-        300, ge=1, le=100_000, title="Held out", description="Measured on the first so many test images that qualify."
+    n: int = Field(
+        1000, ge=1, le=100_000, title="Images (n)", description="Training images that the pattern is made from."
     )
-    epochs: int = Field(5, ge=1, le=1000, title="Epochs", description="Times that each image is seen.")
-    minibatch: int = Field(64, ge=1, le=10_000, title="Mini-batch", description="Images a step.")
-    scenes: int = Field(1, ge=1, le=1000, title="Scenes", description="In which each image is seen in a step.")
-    lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="Adam's first; falls to a tenth.")
+    held_out: int = Field(
+        300, ge=1, le=100_000, title="Held out", description="Test images that the result is measured on."
+    )
+    epochs: int = Field(5, ge=1, le=1000, title="Epochs", description="Passes over the images.")
+    minibatch: int = Field(64, ge=1, le=10_000, title="Mini-batch", description="Images per step.")
+    scenes: int = Field(1, ge=1, le=1000, title="Scenes", description="Random scenes per image and step.")
+    lr: float = Field(
+        0.1, gt=0, le=10, title="Learning rate", description="Learning rate of Adam at the start; it falls to a tenth."
+    )
     threshold: float = THRESHOLD
     seed: int = SEED
 

@@ -10,27 +10,42 @@ from core.specs.base import OneOf, Spec, register_in
 
 
 def _eps(default: float) -> Any:
-    return Field(default, gt=0, le=1, title="ε", description="Largest change of a pixel while training, in [0, 1].")
+    return Field(
+        default,
+        gt=0,
+        le=1,
+        title="ε",
+        description="Perturbation budget while training, in [0, 1]. Larger: more robust, less accurate.",
+    )
 
 
 def _warmup() -> Any:
-    text = "Share of the training in which ε rises from 0; 0: full at once."
+    text = "Share of the training in which ε rises from 0. 0: full from the start."
     return Field(0.0, ge=0, le=1, title="ε warm-up", description=text)
 
 
 def _steps() -> Any:
-    return Field(10, ge=1, le=1000, title="Attack steps", description="Gradient steps for each batch.")
+    return Field(
+        10,
+        ge=1,
+        le=1000,
+        title="Attack steps",
+        description="Gradient steps per batch. More make stronger examples and slower training.",
+    )
 
 
 def _relative_step() -> Any:
-    return Field(0.25, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
+    return Field(0.25, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
 
 
 class RecipeBase(Spec):
     """Base of the recipes. The class variables describe the recipe to page, command line and docs."""
 
-    if TYPE_CHECKING:
-        name: str
+    if TYPE_CHECKING:  # every recipe has a field of this name
+
+        @property
+        def name(self) -> str:
+            """The name that the class is registered under."""
 
     title: ClassVar[str]
     help: ClassVar[str]
@@ -53,7 +68,7 @@ class StandardRecipe(RecipeBase):
     """Clean images, cross-entropy."""
 
     title: ClassVar[str] = "Standard"
-    help: ClassVar[str] = "Clean images only."
+    help: ClassVar[str] = "Trains on clean images only."
     name: Literal["standard"] = "standard"
 
 
@@ -62,17 +77,20 @@ class FgsmMixRecipe(RecipeBase):
     """Settings of exercise set 3's adversarial training."""
 
     title: ClassVar[str] = "FGSM mix"
-    help: ClassVar[str] = "Each image twice: clean, and moved by FGSM against the network as it is now."
+    help: ClassVar[str] = "Trains on each image twice: clean, and as an FGSM example against the current network."
     paper: ClassVar[str] = "Exercise set 3; Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572"
     name: Literal["fgsm_mix"] = "fgsm_mix"
     eps: float = _eps(0.25)
     clip: bool = Field(
         True,
         title="Clip to [0, 1]",
-        description="Off: the exercise's literal formula, whose pixels may leave [0, 1]: no valid images any more.",
+        description="Keep every pixel in [0, 1]. Off: the exercise's literal formula, whose results may be no valid "
+        "images.",
     )
     remade: Literal["batch", "epoch"] = Field(
-        "batch", title="Remade", description="The moved images: for each batch, or once an epoch (literal)."
+        "batch",
+        title="Remade",
+        description="When adversarial examples are made: for each batch, or once per epoch (the exercise's).",
     )
 
 
@@ -81,7 +99,9 @@ class FgsmRecipe(RecipeBase):
     """Settings of single-step adversarial training."""
 
     title: ClassVar[str] = "FGSM"
-    help: ClassVar[str] = "Moved images only, by one step: cheap; a random start keeps it from overfitting that step."
+    help: ClassVar[str] = (
+        "Trains on adversarial examples of one step. Fast; a random start prevents catastrophic overfitting."
+    )
     paper: ClassVar[str] = "Wong, Rice, Kolter 2020, arXiv 2001.03994; N-FGSM: de Jorge et al. 2022, arXiv 2202.01181"
     name: Literal["fgsm"] = "fgsm"
     eps: float = _eps(0.3)
@@ -98,7 +118,9 @@ class PgdRecipe(RecipeBase):
     """Settings of PGD adversarial training."""
 
     title: ClassVar[str] = "PGD"
-    help: ClassVar[str] = "Moved images only, by several steps from a random start: the standard of robust training."
+    help: ClassVar[str] = (
+        "Trains on adversarial examples of several steps from a random start: the standard of robust training."
+    )
     paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083; stable ReLUs: Xiao et al. 2019, arXiv 1809.03008"
     name: Literal["pgd"] = "pgd"
     eps: float = _eps(0.3)
@@ -121,13 +143,17 @@ class TradesRecipe(RecipeBase):
     """Settings of TRADES."""
 
     title: ClassVar[str] = "TRADES"
-    help: ClassVar[str] = "Clean loss plus β times how far the answer moves between image and moved image."
+    help: ClassVar[str] = (
+        "Clean loss plus β times the divergence between the outputs for the image and its adversarial example."
+    )
     paper: ClassVar[str] = "Zhang et al. 2019, arXiv 1901.08573"
     name: Literal["trades"] = "trades"
     eps: float = _eps(0.3)
     steps: int = _steps()
     relative_step: float = _relative_step()
-    beta: float = Field(1.0, ge=0, le=100, title="β", description="Weight of robustness; the paper's 1 and 6.")
+    beta: float = Field(
+        1.0, ge=0, le=100, title="β", description="Weight of robustness against accuracy. The paper uses 1 and 6."
+    )
     warmup: float = _warmup()
 
 
@@ -136,11 +162,19 @@ class FreeRecipe(RecipeBase):
     """Settings of free adversarial training."""
 
     title: ClassVar[str] = "Free"
-    help: ClassVar[str] = "Each batch several times in a row: one backward pass moves both the weights and the images."
+    help: ClassVar[str] = (
+        "Uses each batch several times in a row; one backward pass updates both the weights and the perturbations."
+    )
     paper: ClassVar[str] = "Shafahi et al. 2019, arXiv 1904.12843"
     name: Literal["free"] = "free"
     eps: float = _eps(0.3)
-    replays: int = Field(4, ge=1, le=50, title="Replays", description="Times in a row that each batch is used.")
+    replays: int = Field(
+        4,
+        ge=1,
+        le=50,
+        title="Replays",
+        description="Times in a row that each batch is used. More is more robust and slower per epoch.",
+    )
 
 
 @register_recipe
@@ -148,7 +182,9 @@ class IbpRecipe(RecipeBase):
     """Settings of training by interval bounds."""
 
     title: ClassVar[str] = "IBP"
-    help: ClassVar[str] = "Part of the loss is that of bounds on the whole ball: what it withstands can be proven."
+    help: ClassVar[str] = (
+        "Part of the loss comes from bounds on the whole ε-ball, so that the robustness of the network can be proven."
+    )
     paper: ClassVar[str] = (
         "Gowal et al. 2018, arXiv 1810.12715; with attack steps MTL-IBP: De Palma et al. 2024, arXiv 2305.13991; "
         "CROWN-IBP: Zhang et al. 2020, arXiv 1906.06316"
@@ -156,13 +192,23 @@ class IbpRecipe(RecipeBase):
     name: Literal["ibp"] = "ibp"
     eps: float = _eps(0.3)
     weight: float = Field(
-        0.5, gt=0, le=1, title="Weight of the bounds", description="Their share of the loss, once ε is full."
+        0.5,
+        gt=0,
+        le=1,
+        title="Weight of the bounds",
+        description="Share of the bounds in the loss once ε is full. Larger: more is proven, less accuracy.",
     )
     steps: int = Field(
-        0, ge=0, le=1000, title="Attack steps", description="The rest of the loss: 0 on clean images, else moved ones."
+        0,
+        ge=0,
+        le=1000,
+        title="Attack steps",
+        description="The rest of the loss: 0 uses clean images, more uses adversarial examples of so many steps.",
     )
     relative_step: float = _relative_step()
-    warmup: float = Field(0.33, ge=0, le=1, title="ε warm-up", description="Share of the training in which ε rises.")
+    warmup: float = Field(
+        0.33, ge=0, le=1, title="ε warm-up", description="Share of the training in which ε rises from 0."
+    )
     bounds: Literal["ibp", "crown_ibp"] = Field(
         "ibp",
         title="Bounds",
@@ -177,16 +223,20 @@ class GeneratorRecipe(RecipeBase):
     """Settings of training against the generator attack."""
 
     title: ClassVar[str] = "Generator-adversarial"
-    help: ClassVar[str] = "Clean images for half of the loss; the other half those of the generator attack, and of PGD."
+    help: ClassVar[str] = (
+        "Half of the loss on clean images, half on adversarial examples of the generator attack and of PGD."
+    )
     paper: ClassVar[str] = "Exercise set 1; at their own boundaries: Ding et al. 2020, arXiv 1812.02637"
     name: Literal["generator"] = "generator"
     eps: float = _eps(0.3)
     share: float = Field(
-        0.5, gt=0, le=1, title="Drawn by the generator", description="Share of the moved images; PGD moves the others."
+        0.5,
+        gt=0,
+        le=1,
+        title="Drawn by the generator",
+        description="Share of the adversarial examples that the generator makes; PGD makes the others.",
     )
-    rounds: int = Field(
-        10, ge=1, le=1000, title="Generator rounds", description="Steps to the image or to the class, for each batch."
-    )
+    rounds: int = Field(10, ge=1, le=1000, title="Generator rounds", description="Generator steps per batch.")
     relative_cap: float = Field(
         0.3,
         gt=0,
@@ -194,13 +244,23 @@ class GeneratorRecipe(RecipeBase):
         title="ℓ2 cap / (ε √pixels)",
         description="How far the generator may go, as a share of the ε-ball's corners: further, labels are not right.",
     )
-    steps: int = Field(5, ge=2, le=1000, title="PGD steps", description="Gradient steps for the others.")
-    relative_step: float = Field(0.4, gt=0, le=2, title="Step / ε", description="Each PGD step as a share of ε.")
+    steps: int = Field(5, ge=2, le=1000, title="PGD steps", description="Steps of PGD for the other examples.")
+    relative_step: float = Field(
+        0.4, gt=0, le=2, title="Step / ε", description="Length of each PGD step as a share of ε."
+    )
     pool: int = Field(
-        3, ge=0, le=20, title="Earlier networks", description="Every other batch is drawn against one of them; 0: none."
+        3,
+        ge=0,
+        le=20,
+        title="Earlier networks",
+        description="Earlier versions of the network that every other batch attacks. 0: only the current one.",
     )
     refresh: int = Field(
-        100, ge=1, le=100_000, title="Refresh", description="Batches after which the network joins the earlier ones."
+        100,
+        ge=1,
+        le=100_000,
+        title="Refresh",
+        description="Batches after which the current network joins the earlier ones.",
     )
     warmup: float = _warmup()
 
@@ -210,7 +270,7 @@ class NoiseRecipe(RecipeBase):
     """Settings of training on Gaussian noise."""
 
     title: ClassVar[str] = "Gaussian noise"
-    help: ClassVar[str] = "Noisy images only: what randomised smoothing needs of the network it asks many times."
+    help: ClassVar[str] = "Trains on noisy images, which randomised smoothing needs."
     paper: ClassVar[str] = "Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918"
     name: Literal["noise"] = "noise"
     sigma: float = Field(

@@ -42,12 +42,20 @@ def names_a_surrogate(method: Method) -> None:
 MODEL = Field(
     min_length=1, title="Model", description="Id of a saved model (see `models`), or a reference model's name."
 )
-SEED = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Random streams are keyed by this and the image index.")
-THRESHOLD = Field(0.0, ge=-1e6, le=1e6, title="Threshold τ", description="Scalar networks: class 1 above it.")
+SEED = Field(
+    0, ge=0, le=2**31 - 1, title="Seed", description="Seed of the random numbers. The same seed gives the same result."
+)
+THRESHOLD = Field(
+    0.0,
+    ge=-1e6,
+    le=1e6,
+    title="Threshold τ",
+    description="Only for single-output networks: an output above it means class 1.",
+)
 BUDGET = Field(
     None,
     ge=1,
     le=10_000_000,
     title="Passes",
-    description="The most forward and backward passes to spend on each image. Empty: no limit.",
+    description="Forward and backward passes per image at most. Empty: no limit.",
 )

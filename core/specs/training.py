@@ -17,34 +17,54 @@ class TrainSpec(Spec):
 
     data: DataSpec = Field(default_factory=DataSpec)
     network: Annotated[str, OneOf(NETWORKS)] = Field(
-        "lenet", title="Network", description="Architecture; it adapts to the image size."
+        "lenet", title="Network", description="Architecture. It adapts to the size of the images."
     )
     scalar: bool = Field(
-        False, title="One raw score", description="N(x) against a threshold instead of one logit a class; two classes."
+        False,
+        title="Single-output network",
+        description="One output N(x), compared with a threshold, instead of one logit per class. Only for two classes.",
     )
-    recipe: Recipe = Field(default_factory=StandardRecipe, title="Recipe", description="How a batch's loss is made.")
+    recipe: Recipe = Field(
+        default_factory=StandardRecipe,
+        title="Recipe",
+        description="How the loss of a batch is made: standard or adversarial training.",
+    )
     epochs: int = Field(3, ge=1, le=1000, title="Epochs", description="Passes over the training images.")
-    batch_size: int = Field(128, ge=1, le=10_000, title="Batch size", description="Images a step.")
+    batch_size: int = Field(128, ge=1, le=10_000, title="Batch size", description="Images per step.")
     optimizer: Literal["sgd", "adam"] = Field("sgd", title="Optimiser", description="SGD with momentum, or Adam.")
-    lr: float = Field(0.1, gt=0, le=10, title="Learning rate", description="The peak, when the schedule is one_cycle.")
-    momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="SGD only.")
+    lr: float = Field(
+        0.1, gt=0, le=10, title="Learning rate", description="Learning rate; the peak, if the schedule is one_cycle."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="Momentum of SGD.")
     weight_decay: float = Field(5e-4, ge=0, le=1, title="Weight decay", description="L2 penalty on every parameter.")
     schedule: Literal["constant", "one_cycle"] = Field(
-        "one_cycle", title="Schedule", description="Learning rate over time."
+        "one_cycle",
+        title="Schedule",
+        description="How the learning rate changes: one_cycle rises and falls, constant stays.",
     )
     init: Literal["default", "gaussian"] = Field(
-        "default", title="Initial weights", description="PyTorch's own, or N(0, 0.01²) with zero biases (set 3)."
+        "default",
+        title="Initial weights",
+        description="PyTorch's default, or N(0, 0.01²) with zero biases (exercise set 3).",
     )
     augment: Literal["none", "crop_flip", "crop_flip_cutout"] = Field(
-        "none", title="Augmentation", description="Random crops and flips of each image, and a square cut out of it."
+        "none",
+        title="Augmentation",
+        description="Random crops and flips of each image, with cutout also a square that is blanked.",
     )
     average: float = Field(
-        0.0, ge=0, lt=1, title="Weight averaging", description="Decay of the running mean of the weights; 0: none."
+        0.0,
+        ge=0,
+        lt=1,
+        title="Weight averaging",
+        description="Decay of the running mean of the weights, such as 0.995. 0: no averaging.",
     )
     patience: int = Field(
-        0, ge=0, le=1000, title="Patience", description="Stop after so many epochs without a better one; 0: never."
+        0, ge=0, le=1000, title="Patience", description="Stop after this many epochs without improvement. 0: never."
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same machine: same weights.")
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, title="Seed", description="The same seed on the same machine gives the same weights."
+    )
 
     LATER: ClassVar[tuple[str, ...]] = ("augment", "average", "patience")
 

@@ -6,6 +6,7 @@ import copy
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
@@ -40,12 +41,15 @@ checker.check = beartype(  # type: ignore[attr-defined]
 sys.modules[checker.__name__] = checker
 with install_import_hook("core.attacks", "shape_checker.check"):
     import core.attacks
+    from core import specs
     from core.attacks.engine.result import AttackResult
+
+    for _method in (*specs.METHODS.values(), *specs.UNIVERSAL_METHODS.values()):
+        core.attacks.function_of(_method)  # imported when it is looked for: the hook has to see it
 
 DIGITS = load_digits()
 
-Attack = Callable[..., AttackResult]
-TARGET_ONLY = ("generator",)
+TARGET_ONLY = tuple(name for name, method in specs.METHODS.items() if method.needs_target)
 """Attacks that only work towards a target."""
 
 
@@ -53,114 +57,88 @@ USUAL_EPS = {"linf": 0.2, "l2": 1.2, "l1": 5.0, "l0": 10}
 """Budgets that fool many digits."""
 
 
-def _pgd(norm: str) -> Attack:
-    return _budgeted("pgd", norm=norm, steps=8, relative_step=0.3, restarts=2)
+FIRST = torch.tensor([(DIGITS.target == k).argmax() for k in range(10)])
+"""The first digit of each class."""
 
 
-def _budgeted(name: str, random: bool = True, only: str = "linf", **settings: Any) -> Attack:
-    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
-        if not random:
+@dataclass(frozen=True)
+class Small:
+    """An attack with small settings, called as `attack(model, x, y, **options)`.
+
+    `eps` may be given to those with a budget and `streams` to all: those that draw nothing ignore them. An attack on a
+    surrogate gets the model itself, one that begins at an image of the target class a digit of it.
+    """
+
+    method: str
+    settings: dict[str, Any]
+
+    @property
+    def spec(self) -> type[specs.Method]:
+        """What is registered of the attack."""
+        return specs.METHODS[self.method]
+
+    @property
+    def norm(self) -> str:
+        """The norm of its ball, or of what it looks for."""
+        return str(self.settings.get("norm", self.spec.norms[0]))
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
+        """Run the attack."""
+        if not self.spec.random:
             options.pop("streams", None)
-        eps = options.pop("eps", USUAL_EPS[settings.get("norm", only)])
-        return getattr(core.attacks, name)(model, x, y, eps=eps, **settings, **options)
-
-    return attack
-
-
-def _fgsm(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
-    options.pop("streams", None)
-    return core.attacks.fgsm(model, x, y, eps=options.pop("eps", 0.2), **options)
+        if self.spec.needs_eps:
+            options.setdefault("eps", USUAL_EPS[self.norm])
+        if self.spec.needs_surrogate:
+            options["surrogate"] = model
+        if self.spec.takes_start and "y_target" in options:
+            options["x_init"] = torch.tensor(DIGITS.images / 16)[FIRST[options["y_target"]], None].to(x)
+        return core.attacks.function_of(self.spec)(model, x, y, **self.settings | options)
 
 
-def _generator(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
-    return core.attacks.generator_attack(model, x, y, rounds=60, loss="ce", shared_adam=True, **options)
+def _small(method: str, **settings: Any) -> Small:
+    return Small(method, settings)
 
 
-def _physical(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
-    return core.attacks.physical(model, x, y, shift=0.5, steps=40, scenes=4, fresh=20, **options)
+def _each(method: str, *norms: str, **settings: Any) -> dict[str, Small]:
+    return {f"{method}-{norm}": Small(method, settings | {"norm": norm}) for norm in norms}
 
 
-def _sparse(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
-    options.pop("streams", None)
-    return core.attacks.jacobian_sparse(model, x, y, max_features=12, candidates=6, **options)
-
-
-def _dense(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
-    options.pop("streams", None)
-    return core.attacks.jacobian_dense(model, x, y, **options)
-
-
-def _smallest(name: str, random: bool = False, **settings: object) -> Attack:
-    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: object) -> AttackResult:
-        if not random:
-            options.pop("streams", None)
-        return getattr(core.attacks, name)(model, x, y, **(settings | options))
-
-    return attack
-
-
-def _transfer(norm: str) -> Attack:
-    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
-        eps = options.pop("eps", USUAL_EPS[norm])  # the model as its own surrogate: others are tested apart
-        return core.attacks.transfer(model, x, y, surrogate=model, eps=eps, norm=norm, steps=12, kernel=1, **options)
-
-    return attack
-
-
-def _hop_skip_jump(norm: str) -> Attack:
-    first = torch.tensor([(DIGITS.target == k).argmax() for k in range(10)])
-
-    def attack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
-        if "y_target" in options:  # a digit of the target class to begin at
-            pictures = torch.tensor(DIGITS.images / 16)[first[options["y_target"]], None]
-            options["x_init"] = pictures.to(x)
-        return core.attacks.hop_skip_jump(model, x, y, norm=norm, queries=300, probes=20, **options)
-
-    return attack
-
-
-ATTACKS: dict[str, Attack] = {
-    "fgsm": _fgsm,
-    "pgd-linf": _pgd("linf"),
-    "pgd-l2": _pgd("l2"),
-    "pgd-l1": _pgd("l1"),
-    "pgd-l0": _pgd("l0"),
-    "rfgsm": _budgeted("rfgsm", restarts=2),
-    "bim": _budgeted("bim", random=False, steps=8),
-    "mifgsm": _budgeted("mifgsm", random=False, steps=8, relative_step=0.2),
-    "apgd-linf": _budgeted("apgd", steps=10, loss="margin", restarts=2),
-    "apgd-l2": _budgeted("apgd", steps=12, norm="l2", loss="dlr", odi_steps=2),
-    "apgd-l1": _budgeted("apgd", steps=12, norm="l1"),
-    "square-linf": _budgeted("square", queries=150),
-    "square-l2": _budgeted("square", norm="l2", queries=150),
-    "physical": _physical,
-    "simba-linf": _budgeted("simba", norm="linf", queries=150),
-    "simba-l2": _budgeted("simba", norm="l2", basis="dct", queries=200),
-    "transfer-linf": _transfer("linf"),
-    "transfer-l2": _transfer("l2"),
-    "hop_skip_jump-linf": _hop_skip_jump("linf"),
-    "hop_skip_jump-l2": _hop_skip_jump("l2"),
-    "generator": _generator,
-    "generator_strong": _smallest("generator_strong", rounds=30),
-    "sparse": _sparse,
-    "dense": _dense,
-    "frontier": _smallest("frontier", caps=(0.4, 1.0), candidates=4),
-    "exhaustive": _smallest("exhaustive", pixels=2, levels=3, pairs=150),
-    "jsma": _smallest("jsma", theta=0.5, gamma=1.0),
-    "jsma-probabilities": _smallest("jsma", theta=0.5, gamma=1.0, pairs=2, outputs="probabilities", taylor=True),
-    "one_pixel": _smallest("one_pixel", random=True, pixels=6, population=24, generations=25),
-    "sparse_rs": _budgeted("sparse_rs", only="l0", queries=200),
-    **{f"deepfool-{norm}": _smallest("deepfool", norm=norm) for norm in ("linf", "l2", "l1")},
-    "carlini_wagner": _smallest("carlini_wagner", searches=3, steps=20, lr=0.1),
-    "ead": _smallest("ead", searches=3, steps=20),
-    "ddn": _smallest("ddn", steps=30),
-    **{f"fmn-{norm}": _smallest("fmn", norm=norm, steps=30) for norm in ("linf", "l2", "l1", "l0")},
-    **{f"pdpgd-{norm}": _smallest("pdpgd", norm=norm, steps=40) for norm in ("linf", "l2", "l1", "l0")},
-    **{f"fab-{norm}": _smallest("fab", norm=norm, steps=20, candidates=3) for norm in ("linf", "l2", "l1")},
-    "sigma_zero": _smallest("sigma_zero", steps=40),
-    **{f"minimum-{norm}": _smallest("minimum", norm=norm, budget=130) for norm in ("linf", "l2", "l1", "l0")},
+ATTACKS: dict[str, Small] = {
+    "fgsm": _small("fgsm"),
+    **_each("pgd", "linf", "l2", "l1", "l0", steps=8, relative_step=0.3, restarts=2),
+    "rfgsm": _small("rfgsm", restarts=2),
+    "bim": _small("bim", steps=8),
+    "mifgsm": _small("mifgsm", steps=8, relative_step=0.2),
+    "apgd-linf": _small("apgd", norm="linf", steps=10, loss="margin", restarts=2),
+    "apgd-l2": _small("apgd", steps=12, norm="l2", loss="dlr", odi_steps=2),
+    "apgd-l1": _small("apgd", steps=12, norm="l1"),
+    **_each("square", "linf", "l2", queries=150),
+    "physical": _small("physical", shift=0.5, steps=40, scenes=4, fresh=20),
+    "simba-linf": _small("simba", norm="linf", queries=150),
+    "simba-l2": _small("simba", norm="l2", basis="dct", queries=200),
+    **_each("transfer", "linf", "l2", steps=12, kernel=1),
+    **_each("hop_skip_jump", "linf", "l2", queries=300, probes=20),
+    "generator": _small("generator", rounds=60, loss="ce", shared_adam=True),
+    "generator_strong": _small("generator_strong", rounds=30),
+    "jacobian_sparse": _small("jacobian_sparse", max_features=12, candidates=6),
+    "jacobian_dense": _small("jacobian_dense"),
+    "frontier": _small("frontier", caps=(0.4, 1.0), candidates=4),
+    "exhaustive": _small("exhaustive", pixels=2, levels=3, pairs=150),
+    "jsma": _small("jsma", theta=0.5, gamma=1.0),
+    "jsma-probabilities": _small("jsma", theta=0.5, gamma=1.0, pairs=2, outputs="probabilities", taylor=True),
+    "one_pixel": _small("one_pixel", pixels=6, population=24, generations=25),
+    "sparse_rs": _small("sparse_rs", queries=200),
+    **_each("deepfool", "linf", "l2", "l1"),
+    "carlini_wagner": _small("carlini_wagner", searches=3, steps=20, lr=0.1),
+    "ead": _small("ead", searches=3, steps=20),
+    "ddn": _small("ddn", steps=30),
+    **_each("fmn", "linf", "l2", "l1", "l0", steps=30),
+    **_each("pdpgd", "linf", "l2", "l1", "l0", steps=40),
+    **_each("fab", "linf", "l2", "l1", steps=20, candidates=3),
+    "sigma_zero": _small("sigma_zero", steps=40),
+    **_each("minimum", "linf", "l2", "l1", "l0", budget=130),
 }
-"""Every attack with small settings; `eps` may be given to those with a budget, `streams` to all (some ignore it)."""
+"""Every attack with small settings, in every norm that has code of its own."""
 
 
 @pytest.fixture(params=ATTACKS)
@@ -170,13 +148,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def attacks() -> dict[str, Attack]:
+def attacks() -> dict[str, Small]:
     """Every attack by its name."""
     return ATTACKS
 
 
 @pytest.fixture
-def attack(name: str) -> Attack:
+def attack(name: str) -> Small:
     """The attack of that name."""
     return ATTACKS[name]
 

@@ -24,7 +24,7 @@ def test_spec_and_function_agree(method: type[specs.Method]) -> None:
     assert [takes[name].kind for name in settings] == [inspect.Parameter.KEYWORD_ONLY] * len(settings)
     assert ("eps" in takes) == method.needs_eps
     assert ("streams" in takes) == method.random
-    assert ("start" in takes) == method.takes_start
+    assert ("x_init" in takes) == method.takes_start
     assert ("early_stop" in takes) == method.stops_early
     assert ("surrogate" in takes) == method.needs_surrogate
     assert ("budget" in takes) == (not method.fixed_cost)

@@ -65,7 +65,7 @@ def field(
     kind, optional = widgets.kind(info.annotation)
     offered = options or specs.choices_of(info) or (get_args(kind) if get_origin(kind) is Literal else ())
     if offered:
-        return select(page, key or name, options=offered, text=say, default=start, **common)
+        return select(page, key or name, options=list(offered), text=say, default=start, **common)
     common |= {"key": f"{page}_{key or name}", **KEEP}
     if kind is bool:
         return st.toggle(value=bool(start), **common)

@@ -100,14 +100,14 @@ def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifac
         st.caption("Run another attack on the same pairs to set the distances side by side.")
     with st.container(horizontal=True):
         for name in missing:
-            other = spec.model_copy(update={"attack": specs.METHODS[name](name=name)})
+            other = spec.model_copy(update={"attack": specs.METHODS[name]()})
             title = specs.METHODS[name].title
             if st.button(
                 f"Run {title}", icon=":material/play_arrow:", key=f"{PAGE}_run_{name}", disabled=jobs.is_live(other)
             ):
                 jobs.start(other)
     for name in missing:
-        jobs.panel(f"{PAGE}_{name}", spec.model_copy(update={"attack": specs.METHODS[name](name=name)}))
+        jobs.panel(f"{PAGE}_{name}", spec.model_copy(update={"attack": specs.METHODS[name]()}))
 
 
 # ---------------------------------------------------------------- other models

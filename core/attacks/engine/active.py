@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -37,22 +37,22 @@ class Run:
     on_progress: Progress | None = None
 
 
+_R = TypeVar("_R", bound="Rows")
+
+
 @dataclass
 class Rows:
     """Base of what an attack knows of its images: fields that are tensors with a row an image, or None."""
 
-    def take(self, keep: Bool[Tensor, " n"]) -> Self:
+    def take(self: _R, keep: Bool[Tensor, " n"]) -> _R:
         """Some of the rows."""
         fields = (getattr(self, name) for name in self.__dataclass_fields__)
         return type(self)(*(None if value is None else value[keep] for value in fields))
 
-    def join(self, other: Self) -> Self:
+    def join(self: _R, other: _R) -> _R:
         """These rows and then the others; what is None here is None there."""
         pairs = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
         return type(self)(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
-
-
-_R = TypeVar("_R", bound=Rows)
 
 
 class Active(Generic[_R]):

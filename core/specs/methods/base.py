@@ -18,8 +18,11 @@ class Method(Spec):
     variables.
     """
 
-    if TYPE_CHECKING:
-        name: str
+    if TYPE_CHECKING:  # every method has a field of this name
+
+        @property
+        def name(self) -> str:
+            """The name that the class is registered under."""
 
     title: ClassVar[str]
     help: ClassVar[str]

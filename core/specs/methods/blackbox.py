@@ -14,16 +14,31 @@ class Square(Method):
     """Settings of the Square attack."""
 
     title: ClassVar[str] = "Square"
-    help: ClassVar[str] = "Random squares of full contrast, kept where they help; no gradient, so none can be hidden."
+    help: ClassVar[str] = (
+        "Tries random squares of full contrast and keeps those that help. It uses no gradient, so gradient masking "
+        "does not stop it."
+    )
     paper: ClassVar[str] = "Andriushchenko et al. 2020, arXiv 1912.00049"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     function: ClassVar[str] = "core.attacks.black_box.square:square"
     needs_eps: ClassVar[bool] = True
     random: ClassVar[bool] = True
     name: Literal["square"] = "square"
-    norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Shape of the ball.")
-    queries: int = Field(1000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
-    area: float = Field(0.8, gt=0, le=1, title="First area", description="Share of the image in a square.")
+    norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Norm in which ε limits the perturbation.")
+    queries: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        title="Queries",
+        description="Model evaluations per image at most. More queries find more adversarial examples.",
+    )
+    area: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        title="First area",
+        description="Share of the image that the first squares cover; later squares are smaller.",
+    )
 
 
 @register
@@ -31,23 +46,42 @@ class SimBa(Method):
     """Settings of SimBA."""
 
     title: ClassVar[str] = "SimBA"
-    help: ClassVar[str] = "Single pixels, or single cosines, a step up or down, kept where the model grows less sure."
+    help: ClassVar[str] = (
+        "Changes one pixel, or one cosine, at a time and keeps the change where the model becomes less confident."
+    )
     paper: ClassVar[str] = "Guo et al. 2019, arXiv 1905.07121"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     function: ClassVar[str] = "core.attacks.black_box.simba:simba"
     needs_eps: ClassVar[bool] = True
     random: ClassVar[bool] = True
     name: Literal["simba"] = "simba"
-    norm: Literal["linf", "l2"] = Field("l2", title="Norm", description="Shape of the ball.")
+    norm: Literal["linf", "l2"] = Field("l2", title="Norm", description="Norm in which ε limits the perturbation.")
     basis: Literal["pixel", "dct"] = Field(
-        "pixel", title="Basis", description="Single pixels (better in ℓ∞), or cosines (in ℓ2)."
+        "pixel",
+        title="Basis",
+        description="What is changed: single pixels, which work better in ℓ∞, or cosines (DCT), which work better in "
+        "ℓ2.",
     )
-    queries: int = Field(1000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
+    queries: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        title="Queries",
+        description="Model evaluations per image at most. More queries find more adversarial examples.",
+    )
     relative_step: float | None = Field(
-        None, gt=0, le=2, title="Step / ε", description="Empty: what was measured best for norm and basis."
+        None,
+        gt=0,
+        le=2,
+        title="Step / ε",
+        description="Length of each step as a share of ε. Empty: a good value for the norm and the basis.",
     )
     frequencies: float = Field(
-        0.5, gt=0, le=1, title="Frequencies", description="DCT: share of the lowest ones along each side."
+        0.5,
+        gt=0,
+        le=1,
+        title="Frequencies",
+        description="Share of the lowest frequencies along each side that are used. Only for the DCT basis.",
     )
 
 
@@ -56,16 +90,31 @@ class HopSkipJump(Method):
     """Settings of HopSkipJump."""
 
     title: ClassVar[str] = "HopSkipJump"
-    help: ClassVar[str] = "Only the predicted class is seen: probes at the boundary say where it turns, then a jump."
+    help: ClassVar[str] = (
+        "Needs only the predicted class. It estimates the direction of the decision boundary from random probes, "
+        "then jumps."
+    )
     paper: ClassVar[str] = "Chen, Jordan, Wainwright 2020, arXiv 1904.02144"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     function: ClassVar[str] = "core.attacks.black_box.hop_skip_jump:hop_skip_jump"
     takes_start: ClassVar[bool] = True
     random: ClassVar[bool] = True
     name: Literal["hop_skip_jump"] = "hop_skip_jump"
-    norm: Literal["linf", "l2"] = Field("l2", title="Norm", description="What is to be small.")
-    queries: int = Field(2000, ge=1, le=1_000_000, title="Queries", description="Looks at the model, an image.")
-    probes: int = Field(100, ge=1, le=10_000, title="First probes", description="Of the first gradient; more later.")
+    norm: Literal["linf", "l2"] = Field("l2", title="Norm", description="Norm in which the perturbation is made small.")
+    queries: int = Field(
+        2000,
+        ge=1,
+        le=1_000_000,
+        title="Queries",
+        description="Model evaluations per image at most. More queries find more adversarial examples.",
+    )
+    probes: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        title="First probes",
+        description="Model evaluations for the first estimate of the boundary's direction; later estimates use more.",
+    )
 
 
 @register
@@ -73,7 +122,10 @@ class Transfer(Method):
     """Settings of the attack from a surrogate."""
 
     title: ClassVar[str] = "Transfer"
-    help: ClassVar[str] = "Made on another model, with momentum, diverse inputs and smooth gradients; asked once."
+    help: ClassVar[str] = (
+        "Attacks another model, with momentum, diverse inputs and smoothed gradients; the model under attack is "
+        "queried once."
+    )
     paper: ClassVar[str] = "MI, DI, TI: arXiv 1710.06081, 1803.06978, 1904.02884"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     function: ClassVar[str] = "core.attacks.fixed_budget.transfer:transfer"
@@ -81,17 +133,41 @@ class Transfer(Method):
     needs_surrogate: ClassVar[bool] = True
     random: ClassVar[bool] = True
     name: Literal["transfer"] = "transfer"
-    surrogate: str = Field("", title="Surrogate", description="Id of the saved model whose gradients are followed.")
-    norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Shape of the ball.")
-    steps: int = Field(20, ge=1, le=10_000, title="Steps", description="Gradient steps; none ends early.")
-    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
-    momentum: float = Field(1.0, ge=0, le=10, title="Momentum (MI)", description="Share of the running sum kept.")
-    diversity: float = Field(
-        0.7, ge=0, le=1, title="Diverse inputs (DI)", description="Probability that a step sees a smaller, moved image."
+    surrogate: str = Field(
+        "", title="Surrogate", description="Id of the saved model whose gradients the attack follows."
     )
-    smallest: float = Field(0.8, gt=0, le=1, title="Least size", description="Of such an image, as a share.")
+    norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Norm in which ε limits the perturbation.")
+    steps: int = Field(
+        20,
+        ge=1,
+        le=10_000,
+        title="Steps",
+        description="Gradient steps. All are taken, also once an image is misclassified.",
+    )
+    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
+    momentum: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        title="Momentum (MI)",
+        description="Share of the running sum of gradients that each step keeps. 0: no momentum.",
+    )
+    diversity: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        title="Diverse inputs (DI)",
+        description="Probability that a step looks at a smaller, shifted copy of the image. 0: never.",
+    )
+    smallest: float = Field(
+        0.8, gt=0, le=1, title="Least size", description="Smallest size of such a copy, as a share of the image's side."
+    )
     kernel: int = Field(
-        5, ge=1, le=51, title="Kernel (TI)", description="Odd side of the Gaussian that smooths gradients; 1: none."
+        5,
+        ge=1,
+        le=51,
+        title="Kernel (TI)",
+        description="Side in pixels of the Gaussian that smooths the gradients, an odd number. 1: no smoothing.",
     )
 
     @field_validator("kernel")

@@ -15,7 +15,8 @@ class Exhaustive(Method):
 
     title: ClassVar[str] = "Exhaustive"
     help: ClassVar[str] = (
-        "Try every change of one feature (a pixel, or one colour of it) to every grey level, then every two at 0 or 1."
+        "Tries every change of one feature (a pixel, or one colour of it) to every grey level, then every pair of "
+        "features set to 0 or 1."
     )
     paper: ClassVar[str] = "Enumeration; by rank-one updates where the first layer is linear"
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
@@ -23,9 +24,15 @@ class Exhaustive(Method):
     fixed_cost: ClassVar[bool] = True
     name: Literal["exhaustive"] = "exhaustive"
     pixels: int = Field(
-        1, ge=1, le=2, title="Features at once", description="1, or 2 for images that no single change flips."
+        1,
+        ge=1,
+        le=2,
+        title="Features at once",
+        description="1: single features only. 2: also pairs, for images that no single change fools.",
     )
-    levels: int = Field(256, ge=2, le=65_536, title="Levels", description="Values of one feature; 256 are grey levels.")
+    levels: int = Field(
+        256, ge=2, le=65_536, title="Levels", description="Values tried for each feature. 256 are all grey levels."
+    )
     pairs: int | None = Field(
-        None, ge=1, title="Pairs", description="Only so many pairs, the most promising; empty: all of them."
+        None, ge=1, title="Pairs", description="Pairs tried at most, the most promising first. Empty: all of them."
     )

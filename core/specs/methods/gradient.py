@@ -22,7 +22,9 @@ STRAIGHT_THROUGH: Any = Field(
     description="For a model that rounds, compresses or detaches its input: gradients pass straight through such steps "
     "(BPDA). The model's answers do not change. Off for an ordinary model.",
 )
-_LOSSES = "Cross-entropy, the logit margin, or DLR (the margin, freed of the logits' scale)."
+_LOSSES = (
+    "What the attack increases: the cross-entropy, the logit margin, or DLR, the margin divided by the logits' scale."
+)
 
 
 class GradientMethod(Method):
@@ -39,7 +41,7 @@ class Fgsm(GradientMethod):
     """Settings of FGSM."""
 
     title: ClassVar[str] = "FGSM"
-    help: ClassVar[str] = "One step of size ε along the sign of the gradient; one gradient serves every ε."
+    help: ClassVar[str] = "One step of size ε along the sign of the gradient. Fast; a weak test of robustness."
     paper: ClassVar[str] = "Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     function: ClassVar[str] = "core.attacks.fixed_budget.fgsm:fgsm"
@@ -49,7 +51,8 @@ class Fgsm(GradientMethod):
     clip: bool = Field(
         True,
         title="Clip to [0, 1]",
-        description="Off: the exercise's literal formula, whose pixels may leave [0, 1]: no valid images any more.",
+        description="Keep every pixel in [0, 1]. Off: the exercise's literal formula, whose results may be no valid "
+        "images.",
     )
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
@@ -60,7 +63,9 @@ class Pgd(GradientMethod):
     """Settings of PGD."""
 
     title: ClassVar[str] = "PGD"
-    help: ClassVar[str] = "Many gradient steps, each projected back into the ε-ball; fooled images are dropped."
+    help: ClassVar[str] = (
+        "Many gradient steps, each projected back into the ε-ball. An image is finished as soon as it is misclassified."
+    )
     paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     function: ClassVar[str] = "core.attacks.fixed_budget.pgd:pgd"
@@ -68,17 +73,34 @@ class Pgd(GradientMethod):
     random: ClassVar[bool] = True
     stops_early: ClassVar[bool] = True
     name: Literal["pgd"] = "pgd"
-    norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
-    steps: int = Field(40, ge=1, le=10_000, title="Steps", description="Gradient steps a restart.")
+    norm: Literal["linf", "l2", "l1", "l0"] = Field(
+        "linf", title="Norm", description="Norm in which ε limits the perturbation."
+    )
+    steps: int = Field(
+        40,
+        ge=1,
+        le=10_000,
+        title="Steps",
+        description="Gradient steps per restart. More steps find more adversarial examples and cost more.",
+    )
     relative_step: float = Field(
         1.0,
         gt=0,
         le=2,
         title="Step / ε",
-        description="First step as a share of ε; it falls to a tenth of that. Not in ℓ0.",
+        description="Length of the first step as a share of ε; the step shrinks to a tenth of it. Not used in ℓ0.",
     )
-    restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random starts, on images not yet fooled.")
-    random_start: bool = Field(True, title="Random start", description="Start at a random point of the ball.")
+    restarts: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        title="Restarts",
+        description="Attempts per image, each from another random start. Only images that still resist are tried "
+        "again.",
+    )
+    random_start: bool = Field(
+        True, title="Random start", description="Start at a random point of the ε-ball instead of the image itself."
+    )
     loss: Literal["ce", "margin", "dlr"] = Field("ce", title="Loss", description=_LOSSES)
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
@@ -89,7 +111,7 @@ class Rfgsm(GradientMethod):
     """Settings of R+FGSM."""
 
     title: ClassVar[str] = "R+FGSM"
-    help: ClassVar[str] = "A random step up or down on every feature, then FGSM with the rest of ε."
+    help: ClassVar[str] = "A random step up or down on every feature, then one FGSM step with the rest of ε."
     paper: ClassVar[str] = "Tramèr et al. 2018, arXiv 1705.07204"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     function: ClassVar[str] = "core.attacks.fixed_budget.iterative:rfgsm"
@@ -97,8 +119,16 @@ class Rfgsm(GradientMethod):
     random: ClassVar[bool] = True
     stops_early: ClassVar[bool] = True
     name: Literal["rfgsm"] = "rfgsm"
-    offset: float = Field(0.5, ge=0, lt=1, title="Random share", description="The random step as a share of ε.")
-    restarts: int = Field(1, ge=1, le=1000, title="Restarts", description="Random steps, on images not yet fooled.")
+    offset: float = Field(
+        0.5, ge=0, lt=1, title="Random share", description="Length of the random step as a share of ε."
+    )
+    restarts: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        title="Restarts",
+        description="Attempts per image, each with another random step. Only images that still resist are tried again.",
+    )
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
 
@@ -108,16 +138,20 @@ class Bim(GradientMethod):
     """Settings of the basic iterative method."""
 
     title: ClassVar[str] = "BIM"
-    help: ClassVar[str] = "FGSM's step repeated with a constant length from the image itself; nothing is random."
+    help: ClassVar[str] = (
+        "Repeats the FGSM step with a constant length, starting at the image itself. Nothing is random."
+    )
     paper: ClassVar[str] = "Kurakin, Goodfellow, Bengio 2017, arXiv 1607.02533"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     function: ClassVar[str] = "core.attacks.fixed_budget.iterative:bim"
     needs_eps: ClassVar[bool] = True
     stops_early: ClassVar[bool] = True
     name: Literal["bim"] = "bim"
-    norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
+    norm: Literal["linf", "l2", "l1", "l0"] = Field(
+        "linf", title="Norm", description="Norm in which ε limits the perturbation."
+    )
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    relative_step: float = Field(0.25, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
+    relative_step: float = Field(0.25, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
 
@@ -127,17 +161,27 @@ class MiFgsm(GradientMethod):
     """Settings of MI-FGSM."""
 
     title: ClassVar[str] = "MI-FGSM"
-    help: ClassVar[str] = "BIM with momentum: steps along a running sum of gradients, which transfer better to others."
+    help: ClassVar[str] = (
+        "BIM with momentum: steps follow a running sum of gradients. Its examples transfer better to other models."
+    )
     paper: ClassVar[str] = "Dong et al. 2018, arXiv 1710.06081"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     function: ClassVar[str] = "core.attacks.fixed_budget.iterative:mifgsm"
     needs_eps: ClassVar[bool] = True
     stops_early: ClassVar[bool] = True
     name: Literal["mifgsm"] = "mifgsm"
-    norm: Literal["linf", "l2", "l1", "l0"] = Field("linf", title="Norm", description="Shape of the ball.")
+    norm: Literal["linf", "l2", "l1", "l0"] = Field(
+        "linf", title="Norm", description="Norm in which ε limits the perturbation."
+    )
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Each step as a share of ε.")
-    momentum: float = Field(1.0, ge=0, le=10, title="Momentum", description="Share of the running sum that is kept.")
+    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
+    momentum: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        title="Momentum",
+        description="Share of the running sum of gradients that each step keeps. 0: no momentum.",
+    )
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
 
@@ -147,7 +191,7 @@ class Apgd(GradientMethod):
     """Settings of APGD."""
 
     title: ClassVar[str] = "APGD"
-    help: ClassVar[str] = "PGD with momentum that halves its step, and goes back to the best point, where it stalls."
+    help: ClassVar[str] = "PGD with momentum. Where it stalls, it halves its step and returns to the best point so far."
     paper: ClassVar[str] = "Croce and Hein 2020, arXiv 2003.01690; ℓ1: 2021, arXiv 2103.01208"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     function: ClassVar[str] = "core.attacks.fixed_budget.apgd:apgd"
@@ -155,17 +199,35 @@ class Apgd(GradientMethod):
     random: ClassVar[bool] = True
     stops_early: ClassVar[bool] = True
     name: Literal["apgd"] = "apgd"
-    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Shape of the ball.")
+    norm: Literal["linf", "l2", "l1"] = Field(
+        "linf", title="Norm", description="Norm in which ε limits the perturbation."
+    )
     loss: Literal["ce", "margin", "dlr"] = Field("ce", title="Loss", description=_LOSSES)
-    steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps a start.")
-    restarts: int = Field(1, ge=0, le=1000, title="Restarts", description="Starts away from the true class.")
+    steps: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        title="Steps",
+        description="Gradient steps per start. More steps find more adversarial examples and cost more.",
+    )
+    restarts: int = Field(1, ge=0, le=1000, title="Restarts", description="Untargeted starts per image.")
     targets: int = Field(
-        0, ge=0, le=1000, title="Classes tried", description="Then a start towards each of so many nearest classes."
+        0,
+        ge=0,
+        le=1000,
+        title="Classes tried",
+        description="After the restarts, one targeted start towards each of this many most likely other classes.",
     )
     odi_steps: int = Field(
-        0, ge=0, le=100, title="Diversifying steps", description="Each start first walks along random logits (ODI)."
+        0,
+        ge=0,
+        le=100,
+        title="Diversifying steps",
+        description="Steps along random logits before each start (ODI), which make the starts differ more. 0: none.",
     )
-    random_start: bool = Field(True, title="Random start", description="Start at a random point of the ball.")
+    random_start: bool = Field(
+        True, title="Random start", description="Start at a random point of the ε-ball instead of the image itself."
+    )
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
 

@@ -22,11 +22,25 @@ class JacobianSparse(Method):
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
     function: ClassVar[str] = "core.attacks.sparse.sparse:jacobian_sparse"
     name: Literal["jacobian_sparse"] = "jacobian_sparse"
-    max_features: int = Field(60, ge=1, le=3072, title="Largest count", description="Give up beyond so many changes.")
-    candidates: int = Field(16, ge=1, le=256, title="Shortlist", description="Changes really tried, each step.")
-    prune: bool = Field(True, title="Prune", description="Put back every change that is not needed.")
-    swaps: bool = Field(True, title="Swaps", description="Then exchange two changes for one other.")
-    cap: float = Field(1.0, gt=0, le=1, title="Cap ε", description="The most that any feature may change.")
+    max_features: int = Field(
+        60,
+        ge=1,
+        le=3072,
+        title="Largest count",
+        description="Changed features at most; beyond it the attack gives up on the image.",
+    )
+    candidates: int = Field(
+        16,
+        ge=1,
+        le=256,
+        title="Shortlist",
+        description="Changes that are evaluated by the model in each step. More find smaller solutions and cost more.",
+    )
+    prune: bool = Field(True, title="Prune", description="At the end, undo every change that is not needed.")
+    swaps: bool = Field(True, title="Swaps", description="After pruning, look for one change that replaces two.")
+    cap: float = Field(
+        1.0, gt=0, le=1, title="Cap ε", description="Largest change of a feature, in units of the pixel range [0, 1]."
+    )
 
 
 @register
@@ -46,9 +60,16 @@ class Frontier(Method):
         min_length=1,
         max_length=50,
         title="Caps ε",
-        description="The most that any feature may change, one after the other.",
+        description="Largest change of a feature, in units of the pixel range; each value gives one point of the "
+        "curve.",
     )
-    candidates: int = Field(8, ge=0, le=256, title="Shortlist", description="Changes really tried each step; 0: none.")
+    candidates: int = Field(
+        8,
+        ge=0,
+        le=256,
+        title="Shortlist",
+        description="Changes that are evaluated by the model in each step. 0: trust the Jacobian.",
+    )
 
     @field_validator("caps")
     @classmethod
@@ -61,14 +82,22 @@ class JacobianDense(Method):
     """Settings of the dense formula ε* = |τ − N(x)| / ‖J‖₁."""
 
     title: ClassVar[str] = "Jacobian, dense formula"
-    help: ClassVar[str] = "The same tiny change ±ε* on every pixel, ε* = |τ − N(x)| / ‖J‖₁ (Hölder's equality)."
+    help: ClassVar[str] = (
+        "The same small change ±ε* of every pixel, with ε* = |τ − N(x)| / ‖J‖₁ (equality in Hölder's inequality)."
+    )
     paper: ClassVar[str] = "Exercise set 2; linear case of Goodfellow et al. 2015, arXiv 1412.6572"
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     function: ClassVar[str] = "core.attacks.sparse.jacobian:jacobian_dense"
     fixed_cost: ClassVar[bool] = True
     finds_eps: ClassVar[bool] = True
     name: Literal["jacobian_dense"] = "jacobian_dense"
-    boxed: bool = Field(True, title="Respect [0, 1]", description="Solve for ε* with the room each pixel has.")
+    boxed: bool = Field(
+        True, title="Respect [0, 1]", description="Respect that no pixel can leave [0, 1] when solving for ε*."
+    )
     factor: float = Field(
-        1.1, ge=1, le=3, title="Overshoot", description="Multiply ε* by this; a curved N needs a little."
+        1.1,
+        ge=1,
+        le=3,
+        title="Overshoot",
+        description="Factor on ε*. A network that is not linear needs a little more than 1.",
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 from core.specs.base import Spec
 from core.specs.methods.base import Method, Norm, register
 
-_HELP = "Each scene draws its own, up to this much, to both sides."
+_HELP = "Every scene draws its own value between minus and plus this."
 
 
 class Scenes(Spec):
@@ -19,9 +19,27 @@ class Scenes(Spec):
     angle: float = Field(0.0, ge=0, le=180, title="Turn", description=f"In degrees. {_HELP}")
     scale: float = Field(0.0, ge=0, le=0.9, title="Size", description=f"Share of the object's size. {_HELP}")
     brightness: float = Field(0.3, ge=0, le=1, title="Light", description=f"Share of the image's brightness. {_HELP}")
-    noise: float = Field(0.1, ge=0, le=1, title="Printing noise", description="Error of each printed pixel at most.")
-    fresh: int = Field(64, ge=1, le=100_000, title="Fresh scenes", description="In which the pattern is measured.")
-    least: float = Field(0.5, gt=0, le=1, title="Least share", description="Of the fresh scenes, for a success.")
+    noise: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        title="Printing noise",
+        description="Largest random error of each printed pixel, in units of the pixel range.",
+    )
+    fresh: int = Field(
+        64,
+        ge=1,
+        le=100_000,
+        title="Fresh scenes",
+        description="New scenes, not used by the optimisation, in which the pattern is measured.",
+    )
+    least: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        title="Least share",
+        description="Share of the fresh scenes in which the model must be fooled for a success.",
+    )
 
 
 @register
@@ -29,7 +47,9 @@ class Physical(Scenes, Method):
     """Settings of the attack by a pattern on glasses or on a patch."""
 
     title: ClassVar[str] = "Glasses or patch (EOT)"
-    help: ClassVar[str] = "A pattern on the mask that fools however the object shifts and the light changes."
+    help: ClassVar[str] = (
+        "Optimises a pattern on the mask that fools the model also when the object shifts and the light changes."
+    )
     paper: ClassVar[str] = (
         "Athalye et al. 2018, arXiv 1707.07397; Sharif et al. 2016, doi 10.1145/2976749.2978392; "
         "Brown et al. 2017, arXiv 1712.09665"
@@ -40,8 +60,20 @@ class Physical(Scenes, Method):
     random: ClassVar[bool] = True
     name: Literal["physical"] = "physical"
     scenes: int = Field(
-        4, ge=0, le=1000, title="Scenes a step", description="Averaged; 0: only the still image, no averaging."
+        4,
+        ge=0,
+        le=1000,
+        title="Scenes a step",
+        description="Random scenes over which each gradient is averaged. 0: use the still image only.",
     )
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    lr: float = Field(0.2, gt=0, le=10, title="Learning rate", description="Adam's first; falls to a tenth.")
-    smooth: float = Field(0.0, ge=0, le=1e6, title="Smoothness", description="Weight of steps between neighbours.")
+    lr: float = Field(
+        0.2, gt=0, le=10, title="Learning rate", description="Learning rate of Adam at the start; it falls to a tenth."
+    )
+    smooth: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        title="Smoothness",
+        description="Weight of the penalty on differences between neighbouring pixels. Larger: a smoother pattern.",
+    )

@@ -29,21 +29,35 @@ class UniversalGradient(UniversalMethod):
     """Settings of mini-batch steps on one shared perturbation."""
 
     title: ClassVar[str] = "Universal, gradient steps"
-    help: ClassVar[str] = "Mini-batch steps on one shared perturbation; images that are fooled add nothing."
+    help: ClassVar[str] = (
+        "Mini-batch gradient steps on one shared perturbation. Images that are fooled clearly add nothing."
+    )
     paper: ClassVar[str] = "Shafahi et al. 2020, arXiv 1811.11304"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     function: ClassVar[str] = "core.attacks.universal.universal:universal_gradient"
     needs_eps: ClassVar[bool] = True
     random: ClassVar[bool] = True
     name: Literal["gradient"] = "gradient"
-    norm: Literal["linf", "l2", "l1"] = Field("linf", title="Norm", description="Of the perturbation before clipping.")
-    epochs: int = Field(10, ge=1, le=1000, title="Epochs", description="Times that each image is seen.")
-    minibatch: int = Field(64, ge=1, le=10_000, title="Mini-batch", description="Images a step.")
+    norm: Literal["linf", "l2", "l1"] = Field(
+        "linf",
+        title="Norm",
+        description="Norm in which ε limits the perturbation, before images are clipped to [0, 1].",
+    )
+    epochs: int = Field(10, ge=1, le=1000, title="Epochs", description="Passes over the images.")
+    minibatch: int = Field(64, ge=1, le=10_000, title="Mini-batch", description="Images per step.")
     kappa: float = Field(
-        5.0, ge=0, le=1000, title="Margin κ", description="In logits: an image fooled by more than this adds nothing."
+        5.0,
+        ge=0,
+        le=1000,
+        title="Margin κ",
+        description="Logit margin beyond which a fooled image adds nothing to the step.",
     )
     validation: float = Field(
-        0.2, ge=0, le=0.9, title="Validation part", description="Share of the images that only choose the best epoch."
+        0.2,
+        ge=0,
+        le=0.9,
+        title="Validation part",
+        description="Share of the images that is used only to choose the best epoch.",
     )
 
 
@@ -52,7 +66,10 @@ class Uap(UniversalMethod):
     """Settings of the classical universal adversarial perturbation."""
 
     title: ClassVar[str] = "UAP"
-    help: ClassVar[str] = "Image after image, what DeepFool needs at the perturbed point is added and projected."
+    help: ClassVar[str] = (
+        "Goes through the images: adds what DeepFool needs at each perturbed image, and projects the sum onto the "
+        "ε-ball."
+    )
     paper: ClassVar[str] = "Moosavi-Dezfooli et al. 2017, arXiv 1610.08401, algorithm 1"
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     function: ClassVar[str] = "core.attacks.universal.universal:uap"
@@ -60,12 +77,20 @@ class Uap(UniversalMethod):
     random: ClassVar[bool] = True
     images: ClassVar[int] = 300
     name: Literal["uap"] = "uap"
-    norm: Literal["linf", "l2"] = Field("linf", title="Norm", description="Of the perturbation before clipping.")
-    epochs: int = Field(2, ge=1, le=100, title="Epochs", description="Times through the images, at most.")
-    rate: float = Field(1.0, gt=0, le=1, title="Stop at", description="Share of images fooled that ends the search.")
-    steps: int = Field(20, ge=1, le=1000, title="DeepFool steps", description="At most, for one image at one time.")
+    norm: Literal["linf", "l2"] = Field(
+        "linf",
+        title="Norm",
+        description="Norm in which ε limits the perturbation, before images are clipped to [0, 1].",
+    )
+    epochs: int = Field(2, ge=1, le=100, title="Epochs", description="Passes over the images at most.")
+    rate: float = Field(1.0, gt=0, le=1, title="Stop at", description="Stop once this share of the images is fooled.")
+    steps: int = Field(20, ge=1, le=1000, title="DeepFool steps", description="Steps of DeepFool per image at most.")
     together: int = Field(
-        16, ge=1, le=1000, title="Together", description="Images whose DeepFool starts from the same point; 1: literal."
+        16,
+        ge=1,
+        le=1000,
+        title="Together",
+        description="Images for which DeepFool starts from the same perturbation. 1 is the paper's; more is faster.",
     )
 
 
@@ -84,14 +109,24 @@ class UniversalLp(UniversalMethod):
     images: ClassVar[int] = 20
     most_images: ClassVar[int] = 200
     name: Literal["lp"] = "lp"
-    boxed: bool = Field(True, title="Valid images", description="The sums stay in [0, 1] without clipping.")
+    boxed: bool = Field(
+        True, title="Valid images", description="Keep image plus perturbation in [0, 1] without clipping."
+    )
     clipped: bool = Field(
         True,
         title="Try clipping",
-        description="Where no sum fools all, look for one with images clipped to [0, 1].",
+        description="Where no perturbation fools all images, look for one whose images are clipped to [0, 1].",
     )
-    kappa: float = Field(0.01, ge=0, le=1000, title="Margin κ", description="In logits, by which each image is fooled.")
-    rounds: int = Field(30, ge=1, le=1000, title="Programmes", description="At most, each set up where the last led.")
+    kappa: float = Field(
+        0.01, ge=0, le=1000, title="Margin κ", description="Logit margin by which each image must be fooled."
+    )
+    rounds: int = Field(
+        30,
+        ge=1,
+        le=1000,
+        title="Programmes",
+        description="Linear programmes at most, each set up at the last solution.",
+    )
 
 
 UniversalField = Annotated[UniversalMethod, OneOf(UNIVERSAL_METHODS)]

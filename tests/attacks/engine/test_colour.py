@@ -10,7 +10,7 @@ from core.attacks import sparse_rs
 from tests.attacks.conftest import ATTACKS, USUAL_EPS
 
 FEW = (
-    "sparse",
+    "jacobian_sparse",
     "frontier",
     "exhaustive",
     "jsma",
