@@ -126,7 +126,12 @@ def _from_outside(norm: str, classes: int) -> Iterator[Stage]:
 
 def _descent(max_distance: float) -> Stage:
     return Stage(
-        "PGD from FAB", hop, {"hops": 1, "chains": 1, "steps": 20, "share": 0.0}, 0.9, max_distance, resumes=True
+        "PGD from FAB",
+        basin_hopping,
+        {"hops": 1, "chains": 1, "steps": 20, "share": 0.0},
+        0.9,
+        max_distance,
+        resumes=True,
     )
 
 
@@ -209,7 +214,7 @@ def straight_through(norm: str, effort: str) -> Iterator[Stage]:
     if norm != "l0":
         yield Stage("APGD DLR, straight-through", apgd, {"steps": 50, "restarts": 3, "loss": "dlr"} | how)
         hops = {"hops": 24, "chains": 4, "share": 0.15}
-        yield Stage("hops, straight-through", hop, hops | how, resumes=True)
+        yield Stage("hops, straight-through", basin_hopping, hops | how, resumes=True)
     if norm in ("linf", "l2"):
         yield Stage("Square, masked", square, SQUARES | {"queries": 2000}, resumes=True)
 
