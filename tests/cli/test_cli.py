@@ -111,7 +111,7 @@ def test_evaluate_for_people_is_legible_and_says_how_many(capsys: Capture) -> No
             ["train", "--network", "vgg"],
             "network: expected 'linear', 'mlp', 'cnn', ",
         ),
-        (["sweep", "--model", "x", "--attack", "bogus"], "expected one of fgsm, pgd, generator"),
+        (["sweep", "--model", "x", "--attack", "bogus"], "expected one of fgsm, pgd, "),
         (["sweep", "--model", "x", "--eps", "1.5"], "eps: expected at most 1 for fgsm in linf, got 1.5"),
         (["sweep", "--model", "x", "--eps", "nan"], "eps.0: expected a finite number"),
         (["sweep", "--model", "none"], "model: expected the id of a saved model"),
