@@ -79,7 +79,7 @@ class Line:
 
 
 @dataclass
-class Run:
+class Outcome:
     """What came of an attack: images, passes an image, seconds of each round, or an error."""
 
     x_adv: Tensor | None
@@ -89,7 +89,7 @@ class Run:
     error: str = ""
 
 
-def run(attack: peers.Attack, model: Counting, x: Tensor, y: Tensor) -> Run:
+def run(attack: peers.Attack, model: Counting, x: Tensor, y: Tensor) -> Outcome:
     """One round; an exception is a result too."""
     model.reset()
     torch.manual_seed(0)
@@ -97,14 +97,16 @@ def run(attack: peers.Attack, model: Counting, x: Tensor, y: Tensor) -> Run:
     try:
         x_adv = attack(model, x.clone(), y.clone()).detach()
     except Exception as error:
-        return Run(None, 0, 0, [], f"{type(error).__name__}: {error}".splitlines()[0][:100])
+        return Outcome(None, 0, 0, [], f"{type(error).__name__}: {error}".splitlines()[0][:100])
     seconds = time.process_time() - start
-    return Run(x_adv, model.forwards / len(x), model.backwards / len(x), [seconds])
+    return Outcome(x_adv, model.forwards / len(x), model.backwards / len(x), [seconds])
 
 
-def in_turns(entries: dict[str, peers.Attack], model: Counting, x: Tensor, y: Tensor, rounds: int) -> dict[str, Run]:
+def in_turns(
+    entries: dict[str, peers.Attack], model: Counting, x: Tensor, y: Tensor, rounds: int
+) -> dict[str, Outcome]:
     """Every attack once, then again, so that a slow spell of the machine meets all of them."""
-    found: dict[str, Run] = {}
+    found: dict[str, Outcome] = {}
     for _ in range(rounds):
         for name, attack in entries.items():
             if name in found and found[name].error:
@@ -200,7 +202,7 @@ def jsma(name: str, model: Counting, x: Tensor, y: Tensor, count: int, rounds: i
             who = f"ours, {outputs}{', Taylor' if taylor else ''}, {many}{images}"
             entries[who] = (ours(attacks.jsma, **settings), rows)
     entries |= {who: (attack, few) for who, attack in peers.jsma_peers(target[few]).items()}
-    found: dict[str, Run] = {}
+    found: dict[str, Outcome] = {}
     for _ in range(rounds):
         for who, (attack, rows) in entries.items():
             one = in_turns({who: attack}, model, x[rows], y[rows], 1)[who]
@@ -302,7 +304,7 @@ def _distance(model: nn.Module, x_adv: Tensor, x: Tensor, y: Tensor, norm: str) 
     return torch.where(fooled(model, x_adv, y), size, torch.inf)
 
 
-def _passes(result: Run) -> str:
+def _passes(result: Outcome) -> str:
     return f"{result.forwards:.0f} + {result.backwards:.0f}"
 
 

@@ -11,7 +11,6 @@ from core.storage import store
 from ui.app import guard
 from ui.measure import (
     record_choice,
-    record_runs,
     record_views,
     robust_views,
     sweep_choice,
@@ -28,14 +27,8 @@ PAGE = "epsilon_sweep"
 def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: float | None) -> None:
     """Draw proven and attacked accuracy at any ε, from every stored result of these models."""
     st.subheader("Proven and attacked, at any ε", anchor=False)
-    norm = record_choice.choose_norm(PAGE)
-    found = record_views.read(models, norm)
-    record_runs.find_more(PAGE, models, found, norm)
+    norm, found = robust_views.in_a_norm(PAGE, models)
     if not found:
-        st.info(
-            "Nothing was run on these models in this norm yet: find their radii, or evaluate them.",
-            icon=":material/info:",
-        )
         return
     names = model_names.short_names(models)
     missing = [names[model.id] for model in models if model.id not in found]

@@ -17,7 +17,7 @@ from ui.form import controls, model_picker, samples
 from ui.form.select import select, select_many
 from ui.generator import compare, results, views
 from ui.show import gallery, lessons
-from ui.text import class_text
+from ui.text import class_text, exact_percent
 
 PAGE = "generator_attack"
 MODES = {"generator": "literal, as the exercise says", "generator_strong": "strong: the nearest image"}
@@ -27,11 +27,6 @@ SAY = {
     "generator": {"linear": "linear: 1 → pixels", "deep": "deep: 1 → 256 → pixels"},
 }
 CONFIDENCES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
-
-
-def percent(value: float) -> str:
-    """Such as `99%` and `99.9%`."""
-    return f"{100 * value:g}%"
 
 
 def default_model() -> str | None:
@@ -122,7 +117,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFra
             "confidence",
             "Least confidence of the samples",
             CONFIDENCES,
-            text=percent,
+            text=exact_percent,
             default=usual_confidence(tests, chosen or numbers),
             kind="slider",
             help="Only test images that the model reads correctly, and at least this confidently, are offered.",

@@ -79,7 +79,8 @@ def choose_data() -> dict[str, Any]:
             list(range(len(info.class_names))),
             text=lambda number: class_text(number, info.class_names),
             placeholder="all classes",
-            help="Keep only these, renumbered in this order. Two of them (4, 9) also allow a network with one score.",
+            help="Keep only these classes, numbered anew in this order. With two, such as 4 and 9, a single-output "
+            "network is possible too.",
         )
     if not sources.present(dataset):
         megabytes = info.download_size / 1e6

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import apgd, fgsm, hop, pgd, simba, square
+from core.attacks import apgd, basin_hopping, fgsm, pgd, simba, square
+from core.attacks.engine.checks import check_eps
 from core.attacks.engine.eight_bit import in_eight_bits
-from core.attacks.engine.engine import check_eps
 from core.attacks.engine.geometry import distances, into_ball, linf_bounds, rounded_down
 from core.attacks.fixed_budget.iterative import bim, mifgsm, rfgsm
 from core.epsilon import SAME, reaches, within
@@ -90,7 +90,7 @@ ATTACKS: dict[str, Callable[..., Any]] = {
     "bim": lambda m, x, y, eps, norm: bim(m, x, y, eps=eps, steps=4, norm=norm),
     "pgd": lambda m, x, y, eps, norm: pgd(m, x, y, eps=eps, steps=4, norm=norm),
     "apgd": lambda m, x, y, eps, norm: apgd(m, x, y, eps=eps, steps=4, norm=norm),
-    "hop": lambda m, x, y, eps, norm: hop(m, x, y, eps=eps, steps=3, hops=2, chains=1, norm=norm),
+    "hop": lambda m, x, y, eps, norm: basin_hopping(m, x, y, eps=eps, steps=3, hops=2, chains=1, norm=norm),
     "square": lambda m, x, y, eps, norm: square(m, x, y, eps=eps, queries=5, norm=norm),
     "simba": lambda m, x, y, eps, norm: simba(m, x, y, eps=eps, queries=5, norm=norm),
 }
@@ -181,7 +181,7 @@ def test_the_rule_takes_numbers_arrays_and_tensors(eps: float) -> None:
         (True, "got True"),
     ],
 )
-@pytest.mark.parametrize("function", [fgsm, pgd, apgd, square, hop])
+@pytest.mark.parametrize("function", [fgsm, pgd, apgd, square, basin_hopping])
 def test_bad_budgets_are_refused_in_a_sentence(function: Callable[..., Any], eps: Any, said: str) -> None:
     """The argument's name, what was expected, what came."""
     x, y = torch.rand(3, 3, 4, 4), torch.zeros(3, dtype=torch.int64)

@@ -1,16 +1,17 @@
-"""What the pages share, and the parts of each page. Streamlit lives here and in `pages`, never in `core`.
+"""What the pages share, and the parts of each page. Streamlit is used here and in `pages`, never in `core`.
 
     text       words and numbers as people read them
-    app        the dashboard around the pages
-    show       images, tables and files on a page
-    form       what a person fills in
-    models     the pages on models
-    generator  the page of the generator attack
-    sparse     the page of the Jacobian and sparse attacks
-    masks      the page of glasses and masks
-    universal  the page of universal perturbations
-    measure    the pages that measure: accuracy against eps, comparison
-    linear     the page of linear models
+    app        the dashboard around the pages: routes, sidebar, jobs, cached access to data and models
+    show       charts, images, tables and files on a page
+    form       the widgets that a person fills in
+    models     the parts of the pages Train and Overview
+    generator  the parts of the page on the generator attack
+    sparse     the parts of the page on Jacobian and sparse attacks
+    masks      the parts of the page on glasses and masks
+    universal  the part of the page on universal perturbations
+    measure    the parts of the pages that measure: epsilon sweep, model comparison
+    linear     the parts of the page on linear models
 
-Nothing here imports torch at import.
+A folder uses only folders that come before it in the list; those of pages, from `models` on, use none of each other.
+Importing a module of this package does not import PyTorch.
 """

@@ -21,7 +21,7 @@ CHOICES: dict[str, str] = {
     "ce": "cross-entropy",
     "mse": "squared error",
     "crop_flip": "crop, flip",
-    "crop_flip_cutout": "and cutout",
+    "crop_flip_cutout": "crop, flip, cutout",
 }
 """How the choices of a spec's field are written for people, besides what is registered under a title of its own."""
 
@@ -84,6 +84,20 @@ def percent(share: float | None, digits: int = 2) -> str:
 def interval(low: float | None, high: float | None, digits: int = 1) -> str:
     """An interval of shares, such as `95.0% – 98.2%`; a dash for an end that is not known."""
     return f"{percent(low, digits)} – {percent(high, digits)}"
+
+
+def percent_interval(low: float, high: float) -> str:
+    """An interval of shares in per cent for a column of a table: `1.2–5.4`; `≤ 5.4`, `≥ 1.2` or `–` if ends are NaN."""
+    if math.isnan(low) and math.isnan(high):
+        return "–"
+    if math.isnan(low) or math.isnan(high):
+        return f"≤ {100 * high:.1f}" if math.isnan(low) else f"≥ {100 * low:.1f}"
+    return f"{100 * low:.1f}–{100 * high:.1f}"
+
+
+def exact_percent(share: float) -> str:
+    """A share in per cent with as many digits as it has, such as `99%` and `99.9%`."""
+    return f"{100 * share:g}%"
 
 
 def counted(n: int, noun: str) -> str:

@@ -24,12 +24,13 @@ from core.specs import METHODS
 _names = {
     "check": ["attack_checks", "check_attack"],
     "run": ["function_of", "run_method"],
-    "engine.engine": ["AttackResult", "Streams"],
+    "engine.result": ["AttackResult"],
+    "engine.streams": ["Streams"],
     "engine.eight_bit": ["in_eight_bits"],
     "engine.masks": ["Masked"],
     "engine.steps": ["fgsm_step"],
     "fixed_budget.fgsm": ["fgsm_direction"],
-    "fixed_budget.hop": ["hop"],
+    "fixed_budget.hop": ["basin_hopping"],
     "sparse.jacobian": ["jacobian"],
 }
 for _method in METHODS.values():

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.engine.geometry import DISTANCES, distances
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 from core.attacks.subject import Subject, classified, expect, toy
 
 NEAR = 1e-6

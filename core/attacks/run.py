@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.eight_bit import PASSES, in_eight_bits
-from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.result import AttackResult
 from core.attacks.engine.stand_ins import stand_in
+from core.attacks.engine.streams import Streams
 from core.progress import Progress
 from core.specs import METHODS, Method
 from core.specs.base import found_at
@@ -44,7 +45,7 @@ _GIVEN = {
     "eps": "needs_eps",
     "streams": "random",
     "surrogate": "needs_surrogate",
-    "start": "takes_start",
+    "x_init": "takes_start",
     "early_stop": "stops_early",
 }
 """Arguments of a function that are no settings, and what the spec says where it takes them."""
@@ -108,7 +109,7 @@ def run_method(
     if method.needs_surrogate:
         settings["surrogate"] = surrogate
     if method.takes_start and start is not None:
-        settings["start"] = start
+        settings["x_init"] = start
     if not early_stop and method.stops_early:
         settings["early_stop"] = False
     draws: int = settings.get("draws", 1)

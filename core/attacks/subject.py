@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 
 
 def expect(holds: bool, what: str, expected: str, got: object) -> None:
@@ -81,8 +82,8 @@ class Subject:
         y_target = self.targets() if y_target is None else y_target
         if y_target is not None:
             options["y_target"] = y_target
-            if "start" in self.takes and "start" not in options:
-                options["start"] = self.x[self.partner()]
+            if "x_init" in self.takes and "x_init" not in options:
+                options["x_init"] = self.x[self.partner()]
         if self.eps is not None:
             options["eps"] = self.eps
         return self.function(self.model, self.x, self.y, **{**self.settings, **options})

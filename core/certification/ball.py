@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core import epsilon
-from core.attacks.engine.engine import check_eps
+from core.attacks.engine.checks import check_eps
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.steps import BALLS
 from core.checks import check_choice

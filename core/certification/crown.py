@@ -1,9 +1,9 @@
 """Linear bounds, propagated backwards: how low a margin can fall while the image moves inside a ball.
 
 Source: Zhang et al. 2018, arXiv 1811.00866 (CROWN). A function of the logits is rewritten, layer by layer from the last
-to the first, as a linear function of what each layer reads, that is never above it; at the image its smallest value
-over the ball is known. Where a ReLU's input may have both signs, its output is at most the chord between the ends of
-the input's range, and at least `slope` times the input, for any slope in [0, 1].
+to the first, as a linear function of each layer's input that is never above it; as a function of the image, its
+smallest value over the ball is known. Where a ReLU's input may have both signs, its output is at most the chord between
+the ends of the input's range, and at least `slope` times the input, for any slope in [0, 1].
 
 A margin is a function of the logits (a row true - other), so the last layer is folded into it.
 """

@@ -16,9 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core import epsilon
-from core.attacks.engine.engine import Streams, default_streams, frozen, predict
+from core.attacks.engine.engine import frozen, predict
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
+from core.attacks.engine.streams import Streams, default_streams
 from core.attacks.fixed_budget.pgd import pgd
 from core.certification.agreement import checked, refute
 from core.certification.ball import Ball, at_most, exact_eps

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import admitted, check, frozen, predict
+from core.attacks.engine.checks import check
+from core.attacks.engine.engine import admitted, frozen, predict
 from core.attacks.engine.losses import margin
 from core.certification.agreement import checked
 from core.certification.alpha import optimized

@@ -16,9 +16,11 @@ from jaxtyping import Float
 from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check_images
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import Streams, check_images, default_streams, fast_layout, frozen
+from core.attacks.engine.engine import fast_layout, frozen
 from core.attacks.engine.losses import predicted
+from core.attacks.engine.streams import Streams, default_streams
 from core.progress import Progress
 
 N0 = 100

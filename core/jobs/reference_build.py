@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from core import specs
-from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.engine.losses import predicted
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 from core.attacks.run import run_method
 from core.certification.proof import proven
 from core.data.sets import Dataset, first_of_test, load, to_float

@@ -1,6 +1,6 @@
 """Linear models, solved exactly.
 
-exact     smallest perturbation, largest damage, k(eps), in every norm, with the box
+exact     the smallest perturbation, the smallest margin and k(eps), in every norm, with the box
 targeted  the smallest change after which one chosen class wins, by linear, quadratic and integer programmes
 training  adversarial training of binary linear models in closed form, beside the soft-margin SVM
 toy       the logistic toy of exercise set 4: six features, steps on the input

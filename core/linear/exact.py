@@ -1,4 +1,4 @@
-"""Linear models, solved exactly: the smallest perturbation and the largest damage in every norm, box included.
+"""Linear models, solved exactly: the smallest perturbation and the smallest margin in every norm, box included.
 
 For logits Wx + b the margin over a rival t is affine in the image with slope v = w_y - w_t, so each rival is one of the
 binary problems below, and the nearest rival decides. u_j is the room of feature j: how far it may move against v_j
@@ -9,7 +9,7 @@ l2      every |delta_j| = min(t |v_j|, u_j)                 the same equation wi
 l1      fractional knapsack: fill features by falling |v_j|
 l0      the shortest list of the largest gains |v_j| u_j    optimal by exchange
 
-Source: MATHEMATICS of linear models; duality of norms without a box, the box by water levels and knapsacks.
+Source: MATHEMATICS, the sections on linear models; duality of norms without a box, water levels and knapsacks with it.
 """
 
 from __future__ import annotations

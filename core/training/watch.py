@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import predicted
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.fgsm import fgsm
 from core.attacks.fixed_budget.pgd import pgd
 from core.certification.proof import proven

@@ -40,7 +40,7 @@ checker.check = beartype(  # type: ignore[attr-defined]
 sys.modules[checker.__name__] = checker
 with install_import_hook("core.attacks", "shape_checker.check"):
     import core.attacks
-    from core.attacks.engine.engine import AttackResult
+    from core.attacks.engine.result import AttackResult
 
 DIGITS = load_digits()
 
@@ -113,7 +113,7 @@ def _hop_skip_jump(norm: str) -> Attack:
     def attack(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
         if "y_target" in options:  # a digit of the target class to begin at
             pictures = torch.tensor(DIGITS.images / 16)[first[options["y_target"]], None]
-            options["start"] = pictures.to(x)
+            options["x_init"] = pictures.to(x)
         return core.attacks.hop_skip_jump(model, x, y, norm=norm, queries=300, probes=20, **options)
 
     return attack

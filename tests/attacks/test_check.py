@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import AttackResult, attack_checks, check_attack
-from core.attacks.engine.engine import check_eps, frozen
+from core.attacks.engine.checks import check_eps
+from core.attacks.engine.engine import frozen
 from core.attacks.engine.geometry import distances, linf_bounds
 
 Fault = Callable[[AttackResult, Tensor], AttackResult]

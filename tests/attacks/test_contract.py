@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 import core.attacks
 from core import specs
-from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 
 Attack = Callable[..., AttackResult]
 Batch = tuple[Tensor, Tensor]

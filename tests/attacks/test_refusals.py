@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import core.attacks
-from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 from core.attacks.run import run_method
 from core.specs import METHODS, Method
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from core.attacks.engine.engine import Streams
+from core.attacks.engine.streams import Streams
 from core.certification.smoothing import ABSTAIN, certify, lower_share, predict
 
 

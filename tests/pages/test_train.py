@@ -72,7 +72,7 @@ def test_live_curves_show_robust_accuracy_and_warn_of_overfitting(lab: Lab) -> N
     [
         ("failed", "The job failed. No space left."),
         ("cancelled", "Cancelled after"),
-        ("dead", "The job died after"),
+        ("dead", "The job crashed after"),
     ],
 )
 def test_ended_job_says_how_and_offers_to_retry(lab: Lab, state: str, said: str) -> None:
@@ -249,8 +249,8 @@ def test_stopped_training_offers_to_go_on(lab: Lab) -> None:
     kept.parent.mkdir()
     kept.write_bytes(b"state")
     app = lab.open("train")
-    assert "where it was is kept" in texts(app)
-    assert app.button(key=f"train_retry_{job}").label == "Go on from there"
+    assert "its progress is kept" in texts(app)
+    assert app.button(key=f"train_retry_{job}").label == "Resume"
     app.button(key=f"train_dismiss_{job}").click().run()
     assert not kept.exists()
 

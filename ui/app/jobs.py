@@ -27,7 +27,7 @@ _SAY = {
     "done": "Done",
     "failed": "Failed",
     "cancelled": "Cancelled",
-    "dead": "Died",
+    "dead": "Crashed",
 }
 
 
@@ -141,12 +141,12 @@ def ended(page: str, job: queue.Job) -> None:
     """Report how a job ended that has no result: one sentence, the log folded, buttons to retry and to dismiss it."""
     more = ""
     state = store.unfinished(job.task, store.default_root())
-    goes_on = state.is_file()
+    resumes = state.is_file()
     if job.state == "cancelled":
-        kept = "where it was is kept" if goes_on else "nothing was saved"
+        kept = "its progress is kept" if resumes else "nothing was saved"
         st.info(f"Cancelled after {duration(job.seconds)}; {kept}.", icon=":material/cancel:")
     elif job.state == "dead":
-        st.error(f"The job died after {duration(job.seconds)}. {job.message}", icon=":material/error:")
+        st.error(f"The job crashed after {duration(job.seconds)}. {job.message}", icon=":material/error:")
     else:
         said, more = _first_sentence(job.message)
         st.error(f"The job failed. {said}", icon=":material/error:")
@@ -157,7 +157,7 @@ def ended(page: str, job: queue.Job) -> None:
             if job.log_tail:
                 st.code(job.log_tail, language=None)
     with st.container(horizontal=True):
-        again = "Go on from there" if goes_on else "Run it again"
+        again = "Resume" if resumes else "Run it again"
         if st.button(again, icon=":material/refresh:", key=f"{page}_retry_{job.id}"):
             queue.forget(job.id, store.default_root())
             start(job.task)
@@ -245,7 +245,7 @@ def describe(task: specs.Task) -> tuple[str, str]:
     if isinstance(task, specs.PatternSpec):
         return f"One pattern, {task.mask.shape}", task.model
     if isinstance(task, specs.EvaluateSpec):
-        return f"Evaluate, {task.norm}, ε = {task.eps:g}", task.model
+        return f"Evaluate, {say(task.norm)}, ε = {task.eps:g}", task.model
     if isinstance(task, specs.RadiiSpec):
         return f"Radii, {say(task.norm)}", task.model
     if isinstance(task, specs.TransferSpec):

@@ -17,7 +17,7 @@ from ui.show import model_names
 FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", **specs.preset("fast", "digits"))
 """The model that one button trains where there is none: the embedded digits, a few seconds."""
 FIRST_SCALAR = FIRST.model_copy(update={"data": specs.DataSpec(dataset="digits", classes=(4, 9)), "scalar": True})
-"""The same for pages that need one raw score: N tells 4 from 9."""
+"""The same for pages that need a single-output network: N separates 4 from 9."""
 
 
 def pick(
@@ -36,7 +36,7 @@ def pick(
         page: url path of the page.
         name: second half of the widget's key (`<page>_<name>`); its value is the model's id.
         text: label of the widget.
-        scalar: only networks with one raw score (True), only the others (False), or all (None).
+        scalar: only single-output networks (True), only the others (False), or all (None).
         datasets: only models of these data sets.
         network: only models of this architecture.
         default: id to start with; otherwise the newest whose images are here. Where they are not, the page says so.
@@ -104,11 +104,11 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
         spec = spec.model_copy(update={"network": network})
     if scalar:
         st.info(
-            "This page needs a network with one raw score that tells two classes apart, and none is saved yet.",
+            "This page needs a single-output network, which separates two classes, and none is saved yet.",
             icon=":material/info:",
         )
     else:
-        st.info("There is no saved model that fits here yet: this page attacks one.", icon=":material/info:")
+        st.info("No saved model fits this page yet. Train one to attack it.", icon=":material/info:")
     text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
     jobs.offer(page, spec, text, name="first")
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")

@@ -41,7 +41,7 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
     """A row for each ε: exact robust accuracy with and without the box, and accuracy under FGSM (ℓ∞) and PGD."""
     import torch
 
-    from core.attacks.engine.engine import Streams
+    from core.attacks.engine.streams import Streams
     from core.attacks.fixed_budget.fgsm import fgsm
     from core.attacks.fixed_budget.pgd import pgd
     from core.data.sets import first_of_test, to_float

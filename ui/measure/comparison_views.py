@@ -18,7 +18,7 @@ from core.storage import store
 from ui.measure import sweep_views
 from ui.measure.sweep_views import Curve
 from ui.show import downloads, gallery, model_names
-from ui.text import PERCENT, in_percent
+from ui.text import PERCENT, in_percent, percent_interval
 
 LAYOUT = {
     "accuracy": "Correctly predicted",
@@ -45,13 +45,13 @@ def models_table(
         row = {
             "Model": names[model.id],
             "Test": card["test_accuracy"],
-            "Test, interval": _interval(card["test_low"], card["test_high"]),
+            "Test, interval": percent_interval(card["test_low"], card["test_high"]),
         }
         for attack in attacks:
             curve = by_cell.get((model.id, attack))
             at = curve.at(eps) if curve else {}
             row[attack] = at.get("accuracy")
-            row[f"{attack}, interval"] = _interval(at["low"], at["high"]) if at else None
+            row[f"{attack}, interval"] = percent_interval(at["low"], at["high"]) if at else None
             row[f"{attack}, passes"] = comparison.passes(at)
             row[f"{attack}, curve"] = [line["accuracy"] for line in curve.rows] if curve else None
         rows.append({**row, "Parameters": card["parameters"], "Training": card["seconds"], "Id": model.id})
@@ -91,10 +91,6 @@ def models_table(
             },
         },
     )
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
 def set_three(page: str, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:

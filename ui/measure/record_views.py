@@ -24,7 +24,7 @@ from ui.app import sources
 from ui.measure import record_choice
 from ui.measure.sweep_views import Curve
 from ui.show import downloads, elements, model_names
-from ui.text import PERCENT, counted, in_percent, percent, say
+from ui.text import PERCENT, counted, in_percent, percent, percent_interval, say
 
 POINTS = 101
 """ε on a curve."""
@@ -133,22 +133,13 @@ def row_at(record: Record, eps: float) -> dict[str, Any]:
         "clean": float(record.table["clean_correct"].mean()),
         "proven": float(line["proven"]),
         "attacked": float(line["attacked"]),
-        "interval": interval(float(line["proven_low"]), float(line["attacked_high"])),
+        "interval": percent_interval(float(line["proven_low"]), float(line["attacked_high"])),
         "fooled": float(line["fooled_at_least"]),
         "undecided": int((record.robust(eps) & ~record.proven(eps)).sum()),
         "median": record.median(),
         "passes": float(line["passes"]),
         "note": str(line["note"]),
     }
-
-
-def interval(low: float, high: float) -> str:
-    """An interval in per cent, such as `1.2–5.4`, `≤ 5.4` or `≥ 1.2` where one end is unknown, `–` where both are."""
-    if np.isnan(low) and np.isnan(high):
-        return "–"
-    if np.isnan(low) or np.isnan(high):
-        return f"≤ {100 * high:.1f}" if np.isnan(low) else f"≥ {100 * low:.1f}"
-    return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
 COLUMNS = {

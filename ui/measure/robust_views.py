@@ -23,14 +23,8 @@ from ui.text import PERCENT, in_percent, say, sentence_case
 
 def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
     """Draw the part on records in a chosen norm, on the images that all models share; returns norm and records."""
-    norm = record_choice.choose_norm(page)
-    found = record_views.read(models, norm)
-    record_runs.find_more(page, models, found, norm)
+    norm, found = in_a_norm(page, models)
     if not found:
-        st.info(
-            "Nothing was run on these models in this norm yet: find their radii, or evaluate them.",
-            icon=":material/info:",
-        )
         return norm, {}
     if len({str(sources.model_spec(model).data) for model in models}) > 1:
         st.warning("These models read different images, so they are not tested against each other.")
@@ -44,6 +38,19 @@ def section(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str,
     reports = {model.id: reports_of(model.id, norm) for model in models}
     standing(page, models, found, norm, medians(models, found, norm))
     record_views.rests_on(page, found, model_names.short_names(models), norm, trust_lines(reports))
+    return norm, found
+
+
+def in_a_norm(page: str, models: Sequence[store.Artifact]) -> tuple[str, dict[str, Record]]:
+    """Draw the choice of a norm and the forms that run more in it; returns the norm and the records there are."""
+    norm = record_choice.choose_norm(page)
+    found = record_views.read(models, norm)
+    record_runs.find_more(page, models, found, norm)
+    if not found:
+        st.info(
+            "Nothing was run on these models in this norm yet: find their radii, or evaluate them.",
+            icon=":material/info:",
+        )
     return norm, found
 
 

@@ -46,7 +46,8 @@ def section(page: str) -> store.Artifact | None:
         return None
     st.subheader("Reference models", anchor=False)
     st.write(
-        "They come with the project, trained and measured by its own code: something to attack from the first start."
+        "These models are bundled with the project. They were trained and measured with its own code. You can attack "
+        "them at once."
     )
     frame = pd.DataFrame([_row(one, model) for one, model in found]).dropna(axis=1, how="all")
     chosen = model_rows.choose(
@@ -83,7 +84,7 @@ def _row(one: reference.Reference, model: store.Artifact) -> dict[str, Any]:
         "Proven": measured.get("proven"),
         "Images": "here" if sources.present(one.spec.data.dataset) else "not on this machine",
         "Data": sources.data_title(one.spec.data),
-        "Network": say(one.spec.network) + (", one score" if one.spec.scalar else ""),
+        "Network": say(one.spec.network) + (", single output" if one.spec.scalar else ""),
         "Recipe": one.spec.recipe.label(),
         "Training": _cost(card),
         "What it is for": one.purpose,

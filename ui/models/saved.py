@@ -27,7 +27,7 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
         rows.append(
             {
                 "Data": sources.data_title(spec.data),
-                "Network": say(spec.network) + (", one score" if spec.scalar else ""),
+                "Network": say(spec.network) + (", single output" if spec.scalar else ""),
                 "Recipe": spec.recipe.label(),
                 "Test accuracy": metrics.get("test_accuracy"),
                 "95 % from": metrics.get("test_low"),
@@ -36,7 +36,7 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
                 "Epochs": spec.epochs,
                 "Parameters": model.card.get("network", {}).get("parameters"),
                 "Seconds": model.card.get("timing", {}).get("seconds"),
-                "Made": "with the project" if bundled.is_copy(model.card) else _made(model),
+                "Made": "bundled" if bundled.is_copy(model.card) else _made(model),
                 "Id": model.id,
             }
         )

@@ -15,7 +15,7 @@ def label(model: store.Artifact) -> str:
     accuracy = model.card.get("metrics", {}).get("test_accuracy")
     parts = [sources.data_title(spec.data), say(spec.network), spec.recipe.label()]
     if spec.scalar:
-        parts.append("one score")
+        parts.append("single output")
     if accuracy is not None:
         parts.append(f"{accuracy:.1%}")
     if bundled.is_copy(model.card):

@@ -16,37 +16,31 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_counts, check_x_init
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    Streams,
-    check,
-    check_images,
-    confine,
-    default_streams,
-    frozen,
-    predict,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, predict
 from core.attacks.engine.geometry import norm_of, per_image
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import Smallest, check_counts, steps_within, unit
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest, steps_within, unit
+from core.attacks.engine.streams import Streams, default_streams
+from core.checks import check_choice
 from core.progress import Progress
 
 NORMS = ("linf", "l2")
 TRIES = 40
 """Noise images tried until one fools, at most, and never more than a quarter of the queries."""
-MOST_STARTS, START_SHARE, FEW_CUTS = 16, 80, 5
+MAX_STARTS, START_SHARE, FEW_CUTS = 16, 80, 5
 """Noise images that are blended towards the image, by so many cuts; one for each 80 queries."""
 CELLS = (1, 2, 4, 7)
 """Pixels along a side of the squares of constant grey that the noise is made of, in turn."""
 HALVINGS = 12
 """How often a jump is halved that does not fool."""
-LEAST_PROBES = 8
+MIN_PROBES = 8
 """A round with fewer probes left for its gradient is not begun."""
 BLOCK = 25
 """Probes drawn together; part of what a seed means."""
-MOST_PROBES = 10_000
+MAX_PROBES = 10_000
 
 
 @attack(gradients=False)
@@ -58,7 +52,7 @@ def hop_skip_jump(
     norm: Literal["linf", "l2"] = "l2",
     queries: int = 2000,
     probes: int = 100,
-    start: Float[Tensor, "n c h w"] | None = None,
+    x_init: Float[Tensor, "n c h w"] | None = None,
     budget: int | None = None,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
@@ -74,10 +68,10 @@ def hop_skip_jump(
         norm: what is to be small.
         queries: forward passes of the search for each image, at least 1.
         probes: of the first round's gradient, at least 1; round t has sqrt(t) times as many.
-        start: (N,C,H,W) in [0, 1], an image to begin at, such as one of the target class; one that does not fool counts
-            as a query. None: noise.
+        x_init: (N, C, H, W) in [0, 1], images to start from, such as some of the target classes; one that does not fool
+            counts as a query. None: noise.
         budget: the most forward passes to spend on each image, the verification included, at least 3; None: no limit.
-        y_target: (N,) int64; given, the attack goes towards these classes. Noise meets few classes: give `start`.
+        y_target: (N,) int64; given, the attack goes towards these classes. Noise meets few classes: give `x_init`.
         streams: random streams an image; default seed 0 and the positions in `x`.
         batch: images under attack at once.
         on_progress: called each round with images done, all, share of `success`.
@@ -90,15 +84,10 @@ def hop_skip_jump(
         ValueError: bad input, naming the argument.
     """
     check_counts(queries=queries, probes=probes, batch=batch)
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     check(model, x, y, y_target=y_target)
-    if start is not None:
-        if not isinstance(start, Tensor) or start.shape != x.shape:
-            got = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
-            raise ValueError(f"start: expected images of shape {tuple(x.shape)}, got {got}")
-        check_images(model, start)
-        start = start.to(x)
+    x_init = x_init.to(x) if isinstance(x_init, Tensor) else x_init
+    check_x_init(x_init, x)
     limit = 1 + steps_within(budget, queries, 1, 2)
     streams = default_streams(streams, x)
     with frozen(model), torch.no_grad():
@@ -106,11 +95,11 @@ def hop_skip_jump(
         best.goal = Goal.of(y, y_target)  # it sees the class only, and no margin
         search = _Search(best, streams, limit, math.ceil((1.5 if norm == "l2" else 2) * math.log2(x[0].numel())))
         for chunk in best.chunks():
-            rows, point = search.begin(chunk, None if start is None else start[chunk])
+            rows, point = search.first_point(chunk, None if x_init is None else x_init[chunk])
             point = search.to_boundary(rows, point)
             turn = 0
             while True:
-                enough = search.left(rows) >= LEAST_PROBES + 2
+                enough = search.left(rows) >= MIN_PROBES + 2
                 rows, point, turn = rows[enough], point[enough], turn + 1
                 if not len(rows):
                     break
@@ -148,20 +137,20 @@ class _Search:
             fooled[can] = self.best.look(rows[can], trial[can])
         return fooled
 
-    def begin(self, rows: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+    def first_point(self, rows: Tensor, x_init: Tensor | None) -> tuple[Tensor, Tensor]:
         """Those of the images for which a fooling image was found, and that image: of several noises the best blend."""
         image, model = self.best.x[rows], self.best.model
-        if start is not None:
-            self.ask(rows, confine(model, start, image))
-        several = min(MOST_STARTS, self.limit // START_SHARE)
+        if x_init is not None:
+            self.ask(rows, confine(model, x_init, image))
+        several = min(MAX_STARTS, self.limit // START_SHARE)
         for attempt in range(min(TRIES, max(1, self.limit // 4))):
             found = self.best.size[rows] < torch.inf
-            todo = (~found if start is not None or attempt >= several else torch.ones_like(found)).nonzero()[:, 0]
+            todo = (~found if x_init is not None or attempt >= several else torch.ones_like(found)).nonzero()[:, 0]
             if not len(todo):
                 break
             noise = confine(model, _noise(self.streams.take(rows[todo]), image[todo], attempt), image[todo])
             fooled = self.ask(rows[todo], noise)
-            if attempt < several and start is None:
+            if attempt < several and x_init is None:
                 self.to_boundary(rows[todo[fooled]], noise[fooled], FEW_CUTS)
         found = self.best.size[rows] < torch.inf
         return rows[found], self.best.x_adv[rows[found]]
@@ -193,13 +182,13 @@ class _Search:
         reach = norm_of(point - best.x[rows], norm) / point[0].numel()  # sqrt(d) d^-1.5 in l2, d d^-2 in linf
         if turn == 1:
             reach = torch.full_like(reach, 0.1)
-        wanted = min(MOST_PROBES, int(probes * turn**0.5))
+        wanted = min(MAX_PROBES, int(probes * turn**0.5))
         # a quarter of what is left stays for the jump and the way back to the boundary
         count = torch.minimum(torch.full_like(rows, wanted), (self.left(rows) * 3 + 3) // 4)
         weighed, plain = torch.zeros_like(point), torch.zeros_like(point)
         hits = torch.zeros_like(reach)
-        for begin in range(0, int(count.max()), BLOCK):
-            own = self.streams.take(rows).fork(turn).fork(begin)
+        for first in range(0, int(count.max()), BLOCK):
+            own = self.streams.take(rows).fork(turn).fork(first)
             draw = (BLOCK, *shape)
             noise = own.normal(draw, point.dtype) if norm == "l2" else own.uniform(-1, 1, draw, point.dtype)
             noise = confine(best.model, noise, torch.zeros_like(noise))
@@ -207,7 +196,7 @@ class _Search:
             reached = per_image(reach, noise)
             trial = (point[:, None] + reached * noise).clamp(0, 1)
             change = (trial - point[:, None]) / reached
-            asked = begin + torch.arange(BLOCK, device=rows.device) < count[:, None]
+            asked = first + torch.arange(BLOCK, device=rows.device) < count[:, None]
             owner = rows[:, None].expand_as(asked)[asked]
             verdict = torch.zeros_like(asked, dtype=point.dtype)
             fooled = best.goal.take(owner).reached(predict(best.model, trial[asked], max(best.batch, 256)))

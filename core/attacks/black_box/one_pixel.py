@@ -15,22 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Active, Rows
+from core.attacks.engine.checks import check, check_budget, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    BATCH,
-    AttackResult,
-    Streams,
-    check,
-    check_budget,
-    confine,
-    default_streams,
-    frozen,
-    predict,
-)
+from core.attacks.engine.engine import BATCH, confine, frozen, predict
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.lowest import Lowest
-from core.attacks.engine.smallest import check_counts
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams, default_streams
 from core.progress import Progress
 
 TRIALS = 4096

@@ -17,22 +17,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Active, Rows
+from core.attacks.engine.checks import check, check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    Streams,
-    check,
-    confine,
-    default_streams,
-    frozen,
-    predict,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, predict
 from core.attacks.engine.geometry import into_ball, per_image
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.lowest import Lowest
-from core.attacks.engine.smallest import check_counts, check_positive, steps_within
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import steps_within
 from core.attacks.engine.steps import eps_limit, nearest
+from core.attacks.engine.streams import Streams, default_streams
 from core.checks import check_choice
 from core.progress import Progress
 

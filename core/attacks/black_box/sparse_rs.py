@@ -17,21 +17,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Active, Rows
+from core.attacks.engine.checks import check, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    Streams,
-    check,
-    confine,
-    default_streams,
-    frozen,
-    predict,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, predict
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal, Loss
 from core.attacks.engine.lowest import Lowest
-from core.attacks.engine.smallest import check_counts, steps_within
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import steps_within
+from core.attacks.engine.streams import Streams, default_streams
 from core.checks import check_choice
 from core.progress import Progress
 
@@ -113,7 +107,7 @@ def sparse_rs(
             part = best.goal.take(rows)
             now, found = part.reached(logits), part.loss(logits, loss)
             search.accept((search.query == 0) | (found <= search.lowest), proposal, found)
-            best.offer(rows, trial, now, found, part.margin(logits))
+            best.offer(rows, trial, now, found, None if loss == "margin" else part.margin(logits))
             search.query = search.query + 1
             active.keep(~now & (search.query < queries))
             best.report(on_progress, active.left)

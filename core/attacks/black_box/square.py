@@ -17,23 +17,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Active, Rows
+from core.attacks.engine.checks import check, check_counts, check_x_init
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    Streams,
-    check,
-    check_x_init,
-    confine,
-    default_streams,
-    frozen,
-    predict,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, predict
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.lowest import Lowest
-from core.attacks.engine.smallest import check_counts, steps_within
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import steps_within
 from core.attacks.engine.steps import eps_limit
+from core.attacks.engine.streams import Streams, default_streams
 from core.checks import check_choice
 from core.progress import Progress
 
@@ -74,7 +67,7 @@ def square(
         norm: shape of the ball.
         queries: forward passes of the search for an image that stands, at least 1; the first is its random start.
         offspring: so many of the queries at once, from the same point, at least 1. Where few squares are any good 16
-            at once find as much by the query, and few images then take a tenth of the time.
+            at once find as much by the query, in less time.
         area: share of the image that the first squares cover, in (0, 1].
         milestones: pairs of queries and a share of the margin where the search begins, the image's own unless `x_init`
             is given: a search that is still above it after so many queries is given up.

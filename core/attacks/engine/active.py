@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from core.attacks.engine.engine import ATTACK_BATCH, Streams
+from core.attacks.engine.engine import ATTACK_BATCH
+from core.attacks.engine.streams import Streams
 from core.progress import Progress
 
 

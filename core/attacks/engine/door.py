@@ -11,9 +11,10 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from core.attacks.engine.bears import HALF, bears_of
 from core.attacks.engine.eight_bit import in_dtype
-from core.attacks.engine.engine import AttackResult, admitted, is_batch, plain, wide
-from core.attacks.engine.fitted import HALF, bears_of
+from core.attacks.engine.engine import admitted, is_batch, plain, wide
+from core.attacks.engine.result import AttackResult
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, admitted, clear_goal, confine, predict, wide
-from core.attacks.engine.fitted import bears_of
+from core.attacks.engine.bears import bears_of
+from core.attacks.engine.engine import admitted, confine, predict, wide
 from core.attacks.engine.geometry import distances, per_image
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.result import AttackResult, clear_goal
 
 Grid = Callable[[Tensor, Tensor, str], Tensor]
 """What puts images onto the numbers that can be stored: images, what they were made from, which way."""

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from core.checks import check_choice
+
 Loss = Literal["ce", "margin", "dlr"]
 LOSSES: tuple[Loss, ...] = ("ce", "margin", "dlr")
 SLACK = 16
@@ -23,7 +25,7 @@ TIMES = 3
 """The same in units of what was seen of a model that rounds more than that."""
 OFFSET = 4
 """The same in units of rounding of the logits themselves, where they have a large part in common."""
-MASKED = 1e4
+RULED_OUT = 1e4
 """Logits so many times further below the largest than the two largest are big stand for classes that are ruled out."""
 COARSE = 2
 """The same for a model that computes in half precision inside, in units of its own rounding."""
@@ -47,7 +49,7 @@ def span(logits: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
     """Largest minus smallest logit, without those of classes that are ruled out: the scale of an image's logits."""
     top = logits.topk(2, dim=1).values
     size = torch.maximum(top.abs().amax(1), top[:, 0] - top[:, 1])[:, None]
-    return top[:, 0] - torch.where(top[:, :1] - logits > MASKED * size, top[:, :1], logits).amin(1)
+    return top[:, 0] - torch.where(top[:, :1] - logits > RULED_OUT * size, top[:, :1], logits).amin(1)
 
 
 def best_other(logits: Float[Tensor, "n k"], label: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -143,9 +145,9 @@ class Goal:
             unit: machine epsilon of the arithmetic inside the model, where that is coarser than the logits' dtype.
             seen: what rounding was seen to change the model's logits by, as a share of their spread.
         """
-        least = torch.finfo(clean.dtype).eps
-        slack = max(SLACK * least, COARSE * unit, TIMES * seen) * span(clean)
-        slack = torch.maximum(slack, max(OFFSET * least, unit) * clean.topk(2, dim=1).values.abs().amax(1))
+        rounding = torch.finfo(clean.dtype).eps
+        slack = max(SLACK * rounding, COARSE * unit, TIMES * seen) * span(clean)
+        slack = torch.maximum(slack, max(OFFSET * rounding, unit) * clean.topk(2, dim=1).values.abs().amax(1))
         return Goal(self.label, self.targeted, slack.nan_to_num(0.0, 0.0, 0.0))
 
     def reached(self, logits: Float[Tensor, "n k"]) -> Bool[Tensor, " n"]:
@@ -174,8 +176,7 @@ class Goal:
         `dlr` is the margin over the spread of the largest logits (see `spread`), which needs 3 classes, towards a
         target 4; with fewer it is the margin.
         """
-        if kind not in LOSSES:
-            raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {kind!r}")
+        check_choice("loss", kind, LOSSES)
         if kind == "dlr" and logits.shape[1] >= (4 if self.targeted else 3):
             return self.margin(logits) / spread(logits, self.targeted)
         if kind != "ce":

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, clear_goal, finish, predict
+from core.attacks.engine.engine import predict
 from core.attacks.engine.losses import Goal, Loss
+from core.attacks.engine.result import AttackResult, clear_goal, finish
 from core.progress import Progress
 
 
@@ -85,7 +86,7 @@ class Lowest:
         better = (now & ~self.fooled[rows]) | (value < self.value[rows])
         kept = rows[better]
         self.x_adv[kept], self.value[kept] = point[better], value[better]
-        if margin is not None and self.margin is not self.value:
+        if margin is not None:
             self.margin[kept] = margin[better]
         self.fooled[rows[now]] = True
         return better

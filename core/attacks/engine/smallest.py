@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, check_budget, clear_goal, finish, gradient_step, predict
+from core.attacks.engine.checks import check_budget
+from core.attacks.engine.engine import gradient_step, predict
 from core.attacks.engine.geometry import norm_of, per_image, project_l1, project_l2, project_linf
 from core.attacks.engine.losses import Goal, Loss
+from core.attacks.engine.result import AttackResult, clear_goal, finish
 from core.progress import Progress
 
 FEWEST_STEPS = 20
@@ -198,22 +200,8 @@ def final_within(budget: int | None) -> int:
     return FINAL if budget is None else min(FINAL, max(0, budget - 5) // 8)
 
 
-def check_counts(**counts: int) -> None:
-    """Raises ValueError for a count below 1, by its name."""
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}: expected at least 1, got {count}")
-
-
 def linear_distance(value: Tensor, gradient: Tensor) -> Tensor:
     """How far (N,) in l2 a linear model with this loss and gradient would be from fooled; 1 where it has no slope."""
     slope = norm_of(gradient, "l2")
     distance = torch.where(slope > 0, value.abs() / slope.clamp(min=torch.finfo(slope.dtype).tiny), 1.0)
     return distance.nan_to_num(1.0).clamp(1e-3, gradient[0].numel() ** 0.5)
-
-
-def check_positive(**values: float) -> None:
-    """Raises ValueError for a value that is not positive and finite, by its name."""
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}: expected a positive number, got {value}")

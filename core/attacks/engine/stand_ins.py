@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from core.attacks.engine.engine import AttackResult
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.result import AttackResult
 
 P = ParamSpec("P")
-FEWEST = 32
+MIN_BATCH = 32
 """Images under attack at once are fewer where each is drawn several times, for memory's sake, but not below this."""
 SATURATED = 1e-6
 """Slope of a sigmoid or a tanh, relative to its largest, below which it counts as flat."""
@@ -56,7 +56,7 @@ def with_stand_ins(attack: Callable[P, AttackResult]) -> Callable[P, AttackResul
                 raise ValueError(f"budget: expected at least {5 * draws} for {draws} draws, got {settings['budget']}")
             settings["budget"] //= draws
         usual = settings.get("batch", inspect.signature(call).parameters["batch"].default)
-        settings["batch"] = min(usual, max(FEWEST, usual // draws))
+        settings["batch"] = min(usual, max(MIN_BATCH, usual // draws))
         streams = settings.get("streams")
         with own_draws(0 if streams is None else int(streams.key[0]), x.device):
             made = call(standing, x, y, **settings)

@@ -1,4 +1,4 @@
-"""Random points of a ball, steps along a gradient inside ball and box, and Adam's: what attacks walk by."""
+"""Random points of a ball, steps along a gradient inside ball and box: what attacks move by."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.attacks.engine.engine import Streams, check_budget
+from core.attacks.engine.checks import check_budget
 from core.attacks.engine.geometry import linf_bounds, per_image, project_l1_box, project_l2_box
+from core.attacks.engine.streams import Streams
 
 Ball = Literal["linf", "l2", "l1"]
 BALLS: tuple[Ball, ...] = ("linf", "l2", "l1")
-BETA1, BETA2 = 0.9, 0.999
-"""Adam's decay of its two running means."""
 
 
 def fgsm_step(
@@ -70,22 +69,23 @@ def random_point(streams: Streams, x: Tensor, eps: Tensor, norm: str) -> Tensor:
     noise = streams.normal(shape, x.dtype)
     if norm == "l2":
         length = torch.linalg.vector_norm(noise.flatten(1), dim=1)
-        radius = eps * streams.uniform(0, 1, (), x.dtype) ** (1 / x[0].numel())
-        noise = noise * per_image(radius / length, x)
+        reach = eps * streams.uniform(0, 1, (), x.dtype) ** (1 / x[0].numel())
+        noise = noise * per_image(reach / length, x)
     return nearest(x + noise, x, eps, norm)
 
 
 def fewest(
-    gradient: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"], most: int
+    gradient: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], eps: Float[Tensor, " n"], max_features: int
 ) -> Float[Tensor, "n c h w"]:
     """The image of l0 ball and box that a linear function with this gradient is lowest at (MATHEMATICS section 1).
 
     At most floor(eps) features, those with the best gains, go to the end, 0 or 1, that the gradient points away from;
-    a feature that gains nothing stays. `most` is the largest floor(eps), or the number of features if that is less.
+    a feature that gains nothing stays. `max_features` is the largest floor(eps), or the number
+    of features if that is less.
     """
     end = (gradient < 0).to(x.dtype)
-    gain, order = (gradient * (x - end)).flatten(1).topk(most, dim=1)
-    rank = torch.arange(most, device=x.device)
+    gain, order = (gradient * (x - end)).flatten(1).topk(max_features, dim=1)
+    rank = torch.arange(max_features, device=x.device)
     kept = (rank < eps.floor()[:, None]) & (gain > 0)
     chosen = torch.zeros_like(gradient.flatten(1), dtype=torch.bool).scatter(1, order, kept)
     return torch.where(chosen.view_as(x), end, x)
@@ -115,20 +115,7 @@ def step_against(
     blocked = ((point <= 0) & (gradient > 0)) | ((point >= 1) & (gradient < 0))
     size = torch.where(blocked, 0, gradient.abs()).flatten(1)
     count = features.floor().long().clamp(1, size.shape[1])
-    least = size.sort(dim=1, descending=True).values.gather(1, count[:, None] - 1)
-    chosen = ((size >= least) & (size > 0)).to(point.dtype).view_as(point) * gradient.sign()
+    threshold = size.sort(dim=1, descending=True).values.gather(1, count[:, None] - 1)
+    chosen = ((size >= threshold) & (size > 0)).to(point.dtype).view_as(point) * gradient.sign()
     share = length / chosen.abs().flatten(1).sum(1).clamp(min=1)
     return point - per_image(share, point) * chosen
-
-
-def adam_move(
-    mean: Tensor, square: Tensor, gradient: Tensor, number: int, rate: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Adam's step `number` (from 0), to be subtracted from the point, and the two running means after it.
-
-    Source: Kingma and Ba 2015, arXiv 1412.6980, algorithm 1.
-    """
-    mean = BETA1 * mean + (1 - BETA1) * gradient
-    square = BETA2 * square + (1 - BETA2) * gradient.square()
-    spread = (square / (1 - BETA2 ** (number + 1))).sqrt() + 1e-8
-    return rate * (mean / (1 - BETA1 ** (number + 1))) / spread, mean, square

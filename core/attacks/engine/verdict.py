@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.fitted import bears_of
+from core.attacks.engine.bears import bears_of
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal
 
@@ -76,8 +76,8 @@ def settled(
     x_adv = x_adv.clone()
     before = goal.margin(ask(model, x, batch)).double()
     passes += 1
-    least = 4 * torch.finfo(x.dtype).eps * before.abs()
-    wobble = torch.maximum(margins.amax(1) - margins.amin(1), least).nan_to_num(0.0)
+    rounding = 4 * torch.finfo(x.dtype).eps * before.abs()
+    wobble = torch.maximum(margins.amax(1) - margins.amin(1), rounding).nan_to_num(0.0)
     for times in TRIES:
         rows = (moved & ~fooled).nonzero()[:, 0]
         if not len(rows):

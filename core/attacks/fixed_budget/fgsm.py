@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import BATCH, AttackResult, check, finish, frozen, gradients, predict
+from core.attacks.engine.engine import BATCH, frozen, gradients, predict
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.result import AttackResult, finish
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import fgsm_step
 from core.progress import Progress
@@ -60,7 +62,7 @@ def fgsm(
         model: pixels to logits; left untouched.
         x: (N, C, H, W) in [0, 1].
         y: (N,) int64 true classes.
-        eps: budget in [0, 1], one for all or (N,).
+        eps: size of the ball, in [0, 1], one for all or (N,).
         y_target: (N,) int64; given, the step goes towards these classes.
         clip: off, the exercise's literal formula, which may leave [0, 1].
         draws: passes of the model that each gradient and each verdict is the mean of; more than 1 for a random model.
@@ -74,7 +76,7 @@ def fgsm(
     Raises:
         ValueError: bad input, naming the argument.
     """
-    budget = check(model, x, y, eps=eps, y_target=y_target)
+    eps = check(model, x, y, eps=eps, y_target=y_target)
     goal = Goal.of(y, y_target)
     x_adv = x.clone()
     claimed = torch.zeros_like(y, dtype=torch.bool)
@@ -85,7 +87,7 @@ def fgsm(
             part = goal.take(rows)
             gradient, logits = gradients(model, x[rows], part, "ce", batch)
             already = part.reached(logits)
-            moved = fgsm_step(x[rows], -gradient.sign(), budget[rows], clip=clip)
+            moved = fgsm_step(x[rows], -gradient.sign(), eps[rows], clip=clip)
             x_adv[rows] = torch.where(per_image(already, x), x[rows], moved)
             now = part.reached(predict(model, x_adv[rows], batch))
             claimed[rows] = now

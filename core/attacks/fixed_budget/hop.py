@@ -15,21 +15,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Run
+from core.attacks.engine.checks import check, check_counts, check_positive, check_x_init
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    Streams,
-    check,
-    check_x_init,
-    default_streams,
-    frozen,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, frozen
 from core.attacks.engine.losses import Goal, Loss
 from core.attacks.engine.lowest import Lowest
-from core.attacks.engine.smallest import check_counts, check_positive
+from core.attacks.engine.result import AttackResult
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import Ball, eps_limit
+from core.attacks.engine.streams import Streams, default_streams
 from core.attacks.fixed_budget.pgd import Schedule, cosine_shares, descend
 from core.progress import Progress
 
@@ -39,7 +33,7 @@ COPIES = 2048
 
 @attack
 @with_stand_ins
-def hop(
+def basin_hopping(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],

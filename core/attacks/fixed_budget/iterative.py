@@ -8,10 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Run
+from core.attacks.engine.checks import check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, Streams
-from core.attacks.engine.smallest import check_counts, check_positive
+from core.attacks.engine.engine import ATTACK_BATCH
+from core.attacks.engine.result import AttackResult
 from core.attacks.engine.stand_ins import with_stand_ins
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.pgd import Schedule, descend
 from core.progress import Progress
 from core.specs.methods.base import Norm

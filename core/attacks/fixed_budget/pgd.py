@@ -21,24 +21,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Active, Rows, Run, even_batch
+from core.attacks.engine.checks import check, check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    Streams,
-    check,
-    confine,
-    default_streams,
-    frozen,
-    gradient_step,
-    predict,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, gradient_step, predict
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
 from core.attacks.engine.losses import LOSSES, Goal, Loss
 from core.attacks.engine.lowest import Lowest
-from core.attacks.engine.smallest import check_counts, check_positive, cosine
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import cosine
 from core.attacks.engine.stand_ins import with_stand_ins
 from core.attacks.engine.steps import eps_limit, fewest, nearest, random_point, step_against, within_budget
+from core.attacks.engine.streams import Streams, default_streams
 from core.checks import check_choice
 from core.progress import Progress
 from core.specs.methods.base import NORMS, Norm

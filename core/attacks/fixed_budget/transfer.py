@@ -16,28 +16,26 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.bears import bears_of
+from core.attacks.engine.checks import check, check_counts, check_images, check_positive
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import (
     ATTACK_BATCH,
-    AttackResult,
-    Streams,
     admitted,
-    check,
-    check_images,
     confine,
-    default_streams,
-    finish,
     frozen,
     input_gradient,
     leaf_of,
     logits_of_leaf,
     predict,
 )
-from core.attacks.engine.fitted import bears_of
 from core.attacks.engine.geometry import into_ball, per_image
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import check_counts, check_positive, steps_within
+from core.attacks.engine.result import AttackResult, finish
+from core.attacks.engine.smallest import steps_within
 from core.attacks.engine.steps import eps_limit, nearest, step_against
+from core.attacks.engine.streams import Streams, default_streams
+from core.checks import check_choice
 from core.progress import Progress
 
 NORMS = ("linf", "l2")
@@ -98,7 +96,7 @@ def transfer(
     check_counts(steps=steps, batch=batch)
     _check_settings(norm, momentum, diversity, smallest, kernel)
     check_positive(relative_step=relative_step)
-    size = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
+    eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=eps_limit(norm))
     steps = steps_within(budget, steps, 2, 4)
     streams = default_streams(streams, x)
     goal = Goal.of(y, y_target)
@@ -108,7 +106,7 @@ def transfer(
         _check_surrogate(model, surrogate, x)
         fooled = goal.reached(predict(model, x, batch))
         x_adv, forwards, backwards = x.clone(), torch.ones_like(y), torch.zeros_like(y)
-        todo = (~fooled & (size > 0)).nonzero()[:, 0]
+        todo = (~fooled & (eps > 0)).nonzero()[:, 0]
         ended = len(x) - len(todo)
         for rows in todo.split(batch) if len(todo) else ():
             image, part, point, velocity = x[rows], goal.take(rows), x[rows], torch.zeros_like(x[rows])
@@ -122,14 +120,14 @@ def transfer(
                     gradient = confine(model, gradient, torch.zeros_like(gradient))
                 scale = gradient.abs().flatten(1).sum(1).clamp(min=torch.finfo(x.dtype).tiny)
                 velocity = momentum * velocity + gradient / per_image(scale, x)
-                length = size[rows] * relative_step
-                moved = nearest(step_against(point, velocity, length, norm), image, size[rows], norm)
+                length = eps[rows] * relative_step
+                moved = nearest(step_against(point, velocity, length, norm), image, eps[rows], norm)
                 point = confine(model, moved, image)
                 forwards[rows] += 1
                 backwards[rows] += 1
                 if on_progress:
                     on_progress(ended + len(rows) * step // steps, len(x), success=fooled.float().mean().item())
-            x_adv[rows] = point if norm == "linf" else into_ball(point, image, size[rows], norm)
+            x_adv[rows] = point if norm == "linf" else into_ball(point, image, eps[rows], norm)
             ended += len(rows)
             fooled[rows] = part.reached(predict(model, x_adv[rows], batch))
             forwards[rows] += 1
@@ -183,8 +181,7 @@ def _check_surrogate(model: nn.Module, surrogate: nn.Module, x: Tensor) -> None:
 
 
 def _check_settings(norm: str, momentum: float, diversity: float, smallest: float, kernel: int) -> None:
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     if not 0 <= momentum <= 10:
         raise ValueError(f"momentum: expected a number from 0 to 10, got {momentum}")
     if not 0 <= diversity <= 1:

@@ -16,20 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.adam import Adam
+from core.attacks.engine.checks import check, check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    AttackResult,
-    Streams,
-    check,
-    confine,
-    default_streams,
-    fast_layout,
-    finish,
-    frozen,
-    logits_of_leaf,
-)
+from core.attacks.engine.engine import confine, fast_layout, frozen, logits_of_leaf
 from core.attacks.engine.losses import Goal, cross_entropy, squared_error
-from core.attacks.engine.smallest import check_counts, check_positive, steps_within
+from core.attacks.engine.result import AttackResult, finish
+from core.attacks.engine.smallest import steps_within
+from core.attacks.engine.streams import Streams, default_streams
 from core.checks import check_choice
 from core.progress import Progress
 

@@ -14,19 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen, gradient_step, predict
+from core.attacks.engine.engine import ATTACK_BATCH, frozen, gradient_step, predict
 from core.attacks.engine.geometry import norm_of, per_image
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import (
-    Smallest,
-    check_counts,
-    check_positive,
-    cosine,
-    linear_distance,
-    steps_within,
-    unit,
-)
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest, cosine, linear_distance, steps_within, unit
 from core.checks import check_choice
 from core.progress import Progress
 

@@ -12,18 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, frozen
 from core.attacks.engine.geometry import norm_of, per_image, project_box
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import (
-    Smallest,
-    check_counts,
-    cosine,
-    linear_distance,
-    steps_within,
-    unit,
-)
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest, cosine, linear_distance, steps_within, unit
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.progress import Progress
 

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen, input_gradient, logits_of_leaf
+from core.attacks.engine.engine import ATTACK_BATCH, frozen, input_gradient, logits_of_leaf
 from core.attacks.engine.geometry import norm_of, per_image, water_level
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import Smallest, check_counts, steps_within
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest, steps_within
 from core.attacks.engine.steps import BALLS
 from core.checks import check_choice
 from core.progress import Progress

@@ -19,25 +19,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_counts, check_eps
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    check,
-    check_eps,
-    frozen,
-    leaf_of,
-    logits_of_leaf,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, frozen, leaf_of, logits_of_leaf
 from core.attacks.engine.geometry import norm_of, per_image
 from core.attacks.engine.losses import Goal, ranked_others
-from core.attacks.engine.smallest import (
-    FEWEST_STEPS,
-    Smallest,
-    check_counts,
-    final_within,
-    steps_within,
-)
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import FEWEST_STEPS, Smallest, final_within, steps_within
 from core.attacks.engine.steps import BALLS
 from core.attacks.minimal.deepfool import OVER, boundaries, crossing_step, nearest_boundary
 from core.checks import check_choice

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, frozen
 from core.attacks.engine.geometry import (
     DUAL,
     PROJECT,
@@ -24,14 +25,8 @@ from core.attacks.engine.geometry import (
     per_image,
 )
 from core.attacks.engine.losses import LOSSES, Goal, Loss
-from core.attacks.engine.smallest import (
-    Smallest,
-    check_counts,
-    check_positive,
-    cosine,
-    steps_within,
-    unit,
-)
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest, cosine, steps_within, unit
 from core.attacks.minimal.nearest import CANDIDATES, nearest_within, onto_nearest
 from core.checks import check_choice
 from core.progress import Progress

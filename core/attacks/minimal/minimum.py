@@ -23,11 +23,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_budget, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, check_budget, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, frozen
 from core.attacks.engine.geometry import PROJECT
 from core.attacks.engine.losses import Goal, ranked_others
-from core.attacks.engine.smallest import Smallest, check_counts
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest
 from core.attacks.minimal.ddn import ddn
 from core.attacks.minimal.deepfool import deepfool
 from core.attacks.minimal.fab import fab
@@ -121,9 +123,8 @@ def minimum(
 
     Returns:
         The smallest image found that fools. Images that are misclassified already, and those that withstand, come back
-        unchanged.
-        `forwards + backwards <= budget`. `trace`: `part` (N,) int64, the part of `plan` that found it, -1: none;
-        untargeted in l2 `boundary_outside_box` (N,) bool, where other parts are run (see `nearest`).
+        unchanged. `forwards + backwards <= budget`. `trace`: `part` (N,) int64, the part of `plan` that found it, -1:
+        none; untargeted in l2 `boundary_outside_box` (N,) bool, where other parts are run (see `nearest`).
 
     Raises:
         ValueError: bad input, naming the argument.

@@ -14,21 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.adam import Adam
+from core.attacks.engine.checks import check, check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    AttackResult,
-    Streams,
-    check,
-    default_streams,
-    fast_layout,
-    finish,
-    frozen,
-    logits_of_leaf,
-    predict,
-)
+from core.attacks.engine.engine import fast_layout, frozen, logits_of_leaf, predict
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.masks import unmasked
-from core.attacks.engine.smallest import check_counts, check_positive, cosine
+from core.attacks.engine.result import AttackResult, finish
+from core.attacks.engine.smallest import cosine
+from core.attacks.engine.streams import Streams, default_streams
 from core.attacks.physical.physical import PHYSICAL_BATCH, look
 from core.attacks.physical.scenes import Scene
 from core.progress import Progress

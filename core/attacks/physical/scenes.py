@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.geometry import per_image
+from core.attacks.engine.streams import Streams
 
 
 @dataclass(frozen=True)

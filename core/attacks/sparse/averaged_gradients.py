@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
+from core.attacks.engine.checks import check, check_counts
+from core.attacks.engine.engine import ATTACK_BATCH, frozen
 from core.attacks.engine.losses import Goal, Loss
-from core.attacks.engine.smallest import Smallest, check_counts
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest
 from core.progress import Progress
 
 DECAY = 0.5

@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import AttackResult, check, confine, finish, frozen, predict
+from core.attacks.engine.engine import confine, frozen, predict
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.result import AttackResult, finish
 from core.attacks.sparse.first_layer import TOLERANCE, FirstLayer
 from core.progress import Progress
 
@@ -58,18 +60,18 @@ def exhaustive(
         pairs: the most pairs to try per image, those that promise most if the effects of two changes add up; None: all.
         y_target: (N,) int64; given, the attack goes towards these classes.
         batch: images in one forward pass; None: what suits the device.
-        on_progress: called with thousandths of images done, all, share of `success`.
+        on_progress: called with thousandths of images done, all of them, and `success`, the share fooled so far.
 
     Returns:
-        The image with fewest features changed; of single changes the smallest that flips clearly (beyond rounding; if
-        none does, the smallest that flips), of pairs the one with the lowest
-        margin. Images fooled before, and those that nothing tried flips, come back unchanged. Each image tried counts
-        as a forward pass. `trace`: `feature` (N, 2) int64 changed, counted through (C, H, W), -1 for none; `value`
-        (N, 2) what they became; `clean_margin` (N,); `singles`, `pairs` (N,) int64 images tried, `single_flips`,
-        `pair_flips` (N,) int64 those of them that fool; `all_pairs` (N,) bool, whether no pair was left out; `close`
-        (N,) int64 images too near the boundary for a rank-one update; and (N, C, H, W) maps: `margin`, the lowest of
-        all levels of a feature, `level`, where it is, `flips` int64, levels that fool, `pair_margin`, the lowest of
-        all pairs that were tried with the feature; NaN where nothing was tried.
+        The image with the fewest features changed: of single changes the smallest that flips clearly (beyond rounding;
+        if none does, the smallest that flips), of pairs the one with the lowest margin. Images that are misclassified
+        already, and those that no change flips, come back unchanged. Each image tried counts as a forward pass.
+        `trace`: `feature` (N, 2) int64 changed, counted through (C, H, W), -1 for none; `value` (N, 2) what they
+        became; `clean_margin` (N,); `singles`, `pairs` (N,) int64 images tried, `single_flips`, `pair_flips` (N,) int64
+        those of them that fool; `all_pairs` (N,) bool, whether no pair was left out; `close` (N,) int64 images too near
+        the boundary for a rank-one update; and (N, C, H, W) maps: `margin`, the lowest of all levels of a feature,
+        `level`, where it is, `flips` int64, levels that fool, `pair_margin`, the lowest of all pairs that were tried
+        with the feature; NaN where nothing was tried.
 
     Raises:
         ValueError: bad input, naming the argument.

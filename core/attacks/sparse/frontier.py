@@ -13,20 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_budget, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    ATTACK_BATCH,
-    AttackResult,
-    check,
-    check_budget,
-    finish,
-    frozen,
-    gradient_step,
-    predict,
-)
+from core.attacks.engine.engine import ATTACK_BATCH, frozen, gradient_step, predict
 from core.attacks.engine.geometry import distances, linf_bounds, shortest_prefix
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import Smallest, check_counts
+from core.attacks.engine.result import AttackResult, finish
+from core.attacks.engine.smallest import Smallest
 from core.attacks.sparse.pruning import put_back
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.progress import Progress

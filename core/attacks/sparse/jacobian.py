@@ -16,21 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.bears import bears_of
+from core.attacks.engine.checks import check, check_images
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    AttackResult,
-    check,
-    check_images,
-    finish,
-    frozen,
-    input_gradient,
-    leaf_of,
-    logits_of_leaf,
-    predict,
-)
-from core.attacks.engine.fitted import bears_of
+from core.attacks.engine.engine import frozen, input_gradient, leaf_of, logits_of_leaf, predict
 from core.attacks.engine.geometry import per_image, water_level
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.result import AttackResult, finish
 from core.attacks.engine.steps import fgsm_step
 from core.progress import Progress
 

@@ -20,10 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.active import Active, Rows
+from core.attacks.engine.checks import check, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, confine, finish, frozen, predict
+from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, predict
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import check_counts, steps_within
+from core.attacks.engine.result import AttackResult, finish
+from core.attacks.engine.smallest import steps_within
 from core.attacks.sparse.saliency import OUTPUTS, Outputs, best_pairs, slopes
 from core.checks import check_choice
 from core.progress import Progress

@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.adam import adam_move
+from core.attacks.engine.checks import check, check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import ATTACK_BATCH, AttackResult, check, frozen
+from core.attacks.engine.engine import ATTACK_BATCH, frozen
 from core.attacks.engine.geometry import norm_of, per_image, project_box
 from core.attacks.engine.losses import LOSSES, Goal, Loss
-from core.attacks.engine.smallest import Smallest, check_counts, check_positive, cosine, steps_within
-from core.attacks.engine.steps import adam_move
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.smallest import Smallest, cosine, steps_within
 from core.attacks.sparse.pruning import prune
 from core.attacks.sparse.swaps import swap
 from core.checks import check_choice

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_budget, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import BATCH, AttackResult, check, check_budget, finish, frozen, gradient_step, predict
+from core.attacks.engine.engine import BATCH, frozen, gradient_step, predict
 from core.attacks.engine.geometry import distances, linf_bounds, norm_of, shortest_prefix
 from core.attacks.engine.losses import LOSSES, Goal, Loss
-from core.attacks.engine.smallest import Smallest, check_counts
+from core.attacks.engine.result import AttackResult, finish
+from core.attacks.engine.smallest import Smallest
 from core.attacks.sparse.swaps import swap
 from core.checks import check_choice
 from core.progress import Progress

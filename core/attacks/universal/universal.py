@@ -13,24 +13,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_budget, check_counts, check_positive
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import (
-    BATCH,
-    AttackResult,
-    Streams,
-    check,
-    check_budget,
-    confine,
-    default_streams,
-    finish,
-    frozen,
-    gradient_step,
-    predict,
-)
+from core.attacks.engine.engine import BATCH, confine, frozen, gradient_step, predict
 from core.attacks.engine.geometry import into_ball, project_l1, project_l2, project_linf
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import check_counts, check_positive, cosine
+from core.attacks.engine.result import AttackResult, finish
+from core.attacks.engine.smallest import cosine
 from core.attacks.engine.steps import BALLS, Ball, eps_limit, step_against
+from core.attacks.engine.streams import Streams, default_streams
 from core.attacks.minimal.deepfool import deepfool
 from core.checks import check_choice
 from core.progress import Progress

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core.attacks.engine.checks import check, check_counts
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import Streams, check, frozen
+from core.attacks.engine.engine import frozen
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.smallest import check_counts
+from core.attacks.engine.streams import Streams
 from core.attacks.universal.universal import Universal, universal_gradient, verified
 from core.attacks.universal.universal_search import Point, Search
 from core.progress import Progress

@@ -29,11 +29,13 @@ from torch import Tensor, nn
 
 from core.attacks.black_box.sparse_rs import sparse_rs
 from core.attacks.black_box.square import square
-from core.attacks.engine.engine import AttackResult, Streams, frozen, predict
+from core.attacks.engine.engine import frozen, predict
 from core.attacks.engine.geometry import into_ball
 from core.attacks.engine.losses import SLACK, margin, predicted, ranked_others
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.apgd import apgd
-from core.attacks.fixed_budget.hop import hop
+from core.attacks.fixed_budget.hop import basin_hopping
 from core.attacks.fixed_budget.pgd import pgd
 from core.attacks.minimal.fab import fab
 from core.attacks.minimal.minimum import minimum
@@ -156,7 +158,7 @@ def _start(number: int, loss: str, odi: int, steps: int, within: float = torch.i
 
 
 def _hops(hops: int, within: float, near: float = torch.inf, chains: int = 4) -> Stage:
-    return Stage("hops", hop, {"hops": hops, "chains": chains, "share": 0.15}, within, near, goes_on=True)
+    return Stage("hops", basin_hopping, {"hops": hops, "chains": chains, "share": 0.15}, within, near, goes_on=True)
 
 
 def _targets(targets: int, steps: int, within: float, near: float = torch.inf) -> Stage:
@@ -228,7 +230,9 @@ def _from_outside(norm: Norm, classes: int) -> Iterator[Stage]:
 
 
 def _descent(near: float) -> Stage:
-    return Stage("PGD from FAB", hop, {"hops": 1, "chains": 1, "steps": 20, "share": 0.0}, 0.9, near, goes_on=True)
+    return Stage(
+        "PGD from FAB", basin_hopping, {"hops": 1, "chains": 1, "steps": 20, "share": 0.0}, 0.9, near, goes_on=True
+    )
 
 
 def _squares(queries: int, milestones: tuple[tuple[int, float], ...], within: float, near: float) -> Stage:
@@ -306,7 +310,7 @@ def _bridged(norm: Norm, effort: str) -> Iterator[Stage]:
     if norm != "l0":
         yield Stage("APGD DLR, straight-through", apgd, {"steps": 50, "restarts": 3, "loss": "dlr"} | how)
         hops = {"hops": 24, "chains": 4, "share": 0.15}
-        yield Stage("hops, straight-through", hop, hops | how, goes_on=True)
+        yield Stage("hops, straight-through", basin_hopping, hops | how, goes_on=True)
     if norm in ("linf", "l2"):
         yield Stage("Square, masked", square, SQUARES | {"queries": 2000}, goes_on=True)
 

@@ -16,12 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import Streams, admitted, check, frozen, is_batch, plain, predict, wide
-from core.attacks.engine.fitted import Fitted, bears_of
+from core.attacks.engine.bears import Fitted, bears_of
+from core.attacks.engine.checks import check
+from core.attacks.engine.engine import admitted, frozen, is_batch, plain, predict, wide
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.attacks.engine.stand_ins import own_draws, stand_in
 from core.attacks.engine.steps import eps_limit
+from core.attacks.engine.streams import Streams
 from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.certification.graph import Unbounded
 from core.certification.proof import proven

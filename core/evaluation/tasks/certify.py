@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from core import epsilon
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
+from core.attacks.engine.streams import Streams
 from core.certification import smoothing
 from core.certification.agreement import refute
 from core.certification.exact import verify

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import predicted
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.streams import Streams
 from core.attacks.physical import mask_shapes
 from core.data.sets import Dataset, Split, first_of_test, to_float
 from core.models.saved import SavedModel, load_model, load_surrogate

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from core.attacks.engine.engine import Streams
+from core.attacks.engine.streams import Streams
 from core.attacks.physical.pattern import universal_pattern, wear
 from core.attacks.physical.scenes import Scene
 from core.evaluation.tables.metrics import clopper_pearson

@@ -12,11 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import Streams, check_eps
+from core.attacks.engine.checks import check_eps
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.attacks.engine.stand_ins import stand_in
 from core.attacks.engine.steps import fgsm_step
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.fgsm import fgsm_direction
 from core.attacks.run import run_method
 from core.epsilon import within

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from core.attacks.engine.engine import AttackResult, Streams
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 from core.attacks.run import run_method
 from core.data.sets import Split, first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson

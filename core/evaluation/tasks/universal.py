@@ -10,8 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import AttackResult, Streams, confine
+from core.attacks.engine.engine import confine
 from core.attacks.engine.geometry import distances, norm_of
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 from core.attacks.run import function_of
 from core.attacks.universal.universal import Universal, apply
 from core.data.sets import Split

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from core.attacks.black_box.sparse_rs import sparse_rs
 from core.attacks.black_box.square import square
-from core.attacks.engine.engine import AttackResult, Streams, admitted, check, check_eps, gradients, plain, predict
+from core.attacks.engine.checks import check, check_eps
+from core.attacks.engine.engine import admitted, gradients, plain, predict
 from core.attacks.engine.geometry import into_ball
 from core.attacks.engine.losses import Goal, predicted
+from core.attacks.engine.result import AttackResult
 from core.attacks.engine.steps import eps_limit, fewest, nearest, random_point, step_against
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.pgd import pgd
 from core.checks import check_choice
 from core.progress import Progress

@@ -62,7 +62,7 @@ def test_hop_skip_jump_comes_near_ddn(net: nn.Module, few: Batch) -> None:
     assert asked.distance["l2"].median() < 1.33 * followed.distance["l2"].median()
 
 
-def test_hop_skip_jump_begins_at_a_given_image(net: nn.Module, few: Batch, digits: Batch) -> None:
+def test_hop_skip_jump_starts_from_a_given_image(net: nn.Module, few: Batch, digits: Batch) -> None:
     """Towards a target: an image of that class is enough; one that does not fool is passed over for noise."""
     model = copy.deepcopy(net).eval()
     x, y = few
@@ -72,11 +72,11 @@ def test_hop_skip_jump_begins_at_a_given_image(net: nn.Module, few: Batch, digit
     of_class = torch.stack(
         [((digits[1][:1000] == k) & (model(digits[0][:1000]).argmax(1) == k)).nonzero()[0, 0] for k in range(10)]
     )
-    start = digits[0][of_class[target]]
-    result = hop_skip_jump(net, x, y, y_target=target, start=start, queries=150)
+    x_init = digits[0][of_class[target]]
+    result = hop_skip_jump(net, x, y, y_target=target, x_init=x_init, queries=150)
     assert result.success.all()
-    assert (result.distance["l2"] < (start - x).flatten(1).norm(dim=1)).all()
-    useless = hop_skip_jump(net, x, y, start=x, queries=150)
+    assert (result.distance["l2"] < (x_init - x).flatten(1).norm(dim=1)).all()
+    useless = hop_skip_jump(net, x, y, x_init=x, queries=150)
     assert useless.success.float().mean() > 0.9
 
 
@@ -93,5 +93,5 @@ def test_hop_skip_jump_keeps_to_its_budget(net: nn.Module, few: Batch) -> None:
 
 def test_hop_skip_jump_refuses_a_start_that_is_no_image(net: nn.Module, few: Batch) -> None:
     """By the argument's name, with what was expected and what came."""
-    with pytest.raises(ValueError, match=r"x: expected finite values in \[0, 1\]"):
-        hop_skip_jump(net, *few, start=few[0] * 2 + 1)
+    with pytest.raises(ValueError, match=r"x_init: expected finite values in \[0, 1\]"):
+        hop_skip_jump(net, *few, x_init=few[0] * 2 + 1)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from core.attacks import one_pixel
 from core.attacks.black_box.one_pixel import _children, _painted, _strangers, fitted
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.streams import Streams
 
 Batch = tuple[Tensor, Tensor]
 WHOLE = torch.tensor([[0, 5], [0, 7]])

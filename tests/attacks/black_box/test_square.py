@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.attacks import pgd, square
 from core.attacks.black_box.square import _bump, side_lengths
-from core.attacks.engine.engine import Streams
+from core.attacks.engine.streams import Streams
 
 Batch = tuple[Tensor, Tensor]
 

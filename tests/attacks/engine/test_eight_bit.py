@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from core import specs
 from core.attacks.engine.eight_bit import in_eight_bits, levels, rounded
-from core.attacks.engine.engine import AttackResult
 from core.attacks.engine.geometry import distances, linf_bounds
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.result import AttackResult
 from core.attacks.run import run_method
 from core.data.sets import to_float
 

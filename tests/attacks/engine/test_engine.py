@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine import engine
-from core.attacks.engine.engine import Streams, frozen, gradient_step
+from core.attacks.engine import checks, engine
+from core.attacks.engine.adam import adam_move
+from core.attacks.engine.engine import frozen, gradient_step
 from core.attacks.engine.losses import Goal
-from core.attacks.engine.steps import adam_move
+from core.attacks.engine.result import finish
+from core.attacks.engine.streams import Streams
 
 
 class Counting(nn.Module):
@@ -137,11 +139,11 @@ def test_finish_does_not_believe_a_claim_that_hangs_on_the_batch() -> None:
     x, y = torch.rand(6, 1, 2, 2), torch.zeros(6, dtype=torch.int64)
     count = torch.ones_like(y)
     claimed = torch.tensor([True, True, True, False, False, False])
-    result = engine.finish(LayoutBound(), x, x.clone(), Goal.of(y, None), claimed, count, count, batch=100)
+    result = finish(LayoutBound(), x, x.clone(), Goal.of(y, None), claimed, count, count, batch=100)
     assert result.success.tolist() == [False, False, True, False, False, False]
     assert result.forwards.tolist() == [2, 2, 2, 1, 1, 1]
     everyone = torch.ones(6, dtype=torch.bool)
-    result = engine.finish(LayoutBound(), x, x.clone(), Goal.of(y, None), everyone, count, count, batch=4)
+    result = finish(LayoutBound(), x, x.clone(), Goal.of(y, None), everyone, count, count, batch=4)
     assert result.success.nonzero()[:, 0].tolist() == [2, 5]  # reversed, in chunks of 3 and not of 4
 
 
@@ -176,13 +178,13 @@ def test_check_names_argument_expected_and_got(case: str) -> None:
     change, message = BAD[case]
     arguments = {"x": X, "y": Y, "eps": 0.1} | change
     with pytest.raises(ValueError, match=f"^{message}"):
-        engine.check(MODEL, arguments.pop("x"), arguments.pop("y"), **arguments)  # type: ignore[arg-type]
+        checks.check(MODEL, arguments.pop("x"), arguments.pop("y"), **arguments)  # type: ignore[arg-type]
 
 
 def test_check_refuses_a_model_without_logits() -> None:
     """One output is no classifier."""
     with pytest.raises(ValueError, match=r"model: expected logits \(N, K\) with K >= 2, got shape \(1, 1\)"):
-        engine.check(nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), X, Y)
+        checks.check(nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), X, Y)
 
 
 class _Answers(nn.Module):
@@ -211,12 +213,12 @@ class _Answers(nn.Module):
 def test_check_refuses_what_is_no_model_of_these_images(model: Any, x: torch.Tensor, message: str) -> None:
     """Several outputs, images of another size or dtype: named, not an error from deep inside."""
     with pytest.raises(ValueError, match=f"^{message}"):
-        engine.check(model, x, Y)
+        checks.check(model, x, Y)
 
 
 def test_check_refuses_a_function_for_a_model() -> None:
     """Its mode and its parameters could not be held still."""
-    unchecked = inspect.unwrap(engine.check_images)  # the tests check types at every call, users' calls are not
+    unchecked = inspect.unwrap(checks.check_images)  # the tests check types at every call, users' calls are not
     with pytest.raises(ValueError, match=r"model: expected a torch\.nn\.Module, got method"):
         unchecked(MODEL.forward, X)
 
@@ -230,8 +232,8 @@ def test_predict_refuses_a_model_that_joins_images() -> None:
 def test_check_gives_the_budget_a_number_an_image() -> None:
     """Scalars are spread, in the images' dtype."""
     exact = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
-    assert engine.check(exact, X.double(), Y, eps=0.25).tolist() == [0.25, 0.25]
-    assert engine.check(MODEL, X, Y, eps=torch.tensor([0.0, 1.0], dtype=torch.float64)).dtype == torch.float32
+    assert checks.check(exact, X.double(), Y, eps=0.25).tolist() == [0.25, 0.25]
+    assert checks.check(MODEL, X, Y, eps=torch.tensor([0.0, 1.0], dtype=torch.float64)).dtype == torch.float32
 
 
 def test_adam_move_is_that_of_torch() -> None:

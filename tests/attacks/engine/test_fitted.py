@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from core.attacks import fgsm, fmn, jacobian, pgd, square
 from core.attacks.engine.engine import frozen, gradient_step, predict
-from core.attacks.engine.fitted import find_out
+from core.attacks.engine.find_out import find_out
 from core.attacks.engine.losses import Goal, predicted
 from core.attacks.minimal.minimum import minimum
 from core.certification.graph import Unbounded

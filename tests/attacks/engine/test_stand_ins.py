@@ -16,7 +16,7 @@ from core.attacks import apgd, fgsm, pgd
 from core.attacks.engine.engine import admitted
 from core.attacks.engine.masks import Masked
 from core.attacks.engine.stand_ins import Expectation, StraightThrough, stand_in
-from core.attacks.fixed_budget.hop import hop
+from core.attacks.fixed_budget.hop import basin_hopping
 from core.attacks.fixed_budget.iterative import bim, mifgsm, rfgsm
 from core.attacks.run import run_method
 from core.cli.parser import parser
@@ -34,7 +34,7 @@ KEYS = {
 }
 """Keys of the methods at their defaults, from before they could average or pass straight through."""
 ATTACKS: dict[str, Callable[..., Any]] = {
-    **{"fgsm": fgsm, "rfgsm": rfgsm, "bim": bim, "mifgsm": mifgsm, "pgd": pgd, "apgd": apgd, "hop": hop}
+    **{"fgsm": fgsm, "rfgsm": rfgsm, "bim": bim, "mifgsm": mifgsm, "pgd": pgd, "apgd": apgd, "hop": basin_hopping}
 }
 X_FEW, Y_FEW = X[TRAINED:][:24], Y[TRAINED:][:24]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import apgd, pgd
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.losses import Goal
-from core.attacks.fixed_budget.apgd import _L1Rule, _Rule, _Starts, checkpoints
+from core.attacks.engine.streams import Streams
+from core.attacks.fixed_budget.step_rule import L1Rule, Starts, StepRule, checkpoints
 
 Batch = tuple[Tensor, Tensor]
 Maker = Callable[[Tensor, float], nn.Module]
@@ -34,7 +34,7 @@ class Rows:
     def __init__(self, rule: Any, count: int) -> None:
         start, along = torch.zeros(count, 1, 2, 2), torch.zeros(count, 3)
         self.rule, self.x = rule, start
-        self.on = _Starts.of(torch.full((count,), -1), along, start, (None, None), 0)
+        self.on = Starts.of(torch.full((count,), -1), along, start, (None, None), 0)
 
     def see(self, *values: float) -> None:
         """One look: the loss of each row; the point is then moved by .1 and the step counted."""
@@ -45,7 +45,7 @@ class Rows:
 
 def test_rule_halves_where_the_loss_falls_too_rarely() -> None:
     """Ten steps, first checkpoint at 3: two falls of three are less than .75; three of three are enough."""
-    rows = Rows(_Rule.of(10), 2)
+    rows = Rows(StepRule.of(10), 2)
     assert checkpoints(10)[:2] == [0, 3]
     for values in ((5.0, 5.0), (4.0, 4.0), (3.0, 3.0)):
         rows.see(*values)
@@ -60,7 +60,7 @@ def test_rule_halves_where_the_loss_falls_too_rarely() -> None:
 
 def test_rule_goes_back_with_the_gradient_of_the_best_point() -> None:
     """The gradient returned is the one seen at the best point."""
-    rows = Rows(_Rule.of(10), 1)
+    rows = Rows(StepRule.of(10), 1)
     for value in (5.0, 1.0, 3.0):
         rows.see(value)
     gradient = rows.rule.look(rows.on, torch.tensor([4.0]), torch.full_like(rows.x, 3.0), rows.x)
@@ -70,7 +70,7 @@ def test_rule_goes_back_with_the_gradient_of_the_best_point() -> None:
 
 def test_rule_halves_where_the_best_stands_still_after_a_checkpoint_that_did_not() -> None:
     """Condition 2: the loss falls often, but never below the best of the checkpoint before."""
-    rows = Rows(_Rule.of(100), 1)
+    rows = Rows(StepRule.of(100), 1)
     for step in range(23):
         rows.see(-float(step))
     assert rows.on.share.tolist() == [2]
@@ -82,7 +82,7 @@ def test_rule_halves_where_the_best_stands_still_after_a_checkpoint_that_did_not
 
 def test_l1_rule_follows_the_number_of_changed_features() -> None:
     """A sparser best point brings the step back to eps; else it shrinks, to a tenth; features are a part of those."""
-    rows = Rows(_L1Rule.of(10), 1)
+    rows = Rows(L1Rule.of(10), 1)
     rows.on.point = torch.ones_like(rows.x)  # four features changed
     rows.see(3.0)
     assert rows.on.features.item() == pytest.approx(4 / 1.5)

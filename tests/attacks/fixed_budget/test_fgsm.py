@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import fgsm
-from core.attacks.engine.engine import check_eps
+from core.attacks.engine.checks import check_eps
 from core.attacks.engine.geometry import water_level
 from core.attacks.engine.steps import fgsm_step
 from core.attacks.fixed_budget.fgsm import fgsm_direction

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import hop, pgd
-from core.attacks.engine.engine import Streams
+from core.attacks import basin_hopping, pgd
 from core.attacks.engine.losses import margin
+from core.attacks.engine.streams import Streams
 
 Batch = tuple[Tensor, Tensor]
 EPS = {"linf": 0.06, "l2": 0.4, "l1": 1.5}
@@ -27,7 +27,7 @@ def test_hop_goes_on_from_the_best_point(norm: Any, net: nn.Module, few: Batch) 
     first = pgd(net, x, y, eps=eps, norm=norm, steps=3, loss="margin")
     stand = ~first.success
     x_init = first.x_adv[stand]
-    result = hop(net, x[stand], y[stand], eps=eps, norm=norm, x_init=x_init, hops=6, steps=6)
+    result = basin_hopping(net, x[stand], y[stand], eps=eps, norm=norm, x_init=x_init, hops=6, steps=6)
     low, was = result.trace["margin"], first.trace["margin"][stand]
     assert (low <= was + 1e-5).all()
     assert (low < was - 1e-4).float().mean() > 0.5
@@ -42,9 +42,9 @@ def test_hop_of_a_slice_is_the_slice(exactly: tuple[nn.Module, Tensor, Tensor]) 
     """Draws belong to the image: alone it gets what it gets among all."""
     net, x, y = exactly
     streams = Streams.of(3, torch.arange(len(y)))
-    whole = hop(net, x, y, eps=0.06, hops=3, chains=2, steps=4, streams=streams, batch=7)
+    whole = basin_hopping(net, x, y, eps=0.06, hops=3, chains=2, steps=4, streams=streams, batch=7)
     rows = torch.tensor([1, 9, 17])
-    part = hop(net, x[rows], y[rows], eps=0.06, hops=3, chains=2, steps=4, streams=streams.take(rows))
+    part = basin_hopping(net, x[rows], y[rows], eps=0.06, hops=3, chains=2, steps=4, streams=streams.take(rows))
     assert torch.allclose(part.x_adv, whole.x_adv[rows])
     assert torch.equal(part.forwards, whole.forwards[rows])
 
@@ -55,7 +55,7 @@ def test_hop_without_disturbance_is_a_walk_down(norm: Any, net: nn.Module, few: 
     x, y = few
     settings: dict[str, Any] = {"eps": EPS[norm], "norm": norm, "hops": 1, "chains": 1, "steps": 6, "share": 0.0}
     index = torch.arange(len(y))
-    one, other = (hop(net, x, y, streams=Streams.of(seed, index), **settings) for seed in (0, 1))
+    one, other = (basin_hopping(net, x, y, streams=Streams.of(seed, index), **settings) for seed in (0, 1))
     assert torch.equal(one.x_adv, other.x_adv)
     clean = margin(net.eval()(x), y)
     right = clean > 0
@@ -65,9 +65,9 @@ def test_hop_without_disturbance_is_a_walk_down(norm: Any, net: nn.Module, few: 
 def test_hop_in_pieces_is_the_same(net: nn.Module, few: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many chains walk at once bounds the memory and changes nothing."""
     x, y = few
-    whole = hop(net, x, y, eps=0.06, hops=4, chains=2, steps=4)
+    whole = basin_hopping(net, x, y, eps=0.06, hops=4, chains=2, steps=4)
     monkeypatch.setattr(importlib.import_module("core.attacks.fixed_budget.hop"), "COPIES", 6)
-    pieces = hop(net, x, y, eps=0.06, hops=4, chains=2, steps=4)
+    pieces = basin_hopping(net, x, y, eps=0.06, hops=4, chains=2, steps=4)
     assert torch.allclose(pieces.x_adv, whole.x_adv)
     assert torch.equal(pieces.forwards, whole.forwards)
 
@@ -85,4 +85,4 @@ def test_hop_in_pieces_is_the_same(net: nn.Module, few: Batch, monkeypatch: pyte
 def test_hop_refuses_bad_settings(fields: dict[str, Any], said: str, net: nn.Module, few: Batch) -> None:
     """Counts, shares and starting points are checked."""
     with pytest.raises(ValueError, match=said):
-        hop(net, *few, eps=0.1, **fields)
+        basin_hopping(net, *few, eps=0.1, **fields)

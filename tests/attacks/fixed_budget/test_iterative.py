@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import fgsm, pgd
-from core.attacks.engine.engine import Streams
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.iterative import bim, mifgsm, rfgsm
 
 Batch = tuple[Tensor, Tensor]

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import fgsm, pgd
-from core.attacks.engine.engine import Streams, admitted
+from core.attacks.engine.engine import admitted
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.streams import Streams
 from core.attacks.minimal.minimum import minimum
 
 Batch = tuple[Tensor, Tensor]

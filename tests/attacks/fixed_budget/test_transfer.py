@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import transfer
-from core.attacks.engine.engine import Streams, admitted
+from core.attacks.engine.engine import admitted
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.iterative import bim, mifgsm
 from core.attacks.fixed_budget.transfer import _diverse, _gaussian
 from tests.fixtures import network

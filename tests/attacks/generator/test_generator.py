@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import Streams
+from core.attacks.engine.streams import Streams
 from core.attacks.generator.generator import Adam, generator_attack
 
 Batch = tuple[Tensor, Tensor]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.streams import Streams
 from core.attacks.physical import mask_shapes
 from core.attacks.physical.pattern import universal_pattern, wear
 from core.attacks.physical.scenes import Scene

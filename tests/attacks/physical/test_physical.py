@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from core import specs
 from core.attacks import physical
-from core.attacks.engine.engine import Streams
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.streams import Streams
 from core.attacks.physical import mask_shapes
 from core.attacks.physical.scenes import Scene
 from core.attacks.run import run_method

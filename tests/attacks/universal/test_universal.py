@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks.engine import masks
-from core.attacks.engine.engine import Streams, admitted, frozen, predict
+from core.attacks.engine.engine import admitted, frozen, predict
 from core.attacks.engine.geometry import distances, norm_of
+from core.attacks.engine.streams import Streams
 from core.attacks.universal import universal
 from core.attacks.universal.universal import Universal, apply, uap, universal_gradient
 

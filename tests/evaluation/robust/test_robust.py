@@ -13,9 +13,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from core.attacks import pgd
-from core.attacks.engine.engine import AttackResult, Streams
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import margin
+from core.attacks.engine.result import AttackResult
+from core.attacks.engine.streams import Streams
 from core.evaluation.robust import cascade, shattered
 from core.evaluation.robust.robust import _verdict, evaluate
 from core.models.saved import load_model

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.attacks.engine.engine import AttackResult
+from core.attacks.engine.result import AttackResult
 from core.attacks.run import run_method
 from core.evaluation.tables import comparison
 from core.evaluation.tasks import sweep
