@@ -45,8 +45,8 @@ def check_attack(
 
     The attack is a function `attack(model, x, y, *, ...) -> AttackResult`. Of these keyword arguments it has those that
     it needs, and only what it has is checked: `eps`, `norm`, `y_target` (None: any other class; without a default: the
-    attack needs targets), `streams` (random numbers, without which an attack must be deterministic), `x_init` (images of
-    the target classes), `on_progress` (called with `done, total`; what it raises must come through).
+    attack needs targets), `streams` (random numbers, without which an attack must be deterministic), `x_init` (without
+    `eps`: images of the target classes), `on_progress` (called with `done, total`; what it raises must come through).
 
     Args:
         function: the attack.

@@ -243,6 +243,7 @@ class Broken(nn.Module):
         return self.net(x)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["constant", "dead", "nan"])
 def test_attack_fails_honestly(attack: Attack, net: nn.Module, few: Batch, targets: Extra, kind: str) -> None:
     """No crash, nothing fooled that was not wrong before, valid images; who answers NaN has no image right."""
@@ -268,7 +269,7 @@ def test_attack_fools_a_saturated_model(attack: Attack, net: nn.Module, few: Bat
 def test_attack_works_on_a_scalar_network(
     attack: Attack, name: str, digits: Batch, targets: Extra, scalar_linear: Callable[[Tensor, float], nn.Module]
 ) -> None:
-    """Two logits (0, N - tau): images of both classes change sides."""
+    """Two logits (0, N - tau): images of both classes change sides; by a few pixels, one at least."""
     x, y = digits
     x, y = x[(y == 4) | (y == 9)][:40], (y[(y == 4) | (y == 9)][:40] == 9).long()
     mean = x[y == 1].mean(0) - x[y == 0].mean(0)
@@ -276,8 +277,10 @@ def test_attack_works_on_a_scalar_network(
     model.threshold += model.score(x).median()
     budget = {"eps": {"linf": 0.9, "l2": 4.0, "l1": 16.0, "l0": 30}[BUDGETED[name]]} if name in BUDGETED else {}
     result = attack(model, x, y, **budget, **{key: 1 - y for key in targets})
-    for label in (0, 1):
-        assert result.success[y == label].float().mean() > (-1 if name in FEW_PIXELS else 0.8)
+    if name in FEW_PIXELS:
+        assert (result.success & (model(x).argmax(1) == y)).any()
+    else:
+        assert min(result.success[y == label].float().mean() for label in (0, 1)) > 0.8
     assert_honest(name, result, model(result.x_adv).argmax(1) != y)
 
 

@@ -172,6 +172,17 @@ def test_single_step_images(start: str, batch: tuple[torch.Tensor, torch.Tensor]
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize(("start", "least", "most"), [("image", 1.0, 1.0), ("ball", 0.25, 1.0), ("noise", -1.0, 3.0)])
+def test_single_step_has_the_length_of_its_start(start: str, least: float, most: float) -> None:
+    """Grey images of a linear model, far from the box: ε, 1.25 ε cut to the ball, ε from noise within 2 ε."""
+    model, x, eps = nn.Sequential(nn.Flatten(), nn.Linear(900, 2)), torch.full((4, 1, 30, 30), 0.5), 0.1
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 900))  # brighter is class 1
+    moved = (fgsm_images(model, x, torch.zeros(4, dtype=torch.int64), eps, start) - x) / eps
+    assert moved.min().item() == pytest.approx(least, abs=0.02)
+    assert moved.max().item() == pytest.approx(most, abs=0.02)
+
+
 def test_slope_is_the_gradient_of_cross_entropy_and_of_the_divergence() -> None:
     """From classes and from probabilities it is what autograd finds, and has the logits' type."""
     generator = torch.Generator().manual_seed(0)
