@@ -172,7 +172,7 @@ def test_every_task_has_its_runner() -> None:
     assert running.runner_for(PatternSpec(model="x")) is pattern.run
     assert running.runner_for(RadiiSpec(model="x")) is radii.run
     assert running.runner_for(TransferSpec(models=("x", "y"), eps=0.1)) is transfer.run
-    with pytest.raises(ValueError, match=r"task: expected one of train, attack, .*, got CompareSpec"):
+    with pytest.raises(ValueError, match=r"task: expected one of train, attack, .*, got 'compare'"):
         running.runner_for(CompareSpec(models=("x",)))
 
 
@@ -382,7 +382,7 @@ def test_an_ended_job_tells_all(tmp_path: Path) -> None:
     ("log", "cancelled", "state", "message"),
     [
         ((*START, STEP), False, "dead", "ended without a message"),
-        ((*START, STEP), True, "cancelled", "was cancelled"),
+        ((*START, STEP), True, "cancelled", "Cancelled"),
         (START[:1], False, "dead", "ended without a message"),
         ((), False, "dead", "ended without a message"),
         ((*START, {"state": "failed", "message": "No room."}), False, "failed", "No room."),
@@ -674,7 +674,7 @@ def test_cancel_ends_the_whole_group_and_leaves_the_store_clean(tmp_path: Path, 
     queue.cancel(job.id, tmp_path)
     job = until(job, "cancelled", tmp_path)
     assert time.monotonic() - start < 30  # measured: 0.2 on a quiet machine; they would live for 60
-    assert "cancelled" in job.message
+    assert "Cancelled" in job.message
     wait_for(lambda: not _lives(child))
     assert remains(tmp_path) == []
     assert store.find(MODEL, tmp_path) is None

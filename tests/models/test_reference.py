@@ -170,10 +170,10 @@ def test_half_precision_is_taken_only_where_it_costs_nothing(
     assert (facts["predictions_that_differ"] == 0) == (dtype == "float16")
 
 
-def test_a_model_too_large_to_ship_is_refused(ships: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left of it where it would ship; its training stays in the store."""
+def test_a_model_too_large_to_bundle_is_refused(ships: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of it where bundled models lie; its training stays in the store."""
     monkeypatch.setattr(reference_build, "LARGEST", 1000)
-    with pytest.raises(ValueError, match="tiny: expected at most 1,000 bytes to ship, got"):
+    with pytest.raises(ValueError, match="tiny: expected at most 1,000 bytes for a bundled model, got"):
         reference_build.make("tiny", store_root, device="cpu", n=5)
     assert not ships.exists()
     assert store.find(TINY.spec, store_root, allow_bundled=False) is not None

@@ -225,14 +225,14 @@ def test_mix_remade_once_an_epoch_uses_the_network_of_the_start() -> None:
     model = build("mlp", (1, 8, 8), 10)
     mix = batch_loss(specs.FgsmMixRecipe(eps=EPS, remade="epoch", clip=False))
     mix.begin_epoch(model, train_split)
-    first = mix.moved.clone()  # type: ignore[attr-defined]
+    first = mix.x_adv.clone()  # type: ignore[attr-defined]
     x, y = to_float(train_split.x[:8]), train_split.y[:8]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     train_step(model, optimizer, mix, mixed_precision("cpu"), x, y, torch.arange(8))
-    assert torch.equal(mix.moved, first)  # type: ignore[attr-defined]
+    assert torch.equal(mix.x_adv, first)  # type: ignore[attr-defined]
     mix.begin_epoch(model, train_split)
-    assert not torch.equal(mix.moved, first)  # type: ignore[attr-defined]
-    assert mix.moved.min() < 0  # type: ignore[attr-defined]  # unclipped
+    assert not torch.equal(mix.x_adv, first)  # type: ignore[attr-defined]
+    assert mix.x_adv.min() < 0  # type: ignore[attr-defined]  # unclipped
 
 
 def test_budget_rises() -> None:
