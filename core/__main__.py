@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "stopped; a training, an evaluation or radii go on from their last state when asked for again",
+            "stopped; a training, an evaluation or a radii run resumes from its last state when you start it again",
             file=sys.stderr,
         )
         return 130

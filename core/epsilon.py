@@ -6,7 +6,7 @@ float64 (`core.attacks.engine.geometry`); a proof covers every ε that `reaches`
 (`core.certification.ball`).
 
 Two numbers that differ by a relative 1e-12 are the same ε: in decimal arithmetic 3 · 0.1 is 0.3, in floating point it
-is not. The slack is far below the resolution of float32 images (6e-8), so it admits no image that a user could tell.
+is not. The slack is far below the resolution of float32 images (6e-8), so it admits no image that could be told apart.
 """
 
 from __future__ import annotations

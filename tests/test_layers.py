@@ -118,7 +118,7 @@ def test_core_does_not_know_streamlit(module: str) -> None:
 LIGHT = [
     *(name for name in PACKAGES if name.startswith("core")),
     *("core.__main__", "core.jobs.queue", "core.storage.store", "core.models.reference", "core.figures.base"),
-    *("core.evaluation.trust.trust", "core.evaluation.tables.records", "core.evaluation.tables.paired"),
+    *("core.evaluation.trust.examine", "core.evaluation.tables.records", "core.evaluation.tables.paired"),
     *("core.evaluation.tables.comparison", "ui"),
 ]
 

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from core import specs
 from core.__main__ import main
 from core.attacks import AttackResult, check_attack, function_of, run_method
+from core.attacks.engine.checks import check
 from core.attacks.engine.door import attack
-from core.attacks.engine.engine import check, finish, frozen, predict
+from core.attacks.engine.engine import frozen, predict
 from core.attacks.engine.geometry import linf_bounds
 from core.attacks.engine.losses import Goal
+from core.attacks.engine.result import finish
 from core.data import Split
 from core.networks import build
 from core.specs.methods.base import METHODS, Method, Norm, register

@@ -51,6 +51,7 @@ _GIVEN = {
 """Arguments of a function that are no settings, and what the spec says where it takes them."""
 
 
+# long: the one door to every attack; its arguments are those that attacks share, by their names
 def run_method(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -63,7 +64,7 @@ def run_method(
     budget: int | None = None,
     eight_bit: bool = False,
     surrogate: nn.Module | None = None,
-    start: Float[Tensor, "n c h w"] | None = None,
+    x_init: Float[Tensor, "n c h w"] | None = None,
     early_stop: bool = True,
     on_progress: Progress | None = None,
 ) -> AttackResult:
@@ -82,7 +83,7 @@ def run_method(
         eight_bit: round each image to 8 bits a feature, inside the ball, and verify it again (see `in_eight_bits`);
             3 passes of the budget are kept for this.
         surrogate: the model that `method.surrogate` names, exactly for the methods that need one.
-        start: (N, C, H, W) images to begin at, for the methods that can; ignored by the others.
+        x_init: (N, C, H, W) images to start at, for the methods that can; ignored by the others.
         early_stop: off, methods that can stop early take all their steps, so that other models are fooled too.
         on_progress: see the method.
 
@@ -108,8 +109,8 @@ def run_method(
         raise ValueError(f"surrogate: expected {wanted} for {method.slug()}, got {got}")
     if method.needs_surrogate:
         settings["surrogate"] = surrogate
-    if method.takes_start and start is not None:
-        settings["x_init"] = start
+    if method.takes_start and x_init is not None:
+        settings["x_init"] = x_init
     if not early_stop and method.stops_early:
         settings["early_stop"] = False
     draws: int = settings.get("draws", 1)

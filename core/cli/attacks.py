@@ -37,7 +37,7 @@ def attack_flags(spec: type[Spec], default: str = FIRST) -> Callable[[argparse.A
 
 
 def attack(options: dict[str, Any], as_json: bool) -> None:
-    """Attack images of a model and show how it went."""
+    """Attack images of a model and show the success rate."""
     _attack(options, FIRST, as_json)
 
 
@@ -80,17 +80,18 @@ def sweep(options: dict[str, Any], as_json: bool) -> None:
 
     spec = SweepSpec.model_validate(_with_attack(options, FIRST))
     (artifact,) = artifacts(spec)
-    asked = {"model": artifact.folder.parents[1].name, "attack": spec.attack.slug(), "seed": spec.seed}
-    show([{**asked, **row} for row in comparison.rows_of(artifact.card)], as_json)
+    request = {"model": artifact.folder.parents[1].name, "attack": spec.attack.slug(), "seed": spec.seed}
+    show([{**request, **row} for row in comparison.rows_of(artifact.card)], as_json)
 
 
 def transfer(options: dict[str, Any], as_json: bool) -> None:
     """Attack each of several models, show the images to all, and show a row for each pair."""
     spec = TransferSpec.model_validate(_with_attack(options, FIRST_TRANSFER))
     (artifact,) = artifacts(spec)
-    asked = {"attack": spec.attack.slug(), "eps": spec.eps, "seed": spec.seed}
+    request = {"attack": spec.attack.slug(), "eps": spec.eps, "seed": spec.seed}
     show(
-        [{**row, **asked, "passes": artifact.card["cost"][row["surrogate"]]} for row in artifact.card["rows"]], as_json
+        [{**row, **request, "passes": artifact.card["cost"][row["surrogate"]]} for row in artifact.card["rows"]],
+        as_json,
     )
 
 
@@ -132,5 +133,5 @@ def pattern(options: dict[str, Any], as_json: bool) -> None:
     """Make one pattern on glasses or a patch and show what it does to other images."""
     spec = PatternSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
-    asked = {"model": artifact.folder.parents[1].name, "mask": spec.mask.shape, "target": spec.target}
-    show({**asked, "seed": spec.seed, **artifact.card["metrics"], "result": str(artifact.folder)}, as_json)
+    request = {"model": artifact.folder.parents[1].name, "mask": spec.mask.shape, "target": spec.target}
+    show({**request, "seed": spec.seed, **artifact.card["metrics"], "result": str(artifact.folder)}, as_json)

@@ -148,10 +148,9 @@ def _fields(spec: Any) -> str:
 
 
 def _range(info: FieldInfo) -> str:
-    if get_origin(info.annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(info.annotation))
-    if info.annotation is str and (names := specs.choices_of(info)):
-        return ", ".join(f"`{name}`" for name in names)
+    choices = specs.choices_of(info)
+    if choices or get_origin(info.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in choices or get_args(info.annotation))
     if info.annotation is bool:
         return "yes, no"
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from core.checks import check_choice
 from core.cli.flags import add_fields, given
 from core.cli.output import artifacts, note, show
 from core.epsilon import same
@@ -43,14 +44,13 @@ def compare(options: dict[str, Any], as_json: bool) -> None:
 def _method(text: str) -> dict[str, Any]:
     """`pgd:norm=l2,steps=100` as the fields of a method."""
     name, _, settings = text.partition(":")
-    if name not in METHODS:
-        raise ValueError(f"attacks: expected one of {', '.join(METHODS)}, got {name!r}")
+    check_choice("attacks", name, METHODS)
     pairs = [setting.partition("=") for setting in settings.split(",") if setting]
     return {"name": name, **{field.strip(): value.strip() for field, _, value in pairs}}
 
 
 def evaluate(options: dict[str, Any], as_json: bool) -> None:
-    """Evaluate a model as strongly as asked and show what is left, and whether to trust it."""
+    """Evaluate a model and show its robust accuracy, and whether it is a reliable estimate."""
     spec = EvaluateSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
     trust = artifact.card["trust"]
@@ -62,7 +62,7 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
     metrics = dict(artifact.card["metrics"])
     if artifact.card.get("certificate") is None and not metrics["proven_accuracy"]:
         metrics["proven_accuracy"] = None  # no proof was tried, or (in older results) nobody knows
-        note("proven_accuracy: unknown, no proof is known to have been tried in this norm on this network")
+        note("proven_accuracy: unknown, because no proof was tried in this norm on this network")
     show(
         {
             "usable": not warning if as_json else "NO, see above" if warning else "yes",
@@ -78,37 +78,37 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
 
 
 def _warning(trust: Mapping[str, Any] | None) -> str:
-    """Why the figures of an evaluation must not be used, said before anything else; "" where nothing forbids it."""
-    from core.evaluation.trust.trust import Trust
+    """Print first why the accuracies of an evaluation must not be used; "" where nothing forbids it."""
+    from core.evaluation.trust.report import Trust
 
     warning = "" if trust is None else Trust.from_json(trust).warning
     if warning:
-        note(f"DO NOT USE THIS FIGURE. {warning}")
+        note(f"DO NOT USE THIS ACCURACY. {warning}")
     return warning
 
 
 def _note_fewer(spec: EvaluateSpec | RadiiSpec, artifact: store.Artifact) -> None:
-    """Say where the test set has fewer images than were asked for."""
+    """Print a note where the test set has fewer images than were requested."""
     n = artifact.card["n"]
     if n < spec.n and "n" in spec.model_fields_set:
-        note(f"n: the test set has {n:,} images, {spec.n:,} were asked for")
+        note(f"n: the test set has {n:,} images, {spec.n:,} were requested")
 
 
 def _note_changed(model: store.Artifact) -> None:
-    """Say where stored figures are about an own folder that holds something else by now."""
+    """Print a note where stored results are about an image folder that has changed since."""
     if text := trained_on.changed(model):
-        note(f"{text.removeprefix('model: ')} What is shown here is about the folder as it was.")
+        note(f"{text.removeprefix('model: ')} The results shown here were measured on the folder as it was.")
 
 
 def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    """Whose report, and of which evaluation."""
+    """Which model, and which of its evaluations."""
     command.add_argument("--model", required=True, metavar="ID", help="a saved model that was evaluated")
     command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
-    command.add_argument("--eps", type=float, help="of the evaluation at this ε. Default: the newest.")
+    command.add_argument("--eps", type=float, help="show the evaluation at this ε. Default: the newest one.")
 
 
 def trust(options: dict[str, Any], as_json: bool) -> None:
-    """Print the checks of a stored evaluation, those that speak against its figure first; runs nothing."""
+    """Print the reliability checks of a stored evaluation, failed ones first. Nothing is run."""
     from core.evaluation.trust.report import MARKS, Trust
 
     norm, root = options["norm"], store.default_root()
@@ -126,8 +126,8 @@ def trust(options: dict[str, Any], as_json: bool) -> None:
     if not fitting:
         made = ", ".join(f"{eps:g}" for eps in sorted({result.card["eps"] for result in stored}))
         raise ValueError(
-            f"eps: expected one at which {model.id} was evaluated in {norm} ({made}), got {wanted:g}: a report says "
-            f"nothing of another ε; run `evaluate --model {model.id} --norm {norm} --eps {wanted:g}`"
+            f"eps: expected one at which {model.id} was evaluated in {norm} ({made}), got {wanted:g}: the checks "
+            f"say nothing about another ε; run `evaluate --model {model.id} --norm {norm} --eps {wanted:g}`"
         )
     artifact = fitting[0]
     report = Trust.from_json(artifact.card["trust"])
@@ -152,7 +152,7 @@ def radii(options: dict[str, Any], as_json: bool) -> None:
 
 
 def certify(options: dict[str, Any], as_json: bool) -> None:
-    """Prove what can be proven and show how much that is."""
+    """Certify test images and show the proven accuracy."""
     spec = CertifySpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
     card = artifact.card
@@ -170,7 +170,7 @@ def curve_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 
 def curve(options: dict[str, Any], as_json: bool) -> None:
-    """Look accuracies up in what was found before, and test their differences."""
+    """Look accuracies up in stored results, and test their differences."""
     from core.evaluation.tables import paired, records
 
     models, norm, root = options["models"], options["norm"], store.default_root()
@@ -186,12 +186,12 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
     for record in found.values():
         if not record.searched:
             note(
-                f"{record.model}: {record.search or 'single attacks only'} in {norm}: find its radii to test all images"
+                f"{record.model}: {record.search or 'single attacks only'} in {norm}; run `radii` to search all images"
             )
         for name in record.left_out:
-            note(f"{record.model}: {name} was made from other data and is left out")
+            note(f"{record.model}: {name} was measured on other data and is left out")
         for row in record.contradictions.to_dict("records"):
-            note(f"{record.model}: a proof and an example contradict each other: {row}")
+            note(f"{record.model}: a proof and an adversarial example contradict each other: {row}")
     shared = dict(zip(found, records.common(list(found.values())), strict=True))
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
@@ -202,8 +202,10 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
             rows.append({"model": model, **at})
             notes += [f"{model}, ε = {value:g}: {at['note']}"] if at["note"] else []
             if at["single_attacks"]:
-                told = f"only single attacks say that {at['single_attacks']} of {at['n']} images are not fooled"
-                notes.append(f"{model}, ε = {value:g}: {told}; run `radii`, or `evaluate` at this ε")
+                weak = (
+                    f"only single attacks were run on {at['single_attacks']} of {at['n']} images that count as robust"
+                )
+                notes.append(f"{model}, ε = {value:g}: {weak}; run `radii`, or `evaluate` at this ε")
         table = records.tests(shared, value)
         tests += [{"eps": value, **row} for row in table.to_dict("records")]
     if as_json:
@@ -222,7 +224,7 @@ def audit_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
 
 def audit(options: dict[str, Any], as_json: bool) -> None:
-    """Read a table and show a verdict on each row."""
+    """Check each row of a table and show the verdicts."""
     from core.evaluation.tables import auditor
 
     file = options["file"]

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from core.checks import check_choice
 from core.cli.flags import add_choice, add_fields, chosen, given
 from core.cli.output import artifacts, note, progress, show
 from core.jobs import running
@@ -16,7 +17,7 @@ from core.storage import bundled, store
 
 def train_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Data, network and training as flags, and the settings of the recipe that is named."""
-    command.add_argument("--preset", choices=list(PRESETS), help="settings by name; other flags change them")
+    command.add_argument("--preset", choices=list(PRESETS), help="named settings; other flags override them")
     add_fields(command, DataSpec, leave_out=("content",))
     add_fields(command, TrainSpec, leave_out=("data", "recipe"))
     add_choice(command, "recipe", RECIPES, "standard", arguments)
@@ -29,7 +30,7 @@ def train(options: dict[str, Any], as_json: bool) -> None:
     assert isinstance(spec, TrainSpec)
     cached = spec.artifact_name() in [model.id for model in store.models(root)]
     (artifact,) = artifacts(spec)
-    if not running.leads():  # torchrun: the first of the processes speaks for all
+    if not running.leads():  # torchrun: the first of the processes reports for all
         return
     metrics = artifact.card["metrics"]
     for text in artifact.card.get("data", {}).get("notes", ()):
@@ -75,20 +76,21 @@ def models(options: dict[str, Any], as_json: bool) -> None:
 
 
 def reference_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    """Which reference models to list or make, and on what."""
+    """Which reference models to list or make, and on which device."""
     command.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(reference.REFERENCES)}")
-    command.add_argument("--make", action="store_true", help="train and measure those named anew; they then ship")
+    command.add_argument(
+        "--make", action="store_true", help="train and measure the named models again, and bundle them"
+    )
     command.add_argument("--all", action="store_true", help="with --make: all that this machine can make")
     command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
     command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
 
 
 def references(options: dict[str, Any], as_json: bool) -> None:
-    """List the reference models that are named, or all where none is; made anew before only where that is asked for."""
+    """List the named reference models, or all of them; with --make, train and measure them first."""
     root, names, device = store.default_root(), options["names"], options["device"]
     for name in names:
-        if name not in reference.REFERENCES:
-            raise ValueError(f"name: expected one of {', '.join(reference.REFERENCES)}, got {name!r}")
+        check_choice("name", name, reference.REFERENCES)
     if (options["make"] and not names and not options["all"]) or (options["all"] and not options["make"]):
         raise ValueError("make: expected --make with names or with --all, got one without the other")
     if options["make"]:

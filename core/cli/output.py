@@ -16,7 +16,7 @@ from core.storage import files, store
 
 
 def artifacts(spec: Task) -> list[store.Artifact]:
-    """Run a task in this process, or find what it made before, with its progress as a line."""
+    """Run a task in this process, or load its artifacts from the store, with progress as one line."""
     from core.jobs import queue
 
     with progress() as line:
@@ -26,7 +26,7 @@ def artifacts(spec: Task) -> list[store.Artifact]:
 
 @contextmanager
 def progress() -> Iterator[Callable[..., None]]:
-    """Progress as one line on standard error that overwrites itself; silent where nobody looks."""
+    """Progress as one line on standard error that overwrites itself; silent where standard error is no terminal."""
     shown = False
 
     def line(done: int, total: int, *, phase: str | None = None, snapshot: object = None, **metrics: Any) -> None:
@@ -58,12 +58,12 @@ def show(result: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
 
 
 def note(text: str) -> None:
-    """Print what the reader should know beside the result, on standard error."""
+    """Print a remark on the result, on standard error."""
     print(text, file=sys.stderr)
 
 
 def _known(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """NaN, which is not known or not defined, as nothing: a table shows a dash."""
+    """NaN, an unknown or undefined value, as None: a table shows a dash."""
     return [
         {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
         for row in rows

@@ -1,7 +1,7 @@
-"""Evaluation: the accuracy that is left under attack, and what an attack cost.
+"""Evaluation: robust accuracy, and what it costs to measure.
 
 tables  figures and records without torch
-trust   whether a robust accuracy can be believed
+trust   whether a robust accuracy is a reliable estimate
 robust  the strongest evaluation of a model on given images
 tasks   a module for each task: what runs its spec
 """

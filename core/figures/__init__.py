@@ -4,5 +4,5 @@ base     colours, curves, bars, images
 heat     of cells
 linear   of linear models
 records  of records
-trust    of the trust report
+trust    of the reliability checks
 """

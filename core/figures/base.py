@@ -108,7 +108,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
             mode="markers",
             marker={"symbol": "x", "size": 11, "color": colour(1)},
             customdata=["; went back to the best weights" * bool(row.get("rolled_back")) for row in marked],
-            hovertemplate="epoch %{x}: holds against a single step only%{customdata}<extra></extra>",
+            hovertemplate="epoch %{x}: robust against a single step only%{customdata}<extra></extra>",
             row=1,
             col=2,
         )
@@ -187,7 +187,7 @@ def score_histogram(
     figure.add_vline(
         x=threshold, line={"color": colour(4), "width": 2, "dash": "dash"}, annotation_text=f"τ = {threshold:.3g}"
     )
-    figure.update_xaxes(title_text=f"score N(x): below τ it is read as {class_names[0]}, above as {class_names[1]}")
+    figure.update_xaxes(title_text=f"score N(x): below τ classified as {class_names[0]}, above as {class_names[1]}")
     figure.update_yaxes(title_text="test images")
     return styled(figure, bargap=0)
 

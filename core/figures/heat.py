@@ -41,7 +41,7 @@ def write_cells(figure: go.Figure, text: np.ndarray, dark: np.ndarray) -> go.Fig
 
 
 def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go.Figure:
-    """Confusion matrix, a row a true class; blue is the share read correctly, orange the errors.
+    """Confusion matrix, a row a true class; blue is the share classified correctly, orange the errors.
 
     Args:
         y: true classes (n,), numbers below the number of names.
@@ -71,12 +71,13 @@ def confusion(y: np.ndarray, pred: np.ndarray, class_names: Sequence[str]) -> go
             xgap=1,
             ygap=1,
             hovertemplate=(
-                "true %{y}read as %{x}: %{customdata[0]:d} images, %{customdata[1]:.1%} of the class<extra></extra>"
+                "true %{y}classified as %{x}: %{customdata[0]:d} images, "
+                "%{customdata[1]:.1%} of the class<extra></extra>"
             ),
         )
     )
     write_cells(figure, np.where(counts > 0, counts.astype(str), ""), np.abs(z) > 0.7)
-    figure.update_xaxes(title_text="read as", type="category", showgrid=False)
+    figure.update_xaxes(title_text="classified as", type="category", showgrid=False)
     figure.update_yaxes(title_text="true class", type="category", autorange="reversed", showgrid=False)
     return styled(figure, height=max(260, min(560, 120 + 34 * k)), margin={"t": 8})
 

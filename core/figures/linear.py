@@ -64,34 +64,8 @@ def plane(
     if ball is not None:
         low, high = np.minimum(low, ball[1].min(axis=0) - 0.1), np.maximum(high, ball[1].max(axis=0) + 0.1)
     for place, (name, (weight, bias)) in enumerate(lines.items()):
-        size = float(np.linalg.norm(weight))
-        if size == 0:
-            continue
-        middle, along = (low + high) / 2, np.array([-weight[1], weight[0]]) / size
-        foot = middle - (weight @ middle + bias) / size**2 * weight
-        reach = np.linalg.norm(high - low) * 2
-        ends = np.stack([foot - reach * along, foot + reach * along])
-        if place == 0 and tube > 0:
-            across = tube * weight / size
-            band = np.concatenate([ends + across, (ends - across)[::-1]])
-            figure.add_scatter(
-                x=band[:, 0],
-                y=band[:, 1],
-                fill="toself",
-                fillcolor=faint(colour(0), 0.12),
-                line={"width": 0},
-                mode="lines",
-                hoverinfo="skip",
-                name="within ε of it",
-            )
-        figure.add_scatter(
-            x=ends[:, 0],
-            y=ends[:, 1],
-            mode="lines",
-            name=name,
-            line={"color": colour((0, 4, 5)[place % 3]), "width": 2.5, "dash": DASHES[place % len(DASHES)]},
-            hoverinfo="name",
-        )
+        if np.any(weight):
+            _boundary(figure, place, name, weight, bias, (low, high), tube if place == 0 else 0.0)
     for label, name, hue, symbol in ((1, "class +1", 1, "circle"), (-1, "class −1", 2, "square")):
         rows = y == label
         figure.add_scatter(
@@ -104,33 +78,75 @@ def plane(
             hovertemplate="point %{customdata[0]}: (%{x:.3f}, %{y:.3f})<extra>" + name + "</extra>",
         )
     if ball is not None:
-        row, corners = ball
-        corners = np.concatenate([corners, corners[:1]])
-        figure.add_scatter(
-            x=corners[:, 0],
-            y=corners[:, 1],
-            mode="lines",
-            fill="toself",
-            fillcolor=faint(colour(3), 0.15),
-            line={"color": colour(3), "width": 1.5},
-            name="ε-ball",
-            hoverinfo="skip",
-        )
-        for place, (name, end) in enumerate((moves or {}).items()):
-            figure.add_scatter(
-                x=[x[row, 0], end[0]],
-                y=[x[row, 1], end[1]],
-                mode="lines+markers",
-                name=name,
-                line={"color": colour((3, 5)[place % 2]), "width": 2.5, "dash": DASHES[2 * place % len(DASHES)]},
-                marker={"size": [0, 13 - 3 * place], "symbol": ["circle", ("star", "x")[place % 2]]},
-                hovertemplate="(%{x:.3f}, %{y:.3f})<extra>" + name + "</extra>",
-            )
+        _ball(figure, x[ball[0]], ball[1], moves or {})
     figure.update_xaxes(title_text="first feature", range=[low[0], high[0]])
     figure.update_yaxes(title_text="second feature", range=[low[1], high[1]], scaleanchor="x")
     return styled(
         figure, height=height, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0}
     )
+
+
+def _boundary(
+    figure: go.Figure,
+    place: int,
+    name: str,
+    weight: np.ndarray,
+    bias: float,
+    corners: tuple[np.ndarray, np.ndarray],
+    tube: float,
+) -> None:
+    """The line w·x + b = 0 across the plane between two corners, with a band of half the width `tube` around it."""
+    (low, high), size = corners, float(np.linalg.norm(weight))
+    middle, along = (low + high) / 2, np.array([-weight[1], weight[0]]) / size
+    foot = middle - (weight @ middle + bias) / size**2 * weight
+    reach = np.linalg.norm(high - low) * 2
+    ends = np.stack([foot - reach * along, foot + reach * along])
+    if tube > 0:
+        across = tube * weight / size
+        band = np.concatenate([ends + across, (ends - across)[::-1]])
+        figure.add_scatter(
+            x=band[:, 0],
+            y=band[:, 1],
+            fill="toself",
+            fillcolor=faint(colour(0), 0.12),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            name="within ε of the boundary",
+        )
+    figure.add_scatter(
+        x=ends[:, 0],
+        y=ends[:, 1],
+        mode="lines",
+        name=name,
+        line={"color": colour((0, 4, 5)[place % 3]), "width": 2.5, "dash": DASHES[place % len(DASHES)]},
+        hoverinfo="name",
+    )
+
+
+def _ball(figure: go.Figure, point: np.ndarray, corners: np.ndarray, moves: Mapping[str, np.ndarray]) -> None:
+    """The ball around a point, and the places where that point is carried."""
+    corners = np.concatenate([corners, corners[:1]])
+    figure.add_scatter(
+        x=corners[:, 0],
+        y=corners[:, 1],
+        mode="lines",
+        fill="toself",
+        fillcolor=faint(colour(3), 0.15),
+        line={"color": colour(3), "width": 1.5},
+        name="ε-ball",
+        hoverinfo="skip",
+    )
+    for place, (name, end) in enumerate(moves.items()):
+        figure.add_scatter(
+            x=[point[0], end[0]],
+            y=[point[1], end[1]],
+            mode="lines+markers",
+            name=name,
+            line={"color": colour((3, 5)[place % 2]), "width": 2.5, "dash": DASHES[2 * place % len(DASHES)]},
+            marker={"size": [0, 13 - 3 * place], "symbol": ["circle", ("star", "x")[place % 2]]},
+            hovertemplate="(%{x:.3f}, %{y:.3f})<extra>" + name + "</extra>",
+        )
 
 
 def exact_against_attacks(
@@ -143,7 +159,7 @@ def exact_against_attacks(
     chance: float | None = None,
     height: int = 420,
 ) -> go.Figure:
-    """Exact robust accuracy against ε, what attacks leave above it, and between them, shaded, what they miss.
+    """Exact robust accuracy against ε, accuracy under attacks above it, and between them, shaded, what these miss.
 
     The shade reaches from the exact curve to the lowest attacked one.
     """

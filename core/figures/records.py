@@ -27,7 +27,7 @@ def between(
     """Robust accuracy against ε of several models, each as a band from what is proven to what was attacked.
 
     The legend has one entry a model, for its colour; the dash says which line it is. Where a share is not known there
-    is a gap, and an ε that stands alone between two gaps is a point.
+    is a gap, and a single ε between two gaps is a point.
 
     Args:
         curves: name → arrays `eps`, `proven`, `attacked` (as in `evaluation.tables.records.curve`), NaN for unknown.

@@ -1,4 +1,4 @@
-"""A trust report as figures: the strip of verdicts, loss surfaces, what the attacks left. Pure functions."""
+"""The reliability checks as figures: the strip of verdicts, loss surfaces, accuracy under attack. Pure functions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def strip(trust: Trust, *, height: int = 190) -> go.Figure:
 
 
 def loss_surface(surface: Surface, *, height: int = 380) -> go.Figure:
-    """The margin over the plane as a map: blue where the image is misread, a line where the answer changes."""
+    """The margin over the plane as a map: blue where the image is misclassified, a line where the class changes."""
     plane, limit = _plane(surface)
     values = plane["z"]
     figure = go.Figure(
@@ -103,7 +103,7 @@ def loss_landscape(surface: Surface, *, height: int = 420) -> go.Figure:
 
 
 def _plane(surface: Surface) -> tuple[dict[str, Any], float]:
-    """What both drawings of a surface say, and the largest margin on it, up or down."""
+    """What both drawings of a surface share, and the largest margin on it, up or down."""
     values, axis = np.asarray(surface.margin), list(surface.axis)
     plane = {
         "z": values,
@@ -116,9 +116,9 @@ def _plane(surface: Surface) -> tuple[dict[str, Any], float]:
 
 
 def attacks(trust: Trust, *, height: int = 320) -> go.Figure:
-    """Left, what each attack of the report leaves; right, what the same attack leaves in balls of several sizes."""
+    """Left, the accuracy under each attack of the checks; right, that under the same attack at several ε."""
     names = list(trust.accuracy)
-    figure = make_subplots(cols=2, horizontal_spacing=0.12, subplot_titles=("What attacks leave", "Against ε"))
+    figure = make_subplots(cols=2, horizontal_spacing=0.12, subplot_titles=("Accuracy under attack", "Against ε"))
     figure.add_bar(
         x=names,
         y=[trust.accuracy[name] for name in names],

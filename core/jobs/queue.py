@@ -2,11 +2,11 @@
 
 A job is a folder, `root/.jobs/<id>/`, and all that is known of it is in its files:
 
-    spec.json             what was asked, and when
+    spec.json             the task, and when it was submitted
     events.jsonl          one line an event: state, phase, done, total, eta, metrics; only ever appended to
     snapshot.safetensors  what there is to see so far, replaced as a whole
     log.txt               all that the worker printed
-    cancel                there when it was asked to stop
+    cancel                there when the job is to stop
     lock                  held by the worker for life; the kernel frees it on any death
 
 `root/.locks/device.lock` is the queue: one job at a time computes, and the others wait before PyTorch is imported.
@@ -63,11 +63,11 @@ _children: dict[Path, subprocess.Popen[bytes]] = {}  # living workers that this 
 
 @dataclass(frozen=True)
 class Job:
-    """One job at one moment, as its files tell it.
+    """One job at one moment, read from its files.
 
     state: "starting", "waiting" (for the device), "loading" (PyTorch), "running"; or ended: "done", "failed",
     "cancelled", "dead". seconds: at work, the queue left out. eta: seconds to go, None while unknown. metrics: the
-    newest of each name, NaN where a runner said so. history: for each event with metrics, these and its time, done,
+    newest of each name, NaN where a runner reported it. history: for each event with metrics, these and its time, done,
     total and phase. message: one plain sentence. artifacts: folders relative to the store.
     """
 
@@ -103,7 +103,7 @@ class Job:
 _ended: dict[Path, tuple[object, Job]] = {}  # what ended jobs were, and the files it was read from: they stay so
 
 
-# ---------------------------------------------------------------- asking
+# ---------------------------------------------------------------- jobs
 
 
 def submit(task: Task, root: Path | None = None) -> Job:
@@ -135,7 +135,7 @@ def submit(task: Task, root: Path | None = None) -> Job:
         for note in notes:
             events.append(folder, {"message": note})
         if found is not None:
-            events.append(folder, {"state": "done", "artifacts": names, "message": "It was in the store already."})
+            events.append(folder, {"state": "done", "artifacts": names, "message": "Loaded from the store."})
         else:
             _spawn(folder)
     return read(folder.name, root)
@@ -162,7 +162,7 @@ def read(job_id: str, root: Path | None = None) -> Job:
 
 
 def cancel(job_id: str, root: Path | None = None) -> Job:
-    """Ask a job to stop; one that has not stopped after a few seconds is killed at the next look. Ended ones stay."""
+    """Cancel a job. If it has not stopped after a few seconds, it is killed the next time it is read."""
     job = read(job_id, root)
     if job.live:
         with contextlib.suppress(FileExistsError):
@@ -212,7 +212,7 @@ def _read(folder: Path) -> Job:
         return _ended[folder][1]
     held, log = _look(folder)
     try:
-        job = _as_told(folder, held, log)
+        job = _described(folder, held, log)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder.name}: its files are not a job's ({error!r})") from error
     if job.live:
@@ -229,7 +229,7 @@ def _look(folder: Path) -> tuple[bool, list[dict[str, Any]]]:
     # The lock first: a worker that ends in between has written how before it let go.
     held, log = _is_held(folder), events.read(folder)
     if not held and _last_state(log) not in (*ENDED, None):
-        # No worker, and yet a worker's word: it died, or it took its lock in between. Now that is decided.
+        # No worker, and yet its events: it died, or it took its lock in between. A second look decides.
         held, log = _is_held(folder), events.read(folder)
     return held, log
 
@@ -238,8 +238,8 @@ def _last_state(log: list[dict[str, Any]]) -> str | None:
     return next((str(event["state"]) for event in reversed(log) if "state" in event), None)
 
 
-def _as_told(folder: Path, held: bool, log: list[dict[str, Any]]) -> Job:
-    """The job as its files tell it. Raises ValueError, OSError, AttributeError, KeyError, TypeError on broken ones."""
+def _described(folder: Path, held: bool, log: list[dict[str, Any]]) -> Job:
+    """The job, from its files. Raises ValueError, OSError, AttributeError, KeyError, TypeError on broken ones."""
     body = files.read_json(folder / events.SPEC)
     task, created = load_task(body), float(body["created"])
     state = _state(folder, held, created, log)
@@ -275,11 +275,11 @@ def _as_told(folder: Path, held: bool, log: list[dict[str, Any]]) -> Job:
 
 
 _MESSAGES = {
-    "starting": "Its process is starting.",
-    "waiting": "It waits until the job before it is done.",
-    "loading": "PyTorch is being loaded.",
-    "cancelled": "It was cancelled; the store is as it was.",
-    "dead": "Its process ended without a word: killed, or out of memory. The end of its log may tell.",
+    "starting": "The process is starting.",
+    "waiting": "Waiting for the job before it.",
+    "loading": "Loading PyTorch.",
+    "cancelled": "Cancelled. Nothing was written.",
+    "dead": "The process ended without a message: it was killed, or out of memory. The end of its log may say why.",
 }
 
 
@@ -370,8 +370,8 @@ def _may_still_start(folder: Path, created: float) -> bool:
 
 def _pid(folder: Path) -> int | None:
     """The worker's number, if it is one of this machine: a store may be shared by several."""
-    told = [event for event in events.read(folder) if "pid" in event]
-    return int(told[-1]["pid"]) if told and told[-1].get("host") == platform.node() else None
+    known = [event for event in events.read(folder) if "pid" in event]
+    return int(known[-1]["pid"]) if known and known[-1].get("host") == platform.node() else None
 
 
 def _signal(folder: Path, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Make a reference model: train it or find the training, measure it, and put it where it ships.
+"""Make a reference model: train it or load the training from the store, measure it, and bundle it.
 
 Everything but times, the machine's name and the date is the same on every run of the same machine.
 """
@@ -20,6 +20,7 @@ from core.attacks.engine.result import AttackResult
 from core.attacks.engine.streams import Streams
 from core.attacks.run import run_method
 from core.certification.proof import proven
+from core.checks import check_choice
 from core.data.sets import Dataset, first_of_test, load, to_float
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.jobs import running
@@ -31,7 +32,7 @@ from core.storage import bundled, cards, store
 from core.training.task import machine, test_table
 
 LARGEST = 10_000_000
-"""Bytes that a model may take where it ships."""
+"""Bytes that a bundled model may take."""
 PGD = specs.Pgd(steps=50, restarts=10)
 DRAWN = (specs.GeneratorMethod(), specs.GeneratorStrong())
 DRAWN_N = 200
@@ -51,7 +52,7 @@ def make(
     n: int | None = None,
     on_progress: Progress | None = None,
 ) -> store.Artifact:
-    """Make one reference model and put it where it ships, in the place of the one before.
+    """Make one reference model and bundle it, in the place of the one before.
 
     Args:
         name: one of `reference.REFERENCES`.
@@ -64,28 +65,27 @@ def make(
         ValueError: an unknown name, a model of more than `LARGEST` bytes, or nowhere to put it.
         DataMissing: the data set cannot be had.
     """
-    if name not in reference.REFERENCES:
-        raise ValueError(f"name: expected one of {', '.join(reference.REFERENCES)}, got {name!r}")
+    check_choice("name", name, reference.REFERENCES)
     if n is not None and n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
-    asked, device = reference.REFERENCES[name], device or running.default_device()
-    trained = running.run(asked.spec, root, device=device, allow_bundled=False, on_progress=on_progress)
+    wanted, device = reference.REFERENCES[name], device or running.default_device()
+    trained = running.run(wanted.spec, root, device=device, allow_bundled=False, on_progress=on_progress)
     assert isinstance(trained, store.Artifact)
-    data = load(asked.spec.data)
+    data = load(wanted.spec.data)
     weights, facts = in_half(trained, data, device)
     model = _model(trained, weights, device)
     tests = test_table(model, data)
     start, cpu = time.perf_counter(), time.process_time()
-    rows = measure(model, data, asked, tests, n=n, on_progress=on_progress)
+    rows = measure(model, data, wanted, tests, n=n, on_progress=on_progress)
     card = {key: value for key, value in trained.card.items() if key not in cards.WRITTEN_BY_STORE}
     scores = five_metrics(tests["y"], tests["pred"], tests["confidence"])
     named = {"test_accuracy": scores.accuracy, "test_low": scores.low, "test_high": scores.high, "test_n": scores.n}
     card["metrics"] = {**card["metrics"], **named, **scores.row()}
     card["reference"] = {
         "name": name,
-        "purpose": asked.purpose,
+        "purpose": wanted.purpose,
         **facts,
-        "measured": _summary(asked, rows),
+        "measured": _summary(wanted, rows),
         "measuring": {
             "seconds": time.perf_counter() - start,
             "cpu_seconds": time.process_time() - cpu,
@@ -95,21 +95,21 @@ def make(
         },
     }
     tables = {"test": pd.DataFrame(tests), "measurements": pd.DataFrame(rows).astype(dict.fromkeys(_NUMBERS, float))}
-    body, files = cards.compose(asked.spec, card, {"weights": weights}, tables)
+    body, files = cards.compose(wanted.spec, card, {"weights": weights}, tables)
     size = sum(map(len, files.values()))
     if size > LARGEST:
-        raise ValueError(f"{name}: expected at most {LARGEST:,} bytes to ship, got {size:,}")
-    return store.Artifact(bundled.replace(asked.spec.artifact_name(), files), body)
+        raise ValueError(f"{name}: expected at most {LARGEST:,} bytes for a bundled model, got {size:,}")
+    return store.Artifact(bundled.replace(wanted.spec.artifact_name(), files), body)
 
 
 # ---------------------------------------------------------------- weights
 
 
 def in_half(trained: store.Artifact, data: Dataset, device: str) -> tuple[dict[str, np.ndarray], Row]:
-    """The weights as they ship: in float16 where the test set does not suffer, else as they are.
+    """The weights as they are bundled: in float16 where that does not lower the test accuracy, else as they are.
 
-    It suffers where fewer test images are read correctly, where more than one prediction in a thousand differs, or
-    where a weight leaves float16's range.
+    They stay as they are where fewer test images would be correctly classified, where more than one prediction in a
+    thousand would differ, or where a weight leaves float16's range.
 
     Returns:
         Weights by name, and `weights_dtype` and `predictions_that_differ` (of float16, whichever is taken).
@@ -144,7 +144,7 @@ def _model(trained: store.Artifact, weights: dict[str, np.ndarray], device: str)
 def measure(
     model: nn.Module,
     data: Dataset,
-    asked: reference.Reference,
+    wanted: reference.Reference,
     tests: dict[str, np.ndarray],
     *,
     n: int | None = None,
@@ -152,14 +152,15 @@ def measure(
 ) -> list[Row]:
     """Rows of the table `measurements`: clean, PGD at the reference's ε, proven, and the generator attacks.
 
-    `value` is a share of n images: read correctly (clean), still so (pgd), proven so (proven), or fooled (generator:
-    of the images first read correctly). Passes are means over these images; medians are of the fooled ones.
+    `value` is a share of n images: correctly classified (clean), still so (pgd), proven so (proven), or fooled
+    (generator: of the images that were correctly classified). Passes are means over these images; medians are over the
+    fooled ones.
     """
     hits = int((tests["y"] == tests["pred"]).sum())
     rows = [_share("clean", "", hits, len(tests["y"]))]
     device = next(model.parameters()).device
     batch = first_of_test(data, n or len(data.test))
-    x, y, eps = to_float(batch.x).to(device), batch.y.to(device), asked.eps
+    x, y, eps = to_float(batch.x).to(device), batch.y.to(device), wanted.eps
 
     result = run_method(
         model,
@@ -175,28 +176,28 @@ def measure(
         _share("pgd", settings, int((~result.success).sum()), len(y), eps)
         | {"forwards": result.forwards.double().mean().item(), "backwards": result.backwards.double().mean().item()}
     )
-    found = _provable(asked)
+    found = _provable(wanted)
     if found is not None:
         held = proven(model, x, y, eps, method=found[0])
         rows.append(_share("proven", f"linf, {found[1]}", int(held.sum()), len(y), eps))
-    if asked.drawn:
+    if wanted.drawn:
         rows += [_drawn(model, data, method, on_progress) for method in DRAWN]
     return rows
 
 
-def _provable(asked: reference.Reference) -> tuple[str, str] | None:
+def _provable(wanted: reference.Reference) -> tuple[str, str] | None:
     """By which bounds a model is measured that was trained to be proven, and in words; None for others."""
-    if asked.spec.recipe.name == "ibp":
+    if wanted.spec.recipe.name == "ibp":
         return "ibp", "interval bounds"
-    return ("crown", "linear bounds (CROWN)") if getattr(asked.spec.recipe, "stability", 0.0) else None
+    return ("crown", "linear bounds (CROWN)") if getattr(wanted.spec.recipe, "stability", 0.0) else None
 
 
 def drawn(
     model: nn.Module, data: Dataset, method: specs.Method, *, n: int, on_progress: Progress | None = None
 ) -> AttackResult:
-    """A generator attack on the first n test images that are read correctly, each towards one wrong class.
+    """A generator attack on the first n correctly classified test images, each towards one wrong class.
 
-    The class is made from the image's number, so that two models are asked for the same.
+    The class is made from the image's number, so that it is the same for two models.
     """
     device = next(model.parameters()).device
     ordered = first_of_test(data, len(data.test))
@@ -233,8 +234,8 @@ def _share(measure: str, settings: str, hits: int, n: int, eps: float | None = N
     return row | dict.fromkeys(_NUMBERS[1:]) | {"settings": settings}
 
 
-def _summary(asked: reference.Reference, rows: list[Row]) -> Row:
+def _summary(wanted: reference.Reference, rows: list[Row]) -> Row:
     """What a list shows without reading the table."""
     shares = {row["measure"]: row["value"] for row in rows}
     counted = next(row["n"] for row in rows if row["measure"] == "pgd")
-    return {"eps": asked.eps, "n": counted, **shares}
+    return {"eps": wanted.eps, "n": counted, **shares}

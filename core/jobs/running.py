@@ -1,4 +1,4 @@
-"""Run a spec here and now: find its artifact in the store, or make it, once among all who ask."""
+"""Run a spec in this process: load its artifact from the store, or make it, once among all processes that want it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from core.checks import check_choice
 from core.models import trained_on
 from core.progress import Progress, part
 from core.specs import (
@@ -34,7 +35,7 @@ from core.storage.store import Artifact, Outcome
 _logger = logging.getLogger(__name__)
 
 Note = Callable[[str], None]
-"""Takes a sentence for people."""
+"""Takes a message for the reader."""
 
 
 def run(
@@ -73,7 +74,7 @@ def run_all(
     on_progress: Progress | None = None,
     note: Note = _logger.warning,
 ) -> list[Artifact]:
-    """As `run`, always a list; `note` is told of damage."""
+    """As `run`, always a list; `note` is called with a message on damaged artifacts."""
     root = Path(root) if root is not None else store.default_root()
     task = store.resolve(task, root)
     report = on_progress or _silent
@@ -126,11 +127,9 @@ _RUNNERS: dict[type[Task], str] = {
 
 def runner_for(task: Task) -> Callable[..., Outcome]:
     """The function that makes the artifact of `task`; importing it imports torch."""
-    module = _RUNNERS.get(type(task))
-    if module is None:
-        known = ", ".join(name for name in TASKS if name != "compare")
-        raise ValueError(f"task: expected one of {known}, got {type(task).__name__}")
-    run: Callable[..., Outcome] = import_module(module).run
+    names = {kind: name for name, kind in TASKS.items()}
+    check_choice("task", names.get(type(task), type(task).__name__), [names[kind] for kind in _RUNNERS])
+    run: Callable[..., Outcome] = import_module(_RUNNERS[type(task)]).run
     return run
 
 
@@ -155,17 +154,17 @@ def _take_part(
 
     def begin() -> None:
         nonlocal begun
-        begun = parallel.told(True)
+        begun = parallel.broadcast_flag(True)
 
     if leads():
         made = _make(task, root, device, report, note, allow_bundled, begin)
         if not begun:
-            parallel.told(False)
-        parallel.told(True)  # it is written
+            parallel.broadcast_flag(False)
+        parallel.broadcast_flag(True)  # it is written
         return made
-    if parallel.told():
+    if parallel.broadcast_flag():
         runner_for(task)(task, root, device=device, on_progress=_silent)
-    parallel.told()
+    parallel.broadcast_flag()
     found = _find(task, root, note, allow_bundled)
     if found is None:
         raise FileNotFoundError(f"{task.artifact_name()}: not in {root}, where the first process wrote it")
@@ -192,7 +191,7 @@ def _make(
                 made = store.write(task, root, card=outcome.card, arrays=outcome.arrays, tables=outcome.tables)
                 store.unfinished(task, root).unlink(missing_ok=True)
                 return made
-    report(1, 1, phase="found in the store")
+    report(1, 1, phase="loaded from the store")
     return found
 
 
@@ -220,4 +219,4 @@ def _of_comparison(report: Progress, place: int, cells: list[TrainSpec | ModelTa
 def _silent(
     done: int, total: int, *, phase: str | None = None, snapshot: dict[str, np.ndarray] | None = None, **metrics: Any
 ) -> None:
-    """Nobody listens."""
+    """For runs without a listener."""

@@ -1,4 +1,4 @@
-"""The body of a job's process: take its turn, run its task, say how it goes, end in one of the known ways."""
+"""The body of a job's process: wait for the device, run the task, report progress, write how it ended."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reporter:
     """Writes a job's events: at most three of progress a second, but for those of an epoch, which are all written.
 
     Progress that comes too soon waits, its metrics kept, until its time has come or newer progress takes its place: a
-    long silence never hides what was said before it.
+    long pause never hides what was reported before it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +60,7 @@ class Reporter:
             self._append({"state": name, **more})
 
     def note(self, message: str) -> None:
-        """Write a sentence for people, into the log as well."""
+        """Write a message for the reader, into the log as well."""
         print(message, file=sys.stderr)  # noqa: T201  # a worker's standard error is its log
         with self._lock:
             self._append({"message": message})
@@ -174,7 +174,7 @@ def work(folder: Path) -> int:
 
 
 def _ending(folder: Path, report: Reporter) -> dict[str, Any]:
-    """Work, and say how it ended."""
+    """Run the task; returns the event that says how it ended."""
     try:
         try:
             made = _work(load_task(files.read_json(folder / events.SPEC)), folder.parents[1], report)
@@ -186,7 +186,7 @@ def _ending(folder: Path, report: Reporter) -> dict[str, Any]:
             traceback.print_exc()
             return {"name": "failed", "message": _sentence(error)}
     except Cancelled:
-        return {"name": "cancelled", "message": "It was cancelled; the store is as it was."}
+        return {"name": "cancelled", "message": "Cancelled. Nothing was written."}
     return {"name": "done", "artifacts": relative(made, folder.parents[1])}
 
 
@@ -205,7 +205,7 @@ def _work(task: Task, root: Path, report: Reporter) -> list[store.Artifact]:
 
 
 def relative(made: list[store.Artifact], root: Path) -> list[str]:
-    """The artifacts' places relative to the store, with forward slashes, also of those that ship with the project."""
+    """The artifacts' places relative to the store, with forward slashes, also of bundled models."""
     return [store.locate(artifact.spec(), root).relative_to(root).as_posix() for artifact in made]
 
 

@@ -2,11 +2,11 @@
 
 A thin one, of few input channels, is the first layer of nearly every model that is attacked, and oneDNN's gradient
 with respect to such an input takes several times as long as the convolution itself. Here it is one matrix product and
-a shifted sum for each tap of the kernel: for LeNet on MNIST a fifth of the time, two thirds for 3×3 kernels on colour.
-In half precision, on small grey images, whole rows of taps at once take two thirds of that again.
+a shifted sum for each tap of the kernel. In half precision, on small grey images, whole rows of taps at once are faster
+still.
 
-A strided one of few channels has the gradient of a convolution without a stride, whose outputs are blocks of pixels:
-half of oneDNN's time for 4×4 kernels with a stride of 2 on 16 channels, four fifths on 32.
+A strided one of few channels has the gradient of a convolution without a stride, whose outputs are blocks of pixels.
+The measured times are in docs/MEASUREMENTS.md.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class QuickConvolutions(TorchFunctionMode):
 
 
 def _keep_layout(x: Tensor) -> None:
-    """The gradient that comes back from flattening is channels last where `x` is: else masks cost ten times as much."""
+    """The gradient that comes back from flattening is channels last where `x` is: else masks cost far more."""
     if x.requires_grad and x.ndim == 4 and x.is_contiguous(memory_format=LAST) and not x.is_contiguous():
         # a layer behind may pass back no gradient at all
         x.register_hook(lambda gradient: None if gradient is None else gradient.contiguous(memory_format=LAST))
@@ -182,8 +182,8 @@ def by_rows(
 ) -> Float[Tensor, "n c h w"]:
     """As `by_taps`, a whole row of the output at a time, by a banded matrix: more to multiply and fewer sums.
 
-    Two thirds of the time for the first layer of small grey networks in half precision, where products are cheap; in
-    single precision it loses.
+    Faster for the first layer of small grey networks in half precision, where products are cheap; slower in single
+    precision.
     """
     (out, channels, high, _), (down, right) = weight.shape, stride
     rows, columns = gradient.shape[2:]

@@ -1,7 +1,7 @@
 """Passes forward and back through a plain sequence of layers whose weights stay as they are, on a CPU.
 
-A small network's step is a few milliseconds, a quarter of which autograd and autocast take: the graph, the weights cast
-and laid out anew, activations copied to be flattened. Here weights are prepared once, and each layer says with its
+In a small network autograd and autocast take a good part of a step: the graph, the weights cast and laid out again,
+activations copied to be flattened. Here weights are prepared once, and each layer says with its
 output how a gradient comes back through it.
 """
 

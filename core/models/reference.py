@@ -1,7 +1,7 @@
-"""The reference models: what they are trained from, what each is for, and what was measured of them. Imports no torch.
+"""The reference models: their specs, what each is for, and what was measured on them. Imports no torch.
 
 `REFERENCES` is the one place for their settings. `python -m core reference NAME --make` makes one from its spec,
-measures it and puts it where it ships (see `core.jobs.reference_build`, `core.storage.bundled`).
+measures it and bundles it (see `core.jobs.reference_build`, `core.storage.bundled`).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _LIST = (
     Reference(
         "digits-fgsm-mix",
         _spec("digits", "lenet", "fgsm_mix", eps=0.15),
-        "The cheapest defence on the embedded digits: half of every batch moved by one step.",
+        "The cheapest defence on the embedded digits: half of every batch are adversarial examples of one step.",
     ),
     Reference(
         "digits-pgd",
@@ -99,12 +99,12 @@ _LIST = (
     Reference(
         "mnist-4v9",
         _spec("mnist", "mlp", "standard", classes=(4, 9), scalar=True),
-        "One raw score that tells 4 from 9: the network of exercise set 2.",
+        "A single-output network that tells 4 from 9: the network of exercise set 2.",
     ),
     Reference(
         "mnist-lenet-fgsm-mix",
         _spec("mnist", "lenet", "fgsm_mix", eps=0.25, epochs=6),
-        "Exercise set 3: half clean, half moved by FGSM.",
+        "Exercise set 3: half of every batch clean, half adversarial examples of FGSM.",
     ),
     Reference(
         "mnist-cnn-fgsm",
@@ -191,14 +191,14 @@ _BY_MODEL = {reference.spec.artifact_name(): reference for reference in _LIST}
 
 
 def of(model: store.Artifact) -> Reference | None:
-    """The reference that a saved model is: the one that ships, a copy of it, or the user's own of the same spec."""
+    """The reference that a saved model is: the bundled one, a copy of it, or your own of the same spec."""
     return _BY_MODEL.get(model.id)
 
 
 def saved(root: Path) -> list[tuple[Reference, store.Artifact]]:
-    """The reference models that ship, else those that the user's store has, in the order of `REFERENCES`.
+    """The bundled reference models, else those in the store, in the order of `REFERENCES`.
 
-    One that ships comes before the user's own of the same spec: it is the one that was measured.
+    A bundled one comes before your own of the same spec: it is the one that was measured.
     """
     here = {model.id: model for model in (*store.models(root), *store.bundled_models())}
     found = ((reference, here.get(model_id)) for model_id, reference in _BY_MODEL.items())
@@ -208,8 +208,8 @@ def saved(root: Path) -> list[tuple[Reference, store.Artifact]]:
 def counterpart(spec: TrainSpec, root: Path) -> store.Artifact | None:
     """The reference model of the same kind: same data and classes, a recipe of the same family.
 
-    Of several, that of this very spec (which is the model itself where nothing ships), then of the same recipe, then of
-    the same network, then of the nearest budget. None where none is there.
+    Of several, that of this very spec (which is the model itself where none is bundled), then of the same recipe, then
+    of the same network, then of the nearest budget. None where none is there.
     """
     fitting = [
         (reference.spec, model)
@@ -237,7 +237,7 @@ def _apart(one: TrainSpec, other: TrainSpec) -> tuple[bool, bool, bool, float]:
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
-    """A row a reference model: name, model (id), ships, what was measured (None where nothing was) and seconds."""
+    """A row a reference model: name, model (id), bundled, what was measured (None where nothing was) and seconds."""
     here = {reference.name: model for reference, model in saved(root)}
     return [_row(reference, here.get(reference.name)) for reference in REFERENCES.values()]
 
@@ -249,7 +249,7 @@ def _row(reference: Reference, model: store.Artifact | None) -> dict[str, Any]:
     return {
         "name": reference.name,
         "model": reference.spec.artifact_name(),
-        "ships": bool(facts),
+        "bundled": bool(facts),
         "accuracy": card.get("metrics", {}).get("test_accuracy"),
         "eps": measured.get("eps", reference.eps),
         "pgd": measured.get("pgd"),

@@ -2,7 +2,8 @@
 
 A model's card holds its class names in their order and the fingerprint of its images; the spec of one that was trained
 on an own folder holds the SHA-256 of the folder's files (`content`). A model answers with numbers of classes, and
-results name images by their numbers: where these mean something else by now, all would be wrong without a word.
+results name images by their numbers: where these mean something else by now, every result would be wrong without a
+warning.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from core.specs import DataSpec, ModelTask, TrainSpec, TransferSpec
 from core.storage import store
 
 _logger = logging.getLogger(__name__)
-_told: set[tuple[str, str]] = set()  # models and fingerprints that were warned of
+_warned: set[tuple[str, str]] = set()  # models and fingerprints that were warned of
 _PARTS = ("train", "validation", "test")
 _AGAIN = (
     "To use this model, put the folder back as it was. To use the folder as it is now, train again: that makes another "
@@ -28,7 +29,7 @@ _AGAIN = (
 
 
 def spec_of(model: store.Artifact) -> DataSpec:
-    """The data set that a saved model was trained on, as it was asked for."""
+    """The data set that a saved model was trained on, as its spec names it."""
     spec = model.spec()
     assert isinstance(spec, TrainSpec)
     return spec.data
@@ -62,8 +63,8 @@ def check(
     if data.get("fingerprint") in (None, fingerprint):
         return
     if spec.dataset != "folder":
-        if (model.id, fingerprint) not in _told:
-            _told.add((model.id, fingerprint))
+        if (model.id, fingerprint) not in _warned:
+            _warned.add((model.id, fingerprint))
             _logger.warning(
                 "%s: the images of %s on this machine are not those that it was trained on (fingerprint %.8s, "
                 "not %.8s). A file may be damaged: remove the data set from %s, and it is downloaded again.",
@@ -97,7 +98,7 @@ def changed(model: store.Artifact) -> str:
         if text := _other_classes(model, names):
             return text
         sizes = tuple(sum(found.classes[label] in names for _, label in found.files(part)) for part in _PARTS)
-        if spec.content is None:  # trained before the content was kept: what can be told without reading an image
+        if spec.content is None:  # trained before the content was kept: compare what is known without reading an image
             then = [model.card.get("data", {}).get(f"{part}_size") for part in _PARTS]
             other = None not in then and sum(sizes) != sum(then)
         else:
@@ -111,7 +112,7 @@ def changed(model: store.Artifact) -> str:
 
 
 def earlier(spec: TrainSpec, root: Path) -> str:
-    """Says which model was trained with the same settings when the folder held something else; "" where none was."""
+    """A sentence on the model that was trained with the same settings before the folder changed; "" where none was."""
     if spec.data.content is None:
         return ""
     for model in store.models(root):
@@ -159,7 +160,7 @@ def _other_images(model: store.Artifact, sizes: tuple[int, int, int] | None) -> 
     counts = ""
     if sizes is not None and None not in then and sum(sizes) != sum(size or 0 for size in then):
         counts = f" There were {sum(size or 0 for size in then):,} images, now there are {sum(sizes):,}."
-    read = " (or an earlier version of this program read them otherwise)" if spec.content is None else ""
+    read = " (or an earlier version of this program decoded them differently)" if spec.content is None else ""
     return (
         f"model: {model.id} was trained on other images than {spec.folder} holds now: files were added, removed, "
         f"renamed, moved or changed since{read}.{counts} The classes have the same names. {_AGAIN}"

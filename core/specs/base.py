@@ -129,9 +129,10 @@ class OneOf:
     def __get_pydantic_core_schema__(self, source: Any, _: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._name if source is str else self._spec)
 
-    def __get_pydantic_json_schema__(self, schema: Any, _: GetJsonSchemaHandler) -> dict[str, Any]:
-        names = {"type": "string", "enum": self.choices()}
-        return names if schema["function"]["function"] == self._name else {"anyOf": [names, {"type": "object"}]}
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, _: GetJsonSchemaHandler) -> dict[str, Any]:
+        name = {"type": "string", "enum": self.choices()}
+        is_name = schema.get("function", {}).get("function") == self._name
+        return name if is_name else {"anyOf": [name, {"type": "object"}]}
 
     def _name(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.choices():

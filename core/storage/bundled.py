@@ -1,8 +1,8 @@
-"""The reference models that ship with the project: a second root of the store, which only reads it.
+"""The bundled reference models: a second root of the store, which only reads it.
 
     root()/<model>/card.json, weights.safetensors, test.parquet, measurements.parquet
 
-A model of the user's own store with the same key comes first. `core.models.reference` says which models these are.
+A model in the store with the same key comes first. `core.models.reference` says which models these are.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ def root() -> Path | None:
 
 
 def folder(model_id: str) -> Path | None:
-    """The folder of a shipped model; None where no model of this id ships."""
+    """The folder of a bundled model; None where there is none of this id."""
     where = root()
     return where / model_id if where is not None and (where / model_id / cards.CARD).is_file() else None
 
 
 def is_inside(path: Path) -> bool:
-    """Whether a folder belongs to what ships."""
+    """Whether a folder is that of a bundled model."""
     where = root()
     return where is not None and path.resolve().parent == where.resolve()
 
 
 def is_copy(card: dict[str, Any]) -> bool:
-    """Whether a card is that of a model that ships, wherever it lies: not one that was trained here."""
+    """Whether a card is that of a bundled model, wherever it lies: not of one that was trained here."""
     return "reference" in card
 
 
@@ -50,9 +50,9 @@ def name_of(card: dict[str, Any]) -> str | None:
 
 
 def adopt(model_id: str, store_root: Path) -> None:
-    """Copy a shipped model into the user's store, checked, whole or not at all: what is made of it lies under it there.
+    """Copy a bundled model into the store, checked, whole or not at all: results on it lie under it there.
 
-    Does nothing where a model of this id is there, or none ships. Raises Damage or OSError.
+    Does nothing where a model of this id is there, or none is bundled. Raises Damage or OSError.
     """
     source = folder(model_id)
     if source is None or (store_root / model_id / cards.CARD).is_file():
@@ -88,7 +88,7 @@ def check_replaceable() -> Path:
 
 
 def replace(model_id: str, data: dict[str, bytes]) -> Path:
-    """Put a model where it ships, in the place of the one before; `data` is its files by name. Returns its folder.
+    """Bundle a model, in the place of the one before; `data` is its files by name. Returns its folder.
 
     The new one is whole on disk before the old one is touched; a kill between the two renames leaves both in `.tmp`,
     which nobody else clears. Several processes may do so at once.

@@ -1,7 +1,7 @@
-"""The state of an unfinished run, so that a cancelled or killed one goes on where it was.
+"""The state of an unfinished run, so that a cancelled or killed one resumes where it was.
 
-One safetensors file, replaced in one step: every tensor that what is left depends on, random states included, and the
-rest as JSON. Going on ends in the same result as never having stopped.
+One safetensors file, replaced in one step: every tensor that the rest of the run depends on, random states included,
+and everything else as JSON. A resumed run ends in the same result as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(path: Path, state: State) -> None:
 
 
 def read(path: Path) -> State | None:
-    """The state that was kept; None where there is none, or none that is whole: then the run starts anew."""
+    """The state that was kept; None where there is none, or none that is whole: then the run starts again."""
     try:
         arrays = files.decode_arrays(path.read_bytes())
         state = State(facts=json.loads(arrays.pop(META).tobytes()))

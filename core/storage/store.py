@@ -1,14 +1,14 @@
-"""Artifacts on disk: what running a spec leaves behind, under a name made from the spec.
+"""Artifacts on disk: the results of running specs, under names made from the specs.
 
     root/<model>/card.json, weights.safetensors, ...     a trained model
     root/<model>/results/<result>/card.json, ...         an attack or a sweep on that model
     root/set_aside/                                      what was found damaged: never loaded, never deleted
     root/.tmp/  root/.locks/                             half-written folders; one lock file an artifact
-    root/.checkpoints/                                   where unfinished runs go on (see core.storage.checkpoint)
+    root/.checkpoints/                                   where unfinished runs resume (see core.storage.checkpoint)
 
 A file is safetensors, Parquet or JSON; no pickle is read or written. An artifact appears whole, by one rename, or not
-at all. Every read is checked against the card (see `cards`). The models that ship with the project (`bundled`) are
-found as if they lay here, behind the user's own; what is made of them is written here. Nothing here imports torch.
+at all. Every read is checked against the card (see `cards`). The bundled models (`bundled`) are found as if
+they lay here, after your own; results on them are written here. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _T = TypeVar("_T")
 
 
 class DamagedArtifact(RuntimeError):
-    """An artifact that does not match its card: what was found, where it was set aside, how to make it again."""
+    """An artifact that does not match its card. The message says what was found, and how to make it again."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder of the store and its card. Files are read, and checked against the card, when they are asked for."""
+    """A folder of the store and its card. Files are read, and checked against the card, when they are used."""
 
     folder: Path
     card: dict[str, Any]
@@ -75,11 +75,11 @@ class Artifact:
 
     @property
     def root(self) -> Path:
-        """The store that it lies in; for a model that ships, the folder of those."""
+        """The store that it lies in; for a bundled model, the folder of those."""
         return self.folder.parent if self.card["task"] == "train" else self.folder.parents[2]
 
     def spec(self) -> Task:
-        """What was asked for."""
+        """The spec that it was made from."""
         return load_task(self.card)
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -191,7 +191,7 @@ def open_model(model_id: str, root: Path) -> Artifact:
 
 
 def _opened(model_id: str, root: Path) -> Artifact | None:
-    """The model of exactly this id: the user's own, else the one that ships."""
+    """The model of exactly this id: your own, else the bundled one."""
     own = root / model_id
     folder = own if (own / CARD).is_file() else bundled.folder(model_id)
     if folder is None or not cards.may_be_model(folder):
@@ -200,12 +200,12 @@ def _opened(model_id: str, root: Path) -> Artifact | None:
 
 
 def unfinished(spec: Task, root: Path) -> Path:
-    """Where the state of a training that was stopped is kept, for it to go on from; there may be none."""
+    """Where the state of a training that was stopped is kept, for it to resume from; there may be none."""
     return Path(root) / CHECKPOINTS / f"{spec.artifact_name()}.safetensors"
 
 
 def models(root: Path) -> list[Artifact]:
-    """Every saved model whose card can be read, newest first, then those that ship with the project.
+    """Every saved model whose card can be read, newest first, then the bundled ones.
 
     Reads cards only; skips whatever is no model.
     """
@@ -215,7 +215,7 @@ def models(root: Path) -> list[Artifact]:
 
 
 def bundled_models() -> list[Artifact]:
-    """The models that ship with the project, as `models` lists them, also those of which the user has another."""
+    """The bundled models, as `models` lists them, also those of which the store has another one."""
     where = bundled.root()
     return [] if where is None else _list(where, "train")
 
@@ -227,7 +227,7 @@ def results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:
 
 
 def _is_understood(artifact: Artifact) -> bool:
-    """Whether this version knows what was asked for: another one may have methods and fields that it lacks."""
+    """Whether this version can read the spec: another one may have methods and fields that it lacks."""
     try:
         artifact.spec()
     except ValueError:
@@ -244,14 +244,14 @@ def _list(folder: Path, *tasks: str) -> list[Artifact]:
 
 
 def _or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
-    """`read()`; when it finds damage, look again alone (it may just have been made anew), then move the folder away."""
+    """`read()`; where it finds damage, look again alone (it may have been made again), then set the folder aside."""
     try:
         return read()
     except Damage as damage:
         found = str(damage)
     if bundled.is_inside(folder):
-        raise DamagedArtifact(f"{folder.name}: {found}. It came with the project, and was left as it is.")
-    again = "Ask for it again and it is made anew."
+        raise DamagedArtifact(f"{folder.name}: {found}. It is a bundled model and was left as it is.")
+    again = "Request it again, and it is made again."
     try:
         with locks.hold(folder.name, root, timeout=1.0):
             try:
@@ -311,8 +311,8 @@ def write(
     card: the runner's own fields, anything JSON can say; numpy numbers become numbers, NaN and infinity become null.
     arrays, tables: by file name without its ending; tables are written without their index.
 
-    A copy of a model that ships is set aside for one that was trained here, with the results that were made of it; then
-    the card says so: `results_set_aside`, how many, and `set_aside`, where.
+    A copy of a bundled model is set aside for one that was trained here, with the results on it. Then the card says
+    where (`set_aside`) and how many results (`results_set_aside`).
 
     Raises ValueError on what cannot be written without pickle, or when the model of a result is not in the store;
     OSError on a full disk, and the store is as it was.
@@ -330,14 +330,12 @@ def write(
             if not (root / spec.model / CARD).is_file():
                 raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
             folder.parent.mkdir(exist_ok=True)
-        elif folder.exists():  # a copy of the model that ships, and what was made of it: of other weights than these
+        elif folder.exists():  # a copy of the bundled model, and results on it: of other weights than these
             kept = len(cards.folders(folder / "results", *TASKS))
-            where = _set_aside(
-                folder, root, "it was a copy of the model that ships with the project; here one was trained"
-            )
+            where = _set_aside(folder, root, "it was a copy of the bundled model; now one was trained here")
             if kept:
-                told = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
-                body, data = cards.compose(spec, {**card, **told}, arrays or {}, tables or {})
+                moved = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
+                body, data = cards.compose(spec, {**card, **moved}, arrays or {}, tables or {})
         files.write_folder(folder, data, root / ".tmp")
     return Artifact(folder, body)
 
@@ -346,4 +344,4 @@ def _adopt(model_id: str, root: Path) -> None:
     try:
         bundled.adopt(model_id, root)
     except Damage as damage:
-        raise DamagedArtifact(f"{model_id}: {damage}. It came with the project, and was left as it is.") from None
+        raise DamagedArtifact(f"{model_id}: {damage}. It is a bundled model and was left as it is.") from None

@@ -17,5 +17,5 @@ parallel      several processes that share every batch
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"loop": ["Trained", "train"], "estimate": ["estimate_seconds"]}
+    __name__, submod_attrs={"loop": ["TrainedModel", "train"], "estimate": ["estimate_seconds"]}
 )

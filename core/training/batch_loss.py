@@ -1,4 +1,4 @@
-"""What every recipe is: a batch to its loss, and what the next epoch needs of it. As it stands, the standard recipe."""
+"""What every recipe is: a function from a batch to its loss, with a state. By itself it is the standard recipe."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class BatchLoss:
     replays = 1
     """Steps in a row on the same batch."""
     certifies = False
-    """Whether networks made so are measured by what bounds prove of them."""
-    aim = "robust_accuracy"
-    """What of an epoch's measurements its weights are chosen by, where nothing is proven."""
+    """Whether the networks are also measured by what bounds prove."""
+    selected_by = "robust_accuracy"
+    """The measurement by which the best epoch is chosen, where nothing is proven."""
     largest_gradient: float | None = None
-    """Gradients of the weights are cut to this l2 length."""
+    """Gradients of the weights are clipped to this l2 norm."""
 
     def __init__(self, spec: Any) -> None:
         """`spec` is of the class that `recipes.MADE_BY` pairs with this one."""
@@ -53,7 +53,7 @@ class BatchLoss:
             progress: share of the training that is done, from 0 to 1.
 
         Returns:
-            The scalar loss, and logits (B, K) of what was trained on: the clean images where the recipe looks at them.
+            The scalar loss, and logits (B, K) of what was trained on: the clean images where the recipe uses them.
         """
         logits = model(x).float()
         return F.cross_entropy(logits, y), logits

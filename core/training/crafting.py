@@ -1,4 +1,4 @@
-"""Moved images for a training batch: gradient steps, without counts, verdicts or an active set.
+"""Adversarial examples for a training batch: gradient steps, without counts, verdicts or an active set.
 
 An attack inside training wants the highest loss of every image at the least cost; `core.attacks` wants the first image
 that fools, verified. They share the losses and the steps. Images are made in eval mode, so that running statistics and
@@ -23,7 +23,7 @@ from core.attacks.generator.generator_strong import GROWTH, move
 from core.kernels.sequence import Sequence
 
 Aim = Int[Tensor, " b"] | Float[Tensor, "b k"]
-"""What the moved images are to be unlike: their classes, or probabilities of all classes."""
+"""What adversarial examples move away from: their classes, or probabilities of all classes."""
 FIRST_STEP, LAST_STEP = 0.5, 0.1
 """Steps of a short generator attack, as shares of the distance: the first one's and the last one's."""
 
@@ -60,15 +60,14 @@ def ascent_sign(model: nn.Module, point: Tensor, aim: Aim, sequence: Sequence | 
 def slope(logits: Float[Tensor, "b k"], aim: Aim) -> Float[Tensor, "b k"]:
     """Gradient of the cross-entropy, summed over the batch, with respect to the logits.
 
-    Written out, since autograd's way to it takes as long as a tenth of a small network's step. Towards probabilities it
-    is the divergence's gradient too.
+    Written out, because autograd takes longer. For probabilities it is the divergence's gradient too.
     """
     found = logits.detach().float().softmax(1)
     return (found - (F.one_hot(aim, found.shape[1]) if aim.ndim == 1 else aim)).to(logits.dtype)
 
 
 def ball_bounds(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Lowest and highest image of the linf ball in the box, up to rounding, which is of no account while training."""
+    """Lowest and highest image of the linf ball in the box, up to rounding, which does not matter while training."""
     return (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
 
 
@@ -86,8 +85,8 @@ def fgsm_images(
         point = (x + reach * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
         length = eps if start == "noise" else 1.25 * eps
     with evaluating(model):
-        moved = point + length * ascent_sign(model, point, y, Sequence.of(model, x.device.type))
-    return moved.clamp(0, 1) if start == "noise" else moved.clamp(*ball_bounds(x, eps))
+        x_adv = point + length * ascent_sign(model, point, y, Sequence.of(model, x.device.type))
+    return x_adv.clamp(0, 1) if start == "noise" else x_adv.clamp(*ball_bounds(x, eps))
 
 
 def pgd_images(
@@ -122,11 +121,12 @@ def generator_images(
 ) -> Float[Tensor, "b c h w"]:
     """The generator attack in few rounds, each image towards a wrong class drawn at random, within `cap` in l2.
 
-    `attacks.generator_strong`'s alternation, where it ends: a step to the image where it is read as the target, to the
-    class where it is not. Nothing is kept or bisected. The attack knows no budget, and an image drawn far enough is the
-    target to human eyes too; so after each step what lies further away than `cap` comes back along the straight line,
-    x + cap / distance (point - x), and the true label stays right. Nearer boundaries are met at their own distance,
-    as in max-margin training (Ding et al. 2020, arXiv 1812.02637).
+    The alternation of `attacks.generator.generator_strong` in its last rounds: a step towards the image where it is
+    classified as the target, towards the class where it is not. Nothing is kept or bisected. The attack knows no
+    budget, and an image that is changed far enough is the target to human eyes too. So after each step whatever lies
+    further away than `cap` comes back along the straight line, x + cap / distance (point - x), and the true label stays
+    right. Nearer boundaries are met at their own distance, as in max-margin training (Ding et al. 2020, arXiv
+    1812.02637).
 
     Args:
         logits_of: a network that computes what it does in eval mode; no gradient of its weights is made.

@@ -18,14 +18,14 @@ from core.training.recipes import batch_loss
 from core.training.steps import make_optimizer, mixed_precision, train_step
 from core.training.watch import WATCH_STEPS, WATCHED
 
-PATIENCE = 0.5
-"""Seconds for an estimate of the training time."""
+TIME_LIMIT = 0.5
+"""Seconds that an estimate of the training time may take."""
 
 
 def estimate_seconds(spec: TrainSpec, *, device: str = "cpu") -> float | None:
     """Seconds that training would take here, from a few timed steps on random images; None for image folders.
 
-    Takes about `PATIENCE` seconds at most, or one step of a small batch. What follows each epoch is counted: accuracy
+    Takes about `TIME_LIMIT` seconds at most, or one step of a small batch. What follows each epoch is counted: accuracy
     on the validation split, under attack where the recipe has a budget, and what is proven. Start-up is not; expect
     ± 30 % on a busy machine.
     """
@@ -40,7 +40,7 @@ def estimate_seconds(spec: TrainSpec, *, device: str = "cpu") -> float | None:
     x = torch.rand(size, *info.shape, device=device).contiguous(memory_format=torch.channels_last)
     y, rows = torch.randint(len(classes), (size,), device=device), torch.arange(size)
     times: list[float] = []
-    while len(times) < 6 and sum(times) < PATIENCE:
+    while len(times) < 6 and sum(times) < TIME_LIMIT:
         start = time.perf_counter()
         for _ in range(recipe.replays):
             loss, _logits = train_step(model, optimizer, recipe, mixed_precision(device), x, y, rows)

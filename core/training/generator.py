@@ -17,12 +17,12 @@ Weights = dict[str, Tensor]
 
 
 class GeneratorAdversarial(BatchLoss):
-    """Half of the loss on clean images, half on moved ones: some by the generator attack, the others by PGD.
+    """Half of the loss on clean images, half on adversarial examples: some of the generator attack, the others of PGD.
 
-    Every image is seen twice, clean and moved, in one forward pass; which of the two attacks moves it is a matter of
-    its place in the batch, so it changes from epoch to epoch. The generator attack is made anew for each batch, and
+    Every image is used twice, clean and as an adversarial example, in one forward pass. Its place in the batch decides
+    which of the two attacks is used, so it changes from epoch to epoch. The generator attack is run for each batch,
     every other time against one of the last networks instead of the present one: trained against the present one alone,
-    a network may learn to turn that attack's gradients away instead of the images.
+    a network may learn to mislead that attack's gradients instead of becoming robust.
     """
 
     def __init__(self, spec: specs.GeneratorRecipe) -> None:

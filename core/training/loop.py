@@ -38,12 +38,12 @@ from core.training.watch import LAST, overfitted, ranked, under_noise, watch
 
 _REPORT_EVERY = 0.2  # seconds between progress reports inside an epoch
 CHECKPOINT_EVERY = 10.0
-"""Seconds between two looks back, at least: less is quickly trained again."""
+"""The fewest seconds between two checkpoints: less is quickly trained again."""
 _FACTS = ("history", "best", "best_epoch", "step", "seen", "seconds", "training_seconds")
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A trained model (eval mode, weights of the best epoch), its history (a row an epoch) and what it cost."""
 
     model: nn.Module
@@ -60,7 +60,7 @@ def train(
     device: str = "cpu",
     keep: Path | None = None,
     on_progress: Progress | None = None,
-) -> Trained:
+) -> TrainedModel:
     """Train a network from scratch.
 
     Args:
@@ -68,7 +68,7 @@ def train(
         data: the data set that `spec.data` names.
         device: "cpu", "cuda" or "cuda:0"; data and model live there.
         keep: file for the state of the unfinished training, written after an epoch, `CHECKPOINT_EVERY` seconds after
-            the last time; training goes on from the state that is there, and ends in the weights of an unbroken run.
+            the last time; training resumes from the state that is there, and ends in the weights of an unbroken run.
         on_progress: called with images seen and to be seen, a few times a second with the running loss, and after each
             epoch with the row of its history; what it raises stops the training.
 
@@ -77,7 +77,7 @@ def train(
         recipe proves, else under attack where it has a budget (of equals, by plain accuracy, then loss); the FGSM mix
         by FGSM, noise by accuracy under it, the others by PGD. Epochs of a rising ε, or in which the network overfitted
         to a single step, count only where there is no other (the FGSM mix overfits by its nature).
-        With `patience`, training ends after so many epochs without a better one, a rollback starting the count anew:
+        With `patience`, training ends after so many epochs without a better one, a rollback restarts the count:
         `stopped` in the last row.
         Reproducible from the seed on one machine with one number of threads. For a recipe with a budget a row of the
         history has `eps`, `robust_accuracy` and `fgsm_accuracy` at it (on validation images, see `watch`), for one that
@@ -114,13 +114,13 @@ class _Loop:
         self.precision = mixed_precision(device)
         self.generator = torch.Generator().manual_seed(spec.seed)
         # of one image alone batch normalisation knows no variance
-        self.least = 2 * self.group.size if NETWORKS[spec.network].batch_norm else 1
-        if spec.batch_size < self.least:
+        self.min_batch = 2 * self.group.size if NETWORKS[spec.network].batch_norm else 1
+        if spec.batch_size < self.min_batch:
             raise ValueError(
-                f"batch_size: expected at least {self.least} for the batch normalisation of {spec.network} in "
+                f"batch_size: expected at least {self.min_batch} for the batch normalisation of {spec.network} in "
                 f"{self.group.size} processes, two images each, got {spec.batch_size}"
             )
-        steps = len(batch_sizes(len(self.train_split), spec.batch_size, self.least))
+        steps = len(batch_sizes(len(self.train_split), spec.batch_size, self.min_batch))
         self.total_steps = spec.epochs * steps * self.loss.replays
         self.total_images = spec.epochs * len(self.train_split)
         self.seen, self.step = 0, 0
@@ -132,10 +132,10 @@ class _Loop:
         self.epoch, self.kept_epoch = 0, 0
         self.seconds, self.training_seconds = 0.0, 0.0
 
-    def run(self, keep: Path | None) -> Trained:
+    def run(self, keep: Path | None) -> TrainedModel:
         """All epochs, or those that the state in `keep` has not seen; the state is written there now and then."""
         if keep is not None:
-            self._go_on(checkpoint.read(keep))
+            self._resume(checkpoint.read(keep))
         written = time.perf_counter()
         for epoch in range(len(self.history) + 1, self.spec.epochs + 1):
             start = time.perf_counter()
@@ -151,7 +151,7 @@ class _Loop:
                     self.kept_epoch = epoch
                 written = time.perf_counter()
         self.judged.load_state_dict(self.best_state)
-        return Trained(
+        return TrainedModel(
             model=self.judged.eval(),
             history=self.history,
             best_epoch=self.best_epoch,
@@ -189,8 +189,8 @@ class _Loop:
             row |= self._agreed(under_noise(self.judged, self.validation, self.sigma, seed=self.spec.seed))
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
-        kept = settled and not (collapsed and self.loss.aim == "robust_accuracy")
-        rank = ranked(row, self.loss.aim) if kept else LAST
+        kept = settled and not (collapsed and self.loss.selected_by == "robust_accuracy")
+        rank = ranked(row, self.loss.selected_by) if kept else LAST
         if row.get("rolled_back"):
             for network in (self.model, self.judged):
                 network.load_state_dict(self.best_state)
@@ -198,7 +198,7 @@ class _Loop:
         elif rank > self.best or not self.best_state or not settled:
             self.best, self.best_epoch = rank, epoch
             self.best_state = {name: value.clone() for name, value in self.judged.state_dict().items()}
-        # from a rollback on it trains anew, so the epochs before it do not count
+        # from a rollback on it trains again, so the epochs before it do not count
         since = max([self.best_epoch, *(int(past["epoch"]) for past in self.history if past.get("rolled_back"))])
         if self.spec.patience and settled and epoch - since >= self.spec.patience:
             row["stopped"] = 1.0
@@ -216,7 +216,7 @@ class _Loop:
         return checkpoint.State(tensors, {**facts, "of": self._identity()})
 
     def _identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on from a state."""
+        """What must be the same for a run to resume from a state."""
         return {
             "format": 1,
             "data": self.fingerprint,
@@ -224,8 +224,8 @@ class _Loop:
             "device": self.group.named(self.device),
         }
 
-    def _go_on(self, state: checkpoint.State | None) -> None:
-        """Take up the state of an earlier run, if it was on the same data and device with the same PyTorch."""
+    def _resume(self, state: checkpoint.State | None) -> None:
+        """Restore the state of an earlier run, if it was on the same data and device with the same PyTorch."""
         if state is None or state.facts.get("of") != self._identity():
             return
         self.model.load_state_dict(state.tensors["model"])
@@ -263,7 +263,7 @@ class _Loop:
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         lr = self.spec.lr
         count = 0
-        for batch in batches(self.train_split, self.spec.batch_size, self.generator, self.device, self.least):
+        for batch in batches(self.train_split, self.spec.batch_size, self.generator, self.device, self.min_batch):
             x, y, rows = (self.group.share(part) for part in batch)
             x = augmented(x, self.spec.augment)
             for _ in range(self.loss.replays):
@@ -298,13 +298,13 @@ class _Loop:
         return value
 
     def _diverged(self, what: str) -> FloatingPointError:
-        """The error that says what happened and where, what is kept, and what to change."""
+        """The error: what happened and where, what is kept, and what to change."""
         kept = f"the state after epoch {self.kept_epoch} is kept" if self.kept_epoch else "no state was kept yet"
         slower = ", or let ε rise over more of the training" * hasattr(self.spec.recipe, "warmup")
         return FloatingPointError(
-            f"epoch {self.epoch}: {what} after {self.seen} images; {kept}, and the same request goes on "
-            f"from {'it' if self.kept_epoch else 'the start'}, most likely to the same end: lower the learning rate "
-            f"(it is {self.spec.lr:g}){slower}"
+            f"epoch {self.epoch}: {what} after {self.seen} images; {kept}, and the same request "
+            f"resumes from {'it' if self.kept_epoch else 'the start'}, most likely with the same result. "
+            f"Lower the learning rate (it is {self.spec.lr:g}){slower}"
         )
 
     def _report(self, **metrics: Any) -> None:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-PATIENCE = datetime.timedelta(days=7)
+TIMEOUT = datetime.timedelta(days=7)
 """A process may wait so long for the others: torchrun ends them all when one dies."""
 
 
@@ -88,13 +88,13 @@ class Group:
     def one_first(self) -> Iterator[None]:
         """The first process goes through alone, the others after it: it may have to download."""
         if self.rank:
-            told()
+            broadcast_flag()
         yield
         if self.size > 1 and self.rank == 0:
-            told()
+            broadcast_flag()
 
     def seed(self, seed: int, epoch: int) -> None:
-        """Random numbers of this process's own; the first goes on with those that it would draw alone."""
+        """Random numbers of this process's own; the first one keeps those that it would draw alone."""
         if self.rank:
             torch.manual_seed((seed + 0x9E3779B9 * self.rank + 0x85EBCA6B * epoch) % 2**63)
 
@@ -104,7 +104,7 @@ ALONE = Group()
 
 
 def join(device: str) -> str:
-    """Meet the other processes; returns this one's device ("cuda" becomes "cuda:1"). Once a process."""
+    """Join the other processes; returns this one's device ("cuda" becomes "cuda:1"). Once a process."""
     if device.startswith("cuda"):
         place = int(os.environ.get("LOCAL_RANK", "0"))
         if place >= torch.cuda.device_count():
@@ -115,13 +115,13 @@ def join(device: str) -> str:
         torch.cuda.set_device(place)
         device = f"cuda:{place}"
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=TIMEOUT)
         atexit.register(leave)  # its threads must not outlive the interpreter: now and then that aborts
     return device
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -131,8 +131,8 @@ def group() -> Group:
     return Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
 
 
-def told(answer: bool = False) -> bool:
-    """What the first process says, to all."""
+def broadcast_flag(answer: bool = False) -> bool:
+    """The first process's answer, in every process."""
     word = torch.tensor(int(answer))
     dist.broadcast(word, src=0)
     _wait_until_alone(word)

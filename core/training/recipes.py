@@ -19,50 +19,51 @@ from core.training.crafting import ascent_sign, ball_bounds, evaluating, fgsm_im
 from core.training.generator import GeneratorAdversarial
 from core.training.stability import instability
 
-MOST_STEPS = 8
-"""Steps that single-step training grows to at most."""
+MAX_STEPS = 8
+"""The most steps that single-step training grows to."""
 EPOCH_BATCH = 500
-"""Images at once where all of them are moved at the start of an epoch."""
+"""Images at once where all adversarial examples are made at the start of an epoch."""
 
 
 class FgsmMix(BatchLoss):
-    """Mean of the clean loss and the loss of the images that one step of FGSM makes.
+    """Mean of the clean loss and the loss of the adversarial examples of one step of FGSM.
 
-    It is to withstand one step, as the exercise asks, and is chosen by that; what many steps leave is shown beside it.
+    Its purpose is robustness against one step, as in the exercise, and its best epoch is chosen by that; the accuracy
+    under many steps is shown beside it.
     """
 
-    aim = "fgsm_accuracy"
+    selected_by = "fgsm_accuracy"
 
     def __init__(self, spec: specs.FgsmMixRecipe) -> None:
         self.spec = spec
-        self.moved: Tensor | None = None
+        self.x_adv: Tensor | None = None
 
     def begin_epoch(self, model: nn.Module, train: Split) -> None:
-        """Literal set 3: move every training image against the network as it is now; kept as float16."""
+        """As in exercise set 3: adversarial examples of all training images for the present network, in float16."""
         if self.spec.remade == "batch":
             return
         parts = []
         for rows in torch.arange(len(train)).split(EPOCH_BATCH):
             x, y = to_float(train.x[rows]), train.y[rows]
             parts.append(self._step(x, self._ascent(model, x, y)).half())
-        self.moved = torch.cat(parts)
+        self.x_adv = torch.cat(parts)
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
         """See `BatchLoss`; the logits are the clean images'."""
-        if self.moved is not None:
-            moved = self.moved[rows].float()
+        if self.x_adv is not None:
+            x_adv = self.x_adv[rows].float()
             logits = model(x).float()
         elif _same_in_both_modes(model):  # the clean forward pass gives the step's gradient as well
             leaf = x.detach().requires_grad_()
             logits = model(leaf).float()
             (gradient,) = torch.autograd.grad(logits, leaf, slope(logits, y), retain_graph=True)
-            moved = self._step(x, gradient.sign())
+            x_adv = self._step(x, gradient.sign())
         else:
-            moved = self._step(x, self._ascent(model, x, y))
+            x_adv = self._step(x, self._ascent(model, x, y))
             logits = model(x).float()
-        attacked = model(moved.contiguous(memory_format=torch.channels_last)).float()
+        attacked = model(x_adv.contiguous(memory_format=torch.channels_last)).float()
         return (F.cross_entropy(logits, y) + F.cross_entropy(attacked, y)) / 2, logits
 
     def _ascent(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -70,20 +71,20 @@ class FgsmMix(BatchLoss):
             return ascent_sign(model, x, y)
 
     def _step(self, x: Tensor, sign: Tensor) -> Tensor:
-        moved = x + self.spec.eps * sign
-        return moved.clamp(0, 1) if self.spec.clip else moved
+        x_adv = x + self.spec.eps * sign
+        return x_adv.clamp(0, 1) if self.spec.clip else x_adv
 
 
 class Fgsm(BatchLoss):
-    """Loss of images moved by one step; by two and more, once the network has overfitted to one."""
+    """Loss of adversarial examples of one step; of two and more, once the network has overfitted to one."""
 
     def __init__(self, spec: specs.FgsmRecipe) -> None:
         self.spec, self.steps = spec, 1
 
     def strengthen(self) -> bool:
-        """Twice the steps, from a random start; `MOST_STEPS` at most."""
-        harder = self.steps < MOST_STEPS
-        self.steps = min(2 * self.steps, MOST_STEPS)
+        """Twice the steps, from a random start; `MAX_STEPS` at most."""
+        harder = self.steps < MAX_STEPS
+        self.steps = min(2 * self.steps, MAX_STEPS)
         return harder
 
     def state(self) -> dict[str, Tensor]:
@@ -100,15 +101,15 @@ class Fgsm(BatchLoss):
         """See `BatchLoss`."""
         eps = ramp(self.spec.eps, self.spec.warmup, progress)
         if self.steps == 1:
-            moved = fgsm_images(model, x, y, eps, self.spec.start)
+            x_adv = fgsm_images(model, x, y, eps, self.spec.start)
         else:
             step = 1.25 / self.steps
-            moved = pgd_images(model, x, y, eps, steps=self.steps, relative_step=step)
-        return super().__call__(model, moved, y, rows=rows, progress=progress)
+            x_adv = pgd_images(model, x, y, eps, steps=self.steps, relative_step=step)
+        return super().__call__(model, x_adv, y, rows=rows, progress=progress)
 
 
 class Pgd(BatchLoss):
-    """Loss of images moved by several steps from a random point of the ball; with a share of ReLUs without a sign."""
+    """Loss of adversarial examples of several steps from a random start; may add a term for ReLUs of no stable sign."""
 
     spec: specs.PgdRecipe
 
@@ -117,15 +118,15 @@ class Pgd(BatchLoss):
     ) -> tuple[Tensor, Tensor]:
         """See `BatchLoss`."""
         spec, eps = self.spec, ramp(self.spec.eps, self.spec.warmup, progress)
-        moved = pgd_images(model, x, y, eps, steps=spec.steps, relative_step=spec.relative_step)
-        loss, logits = super().__call__(model, moved, y, rows=rows, progress=progress)
+        x_adv = pgd_images(model, x, y, eps, steps=spec.steps, relative_step=spec.relative_step)
+        loss, logits = super().__call__(model, x_adv, y, rows=rows, progress=progress)
         if spec.stability:
             loss = loss + spec.stability * instability(model, x, eps)
         return loss, logits
 
 
 class Trades(BatchLoss):
-    """Clean cross-entropy plus beta times the divergence between the answers to an image and to the moved image."""
+    """Clean cross-entropy plus beta times the divergence of the outputs for an image and its adversarial example."""
 
     spec: specs.TradesRecipe
 
@@ -137,10 +138,10 @@ class Trades(BatchLoss):
         with evaluating(model), torch.no_grad():
             clean = model(x).float().softmax(1)
 
-        # at the image itself the divergence has no slope: start a hair beside it (the paper's own choice)
+        # at the image itself the divergence has no slope: start close to it (as in the paper)
         start = x + 1e-3 * torch.randn_like(x)
-        moved = pgd_images(model, x, clean, eps, steps=spec.steps, relative_step=spec.relative_step, start=start)
-        logits, attacked = model(torch.cat([x, moved])).float().chunk(2)
+        x_adv = pgd_images(model, x, clean, eps, steps=spec.steps, relative_step=spec.relative_step, start=start)
+        logits, attacked = model(torch.cat([x, x_adv])).float().chunk(2)
         apart = F.kl_div(attacked.log_softmax(1), logits.log_softmax(1), reduction="batchmean", log_target=True)
         return F.cross_entropy(logits, y) + spec.beta * apart, logits
 
@@ -159,8 +160,8 @@ class Free(BatchLoss):
         eps, delta = self.spec.eps, self._stepped()
         if delta is None or len(delta) != len(x):
             delta = torch.zeros_like(x)
-        moved = (x + delta).clamp(*ball_bounds(x, eps))
-        self.delta = (moved - x).detach().requires_grad_()
+        x_adv = (x + delta).clamp(*ball_bounds(x, eps))
+        self.delta = (x_adv - x).detach().requires_grad_()
         return super().__call__(model, x + self.delta, y, rows=rows, progress=progress)
 
     def _stepped(self) -> Tensor | None:
@@ -180,7 +181,7 @@ class Free(BatchLoss):
 
 
 class Ibp(BatchLoss):
-    """Loss of the worst logits that interval bounds allow, weighed against that of clean or moved images."""
+    """Loss of the worst logits that interval bounds allow, weighed against a loss without bounds."""
 
     certifies = True
     largest_gradient = 10.0
@@ -190,15 +191,15 @@ class Ibp(BatchLoss):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, rows: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
-        """See `BatchLoss`; the logits are the clean or moved images'. The bounds' weight rises with ε."""
+        """See `BatchLoss`; the logits are of clean images or adversarial examples. The bounds' weight rises with ε."""
         spec = self.spec
         share = ramp(1.0, spec.warmup, progress)
         eps, weight = spec.eps * share, spec.weight * share
         if spec.steps:
-            moved = pgd_images(model, x, y, eps, steps=spec.steps, relative_step=spec.relative_step)
+            x_adv = pgd_images(model, x, y, eps, steps=spec.steps, relative_step=spec.relative_step)
         else:
-            moved = x
-        loss, logits = super().__call__(model, moved, y, rows=rows, progress=progress)
+            x_adv = x
+        loss, logits = super().__call__(model, x_adv, y, rows=rows, progress=progress)
         margins = margin_bounds(model, x, y, eps).float()
         if spec.bounds == "crown_ibp" and share < 1:  # tight at first, when intervals would say nothing (1906.06316)
             margins = share * margins + (1 - share) * linear_margins(model, x, y, eps)
@@ -207,9 +208,9 @@ class Ibp(BatchLoss):
 
 
 class Noise(BatchLoss):
-    """Loss of images under Gaussian noise, which may leave [0, 1]: smoothing asks the network about such images."""
+    """Loss of images under Gaussian noise, which may leave [0, 1]: smoothing queries the network with such images."""
 
-    aim = "noise_accuracy"
+    selected_by = "noise_accuracy"
 
     spec: specs.NoiseRecipe
 

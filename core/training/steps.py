@@ -52,22 +52,22 @@ def make_optimizer(spec: TrainSpec, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
-def batch_sizes(images: int, batch_size: int, least: int = 1) -> list[int]:
-    """Sizes of the batches of one pass; a last one of fewer than `least` images is joined to the one before."""
+def batch_sizes(images: int, batch_size: int, min_batch: int = 1) -> list[int]:
+    """Sizes of the batches of one pass; a last one of fewer than `min_batch` images is joined to the one before."""
     sizes = [batch_size] * (images // batch_size) + [images % batch_size] * (images % batch_size > 0)
-    if len(sizes) > 1 and sizes[-1] < least:
+    if len(sizes) > 1 and sizes[-1] < min_batch:
         sizes[-2:] = [sizes[-2] + sizes[-1]]
     return sizes
 
 
 def batches(
-    split: Split, batch_size: int, generator: torch.Generator, device: str, least: int = 1
+    split: Split, batch_size: int, generator: torch.Generator, device: str, min_batch: int = 1
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """One pass in random order: x (B, C, H, W) float32 in [0, 1], channels last; y (B,); positions in it (B,).
 
-    `least` as in `batch_sizes`.
+    `min_batch` as in `batch_sizes`.
     """
-    for rows in torch.randperm(len(split), generator=generator).split(batch_sizes(len(split), batch_size, least)):
+    for rows in torch.randperm(len(split), generator=generator).split(batch_sizes(len(split), batch_size, min_batch)):
         rows = rows.to(split.x.device)
         yield to_float(split.x[rows]).contiguous(memory_format=torch.channels_last), split.y[rows], rows
 
@@ -75,14 +75,14 @@ def batches(
 def mixed_precision(device: str) -> torch.autocast:
     """Autocast to bfloat16 for a batch's loss where the hardware multiplies it natively, else a context without effect.
 
-    1.6 times as fast on a CPU with AVX512-BF16. For training only: every verdict is in float32.
+    Measured faster on a CPU with AVX512-BF16; see docs/MEASUREMENTS.md. For training only: every verdict is in float32.
     """
     kind = device.split(":")[0]
     if kind == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:  # PyTorch has no public question for this
-        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        native = any(getattr(torch.cpu, question, bool)() for question in asked)
+        questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        native = any(getattr(torch.cpu, question, bool)() for question in questions)
     # no cache: weights that were cast while gradients were off (TRADES) would be used again without a gradient
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=native, cache_enabled=False)
 

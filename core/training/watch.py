@@ -1,7 +1,7 @@
-"""What recipes are watched by after each epoch, beside plain accuracy, and which epoch is the best.
+"""What is measured after each epoch beside plain accuracy, and which epoch is the best.
 
-Catastrophic overfitting (Wong, Rice, Kolter 2020, arXiv 2001.03994): a network learns to withstand one step, and no
-longer withstands many.
+Catastrophic overfitting (Wong, Rice, Kolter 2020, arXiv 2001.03994): a network becomes robust
+against one step, and no longer against many.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def overfitted(row: Row, history: Sequence[Row]) -> bool:
     return robust < max(before, default=0.0) - FALL or robust < SHARE * row["fgsm_accuracy"]
 
 
-def ranked(row: Row, aim: str) -> tuple[float, ...]:
-    """By proven accuracy, else by `aim` (`BatchLoss.aim`), else plain; of equals by plain accuracy, then the loss."""
+def ranked(row: Row, selected_by: str) -> tuple[float, ...]:
+    """By proven accuracy, else by `BatchLoss.selected_by`, else plain; of equals by plain accuracy, then the loss."""
     plain = row["validation_accuracy"]
-    return row.get("certified_accuracy", row.get(aim, plain)), plain, -row["validation_loss"]
+    return row.get("certified_accuracy", row.get(selected_by, plain)), plain, -row["validation_loss"]

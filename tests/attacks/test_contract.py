@@ -111,6 +111,7 @@ def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.M
         assert torch.equal(result.x_adv[:5], x[:5])
 
 
+@pytest.mark.slow
 def test_attack_of_a_slice_equals_the_slice_of_the_attack(
     attack: Attack, net: nn.Module, few: Batch, targets: Extra
 ) -> None:

@@ -96,7 +96,7 @@ def test_run_makes_once_and_finds_ever_after(tmp_path: Path, runner: Runner) -> 
     said = []
     assert queue.run(MODEL, tmp_path, on_progress=lambda *args, **more: said.append((args, more))) == made
     assert runner.made == [MODEL]
-    assert said == [((1, 1), {"phase": "found in the store"})]
+    assert said == [((1, 1), {"phase": "loaded from the store"})]
     assert queue.run(TrainSpec(seed=1), tmp_path, device="cuda") != made
     assert runner.devices == ["cpu", "cuda"]
 
@@ -157,7 +157,7 @@ def test_a_comparison_runs_its_cells_as_one(tmp_path: Path, runner: Runner) -> N
     assert {total for _, total in said} == {400}
     assert [done for done, _ in said] == [25, 50, 75, 100, 200, 225, 250, 275, 300, 325, 350, 375, 400]
     assert phases[0] == f"1 of 4: fgsm on {models[0]}, toying"
-    assert phases[4] == f"2 of 4: pgd on {models[0]}, found in the store"
+    assert phases[4] == f"2 of 4: pgd on {models[0]}, loaded from the store"
 
 
 def test_every_task_has_its_runner() -> None:
@@ -381,10 +381,10 @@ def test_an_ended_job_tells_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("log", "cancelled", "state", "message"),
     [
-        ((*START, STEP), False, "dead", "ended without a word"),
+        ((*START, STEP), False, "dead", "ended without a message"),
         ((*START, STEP), True, "cancelled", "was cancelled"),
-        (START[:1], False, "dead", "ended without a word"),
-        ((), False, "dead", "ended without a word"),
+        (START[:1], False, "dead", "ended without a message"),
+        ((), False, "dead", "ended without a message"),
         ((*START, {"state": "failed", "message": "No room."}), False, "failed", "No room."),
         ((*START, {"state": "cancelled", "message": "Stopped."}), True, "cancelled", "Stopped."),
         ((*START, {"state": "done", "artifacts": []}), True, "done", ""),

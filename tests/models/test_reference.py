@@ -109,7 +109,7 @@ def test_a_reference_is_trained_measured_and_shipped(ships: Path, store_root: Pa
     assert made.card["timing"]["cpu_seconds"] > 0
     assert made.card["machine"]
     (row,) = [row for row in reference.rows(other) if row["name"] == "tiny"]
-    assert row["ships"]
+    assert row["bundled"]
     assert row["proven"] == table.loc["proven", "value"]
 
 
@@ -184,16 +184,16 @@ def test_the_command_lists_and_makes(ships: Path, store_root: Path, capsys: pyte
     assert main(["reference", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == list(REFERENCES)
-    assert not any(row["ships"] for row in rows)
+    assert not any(row["bundled"] for row in rows)
     assert main(["reference", "tiny", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert not row["ships"]
+    assert not row["bundled"]
     assert not ships.exists()
     assert main(["reference", "--make"]) == main(["reference", "--all"]) == 2
     assert "expected --make with names or with --all" in capsys.readouterr().err
     assert main(["reference", "tiny", "--make", "--n", "20", "--device", "cpu", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert row["ships"]
+    assert row["bundled"]
     assert row["n"] == 20
     assert main(["reference", "nonesuch"]) == 2
     assert "name: expected one of digits-standard" in capsys.readouterr().err

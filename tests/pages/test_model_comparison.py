@@ -325,7 +325,7 @@ def test_trust_is_that_of_this_eps_and_these_images_alone(lab: Lab) -> None:
     assert told == [f"evaluation at ε {eps:g}" for eps in (0.2, 0.1, 0.3)]
     exported = robust_views.tables(record_views.read([model], "linf"), [0.1], "linf")["trust reports"]
     assert sorted(exported["eps"]) == [0.1, 0.2, 0.3]
-    assert exported["report"].str.startswith("trust: pass").all()
+    assert exported["report"].str.startswith("reliability checks: pass").all()
 
 
 def test_button_makes_the_checks_of_this_eps(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_a_copy_is_no_training_of_ones_own(ships: Path, store_root: Path) -> Non
     own = put(store_root, MODEL, here=True)
     assert store.find(MODEL, store_root, allow_bundled=False) == store.find(MODEL, store_root) == own
     (aside,) = (store_root / "set_aside").iterdir()
-    assert "copy of the model that ships" in (aside / "why.txt").read_text()
+    assert "copy of the bundled model" in (aside / "why.txt").read_text()
     assert (aside / "results").is_dir()
     assert store.results(own.id, store_root) == []
     assert own.card["results_set_aside"] == 1

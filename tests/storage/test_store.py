@@ -262,7 +262,7 @@ def test_damage_is_set_aside_and_made_again(tmp_path: Path, kind: str) -> None:
     assert len(aside) == 1
     assert aside[0].name.startswith(f"{made.id}-")
     assert str(aside[0]) in str(caught.value)
-    assert "made anew" in str(caught.value)
+    assert "made again" in str(caught.value)
     kept = content(aside[0])
     assert "Set aside: " in kept.pop("why.txt").decode()
     assert kept == left

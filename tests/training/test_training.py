@@ -86,7 +86,7 @@ def test_progress_reports_every_epoch_and_may_stop_the_run() -> None:
 def test_divergence_is_said_not_saved() -> None:
     """A loss that is no longer finite stops the run and names the learning rate."""
     spec = TrainSpec(network="mlp", lr=10, momentum=0.99, schedule="constant", epochs=30)
-    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+    with pytest.raises(FloatingPointError, match="Lower the learning rate"):
         train(spec, load(spec.data))
 
 
@@ -117,7 +117,7 @@ def test_divergence_keeps_the_last_good_state(kind: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", broken(3, kind))
-        with pytest.raises(FloatingPointError, match=r"epoch 4: .* state after epoch 3 is kept.* lower the learning"):
+        with pytest.raises(FloatingPointError, match=r"epoch 4: .* state after epoch 3 is kept.* Lower the learning"):
             train(spec, data, keep=keep)
     state = checkpoint.read(keep)
     assert state is not None
@@ -174,10 +174,10 @@ def test_last_batch_of_one_image_joins_the_one_before_where_it_is_normalised() -
 def test_batches_are_as_asked_but_for_a_last_one_that_is_too_small() -> None:
     """Every image once; nothing is joined where no batch is too small, or where there is one only."""
     assert steps.batch_sizes(10, 3) == [3, 3, 3, 1]
-    assert steps.batch_sizes(10, 3, least=2) == [3, 3, 4]
-    assert steps.batch_sizes(11, 3, least=2) == [3, 3, 3, 2]
-    assert steps.batch_sizes(12, 3, least=2) == [3, 3, 3, 3]
-    assert steps.batch_sizes(1, 3, least=2) == [1]
+    assert steps.batch_sizes(10, 3, min_batch=2) == [3, 3, 4]
+    assert steps.batch_sizes(11, 3, min_batch=2) == [3, 3, 3, 2]
+    assert steps.batch_sizes(12, 3, min_batch=2) == [3, 3, 3, 3]
+    assert steps.batch_sizes(1, 3, min_batch=2) == [1]
 
 
 def test_learning_rate_follows_its_schedule() -> None:

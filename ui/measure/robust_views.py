@@ -12,7 +12,7 @@ import streamlit as st
 from core import specs
 from core.evaluation.tables import paired, records
 from core.evaluation.tables.records import Record
-from core.evaluation.trust import trust
+from core.evaluation.trust.report import Trust
 from core.storage import store
 from ui.app import jobs, sources
 from ui.form.select import select
@@ -65,7 +65,7 @@ def show_trust(page: str, models: Sequence[store.Artifact], found: Mapping[str, 
     if judged:
         chosen = select(page, "trust_of", "Reliability checks of", list(judged), text=names.__getitem__, kind="list")
         look, record = judged[chosen], found[chosen]
-        report = trust.Trust.from_json(look.trust or {})
+        report = Trust.from_json(look.trust or {})
         st.caption(
             f"Checks of the evaluation with {look.effort} effort at ε = {eps:g} in {say(record.norm)}, on "
             f"these {len(record):,} images."
@@ -259,13 +259,13 @@ def models_at(
     return pd.DataFrame(rows)
 
 
-def reports_of(model: str, norm: str) -> list[trust.Trust]:
+def reports_of(model: str, norm: str) -> list[Trust]:
     """The reliability checks of a model's evaluations in this norm, newest first."""
     cards = [result.card for result in sources.results(model, "evaluate")]
-    return [trust.Trust.from_json(card["trust"]) for card in cards if card.get("norm") == norm and card.get("trust")]
+    return [Trust.from_json(card["trust"]) for card in cards if card.get("norm") == norm and card.get("trust")]
 
 
-def trust_lines(reports: Mapping[str, Sequence[trust.Trust]]) -> list[str]:
+def trust_lines(reports: Mapping[str, Sequence[Trust]]) -> list[str]:
     """The verdict of the reliability checks of each evaluation in a line, for exports."""
     return [
         f"model {model} · evaluation at ε {report.eps:g} · {report.line()}"
@@ -274,10 +274,10 @@ def trust_lines(reports: Mapping[str, Sequence[trust.Trust]]) -> list[str]:
     ]
 
 
-def trust_of(record: Record, eps: float) -> trust.Trust | None:
+def trust_of(record: Record, eps: float) -> Trust | None:
     """The reliability checks of an evaluation at this ε on this record's images; None where there are none."""
     made = record.judged(eps)
-    return trust.Trust.from_json(made[0].trust) if made and made[0].trust else None
+    return Trust.from_json(made[0].trust) if made and made[0].trust else None
 
 
 def tests_at(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> pd.DataFrame:

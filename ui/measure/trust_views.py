@@ -52,7 +52,7 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
         st.info("No trust report came with this figure: evaluate with one.", icon=":material/info:")
         return
     if made.warning:
-        st.error(f"**Do not use this figure.** {made.warning}", icon=_BOXES["fail"][1])
+        st.error(f"**Do not use this accuracy.** {made.warning}", icon=_BOXES["fail"][1])
     box, icon = _BOXES[made.verdict]
     box(f"**{WORDS[made.verdict]}** {summary(made)}", icon=icon)
     with st.expander(f"All {len(made.checks)} checks", expanded=made.verdict != "pass"):

@@ -1,10 +1,13 @@
 """The strongest evaluation of a model on given images.
 
-result     what an evaluation found, a row an image
-robust     `evaluate`: certificates, the attacks, and every verdict made again
-cascade    the attacks that it is made of, and which images each is for
-shattered  models that only look robust: random answers, gradients that mislead
-going_on   what is kept of an evaluation that is stopped
+result           what an evaluation found, a row an image
+robust           `evaluate`: certificates, the attacks, and every verdict made again
+schedule         the attacks in their order, and which images each is for
+cascade          what is known of each image, and how a stage changes it
+towards          APGD towards several classes at once
+gradient_masked  models that only look robust: random outputs, gradients that mislead
+with_checks      what the attacks of the reliability checks fooled, entered in the result
+resume           what is kept of an evaluation that is stopped
 """
 
 import lazy_loader

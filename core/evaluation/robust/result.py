@@ -17,17 +17,22 @@ class Evaluation:
     """What an evaluation found, a row an image.
 
     Attributes:
-        clean: (N,) bool, read rightly as it is.
-        robust: (N,) bool, read rightly, and so was everything that was tried. An upper bound of the truth.
-        x_adv: (N, C, H, W): what fools, else the best attempt; the image itself where it is misread or proven robust.
+        clean: (N,) bool, correctly classified as it is.
+        robust: (N,) bool, correctly classified whatever was tried. An upper bound of the truth.
+        x_adv: (N, C, H, W): the adversarial example, else the best attempt; the image itself where it is misclassified
+            or proven robust.
         lower: (N,) float64 proven radius: eps where every image of the ball is classified as y, else 0: not known.
-        upper: (N,) distance of the nearest fooling image found: 0 where the image is misread, inf where there is none.
+        upper: (N,) distance of the nearest adversarial example found: 0 where the image is misclassified, inf for none.
         found_by: (N,) names of the attacks that fooled, "" where none did.
-        forwards, backwards: (N,) int64 passes spent on each image.
-        norm, eps, effort, seed: what was asked for.
-        notes: sentences that belong beside the figures.
-        trust: the trust report, None where none was wanted; what its attacks fooled counts in `robust`.
-        warning: why the figures must not be used, "" where nothing forbids it; to be shown before them.
+        forwards: (N,) int64 forward passes spent on each image.
+        backwards: (N,) int64 backward passes.
+        norm: of the ball.
+        eps: perturbation budget.
+        effort: effort level.
+        seed: of the random draws.
+        notes: sentences to be shown beside the accuracies.
+        trust: the reliability checks, None if they were left out; what their attacks fooled counts in `robust`.
+        warning: why the accuracies must not be used, "" where nothing forbids it; to be shown before them.
     """
 
     clean: Tensor
@@ -48,7 +53,7 @@ class Evaluation:
 
     @property
     def usable(self) -> bool:
-        """Whether nothing forbids to use the figures; `warning` says what does."""
+        """Whether nothing forbids using the accuracies; `warning` says what does."""
         return not self.warning
 
     @property
@@ -58,12 +63,12 @@ class Evaluation:
 
     @property
     def clean_accuracy(self) -> float:
-        """Share of images read rightly."""
+        """Share of correctly classified images."""
         return self.clean.double().mean().item()
 
     @property
     def robust_accuracy(self) -> float:
-        """Share of images read rightly whatever was tried."""
+        """Share of images that are correctly classified whatever was tried."""
         return self.robust.double().mean().item()
 
     @property

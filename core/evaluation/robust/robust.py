@@ -1,7 +1,7 @@
-"""The strongest evaluation: what is left of a model's accuracy inside a ball, image by image.
+"""The strongest evaluation: the robust accuracy of a model inside a ball, image by image.
 
-A clean look, certificates where they are cheap, then the cascade of attacks in `cascade`, each on the images that still
-stand. In the end every verdict is made again, on the stored image and in another batch layout.
+First the clean images, then certificates where they are cheap, then the attacks of `schedule`, each on the images that
+are not fooled yet. In the end every verdict is made again, on the stored image and in another batch layout.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from torch import Tensor, nn
 
 from core.attacks.engine.bears import Fitted, bears_of
 from core.attacks.engine.checks import check
-from core.attacks.engine.engine import admitted, frozen, is_batch, plain, predict, wide
+from core.attacks.engine.engine import admitted, is_batch, plain, predict, wide
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.attacks.engine.stand_ins import own_draws, stand_in
 from core.attacks.engine.steps import eps_limit
-from core.attacks.engine.streams import Streams
 from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
+from core.checks import check_choice
 from core.epsilon import within
-from core.evaluation.robust import going_on, shattered
-from core.evaluation.robust.cascade import AFTER, EFFORTS, Norm, Standing, described, run_stage, stages
+from core.evaluation.robust import gradient_masked, resume
+from core.evaluation.robust.cascade import CascadeState, Subject, run_stage
 from core.evaluation.robust.result import Evaluation
-from core.evaluation.trust import trust as trust_report
-from core.evaluation.trust.case import Found
-from core.evaluation.trust.report import Trust
+from core.evaluation.robust.schedule import AFTER, EFFORTS, Stage, stages, with_straight_through
+from core.evaluation.robust.with_checks import with_checks
+from core.evaluation.trust.examine import examine
 from core.progress import Progress, part
+from core.specs.methods.base import NORMS
 
-NORMS = ("linf", "l2", "l1", "l0")
-CHANGED, FEWEST = 0.01, 2
-"""From this share of the images on, and from so many, verdicts that change with the batch make a figure unusable."""
+MIN_SHARE, MIN_CHANGED = 0.01, 2
+"""From this share of the images on, and from so many, verdicts that change with the batch make an accuracy unusable."""
 ROWSUM = 1e-4
 """Rows of non-negative numbers that add up to 1 so nearly are probabilities and no logits."""
 
@@ -48,7 +48,7 @@ def evaluate(
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
     *,
-    norm: Norm = "linf",
+    norm: str = "linf",
     eps: float,
     effort: str = "standard",
     seed: int = 0,
@@ -57,27 +57,27 @@ def evaluate(
     state: Path | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure how many images a model reads rightly whatever happens inside a ball around them.
+    """Measure the robust accuracy of a model: how many images it classifies correctly anywhere in a ball around them.
 
     Args:
         model: pixels to logits (N, K), K >= 2; evaluated in eval mode and left untouched. An image's logits must not
-            depend on its neighbours in the batch.
+            depend on the other images of the batch.
         x: (N, C, H, W) floating point in [0, 1].
         y: (N,) int64 true classes.
         norm: `linf`, `l2`, `l1` or `l0` (features).
-        eps: size of the ball, 0 or more; at most 1 in linf.
-        effort: how much is tried; see `EFFORTS` in `cascade` for what an image costs that stands.
+        eps: perturbation budget, 0 or more; at most 1 in linf.
+        effort: how much is tried; `EFFORTS` in `schedule` says what an image costs that is not fooled.
         seed: of all random draws, together with `index`.
-        index: (N,) int64 image indices that key the random draws; default the positions. A slice evaluated alone under
-            its own indices gives the slice of the whole, up to rounding.
-        trust: add the trust report (about a tenth of 1,000 images' cost).
-        state: a file; the run is kept there after each attack, and one that was stopped goes on from it and ends in the
-            same result. It is removed at the end.
+        index: (N,) int64 image numbers that the random draws depend on; default the positions. A slice evaluated alone
+            under its own numbers gives the slice of the whole, up to rounding.
+        trust: add the reliability checks (about a tenth of the cost of 1,000 images).
+        state: a file in which the run is kept after each attack. A run that was stopped resumes from it and ends in
+            the same result. It is removed at the end.
         on_progress: called with done, total, `phase` and `robust_accuracy` so far; may raise Cancelled.
 
     Returns:
-        Every fooling image is in ball and box, and every verdict was made in float32 (the images' dtype; half precision
-        comes back as float32), again, on the images as they are returned, in another batch layout.
+        The evaluation. Every adversarial example is in ball and box. Every verdict was made again in float32 on the
+        images as they are returned, in another batch layout (half precision comes back as float32).
 
     Raises:
         ValueError: bad input, naming the argument.
@@ -88,115 +88,98 @@ def evaluate(
         eps = float(eps)
     x, y = wide(plain(x)), plain(y)
     device = x.device if isinstance(x, Tensor) else torch.device("cpu")
-    with torch.inference_mode(False), own_draws(seed, device), admitted(model, x) as fit:
-        made = _evaluated(fit, x, y, norm, eps, effort, seed, index, trust, state, on_progress)
-        notes += [*bears_of(fit).notes]
+    with torch.inference_mode(False), own_draws(seed, device), admitted(model, x) as fit:  # frozen, too
+        allowed, more = _checked(fit, x, y, norm, eps, effort)
+        given = Subject(fit, x, y, norm, eps, _numbers(index, y), seed)
+        made = _evaluated(given, allowed, effort, trust, state, on_progress)
+        notes += [*bears_of(fit).notes, *more]
     return replace(made, notes=(*notes, *made.notes))
 
 
 def _evaluated(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    norm: Norm,
-    eps: float,
-    effort: str,
-    seed: int,
-    index: Tensor | None,
-    trust: bool,
-    state: Path | None,
-    on_progress: Progress | None,
+    given: Subject, eps: Tensor, effort: str, trust: bool, kept: Path | None, on_progress: Progress | None
 ) -> Evaluation:
-    """`evaluate` of a model that bears what attacks do with it (`attacks.fitted`)."""
-    budget, notes = _checked(model, x, y, norm, eps, effort)
-    index = torch.arange(len(x), device=x.device) if index is None else index
-    if index.shape != y.shape:
-        raise ValueError(f"index: expected shape {tuple(y.shape)}, one an image, got {tuple(index.shape)}")
-    streams = Streams.of(seed, index.to(x.device))
-    raw, judge, draws = model, model, 1
-    with frozen(model), own_draws(seed, x.device):
-        logits = _finite(predict(model, x))
-        if shattered.answers_vary(model, x):
-            draws = shattered.DRAWS
-            model, judge = stand_in(raw, draws), stand_in(raw, shattered.VERDICT)
-            logits = predict(judge, x)
+    """`evaluate` of a frozen model that bears what attacks do with it (`attacks.engine.fitted`)."""
+    notes, judge, draws = [], given.model, 1
+    with own_draws(given.seed, given.x.device):
+        logits = _finite(predict(given.model, given.x))
+        if gradient_masked.outputs_vary(given.model, given.x):
+            draws = gradient_masked.DRAWS
+            judge = stand_in(given.model, gradient_masked.VERDICT)
+            given = replace(given, model=stand_in(given.model, draws))
+            logits = predict(judge, given.x)
             notes.append(
-                f"The model's answers are random: each gradient is the mean over {draws} draws, each verdict that over "
-                f"{shattered.VERDICT}."
+                f"The model's outputs are random: each gradient is the mean over {draws} draws, each verdict the mean "
+                f"over {gradient_masked.VERDICT}."
             )
-        standing = Standing.first(x, logits, y)
-        safe = _proven(model, x, y, norm, eps, index)
-        standing.forwards += FORWARDS * safe
-        standing.backwards += BACKWARDS * safe
-        plan = stages(norm, effort, logits.shape[1])
-        plan = plan if draws == 1 else shattered.patient(plan)
-        first, mark, bridges = 0, "", False
-        if state is not None:
-            mark = going_on.fingerprint(raw, x, y, index, [norm, eps, effort, seed, *map(described, plan)])
-            first, bridges = going_on.resume(state, mark, standing)
-            plan = shattered.with_bridges(plan, norm, effort) if bridges else plan
-        rows = (~safe).nonzero()[:, 0]
-        whole = 1 if norm == "l0" else 0  # less than one feature: nothing may change
-        for number in itertools.count(first):
-            if (
-                number == AFTER
-                and not bridges
-                and shattered.some_mislead(model, x, y, standing, safe, norm, eps, index, seed)
-            ):
-                plan, bridges = shattered.with_bridges(plan, norm, effort), True
-            if number >= len(plan) or eps <= 0 or eps < whole:
-                break
-            torch.manual_seed(seed + number)  # what a random model draws; a run that goes on draws the same
-            report = _reported(on_progress, number, len(plan), plan[number].name, standing)
-            run_stage(
-                plan[number],
-                number,
-                model,
-                x,
-                y,
-                rows,
-                standing,
-                norm=norm,
-                eps=budget,
-                streams=streams,
-                on_progress=report,
-            )
-            if draws > 1:
-                shattered.confirm(judge, y, standing, number)
-            if state is not None:
-                going_on.keep(state, standing, mark, number + 1, bridges)
-            if (report := _reported(on_progress, number, len(plan), plan[number].name, standing)) is not None:
-                report(1, 1)
-        made = _verdict(judge, x, y, standing, safe, plan_names=[stage.name for stage in plan], norm=norm, eps=eps)
-        refute(safe & ~made.robust, index, eps, norm)
+        state = CascadeState.first(replace(given, model=judge), logits)
+        safe = _proven(given)
+        state.forwards += FORWARDS * safe
+        state.backwards += BACKWARDS * safe
+        plan = stages(given.norm, effort, logits.shape[1])
+        plan = plan if draws == 1 else gradient_masked.patient(plan)
+        plan = _attacked(given, judge, eps, state, safe, plan, effort, kept, on_progress)
+        made = _verdict(replace(given, model=judge), state, safe, [stage.name for stage in plan])
+        refute(safe & ~made.robust, given.index, given.eps, given.norm)
     made = replace(
         made,
         effort=effort,
-        seed=seed,
         notes=(*notes, *made.notes),
-        forwards=made.forwards * draws if draws == 1 else made.forwards * draws + 3 * (shattered.VERDICT - draws),
+        forwards=made.forwards * draws + (3 * (gradient_masked.VERDICT - draws) if draws > 1 else 0),
         backwards=made.backwards * draws,
-        warning=shattered.RANDOM_ANSWERS if draws > 1 else made.warning,
+        warning=gradient_masked.RANDOM_OUTPUTS if draws > 1 else made.warning,
     )
     if trust:
-        judged, found = _trust(model, x, y, made, index, on_progress)
-        judged = replace(judged, forwards=judged.forwards * draws, backwards=judged.backwards * draws)
-        with frozen(raw), own_draws(seed, x.device):
-            made = shattered.enter(made, judged, found, judge, x, y)
-    if state is not None:
-        state.unlink(missing_ok=True)
+        made = _checks(given, judge, made, draws, on_progress)
+    if kept is not None:
+        kept.unlink(missing_ok=True)
     return made
+
+
+def _attacked(
+    given: Subject,
+    judge: nn.Module,
+    eps: Tensor,
+    state: CascadeState,
+    safe: Tensor,
+    plan: list[Stage],
+    effort: str,
+    kept: Path | None,
+    on_progress: Progress | None,
+) -> list[Stage]:
+    """Run the schedule, from where a run that was stopped left it; returns it with the stages that were added."""
+    first, mark, added = 0, "", False
+    if kept is not None:
+        mark = resume.fingerprint(given, effort, plan)
+        first, added = resume.load(kept, mark, state)
+        plan = with_straight_through(plan, given.norm, effort) if added else plan
+    rows = (~safe).nonzero()[:, 0]
+    least = 1 if given.norm == "l0" else 0  # less than one feature: nothing may change
+    for number in itertools.count(first):
+        if number == AFTER and not added and gradient_masked.some_mislead(given, state, safe):
+            plan, added = with_straight_through(plan, given.norm, effort), True
+        if number >= len(plan) or given.eps <= 0 or given.eps < least:
+            break
+        stage = plan[number]
+        torch.manual_seed(given.seed + number)  # what a random model draws; a run that resumes draws the same
+        report = _reported(on_progress, number, len(plan), stage.name, state)
+        run_stage(stage, number, given, eps, rows, state, report)
+        if judge is not given.model:
+            gradient_masked.confirm(judge, given.y, state, number)
+        if kept is not None:
+            resume.save(kept, state, mark, number + 1, added)
+        if (report := _reported(on_progress, number, len(plan), stage.name, state)) is not None:
+            report(1, 1)
+    return plan
 
 
 # ---------------------------------------------------------------- input
 
 
 def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effort: str) -> tuple[Tensor, list[str]]:
-    """The budget an image, and what there is to say of the input; ValueError for what cannot be evaluated."""
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
-    if effort not in EFFORTS:
-        raise ValueError(f"effort: expected one of {', '.join(EFFORTS)}, got {effort!r}")
+    """Eps per image, and notes on the input. Raises ValueError for what cannot be evaluated."""
+    check_choice("norm", norm, NORMS)
+    check_choice("effort", effort, EFFORTS)
     if is_batch(x):
         low, high = x.min().item(), x.max().item()
         if low < 0 or high > 1:
@@ -209,13 +192,22 @@ def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effo
             )
     if not isinstance(eps, float):
         raise ValueError(f"eps: expected a number, got {type(eps).__name__}")
-    budget = check(model, x, y, eps=float(eps), eps_limit=eps_limit(norm))
+    allowed = check(model, x, y, eps=float(eps), eps_limit=eps_limit(norm))
     notes = []
     if len(x) == 1:
-        notes.append("There is one image: the interval says how little that tells.")
+        notes.append("There is only one image, so the interval is nearly as wide as it can be.")
     elif int((y != y[0]).sum()) == 0:
-        notes.append(f"All {len(x)} images are of class {int(y[0])}: the figures say nothing of the others.")
-    return budget.floor() if norm == "l0" else budget, notes
+        notes.append(f"All {len(x)} images are of class {int(y[0])}: the accuracies say nothing about other classes.")
+    return allowed.floor() if norm == "l0" else allowed, notes
+
+
+def _numbers(index: Tensor | None, y: Tensor) -> Tensor:
+    """The images' numbers, by default their positions."""
+    if index is None:
+        return torch.arange(len(y), device=y.device)
+    if index.shape != y.shape:
+        raise ValueError(f"index: expected shape {tuple(y.shape)}, one number per image, got {tuple(index.shape)}")
+    return index
 
 
 def _of_mode(model: nn.Module) -> list[str]:
@@ -244,107 +236,101 @@ def _finite(logits: Tensor) -> Tensor:
 # ---------------------------------------------------------------- parts
 
 
-def _proven(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, index: Tensor) -> Tensor:
-    """Images whose whole ball is correctly classified by interval bounds; none where the network is not one they know.
+def _proven(given: Subject) -> Tensor:
+    """Images whose whole ball is correctly classified by interval bounds; none where the network has no bounds.
 
     The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too. Each one
     is attacked as well, in few steps (`core.certification.agreement`); FalseProof stops the run if that succeeds.
     """
-    if norm == "l0" or eps <= 0:
-        return torch.zeros_like(y, dtype=torch.bool)
-    if isinstance(model, Fitted):  # layers that have bounds bear everything, but for half precision: no proof is of it
-        return torch.zeros_like(y, dtype=torch.bool)
+    none = torch.zeros_like(given.y, dtype=torch.bool)
+    # layers that have bounds need no `Fitted`, except for half precision: no proof is about that
+    if given.norm == "l0" or given.eps <= 0 or isinstance(given.model, Fitted):
+        return none
     try:
-        return proven(model, x, y, min(eps, 1.0), index=index)
+        return proven(given.model, given.x, given.y, min(given.eps, 1.0), index=given.index)
     except Unbounded:
-        return torch.zeros_like(y, dtype=torch.bool)
+        return none
 
 
-def _verdict(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    standing: Standing,
-    safe: Tensor,
-    *,
-    plan_names: list[str],
-    norm: str,
-    eps: float,
-) -> Evaluation:
-    """Every verdict anew: images reversed, in batches of another size, ball and box looked at."""
-    misread = standing.fooled & (standing.found < 0)  # at first sight: it was never attacked, so it cannot stand now
-    clean = (predicted(predict(model, x.flip(0), 160)).flip(0) == y) & ~misread
-    after = predicted(predict(model, standing.x_adv.flip(0), 160)).flip(0)
-    size = distances(standing.x_adv, x)[norm].double()
-    in_box = ((standing.x_adv >= 0) & (standing.x_adv <= 1)).flatten(1).all(1)
+def _verdict(given: Subject, state: CascadeState, safe: Tensor, plan_names: list[str]) -> Evaluation:
+    """Every verdict is made again: images reversed, in batches of another size, ball and box looked at."""
+    x, y, eps, norm = given.x, given.y, given.eps, given.norm
+    misclassified = state.fooled & (state.found < 0)  # at first sight: it was never attacked, so it is not robust now
+    clean = (predicted(predict(given.model, x.flip(0), 160)).flip(0) == y) & ~misclassified
+    after = predicted(predict(given.model, state.x_adv.flip(0), 160)).flip(0)
+    size = distances(state.x_adv, x)[norm].double()
+    in_box = ((state.x_adv >= 0) & (state.x_adv <= 1)).flatten(1).all(1)
     outside = ~(within(size, float(eps)) & in_box)
     if outside.any():
         raise RuntimeError(
             f"An attack left the ball or [0, 1] for {int(outside.sum())} of {len(x)} images (farthest: "
-            f"{size.max().item():.9g} for {eps:g} in {norm}). This is an error of Adversarial Lab; no figure is given."
+            f"{size.max().item():.9g} for {eps:g} in {norm}). "
+            "This is a bug of Adversarial Lab; no accuracy is reported."
         )
-    fooled = (after != y) | (standing.fooled & ~misread)
+    fooled = (after != y) | (state.fooled & ~misclassified)
     robust = clean & ~fooled
     names = np.array([*plan_names, "clean image", ""])
-    code = torch.where(fooled, standing.found, len(plan_names) + 1)
-    code = torch.where(fooled & (standing.found < 0), len(plan_names), code)
+    code = torch.where(fooled, state.found, len(plan_names) + 1)
+    code = torch.where(fooled & (state.found < 0), len(plan_names), code)
     code = torch.where(~clean, len(plan_names), code)
-    doubtful = int((standing.fooled != ((after != y) | ~clean)).sum())
+    doubtful = int((state.fooled != ((after != y) | ~clean)).sum())
     notes, warning = [], ""
     if doubtful:
-        notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse one counts.")
-    if doubtful >= max(FEWEST, CHANGED * len(x)) or not bears_of(model).neighbours:
+        notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse verdict counts.")
+    if doubtful >= max(MIN_CHANGED, MIN_SHARE * len(x)) or not bears_of(given.model).neighbours:
         warning = (
-            f"The model's answers depend on the other images of the batch (verdicts that changed in another batch: "
-            f"{doubtful} of {len(x)}). One image per batch is the figure that counts."
+            f"The model's outputs depend on the other images of the batch (verdicts that changed in another batch: "
+            f"{doubtful} of {len(x)}). Only an evaluation with one image per batch would count."
         )
     undefined = int((fooled & (after < 0)).sum())
     if undefined:
         notes.append(
-            f"For {undefined} of {len(x)} images an attack found a point where the model answers NaN: it has no class "
-            "there, which counts against it."
+            f"For {undefined} of {len(x)} images an attack found a point where the model returns NaN. It predicts "
+            "no class there, which counts as misclassified."
         )
     upper = torch.where(fooled, size, torch.inf)
     return Evaluation(
         clean=clean,
         robust=robust,
-        x_adv=standing.x_adv,
+        x_adv=state.x_adv,
         lower=(safe & clean).double() * float(eps),
         upper=torch.where(clean, upper, 0.0),
         found_by=names[code.cpu().numpy()],
-        forwards=standing.forwards + 2,
-        backwards=standing.backwards,
+        forwards=state.forwards + 2,
+        backwards=state.backwards,
         norm=norm,
         eps=float(eps),
         effort="",
-        seed=0,
+        seed=given.seed,
         notes=tuple(notes),
         warning=warning,
     )
 
 
-def _trust(
-    model: nn.Module, x: Tensor, y: Tensor, made: Evaluation, index: Tensor, on_progress: Progress | None
-) -> tuple[Trust, Found]:
-    return trust_report.examined(
-        model,
-        x,
-        y,
-        norm=made.norm,
-        eps=made.eps,
+def _checks(given: Subject, judge: nn.Module, made: Evaluation, draws: int, on_progress: Progress | None) -> Evaluation:
+    """The evaluation with its reliability checks, whose passes count `draws` times."""
+    report, fooled = examine(
+        given.model,
+        given.x,
+        given.y,
+        norm=given.norm,
+        eps=given.eps,
         robust=made.robust,
         x_adv=made.x_adv,
         lower=made.lower,
-        index=index,
-        seed=made.seed,
+        index=given.index,
+        seed=given.seed,
         effort="quick",
         on_progress=on_progress,
     )
+    report = replace(report, forwards=report.forwards * draws, backwards=report.backwards * draws)
+    with own_draws(given.seed, given.x.device):
+        return with_checks(made, report, fooled, judge, given.x, given.y)
 
 
-def _reported(on_progress: Progress | None, number: int, parts: int, name: str, standing: Standing) -> Progress | None:
+def _reported(on_progress: Progress | None, number: int, parts: int, name: str, state: CascadeState) -> Progress | None:
     """The progress of one stage, with the robust accuracy as it is now."""
-    n, left = len(standing.fooled), 1 - standing.fooled.double().mean().item()
+    n, left = len(state.fooled), 1 - state.fooled.double().mean().item()
     return part(
         on_progress,
         number * n // parts,

@@ -1,8 +1,8 @@
-"""What one artifact says of each image: how near an adversarial example it found, how far it proves that none can be.
+"""What one artifact says about each image: how near an adversarial example was found, and how far none can be.
 
-An artifact in one norm speaks of the others, too: a change δ inside the box has ‖δ‖∞ ≤ ‖δ‖₂ ≤ ‖δ‖₁ ≤ ‖δ‖₀. So distances
-bound every smaller norm from above, and proven radii every larger norm from below. A search, though, speaks of its own
-norm alone: what was not found there may be in the larger ball of another. Imports no torch.
+An artifact in one norm bounds the others, too: a change δ inside the box has ‖δ‖∞ ≤ ‖δ‖₂ ≤ ‖δ‖₁ ≤ ‖δ‖₀. So distances
+bound every smaller norm from above, and proven radii every larger norm from below (`NORMS` is in that order). A search
+says something about its own norm only: what was not found there may be in the larger ball of another. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import pandas as pd
 
 from core.epsilon import reaches
 from core.specs import METHODS
+from core.specs.methods.base import NORMS
 from core.storage import store
 
-NORMS = ("linf", "l2", "l1", "l0")
-"""In the order in which each is at most the next, for changes inside the box."""
 ROUNDING = 1e-6
 """Relative; a distance that is above ε by no more is float32's rounding of ε itself. In what older versions stored."""
 COARSE = 1e-3
@@ -36,7 +35,7 @@ SMALLEST = (
     "hop_skip_jump",
     "jacobian_sparse",
 )
-"""Attacks that look for the smallest change with all features free: they speak of every ε, as radii do."""
+"""Attacks that look for the smallest change with all features free: they hold for every ε, as radii do."""
 
 NAMES = {
     **{name: method.title for name, method in METHODS.items()},
@@ -65,7 +64,7 @@ class Look:
     Attributes:
         id: of the artifact.
         task: what made it.
-        eps: the budget; None for a search for the smallest change, which speaks of every ε.
+        eps: the budget; None for a search for the smallest change, which holds for every ε.
         index: (n,) the images.
         passes: (n,) forward and backward passes spent on each for this budget; NaN where they were not counted.
         text: how hard it looked, in words, for radii and evaluations; "" for a single attack, which may be a weak one.
@@ -207,7 +206,7 @@ def bounds_of(artifact: store.Artifact, norm: str) -> pd.DataFrame | None:
 
 
 def _of_attack(table: pd.DataFrame, norm: str, own: str, name: str, eps: float | None) -> pd.DataFrame | None:
-    """A sweep's or an attack's images: the nearest that is read as another class counts, at its own distance."""
+    """A sweep's or an attack's images: the nearest misclassified one counts, at its own distance."""
     if norm not in table:
         return None
     distance = np.where(table["pred"] != table["y"], table[norm].to_numpy(dtype=np.float64), np.inf)

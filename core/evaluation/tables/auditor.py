@@ -1,7 +1,7 @@
 """Check a published table of the five metrics: C = A·Cc + E·Ce must hold within the rounding of its printed digits.
 
 The mean confidence C of all images is that of the correct ones, Cc, and of the wrong ones, Ce, weighted by their
-shares A and E = 1 − A. A printed number stands for the interval of all numbers that round to it, so the identity gives
+shares A and E = 1 − A. A printed number means the interval of all numbers that round to it, so the identity gives
 a range in which the printed C must lie; where it does not, one of the five was misprinted or measured on other images.
 """
 
@@ -24,7 +24,7 @@ _NOTHING = {"", "-", "–", "—", "n/a", "nan", "none"}
 
 @dataclass(frozen=True)
 class Printed:
-    """A printed number: its digits, and the least and largest share that would be printed so."""
+    """A printed number: its digits, and the smallest and largest share that would be printed so."""
 
     text: str
     low: float
@@ -93,7 +93,7 @@ def check(row: Row) -> Finding:
     known = [name for name in METRICS if name in row.printed]
     if "confidence" not in known or not {"accuracy", "error"} & set(known) or len(known) < 4:
         lacks = ", ".join(name.replace("_", " ") for name in METRICS if name not in known)
-        return Finding(row, "incomplete", 0.0, 1.0, f"cannot be told without {lacks}")
+        return Finding(row, "incomplete", 0.0, 1.0, f"cannot be checked without {lacks}")
     low, high = implied(row)
     printed = row.printed["confidence"]
     if low > high:
@@ -108,13 +108,13 @@ def check(row: Row) -> Finding:
 def implied(row: Row) -> tuple[float, float]:
     """The range of A·Cc + (1 − A)·Ce over all numbers that round to the printed ones; low > high if A + E ≠ 1."""
     a, e, correct, wrong = (row.printed.get(METRICS[k], UNKNOWN) for k in (0, 1, 3, 4))
-    least, most = max(a.low, 1 - e.high), min(a.high, 1 - e.low)
-    if least > most + SLACK:
+    min_share, max_share = max(a.low, 1 - e.high), min(a.high, 1 - e.low)
+    if min_share > max_share + SLACK:
         return 1.0, 0.0
     # linear in A, rising in Cc and Ce: the ends are at the ends
     return (
-        min(share * correct.low + (1 - share) * wrong.low for share in (least, most)),
-        max(share * correct.high + (1 - share) * wrong.high for share in (least, most)),
+        min(share * correct.low + (1 - share) * wrong.low for share in (min_share, max_share)),
+        max(share * correct.high + (1 - share) * wrong.high for share in (min_share, max_share)),
     )
 
 
@@ -134,7 +134,7 @@ def _misprints(row: Row) -> tuple[tuple[str, str, str], ...]:
                     found.append((name, text, other))
         if found:
             break
-    # of several, those of C itself first: the table's other four would all stand
+    # of several, those of C itself first: then the table's other four are right
     return tuple(sorted(found, key=lambda item: item[0] != "confidence")[:6])
 
 

@@ -41,7 +41,7 @@ class Comparison:
     warnings: list[str]
 
     def _counted(self) -> str:
-        """The n of the rows, which is below the n asked for where the test set has fewer images."""
+        """The n of the rows, which is below the requested n where the test set has fewer images."""
         counted = sorted({int(n) for n in self.table["n"]}) if len(self.table) else [self.spec.n]
         return " and ".join(str(n) for n in counted)
 

@@ -20,7 +20,7 @@ class Enumeration:
         everything: whether these are all features of the image, and no mask.
         singles: images tried with one feature changed.
         single_flips: those of them that fool.
-        pairs: images tried with two features at 0 or 1; 0 if none were asked for, or one feature was enough.
+        pairs: images tried with two features at 0 or 1; 0 if none were wanted, or one feature was enough.
         pair_flips: those of them that fool.
         all_pairs: whether every pair was tried.
         changed: (feature, old value, new value) of what was found.
@@ -82,7 +82,7 @@ class Enumeration:
     def sentence(self) -> str:
         """What is proven, and of what kind of changes."""
         if self.fooled_before:
-            return "The image is read as wanted before anything is changed."
+            return "The image is classified as wanted before anything is changed."
         unit = "pixel" if self.colours == 1 else "feature (one colour of one pixel)"
         inside = "" if self.everything else f" inside the mask ({self.features:,} of them may change)"
         one = f"one {unit}{inside} to any of {self.levels:,} levels"
@@ -116,7 +116,7 @@ def summary(arrays: Mapping[str, Any]) -> dict[str, Any]:
     if len(proofs) == 1:
         sentence = proofs[0].sentence()
     elif not proofs:
-        sentence = "Every image is read as wanted before anything is changed."
+        sentence = "Every image is classified as wanted before anything is changed."
     else:
         unit = "pixel" if proofs[0].colours == 1 else "feature (one colour of one pixel)"
         unit += "" if proofs[0].everything else " inside the mask"

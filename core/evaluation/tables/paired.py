@@ -1,4 +1,4 @@
-"""Is A more robust than B? Paired tests on the same images, and what is left of them when there are many."""
+"""Is A more robust than B? Paired tests on the same images, corrected where there are many of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a model's images in one norm, and which searches and proofs speak of an ε. Imports no torch."""
+"""What is known about a model's images in one norm, and which searches and proofs hold at an ε. Imports no torch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Record:
         return np.sort(self.table["upper"].to_numpy())
 
     def budget(self, eps: Any) -> Any:
-        """The budget that an ε stands for: in l0, whole features."""
+        """The budget that an ε means: in l0, whole features."""
         at = np.asarray(eps, dtype=np.float64)
         return np.floor(at * (1 + SAME)) if self.norm == "l0" else at
 
@@ -86,7 +86,7 @@ class Record:
         return ~self.fooled(eps)
 
     def proven(self, eps: float) -> np.ndarray:
-        """(n,) bool: proven to stand at ε."""
+        """(n,) bool: proven to be robust at ε."""
         proven = reaches(self.table["lower"].to_numpy(), self.budget(eps))
         return np.asarray(proven & self.table["clean_correct"].to_numpy())
 
@@ -98,7 +98,7 @@ class Record:
     def unproven(self, eps: float) -> np.ndarray:
         """(n,) bool: neither fooled nor proven at ε, and no proof was tried there.
 
-        A proof that failed at ε' counts as tried at every ε from ε' on, and says nothing of smaller ones.
+        A proof that failed at ε' counts as tried at every ε from ε' on, and says nothing about smaller ones.
         """
         failed = within(self.table["proof_failed"].to_numpy(), self.budget(eps))
         return ~(self.fooled(eps) | self.proven(eps) | failed)

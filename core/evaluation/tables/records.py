@@ -21,17 +21,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.checks import check_choice
 from core.epsilon import SAME, reaches, within
 from core.evaluation.tables import paired
-from core.evaluation.tables.artifact_bounds import NAMES, NORMS, Look, Proofs, bounds_of, looks_of, norm_of, proofs_of
+from core.evaluation.tables.artifact_bounds import NAMES, Look, Proofs, bounds_of, looks_of, norm_of, proofs_of
 from core.evaluation.tables.metrics import intervals
 from core.evaluation.tables.record import Record, Source
 from core.specs import TrainSpec
+from core.specs.methods.base import NORMS
 from core.storage import store
 
 __all__ = ["NORMS", "SEARCHES", "TASKS", "Record", "Source", "common", "curve", "load", "merge", "tests"]
 SEARCHES = ("radii", "evaluate", "certify")
-"""Tasks that speak of images as such: a record is about all images that any of them was run on in its norm. Sweeps, of
+"""Tasks about images as such: a record is about all images that any of them was run on in its norm. Sweeps, of
 which each is one attack, say so only where there is none of these; attacks on chosen images never do. All tighten."""
 TASKS = (*SEARCHES, "sweep", "attack")
 
@@ -40,9 +42,9 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
     """Accuracy at each ε by lookup in the bounds, as an interval; NaN where it is not known.
 
     Returns:
-        A row an ε: eps, n, `proven` (at least so many stand) and `attacked` (at most so many), and the exact 95 %
-        intervals of both (`proven_low`, `proven_high`, `attacked_low`, `attacked_high`). What holds for the model on
-        all images of its kind lies, at that level, between `proven_low` and `attacked_high`.
+        A row an ε: eps, n, `proven` and `attacked` (robust accuracy is at least the one and at most the other), and the
+        exact 95 % intervals of both (`proven_low`, `proven_high`, `attacked_low`, `attacked_high`). The accuracy on all
+        images of this kind lies, at that level, between `proven_low` and `attacked_high`.
 
         `attacked` is NaN where nothing is known of some image at that ε (`not_searched`: how many). The share that is
         fooled within ε, `fooled_at_least`, holds at every ε. `proven` is NaN where no proof was tried at that ε or a
@@ -54,10 +56,10 @@ def curve(record: Record, eps: Sequence[float] | np.ndarray) -> pd.DataFrame:
     Raises:
         ValueError: an ε that is negative or not finite.
     """
-    asked = np.asarray(eps, dtype=np.float64).ravel()
-    if (wrong := asked[~((asked >= 0) & np.isfinite(asked))]).size:
+    values = np.asarray(eps, dtype=np.float64).ravel()
+    if (wrong := values[~((values >= 0) & np.isfinite(values))]).size:
         raise ValueError(f"eps: expected finite budgets of 0 or more, got {wrong[0]:g}")
-    rows = [_at(record, float(value)) for value in asked]
+    rows = [_at(record, float(value)) for value in values]
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
     n = len(record)
     for name in ("proven", "attacked"):
@@ -132,10 +134,10 @@ def common(records: Sequence[Record]) -> list[Record]:
 
 
 def tests(found: Mapping[str, Record], eps: float) -> pd.DataFrame:
-    """McNemar's test of each pair of models on what stands at ε (see `paired.pairs`), of models of one data set.
+    """McNemar's test of each pair of models on the images that are not fooled at ε; the models are of one data set.
 
-    On the images that radii, or an evaluation at this ε, looked at for both; elsewhere an image may stand because
-    nobody tried.
+    Only images count that radii, or an evaluation at this ε, searched for both models. Elsewhere an image may count as
+    not fooled because no search looked at it. See `paired.pairs`.
     """
     index = pd.Index(next(iter(found.values())).table["index"] if found else [])
     masks = {name: record.looked(eps, hard=True) for name, record in found.items()}
@@ -164,8 +166,7 @@ def load(model_id: str, norm: str, root: Path, *, n: int | None = None) -> Recor
     Raises:
         ValueError: an unknown norm or model, or no images. A damaged artifact is set aside by the store and left out.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NORMS)
     if n is not None and n < 1:
         raise ValueError(f"n: expected 1 or more images, got {n}")
     model = store.open_model(model_id, root)
@@ -229,7 +230,7 @@ def merge(
             "proof_failed": failed,
         }
     )
-    wrong = (lower >= upper) & right  # at the same ε, too: both speak of the closed ball
+    wrong = (lower >= upper) & right  # at the same ε, too: both are about the closed ball
     columns = ["index", "y", "lower", "upper", "found_by", "found_in", "proven_in"]
     contradictions = table.loc[wrong, columns].reset_index(drop=True)
     # the example was confirmed by a forward pass: what is proven must end before it, as `reaches` reads it

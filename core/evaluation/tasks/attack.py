@@ -60,7 +60,7 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
         budget=spec.budget,
         eight_bit=spec.eight_bit,
         surrogate=lab.surrogate(spec.attack),
-        start=None if y_target is None or not spec.attack.takes_start else starts(lab.model, lab.data, x, y_target),
+        x_init=None if y_target is None or not spec.attack.takes_start else starts(lab.model, lab.data, x, y_target),
         on_progress=on_progress,
     )
     seconds = time.perf_counter() - start

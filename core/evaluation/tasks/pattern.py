@@ -24,14 +24,14 @@ SHOWN = 24
 
 
 def run(spec: PatternSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
-    """Make the pattern that the spec names, and let images wear it that it was not made from.
+    """Make the pattern that the spec names, and measure it on images that it was not made from.
 
     Returns:
         Outcome: arrays `pattern` (`pattern` (C, H, W), `noise`, the control, `mask` (H, W) bool, `loss` by epoch) and
         `held_out` (index, y, x, x_adv, views and view_logits of the first images); table `held_out`, a row for each
-        image with its share of fresh scenes that fool; `metrics`: `fooling_rate` of the n held-out images (as they
-        stand and in at least `least` of the fresh scenes) with `low` and `high`, `mean_share`, and both for random
-        noise on the same object (`noise_rate`, `noise_share`).
+        image with the share of new transformations under which it is fooled; `metrics`: `fooling_rate` of the n
+        held-out images (without a transformation and under at least `least` of the new ones) with `low` and `high`,
+        `mean_share`, and both for random noise on the same object (`noise_rate`, `noise_share`).
 
     Raises:
         ValueError: a class that does not exist, or no image that qualifies.

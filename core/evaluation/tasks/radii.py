@@ -34,7 +34,7 @@ HALVINGS = 12
 def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
     """Look for the smallest perturbation of the first n test images (fixed order), wrong ones included.
 
-    A run that was stopped goes on where it was, from the store's checkpoints, and ends in the same result.
+    A run that was stopped resumes from the store's checkpoints and ends in the same result.
 
     Returns:
         Outcome: table `images`, a row an image: index, y, pred and confidence of what was found (of the image itself
@@ -153,7 +153,7 @@ def proven_radii(
 
 
 def summary(table: pd.DataFrame) -> dict[str, float]:
-    """Clean accuracy with its interval, the median distance of the images read correctly, and the mean cost.
+    """Clean accuracy with its interval, the median distance of the correctly classified images, and the mean cost.
 
     The median is over all images that were right, those counted as infinitely far for which nothing was found.
     """

@@ -57,8 +57,8 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
 
     FGSM's gradient is computed once and serves every ε; its formula is applied to every image. Other attacks climb the
     ladder of budgets: what fooled the model inside a small ball lies inside the larger ones too, so only the images
-    still standing are attacked again, and accuracy never rises with ε; images that are wrong already stay as they are.
-    The dense formula finds its own ε* once; at a budget below it the image stands.
+    that are not fooled yet are attacked again, and accuracy never rises with ε; misclassified images stay as they are.
+    The dense formula finds its own ε* once; at a budget below it the image is not fooled.
 
     Returns:
         Outcome: table `images` (a row for each ε and image), array file `gallery` (a correctly classified image of each
@@ -182,11 +182,11 @@ def _budget_ladder(
     on_progress: Progress | None,
 ) -> Iterator[_Rung]:
     x_adv = images.x.clone()
-    standing = ~images.fooled(clean)
+    waiting = ~images.fooled(clean)
     forwards, backwards = torch.zeros_like(images.y), torch.zeros_like(images.y)
     for place, eps in enumerate(budgets):
-        if eps > 0 and standing.any():
-            rows = standing.nonzero()[:, 0]
+        if eps > 0 and waiting.any():
+            rows = waiting.nonzero()[:, 0]
             left = images.take(rows)
             result = run_method(
                 model,
@@ -208,6 +208,6 @@ def _budget_ladder(
             )
             # a failed attempt is shown at its own ε, but the next ε starts from the clean image again
             x_adv[rows] = result.x_adv
-            standing[rows[result.success]] = False
+            waiting[rows[result.success]] = False
             forwards[rows], backwards[rows] = result.forwards.to(forwards), result.backwards.to(backwards)
         yield eps, x_adv.clone(), (forwards.clone(), backwards.clone())

@@ -28,14 +28,14 @@ BATCH = 500
 def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
     """Attack the first n test images on each model, and show what was made to every model.
 
-    As in the field, an attack takes all its steps: an image just beyond one model's boundary says little of another's.
+    As in the field, an attack takes all its steps: an image just beyond one model's boundary says little about others.
 
     Returns:
         Outcome: table `images`, a row for each surrogate, victim and image: pred_surrogate and pred_clean are what the
-        surrogate and the victim read in the image unchanged, pred what the victim reads in what was made. Arrays
-        `images`: index (n,), x_adv (M, n, C, H, W) in the order of `spec.models`. In the card `rows`, one for each
-        surrogate and victim: `rate`, the share that fools the victim of the `counted` images that both read correctly
-        unchanged, with its exact interval; `cost`, passes an image.
+        surrogate and the victim predict for the unchanged image, pred what the victim predicts for the adversarial
+        example. Arrays `images`: index (n,), x_adv (M, n, C, H, W) in the order of `spec.models`. In the card `rows`,
+        one for each surrogate and victim: `rate`, the share that fools the victim of the `counted` images that both
+        classify correctly unchanged, with its exact interval; `cost`, forward and backward passes per image.
 
     Raises:
         ValueError: an unknown model, or models of different images or classes; DataMissing: their data cannot be had.
@@ -111,7 +111,7 @@ def _made(
 def rate(table: pd.DataFrame) -> dict[str, float]:
     """How often one victim is fooled by what was made on one surrogate, with the exact interval.
 
-    Counted are the images that both read correctly unchanged: on one that the surrogate misreads nothing was made.
+    Only images that both classify correctly count: on one that the surrogate misclassifies, nothing was made.
     """
     y = table["y"]
     right = ((table["pred_clean"] == y) & (table["pred_surrogate"] == y)).to_numpy()

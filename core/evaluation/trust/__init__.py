@@ -1,9 +1,9 @@
-"""Whether a robust accuracy can be believed (no torch until it runs).
+"""Reliability checks: whether a robust accuracy is a reliable estimate (no torch until they run).
 
-rules    the figures that each check is judged by
-report   what a report says, check by check, and its word of warning
-case     the model, the images and the attacks that a report looks at
-model    checks of the model
-attacks  checks of the attacks
-trust    the report
+rules        what each check asks, its limits, and what to do
+report       what the checks found, and the warning where an accuracy must not be used
+examination  the model, the images and the attacks that the checks share
+model        checks of the model
+attacks      checks of the attacks
+examine      runs the checks
 """

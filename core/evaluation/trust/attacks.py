@@ -10,140 +10,148 @@ import torch
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.epsilon import reaches
-from core.evaluation.trust.case import Case
-from core.evaluation.trust.model import Found
+from core.evaluation.trust.examination import Examination
+from core.evaluation.trust.model import Measured
 
 ROUNDING = 1e-6
 """Distances may exceed eps by so much, and by so much of eps: images may come from other tools, whose balls are
-those of float32; the evaluation here keeps to `core.epsilon`."""
-NOTHING = "Not asked: no figure of an evaluation was given."
+those of float32. The evaluation itself follows `core.epsilon`."""
+NOTHING = "Skipped: no evaluation was given."
 
 
-def single_step(case: Case) -> Found:
+def single_step(exam: Examination) -> Measured:
     """Accuracy after many steps minus that after one."""
-    one, many = case.standing(case.single.fooled), case.standing(case.many.fooled)
-    return many - one, f"One step leaves {one:.1%}, {case.effort.steps} steps leave {many:.1%}."
+    one, many = exam.accuracy_after(exam.single.fooled), exam.accuracy_after(exam.many.fooled)
+    return many - one, (f"Accuracy is {one:.1%} under one step and {many:.1%} under {exam.effort.steps} steps.")
 
 
-def losses(case: Case) -> Found:
-    """The gap between the log-odds and the margin as losses; of a figure, by how much it is above the lower one."""
-    odds, margins = case.standing(case.many.fooled), case.standing(case.margins.fooled)
-    told = f"{case.effort.steps} steps leave {odds:.1%} by log-odds and {margins:.1%} by the margin"
-    if case.robust is None:
-        return abs(odds - margins), f"{told}."
-    figure = case.share(case.robust)
-    return max(0.0, figure - min(odds, margins)), f"{told}; the figure is {figure:.1%}."
+def losses(exam: Examination) -> Measured:
+    """The gap between log-odds and margin as losses; with an evaluation, by how much it is above the lower one."""
+    odds, margins = exam.accuracy_after(exam.many.fooled), exam.accuracy_after(exam.margins.fooled)
+    said = (
+        f"Accuracy under {exam.effort.steps} steps is {odds:.1%} with the log-odds as the loss and {margins:.1%} with "
+        "the margin"
+    )
+    if exam.robust is None:
+        return abs(odds - margins), f"{said}."
+    figure = exam.share(exam.robust)
+    return max(0.0, figure - min(odds, margins)), f"{said}; the evaluation reports {figure:.1%}."
 
 
-def converged(case: Case) -> Found:
-    """What twice the steps take of the figure."""
-    if case.robust is None:
+def converged(exam: Examination) -> Measured:
+    """The share of images that the evaluation counts as robust and twice the steps fool."""
+    if exam.robust is None:
         return None, NOTHING
-    gain = case.share(case.longer.fooled & case.robust)
-    return gain, f"{2 * case.effort.steps} steps take {gain:.1%} of the images from the figure."
+    gain = exam.share(exam.longer.fooled & exam.robust)
+    return gain, f"{2 * exam.effort.steps} steps fool {gain:.1%} of the images, which are counted as robust."
 
 
-def restarts(case: Case) -> Found:
-    """What more starts take of the figure."""
-    if case.robust is None:
+def restarts(exam: Examination) -> Measured:
+    """The share of images that the evaluation counts as robust and more starts fool."""
+    if exam.robust is None:
         return None, NOTHING
-    gain = case.share(case.again.fooled & case.robust)
-    starts = case.effort.restarts
-    return gain, f"{starts} new starts of {case.effort.steps} steps take {gain:.1%} of the images from the figure."
-
-
-def black_box(case: Case) -> Found:
-    """The share of images that random search fools and no attack with gradients does."""
-    if case.queries is None:
-        return None, "Not asked: there is no random search in l1."
-    share = case.share(case.queries.fooled)
-    both = " and the evaluation" if case.norm == "l0" and case.robust is not None else ""
-    return share, (
-        f"Gradients{both} leave {case.share(case.left):.1%}; {case.effort.queries} queries of random search fool "
-        f"{share:.1%} more."
+    gain = exam.share(exam.again.fooled & exam.robust)
+    starts = exam.effort.restarts
+    return gain, (
+        f"{starts} new starts of {exam.effort.steps} steps fool {gain:.1%} of the images, which are counted as robust."
     )
 
 
-def noise(case: Case) -> Found:
+def black_box(exam: Examination) -> Measured:
+    """The share of images that random search fools and no attack with gradients does."""
+    if exam.queries is None:
+        return None, "Skipped: there is no random search in l1."
+    share = exam.share(exam.queries.fooled)
+    both = " and the evaluation" if exam.norm == "l0" and exam.robust is not None else ""
+    return share, (
+        f"Accuracy under attacks with gradients{both} is {exam.share(exam.left):.1%}; {exam.effort.queries} queries of "
+        f"random search fool {share:.1%} more."
+    )
+
+
+def noise(exam: Examination) -> Measured:
     """The share of images that noise of the ball's size fools and no attack with gradients does."""
-    share = case.share(case.drawn)
-    return share, f"{case.effort.draws} draws of noise fool {share:.1%} of the images, which gradients leave."
+    share = exam.share(exam.drawn)
+    return share, f"{exam.effort.draws} draws of noise fool {share:.1%} of the images, which gradients do not fool."
 
 
-def transfer(case: Case) -> Found:
+def transfer(exam: Examination) -> Measured:
     """The share of images that a step on a linear model fools and no attack with gradients does."""
-    share = case.share(case.linear)
+    share = exam.share(exam.linear)
     return (
         share,
-        f"A full step on a linear model of the images fools {share:.1%} of them, which gradients leave.",
+        f"A full step on a linear model of the images fools {share:.1%} of them, which gradients do not fool.",
     )
 
 
-def unbounded(case: Case) -> Found:
+def unbounded(exam: Examination) -> Measured:
     """Accuracy in the whole box."""
-    left = case.standing(case.unbounded.fooled)
-    return left, f"Where every pixel may be anything, {case.effort.steps} steps leave {left:.1%}."
+    left = exam.accuracy_after(exam.unbounded.fooled)
+    return left, f"If every pixel may take any value, accuracy under {exam.effort.steps} steps is {left:.1%}."
 
 
-def monotone(case: Case) -> Found:
-    """The largest rise of accuracy from one size of the ball to the next."""
-    steps = list(itertools.pairwise(case.ladder()))
+def monotone(exam: Examination) -> Measured:
+    """The largest rise of accuracy from one eps to the next larger one."""
+    steps = list(itertools.pairwise(exam.ladder()))
     (small, before), (large, after) = max(steps, key=lambda pair: pair[1][1] - pair[0][1])
     rise = max(0.0, after - before)
-    told = ", ".join(f"{accuracy:.1%} at {eps:.3g}" for eps, accuracy in case.ladder())
+    said = ", ".join(f"{accuracy:.1%} at {eps:.3g}" for eps, accuracy in exam.ladder())
     how = f"it rises from eps {small:.3g} to {large:.3g}" if rise else "it never rises"
-    return rise, f"{told}: {how}."
+    return rise, f"Accuracy is {said}: {how}."
 
 
-def missed(case: Case) -> Found:
-    """What anything of the report fools inside the ball although the evaluation says that it stands."""
-    if case.robust is None:
+def missed(exam: Examination) -> Measured:
+    """The share of images that any of the checks fools inside the ball and that the evaluation counts as robust."""
+    if exam.robust is None:
         return None, NOTHING
-    share = case.share(case.inside & case.robust)
+    share = exam.share(exam.inside & exam.robust)
     return share, (
-        f"The figure is {case.share(case.robust):.1%} of these images; the attacks of this report fool {share:.1%} "
-        "that it counts as standing."
+        f"The evaluation counts {exam.share(exam.robust):.1%} of these images as robust; the attacks of the checks "
+        f"fool {share:.1%} although they are counted so."
     )
 
 
-def images(case: Case) -> Found:
-    """The share of images of the evaluation that leave ball or box, or are said to fool and do not."""
-    x, x_adv, robust = case.claims.x, case.claims.x_adv, case.claims.robust
+def images(exam: Examination) -> Measured:
+    """The share of the evaluation's images that are outside ball or box, or are said to fool the model and do not."""
+    x, x_adv, robust = exam.claims.x, exam.claims.x_adv, exam.claims.robust
     if x_adv is None:
-        return None, "Not asked: no images were given."
-    size = distances(x_adv, x)[case.norm]
-    far = ~(size <= case.eps * (1 + ROUNDING) + ROUNDING)
+        return None, "Skipped: no images were given."
+    size = distances(x_adv, x)[exam.norm]
+    far = ~(size <= exam.eps * (1 + ROUNDING) + ROUNDING)
     out = ~((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
     wrong = torch.zeros_like(far)
-    if robust is not None and not case.random:
-        fallen = (~robust[: case.n] & case.correct).nonzero()[:, 0]
+    if robust is not None and not exam.random:
+        fallen = (~robust[: exam.n] & exam.correct).nonzero()[:, 0]
         if len(fallen):  # in another order than they were made in
-            read = predicted(case.logits(x_adv[fallen].flip(0))).flip(0)
-            wrong[fallen] = read == case.y[fallen]
+            read = predicted(exam.logits(x_adv[fallen].flip(0))).flip(0)
+            wrong[fallen] = read == exam.y[fallen]
     share = float((far | out | wrong).float().mean())
     return share, (
-        f"Of {len(x)} images {int(far.sum())} are farther than eps (the farthest {float(size.max()):.6g}) and "
-        f"{int(out.sum())} leave [0, 1]; of the first {case.n}, {int(wrong.sum())} are said to fool and do not."
+        f"Of {len(x)} images, {int(far.sum())} are farther than eps (the farthest {float(size.max()):.6g}) and "
+        f"{int(out.sum())} leave [0, 1]; of the first {exam.n}, {int(wrong.sum())} are said to fool and do not."
     )
 
 
-def proven(case: Case) -> Found:
-    """The share of images with a proof that an adversarial image belies."""
-    x, x_adv, robust, lower = case.claims.x, case.claims.x_adv, case.claims.robust, case.claims.lower
+def proven(exam: Examination) -> Measured:
+    """The share of images whose proof is contradicted by an adversarial example."""
+    x, x_adv, robust, lower = exam.claims.x, exam.claims.x_adv, exam.claims.robust, exam.claims.lower
     if lower is None or not bool((lower > 0).any()):
-        return None, "Not asked: nothing is proven."
-    belied = torch.zeros_like(lower, dtype=torch.bool)
+        return None, "Skipped: nothing is proven."
+    refuted = torch.zeros_like(lower, dtype=torch.bool)
     if robust is not None:
-        belied |= ~robust & reaches(lower, case.eps)
+        refuted |= ~robust & reaches(lower, exam.eps)
         if x_adv is not None:
-            found = distances(x_adv, x)[case.norm]
-            belied |= ~robust & (found > 0) & (lower.double() > found * (1 + ROUNDING))
-    belied[: case.n] |= case.inside & reaches(lower[: case.n], case.eps)
-    count, share = int(belied.sum()), float(belied.float().mean())
-    return share, f"{int((lower > 0).sum())} images have a proven radius; adversarial images belie {count} of them."
+            found = distances(x_adv, x)[exam.norm]
+            refuted |= ~robust & (found > 0) & (lower.double() > found * (1 + ROUNDING))
+    refuted[: exam.n] |= exam.inside & reaches(lower[: exam.n], exam.eps)
+    count, share = int(refuted.sum()), float(refuted.float().mean())
+    return (
+        share,
+        f"{int((lower > 0).sum())} images have a proven radius; adversarial examples refute {count} of the proofs.",
+    )
 
 
-ATTACKS: dict[str, Callable[[Case], Found]] = {
+ATTACKS: dict[str, Callable[[Examination], Measured]] = {
     "single_step": single_step,
     "losses": losses,
     "converged": converged,

@@ -1,4 +1,4 @@
-"""Checks of the model itself, its answers and gradients. Each gives a measured value (None skips) and a sentence."""
+"""Checks of the model itself, its outputs and gradients. Each returns a measured value (None skips) and a sentence."""
 
 from __future__ import annotations
 
@@ -11,104 +11,104 @@ from core.attacks.engine.engine import leaf_of, logits_of_leaf
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import margin, predicted, soft_margin
 from core.attacks.engine.steps import random_point
-from core.evaluation.trust.case import Case, relative
+from core.evaluation.trust.examination import Examination, relative
 from core.evaluation.trust.report import Surface
 
-Found = tuple[float | None, str]
+Measured = tuple[float | None, str]
 FEW = 32
 """Images whose path is looked at point by point."""
 PICTURES = 1 << 33
 SIDE = 21
 """Points along each side of a loss surface."""
-ANSWERS_VARY = "Not asked: two passes of the very same images differ."
+OUTPUTS_VARY = "Skipped: two passes of the same images differ."
 
 
-def probabilities(case: Case) -> Found:
+def probabilities(exam: Examination) -> Measured:
     """Rows in [0, 1] that sum to 1."""
-    logits = case.clean
+    logits = exam.clean
     inside = ((logits >= 0) & (logits <= 1)).all(1)
-    share = case.share(inside & ((logits.sum(1) - 1).abs() < 1e-3))
+    share = exam.share(inside & ((logits.sum(1) - 1).abs() < 1e-3))
     return share, f"{share:.0%} of the outputs lie in [0, 1] and sum to 1."
 
 
-def randomness(case: Case) -> Found:
+def randomness(exam: Examination) -> Measured:
     """Whether two passes of the same batch differ."""
-    return case.wobble, f"Two passes of the same images differ by {case.wobble:.2g} at most, relative to the logits."
+    return exam.wobble, f"Two passes of the same images differ by {exam.wobble:.2g} at most, relative to the logits."
 
 
-def neighbours(case: Case) -> Found:
+def neighbours(exam: Examination) -> Measured:
     """The same between a pass of all images and passes of two at a time, in reverse order."""
-    if case.random:
-        return None, ANSWERS_VARY
-    rows = torch.arange(min(case.n, FEW), device=case.x.device).flip(0)
-    alone = torch.cat([case.logits(case.x[pair]) for pair in rows.split(2)])
-    apart = relative(alone, case.clean[rows])
+    if exam.random:
+        return None, OUTPUTS_VARY
+    rows = torch.arange(min(exam.n, FEW), device=exam.x.device).flip(0)
+    alone = torch.cat([exam.logits(exam.x[pair]) for pair in rows.split(2)])
+    apart = relative(alone, exam.clean[rows])
     return apart, f"Logits in batches of 2 differ from those of the whole batch by {apart:.2g} at most."
 
 
-def saturation(case: Case) -> Found:
-    """The median log-odds of images read rightly: above 17, softmax is 1 in float32; above 88, its gradient is 0."""
-    if not case.correct.any():
-        return None, "No image is read rightly."
-    logits, y = case.clean[case.correct], case.y[case.correct]
+def saturation(exam: Examination) -> Measured:
+    """The median log-odds of correctly classified images; above 17 softmax is 1 in float32, above 88 it is flat."""
+    if not exam.correct.any():
+        return None, "Skipped: no image is correctly classified."
+    logits, y = exam.clean[exam.correct], exam.y[exam.correct]
     odds = float(soft_margin(logits, y).median())
-    vanished = float((logits.float().softmax(1) == F.one_hot(y, case.classes)).all(1).float().mean())
+    vanished = float((logits.float().softmax(1) == F.one_hot(y, exam.classes)).all(1).float().mean())
     return odds, (
-        f"The median log-odds of the right class are {odds:.3g}; of {vanished:.0%} of the images the cross-entropy's "
+        f"The median log-odds of the true class are {odds:.3g}; for {vanished:.0%} of the images the cross-entropy's "
         "gradient is exactly 0 in float32."
     )
 
 
-def rejects(case: Case) -> Found:
-    """The share of images that some change sends where no image belongs: a class of no label, NaN, or level logits."""
-    names, labels = case.classes, case.claims.y.unique()
-    unseen = torch.ones(names, dtype=torch.bool, device=case.y.device)
+def rejects(exam: Examination) -> Measured:
+    """The share of images that some change sends to a class that no image has, to NaN, or to equal logits."""
+    names, labels = exam.classes, exam.claims.y.unique()
+    unseen = torch.ones(names, dtype=torch.bool, device=exam.y.device)
     unseen[labels] = False
-    unseen[predicted(case.clean).clamp(min=0)] = False
-    enough = len(case.claims.y) >= 10 * names and int(unseen.sum()) <= max(1, names // 10) and len(labels) > 1
-    sent = torch.zeros_like(case.correct)
+    unseen[predicted(exam.clean).clamp(min=0)] = False
+    enough = len(exam.claims.y) >= 10 * names and int(unseen.sum()) <= max(1, names // 10) and len(labels) > 1
+    sent = torch.zeros_like(exam.correct)
     nowhere, empty = torch.zeros_like(sent), torch.zeros_like(sent)
-    points = [case.noise(0), case.single.x_adv, case.many.x_adv]
-    points.append(case.streams.fork(PICTURES).uniform(0, 1, tuple(case.x.shape[1:]), case.x.dtype))
+    points = [exam.noise(0), exam.single.x_adv, exam.many.x_adv]
+    points.append(exam.streams.fork(PICTURES).uniform(0, 1, tuple(exam.x.shape[1:]), exam.x.dtype))
     for point in points:
-        logits = case.logits(point)
+        logits = exam.logits(point)
         empty |= ~logits.isfinite().all(1) | (logits == logits[:, :1]).all(1)
         found = predicted(logits)
         nowhere |= (found >= 0) & unseen[found.clamp(min=0)]
     sent = empty | nowhere if enough else empty
     if not enough and not empty.any():
         return None, (
-            f"{len(labels)} of {names} classes are labels of {len(case.claims.y)} images: too few to know a class that "
-            "is none."
+            f"{len(labels)} of {names} classes are labels of {len(exam.claims.y)} images: too few to tell whether a "
+            "class stands for rejection."
         )
-    share = case.share(sent)
+    share = exam.share(sent)
     return share, (
-        f"Noise or an attack sends {case.share(nowhere & sent):.0%} of the images to a class that is nobody's label, "
-        f"and {case.share(empty):.0%} to logits that are NaN, infinite or all equal."
+        f"Noise or an attack sends {exam.share(nowhere & sent):.0%} of the images to a class that no image has, "
+        f"and {exam.share(empty):.0%} to logits that are NaN, infinite or all equal."
     )
 
 
-def continuity(case: Case) -> Found:
-    """The share of images on whose way to noise the logits jump: the largest jump, halved ten times, stays."""
-    if case.random:
-        return None, ANSWERS_VARY
-    x = case.x[:FEW]
-    way = case.noise(0)[:FEW] - x
+def continuity(exam: Examination) -> Measured:
+    """The share of images whose logits jump on the way to noise: the step is halved ten times, the jump remains."""
+    if exam.random:
+        return None, OUTPUTS_VARY
+    x = exam.x[:FEW]
+    way = exam.noise(0)[:FEW] - x
     start, width = torch.zeros(len(x), dtype=x.dtype, device=x.device), 1 / 16
     places = torch.linspace(0, 1, 17, dtype=x.dtype, device=x.device)
-    logits = torch.stack([case.logits(x + place * way) for place in places])
+    logits = torch.stack([exam.logits(x + place * way) for place in places])
     size = (logits[1:] - logits[:-1]).abs().amax(2).nan_to_num(0)
     first, where = size.max(0)
     start = places[where]
-    left, right = (logits.gather(0, (where + k)[None, :, None].expand(-1, -1, case.classes))[0] for k in (0, 1))
+    left, right = (logits.gather(0, (where + k)[None, :, None].expand(-1, -1, exam.classes))[0] for k in (0, 1))
     for _ in range(10):
         width /= 2
-        middle = case.logits(x + per_image(start + width, x) * way)
+        middle = exam.logits(x + per_image(start + width, x) * way)
         upper = (right - middle).abs().amax(1) > (middle - left).abs().amax(1)
         start = torch.where(upper, start + width, start)
         left, right = torch.where(upper[:, None], middle, left), torch.where(upper[:, None], right, middle)
     last = (right - left).abs().amax(1)
-    jumps = (last > 0.05 * first) & (first > 1e-4 * case.clean.abs().max())
+    jumps = (last > 0.05 * first) & (first > 1e-4 * exam.clean.abs().max())
     share = float(jumps.float().mean())
     return share, (
         f"On the way to noise, the logits of {share:.0%} of {len(x)} images jump: a step a thousand times shorter "
@@ -116,64 +116,64 @@ def continuity(case: Case) -> Found:
     )
 
 
-def gradients(case: Case) -> Found:
+def gradients(exam: Examination) -> Measured:
     """The share of images whose gradient of the log-odds is zero in every pixel, or NaN somewhere."""
-    leaf = leaf_of(case.x)
-    value = soft_margin(logits_of_leaf(case.model, leaf), case.y).sum()
-    case.forwards += case.n
-    case.backwards += case.n
+    leaf = leaf_of(exam.x)
+    value = soft_margin(logits_of_leaf(exam.model, leaf), exam.y).sum()
+    exam.forwards += exam.n
+    exam.backwards += exam.n
     slope = None
     if value.requires_grad:
         (slope,) = torch.autograd.grad(value, leaf, allow_unused=True)
-    flat = torch.zeros_like(case.x).flatten(1) if slope is None else slope.flatten(1)
+    flat = torch.zeros_like(exam.x).flatten(1) if slope is None else slope.flatten(1)
     broken, none = ~flat.isfinite().all(1), (flat == 0).all(1)
-    share = case.share(broken | none)
+    share = exam.share(broken | none)
     zeros = float((flat == 0).float().mean())
     return share, (
-        f"The gradient is zero in every pixel of {case.share(none):.0%} and NaN in {case.share(broken):.0%} of the "
+        f"The gradient is zero in every pixel of {exam.share(none):.0%} and NaN in {exam.share(broken):.0%} of the "
         f"images; {zeros:.0%} of all its entries are 0."
     )
 
 
-def slope(case: Case) -> Found:
-    """The share of images where a small step changes the log-odds by under half or over twice of what was told."""
-    if case.random:
-        return None, ANSWERS_VARY
-    blocked = ((case.x <= 0) & (case.slope > 0)) | ((case.x >= 1) & (case.slope < 0))
-    way = torch.where(blocked, 0, -case.slope)
+def slope(exam: Examination) -> Measured:
+    """The share of images where a small step changes the log-odds by under half or over twice the gradient's value."""
+    if exam.random:
+        return None, OUTPUTS_VARY
+    blocked = ((exam.x <= 0) & (exam.slope > 0)) | ((exam.x >= 1) & (exam.slope < 0))
+    way = torch.where(blocked, 0, -exam.slope)
     length = torch.linalg.vector_norm(way.flatten(1), dim=1)
-    asked = length > 0
-    if not asked.any():
-        return None, "Not asked: there are no gradients."
-    unit = way / per_image(length.clamp(min=torch.finfo(case.x.dtype).tiny), way)
-    point = (case.x + 0.01 * unit).clamp(0, 1)
-    told = ((point - case.x) * case.slope).flatten(1).sum(1)[asked]
-    seen = (soft_margin(case.logits(point), case.y) - soft_margin(case.clean, case.y))[asked]
-    ratio = (seen / told).nan_to_num(torch.inf)
+    moving = length > 0
+    if not moving.any():
+        return None, "Skipped: there are no gradients."
+    unit = way / per_image(length.clamp(min=torch.finfo(exam.x.dtype).tiny), way)
+    point = (exam.x + 0.01 * unit).clamp(0, 1)
+    expected = ((point - exam.x) * exam.slope).flatten(1).sum(1)[moving]
+    seen = (soft_margin(exam.logits(point), exam.y) - soft_margin(exam.clean, exam.y))[moving]
+    ratio = (seen / expected).nan_to_num(torch.inf)
     share = float(((ratio < 0.5) | (ratio > 2)).float().mean())
     return share, (
-        f"A step of length 0.01 changes the log-odds by {float(ratio.median()):.2f} of what the gradient says "
-        f"(median); of {share:.0%} of the images by less than half or more than twice of it."
+        f"A step of length 0.01 changes the log-odds by {float(ratio.median()):.2f} of what the gradient "
+        f"predicts (median); for {share:.0%} of the images by less than half or more than twice that."
     )
 
 
-def cosine(case: Case) -> Found:
-    """The median cosine between the gradients at an image and at a noisy one, both read rightly when unchanged."""
-    if case.robust is not None and not case.robust.any():
-        return None, "Not asked: nothing stands."
-    if not case.correct.any():
-        return None, "No image is read rightly."
-    noisy = case.gradient(random_point(case.streams.fork(PICTURES), case.x, case.radius, case.norm))
-    here, there = case.slope.flatten(1), noisy.flatten(1)
-    asked = case.correct & (here != 0).any(1) & (there != 0).any(1)
-    if not asked.any():
-        return None, "Not asked: there are no gradients."
-    value = F.cosine_similarity(here[asked], there[asked])
+def cosine(exam: Examination) -> Measured:
+    """The median cosine of the gradients at an image and at a noisy one, over correctly classified images."""
+    if exam.robust is not None and not exam.robust.any():
+        return None, "Skipped: no image is robust."
+    if not exam.correct.any():
+        return None, "Skipped: no image is correctly classified."
+    noisy = exam.gradient(random_point(exam.streams.fork(PICTURES), exam.x, exam.eps_each, exam.norm))
+    here, there = exam.slope.flatten(1), noisy.flatten(1)
+    counted = exam.correct & (here != 0).any(1) & (there != 0).any(1)
+    if not counted.any():
+        return None, "Skipped: there are no gradients."
+    value = F.cosine_similarity(here[counted], there[counted])
     middle = float(value.median())
     return middle, f"The median cosine of the gradients at an image and at a random point of its ball is {middle:.2f}."
 
 
-ANSWERS: dict[str, Callable[[Case], Found]] = {
+OUTPUTS: dict[str, Callable[[Examination], Measured]] = {
     "probabilities": probabilities,
     "randomness": randomness,
     "neighbours": neighbours,
@@ -186,18 +186,18 @@ ANSWERS: dict[str, Callable[[Case], Found]] = {
 }
 
 
-def surfaces(case: Case) -> tuple[Surface, ...]:
-    """Margins over the plane of a full step and a random one: of the first images that stand, else of the first."""
-    stands = case.correct & ~case.inside
-    order = torch.cat([(mask).nonzero()[:, 0] for mask in (stands, case.correct & ~stands, ~case.correct)])
-    axis = torch.linspace(-1, 1, SIDE, dtype=case.x.dtype, device=case.x.device)
-    steps, noises = case.stepped(case.slope) - case.x, case.noise(0) - case.x
+def surfaces(exam: Examination) -> tuple[Surface, ...]:
+    """Margins over the plane of a full step and a random one, of the first images that are not fooled, if any."""
+    robust = exam.correct & ~exam.inside
+    order = torch.cat([(mask).nonzero()[:, 0] for mask in (robust, exam.correct & ~robust, ~exam.correct)])
+    axis = torch.linspace(-1, 1, SIDE, dtype=exam.x.dtype, device=exam.x.device)
+    steps, noises = exam.stepped(exam.slope) - exam.x, exam.noise(0) - exam.x
     made = []
-    for row in order[: case.effort.surfaces].tolist():
+    for row in order[: exam.effort.surfaces].tolist():
         across = axis[:, None, None, None, None] * noises[row] + axis[None, :, None, None, None] * steps[row]
-        points = (case.x[row] + across.flatten(0, 1)).clamp(0, 1)
-        value = margin(case.logits(points), case.y[row].expand(len(points))).nan_to_num(0).view(SIDE, SIDE)
+        points = (exam.x[row] + across.flatten(0, 1)).clamp(0, 1)
+        value = margin(exam.logits(points), exam.y[row].expand(len(points))).nan_to_num(0).view(SIDE, SIDE)
         rounded = tuple(tuple(float(f"{v:.4g}") for v in line) for line in value.tolist())
         places = tuple(round(float(place), 4) for place in axis.tolist())
-        made.append(Surface(int(case.index[row]), int(case.y[row]), places, rounded))
+        made.append(Surface(int(exam.index[row]), int(exam.y[row]), places, rounded))
     return tuple(made)

@@ -1,4 +1,4 @@
-"""What a trust report says, check by check, and the word of warning that it gives."""
+"""What the reliability checks found, check by check, and the warning where an accuracy must not be used."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MARKS: dict[Verdict, str] = {"fail": "✗", "warn": "!", "pass": "✓", "skipped
 
 @dataclass(frozen=True)
 class Check:
-    """One question to a figure, and the answer.
+    """What one reliability check found.
 
     Attributes:
-        name: key in `trust_rules.RULES`.
-        title: what is true of a figure that can be believed.
+        name: key in `rules.RULES`.
+        title: what is true of a reliable estimate.
         measured: in the rule's unit (shares and points of accuracy as fractions); None where it was skipped.
-        threshold: the strictest limit that the value was held against.
+        threshold: the strictest limit that the value was compared with.
         verdict: `pass`, `warn`, `fail` or `skipped`.
         finding: what was measured, or why it was skipped, in a sentence.
         advice: what to do where it does not pass.
@@ -76,21 +76,21 @@ class Surface:
 
 @dataclass(frozen=True)
 class Trust:
-    """A trust report.
+    """The report of the reliability checks.
 
     Attributes:
-        checks: in the order of `trust_rules.RULES`.
-        norm: the ball's shape.
-        eps: its size.
+        checks: in the order of `rules.RULES`.
+        norm: of the ball.
+        eps: perturbation budget.
         n: images that the checks looked at.
         seed: of the random draws.
-        effort: the level it ran at.
-        accuracy: what each attack of the report left standing alone, of the n images; `clean` among them.
+        effort: effort level.
+        accuracy: under each attack of the checks alone, of the n images; `clean` without one.
         ladder: (eps, accuracy) of the same attack in balls of several sizes.
         surfaces: loss surfaces, for a picture.
-        forwards: forward passes of single images that the report took in all.
+        forwards: forward passes of single images that the checks took in all.
         backwards: backward passes likewise.
-        warning: why the evaluation's figure must not be used, in a few sentences; "" where nothing forbids it.
+        warning: why the robust accuracy must not be used, in a few sentences; "" where nothing forbids it.
     """
 
     checks: tuple[Check, ...]
@@ -122,16 +122,17 @@ class Trust:
 
     def line(self) -> str:
         """The overall verdict and its reasons in one line, for exports; a warning comes first."""
-        return f"do not use this figure: {self._line()}" if self.warning else self._line()
+        return f"do not use this accuracy: {self._line()}" if self.warning else self._line()
 
     def _line(self) -> str:
         count = Counter(check.verdict for check in self.checks)
         images = "1 image" if self.n == 1 else f"{self.n} images"
         if not self.doubts():
             skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
-            return f"trust: pass ({count['pass']} checks of {images}{skipped})"
+            return f"reliability checks: pass ({count['pass']} checks of {images}{skipped})"
         reasons = "; ".join(f"{RULES[check.name].sign} ({check.verdict}, {check.said})" for check in self.doubts())
-        return f"trust: {self.verdict}: {reasons}; {count['pass']} of {len(self.checks)} checks of {images} pass"
+        passed = f"{count['pass']} of {len(self.checks)} checks of {images} pass"
+        return f"reliability checks: {self.verdict}: {reasons}; {passed}"
 
     def to_markdown(self) -> str:
         """The line and the table of checks, as GitHub's Markdown."""
@@ -140,7 +141,7 @@ class Trust:
             for check in self.checks
         ]
         heads = ("verdict", "check", "measured", "limits", "finding and advice")
-        first = f"**Do not use this figure.** {self.warning}\n\n" if self.warning else ""
+        first = f"**Do not use this accuracy.** {self.warning}\n\n" if self.warning else ""
         return f"{first}{self.line()}\n\n{tabulate(rows, headers=heads, tablefmt='github', disable_numparse=True)}\n"
 
     def to_json(self) -> dict[str, Any]:
@@ -162,7 +163,7 @@ class Trust:
                 "checks": checks,
                 "ladder": tuple((eps, accuracy) for eps, accuracy in made["ladder"]),
                 "surfaces": tuple(surfaces),
-                # reports from before there were warnings: what they found did not enter the figure
+                # reports from before there were warnings: what they found did not count in the robust accuracy
                 "warning": made.get("warning", warning_of(checks, made["n"])),
             }
         )
@@ -173,18 +174,17 @@ def _todo(check: Check) -> str:
 
 
 UNUSABLE = ("randomness", "neighbours", "images", "proven")
-"""Checks that say, where they fail, that there is no such figure: answers vary, or a rule was broken."""
+"""Checks whose failure means that there is no robust accuracy: outputs vary, or a rule was broken."""
 
 
 def warning_of(checks: Sequence[Check], n: int, of: int | None = None, missed: float | None = None) -> str:
-    """Why a figure must not be used; "" where nothing forbids it.
+    """Why a robust accuracy must not be used; "" where nothing forbids it.
 
     Args:
         checks: the report's.
-        n: images that it looked at.
-        of: images of the figure, if what the report fooled has entered it as images that are not robust; None: it has
-            not.
-        missed: the share of the `n` images that entered so; None: what the check says.
+        n: images that they looked at.
+        of: images of the evaluation, if those that the checks fooled count there as not robust; None if they do not.
+        missed: the share of the `n` images that count so; None: what the check measured.
     """
     failed = {check.name: check for check in checks if check.verdict == "fail"}
     reasons = [failed[name].finding for name in UNUSABLE if name in failed]
@@ -193,7 +193,9 @@ def warning_of(checks: Sequence[Check], n: int, of: int | None = None, missed: f
     if "missed" in failed and (of is None or of > n):
         share = failed["missed"].said if missed is None else RULES["missed"].say(missed)
         rest = (
-            "" if of is None else f" These images now count as not robust, but the other {of - n:,} may fall as easily."
+            ""
+            if of is None
+            else f" These images now count as not robust, but the other {of - n:,} may be fooled as well."
         )
         reasons.append(
             f"The attacks of the reliability checks looked at {n:,} {'images' if n > 1 else 'image'} and fooled "

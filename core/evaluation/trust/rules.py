@@ -1,4 +1,4 @@
-"""What the trust report asks of a figure: each check's question, its limits and what to do. Imports no torch.
+"""The reliability checks of a robust accuracy: what each one asks, its limits, and what to do. Imports no torch.
 
 Sources: Athalye, Carlini, Wagner 2018 (arXiv 1802.00420, section 3.1) and Carlini et al. 2019 (arXiv 1902.06705) name
 the signs of gradients that mislead; Andriushchenko and Flammarion 2020 (arXiv 2007.02617) the cosine. The limits are
@@ -12,8 +12,8 @@ from typing import Literal
 
 Verdict = Literal["pass", "warn", "fail", "skipped"]
 Unit = Literal["share", "points", "number"]
-FEWEST = 2
-"""A share of images counts from so many images on: one alone may be chance."""
+MIN_IMAGES = 2
+"""A share of images counts only from so many images on: a single one may be chance."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Rule:
     """One check.
 
     Attributes:
-        title: what is true of a figure that can be believed, in a few words.
-        sign: what it means when it is not true, in a few words.
+        title: what is true of a reliable estimate, in a few words.
+        sign: what was found when it is not true, in a few words.
         advice: what to do then.
         warn: the measured value beyond which it warns; None: it does not.
         fail: the one beyond which it fails; None: it does not.
@@ -41,8 +41,8 @@ class Rule:
     exact: bool = False
 
     def grade(self, measured: float, n: int) -> Verdict:
-        """The verdict on a value measured on n images."""
-        few = self.unit != "number" and not self.exact and round(measured * n) < FEWEST
+        """The verdict on a value that was measured on n images."""
+        few = self.unit != "number" and not self.exact and round(measured * n) < MIN_IMAGES
         if few:
             return "pass"
         for limit, verdict in ((self.fail, "fail"), (self.warn, "warn")):
@@ -59,7 +59,7 @@ class Rule:
             if limit is not None
         ]
         if self.unit != "number" and not self.exact:
-            parts.append(f"from {FEWEST} images on")
+            parts.append(f"from {MIN_IMAGES} images on")
         return ", ".join(parts)
 
     def say(self, value: float) -> str:
@@ -69,33 +69,33 @@ class Rule:
         return f"{100 * value:.3g} {'%' if self.unit == 'share' else 'points'}"
 
 
-STAND_IN = "Attack through a smooth stand-in for the step that stops the gradient, and add attacks without gradients."
+STAND_IN = "Replace the step that stops the gradient by a smooth one for attacks, and add attacks without gradients."
 RULES: dict[str, Rule] = {
     "probabilities": Rule(
         "The model gives logits",
         "outputs are probabilities",
-        "Remove the softmax: it saturates, and the attacks take logits.",
+        "Remove the softmax: it saturates, and attacks need logits.",
         fail=0.5,
     ),
     "randomness": Rule(
         "The same image gives the same logits",
-        "answers are random",
-        "Average the logits, or the gradients, over many draws; one draw tells neither accuracy nor robustness.",
+        "outputs are random",
+        "Average the logits, or the gradients, over many draws. One draw measures neither accuracy nor robustness.",
         fail=1e-5,
         unit="number",
     ),
     "neighbours": Rule(
-        "An image's logits do not hang on its neighbours",
-        "answers hang on the batch",
-        "Put the model in eval mode, with running statistics; one image a batch is the figure that counts.",
+        "An image's logits do not depend on its batch",
+        "outputs depend on the batch",
+        "Put the model in eval mode, with running statistics. Only an evaluation with one image per batch counts.",
         fail=1e-3,
         unit="number",
     ),
     "saturation": Rule(
-        "Logits leave the cross-entropy a gradient",
+        "The cross-entropy has a gradient",
         "logits are saturated",
-        "Divide the logits by a constant. The attacks here follow log-odds, which do not vanish; the figures of tools "
-        "that follow the cross-entropy are too high.",
+        "Divide the logits by a constant. The attacks here follow the log-odds, whose gradient does not vanish; tools "
+        "that follow the cross-entropy report too high a robust accuracy.",
         warn=30,
         fail=88,
         unit="number",
@@ -103,14 +103,14 @@ RULES: dict[str, Rule] = {
     "rejects": Rule(
         "No hidden way to reject an image",
         "changed images are rejected",
-        "Count a rejection as what it is, and attack detector and classifier together.",
+        "Count rejected images explicitly, and attack the detector and the classifier together.",
         warn=0.01,
         fail=0.1,
     ),
     "continuity": Rule(
         "Logits change without jumps",
         "logits jump",
-        f"{STAND_IN} A gradient says nothing of the other side of a jump.",
+        f"{STAND_IN} A gradient says nothing about the other side of a jump.",
         warn=0.01,
         fail=0.1,
     ),
@@ -121,16 +121,16 @@ RULES: dict[str, Rule] = {
         fail=0.01,
     ),
     "slope": Rule(
-        "Gradients tell the truth of a small step",
-        "gradients are not the slope",
-        f"Compare with differences, and look for a layer with a backward pass of its own. {STAND_IN}",
+        "Gradients predict the effect of a small step",
+        "gradients do not predict small steps",
+        f"Compare gradients with finite differences, and look for a layer with its own backward pass. {STAND_IN}",
         warn=0.1,
         fail=0.3,
     ),
     "cosine": Rule(
-        "Gradients of an image and of a noisy one agree",
+        "Gradients at an image and at a noisy copy agree",
         "gradients change with noise",
-        "More restarts; of a model trained with a single step, suspect catastrophic overfitting.",
+        "Use more restarts. If the model was trained with single steps, suspect catastrophic overfitting.",
         warn=0.2,
         unit="number",
         below=True,
@@ -138,86 +138,86 @@ RULES: dict[str, Rule] = {
     "single_step": Rule(
         "Many steps beat one",
         "one step beats many",
-        "Other step sizes, more steps, another loss; gradients may be masked.",
+        "Try other step sizes, more steps and another loss. Gradients may be masked.",
         fail=0.005,
         unit="points",
     ),
     "losses": Rule(
-        "Two losses agree, or the lower counts",
+        "Two losses agree, or the lower accuracy counts",
         "two losses disagree",
         "Report the lower accuracy, and attack with both.",
         warn=0.05,
         unit="points",
     ),
     "converged": Rule(
-        "More steps gain nothing",
-        "more steps still gain",
-        "Attack with more steps until the figure stands still.",
+        "More steps fool no more images",
+        "more steps fool more images",
+        "Attack with more steps until the robust accuracy no longer falls.",
         warn=0.005,
         fail=0.01,
         unit="points",
     ),
     "restarts": Rule(
-        "More restarts gain nothing",
-        "more restarts still gain",
-        "Attack with more restarts until the figure stands still.",
+        "More restarts fool no more images",
+        "more restarts fool more images",
+        "Attack with more restarts until the robust accuracy no longer falls.",
         warn=0.01,
         fail=0.02,
         unit="points",
     ),
     "black_box": Rule(
-        "Gradients find what queries find",
-        "queries find what gradients miss",
-        "Spend more queries on the images that stand; gradients may be masked.",
+        "Gradients fool what random search fools",
+        "random search fools what gradients miss",
+        "Spend more queries on the images that are not fooled. Gradients may be masked.",
         warn=0.005,
         fail=0.02,
     ),
     "noise": Rule(
         "Attacks beat random noise",
-        "noise finds what gradients miss",
-        "The attack fails, not the model: see the checks of the gradients.",
+        "noise fools what gradients miss",
+        "The attacks are too weak: see the checks of the gradients.",
         fail=0.002,
     ),
     "transfer": Rule(
-        "Attacks beat a linear model's images",
-        "a linear model's images find what gradients miss",
-        "Attack by transfer as well; gradients may be masked.",
+        "Attacks beat a transfer from a linear model",
+        "a transfer from a linear model fools what gradients miss",
+        "Attack by transfer as well. Gradients may be masked.",
         fail=0.01,
     ),
     "unbounded": Rule(
-        "Without a bound nothing stands",
-        "images stand without a bound",
-        "The attack fails, not the model: any image can be made any other.",
+        "Without a bound every image is fooled",
+        "images are not fooled even without a bound",
+        "The attacks are too weak: without a bound, any image can be changed into any other.",
         warn=0.0,
         fail=0.02,
     ),
     "monotone": Rule(
         "Accuracy falls as eps grows",
         "accuracy rises with eps",
-        "A larger ball holds the smaller one: carry over what was found, and take other step sizes.",
+        "A larger ball contains the smaller one: keep what was found there, and try other step sizes.",
         fail=0.005,
         unit="points",
     ),
     "missed": Rule(
-        "The evaluation missed nothing found here",
-        "the evaluation missed adversarial images",
-        "Evaluate again with more effort; the figure is too high by at least this.",
+        "The evaluation missed nothing that the checks found",
+        "the evaluation missed adversarial examples",
+        "Evaluate again at a higher effort level; the robust accuracy is too high by at least this.",
         warn=0.005,
         fail=0.02,
     ),
     "images": Rule(
-        "Images stay in ball and box, and fool",
-        "images break the rules",
-        "Do not use this figure: an attack's projection, or the way the images were stored, is wrong.",
+        "Adversarial examples are in ball and box, and fool",
+        "adversarial examples break the rules",
+        "Do not use this accuracy: an attack's projection, or the way the images were stored, is wrong.",
         fail=0.0,
         exact=True,
     ),
     "proven": Rule(
-        "Nothing proven was attacked",
-        "proven images were attacked",
-        "Do not use this figure: the proof or the attack has an error.",
+        "No proven image was fooled",
+        "proven images were fooled",
+        "Do not use this accuracy: the proof or the attack has an error.",
         fail=0.0,
         exact=True,
     ),
 }
-"""The checks, in the order in which they are shown: the model's answers, its gradients, attacks, the figure itself."""
+"""The checks, in the order in which they are shown: outputs, gradients, attacks, the robust accuracy itself."""

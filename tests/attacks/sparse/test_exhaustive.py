@@ -221,7 +221,7 @@ def test_sentence_says_what_was_enumerated_and_no_more() -> None:
         2.5, net=Masked(model, torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]))
     )
     assert "feature (one colour of one pixel)" in say(2.5, image=x.view(1, 3, 2, 2))
-    assert say(-1.0) == "The image is read as wanted before anything is changed."
+    assert say(-1.0) == "The image is classified as wanted before anything is changed."
 
 
 def test_enumeration_as_data() -> None:

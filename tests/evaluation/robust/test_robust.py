@@ -17,8 +17,11 @@ from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import margin
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.streams import Streams
-from core.evaluation.robust import cascade, shattered
+from core.attacks.minimal.fab import fab
+from core.evaluation.robust import cascade, gradient_masked
 from core.evaluation.robust.robust import _verdict, evaluate
+from core.evaluation.robust.schedule import Stage
+from core.evaluation.robust.towards import towards
 from core.models.saved import load_model
 from core.networks.layers import ScalarScore
 from core.progress import Cancelled
@@ -183,16 +186,14 @@ def test_towards_classes_is_an_attack(norm: Any, net: nn.Module, digits: tuple[T
     net, x, y = copy.deepcopy(net).double(), digits[0].double(), digits[1]
     eps = torch.full((len(x),), NORMS[norm])
     streams = Streams.of(0, torch.arange(len(x)))
-    made = cascade.towards(net, x, y, eps=eps, norm=norm, targets=3, steps=6, streams=streams)
+    made = towards(net, x, y, eps=eps, norm=norm, targets=3, steps=6, streams=streams)
     logits = net(made.x_adv)
     assert 0 < int(made.success.sum()) < len(x)
     assert torch.equal(logits.argmax(1) != y, made.success)
     assert torch.allclose(margin(logits, y), made.trace["margin"], atol=1e-5)
     assert (made.distance[norm] <= eps).all()
     rows = torch.tensor([1, 4, 17])
-    part = cascade.towards(
-        net, x[rows], y[rows], eps=eps[rows], norm=norm, targets=3, steps=6, streams=streams.take(rows)
-    )
+    part = towards(net, x[rows], y[rows], eps=eps[rows], norm=norm, targets=3, steps=6, streams=streams.take(rows))
     assert torch.allclose(part.x_adv, made.x_adv[rows], atol=1e-6)
     assert torch.equal(part.forwards, made.forwards[rows])
 
@@ -202,16 +203,16 @@ def test_boundary_outside_is_pulled_into_the_ball(norm: str, net: nn.Module, dig
     """What FAB finds beyond eps is kept inside as the best attempt, with its margin."""
     x, y = digits
     eps = torch.full((len(x),), NORMS[norm] / 4)
-    standing = cascade.Standing.first(x, net(x), y)
-    stage = cascade.Stage("FAB", cascade.fab, {"steps": 10, "targets": 1}, fixed=False)
-    streams = Streams.of(0, torch.arange(len(x)))
-    cascade.run_stage(stage, 0, net, x, y, torch.arange(len(x)), standing, norm=norm, eps=eps, streams=streams)
-    stand = ~standing.fooled
+    given = cascade.Subject(net, x, y, norm, NORMS[norm] / 4, torch.arange(len(x)))
+    state = cascade.CascadeState.first(given, net(x))
+    stage = Stage("FAB", fab, {"steps": 10, "targets": 1}, fixed_eps=False)
+    cascade.run_stage(stage, 0, given, eps, torch.arange(len(x)), state)
+    stand = ~state.fooled
     assert stand.any()
-    assert (standing.margin < standing.clean)[stand].all()
-    assert (distances(standing.x_adv, x)[norm] <= eps).all()
-    assert torch.allclose(margin(net(standing.x_adv), y)[stand], standing.margin[stand], atol=1e-5)
-    assert not standing.astray.any()
+    assert (state.margin < state.clean)[stand].all()
+    assert (distances(state.x_adv, x)[norm] <= eps).all()
+    assert torch.allclose(margin(net(state.x_adv), y)[stand], state.margin[stand], atol=1e-5)
+    assert not state.boundary_outside_box.any()
 
 
 @pytest.mark.real_data
@@ -239,17 +240,18 @@ def test_image_whose_slope_leads_astray_is_known(slope: float, lost: bool) -> No
         return AttackResult(x, zeros.bool(), distances(x, x), zeros, zeros, {"margin": margin(model(x), y)})
 
     x, y, rows = torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64), torch.arange(3)
-    eps, streams = torch.full((3,), 0.5), Streams.of(0, rows)
-    standing = cascade.Standing.first(x, Bend()(x), y)
+    eps = torch.full((3,), 0.5)
+    given = cascade.Subject(Bend(), x, y, "l2", 0.5, rows)
+    state = cascade.CascadeState.first(given, Bend()(x))
     for stage in (
-        cascade.Stage("FAB", cascade.fab, {"steps": 15}, fixed=False),
-        cascade.Stage("for all", second, {}, near=0),
-        cascade.Stage("for the lost", second, {}, near=0, astray=True),
+        Stage("FAB", fab, {"steps": 15}, fixed_eps=False),
+        Stage("for all", second, {}, max_distance=0),
+        Stage("for the lost", second, {}, max_distance=0, boundary_outside_box=True),
     ):
-        cascade.run_stage(stage, 0, Bend(), x, y, rows, standing, norm="l2", eps=eps, streams=streams)
-    assert standing.astray.tolist() == [lost] * 3
-    assert (standing.nearest > eps).all()
-    assert standing.nearest.isfinite().all()
+        cascade.run_stage(stage, 0, given, eps, rows, state)
+    assert state.boundary_outside_box.tolist() == [lost] * 3
+    assert (state.nearest > eps).all()
+    assert state.nearest.isfinite().all()
     assert seen == ([3] if lost else [])
 
 
@@ -284,7 +286,7 @@ def test_model_that_hides_its_gradients_falls(
     assert made.robust_accuracy < 0.2
     assert made.clean_accuracy > 0.5
     assert any("straight-through" in name for name in made.found_by)
-    monkeypatch.setattr(shattered, "misleads", lambda *_, **__: False)
+    monkeypatch.setattr(gradient_masked, "gradients_mislead", lambda *_, **__: False)
     made = evaluate(Rounded(), x, y, eps=0.15, effort="standard", trust=False)
     assert made.robust_accuracy < 0.5
     assert (made.found_by == "Square").any()
@@ -406,10 +408,11 @@ def test_points_without_logits_count_against_the_model() -> None:
             return torch.stack([1 - score, torch.where(score > 0.05, torch.nan, score)], 1)
 
     x, y = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
-    standing = cascade.Standing.first(x, Torn()(x), y)
-    standing.x_adv[:2] = 0.0999
+    given = cascade.Subject(Torn(), x, y, "linf", 0.1, torch.arange(4))
+    state = cascade.CascadeState.first(given, Torn()(x))
+    state.x_adv[:2] = 0.0999
     safe = torch.zeros(4, dtype=torch.bool)
-    made = _verdict(Torn(), x, y, standing, safe, plan_names=["pgd"], norm="linf", eps=0.1)
+    made = _verdict(given, state, safe, ["pgd"])
     assert made.robust.tolist() == [False, False, True, True]
     assert [note for note in made.notes if note.startswith("For 2 of 4 images") and "NaN" in note]
 

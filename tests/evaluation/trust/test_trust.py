@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from core.attacks import pgd, sparse_rs
 from core.evaluation.trust.attacks import ATTACKS
-from core.evaluation.trust.case import EFFORTS, Case, Claims
+from core.evaluation.trust.examination import EFFORTS, Claims, Examination
+from core.evaluation.trust.examine import examine
 from core.evaluation.trust.report import MARKS, Check, Trust
-from core.evaluation.trust.rules import FEWEST, RULES
-from core.evaluation.trust.trust import report
+from core.evaluation.trust.rules import MIN_IMAGES, RULES
 from core.models.saved import load_model
 from core.progress import Cancelled
 from tests.evaluation.trust import decoys
@@ -29,6 +29,11 @@ EPS = {"linf": 0.15, "l2": 0.5, "l1": 0.8, "l0": 1}
 """Balls in which much of the honest model stands."""
 X, Y = decoys.X[decoys.TRAINED :][:120], decoys.Y[decoys.TRAINED :][:120]
 SMALL = replace(EFFORTS["quick"], images=60, steps=10, restarts=2, queries=120, draws=20)
+
+
+def report(*args: Any, **settings: Any) -> Trust:
+    """The report alone, without the adversarial examples that its attacks found."""
+    return examine(*args, **settings)[0]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -70,7 +75,7 @@ def asked(
 ) -> Check:
     """One check of an evaluation, of the honest model unless another is given."""
     claims, settings = Claims(X, Y, robust, x_adv, lower), {"norm": "linf", "index": None, "seed": 0}
-    with Case.open(model or honest(), claims, eps=0.15, effort="small", **settings) as case:
+    with Examination.open(model or honest(), claims, eps=0.15, effort="small", **settings) as case:
         return Check.of(name, *ATTACKS[name](case), case.n)
 
 
@@ -326,7 +331,7 @@ def test_bad_input_is_named(settings: dict[str, Any], message: str) -> None:
 def test_share_counts_from_two_images_on() -> None:
     """One image of a hundred is chance; one that breaks the rules is not."""
     assert RULES["black_box"].grade(1 / 20, 20) == "pass"
-    assert RULES["black_box"].grade(FEWEST / 20, 20) == "fail"
+    assert RULES["black_box"].grade(MIN_IMAGES / 20, 20) == "fail"
     assert RULES["images"].grade(1 / 1000, 1000) == "fail"
     assert RULES["cosine"].grade(0.1, 100) == "warn"
     assert RULES["cosine"].grade(0.5, 100) == "pass"

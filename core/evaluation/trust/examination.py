@@ -1,4 +1,4 @@
-"""The case that a trust report looks at: model, images, and the attacks that several checks share, each run once."""
+"""What the reliability checks look at: model, images, and the attacks that several checks share, each run once."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from core.progress import Progress
 from core.specs.methods.base import NORMS
 
 TRUST = 0x7275
-"""Tells the report's draws from those of the evaluation under scrutiny, which may have the same seed."""
+"""Separates the random draws of the checks from those of the evaluation, which may have the same seed."""
 NOISE = 1 << 32
 """Forks from here on are for noise; restarts fork from 0."""
 AGAIN = NOISE - 1
 RANDOM = 1e-5
 """Relative difference of logits that rounding does not explain."""
 NAMES: dict[Callable[..., AttackResult], str] = {pgd: "PGD", square: "Square", sparse_rs: "Sparse-RS"}
-"""How `found_by` names the attacks of a report."""
+"""How `found_by` names the attacks of the checks."""
 RIDGE = 1.0
 """Weight decay of the linear surrogate."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much a report spends."""
+    """How much an effort level spends; see `EFFORTS`."""
 
     images: int
     steps: int
@@ -57,7 +57,7 @@ EFFORTS = {
     "standard": Effort(200, 40, 5, 500, 200, (0.25, 0.5, 0.75, 1, 1.25, 1.5), 2),
     "thorough": Effort(500, 100, 10, 2000, 1000, (0.25, 0.5, 0.75, 1, 1.25, 1.5), 3),
 }
-"""Images, steps of PGD, restarts, queries, draws of noise, sizes of the ball as shares of eps, loss surfaces."""
+"""Effort levels: images, steps of PGD, restarts, queries, draws of noise, balls as shares of eps, loss surfaces."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Tried:
 
 
 @dataclass
-class Found:
-    """What the attacks of a report fooled inside the ball, a row an image: `x_adv`, and `by` whom, "" where nobody."""
+class Fooled:
+    """Adversarial examples in the ball that attacks of the checks found: `x_adv`, and `by` which, "" for none."""
 
     x_adv: Float[Tensor, "n c h w"]
     by: list[str]
@@ -84,7 +84,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Claims:
-    """What the evaluation says, of all of its images; parts that it does not tell are None."""
+    """What an evaluation reports about all of its images; None for parts that it does not report."""
 
     x: Float[Tensor, "n c h w"]
     y: Int[Tensor, " n"]
@@ -93,8 +93,8 @@ class Claims:
     lower: Float[Tensor, " n"] | None
 
 
-class Case:
-    """The first images of an evaluation with their model, and what was spent on them. Make one with `Case.open`."""
+class Examination:
+    """The first images of an evaluation with their model, and the passes spent on them. Use `Examination.open`."""
 
     def __init__(
         self, model: nn.Module, claims: Claims, norm: str, eps: float, index: Tensor, seed: int, effort: Effort
@@ -105,12 +105,12 @@ class Case:
         self.robust = None if claims.robust is None else claims.robust[:n]
         self.streams = Streams.of(seed, self.index).fork(TRUST)
         self.goal = Goal.of(self.y, None)
-        self.radius = check_eps(eps, self.x, eps_limit(norm))
+        self.eps_each = check_eps(eps, self.x, eps_limit(norm))
         self.forwards = self.backwards = 0
         self.on_progress: Progress | None = None
         self.inside = torch.zeros_like(self.y, dtype=torch.bool)
-        """Images that an attack of the report fooled inside the ball."""
-        self.found = Found(self.x.clone(), [""] * n)
+        """Images that an attack of the checks fooled inside the ball."""
+        self.found = Fooled(self.x.clone(), [""] * n)
 
     @classmethod
     @contextmanager
@@ -124,13 +124,12 @@ class Case:
         index: Tensor | None,
         seed: int,
         effort: str,
-    ) -> Iterator[Case]:
+    ) -> Iterator[Examination]:
         """Check the input and freeze the model; draws that a random model makes itself come from the seed too."""
         claims = Claims(*(plain(value) for value in vars(claims).values()))
         x = claims.x
         check_choice("norm", norm, NORMS)
-        if effort not in EFFORTS:
-            raise ValueError(f"effort: expected one of {', '.join(EFFORTS)}, got {effort!r}")
+        check_choice("effort", effort, EFFORTS)
         devices = [x.device] if x.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
@@ -162,7 +161,7 @@ class Case:
 
     @cached_property
     def correct(self) -> Bool[Tensor, " n"]:
-        """Images read rightly."""
+        """Correctly classified images."""
         return predicted(self.clean) == self.y
 
     @cached_property
@@ -172,7 +171,7 @@ class Case:
 
     @property
     def random(self) -> bool:
-        """Whether the model answers the same question in two ways; what builds on single answers is not asked then."""
+        """Whether the model returns different logits for the same images; checks of single outputs are skipped then."""
         return self.wobble > RANDOM
 
     @property
@@ -198,26 +197,26 @@ class Case:
         streams = self.streams.fork(NOISE + number)
         if self.norm == "linf":
             signs = 1 - 2 * (streams.uniform(0, 1, tuple(self.x.shape[1:]), self.x.dtype) < 0.5).to(self.x.dtype)
-            return nearest(self.x + self.eps * signs, self.x, self.radius, "linf")
-        return random_point(streams, self.x, self.radius, self.norm)
+            return nearest(self.x + self.eps * signs, self.x, self.eps_each, "linf")
+        return random_point(streams, self.x, self.eps_each, self.norm)
 
     def stepped(self, slope: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """One full step against a gradient, in the norm's own way; the box is looked at in l0 only."""
         if self.norm == "l0":
-            return fewest(slope, self.x, self.radius, min(int(self.eps), self.x[0].numel()))
-        return step_against(self.x, slope, self.radius, "l2" if self.norm == "l1" else self.norm)
+            return fewest(slope, self.x, self.eps_each, min(int(self.eps), self.x[0].numel()))
+        return step_against(self.x, slope, self.eps_each, "l2" if self.norm == "l1" else self.norm)
 
     # ---------------------------------------------------------------- attacks, each run once
 
     def tried(self, attack: Callable[..., AttackResult], rows: Tensor, **settings: Any) -> Tried:
         """Run an attack on the images of a mask (n,); the others count as not fooled.
 
-        The ball is the case's own unless `settings` say otherwise; what is found inside it counts against the claims.
+        The ball is the examination's unless `settings` say otherwise; what is found in it counts against the claims.
         """
         found, x_adv = torch.zeros_like(rows), self.x.clone()
         at = rows.nonzero()[:, 0]
-        radius = settings.setdefault("eps", self.eps)
-        inside = settings.get("norm", self.norm) == self.norm and radius <= self.eps
+        eps = settings.setdefault("eps", self.eps)
+        inside = settings.get("norm", self.norm) == self.norm and eps <= self.eps
         if len(at):
             made = attack(
                 self.model,
@@ -236,7 +235,7 @@ class Case:
         return Tried(found, x_adv)
 
     def walk(self, rows: Tensor | None = None, **settings: Any) -> Tried:
-        """PGD, of as many steps as the effort says, on the images read rightly (or fewer)."""
+        """PGD with the steps of the effort level, on the correctly classified images (or fewer)."""
         rows = self.correct if rows is None else rows
         return self.tried(pgd, rows, **{"norm": self.norm, "steps": self.effort.steps, **settings})
 
@@ -247,7 +246,7 @@ class Case:
 
     @cached_property
     def many(self) -> Tried:
-        """The walk along the log-odds, from one start."""
+        """PGD along the log-odds, from one start."""
         return self.walk()
 
     @cached_property
@@ -257,12 +256,12 @@ class Case:
 
     @cached_property
     def longer(self) -> Tried:
-        """Twice the steps, on what the walk left."""
+        """Twice the steps, on the images that `many` did not fool."""
         return self.walk(self.correct & ~self.many.fooled, steps=2 * self.effort.steps)
 
     @cached_property
     def again(self) -> Tried:
-        """More starts, on what the walk left."""
+        """More starts, on the images that `many` did not fool."""
         rows = self.correct & ~self.many.fooled
         return self.walk(rows, restarts=self.effort.restarts, streams=self.streams.fork(AGAIN))
 
@@ -273,21 +272,21 @@ class Case:
 
     @cached_property
     def left(self) -> Bool[Tensor, " n"]:
-        """Images read rightly that no attack with gradients fooled; in l0, nor did the evaluation.
+        """Correctly classified images that no attack with gradients fooled; in l0, nor did the evaluation.
 
-        Whole features change there, one by one, and random search outdoes gradients on honest models as well.
+        Whole features change there, one by one, and random search does better than gradients on ordinary models too.
         """
         rows = self.correct & ~self.white
         return rows if self.norm != "l0" or self.robust is None else rows & self.robust
 
     @cached_property
     def unbounded(self) -> Tried:
-        """The walk in the whole box, which is the linf ball of size 1, from the image itself."""
+        """PGD in the whole box, which is the linf ball of radius 1, from the image itself."""
         return self.walk(norm="linf", eps=1.0, random_start=False)
 
     @cached_property
     def sizes(self) -> dict[float, Tensor]:
-        """What the walk fools in balls of several sizes, by size; each ball for itself."""
+        """What PGD fools in balls of several sizes, by size; each ball for itself."""
         shares = dict.fromkeys(self._size(share) for share in self.effort.ladder)
         return {eps: self.many.fooled if eps == self.eps else self.walk(eps=eps).fooled for eps in shares}
 
@@ -297,17 +296,17 @@ class Case:
 
     @cached_property
     def queries(self) -> Tried | None:
-        """What random search finds of what gradients left; None in l1, for which there is none."""
-        rows, most = self.left, self.effort.queries
+        """What random search fools of the images that gradients did not; None in l1, which has no random search."""
+        rows, max_queries = self.left, self.effort.queries
         if self.norm == "l1":
             return None
         if self.norm == "l0":
-            return self.tried(sparse_rs, rows, count="features", queries=most)
-        return self.tried(square, rows, norm=self.norm, queries=most)
+            return self.tried(sparse_rs, rows, count="features", queries=max_queries)
+        return self.tried(square, rows, norm=self.norm, queries=max_queries)
 
     @cached_property
     def drawn(self) -> Bool[Tensor, " n"]:
-        """Images that noise fools, of what gradients left."""
+        """Images that noise fools, of those that gradients did not."""
         at = self.left.nonzero()[:, 0]
         found = torch.zeros_like(self.correct)
         for draw in range(self.effort.draws):
@@ -326,45 +325,45 @@ class Case:
 
     @cached_property
     def linear(self) -> Bool[Tensor, " n"]:
-        """What a full step on a linear model fools, of what gradients left.
+        """Images that a full step on a linear model fools, of those that gradients did not.
 
         The linear model is fitted to the images of the evaluation by least squares, with weight decay.
         """
         surrogate = linear_fit(self.claims.x, self.claims.y, self.classes)
         slope = gradients(surrogate, self.x, self.goal, "margin")[0]
         point = (
-            nearest(self.stepped(slope), self.x, self.radius, self.norm) if self.norm != "l0" else self.stepped(slope)
+            nearest(self.stepped(slope), self.x, self.eps_each, self.norm) if self.norm != "l0" else self.stepped(slope)
         )
         if self.norm in ("l2", "l1"):
-            point = into_ball(point, self.x, self.radius, self.norm)
+            point = into_ball(point, self.x, self.eps_each, self.norm)
         found = self.left & self.goal.reached(self.logits(point))
         self.found.note(found, point, "a linear model's images")
         self.inside |= found
         return found
 
-    # ---------------------------------------------------------------- what is left
+    # ---------------------------------------------------------------- accuracies
 
     def share(self, images: Tensor) -> float:
         """Share of the n images."""
         return float(images.sum()) / self.n
 
-    def standing(self, fooled: Tensor) -> float:
-        """Accuracy that an attack on the images read rightly leaves, of the n images."""
+    def accuracy_after(self, fooled: Tensor) -> float:
+        """Accuracy under an attack on the correctly classified images, of the n images."""
         return self.share(self.correct & ~fooled)
 
     def accuracy(self) -> dict[str, float]:
-        """What each attack leaves; the last is the worst of all."""
+        """Accuracy under each attack; the last is under all of them together."""
         return {
             "clean": self.share(self.correct),
-            "one step": self.standing(self.single.fooled),
-            f"{self.effort.steps} steps": self.standing(self.many.fooled),
-            f"{self.effort.steps} steps, margin": self.standing(self.margins.fooled),
-            "all of the report": self.standing(self.inside),
+            "one step": self.accuracy_after(self.single.fooled),
+            f"{self.effort.steps} steps": self.accuracy_after(self.many.fooled),
+            f"{self.effort.steps} steps, margin": self.accuracy_after(self.margins.fooled),
+            "all of the report": self.accuracy_after(self.inside),
         }
 
     def ladder(self) -> tuple[tuple[float, float], ...]:
-        """(eps, accuracy) of the same walk in balls of several sizes, with the images unchanged first."""
-        sizes = sorted((eps, self.standing(fooled)) for eps, fooled in self.sizes.items())
+        """(eps, accuracy) of the same PGD in balls of several sizes, the unchanged images first."""
+        sizes = sorted((eps, self.accuracy_after(fooled)) for eps, fooled in self.sizes.items())
         return ((0.0, self.share(self.correct)), *sizes)
 
 

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from core.__main__ import main
 from core.attacks.engine.geometry import distances
-from core.evaluation.robust import robust, shattered
-from core.evaluation.robust.cascade import EFFORTS, Standing, bridged, stages
+from core.evaluation.robust import gradient_masked, robust
+from core.evaluation.robust.cascade import CascadeState, Subject
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
-from core.evaluation.trust import trust
-from core.evaluation.trust.case import Found
-from core.evaluation.trust.report import Check, Trust
+from core.evaluation.robust.schedule import EFFORTS, stages, straight_through
+from core.evaluation.robust.with_checks import with_checks
+from core.evaluation.trust.examination import Fooled
+from core.evaluation.trust.examine import examine
+from core.evaluation.trust.report import Check, Trust, warning_of
 from core.evaluation.trust.rules import RULES
 from core.jobs import queue
 from core.models.saved import load_model
@@ -51,7 +53,7 @@ def _resized(model: nn.Module, x: Tensor) -> Tensor:
     return model(nn.functional.pad(small, (left, 8 - side - left, upper, 8 - side - upper)))
 
 
-SHATTERED: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+MISLEADING: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "JPEG-like": jpeg_like,
     "four bits": lambda model, x: model((15 * x).floor() / 15),
     "bytes": ROUNDING["bytes, divided"],
@@ -77,13 +79,13 @@ def true_accuracy(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize("name", SHATTERED)
-def test_shattered_model_falls(name: str, honest: nn.Module, true_accuracy: float) -> None:
+@pytest.mark.parametrize("name", MISLEADING)
+def test_model_whose_gradients_mislead_is_fooled(name: str, honest: nn.Module, true_accuracy: float) -> None:
     """Quick, in a ball in which nearly all of the honest model falls, most of a decoy around it falls as well.
 
     A threshold takes away most of a small change, so that one is left with more (and stood at .75 before).
     """
-    made = evaluate(Decoy(honest, SHATTERED[name]), X_FEW, Y_FEW, eps=EPS, effort="quick", trust=False)
+    made = evaluate(Decoy(honest, MISLEADING[name]), X_FEW, Y_FEW, eps=EPS, effort="quick", trust=False)
     assert true_accuracy < 0.2
     assert made.clean_accuracy > 0.8
     assert made.robust_accuracy < (0.62 if "sigmoid" in name else 0.4)
@@ -102,7 +104,7 @@ def test_random_model_is_judged_by_the_mean_of_draws(name: str, honest: nn.Modul
     assert made.clean_accuracy > 0.7
     assert made.robust_accuracy < 0.5
     assert not made.usable
-    assert made.warning.startswith("The model's answers are random.")
+    assert made.warning.startswith("The model's outputs are random.")
     assert total * 0.95 < made.forwards.sum() <= total
     torch.rand(5)
     again = evaluate(model, X_FEW[:24], Y_FEW[:24], eps=EPS, effort="quick", trust=False)
@@ -121,8 +123,8 @@ def test_honest_model_is_evaluated_as_before(norm: str, honest: nn.Module, monke
     assert made.robust.any()
     assert not any("straight" in phase or "masked" in phase for phase in phases)
     assert made.usable
-    monkeypatch.setattr(shattered, "misleads", lambda *_, **__: False)
-    monkeypatch.setattr(shattered, "answers_vary", lambda *_, **__: False)
+    monkeypatch.setattr(gradient_masked, "gradients_mislead", lambda *_, **__: False)
+    monkeypatch.setattr(gradient_masked, "outputs_vary", lambda *_, **__: False)
     bare = evaluate(honest, X_FEW, Y_FEW, trust=False, **settings)
     for name in ("robust", "x_adv", "upper", "forwards", "backwards"):
         assert torch.equal(getattr(made, name), getattr(bare, name)), name
@@ -133,14 +135,14 @@ def test_look_costs_little(honest: nn.Module) -> None:
     passed: list[int] = []
     handle = honest.register_forward_hook(lambda _, given, __: passed.append(len(given[0])))
     rows = torch.arange(len(X_FEW))
-    assert not shattered.answers_vary(honest, X_FEW)
-    assert not shattered.misleads(honest, X_FEW, Y_FEW, norm="linf", eps=EPS, index=rows, seed=0)
+    assert not gradient_masked.outputs_vary(honest, X_FEW)
+    assert not gradient_masked.gradients_mislead(Subject(honest, X_FEW, Y_FEW, "linf", EPS, rows))
     handle.remove()
-    assert sum(passed) <= 40 * shattered.FEW
+    assert sum(passed) <= 40 * gradient_masked.FEW
 
 
-def test_stopped_evaluation_of_a_shattered_model_goes_on(honest: nn.Module, tmp_path: Path) -> None:
-    """The added stages are part of the run that goes on."""
+def test_stopped_evaluation_of_a_gradient_masked_model_resumes(honest: nn.Module, tmp_path: Path) -> None:
+    """The added stages are part of the run that resumes."""
     model, state, seen = Decoy(honest, ROUNDING["round"]), tmp_path / "state.safetensors", []
     whole = evaluate(model, X_FEW, Y_FEW, eps=EPS, effort="quick", trust=False)
 
@@ -168,7 +170,7 @@ def test_stopped_evaluation_of_a_shattered_model_goes_on(honest: nn.Module, tmp_
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 def test_added_stages_run_in_every_norm(norm: str, honest: nn.Module) -> None:
     """Each norm has some, at each effort, and a larger effort has more."""
-    sizes = [len(bridged(norm, effort)) for effort in EFFORTS]
+    sizes = [len(list(straight_through(norm, effort))) for effort in EFFORTS]
     assert 0 < sizes[0] < sizes[1]
     model = Decoy(honest, ROUNDING["round"])
     eps = {"linf": 0.1, "l2": 0.8, "l1": 3.0, "l0": 3.0}[norm]
@@ -210,12 +212,12 @@ def test_figure_that_the_report_belies_is_not_to_be_used(honest: nn.Module, monk
     assert share < 0.5
     assert made.robust[100:].double().mean() > 0.8
     assert not made.usable
-    assert "the other 30 may fall as easily" in made.warning
+    assert "the other 30 may be fooled as well" in made.warning
     assert f"On the 100 images that were checked, robust accuracy is at most {share:.1%}." in made.warning
     assert made.trust is not None
     assert made.trust.warning == made.warning
-    assert made.trust.line().startswith("do not use this figure: trust: fail")
-    assert made.trust.to_markdown().startswith("**Do not use this figure.**")
+    assert made.trust.line().startswith("do not use this accuracy: reliability checks: fail")
+    assert made.trust.to_markdown().startswith("**Do not use this accuracy.**")
     assert Trust.from_json(json.loads(json.dumps(made.trust.to_json()))) == made.trust
 
 
@@ -223,11 +225,11 @@ def test_what_does_not_fool_again_does_not_enter(honest: nn.Module, monkeypatch:
     """Outside the ball, outside the box, or read correctly: such an image changes nothing."""
     weak(monkeypatch)
     made = evaluate(honest, X_FEW, Y_FEW, eps=EPS, effort="quick", trust=False)
-    judged = trust.report(honest, X_FEW, Y_FEW, eps=EPS)
+    judged, _ = examine(honest, X_FEW, Y_FEW, eps=EPS)
     images = X_FEW.clone()
     images[0], images[1] = (X_FEW[0] + 0.5).clamp(0, 1), X_FEW[1] + 0.1
-    found = Found(images, ["PGD"] * 3 + [""] * 57)
-    after = shattered.enter(made, judged, found, honest.eval(), X_FEW, Y_FEW)
+    fooled = Fooled(images, ["PGD"] * 3 + [""] * 57)
+    after = with_checks(made, judged, fooled, honest.eval(), X_FEW, Y_FEW)
     assert torch.equal(after.robust, made.robust)
     assert torch.equal(after.x_adv, made.x_adv)
     assert after.found_by.tolist() == made.found_by.tolist()
@@ -255,9 +257,9 @@ def test_reports_of_before_are_read_with_their_warning() -> None:
 def test_warning_hangs_on_what_was_left_out() -> None:
     """Of 100 images that all entered there is none; of 1,000 there is; none where nothing fooled again."""
     report = marked(bad={"missed": 0.3})
-    assert trust.entered(report, 100, 0.3).warning == ""
-    assert "the other 900 may fall as easily" in trust.entered(report, 1000, 0.3).warning
-    assert trust.entered(report, 1000, 0.0).warning == ""
+    assert warning_of(report.checks, report.n, 100, 0.3) == ""
+    assert "the other 900" in warning_of(report.checks, report.n, 1000, 0.3)
+    assert warning_of(report.checks, report.n, 1000, 0.0) == ""
 
 
 def _evaluated(warning: str) -> Callable[..., Evaluation]:
@@ -282,14 +284,14 @@ def test_command_line_says_it_first(
     asked = ["--model", "digits-mlp-standard", "--eps", "0.071"]
     assert main(["evaluate", *asked, "--effort", "quick", "--n", "20"]) == 0
     out, err = capsys.readouterr()
-    assert err.startswith("DO NOT USE THIS FIGURE. It is a decoy.")
+    assert err.startswith("DO NOT USE THIS ACCURACY. It is a decoy.")
     assert out.split()[:2] == ["usable", "NO,"]
     assert main(["evaluate", *asked, "--effort", "quick", "--n", "20", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert list(printed)[:2] == ["usable", "warning"]
     assert (printed["usable"], printed["warning"]) == (False, "It is a decoy.")
     assert main(["trust", *asked]) == 0
-    assert capsys.readouterr().err.startswith("DO NOT USE THIS FIGURE. It is a decoy.")
+    assert capsys.readouterr().err.startswith("DO NOT USE THIS ACCURACY. It is a decoy.")
 
 
 def test_page_says_it_first() -> None:
@@ -304,7 +306,7 @@ def test_page_says_it_first() -> None:
     report = marked(bad={"missed": 0.3}, warning="It is a decoy.")
     app = AppTest.from_function(page, args=(report.to_json(),), default_timeout=20).run()
     assert not app.exception
-    assert app.error[0].value == "**Do not use this figure.** It is a decoy."
+    assert app.error[0].value == "**Do not use this accuracy.** It is a decoy."
     assert trust_views.word(report) == "✗ do not use"
 
 
@@ -317,8 +319,8 @@ def test_confirm_puts_back_what_was_luck() -> None:
         model[1].weight.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4]))
         model[1].bias.copy_(torch.tensor([1.0, -1.0]))
     y = torch.zeros(2, dtype=torch.int64)
-    standing = Standing.first(x, model(x).detach(), y)
-    standing.fooled[:], standing.found[:] = True, 3
-    shattered.confirm(model, y, standing, 3)
-    assert standing.fooled.tolist() == [False, True]
-    assert standing.found.tolist() == [-1, 3]
+    state = CascadeState.first(Subject(model, x, y, "linf", 1.0, torch.arange(2)), model(x).detach())
+    state.fooled[:], state.found[:] = True, 3
+    gradient_masked.confirm(model, y, state, 3)
+    assert state.fooled.tolist() == [False, True]
+    assert state.found.tolist() == [-1, 3]

@@ -1,0 +1,46 @@
+"""An evaluation that was stopped and resumes: what is kept after each stage, and what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.evaluation.robust.cascade import STATE, CascadeState, Subject
+from core.evaluation.robust.schedule import Stage, described
+from core.storage import checkpoint
+
+
+def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
+    """A hash of all that the result depends on."""
+    settings = [given.norm, given.eps, effort, given.seed, *map(described, plan)]
+    total = hashlib.sha256(repr(settings).encode())
+    for part in (given.x, given.y, given.index, *given.model.state_dict().values()):
+        if isinstance(part, Tensor) and not part.is_quantized:
+            total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        else:  # packed weights of a quantised layer
+            total.update(repr(part).encode())
+    return total.hexdigest()
+
+
+def save(path: Path, state: CascadeState, mark: str, done: int, added: bool) -> None:
+    """Keep what is known after `done` stages, and whether straight-through stages were added to the schedule."""
+    tensors = {name: getattr(state, name) for name in STATE}
+    facts = {"mark": mark, "done": done, "added": added}
+    checkpoint.write(path, checkpoint.State({"cascade": tensors}, facts))
+
+
+def load(path: Path, mark: str, state: CascadeState) -> tuple[int, bool]:
+    """Fill in what was kept under the same mark.
+
+    Returns:
+        The number of stages that are done, 0 where nothing fits, and whether straight-through stages were added.
+    """
+    kept = checkpoint.read(path)
+    if kept is None or kept.facts.get("mark") != mark:
+        return 0, False
+    for name, value in kept.tensors["cascade"].items():
+        setattr(state, name, value.to(getattr(state, name)))
+    return int(kept.facts["done"]), bool(kept.facts["added"])
