@@ -257,6 +257,7 @@ def test_attack_fails_honestly(attack: Attack, net: nn.Module, few: Batch, targe
     assert ((result.x_adv >= 0) & (result.x_adv <= 1)).all()
 
 
+@pytest.mark.sampled(2)
 def test_attack_fools_a_saturated_model(attack: Attack, net: nn.Module, few: Batch, targets: Extra, name: str) -> None:
     """Logits times 10,000 change no class, so they must not stop an attack."""
     if name == "generator":
@@ -329,6 +330,11 @@ SHORT = {
     "sparse_rs": {"queries": 50},
     "one_pixel": {"population": 10, "generations": 5},
     "physical": {"steps": 10},
+    "minimum": {"budget": 80},
+    "ead": {"searches": 2, "steps": 20},
+    "carlini_wagner": {"searches": 2, "steps": 20},
+    "fab": {"steps": 15},
+    "sigma_zero": {"steps": 40},
 }
 """Settings of methods that take long by default."""
 
