@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
-from core.data.sets import Dataset, load
+from core.data.sets import Dataset, first_of_test, load, to_float
 from core.models import trained_on
 from core.networks.catalogue import build, with_threshold
 from core.networks.layers import Shape
+from core.networks.table import device_of
 from core.progress import Progress
 from core.specs import Method, TrainSpec
 from core.storage import store
@@ -34,6 +36,11 @@ class SavedModel:
     def data(self, on_progress: Progress | None = None) -> Dataset:
         """The data set that it was trained on, see `data_of`."""
         return data_of(self.artifact, on_progress)
+
+    def images(self, n: int) -> tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]:
+        """The first n test images in their fixed order, float32 in [0, 1], and their classes, on the model's device."""
+        first, device = first_of_test(self.data(), n), device_of(self.model)
+        return to_float(first.x).to(device), first.y.to(device)
 
 
 def data_of(model: store.Artifact, on_progress: Progress | None = None) -> Dataset:
