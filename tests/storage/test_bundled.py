@@ -127,7 +127,7 @@ def test_damaged_shipped_files_are_reported_but_never_moved(ships: Path, store_r
         lambda: store.find(MODEL, store_root),
         lambda: put(store_root, AttackSpec(model=MODEL.artifact_name(), attack=Fgsm(), eps=0.1)),
     ):
-        with pytest.raises(store.DamagedArtifact, match="is a bundled model, and was left as it is"):
+        with pytest.raises(store.DamagedArtifact, match="is a bundled model and was left as it is"):
             ask()
     if filename == "card.json":
         assert store.models(store_root) == []
