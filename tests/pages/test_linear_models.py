@@ -120,7 +120,7 @@ def test_images_without_a_model_offer_to_train_a_linear_one(lab: Lab) -> None:
     """A LeNet in the store does not fit: the button trains a linear model."""
     lab.model(network="lenet")
     app = lab.open(PAGE, linear_models_part=TABS["images"])
-    assert "no saved model that fits" in text(app)
+    assert "No saved model fits this page yet" in text(app)
     assert app.button(key=f"{PAGE}_first").label == "Train a first model on digits (seconds)"
 
 

@@ -108,7 +108,7 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
             icon=":material/info:",
         )
     else:
-        st.info("No saved model fits this page yet. Train one to attack it.", icon=":material/info:")
+        st.info("No saved model fits this page yet. You can train one here.", icon=":material/info:")
     text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
     jobs.offer(page, spec, text, name="first")
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
