@@ -28,6 +28,7 @@ NAMES: tuple[Any, ...] = (
     Literal["linear", "deep"],
     Literal["all", "score"],
     Literal["pixels", "features"],
+    Literal["logits", "probabilities"],
     Literal["en", "l1"],
 )
 """Lists of names are not checked here: a wrong one must reach the code, whose ValueError is itself under test."""

@@ -18,7 +18,7 @@ from core.attacks.engine.losses import margin
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.streams import Streams
 from core.attacks.minimal.fab import fab
-from core.evaluation.robust import cascade, gradient_masked
+from core.evaluation.robust import cascade, gradient_masked, schedule
 from core.evaluation.robust.robust import _verdict, evaluate
 from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.towards import towards
@@ -138,7 +138,7 @@ def test_stopped_evaluation_goes_on(net: nn.Module, digits: tuple[Tensor, Tensor
     x, y = digits
     state = tmp_path / "state.safetensors"
     whole = evaluate(net, x, y, eps=0.05, effort="quick", trust=False)
-    last = cascade.stages("linf", "quick", 10)[5].name
+    last = schedule.stages("linf", "quick", 10)[5].name
     with pytest.raises(Cancelled):
         evaluate(net, x, y, eps=0.05, effort="quick", trust=False, state=state, on_progress=Stop(last))
     assert state.exists()
@@ -173,7 +173,7 @@ def test_state_of_another_run_is_not_used(net: nn.Module, digits: tuple[Tensor, 
 def test_effort_begins_with_the_smaller_one() -> None:
     """A larger effort begins with the smaller one, so what falls to that falls to it too."""
     for norm in NORMS:
-        plans = [cascade.stages(norm, effort, 10) for effort in cascade.EFFORTS]
+        plans = [schedule.stages(norm, effort, 10) for effort in schedule.EFFORTS]
         for less, more in pairwise(plans):
             assert more[: len(less)] == less
             assert len(more) > len(less)

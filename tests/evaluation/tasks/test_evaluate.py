@@ -62,7 +62,7 @@ def test_evaluation_s_table_card_and_command_agree(
     printed = json.loads(capsys.readouterr().out)
     assert (printed["result"], printed["eps"], printed["checks"]) == (made.id, 0.05, made.card["trust"]["checks"])
     assert main(["trust", "--model", "digits-mlp", "--eps", "0.3"]) == 2
-    assert "a report says nothing of another ε" in capsys.readouterr().err
+    assert "the checks say nothing about another ε" in capsys.readouterr().err
     assert main(["trust", "--model", "digits-mlp", "--eps", "0.05"]) == 0
     shown = capsys.readouterr().out
     assert all(check.title in shown and check.said in shown for check in trust.checks)
