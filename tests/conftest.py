@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test with the mark `sampled(n)`, the first case and every n-th after it stay quick; the others are slow.
+    """Of a test with the mark `sampled(n)`, every n-th case stays quick; the others are slow.
 
-    For tests of all pairs of two things, such as attacks and kinds of models: where n has no divisor in common with
-    either number, each of both is still met every time, and `make test-all` takes every pair.
+    For tests of many alike cases, such as all pairs of attacks and kinds of models: where n has no divisor in common
+    with either number, each of both is still met every time. Where the count begins depends on the test's name, so that
+    an attack which one test leaves out is met by the next. `make test-all` takes every case.
     """
+    cases = Counter(item.nodeid.partition("[")[0] for item in items)
     seen: Counter[str] = Counter()
     for item in items:
         if sampled := item.get_closest_marker("sampled"):
-            test = item.nodeid.partition("[")[0]
-            if seen[test] % sampled.args[0]:
+            test, (n,) = item.nodeid.partition("[")[0], sampled.args
+            if (seen[test] - zlib.crc32(test.encode()) % min(n, cases[test])) % n:
                 item.add_marker(pytest.mark.slow)
             seen[test] += 1
 

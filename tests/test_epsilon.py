@@ -98,6 +98,7 @@ LINF_ONLY = ("fgsm", "rfgsm", "mifgsm")
 NO_L1 = ("square", "simba")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("dtype", [*DTYPES, *HALF])
@@ -122,7 +123,7 @@ def test_attack_keeps_to_the_budget_exactly(attack: str, norm: str, dtype: torch
         assert one.distance[norm].max() > 0.9 * number or attack not in ("fgsm", "pgd", "apgd") or dtype in HALF
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 @pytest.mark.parametrize("eps", [0.1, 0.3, 0.12, 8 / 255, 0.0314])
 def test_evaluation_says_the_same_in_float32_and_float64(norm: str, eps: float) -> None:

@@ -63,6 +63,7 @@ def test_every_method_is_held_to_the_contract() -> None:
             assert {attack.norm for attack in ATTACKS.values() if attack.method == key} == set(cls.norms), key
 
 
+@pytest.mark.sampled(3)
 def test_attack_passes_the_checks_for_anybodys_attack(attack: Small) -> None:
     """Form of the result, box, ball, slices, seeds, an untouched model, misclassified images, one image, none."""
     settings = {key: min(value, SHORTER.get(key, value)) for key, value in attack.settings.items() if key != "norm"}
@@ -78,6 +79,7 @@ def test_attack_passes_the_checks_for_anybodys_attack(attack: Small) -> None:
     )
 
 
+@pytest.mark.sampled(5)
 def test_attack_fools_and_stays_in_the_box(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra
 ) -> None:
@@ -96,6 +98,7 @@ def test_attack_fools_and_stays_in_the_box(
     assert (result.backwards.max() == 0) == (name in NO_GRADIENT)
 
 
+@pytest.mark.sampled(5)
 def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.Module, few: Batch) -> None:
     """Targeted success means that the target is predicted; an image that shows it already comes back unchanged."""
     x, y = few
@@ -130,6 +133,7 @@ def test_attack_of_a_slice_equals_the_slice_of_the_attack(
     assert int((near & same).sum()) >= 3, (near, same)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", BUDGETED, indirect=True)
 @pytest.mark.parametrize("eps", [0.02, pytest.param(0.1, marks=pytest.mark.slow), 0.3])
 def test_attack_stays_in_the_ball_to_the_last_bit(
@@ -157,6 +161,7 @@ def test_attack_with_zero_budget_returns_the_image(name: str, attack: Attack, ne
     assert torch.equal(result.success, copy.deepcopy(net).eval()(x).argmax(1) != y)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", BUDGETED, indirect=True)
 def test_attack_takes_a_budget_an_image(name: str, attack: Attack, net: nn.Module, few: Batch) -> None:
     """The same budget for each equals the scalar one; different budgets hold each for its image."""
@@ -175,6 +180,7 @@ FIXED_COST = tuple(name for name, attack in ATTACKS.items() if attack.spec.fixed
 """Attacks whose settings say what they cost; they take no budget."""
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("budget", [24, *(pytest.param(budget, marks=pytest.mark.slow) for budget in (5, 9, 70))])
 def test_attack_keeps_to_a_budget_of_passes(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, budget: int
@@ -243,7 +249,7 @@ class Broken(nn.Module):
         return self.net(x)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", ["constant", "dead", "nan"])
 def test_attack_fails_honestly(attack: Attack, net: nn.Module, few: Batch, targets: Extra, kind: str) -> None:
     """No crash, nothing fooled that was not wrong before, valid images; who answers NaN has no image right."""
@@ -257,7 +263,7 @@ def test_attack_fails_honestly(attack: Attack, net: nn.Module, few: Batch, targe
     assert ((result.x_adv >= 0) & (result.x_adv <= 1)).all()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 def test_attack_fools_a_saturated_model(attack: Attack, net: nn.Module, few: Batch, targets: Extra, name: str) -> None:
     """Logits times 10,000 change no class, so they must not stop an attack."""
     if name == "generator":
@@ -267,6 +273,7 @@ def test_attack_fools_a_saturated_model(attack: Attack, net: nn.Module, few: Bat
     assert hot.success.sum() >= 0.8 * plain.success.sum()
 
 
+@pytest.mark.sampled(3)
 def test_attack_works_on_a_scalar_network(
     attack: Attack, name: str, digits: Batch, targets: Extra, scalar_linear: Callable[[Tensor, float], nn.Module]
 ) -> None:
@@ -285,6 +292,7 @@ def test_attack_works_on_a_scalar_network(
     assert_honest(name, result, model(result.x_adv).argmax(1) != y)
 
 
+@pytest.mark.sampled(5)
 def test_attack_confined_to_a_mask_changes_nothing_outside(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra
 ) -> None:
@@ -306,6 +314,7 @@ def fooling(net: nn.Module, x_adv: Tensor, y: Tensor, targets: Extra) -> Tensor:
     return found == targets["y_target"] if targets else found != y
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_attack_that_fails_inside_a_mask_changes_nothing_outside(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, seed: int
@@ -339,6 +348,7 @@ SHORT = {
 """Settings of methods that take long by default."""
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("method", specs.METHODS)
 def test_run_method_is_the_attack_of_the_spec(method: str, net: nn.Module, few: Batch) -> None:
     """Each spec's fields are its attack's arguments, and the result is the direct call's."""

@@ -23,6 +23,7 @@ def shown(page: Page, path: str) -> None:
     assert page.get_by_test_id("stException").count() == 0
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("path", ROUTES)
 def test_every_page_has_its_address(shared_page: Page, path: str) -> None:
     """As a reload or a bookmark asks for it."""

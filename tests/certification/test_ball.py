@@ -113,6 +113,7 @@ def test_evaluation_proves_at_every_eps_what_bounds_prove(dtype: torch.dtype) ->
         assert made.backwards.tolist() == [BACKWARDS]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("norm", BALLS)
 def test_verdicts_at_eps_are_about_eps(norm: str, tiny: Made) -> None:
     """What fools is within ε in float64, and a proof and an attack at the same ε never contradict each other."""

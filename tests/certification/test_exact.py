@@ -65,6 +65,7 @@ def smallest_margin(model: nn.Module, x: np.ndarray, y: int, eps: float) -> floa
     return float(best)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_verdicts_are_those_of_every_activation_pattern(seed: int) -> None:
     """Proven where the smallest margin is positive, fooled where it is negative: at a radius where both occur."""
@@ -77,6 +78,7 @@ def test_verdicts_are_those_of_every_activation_pattern(seed: int) -> None:
     assert (truth < 0).any()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("by", ["branch and bound", "milp"])
 def test_each_way_alone_finds_the_truth(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither optimised slopes nor an attack before it: branch and bound to its leaves, or one integer programme."""
@@ -94,6 +96,7 @@ def test_each_way_alone_finds_the_truth(by: str, monkeypatch: pytest.MonkeyPatch
         assert set(answer.found_by) <= {by, "ibp"} | ({"milp"} if by != "milp" else set())
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_every_fooling_image_is_real_and_nothing_proven_is_fooled(norm: str) -> None:
     """Inside ball and box and read wrongly; and a strong attack leaves the proven ones alone."""
@@ -112,6 +115,7 @@ def test_every_fooling_image_is_real_and_nothing_proven_is_fooled(norm: str) -> 
         assert not (attacked & torch.from_numpy(answer.verdict == PROVEN)).any()
 
 
+@pytest.mark.slow
 def test_radius_is_where_the_smallest_margin_changes_sign() -> None:
     """Just below it nothing fools, just above something does."""
     model, x, y = small(3)
@@ -127,6 +131,7 @@ def test_radius_is_where_the_smallest_margin_changes_sign() -> None:
             assert smallest_margin(model, pixels, int(y[i]), float(fooled[i]) + 1e-6) <= 1e-5
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_networks_without_relus_are_decided_as_they_are_solved(norm: str) -> None:
     """Linear models: proven just below the exact distance, fooled just above it; nothing is open to be split."""
@@ -197,6 +202,7 @@ def test_image_that_fools_lies_within_the_radius_as_asked() -> None:
     assert 0.299999 < image.double().max() <= 0.3
 
 
+@pytest.mark.slow
 def test_cases_without_open_relus_are_decided_in_l2_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Branch and bound alone, one step for each case: every image gets its answer from the cases' ends."""
     monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))

@@ -253,6 +253,7 @@ def test_altered_layers_have_no_bounds(name: str) -> None:
         lower(ALTERED[name]().eval(), SHAPE)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["sequence with an operation before", "forward pre-hook", "parametrised"])
 def test_altered_models_are_neither_proven_nor_spared_by_evaluation(name: str) -> None:
     """Every function that proves refuses, and `evaluate` attacks all images, as it does where the model is wrapped."""
@@ -365,6 +366,7 @@ def lying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(graph.FORWARDS, Slightly, Slightly.forward)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("method", proof.METHODS)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.usefixtures("lying")

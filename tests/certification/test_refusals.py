@@ -59,6 +59,7 @@ def model_and_images() -> tuple[nn.Module, Tensor, Tensor]:
     return model, x, model(x).argmax(1)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, np.nan, np.inf])
 @pytest.mark.parametrize("name", [*LABELLED, *UNLABELLED])
 def test_images_outside_the_box_are_refused(name: str, value: float) -> None:
@@ -134,6 +135,7 @@ def test_nan_counts_among_the_draws() -> None:
     assert smoothing.predict(SometimesNan(), x, sigma=0.1).tolist() == [1, smoothing.ABSTAIN, smoothing.ABSTAIN]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_networks_of_broken_numbers_prove_nothing(norm: str, value: float) -> None:

@@ -53,6 +53,7 @@ def searched(model: AffineModel, x: torch.Tensor, target: int, norm: str, box: b
     return best
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("box", [True, False])
 @pytest.mark.parametrize("norm", SMOOTH)
 def test_smallest_to_is_what_a_general_solver_finds(norm: str, box: bool) -> None:
@@ -111,6 +112,7 @@ def test_unreachable_targets_and_bad_input() -> None:
         smallest_to(model, torch.rand(3, 1, 2, 2), torch.tensor([2, 2, 2]), norm="l2")
 
 
+@pytest.mark.slow
 def test_fewest_features_to_a_target_are_those_of_trying_all_sets() -> None:
     """Every set of features, smallest first, by a linear programme each; what comes back reaches the target."""
     for seed in range(3):

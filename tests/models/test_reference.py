@@ -129,6 +129,7 @@ def test_stable_relus_are_measured_by_linear_bounds(
             assert table.loc["proven", "settings"] == "linf, linear bounds (CROWN)"
 
 
+@pytest.mark.slow
 def test_making_it_again_changes_nothing_but_times(ships: Path, store_root: Path, tmp_path: Path) -> None:
     """From the training in the store, or trained anew although it ships already: the same files."""
     first = reference_build.make("tiny", store_root, device="cpu", n=30)

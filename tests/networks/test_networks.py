@@ -115,6 +115,7 @@ def test_layer_table_of_lenet() -> None:
     assert rows[0].type == "Centre"
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("network", ["lenet", "strided", "resnet_small"])
 def test_receptive_field_is_what_the_gradient_sees(network: str) -> None:
     """The table's receptive field is the side of the region of input pixels that really reach one output value."""

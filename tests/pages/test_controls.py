@@ -21,6 +21,7 @@ def drawn(method: str) -> None:
     st.session_state["made"] = made
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("method", list(specs.METHODS))
 def test_every_setting_of_every_method_has_a_widget_with_its_default(method: str) -> None:
     """Untouched widgets build the method with its own defaults."""

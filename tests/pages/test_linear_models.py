@@ -99,6 +99,7 @@ def test_plane_shows_both_limits(lab: Lab) -> None:
     assert "so γ = 0" in text(app)
 
 
+@pytest.mark.slow
 def test_plane_says_why_there_is_no_minimum(lab: Lab) -> None:
     """Far classes, logistic loss: said in words; the hinge loss there ends at 0."""
     app = lab.open(PAGE, linear_models_part=TABS["plane"], linear_models_apart="3.0", linear_models_loss="logistic")

@@ -66,6 +66,7 @@ def test_scalar_network_shows_a_first_result_at_once(lab: Lab) -> None:
     assert app.slider(key=f"{PAGE}_threshold").value == 0
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_draws(lab: Lab, part: str) -> None:
     """Each part draws for a scalar network; what needs a click says so."""

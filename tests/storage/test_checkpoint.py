@@ -54,6 +54,7 @@ def stop_after(epochs: int) -> Any:
     return report
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", SPECS)
 def test_broken_run_ends_in_the_weights_of_an_unbroken_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -115,6 +115,7 @@ def test_earlier_networks_are_attacked_too(
     assert 15 < of_old < 45
 
 
+@pytest.mark.slow
 def test_generator_attack_has_to_go_further() -> None:
     """Towards a random wrong class, median l2 and linf grow; clean accuracy stays within a few points.
 

@@ -55,6 +55,7 @@ def robustness(spec: TrainSpec) -> float:
     return 1 - pgd(train(spec, data).model, x, y, eps=EPS, steps=20).success.float().mean().item()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_recipe_makes_networks_robust(name: str, standard_robustness: float) -> None:
     """Far more digits withstand PGD than after standard training.
@@ -66,6 +67,7 @@ def test_recipe_makes_networks_robust(name: str, standard_robustness: float) -> 
     assert robustness(spec) > standard_robustness + (0.05 if name == "ibp" else 0.15)
 
 
+@pytest.mark.slow
 def test_interval_bounds_training_proves_what_standard_training_cannot() -> None:
     """Far more test digits are proven, no proven one is fooled, and the history tells the share."""
     data = load(specs.DataSpec())
@@ -116,6 +118,7 @@ def test_loss_reaches_the_weights_and_only_them(name: str, batch: tuple[torch.Te
     assert torch.equal(x, before)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("network", "scalar"), [("strided", True), ("resnet_small", False), ("resnet_small", True)])
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_fits_two_classes_one_score_and_batch_norm(name: str, network: str, scalar: bool) -> None:

@@ -30,6 +30,7 @@ def weights(spec: TrainSpec) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("network", ["linear", "mlp", "cnn", "lenet"])
 def test_every_network_learns_digits(network: str) -> None:
     """More than nine in ten of the test split, and the better the longer."""

@@ -14,6 +14,7 @@ from core.attacks import ddn, hop_skip_jump
 Batch = tuple[Tensor, Tensor]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_hop_skip_jump_comes_near_the_optimum_of_a_linear_model(
     scalar_linear: Callable[[Tensor, float], nn.Module], norm: str

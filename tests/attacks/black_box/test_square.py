@@ -53,6 +53,7 @@ def test_square_counts_its_queries(net: nn.Module, few: Batch) -> None:
     assert (result.backwards == 0).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_square_with_offspring_spends_and_finds_alike(exactly: tuple[nn.Module, Tensor, Tensor], norm: Any) -> None:
     """Several squares at once: no more queries than asked for, inside the ball; a slice is the slice."""

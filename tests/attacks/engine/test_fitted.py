@@ -158,7 +158,7 @@ def made(kind: str) -> tuple[nn.Module, Tensor, Tensor, Callable[[Tensor], Tenso
     return model, x, asked(x), asked
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_attack_bears_every_kind_of_model(attack: Attack, name: str, kind: str) -> None:
     """No crash, no NaN; images in the box and in their dtype; the caller's stay; each success is one to the user."""
@@ -183,6 +183,7 @@ WITHOUT |= {"exhaustive", "sparse_rs", "one_pixel"}
 """Attacks that take no gradient, and so look for none."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_evaluation_bears_every_kind_of_model(kind: str) -> None:
     """A figure or a sentence; what is found fools the model as the user asks it."""
@@ -280,6 +281,7 @@ class RuledOut(Body):
         return torch.cat([logits[:, :3], torch.full_like(logits[:, :1], self.constant)], 1) * self.scale + self.common
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("constant", [-1e9, torch.finfo(torch.float32).min, -torch.inf])
 def test_a_class_that_is_ruled_out_hides_no_success(constant: float) -> None:
     """The allowance for rounding is that of the other classes' logits, and no attack aims at the true class."""
@@ -455,6 +457,7 @@ def of_the_plain_module() -> tuple[list[int], float]:
     return counts, evaluate(plain, x, y, eps=0.05, effort="quick", trust=False).robust_accuracy
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore")  # scripts are deprecated; the compiler warns of what it cannot trace
 @pytest.mark.parametrize("kind", MADE)
 def test_modules_that_pytorch_makes_of_others_are_attacked_alike(kind: str) -> None:

@@ -57,6 +57,7 @@ def test_boxed_projection_is_inside_ball_and_box(norm: str, delta: np.ndarray, x
     torch.testing.assert_close(BOXED[norm](after, image, budget), after, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("boxed", [False, True])
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @SMALL

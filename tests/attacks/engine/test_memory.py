@@ -44,6 +44,7 @@ MOST = 16
 """Sets of 10,000 CIFAR-10 images (0.11 GiB each) that lie, beside PyTorch's own 0.6 GiB, well under 3 GiB."""
 
 
+@pytest.mark.slow
 def test_memory_grows_by_a_few_copies_of_the_images() -> None:
     """x, x_adv, the images in 8 bits and what is at hand while they are measured; nothing for each step or feature."""
     found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=600)

@@ -96,6 +96,7 @@ def linear_case(classes: int) -> tuple[nn.Module, Tensor, Tensor, dict[str, Tens
     return model, x, y, exact
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("name", "settings", "norm", "classes"),
     [pytest.param(*case, k, marks=slow_where(case[0], deep=k == 5)) for case in LP for k in (2, 5)],
@@ -122,6 +123,7 @@ def test_smallest_finds_the_optimum_of_a_linear_model_in_the_box(
         assert (ratio > 1.02 + 1e-6).double().mean() <= 0.1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "settings", "norm"), [pytest.param(*case, marks=slow_where(case[0], deep=True)) for case in LP]
 )
@@ -210,6 +212,7 @@ def test_carlini_wagner_moves_pixels_that_sit_at_the_ends() -> None:
     assert result.distance["l2"].item() == pytest.approx(5 / 8**0.5, rel=0.02)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["ddn", "fmn"])
 def test_walk_is_not_worse_than_a_long_bisection_of_pgd(name: str, net: nn.Module, few: Batch) -> None:
     """Median l2 of 100 steps against 12 rounds of bisection on eps with PGD-40 each (480 steps)."""
@@ -235,6 +238,7 @@ def test_pruning_only_helps_and_keeps_to_its_calls(net: nn.Module, few: Batch) -
         assert spent.max() <= calls
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "name", ["carlini_wagner", "ddn", "deepfool", "ead", "fab", "fmn", "minimum", "pdpgd", "sigma_zero"]
 )
@@ -267,6 +271,7 @@ BUDGETS = [
 
 
 # the first of each attack is quick
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

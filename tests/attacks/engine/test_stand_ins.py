@@ -200,6 +200,7 @@ def test_expectation_is_the_mean_of_probabilities(linear: nn.Module) -> None:
     assert Expectation(Turns(), 4)(X_FEW).argmax(1).tolist() == [1] * len(X_FEW)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_draws_are_counted_and_the_generator_is_put_back(name: str, linear: nn.Module) -> None:
     """The result counts the model's own passes, one look at the first image apart; the same call gives the same."""

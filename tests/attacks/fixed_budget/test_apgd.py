@@ -96,6 +96,7 @@ def test_l1_rule_follows_the_number_of_changed_features() -> None:
     assert rows.on.features.item() == pytest.approx(2 / 1.5)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("loss", ["ce", "margin", "dlr"])
 @pytest.mark.parametrize(("norm", "share"), [("linf", 1 - 1e-9), ("l2", 1 - 1e-9), ("l1", 0.98)])
 def test_apgd_reaches_the_optimum_of_a_linear_model(
@@ -135,6 +136,7 @@ def test_apgd_towards_every_class_is_exact_for_linear_classifiers() -> None:
     assert not apgd(model, x, y, eps=0.99 * distance, steps=20, targets=4).success.any()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.12), ("l2", 0.8), ("l1", 2.2)])
 def test_apgd_is_not_weaker_than_pgd(net: nn.Module, digits: Batch, norm: Any, eps: float) -> None:
     """At equal steps, over 200 images, with the same loss, but for two images of luck; every class tried helps."""

@@ -12,6 +12,7 @@ from tests.attacks.engine.test_smallest import Linear
 Batch = tuple[Tensor, Tensor]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("beta", [1.0, 10.0])
 def test_ead_finds_the_smallest_elastic_net_of_a_binary_linear_model(beta: float) -> None:
     """Its optimum is |delta_j| = min((t |w_j| - beta)_+ / 2, u_j), t where the boundary is reached; within 2 %."""
@@ -47,6 +48,7 @@ def test_ead_keeps_what_its_rule_asks_for(net: nn.Module, few: Batch) -> None:
     assert net_of[1].mean() <= net_of[0].mean() * 1.005
 
 
+@pytest.mark.slow
 def test_ead_changes_fewer_features_with_a_larger_beta(net: nn.Module, few: Batch) -> None:
     """The l1 part is what makes changes few; on average."""
     counts = [ead(net, *few, beta=beta, searches=4).distance["l0"].double().mean() for beta in (0.1, 1.0, 30.0)]

@@ -18,6 +18,7 @@ Batch = tuple[Tensor, Tensor]
 NORMS = ("linf", "l2", "l1", "l0")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("targeted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_minimum_is_never_worse_than_its_parts(
@@ -72,6 +73,7 @@ def test_minimum_keeps_to_its_budget(norm: str, budget: int, net: nn.Module, few
     assert model.backwards <= result.backwards.sum()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_minimum_is_the_optimum_of_a_linear_model(norm: str, classes: int) -> None:
@@ -88,6 +90,7 @@ def test_minimum_is_the_optimum_of_a_linear_model(norm: str, classes: int) -> No
     assert (single.distance[norm].double() / exact[norm])[possible].max() <= 1 + 1e-4
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("classes", [2, 5])
 def test_minimum_is_the_smallest_count_of_a_linear_model(classes: int) -> None:
     """The shortest prefix of the gains towards the class for which that is least."""

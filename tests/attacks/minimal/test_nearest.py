@@ -19,6 +19,7 @@ Batch = tuple[Tensor, Tensor]
 WALKS = ("carlini_wagner", "ddn", "ead", "fmn", "pdpgd")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_last_step_goes_from_a_far_boundary_to_the_nearest(norm: str) -> None:
     """Five linear classes, from a corner of the box: the exact distance, at 8 passes."""
@@ -66,6 +67,7 @@ def test_last_step_is_left_out_of_a_short_budget() -> None:
     assert nearest_within(1000, 0) == 0
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_boundary_outside_box_is_what_a_linear_model_cannot_reach(norm: str) -> None:
     """Five linear classes: exactly those whose strongest other class nothing in the box reaches, at two passes each."""

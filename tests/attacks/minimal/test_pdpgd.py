@@ -43,6 +43,7 @@ def test_proximal_step_is_the_minimum(norm: str) -> None:
     assert not shrink(delta, metric, weight + 1e6, norm).any()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 def test_pdpgd_gains_from_a_trade_off_that_starts_near_its_balance(norm: str, net: nn.Module, few: Batch) -> None:
     """In 60 steps: a smaller mean distance than from the authors' start of a hundredth (which 100 steps halve)."""

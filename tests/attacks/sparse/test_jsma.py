@@ -166,6 +166,7 @@ def literally(
     raise AssertionError
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", [{}, {"outputs": "probabilities"}, {"taylor": True}])
 @pytest.mark.parametrize("targeted", [True, False])
 @pytest.mark.parametrize("theta", [1.0, -1.0, 0.3])

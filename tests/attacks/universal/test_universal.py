@@ -72,6 +72,7 @@ def test_uap_beats_noise_on_images_it_never_saw(together: int, net: nn.Module, p
     assert _rate(net, held, truth, made.delta) > 1.3 * usual
 
 
+@pytest.mark.slow
 def test_uap_follows_the_paper(net: nn.Module, parts: tuple[Tensor, ...]) -> None:
     """Looking ahead changes nothing: algorithm 1 written out, image by image, gives the same perturbation."""
     net, x, y = copy.deepcopy(net).double(), parts[0][:25].double(), parts[1][:25]
@@ -135,6 +136,7 @@ def test_gradient_counts_exactly(net: nn.Module, parts: tuple[Tensor, ...]) -> N
     assert (made.backwards == torch.where(judges, 0, 4)).all()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("budget", [9, 14, 40])
 def test_budget_is_hard(net: nn.Module, parts: tuple[Tensor, ...], making: Making, budget: int) -> None:
     """No image gets more passes than the budget."""
@@ -143,6 +145,7 @@ def test_budget_is_hard(net: nn.Module, parts: tuple[Tensor, ...], making: Makin
         assert (made.forwards + made.backwards).max() <= budget
 
 
+@pytest.mark.sampled(3)
 def test_same_again_and_in_double(net: nn.Module, parts: tuple[Tensor, ...], making: Making) -> None:
     """Same streams, same perturbation to the last bit; other streams, another; float64 stays float64."""
     x, y = parts[0][:40], parts[1][:40]
@@ -157,6 +160,7 @@ def test_same_again_and_in_double(net: nn.Module, parts: tuple[Tensor, ...], mak
         net.float()
 
 
+@pytest.mark.sampled(3)
 def test_mask_holds(net: nn.Module, parts: tuple[Tensor, ...], making: Making) -> None:
     """With a mask, nothing outside it moves: the perturbation is 0 there, and so is the change of every image."""
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
@@ -223,6 +227,7 @@ def test_refusals_name_the_argument(net: nn.Module, parts: tuple[Tensor, ...], m
         apply(net, x, y, torch.zeros(1, 7, 8))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("together", [pytest.param(1, marks=pytest.mark.slow), 8, 50])
 def test_uap_asks_about_every_image_in_an_epoch(net: nn.Module, parts: tuple[Tensor, ...], together: int) -> None:
     """None is dropped with those before it: a look, the verdict after the epoch, and the verification."""

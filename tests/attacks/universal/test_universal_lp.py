@@ -132,6 +132,7 @@ def test_clipping_makes_the_impossible_possible(scalar_linear: Linear) -> None:
     assert made.delta.abs().max() <= 1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("boxed", [False, True])
 def test_network_every_image_is_fooled(net: nn.Module, few: tuple[Tensor, Tensor], boxed: bool) -> None:
     """A curved network of ten classes: any wrong class, and one target for all; smaller than by first order or near."""
@@ -163,6 +164,7 @@ def test_budget_is_hard(net: nn.Module, few: tuple[Tensor, Tensor], spare: int) 
         universal_lp(net, x, y, budget=classes + 1)
 
 
+@pytest.mark.slow
 def test_budget_shortens_the_second_stage(scalar_linear: Linear) -> None:
     """A contradiction leads to clipping, where gradient steps leave passes for programmes."""
     model = scalar_linear(_weights(7), 0.0)

@@ -78,7 +78,7 @@ def true_accuracy(tmp_path_factory: pytest.TempPathFactory) -> float:
     return evaluate(model, X_FEW, Y_FEW, eps=EPS, effort="quick", trust=False).robust_accuracy
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", MISLEADING)
 def test_model_whose_gradients_mislead_is_fooled(name: str, honest: nn.Module, true_accuracy: float) -> None:
     """Quick, in a ball in which nearly all of the honest model falls, most of a decoy around it falls as well.
@@ -167,6 +167,7 @@ def test_stopped_evaluation_of_a_gradient_masked_model_resumes(honest: nn.Module
     assert rest.found_by.tolist() == whole.found_by.tolist()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 def test_added_stages_run_in_every_norm(norm: str, honest: nn.Module) -> None:
     """Each norm has some, at each effort, and a larger effort has more."""

@@ -70,6 +70,7 @@ def test_evaluate_finds_the_truth_of_a_scalar_linear_model(norm: str) -> None:
         assert made.proven_accuracy <= made.robust_accuracy
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("norm", NORMS)
 def test_evaluate_verdicts_are_those_of_the_images(norm: str, net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     """Images lie in ball and box, fool exactly where the result says so, and every column agrees with the others."""

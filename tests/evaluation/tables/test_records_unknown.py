@@ -327,7 +327,7 @@ def test_pairs_are_tested_on_what_was_searched_at_this_eps(root: Path) -> None:
 # ---------------------------------------------------------------- one rule for ε
 
 
-@pytest.mark.sampled(4)  # each norm and each dtype once
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_distances_stored_by_older_versions_are_read_at_their_eps(root: Path, norm: str, dtype: type) -> None:
@@ -358,6 +358,7 @@ def test_sweep_s_success_counts_at_its_eps(root: Path) -> None:
     assert at(load(root), eps)["attacked"] == 0
 
 
+@pytest.mark.slow
 def test_curve_compares_by_the_one_rule(root: Path) -> None:
     """A thousand ε and the common ones: each image by `within` and `reaches`, from just below to just above a bound."""
     rng = np.random.default_rng(1)

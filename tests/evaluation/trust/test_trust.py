@@ -79,6 +79,7 @@ def asked(
         return Check.of(name, *ATTACKS[name](case), case.n)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("norm", EPS)
 def test_honest_model_is_not_flagged(norm: str) -> None:
     """An adversarially trained network, evaluated with care, passes in every norm, and much of it stands."""
@@ -98,6 +99,7 @@ def test_plain_model_is_not_flagged() -> None:
     assert made.accuracy["all of the report"] < 0.3
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("decoy", "check"),
     [
@@ -169,6 +171,7 @@ def test_steps_and_restarts_are_held_against_the_figure(monkeypatch: pytest.Monk
     assert asked(name, right, X, model=plain).verdict == "fail"
 
 
+@pytest.mark.slow
 def test_queries_count_in_l0_beyond_what_the_evaluation_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Random search outdoes gradients there on honest models too: no reason for mistrust if the evaluation had both."""
     monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
