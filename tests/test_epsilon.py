@@ -98,7 +98,7 @@ LINF_ONLY = ("fgsm", "rfgsm", "mifgsm")
 NO_L1 = ("square", "simba")
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("dtype", [*DTYPES, *HALF])

@@ -70,6 +70,7 @@ def _files() -> list[str]:
     return sorted(str(path.relative_to(PROJECT)) for part in CHECKED for path in (PROJECT / part).rglob("*.py"))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("path", _files())
 def test_functions_and_modules_are_small(path: str) -> None:
     """No function over 80 lines of code or 12 arguments, no module of 400 lines or more."""

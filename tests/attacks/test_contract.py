@@ -79,7 +79,7 @@ def test_attack_passes_the_checks_for_anybodys_attack(attack: Small) -> None:
     )
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 def test_attack_fools_and_stays_in_the_box(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra
 ) -> None:
@@ -98,7 +98,7 @@ def test_attack_fools_and_stays_in_the_box(
     assert (result.backwards.max() == 0) == (name in NO_GRADIENT)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 def test_attack_towards_a_target_reaches_it(attack: Attack, name: str, net: nn.Module, few: Batch) -> None:
     """Targeted success means that the target is predicted; an image that shows it already comes back unchanged."""
     x, y = few
@@ -133,7 +133,7 @@ def test_attack_of_a_slice_equals_the_slice_of_the_attack(
     assert int((near & same).sum()) >= 3, (near, same)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", BUDGETED, indirect=True)
 @pytest.mark.parametrize("eps", [0.02, pytest.param(0.1, marks=pytest.mark.slow), 0.3])
 def test_attack_stays_in_the_ball_to_the_last_bit(
@@ -249,7 +249,7 @@ class Broken(nn.Module):
         return self.net(x)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("kind", ["constant", "dead", "nan"])
 def test_attack_fails_honestly(attack: Attack, net: nn.Module, few: Batch, targets: Extra, kind: str) -> None:
     """No crash, nothing fooled that was not wrong before, valid images; who answers NaN has no image right."""
@@ -263,7 +263,7 @@ def test_attack_fails_honestly(attack: Attack, net: nn.Module, few: Batch, targe
     assert ((result.x_adv >= 0) & (result.x_adv <= 1)).all()
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 def test_attack_fools_a_saturated_model(attack: Attack, net: nn.Module, few: Batch, targets: Extra, name: str) -> None:
     """Logits times 10,000 change no class, so they must not stop an attack."""
     if name == "generator":
@@ -273,7 +273,7 @@ def test_attack_fools_a_saturated_model(attack: Attack, net: nn.Module, few: Bat
     assert hot.success.sum() >= 0.8 * plain.success.sum()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 def test_attack_works_on_a_scalar_network(
     attack: Attack, name: str, digits: Batch, targets: Extra, scalar_linear: Callable[[Tensor, float], nn.Module]
 ) -> None:
@@ -292,7 +292,7 @@ def test_attack_works_on_a_scalar_network(
     assert_honest(name, result, model(result.x_adv).argmax(1) != y)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 def test_attack_confined_to_a_mask_changes_nothing_outside(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra
 ) -> None:
@@ -314,7 +314,7 @@ def fooling(net: nn.Module, x_adv: Tensor, y: Tensor, targets: Extra) -> Tensor:
     return found == targets["y_target"] if targets else found != y
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_attack_that_fails_inside_a_mask_changes_nothing_outside(
     attack: Attack, name: str, net: nn.Module, few: Batch, targets: Extra, seed: int
@@ -348,7 +348,7 @@ SHORT = {
 """Settings of methods that take long by default."""
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("method", specs.METHODS)
 def test_run_method_is_the_attack_of_the_spec(method: str, net: nn.Module, few: Batch) -> None:
     """Each spec's fields are its attack's arguments, and the result is the direct call's."""

@@ -82,6 +82,7 @@ def test_no_attack_fools_what_is_proven(network: str, prepared: Made) -> None:
     assert not (pgd(model, x, y, eps=eps, steps=30).success & sure).any()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("network", ["linear", "mlp", "strided", "resnet_small"])
 def test_first_look_loses_no_proof(network: str, prepared: Made) -> None:
     """What bounds in float32 throw out is not proven by those that allow for rounding either, at any radius."""

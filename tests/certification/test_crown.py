@@ -39,7 +39,7 @@ def samples(ball: Ball, count: int) -> torch.Tensor:
     return torch.stack(made)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("network", ["linear", "mlp", "cnn", "strided"])
 @pytest.mark.parametrize("norm", BALLS)
 def test_no_image_of_the_ball_leaves_the_bounds(network: str, norm: str, prepared: Made) -> None:

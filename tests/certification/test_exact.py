@@ -96,6 +96,7 @@ def test_each_way_alone_finds_the_truth(by: str, monkeypatch: pytest.MonkeyPatch
         assert set(answer.found_by) <= {by, "ibp"} | ({"milp"} if by != "milp" else set())
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_every_fooling_image_is_real_and_nothing_proven_is_fooled(norm: str) -> None:
@@ -131,6 +132,7 @@ def test_radius_is_where_the_smallest_margin_changes_sign() -> None:
             assert smallest_margin(model, pixels, int(y[i]), float(fooled[i]) + 1e-6) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_networks_without_relus_are_decided_as_they_are_solved(norm: str) -> None:

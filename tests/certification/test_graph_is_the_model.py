@@ -334,6 +334,7 @@ def _compiled(model: nn.Module) -> nn.Module:
     return model
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", SAME)
 def test_what_has_bounds_is_bounded_right(name: str) -> None:
     """The graph is the model in eval mode, which comes back as it was, and no attack fools what is proven."""
@@ -366,7 +367,7 @@ def lying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(graph.FORWARDS, Slightly, Slightly.forward)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("method", proof.METHODS)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.usefixtures("lying")

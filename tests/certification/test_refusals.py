@@ -59,7 +59,7 @@ def model_and_images() -> tuple[nn.Module, Tensor, Tensor]:
     return model, x, model(x).argmax(1)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, np.nan, np.inf])
 @pytest.mark.parametrize("name", [*LABELLED, *UNLABELLED])
 def test_images_outside_the_box_are_refused(name: str, value: float) -> None:

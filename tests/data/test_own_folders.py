@@ -443,6 +443,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
     """Whatever is wrong with it, with the reason."""

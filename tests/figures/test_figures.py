@@ -32,6 +32,7 @@ def every_figure() -> dict[str, go.Figure]:
     }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", list(every_figure()))
 def test_paper_is_transparent_and_figure_is_json(name: str) -> None:
     """So that it is legible on light and dark; and it can be sent to a browser."""

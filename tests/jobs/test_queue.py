@@ -228,6 +228,7 @@ def test_readers_read_only_what_is_new(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what a worker reports
 
 
+@pytest.mark.slow
 def test_progress_is_at_most_three_events_a_second(tmp_path: Path) -> None:
     """However often a runner speaks; the last word is there when the state changes."""
     report = worker.Reporter(tmp_path)
@@ -263,6 +264,7 @@ def test_every_epoch_is_written(tmp_path: Path) -> None:
     assert {event["phase"] for event in log} == {"training"}
 
 
+@pytest.mark.slow
 def test_what_is_said_before_a_silence_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress that came too soon is written when its time has come, though the runner says nothing more."""
     monkeypatch.setattr(worker, "EVENT_INTERVAL", 2.0)  # time enough to look before it is over
@@ -635,6 +637,7 @@ def test_submit_makes_a_damaged_artifact_again(tmp_path: Path, toys: Callable[..
     assert len(runs(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_two_askers_share_a_job_and_the_next_waits_for_the_device(
     tmp_path: Path, toys: Callable[..., queue.Job]
 ) -> None:
@@ -654,6 +657,7 @@ def test_two_askers_share_a_job_and_the_next_waits_for_the_device(
     assert [job.task for job in queue.jobs(tmp_path)] == [other, MODEL]
 
 
+@pytest.mark.slow
 def test_two_processes_that_run_one_spec_train_once(tmp_path: Path) -> None:
     """The second waits at the lock and finds what the first has made."""
     env = {**os.environ, "TOY_SECONDS": "0.5", "PYTHONPATH": str(PROJECT)}
@@ -720,6 +724,7 @@ def test_cancel_in_mid_write_leaves_the_store_clean(tmp_path: Path, toys: Callab
     assert remains(tmp_path) == []
 
 
+@pytest.mark.slow
 @posix
 def test_a_worker_that_does_not_listen_is_killed(tmp_path: Path, toys: Callable[..., queue.Job]) -> None:
     """A few seconds after it was asked, at the next look."""
@@ -761,6 +766,7 @@ def test_a_killed_job_is_dead_at_once(tmp_path: Path, toys: Callable[..., queue.
     until(toys(), "done", tmp_path)
 
 
+@pytest.mark.slow
 @posix
 def test_a_job_killed_in_mid_write_leaves_the_store_clean(tmp_path: Path, toys: Callable[..., queue.Job]) -> None:
     """Whoever sees that it is dead has cleared away what it had half written."""

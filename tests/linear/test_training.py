@@ -38,6 +38,7 @@ def searched(x: np.ndarray, y: np.ndarray, start: np.ndarray, **kind: object) ->
     return min(minimize(value, one, method="Nelder-Mead", options=options).fun for one in starts)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_hinge_is_the_minimum_within_its_gap(norm: str, inside: bool) -> None:

@@ -113,6 +113,7 @@ def test_a_reference_is_trained_measured_and_shipped(ships: Path, store_root: Pa
     assert row["proven"] == table.loc["proven", "value"]
 
 
+@pytest.mark.slow
 def test_stable_relus_are_measured_by_linear_bounds(
     ships: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ def test_half_precision_is_taken_only_where_it_costs_nothing(
     assert (facts["predictions_that_differ"] == 0) == (dtype == "float16")
 
 
+@pytest.mark.slow
 def test_a_model_too_large_to_bundle_is_refused(ships: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left of it where bundled models lie; its training stays in the store."""
     monkeypatch.setattr(reference_build, "LARGEST", 1000)

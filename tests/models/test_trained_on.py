@@ -109,6 +109,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_folder_is_refused_and_trained_anew(folder: Path, model: store.Artifact, change: str) -> None:
     """Images for the old model: a sentence on what differs. Training again: another model, and the old one is kept."""
@@ -153,6 +154,7 @@ USES: list[Callable[[str, str], Task]] = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("use", USES, ids=lambda use: type(use("a", "b")).__name__)
 def test_no_use_goes_around_the_comparison(
     folder: Path, model: store.Artifact, use: Callable[[str, str], Task]

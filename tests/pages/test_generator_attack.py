@@ -150,6 +150,7 @@ def test_strong_mode_has_its_own_settings(lab: Lab, model: store.Artifact) -> No
     assert "Out of memory." in text(app)
 
 
+@pytest.mark.slow
 def test_ways_side_by_side(lab: Lab, model: store.Artifact) -> None:
     """Both modes and DDN on the same pairs, as the saved tables say; what is missing can be run."""
     strong = running.run(spec_of(model, name="generator_strong"), lab.root, device="cpu")
@@ -207,6 +208,7 @@ def test_no_other_model_offers_to_train_one(lab: Lab, model: store.Artifact) -> 
     assert "no other saved model of the same classes" in text(app)
 
 
+@pytest.mark.slow
 def test_success_within_a_distance_of_several_models(lab: Lab, model: store.Artifact) -> None:
     """Another model's attack is drawn beside this one's once it has run; before, there is a button for it."""
     spec = spec_of(model, rounds=30)

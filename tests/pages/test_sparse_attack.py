@@ -222,6 +222,7 @@ def test_enumeration_of_one_change_claims_nothing_about_two(lab: Lab) -> None:
     assert "Exact for one change; two were not tried." in text(app)
 
 
+@pytest.mark.slow
 def test_frontier_shows_the_image_of_a_cap(lab: Lab) -> None:
     """At once for one image; the slider offers the caps for which something was found; the median is a job."""
     model = trained(lab, SCALAR)

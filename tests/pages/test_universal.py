@@ -91,6 +91,7 @@ def test_stored_result_is_drawn(lab: Lab, method: str, norm: str, eps: float) ->
     assert len(app.get("download_button")) == 8
 
 
+@pytest.mark.slow
 def test_contradiction_is_explained(lab: Lab) -> None:
     """Both classes of a linear score: no change without clipping, said as proven, with images of both classes named."""
     model = made(lab, SCALAR)

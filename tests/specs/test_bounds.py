@@ -41,40 +41,38 @@ def kinds_of(schema: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
             yield kind, False
 
 
-def beyond(kind: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Values just outside what a plain type allows, each with a name."""
+def beyond(kind: dict[str, Any]) -> Iterator[Any]:
+    """Values just outside what a plain type allows."""
     if "minimum" in kind:
-        yield "below", kind["minimum"] - 1
+        yield kind["minimum"] - 1
     if "exclusiveMinimum" in kind:
-        yield "at the open lower end", kind["exclusiveMinimum"]
+        yield kind["exclusiveMinimum"]
     if "maximum" in kind:
-        yield "above", kind["maximum"] + 1
+        yield kind["maximum"] + 1
     if "exclusiveMaximum" in kind:
-        yield "at the open upper end", kind["exclusiveMaximum"]
+        yield kind["exclusiveMaximum"]
     if kind.get("type") in ("integer", "number"):
-        yield from (("nan", float("nan")), ("infinite", float("inf")))
+        yield from (float("nan"), float("inf"))
     if "enum" in kind:
-        yield "no choice", "bogus"
+        yield "bogus"
 
 
-def cases() -> Iterator[Any]:
-    """Every example, field and value beyond its bounds."""
-    for spec in EXAMPLES:
-        for field, schema in type(spec).model_json_schema()["properties"].items():
-            for kind, listed in kinds_of(schema):
-                for name, value in beyond(kind):
-                    bad = [value] if listed else value
-                    yield pytest.param(spec, field, bad, id=f"{type(spec).__name__}-{field}-{name}")
+def cases(spec: specs.Spec) -> Iterator[tuple[str, Any]]:
+    """Every field of a spec with a value beyond its bounds."""
+    for field, schema in type(spec).model_json_schema()["properties"].items():
+        for kind, listed in kinds_of(schema):
+            for value in beyond(kind):
+                yield field, [value] if listed else value
 
 
-@pytest.mark.parametrize(("spec", "field", "value"), list(cases()))
-def test_a_value_beyond_its_bounds_is_refused_by_the_fields_name(spec: specs.Spec, field: str, value: Any) -> None:
+@pytest.mark.parametrize("spec", EXAMPLES, ids=lambda spec: type(spec).__name__)
+def test_a_value_beyond_its_bounds_is_refused_by_the_fields_name(spec: specs.Spec) -> None:
     """The field is named, and what came."""
-    fields = spec.model_dump() | {field: value}
-    with pytest.raises(ValidationError) as caught:
-        type(spec)(**fields)
-    assert any(str(error["loc"][0]) == field for error in caught.value.errors())
-    assert specs.explain(caught.value).startswith(field)
+    for field, value in cases(spec):
+        with pytest.raises(ValidationError) as caught:
+            type(spec)(**(spec.model_dump() | {field: value}))
+        assert any(str(error["loc"][0]) == field for error in caught.value.errors()), (field, value)
+        assert specs.explain(caught.value).startswith(field)
 
 
 def test_every_setting_that_is_a_number_has_a_least_value() -> None:

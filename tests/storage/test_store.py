@@ -633,6 +633,7 @@ def test_the_store_and_jobs_leave_torch_unloaded() -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_thousands_of_results_are_listed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list stays complete, in order, and quick enough for a page that is drawn anew at every click."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the disk is not what is tested here
@@ -727,6 +728,7 @@ for seed in range(10):
 """
 
 
+@pytest.mark.slow
 def test_concurrent_writers_leave_one_sound_artifact_each(tmp_path: Path) -> None:
     """Three processes write the same ten artifacts at once: each is there once, whole, and nothing else is."""
     project = Path(store.__file__).parents[2]

@@ -81,6 +81,7 @@ def test_interval_bounds_training_proves_what_standard_training_cannot() -> None
     assert 0.3 < last["certified_accuracy"] <= last["robust_accuracy"] + 0.1  # of all validation images, and of some
 
 
+@pytest.mark.slow
 def test_crown_ibp_proves_as_well_and_starts_tighter() -> None:
     """Its loss is below that of intervals while ε is small, and what it trains is proven."""
     data = load(specs.DataSpec())
@@ -118,7 +119,7 @@ def test_loss_reaches_the_weights_and_only_them(name: str, batch: tuple[torch.Te
     assert torch.equal(x, before)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("network", "scalar"), [("strided", True), ("resnet_small", False), ("resnet_small", True)])
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_fits_two_classes_one_score_and_batch_norm(name: str, network: str, scalar: bool) -> None:

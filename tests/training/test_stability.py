@@ -64,6 +64,7 @@ def test_instability_follows_every_kind_of_layer(network: str) -> None:
         assert instability(model, x, 0.2) < large
 
 
+@pytest.mark.slow
 def test_stable_training_leaves_fewer_signs_open() -> None:
     """Half of them at most, linear bounds prove more test digits, and accuracy stays."""
     data = load(specs.DataSpec())

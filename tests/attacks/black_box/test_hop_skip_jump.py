@@ -55,6 +55,7 @@ def test_hop_skip_jump_sees_the_predicted_class_only(net: nn.Module, few: Batch)
     assert (seen.backwards == 0).all()
 
 
+@pytest.mark.slow
 def test_hop_skip_jump_comes_near_ddn(net: nn.Module, few: Batch) -> None:
     """Without gradients, 3,000 queries: median l2 within a third of DDN's."""
     x, y = few[0][:12], few[1][:12]

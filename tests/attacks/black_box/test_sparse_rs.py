@@ -58,6 +58,7 @@ def test_sparse_rs_pixels_survive_eight_bits(colour: tuple[nn.Module, Tensor, Te
     assert torch.equal(plain.success, exported.success)
 
 
+@pytest.mark.slow
 def test_sparse_rs_finds_the_only_pair_of_pixels() -> None:
     """Of 16 pixels two flip the class together, and only to white; no gradient leads there."""
 

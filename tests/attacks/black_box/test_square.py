@@ -183,6 +183,7 @@ def test_bump_is_two_hills_of_opposite_sign() -> None:
     assert bump.argmin() == 5 * 7 + 3
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("shape", [(3, 5, 9), (1, 2, 2), (1, 1, 1)])
 def test_square_takes_any_shape(norm: Any, shape: tuple[int, int, int]) -> None:

@@ -42,7 +42,7 @@ def colour() -> tuple[nn.Module, Tensor, Tensor]:
     return model, x, model(x).argmax(1)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", FEW)
 def test_attack_counts_features_and_pixels_of_colour_images(
     name: str, colour: tuple[nn.Module, Tensor, Tensor]
@@ -65,7 +65,7 @@ def test_attack_counts_features_and_pixels_of_colour_images(
         assert (result.distance["l0"] <= USUAL_EPS["l0"]).all()
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_takes_colour_images_whose_channels_come_last(
     name: str, colour: tuple[nn.Module, Tensor, Tensor]

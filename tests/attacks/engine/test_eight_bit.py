@@ -89,6 +89,7 @@ METHODS = (
 )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("method", "eps"), METHODS, ids=lambda value: getattr(value, "name", ""))
 def test_attack_in_8_bits_survives_real_files(
     method: specs.Method, eps: float | None, net: nn.Module, few: Batch

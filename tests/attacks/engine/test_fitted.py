@@ -158,7 +158,7 @@ def made(kind: str) -> tuple[nn.Module, Tensor, Tensor, Callable[[Tensor], Tenso
     return model, x, asked(x), asked
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.sampled(21)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_attack_bears_every_kind_of_model(attack: Attack, name: str, kind: str) -> None:
     """No crash, no NaN; images in the box and in their dtype; the caller's stay; each success is one to the user."""
@@ -183,7 +183,7 @@ WITHOUT |= {"exhaustive", "sparse_rs", "one_pixel"}
 """Attacks that take no gradient, and so look for none."""
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_evaluation_bears_every_kind_of_model(kind: str) -> None:
     """A figure or a sentence; what is found fools the model as the user asks it."""

@@ -79,6 +79,7 @@ print((peak() - before) >> 20, made.x_adv.requires_grad)
 """Prints the MiB that 400 classes take in place of 3, and those that images that require gradients take in fmn."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_memory_does_not_grow_with_the_classes_nor_with_the_steps() -> None:
     """A gradient of each of 400 classes would be 157 MiB, the graph of 40 steps several hundred."""

@@ -96,7 +96,7 @@ def linear_case(classes: int) -> tuple[nn.Module, Tensor, Tensor, dict[str, Tens
     return model, x, y, exact
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     ("name", "settings", "norm", "classes"),
     [pytest.param(*case, k, marks=slow_where(case[0], deep=k == 5)) for case in LP for k in (2, 5)],
@@ -212,6 +212,7 @@ def test_carlini_wagner_moves_pixels_that_sit_at_the_ends() -> None:
     assert result.distance["l2"].item() == pytest.approx(5 / 8**0.5, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["ddn", "fmn"])
 def test_walk_is_not_worse_than_a_long_bisection_of_pgd(name: str, net: nn.Module, few: Batch) -> None:

@@ -224,6 +224,7 @@ def test_draws_are_counted_and_the_generator_is_put_back(name: str, linear: nn.M
     assert torch.equal(again.x_adv, made.x_adv)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_breaks_a_model_that_rounds(name: str, linear: nn.Module) -> None:
     """Straight through, each attack fools what it does not fool without: nothing but rounding stands in the way."""

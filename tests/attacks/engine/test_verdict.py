@@ -50,7 +50,7 @@ ATTACKS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_successes_hold_one_by_one_and_in_float64(attack: str, offset: float) -> None:

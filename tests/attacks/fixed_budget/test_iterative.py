@@ -18,6 +18,7 @@ Batch = tuple[Tensor, Tensor]
 Maker = Callable[[Tensor, float], nn.Module]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("attack", [bim, mifgsm])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_iterative_reaches_the_optimum_of_a_linear_model(

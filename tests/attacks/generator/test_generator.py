@@ -70,6 +70,7 @@ def test_generator_rows_do_not_touch_one_another(net: nn.Module, pairs: tuple[Te
     assert not torch.allclose(first.x_adv[0], first.x_adv[1])  # same image, other target: other weights
 
 
+@pytest.mark.slow
 def test_generator_fools_from_random_weights_and_cross_entropy_rescues_the_image_start(
     net: nn.Module, pairs: tuple[Tensor, Tensor, Tensor]
 ) -> None:

@@ -63,6 +63,7 @@ def test_strong_moves_pixels_that_sit_at_the_ends(scalar_linear: Callable[[Tenso
     assert result.distance["l2"].item() == pytest.approx(5 / 8**0.5, rel=0.01)
 
 
+@pytest.mark.slow
 def test_strong_is_not_worse_than_ddn_and_much_better_than_literal(net: nn.Module, pairs: Triple) -> None:
     """Towards every class, at equal passes: every pair fooled, mean l2 within 2 % of DDN's, far below the literal's."""
     x, y, target = pairs

@@ -42,6 +42,7 @@ def test_minimum_is_never_worse_than_its_parts(
         assert (result.distance[norm] <= alone.distance[norm] * (1 + 1e-6))[able].all()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("budget", [50, 120, pytest.param(1000, marks=pytest.mark.slow)])
 def test_minimum_keeps_to_its_budget(norm: str, budget: int, net: nn.Module, few: Batch) -> None:
@@ -131,6 +132,7 @@ class Steps(nn.Module):
         return (0.02 * x + torch.relu(x - 0.4) - torch.relu(x - 0.6)) @ self.weight.T
 
 
+@pytest.mark.slow
 def test_minimum_runs_other_parts_where_the_linearised_boundary_is_outside_the_box() -> None:
     """Each image is found by a part that is for it, and a slice comes out as the slice of the whole."""
     draw = torch.rand(2, 40, 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -148,6 +150,7 @@ def test_minimum_runs_other_parts_where_the_linearised_boundary_is_outside_the_b
     torch.testing.assert_close(alone.distance["l2"], result.distance["l2"][10:30])
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_minimum_finds_the_way_on_an_interval_trained_network(interval_trained: Any) -> None:
     """MNIST, l2, 200 passes, 40 images: most within 2.0 (16 beyond it where all passes went towards one class)."""

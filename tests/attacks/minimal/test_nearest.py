@@ -42,6 +42,7 @@ def test_last_step_goes_from_a_far_boundary_to_the_nearest(norm: str) -> None:
     assert torch.equal(result.success.nonzero()[:, 0], rows)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", WALKS)
 def test_last_step_only_helps(name: str, net: nn.Module, few: Batch) -> None:
     """After the same walk: no distance grows, some shrink, for at most 8 passes more; 0 boundaries are none."""

@@ -44,6 +44,7 @@ def test_frontier_is_exact_for_linear_models(scalar_linear: Maker) -> None:
     assert torch.equal(alone.trace["count"], exact)
 
 
+@pytest.mark.slow
 def test_frontier_never_rises_and_its_images_hold(net: nn.Module, digits: Batch) -> None:
     """Each image fools, changes as many features as it says, and none of them beyond its cap."""
     x, y = digits[0][1400:1460], digits[1][1400:1460]

@@ -117,6 +117,7 @@ def test_both_classes_of_a_linear_model_contradict(scalar_linear: Linear) -> Non
         assert not made.success.all()
 
 
+@pytest.mark.slow
 def test_clipping_makes_the_impossible_possible(scalar_linear: Linear) -> None:
     """(1, .5) is above x1 + x2 = 1.4, (.2, .8) below: no sum swaps them, but s = (.8, -.2) does, clipped."""
     model = scalar_linear(torch.tensor([1.0, 1.0]), 1.4)
@@ -152,6 +153,7 @@ def test_network_every_image_is_fooled(net: nn.Module, few: tuple[Tensor, Tensor
     assert aimed.success.all()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("spare", [2, 3, 12, 20, 40, 150])
 def test_budget_is_hard(net: nn.Module, few: tuple[Tensor, Tensor], spare: int) -> None:
     """No image gets more passes, in either stage; a look and the verification are the least there is."""
@@ -180,6 +182,7 @@ def test_budget_shortens_the_second_stage(scalar_linear: Linear) -> None:
     assert universal_lp(model, x, y, budget=100_000).trace["stage"] == 2
 
 
+@pytest.mark.slow
 def test_counts_mask_and_broken_models(net: nn.Module, few: tuple[Tensor, Tensor]) -> None:
     """Passes are counted, a mask holds, NaN and constant logits fail honestly, bad input is refused by name."""
     x, y = few[0][:4], few[1][:4]

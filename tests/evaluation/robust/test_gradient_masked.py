@@ -222,6 +222,7 @@ def test_figure_that_the_report_belies_is_not_to_be_used(honest: nn.Module, monk
     assert Trust.from_json(json.loads(json.dumps(made.trust.to_json()))) == made.trust
 
 
+@pytest.mark.slow
 def test_what_does_not_fool_again_does_not_enter(honest: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside the ball, outside the box, or read correctly: such an image changes nothing."""
     weak(monkeypatch)

@@ -227,6 +227,7 @@ def test_proof_on_some_images_is_no_share_of_all(root: Path) -> None:
     assert row["no_proof_tried"] == right(root)[10:].sum()
 
 
+@pytest.mark.slow
 def test_evaluation_says_whether_it_tried_a_proof(root: Path) -> None:
     """In linf on a network with bounds it does, in l0 never: there the share is null, not 0."""
     model = store.open_model(MODEL, root).id

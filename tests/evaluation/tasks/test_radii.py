@@ -33,6 +33,7 @@ def made(root: Path, **fields: object) -> store.Artifact:
     return artifact
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 def test_radii_hold_what_they_say(root: Path, norm: str) -> None:
     """The stored image fools at the stored distance; wrong images have 0; passes keep to the budget."""

@@ -27,7 +27,7 @@ def ran(root: Path, **fields: object) -> store.Artifact:
     return made
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "attack",
     [

@@ -99,7 +99,7 @@ def test_plain_model_is_not_flagged() -> None:
     assert made.accuracy["all of the report"] < 0.3
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("decoy", "check"),
     [
