@@ -30,7 +30,7 @@ PARTS = (
     "How sparse can it be?",
     "Can one tell?",
 )
-MOST_PIXELS = 200
+MAX_PIXELS = 200
 """The pixel budget's slider ends here."""
 
 
@@ -189,7 +189,7 @@ def settings(case: views.Case) -> tuple[int | str, dict[str, Any], float]:
                 help="What the image shall be read as.",
             )
         with second:
-            most = min(MOST_PIXELS, case.x.size)
+            most = min(MAX_PIXELS, case.x.size)
             if isinstance(st.session_state.get(f"{PAGE}_max_features"), int):  # chosen for larger images
                 st.session_state[f"{PAGE}_max_features"] = min(most, st.session_state[f"{PAGE}_max_features"])
             budget = st.slider(

@@ -91,7 +91,7 @@ def settings(model: store.Artifact, name: str, norm: str) -> tuple[specs.Univers
             n = st.number_input(
                 "Made from (n)",
                 min_value=1,
-                max_value=min(cls.most_images, 20_000),
+                max_value=min(cls.max_images, 20_000),
                 value=cls.images,
                 step=1,
                 help=specs.UniversalSpec.model_fields["n"].description,

@@ -82,8 +82,8 @@ class UniversalSpec(Spec):
             )
         if self.eps is not None:
             within_range((self.eps,), self.method)
-        if self.n > self.method.most_images:
-            raise ValueError(f"n: expected at most {self.method.most_images} for {self.method.name}, got {self.n}")
+        if self.n > self.method.max_images:
+            raise ValueError(f"n: expected at most {self.method.max_images} for {self.method.name}, got {self.n}")
         _another_class(self.source, self.target)
         return self
 

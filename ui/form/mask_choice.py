@@ -18,7 +18,7 @@ from ui.form.select import KEEP, select
 from ui.show import gallery
 
 SHAPES = {"eyeglasses": "Eyeglasses", "patch": "Patch", "cells": "Drawn by hand"}
-MOST_CELLS = 32
+MAX_CELLS = 32
 """Cells a side on the drawing board; a larger image is drawn on in blocks of pixels."""
 INK = np.array([209, 98, 43])
 """Colour of the mask."""
@@ -74,7 +74,7 @@ def tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def board_size(height: int, width: int) -> tuple[int, int, int]:
     """Rows and columns of the drawing board, and the side of one of its cells in pixels."""
-    block = -(-max(height, width) // MOST_CELLS)
+    block = -(-max(height, width) // MAX_CELLS)
     return -(-height // block), -(-width // block), block
 
 

@@ -133,19 +133,19 @@ def _on_grid(
     y_target: Tensor | None,
 ) -> AttackResult:
     goal = Goal.of(y, y_target)
-    radius = None if eps is None else torch.as_tensor(eps, dtype=torch.float64, device=x.device).expand(len(x))
+    all_eps = None if eps is None else torch.as_tensor(eps, dtype=torch.float64, device=x.device).expand(len(x))
     x_adv, success, forwards = x.clone(), torch.zeros_like(result.success), result.forwards.clone()
     for rows in torch.arange(len(x), device=x.device).flip(0).split(CHUNK):
-        limit = None if radius is None else radius[rows]
+        part_eps = None if all_eps is None else all_eps[rows]
         x_adv[rows], success[rows], passes = _verified(
-            model, x[rows], result.x_adv[rows], result.success[rows], goal.take(rows), norm, limit, grid
+            model, x[rows], result.x_adv[rows], result.success[rows], goal.take(rows), norm, part_eps, grid
         )
         forwards[rows] += passes
     return replace(result, x_adv=x_adv, success=success, distance=distances(x_adv, x), forwards=forwards)
 
 
 def _verified(
-    model: nn.Module, x: Tensor, made: Tensor, fooled: Tensor, goal: Goal, norm: str, limit: Tensor | None, grid: Grid
+    model: nn.Module, x: Tensor, made: Tensor, fooled: Tensor, goal: Goal, norm: str, eps: Tensor | None, grid: Grid
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Some of the images: rounded, whether they fool, forward passes spent. Lost successes are tried again.
 
@@ -153,9 +153,9 @@ def _verified(
     """
 
     def inside(images: Tensor, rows: Tensor) -> Bool[Tensor, " n"]:
-        if limit is None:
+        if eps is None:
             return torch.ones_like(rows, dtype=torch.bool)
-        return distances(images, x[rows])[norm] <= limit[rows]  # float64; what is made keeps to ε without any slack
+        return distances(images, x[rows])[norm] <= eps[rows]  # float64; what is made keeps to ε without any slack
 
     every = torch.arange(len(x), device=x.device)
     at_once = CHUNK if bears_of(model).neighbours else 1

@@ -79,16 +79,16 @@ def into_ball(
     For images that are already in the ball up to rounding. They move towards `x`, so they stay in the box. They end so
     far inside that a sum in another order, in float64, does not exceed `eps` either.
     """
-    limit = eps.double() * (1 - ORDER)
+    inner = eps.double() * (1 - ORDER)
     for attempt in range(8):
         found = distances(x_adv, x)[norm]
-        out = found > limit
+        out = found > inner
         if not out.any():
             return x_adv
-        shrink = (limit[out] / found[out]).to(x.dtype) * (1 - torch.finfo(x.dtype).eps * 4**attempt)
+        shrink = (inner[out] / found[out]).to(x.dtype) * (1 - torch.finfo(x.dtype).eps * 4**attempt)
         x_adv = x_adv.clone()
         x_adv[out] = x[out] + (x_adv[out] - x[out]) * per_image(shrink, x)
-    out = distances(x_adv, x)[norm] > limit
+    out = distances(x_adv, x)[norm] > inner
     return torch.where(per_image(out, x), x, x_adv)  # budgets near the smallest number: the image itself
 
 

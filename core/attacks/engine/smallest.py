@@ -16,7 +16,7 @@ from core.attacks.engine.losses import Goal, Loss
 from core.attacks.engine.result import AttackResult, clear_goal, finish
 from core.progress import Progress
 
-FEWEST_STEPS = 20
+MIN_STEPS = 20
 """Where a budget is short, searches are left out before any has fewer steps than this."""
 FINAL = 5
 """Passes of a short bisection."""
@@ -191,7 +191,7 @@ def searches_within(budget: int | None, searches: int, steps: int) -> tuple[int,
         ValueError: not even one search of one step.
     """
     if budget is not None:
-        searches = max(1, min(searches, (budget - 4) // (2 * min(steps, FEWEST_STEPS) + 1)))
+        searches = max(1, min(searches, (budget - 4) // (2 * min(steps, MIN_STEPS) + 1)))
     return searches, steps_within(budget, steps, 2 * searches, 4 + searches)
 
 

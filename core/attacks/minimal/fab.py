@@ -25,7 +25,7 @@ from core.attacks.engine.engine import ATTACK_BATCH, frozen, leaf_of, logits_of_
 from core.attacks.engine.geometry import norm_of, per_image
 from core.attacks.engine.losses import Goal, ranked_others
 from core.attacks.engine.result import AttackResult
-from core.attacks.engine.smallest import FEWEST_STEPS, Smallest, final_within, steps_within
+from core.attacks.engine.smallest import MIN_STEPS, Smallest, final_within, steps_within
 from core.attacks.engine.steps import BALLS
 from core.attacks.minimal.deepfool import OVER, boundaries, crossing_step, nearest_boundary
 from core.checks import check_choice
@@ -114,7 +114,7 @@ def fab(
         final = final_within(budget)
         if budget is not None:  # what cannot be paid is left out: boundaries, runs, then steps
             looked = max(1, min(looked, budget - 4 - final))
-            runs = min(runs, max(1, (budget - 2 - final) // (2 * FEWEST_STEPS + 1)))
+            runs = min(runs, max(1, (budget - 2 - final) // (2 * MIN_STEPS + 1)))
         each = max(1, runs)
         steps = steps_within(budget, steps, (1 + looked) * each, 2 + each + final)
         outside = torch.zeros_like(y, dtype=torch.bool)

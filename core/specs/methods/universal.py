@@ -15,7 +15,7 @@ class UniversalMethod(Method):
 
     images: ClassVar[int] = 1000
     """Images that a perturbation is made from, unless told otherwise."""
-    most_images: ClassVar[int] = 100_000
+    max_images: ClassVar[int] = 100_000
 
 
 UNIVERSAL_METHODS: dict[str, type[UniversalMethod]] = {}
@@ -107,7 +107,7 @@ class UniversalLp(UniversalMethod):
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     function: ClassVar[str] = "core.attacks.universal.universal_lp:universal_lp"
     images: ClassVar[int] = 20
-    most_images: ClassVar[int] = 200
+    max_images: ClassVar[int] = 200
     name: Literal["lp"] = "lp"
     boxed: bool = Field(
         True, title="Valid images", description="Keep image plus perturbation in [0, 1] without clipping."
