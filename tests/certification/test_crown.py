@@ -111,7 +111,7 @@ def test_bounds_are_tighter_from_method_to_method(tiny: Made) -> None:
     assert (found[3] >= found[2] - 1e-5).all()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", BALLS)
 def test_no_corner_of_a_small_ball_fools_what_is_proven(norm: str, tiny: Made) -> None:
     """Every corner of the box around x, pulled into the ball, and a fine grid between them."""

@@ -55,7 +55,7 @@ def robustness(spec: TrainSpec) -> float:
     return 1 - pgd(train(spec, data).model, x, y, eps=EPS, steps=20).success.float().mean().item()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_recipe_makes_networks_robust(name: str, standard_robustness: float) -> None:
     """Far more digits withstand PGD than after standard training.

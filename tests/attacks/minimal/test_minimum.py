@@ -18,7 +18,7 @@ Batch = tuple[Tensor, Tensor]
 NORMS = ("linf", "l2", "l1", "l0")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("targeted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_minimum_is_never_worse_than_its_parts(

@@ -60,6 +60,7 @@ def test_gradient_beats_noise_on_images_it_never_saw(net: nn.Module, parts: tupl
     assert _rate(net, held, truth, made.delta) > max(0.35, 2.5 * _rate(net, held, truth, noise))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_uap_beats_noise_on_images_it_never_saw(together: int, net: nn.Module, parts: tuple[Tensor, ...]) -> None:
     """The classical algorithm, its images one by one and several at a time; noise of the same l2 length is weaker."""
@@ -160,7 +161,7 @@ def test_same_again_and_in_double(net: nn.Module, parts: tuple[Tensor, ...], mak
         net.float()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 def test_mask_holds(net: nn.Module, parts: tuple[Tensor, ...], making: Making) -> None:
     """With a mask, nothing outside it moves: the perturbation is 0 there, and so is the change of every image."""
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)

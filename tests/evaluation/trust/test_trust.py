@@ -79,7 +79,7 @@ def asked(
         return Check.of(name, *ATTACKS[name](case), case.n)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", EPS)
 def test_honest_model_is_not_flagged(norm: str) -> None:
     """An adversarially trained network, evaluated with care, passes in every norm, and much of it stands."""
