@@ -16,11 +16,11 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from core import paths, specs
+from core.specs.shared import NORM_SIGNS
 
 MADE = "<!-- Made by `python -m core docs`: change the specs or docstrings and run it again. -->\n"
 PUBLIC = ("attacks", "evaluation", "certification", "training", "data", "models", "networks", "jobs", "storage.store")
 """Packages of `core` whose public functions are on the page on Python."""
-NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 
 
 def docs_flags(command: argparse.ArgumentParser, arguments: Any) -> None:
@@ -76,7 +76,7 @@ def attacks() -> str:
 
 def _methods(methods: Mapping[str, Any]) -> str:
     rows = (
-        (f"[`{name}`](#{name})", one.title, one.help, ", ".join(NORMS.get(norm, norm) for norm in one.norms), one.paper)
+        (f"[`{name}`](#{name})", one.title, one.help, ", ".join(NORM_SIGNS[norm] for norm in one.norms), one.paper)
         for name, one in methods.items()
     )
     return _table(("name", "title", "what it does", "norms", "source"), rows)
