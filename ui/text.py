@@ -41,8 +41,11 @@ def grey_levels(eps: float) -> str:
 
 
 def both(eps: float) -> str:
-    """ε in both units, such as `0.1 (25.5/255)`; above 1, which no pixel can change by, only the number."""
-    return f"{eps:.4g} ({grey_levels(eps)})" if eps <= 1 else f"{eps:.4g}"
+    """ε in both units, such as `0.031 (8/255)`; above 1, which no pixel can change by, only the number."""
+    if eps > 1:
+        return f"{eps:.4g}"
+    short = f"{eps:.3g}"
+    return f"{short if float(short) == eps else f'{eps:.2g}'} ({grey_levels(eps)})"
 
 
 def eps_text(value: float) -> str:

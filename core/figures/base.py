@@ -14,6 +14,9 @@ from plotly.subplots import make_subplots
 
 PALETTE = ("#3b6fb6", "#d1622b", "#2f8f6b", "#8a5fb0", "#b8912b", "#b8436d", "#5b7a8c")
 """Colours of series, in order; they repeat. Told apart on white and on near-black."""
+CLEAN, ATTACKED, PROVEN, UNKNOWN = "#3b6fb6", "#d1622b", "#2f8f6b", "#7b8794"
+"""What colours mean, in every chart and picture: unchanged images; adversarial examples and what withstood
+an attack; what is proven; what is not known. Never by colour alone: see `DASHES`."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 """Line styles that a second, independent distinction takes, so that colour is never alone."""
 _MARKED = "marked"

@@ -7,10 +7,12 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from core.specs.base import Spec
+from core.specs.data import DataSpec
 from core.specs.masks import MaskField
 from core.specs.methods import METHODS, Fgsm, Method, MethodField, MiFgsm
 from core.specs.shared import (
     BUDGET,
+    DATA,
     DEFAULT_EPS,
     MODEL,
     SEED,
@@ -26,6 +28,7 @@ class AttackSpec(Spec):
     """Attack chosen images of one model and keep every image made."""
 
     model: str = MODEL
+    data: DataSpec | None = DATA
     attack: MethodField = Field(title="Attack", description="The attack method and its settings.")
     eps: Eps | None = Field(
         None,
@@ -59,7 +62,7 @@ class AttackSpec(Spec):
     threshold: float = THRESHOLD
     seed: int = SEED
 
-    LATER: ClassVar[tuple[str, ...]] = ("mask", "budget", "eight_bit")
+    LATER: ClassVar[tuple[str, ...]] = ("mask", "budget", "eight_bit", "data")
 
     @field_validator("indices")
     @classmethod
@@ -119,6 +122,7 @@ class SweepSpec(Spec):
     """Accuracy and confidence of one model against ε, per image."""
 
     model: str = MODEL
+    data: DataSpec | None = DATA
     attack: MethodField = Field(default_factory=Fgsm, title="Attack", description="The attack method and its settings.")
     eps: tuple[Eps, ...] = Field(
         DEFAULT_EPS, title="ε", description="Perturbation budgets: in [0, 1] for linf, a number of features for l0."
@@ -135,6 +139,8 @@ class SweepSpec(Spec):
     )
     threshold: float = THRESHOLD
     seed: int = SEED
+
+    LATER: ClassVar[tuple[str, ...]] = ("data",)
 
     _ladder = field_validator("eps")(_eps_ladder)
     _method = field_validator("attack")(_sweepable)
@@ -155,6 +161,7 @@ class CompareSpec(Spec):
     """Several models under several attacks over ε: one sweep a cell."""
 
     models: tuple[str, ...] = Field(min_length=1, title="Models", description="Ids of saved models.")
+    data: DataSpec | None = DATA
     attacks: tuple[MethodField, ...] = Field(
         (Fgsm(),), min_length=1, title="Attacks", description="The attack methods and their settings."
     )
@@ -172,6 +179,8 @@ class CompareSpec(Spec):
         None, ge=0, title="Target class", description="Target class of every image. Empty: any other class."
     )
     seed: int = SEED
+
+    LATER: ClassVar[tuple[str, ...]] = ("data",)
 
     _ladder = field_validator("eps")(_eps_ladder)
 
@@ -191,7 +200,9 @@ class CompareSpec(Spec):
     def sweeps(self) -> list[SweepSpec]:
         """The cells: one sweep for each model and attack."""
         return [
-            SweepSpec(model=model, attack=attack, eps=self.eps, n=self.n, target=self.target, seed=self.seed)
+            SweepSpec(
+                model=model, data=self.data, attack=attack, eps=self.eps, n=self.n, target=self.target, seed=self.seed
+            )
             for model in self.models
             for attack in self.attacks
         ]
@@ -205,6 +216,7 @@ class TransferSpec(Spec):
     """Images made on each of several models, shown to all of them: who fools whom."""
 
     models: tuple[str, ...] = Field(min_length=2, title="Models", description="Ids of saved models of the same data.")
+    data: DataSpec | None = DATA
     attack: MethodField = Field(
         default_factory=MiFgsm, title="Attack", description="The attack that is run on each model, and its settings."
     )
@@ -224,6 +236,8 @@ class TransferSpec(Spec):
         description="Stop as soon as the surrogate is fooled. Off: take all steps, which transfers better.",
     )
     seed: int = SEED
+
+    LATER: ClassVar[tuple[str, ...]] = ("data",)
 
     @field_validator("models")
     @classmethod

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from core.specs.base import Spec
+from core.specs.data import DataSpec
 from core.specs.methods import Norm
-from core.specs.shared import MAX_EPS, MODEL, SEED, THRESHOLD, Eps
+from core.specs.shared import DATA, MAX_EPS, MODEL, SEED, THRESHOLD, Eps
 
 
 class RadiiSpec(Spec):
@@ -18,6 +19,7 @@ class RadiiSpec(Spec):
     """
 
     model: str = MODEL
+    data: DataSpec | None = DATA
     norm: Norm = Field(
         "linf", title="Norm", description="Norm in which the perturbation is made small; l0 counts features."
     )
@@ -37,6 +39,8 @@ class RadiiSpec(Spec):
     )
     threshold: float = THRESHOLD
 
+    LATER: ClassVar[tuple[str, ...]] = ("data",)
+
     def slug(self) -> str:
         """Such as `radii-linf`."""
         return f"radii-{self.norm}"
@@ -46,6 +50,7 @@ class EvaluateSpec(Spec):
     """What is left of a model's accuracy inside a ball, by the strongest evaluation, per image."""
 
     model: str = MODEL
+    data: DataSpec | None = DATA
     norm: Norm = Field("linf", title="Norm", description="Norm in which ε limits the perturbation; l0 counts features.")
     eps: Eps = Field(title="ε", description="Perturbation budget: in [0, 1] for linf, a number of features for l0.")
     effort: Literal["quick", "standard", "at_least_autoattack"] = Field(
@@ -65,6 +70,8 @@ class EvaluateSpec(Spec):
     threshold: float = THRESHOLD
     seed: int = SEED
 
+    LATER: ClassVar[tuple[str, ...]] = ("data",)
+
     @model_validator(mode="after")
     def _within_the_norm(self) -> Self:
         if self.eps > MAX_EPS[self.norm]:
@@ -80,6 +87,7 @@ class CertifySpec(Spec):
     """Which of the first n test images no perturbation of a ball can fool: a proof for each, by one method."""
 
     model: str = MODEL
+    data: DataSpec | None = DATA
     method: Literal["ibp", "crown_ibp", "crown", "alpha_crown", "exact", "smoothing"] = Field(
         "alpha_crown",
         title="Method",
@@ -127,6 +135,8 @@ class CertifySpec(Spec):
     )
     threshold: float = THRESHOLD
     seed: int = SEED
+
+    LATER: ClassVar[tuple[str, ...]] = ("data",)
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> Self:

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from core.specs.base import Spec
+from core.specs.data import DataSpec
 from core.specs.masks import Eyeglasses, MaskField, SomeMask
 from core.specs.methods import UNIVERSAL_METHODS, UniversalField, UniversalGradient
 from core.specs.methods.physical import Scenes
-from core.specs.shared import BUDGET, MODEL, SEED, THRESHOLD, Eps, within_range
+from core.specs.shared import BUDGET, DATA, MODEL, SEED, THRESHOLD, Eps, within_range
 
 
 def _distinct_classes(value: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -30,6 +31,7 @@ class UniversalSpec(Spec):
     """One perturbation made from training images of one model, and measured on test images that it never saw."""
 
     model: str = MODEL
+    data: DataSpec | None = DATA
     method: UniversalField = Field(
         default_factory=UniversalGradient, title="Method", description="The method and its settings."
     )
@@ -59,7 +61,7 @@ class UniversalSpec(Spec):
     threshold: float = THRESHOLD
     seed: int = SEED
 
-    LATER: ClassVar[tuple[str, ...]] = ("budget",)
+    LATER: ClassVar[tuple[str, ...]] = ("budget", "data")
 
     @model_validator(mode="before")
     @classmethod
@@ -96,6 +98,7 @@ class PatternSpec(Scenes):
     """One pattern on glasses or a patch for many images, made from training images, measured on test images."""
 
     model: str = MODEL
+    data: DataSpec | None = DATA
     mask: SomeMask = Field(
         default_factory=Eyeglasses, title="Object", description="eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5."
     )
@@ -119,6 +122,8 @@ class PatternSpec(Scenes):
     )
     threshold: float = THRESHOLD
     seed: int = SEED
+
+    LATER: ClassVar[tuple[str, ...]] = ("data",)
 
     _classes = field_validator("source")(_distinct_classes)
 

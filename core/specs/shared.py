@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from core.specs.data import DataSpec
 from core.specs.methods import Method
 
 DEFAULT_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -41,6 +42,12 @@ def names_a_surrogate(method: Method) -> None:
 
 MODEL = Field(
     min_length=1, title="Model", description="Id of a saved model (see `models`), or a reference model's name."
+)
+DATA: DataSpec | None = Field(
+    None,
+    title="Images of",
+    description="Data set whose images the model is shown: of the same shape and classes as its own. Empty: the data "
+    "set that it was trained on.",
 )
 SEED = Field(
     0, ge=0, le=2**31 - 1, title="Seed", description="Seed of the random numbers. The same seed gives the same result."

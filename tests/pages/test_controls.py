@@ -85,7 +85,7 @@ def test_eps_ladder_reads_numbers_and_fractions(text: str, values: list[float] |
 def test_eps_is_written_in_both_units() -> None:
     """In units of the range and in grey levels."""
     assert both(0.1) == "0.1 (25.5/255)"
-    assert both(8 / 255) == "0.03137 (8/255)"
+    assert both(8 / 255) == "0.031 (8/255)"
 
 
 def test_class_text_gives_name_and_number() -> None:

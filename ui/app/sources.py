@@ -47,15 +47,19 @@ def models() -> list[store.Artifact]:
     return sorted(store.models(store.default_root()), key=place)
 
 
-def results(model_id: str, *tasks: str) -> list[store.Artifact]:
-    """The stored results of a model, as `store.results`; cards are read again only after a change in the folder."""
+def results(model_id: str, *tasks: str, data: specs.DataSpec | None = None) -> list[store.Artifact]:
+    """The stored results of a model on the images of `data` (None: its own), as `store.results`.
+
+    Cards are read again only after a change in the folder.
+    """
     root = store.default_root()
     try:
         with os.scandir(root / model_id / "results") as entries:
             stamp = tuple(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
     except OSError:
         stamp = ()
-    return list(_results(model_id, root, tasks, stamp))
+    found = _results(model_id, root, tasks, stamp)
+    return [result for result in found if getattr(result.spec(), "data", None) == data]
 
 
 @st.cache_resource(max_entries=128, show_spinner=False)

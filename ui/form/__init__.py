@@ -4,6 +4,7 @@ select        the choice of one option or of several, kept and bound to the addr
 widgets       a number, several numbers, and what the annotation of a spec's field says
 controls      widgets drawn from the fields of a spec; invalid settings explained in one sentence
 missing       what to do when the images that a model needs are not on this machine
+data_choice   the images that a model is shown
 model_picker  the choice of one saved model or of several
 samples       the choice of correctly classified test images, from a model's test table
 mask_choice   the choice of the pixels that may change: eyeglasses, a patch, or drawn by hand

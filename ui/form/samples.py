@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core import specs
 from core.data import folder
 from core.storage import store
 from ui.app import sources
@@ -23,8 +24,8 @@ ORDERS = {
 """Orders in which candidates can be offered."""
 
 
-def table(model: store.Artifact) -> pd.DataFrame | None:
-    """The model's test table; None, with an error on the page, if it is damaged."""
+def table(model: store.Artifact, data: specs.DataSpec | None = None) -> pd.DataFrame | None:
+    """The model's test table on the images of `data` (None: its own); None, with an error on the page, if damaged."""
     try:
         return model.table("test")
     except (store.DamagedArtifact, ValueError) as error:
@@ -84,8 +85,11 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
     return int(number or 1) - 1
 
 
-def images(model: store.Artifact, indices: Sequence[int]) -> np.ndarray | None:
-    """Test images (n, C, H, W) in [0, 1] by their `index`; None, with an error on the page, if they cannot be read."""
+def images(model: store.Artifact, indices: Sequence[int], data: specs.DataSpec | None = None) -> np.ndarray | None:
+    """Test images (n, C, H, W) in [0, 1] of `data` (None: the model's own) by their `index`.
+
+    None, with an error on the page, if they cannot be read.
+    """
     if not sources.present(sources.model_spec(model).data.dataset):  # nothing is downloaded without being asked for
         st.info("The images are not on this machine; what is needed stands above.", icon=":material/info:")
         return None
