@@ -206,7 +206,8 @@ def _labels(texts: Sequence[str], count: int, gap: str, weight: str, fitted: str
     cells = "".join(
         f'<div style="text-align:center;overflow:hidden;overflow-wrap:anywhere">{_lines(text)}</div>' for text in texts
     )
-    style = f"display:grid;grid-template-columns:repeat({count},minmax(0,1fr));column-gap:{gap};font-weight:{weight};{fitted}"
+    columns = f"grid-template-columns:repeat({count},minmax(0,1fr));column-gap:{gap}"
+    style = f"display:grid;{columns};font-weight:{weight};{fitted}"
     return f'<div style="{style}">{cells}</div>'
 
 
