@@ -2,6 +2,7 @@
 
 elements     a chart, the height of a table, an error with its details
 gallery      many images as one sharp mosaic; signed differences; probabilities as bars
+sheet        a grid of images as a picture file with its words
 downloads    buttons for CSV, Markdown, LaTeX, Excel, PNG and NPZ files with their provenance inside
 provenance   the line that says where a figure comes from
 model_names  what a model is called: its label in a choice, its short name in tables and charts
