@@ -48,7 +48,7 @@ guard.ensure_router()
 
 st.title("Generator attack")
 st.write("A network with one input, always 1, redraws your sample so that the model classifies it as another class.")
-left, middle, right = st.columns([4, 5, 4], vertical_alignment="bottom")
+left, middle, right = st.columns([3, 3, 4], vertical_alignment="bottom")
 with left:
     model = model_picker.pick(PAGE, text="Model", default=choices.default_model())
 if model is None:

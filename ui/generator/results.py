@@ -24,10 +24,14 @@ KINDS = {"image": "Images", "change": "Changes"}
 
 def grid(pairs: Pairs, target: int | None) -> None:
     """Draw the grid, a choice between images and changes, and one pair; the column of `target` is framed."""
-    kind = select(PAGE, "view", "The grid shows", list(KINDS), text=KINDS.__getitem__)
-    views.grid(pairs, kind, views.shown_targets(pairs, SLIDER_CLASSES), target)
-    st.subheader("One pair", anchor=False)
-    sample = which_sample(pairs)
+    place = st.container()
+    left, right = st.columns(2)
+    with left:
+        kind = select(PAGE, "view", "The grid shows", list(KINDS), text=KINDS.__getitem__)
+    with right:
+        sample = which_sample(pairs, "One pair, of the sample")
+    with place:
+        views.grid(pairs, kind, views.shown_targets(pairs, SLIDER_CLASSES), target)
     row = _row_of(pairs, sample, target)
     if row is None:
         st.caption(f"{pairs.names[target or 0]}: – (this pair is not drawn yet).")
@@ -37,14 +41,14 @@ def grid(pairs: Pairs, target: int | None) -> None:
     views.pair(pairs, row)
 
 
-def which_sample(pairs: Pairs) -> int:
+def which_sample(pairs: Pairs, label: str = "Sample") -> int:
     """Draw the choice of one of the samples; returns its place."""
 
     def text(place: int) -> str:
         first = pairs.table.iloc[pairs.samples[place]]
         return f"{pairs.names[first['y']]} · #{first['index']}"
 
-    return select(PAGE, "shown_sample", "Sample", list(range(len(pairs.samples))), text=text)
+    return select(PAGE, "shown_sample", label, list(range(len(pairs.samples))), text=text)
 
 
 def _row_of(pairs: Pairs, sample: int, target: int | None) -> int | None:

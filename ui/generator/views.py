@@ -13,7 +13,7 @@ import streamlit as st
 from core.figures import heat
 from core.figures.base import DASHES, PALETTE, colour, styled, traces
 from core.jobs import queue
-from ui.generator.pairs import Pairs, counted, noun
+from ui.generator.pairs import Pairs, counted
 from ui.show import elements, gallery, sheet
 from ui.text import both, say
 
@@ -29,7 +29,7 @@ ALONE = 6
 
 def verdict(pairs: Pairs, target: int | None = None) -> str:
     """Sentences: how many wrong-class targets succeed, the median distances, and those of one target class."""
-    found, things = pairs.summary(), noun(pairs.names)
+    found = pairs.summary()
     if not found.n:
         return ":material/info: No pair counts: each target is the own class of the image."
     if found.won == found.n:
@@ -39,7 +39,7 @@ def verdict(pairs: Pairs, target: int | None = None) -> str:
     else:
         text = f":material/cancel: **None of the {found.n} wrong-class targets succeeds.**"
     if found.won:
-        text += f" These {things} differ from their originals by ℓ2 {found.l2:.3g} and ℓ∞ {both(found.linf)} (medians)."
+        text += f" Median change: ℓ2 {found.l2:.3g}, ℓ∞ {both(found.linf)}."
     if target is not None:
         text += f" {_towards(pairs, target)}"
     return text
@@ -52,7 +52,7 @@ def _towards(pairs: Pairs, target: int) -> str:
     one = pairs.summary(target)
     if not one.n:
         return f"Towards **{name}**: no pair counts."
-    far = f", median ℓ2 {one.l2:.3g}" if one.won else ""
+    far = f", ℓ2 {one.l2:.3g}" if one.won else ""
     return f"Towards **{name}**: {one.won} of {one.n}{far}."
 
 
