@@ -14,7 +14,7 @@ from typing import Any
 from core.specs import RECIPES, TrainSpec, preset
 from core.storage import store
 
-EPS = {"digits": 0.15, "mnist": 0.3, "fashion_mnist": 0.1, "cifar10": 8 / 255}
+EPS = {"digits28": 0.3, "digits": 0.15, "mnist": 0.3, "fashion_mnist": 0.1, "cifar10": 8 / 255}
 """The linf budget at which a model is measured that was trained for none."""
 
 FAMILIES = (
