@@ -79,6 +79,16 @@ def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the data sets of `tests.other_images`."""
+    from core import specs
+    from tests.other_images import OTHERS
+
+    for info in OTHERS:
+        monkeypatch.setitem(specs.DATASETS, info.name, info)
+
+
+@pytest.fixture
 def interval_trained(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any]:
     """The MNIST network that ships, trained by interval bounds in linf, and 40 images with their classes."""
     from core.data.sets import first_of_test, to_float
