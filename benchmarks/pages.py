@@ -156,11 +156,11 @@ def main() -> None:
             store, data = options.store or Path(folder) / "store", options.data or Path(folder) / "data"
             with served(options.port, store, data) as address:
                 rows.append(measure(browser, address, path, options.runs))
-            print("  ".join(rows[-1]), file=sys.stderr, flush=True)  # noqa: T201
+            print("  ".join(rows[-1]), file=sys.stderr, flush=True)
         browser.close()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    print(tabulate(rows, ["page", "paint", "picture", "rerun", "back"], tablefmt="github"))  # noqa: T201
-    print(f"seconds; {os.cpu_count()} cores, load average {load:.1f} at the end")  # noqa: T201
+    print(tabulate(rows, ["page", "paint", "picture", "rerun", "back"], tablefmt="github"))
+    print(f"seconds; {os.cpu_count()} cores, load average {load:.1f} at the end")
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def wait() -> int:
     if not name:  # the server has ended
         return 0
     folder = Path(os.fsdecode(name))
-    with (folder / events.LOG).open("ab") as log, open(os.devnull, "rb") as nothing:
+    with (folder / events.LOG).open("ab") as log, Path(os.devnull).open("rb") as nothing:
         for target, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source.fileno(), target)
     return worker.work(folder)
@@ -183,7 +183,10 @@ def _command() -> list[str]:
 
 def _circumstances() -> tuple[object, ...]:
     """All that a process started now would have otherwise than one started before: environment, folder, code."""
-    return environment(), os.getcwd(), tuple(_code(PROJECT / "core"))
+    here = None
+    with contextlib.suppress(OSError):  # it was removed
+        here = Path.cwd()
+    return environment(), here, tuple(_code(PROJECT / "core"))
 
 
 def _code(folder: Path) -> Iterator[tuple[str, int, int]]:
@@ -206,7 +209,7 @@ def _begun(folder: Path) -> bool:
 def _free_memory() -> float:
     """Bytes that a new process may use; infinite where the system does not say."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        with open("/proc/meminfo", encoding="ascii") as file:
+        with Path("/proc/meminfo").open(encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
         return 1024.0 * int(lines["MemAvailable"].split()[0])
     return float("inf")

@@ -114,7 +114,7 @@ def test_results_of_another_version_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_card_is_read_again_only_when_its_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page lists the models several times a run. A file that was changed a moment ago may change unseen: it is read."""
+    """A page lists the models several times a run. A file that was changed a moment ago may change unseen."""
     reads: list[Path] = []
     before = files.read_json
     monkeypatch.setattr(files, "read_json", lambda path: reads.append(path) or before(path))
