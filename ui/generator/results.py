@@ -128,8 +128,8 @@ def export(pairs: Pairs, line: str) -> None:
     downloads.table(PAGE, frame, name="generator_pairs", provenance=line, formats=("csv", "md", "tex", "xlsx"))
     with st.container(horizontal=True):
         for kind, label in KINDS.items():
-            picture = views.picture(pairs, kind, views.shown_targets(pairs, SLIDER_CLASSES), line)
-            downloads.picture(PAGE, picture, name=f"grid_{kind}", provenance=line, label=f"{label} as PNG", scale=1)
+            picture = views.picture(pairs, kind, views.shown_targets(pairs, SLIDER_CLASSES))
+            downloads.picture(PAGE, picture, name=f"grid_{kind}", provenance=line, label=f"{label} as PNG")
         downloads.arrays(PAGE, contents(pairs), name="generator_attack", provenance=line, label="All arrays as NPZ")
     st.caption(
         "NPZ: a row for each pair. `x` is the original and `x_adv` the result, both in [0, 1]. `index` is the place in "

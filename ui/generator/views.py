@@ -14,7 +14,8 @@ from core.figures import heat
 from core.figures.base import DASHES, PALETTE, colour, styled, traces
 from core.jobs import queue
 from ui.generator.pairs import Pairs, counted
-from ui.show import elements, gallery, sheet
+from ui.show import elements, gallery
+from ui.show.sheet import Picture
 from ui.text import both, say
 
 DISTANCES = ("l0", "l1", "l2", "linf")
@@ -121,13 +122,17 @@ def grid(pairs: Pairs, kind: str, targets: Sequence[int], marked: int | None = N
     )
 
 
-def picture(pairs: Pairs, kind: str, targets: Sequence[int], line: str) -> np.ndarray:
-    """The grid as a picture file with its words and its provenance, (H, W, 3) uint8."""
+def picture(pairs: Pairs, kind: str, targets: Sequence[int]) -> Picture:
+    """The grid with its words, as a file shows it."""
     found = _laid_out(pairs, kind, targets)
     title = "Generator attack: " + ("changes" if kind == "change" else "images") + ", a column a target class"
-    foot = f"{found.legend}. {line}"
-    return sheet.labelled(
-        found.tiles, title=title, columns=found.columns, rows=found.rows, captions=found.captions, foot=foot
+    return gallery.picture(
+        found.tiles,
+        alt=title,
+        columns=found.columns,
+        rows=found.rows,
+        captions=found.captions,
+        legend=found.legend,
     )
 
 

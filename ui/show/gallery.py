@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import math
 from collections.abc import Sequence
 
@@ -17,6 +16,8 @@ import streamlit as st
 from PIL import Image
 
 from core.figures.base import ATTACKED
+from ui.show import sheet
+from ui.show.sheet import Picture
 
 LEAST = 40
 """CSS pixels that a tile keeps where the page is narrow; wished smaller ones stay as wished."""
@@ -85,22 +86,38 @@ def _drawn(tile: np.ndarray) -> np.ndarray:
     return tile if tile.dtype == np.uint8 and tile.shape[-1] == 3 else rgb(tile)
 
 
-def png(picture: np.ndarray, scale: int = 1, provenance: str = "") -> bytes:
-    """A picture as PNG bytes, each pixel enlarged to `scale` × `scale`; `provenance` goes into its metadata."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    if provenance:
-        info.add_itxt("Description", provenance)
-    image = Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return buffer.getvalue()
+def png(pixels: np.ndarray, scale: int = 1) -> bytes:
+    """Pixels (H, W, 3 or 4) uint8 as PNG bytes, each enlarged to `scale` × `scale`."""
+    return sheet.encoded(Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1)))
 
 
 def data_url(data: bytes) -> str:
     """PNG bytes as an address that holds them."""
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def picture(
+    tiles: Sequence[Sequence[np.ndarray | None]],
+    *,
+    alt: str,
+    columns: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
+    captions: Sequence[Sequence[str]] | None = None,
+    legend: str = "",
+) -> Picture:
+    """Rows of tiles with their labels, as `show` draws them, for a file. The arguments are those of `show`."""
+    drawn = [[None if tile is None else _drawn(tile) for tile in row] for row in tiles]
+    height, width = next(tile.shape[:2] for row in drawn for tile in row if tile is not None)
+    return Picture(
+        tuple(mosaic([row]) if any(tile is not None for tile in row) else None for row in drawn),
+        (height, width),
+        gap_for(width),
+        alt,
+        tuple(columns or ()),
+        tuple(rows or ()),
+        tuple(map(tuple, captions or ())),
+        legend,
+    )
 
 
 def show(
@@ -113,7 +130,7 @@ def show(
     legend: str = "",
     tile: int = 72,
     marked: int | None = None,
-) -> np.ndarray:
+) -> Picture:
     """Draw rows of tiles as one sharp picture with labels that stay aligned at every width.
 
     Each pixel is drawn as a whole number of CSS pixels: the largest that the room has, up to the wished one. Where the
@@ -130,17 +147,17 @@ def show(
         marked: a column that is framed and whose label is marked, or None.
 
     Returns:
-        The picture at native resolution, for `png` and `downloads.picture`.
+        The grid with its labels, for `downloads.picture`.
     """
-    picture = mosaic(tiles)
+    made = picture(tiles, alt=alt, columns=columns, rows=rows, captions=captions, legend=legend)
+    pixels, native = mosaic(tiles), made.tile[1]
     count = max(len(row) for row in tiles)
-    native = next(_drawn(t).shape[1] for row in tiles for t in row if t is not None)
-    width, scale = picture.shape[1], max(1, round(tile / native))
+    width, scale = pixels.shape[1], max(1, round(tile / native))
     least, most = width * min(scale, math.ceil(LEAST / native)), width * scale
     fitted = f"width:min({most}px,max(round(down,100%,{width}px),{least}px));max-width:{most}px"
     gap = f"{100 * gap_for(native) / width:.3f}%"
     frame = "" if marked is None else _frame(marked * (native + gap_for(native)) / width, native / width)
-    strips = [mosaic([row]) if any(t is not None for t in row) else None for row in tiles] if captions else [picture]
+    strips = made.strips if captions else (pixels,)
     parts = []
     if columns:
         headed = [f"▾ {text}" if c == marked else text for c, text in enumerate(columns)]
@@ -162,7 +179,7 @@ def show(
         f'gap:3px 8px;line-height:1.25;font-size:0.8rem">{"".join(parts)}</div>'
         f'<figcaption style="font-size:0.8rem;opacity:0.75;margin-top:4px">{html.escape(legend)}</figcaption></figure>'
     )
-    return picture
+    return made
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

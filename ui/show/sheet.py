@@ -1,99 +1,138 @@
-"""A grid of images as a picture file that explains itself: title, labels, captions and a line of provenance."""
+"""A grid of images with its labels: what `gallery.show` draws, and the same as one PNG file that can stand alone."""
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from ui.show import gallery
+FONT = Path(__file__).resolve().parents[1] / "assets" / "DejaVuSans.ttf"
+MIN_TILE = 112
+"""Least width of a tile in the file, in pixels, so that labels find room."""
+MARGIN, SPACE = 16, 8
+SMALL, LARGE = 13, 15
+_INK, _GREY = (27, 36, 48), (90, 100, 115)
 
-SIZE, MARGIN = 14, 12
-"""Height of the letters and width of the margin, in pixels."""
-_PLAIN = str.maketrans({"→": "to", "✓": "", "✗": "not,", "ℓ": "L", "∞": "inf", "·": "-", "ε": "eps", "–": "-"})
-"""Signs that the font inside Pillow lacks, and what stands for them."""
 
+@dataclass(frozen=True)
+class Picture:
+    """A grid of images at native resolution, and what is written around it.
 
-def labelled(
-    tiles: Sequence[Sequence[np.ndarray | None]],
-    *,
-    title: str,
-    columns: Sequence[str] = (),
-    rows: Sequence[str] = (),
-    captions: Sequence[Sequence[str]] = (),
-    foot: str = "",
-    tile: int = 84,
-) -> np.ndarray:
-    """Rows of tiles with words around them → a picture (H, W, 3) uint8 on white, for `downloads.picture`.
-
-    Args:
-        tiles: as in `gallery.mosaic`.
-        title: written over the grid.
+    Attributes:
+        strips: a row of tiles each, (H, W, 4) uint8, or None for a row without any.
+        tile: height and width of a tile in pixels.
+        gap: transparent pixels between tiles.
+        alt: what the grid shows, in a sentence: its title.
         columns: a label over each column.
         rows: a label beside each row.
-        captions: a short text under each tile, row by row.
-        foot: written below, such as the provenance; broken into lines.
-        tile: least width of a tile in pixels; the next whole multiple of its own is taken.
-
-    Raises:
-        ValueError: as `gallery.mosaic`.
+        captions: a text under each tile, row by row.
+        legend: a line under the grid.
     """
-    font = ImageFont.load_default(SIZE)
-    drawn = gallery.mosaic(tiles)
-    count = max(len(row) for row in tiles)
-    native = next(t for row in tiles for t in row if t is not None)
-    native_width = native.shape[1] if native.dtype == np.uint8 and native.shape[-1] == 3 else native.shape[-1]
-    scale = -(-tile // native_width)
-    side, gap = native_width * scale, gallery.gap_for(native_width) * scale
-    line = SIZE + 4
-    left = MARGIN + max((_width(font, part) for text in rows for part in _plain(text).split("\n")), default=0) + 8
-    top = MARGIN + 2 * line + (line if columns else 0)
-    under = line if captions else 0
-    width = max(left + drawn.shape[1] * scale + MARGIN, MARGIN * 2 + _width(font, _plain(title)))
-    foot_lines = _broken(_plain(foot), font, width - 2 * MARGIN)
-    strips = [gallery.mosaic([row]) if any(t is not None for t in row) else None for row in tiles]
-    height_of = next(strip.shape[0] for strip in strips if strip is not None) * scale
-    step = height_of + under + gap
-    height = top + len(tiles) * step + (len(foot_lines) + 1) * line + MARGIN
-    sheet = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN), _plain(title), fill="black", font=ImageFont.load_default(SIZE + 2))
 
-    def centred(text: str, column: int, y: int) -> None:
-        pen.text((left + column * (side + gap) + side / 2, y), _plain(text), fill="black", font=font, anchor="ma")
+    strips: tuple[np.ndarray | None, ...]
+    tile: tuple[int, int]
+    gap: int
+    alt: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    captions: tuple[tuple[str, ...], ...] = ()
+    legend: str = ""
 
-    for column, text in enumerate(columns[:count]):
-        centred(text, column, top - line)
-    for r, strip in enumerate(strips):
-        y = top + r * step
-        if rows:
-            pen.multiline_text((MARGIN, y + height_of / 2 - line / 2), _plain(rows[r]), fill="black", font=font)
+
+def png(picture: Picture, scale: int = 4, provenance: str = "") -> bytes:
+    """The grid with title, labels, captions and legend as PNG bytes on white.
+
+    Each pixel of an image becomes a square of `scale` × `scale` or more, unsmoothed; `provenance` goes into the file's
+    metadata.
+    """
+    height, width = picture.tile
+    scale = max(scale, -(-MIN_TILE // width))
+    tile, step, gap = width * scale, (width + picture.gap) * scale, picture.gap * scale
+    labels = max((_font(SMALL).getlength(line) for text in picture.rows for line in text.split("\n")), default=-SPACE)
+    left = round(MARGIN + SPACE + labels)
+    right = max(left + scale * max(strip.shape[1] for strip in picture.strips if strip is not None), MARGIN + 240)
+    title, legend = (
+        _wrapped(text, size, right - MARGIN) for text, size in ((picture.alt, LARGE), (picture.legend, SMALL))
+    )
+    heads = [_wrapped(text, SMALL, tile) for text in picture.columns]
+    under = [[_wrapped(text, SMALL, tile) for text in row] for row in picture.captions]
+    top = MARGIN + len(title) * _line(LARGE) + SPACE + max(map(len, heads), default=0) * _line(SMALL)
+    tops = []
+    for row in range(len(picture.strips)):
+        tops.append(top)
+        words = max(map(len, under[row]), default=0) if under else 0
+        top += height * scale + (_line(SMALL) * words + SPACE if under else gap)
+    page = Image.new("RGB", (right + MARGIN, top + SPACE + len(legend) * _line(SMALL) + MARGIN), "white")
+    draw = ImageDraw.Draw(page)
+    _write(draw, title, MARGIN, MARGIN, LARGE)
+    _write(draw, legend, MARGIN, top + SPACE, SMALL, ink=_GREY)
+    for c, lines in enumerate(heads):
+        _write(draw, lines, left + c * step + tile // 2, tops[0] - len(lines) * _line(SMALL), SMALL, "ma")
+    for r, strip in enumerate(picture.strips):
         if strip is not None:
-            image = Image.fromarray(strip.repeat(scale, axis=0).repeat(scale, axis=1))
-            sheet.paste(image, (left, y), image)
-        for column, text in enumerate(captions[r] if captions else ()):
-            centred(text, column, y + height_of + 2)
-    for place, text in enumerate(foot_lines):
-        pen.text((MARGIN, top + len(tiles) * step + (place + 0.5) * line), text, fill="#444444", font=font)
-    return np.asarray(sheet)
+            enlarged = Image.fromarray(strip.repeat(scale, axis=0).repeat(scale, axis=1))
+            page.paste(enlarged, (left, tops[r]), enlarged)
+        beside = picture.rows[r].split("\n") if picture.rows else []
+        middle = tops[r] + (height * scale - len(beside) * _line(SMALL)) // 2
+        _write(draw, beside, left - SPACE, middle, SMALL, "ra")
+        for c, lines in enumerate(under[r] if under else ()):
+            _write(draw, lines, left + c * step + tile // 2, tops[r] + height * scale + 2, SMALL, "ma")
+    return encoded(page, provenance)
 
 
-def _plain(text: str) -> str:
-    return text.translate(_PLAIN)
+def _write(
+    draw: ImageDraw.ImageDraw,
+    lines: Sequence[str],
+    x: int,
+    y: int,
+    size: int,
+    anchor: str = "la",
+    ink: tuple[int, int, int] = _INK,
+) -> None:
+    for k, text in enumerate(lines):
+        draw.text((x, y + k * _line(size)), text, fill=ink, font=_font(size), anchor=anchor)
 
 
-def _width(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> int:
-    return int(font.getlength(text)) + 1
+def _line(size: int) -> int:
+    return round(1.3 * size)
 
 
-def _broken(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """The words of a text in lines that are no wider than `width` pixels, where no single word is."""
+def encoded(image: Image.Image, provenance: str = "") -> bytes:
+    """PNG bytes, with `provenance` as the metadata's Description."""
+    info = PngInfo()
+    if provenance:
+        info.add_itxt("Description", provenance)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+@functools.lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(FONT, size)
+
+
+def _wrapped(text: str, size: int, width: int) -> list[str]:
+    """The text in lines that are no wider; a word that is too long is cut."""
+    font = _font(size)
     lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _width(font, longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
+    for paragraph in text.split("\n") if text else ():
+        current = ""
+        for word in paragraph.split():
+            while font.getlength(word) > width and len(word) > 1:
+                fits = next(k for k in range(len(word) - 1, 0, -1) if k == 1 or font.getlength(word[:k]) <= width)
+                lines += [current] if current else []
+                current, lines, word = "", [*lines, word[:fits]], word[fits:]
+            joined = f"{current} {word}".strip()
+            if current and font.getlength(joined) > width:
+                lines.append(current)
+                joined = word
+            current = joined
+        lines.append(current)
     return lines
