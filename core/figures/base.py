@@ -67,7 +67,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
     for column, (train, validation) in enumerate(
         (("loss", "validation_loss"), ("train_accuracy", "validation_accuracy")), start=1
     ):
-        for name, key, place in (("training", train, 1), ("validation", validation, 0)):
+        for name, key, is_training in (("training", train, True), ("validation", validation, False)):
             figure.add_scatter(
                 x=epochs,
                 y=[row.get(key) for row in rows],
@@ -75,7 +75,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
                 legendgroup=name,
                 showlegend=column == 1,
                 mode="lines+markers",
-                line={"color": colour(place), "dash": "dash" if place else "solid", "width": 2},
+                line={"color": CLEAN, "dash": "dash" if is_training else "solid", "width": 2},
+                opacity=0.55 if is_training else 1,
                 marker={"size": 5},
                 hovertemplate="epoch %{x}: %{y:.4f}<extra>" + name + "</extra>",
                 row=1,
@@ -83,19 +84,19 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
             )
     attacked = [row for row in rows if "robust_accuracy" in row or "noise_accuracy" in row]
     watched = (
-        ("under PGD", "robust_accuracy"),
-        ("under FGSM", "fgsm_accuracy"),
-        ("proven", "certified_accuracy"),
-        ("under noise", "noise_accuracy"),
+        ("under PGD", "robust_accuracy", ATTACKED),
+        ("under FGSM", "fgsm_accuracy", ATTACKED),
+        ("proven", "certified_accuracy", PROVEN),
+        ("under noise", "noise_accuracy", colour(3)),
     )
-    for place, (name, key) in enumerate(watched, start=2):
+    for name, key, hue in watched:
         if any(key in row for row in attacked):
             figure.add_scatter(
                 x=[row["epoch"] for row in attacked],
                 y=[row.get(key) for row in attacked],
                 name=name,
                 mode="lines+markers",
-                line={"color": colour(place), "dash": "dot" if key == "fgsm_accuracy" else "solid", "width": 2},
+                line={"color": hue, "dash": "dot" if key == "fgsm_accuracy" else "solid", "width": 2},
                 marker={"size": 5},
                 customdata=[row.get("eps", row.get("sigma")) for row in attacked],
                 hovertemplate=f"epoch %{{x}}, {'σ' if key == 'noise_accuracy' else 'ε'} %{{customdata:.3g}}: %{{y:.4f}}"
@@ -110,7 +111,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
             y=[row["robust_accuracy"] for row in marked],
             name="overfitted to one step",
             mode="markers",
-            marker={"symbol": "x", "size": 11, "color": colour(1)},
+            marker={"symbol": "x", "size": 11, "color": ATTACKED},
             customdata=["; went back to the best weights" * bool(row.get("rolled_back")) for row in marked],
             hovertemplate="epoch %{x}: robust against a single step only%{customdata}<extra></extra>",
             row=1,
@@ -123,7 +124,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
             y=[kept["validation_accuracy"]],
             name="kept",
             mode="markers",
-            marker={"symbol": "circle-open", "size": 14, "color": colour(0), "line": {"width": 2}},
+            marker={"symbol": "circle-open", "size": 14, "color": CLEAN, "line": {"width": 2}},
             hovertemplate="epoch %{x} is kept<extra></extra>",
             row=1,
             col=2,
@@ -137,9 +138,7 @@ def running_loss(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     """The loss of the batches reported while a training runs, in the order that they came."""
     values = [row["loss"] for row in history if row.get("loss") is not None]
     figure = go.Figure(
-        go.Scatter(
-            y=values, mode="lines", line={"color": colour(1), "width": 1.5}, hovertemplate="%{y:.4f}<extra></extra>"
-        )
+        go.Scatter(y=values, mode="lines", line={"color": CLEAN, "width": 1.5}, hovertemplate="%{y:.4f}<extra></extra>")
     )
     figure.update_xaxes(title_text="report", showticklabels=False)
     figure.update_yaxes(title_text="loss", type="log" if values and min(values) > 0 else "linear")
