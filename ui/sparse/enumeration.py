@@ -155,7 +155,7 @@ def show(result: store.Artifact, case: Case) -> None:
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.picture(PAGE, picture, name="enumeration", provenance=line)
-        downloads.arrays(PAGE, arrays, name="enumeration", provenance=line)
+        downloads.arrays(PAGE, arrays, name="enumeration", provenance=line, images=result.table("images"))
 
 
 def margin_map(margin: np.ndarray, clean: float) -> Any:

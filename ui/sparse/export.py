@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import pandas as pd
 import streamlit as st
 
 from core.storage import store
 from ui.app import sources
-from ui.show import at_once, downloads, gallery, provenance
+from ui.show import at_once, downloads, provenance
 from ui.sparse import dense, many_images, one_image, trace, views
 from ui.sparse.choice import GREEDY, PAGE, Chosen
 
@@ -35,16 +35,16 @@ def few(chosen: Chosen) -> None:
         return
     arrays = result.arrays("images")
     image = arrays["x_adv"][0]
-    tiles, _, _ = views.strip_tiles(case, image, case.read(image[None])[0])
+    picture = views.strip(case, image, case.read(image[None])[0], result="result")
     steps = trace.Trace.of(arrays) if chosen.attack["name"] == GREEDY else None
     frame = one_image.changed(case, image, steps)
     line = one_image.source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.table(PAGE, frame, name="changed_pixels", provenance=line)
-        downloads.picture(PAGE, gallery.mosaic([tiles]), name="sparse", provenance=line)
-        more = {"jacobian": case.jacobian[None]}
-        downloads.arrays(PAGE, {**contents(result), **more}, name="sparse", provenance=line)
+        downloads.picture(PAGE, picture, name="sparse", provenance=line)
+        contents = {**arrays, "jacobian": case.jacobian[None]}
+        downloads.arrays(PAGE, contents, name="sparse", provenance=line, images=labels(result))
 
 
 def little(chosen: Chosen) -> None:
@@ -57,14 +57,13 @@ def little(chosen: Chosen) -> None:
         results[name] = result
     made = results[dense.BOXED]
     image = made.arrays("images")["x_adv"][0]
-    delta = image - case.x
-    tiles = [case.x, gallery.difference(delta, gallery.gain_for([delta])), image]
+    picture = views.triptych(case, image, case.read(image[None])[0], what="result")
     line = one_image.source_line(made, case)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.table(PAGE, dense.rows(case, results), name="dense", provenance=line)
-        downloads.picture(PAGE, gallery.mosaic([tiles]), name="dense", provenance=line)
-        downloads.arrays(PAGE, contents(made), name="dense", provenance=line)
+        downloads.picture(PAGE, picture, name="dense", provenance=line)
+        downloads.arrays(PAGE, made.arrays("images"), name="dense", provenance=line, images=labels(made))
 
 
 def many(chosen: Chosen) -> None:
@@ -83,14 +82,13 @@ def many(chosen: Chosen) -> None:
         downloads.table(PAGE, table, name="sparse_many", provenance=line, formats=("csv", "xlsx"))
         summary = many_images.summary(result)
         downloads.table(PAGE, summary, name="sparse_counts", provenance=line, formats=("csv", "tex"), label="Counts")
-        downloads.arrays(PAGE, contents(result), name="sparse_many", provenance=line)
+        downloads.arrays(PAGE, result.arrays("images"), name="sparse_many", provenance=line, images=labels(result))
 
 
 COLUMNS = ("index", "y", "target", "pred", "success")
 """Columns of an attack's table that its arrays need to be used: which image, its class, the target, the outcome."""
 
 
-def contents(result: store.Artifact) -> dict[str, np.ndarray]:
-    """The arrays of an attack with labels, targets, indices and success of each row."""
-    table = result.table("images")
-    return {**{name: table[name].to_numpy() for name in COLUMNS}, **result.arrays("images")}
+def labels(result: store.Artifact) -> pd.DataFrame:
+    """The labels, targets, indices and success of each row of an attack."""
+    return result.table("images")[list(COLUMNS)]

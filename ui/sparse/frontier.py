@@ -86,7 +86,7 @@ def show(case: Case) -> None:
     with st.container(horizontal=True):
         downloads.table(PAGE, frame, name="frontier", provenance=line)
         downloads.picture(PAGE, picture, name="frontier", provenance=line)
-        downloads.arrays(PAGE, arrays, name="frontier", provenance=line)
+        downloads.arrays(PAGE, arrays, name="frontier", provenance=line, images=result.table("images"))
 
 
 def many(case: Case) -> dict[str, np.ndarray] | None:

@@ -115,6 +115,8 @@ def counts(
     top = max((int(values.max()) for values in kinds.values() if len(values)), default=1)
     figure = go.Figure()
     for place, (name, values) in enumerate(kinds.items()):
+        if name == "pruned":
+            continue  # nearly the same as the swapped ones: its row in the table says enough
         bins = np.bincount(values.astype(int), minlength=top + 1)
         hue = UNKNOWN if name == "linear estimate" else colour(place + 2)
         if place == 0:
@@ -146,7 +148,7 @@ def counts(
             x=this,
             line={"color": "gray", "width": 2, "dash": "dot"},
             annotation_text="this image",
-            annotation_position="bottom right",
+            annotation_position="top left",
         )
     unit = "pixels" if arrays["x"].shape[1] == 1 else "features"
     figure.update_xaxes(title_text=f"changed {unit}", rangemode="tozero")

@@ -9,6 +9,7 @@ import streamlit as st
 
 from core.figures.base import colour, styled
 from ui.show import gallery
+from ui.show.sheet import Picture
 from ui.sparse.case import Case, derivative, read_as, toward, with_article
 from ui.text import counted
 
@@ -46,22 +47,16 @@ def few_verdict(case: Case, found: pd.Series) -> None:
     verdict(case, found, f"{count} {unit} {whole}{inside} {verb} enough", f"{count} changed {unit} {whole}{inside}")
 
 
-def strip_tiles(case: Case, x_adv: np.ndarray, after: np.ndarray) -> tuple[list[np.ndarray], float, str]:
-    """The tiles image, Jacobian, change, result; the Jacobian's value of full colour, and its name."""
+def strip(case: Case, x_adv: np.ndarray, after: np.ndarray, *, result: str) -> Picture:
+    """Draw image, signed Jacobian, change and result with the class and its probability; returns the picture."""
     slope, name = derivative(case, toward(case, after))
     full = float(np.abs(slope).max()) or 1.0
-    return [case.x, gallery.difference(slope, 1 / full), gallery.difference(x_adv - case.x, 1.0), x_adv], full, name
-
-
-def strip(case: Case, x_adv: np.ndarray, after: np.ndarray, *, result: str) -> np.ndarray:
-    """Draw image, signed Jacobian, change and result with the class and its probability; returns the picture."""
-    tiles, full, name = strip_tiles(case, x_adv, after)
     delta = x_adv - case.x
     texts = [read_as(case, case.logits), read_as(case, after)]
     changed = int((delta != 0).sum())
     raises = f"N, towards {case.names[1]}" if case.scalar else f"the logit of {case.names[toward(case, after)]}"
     return gallery.show(
-        [tiles],
+        [[case.x, gallery.difference(slope, 1 / full), gallery.difference(delta, 1.0), x_adv]],
         columns=["original", "Jacobian", "change × 1", result],
         captions=[[texts[0], name, f"{changed} of {case.x.size:,} {case.unit}", texts[1]]],
         legend=f"Jacobian: a brighter pixel raises {raises} where it is red and lowers it where it is blue; full "
@@ -74,7 +69,7 @@ def strip(case: Case, x_adv: np.ndarray, after: np.ndarray, *, result: str) -> n
 
 def triptych(
     case: Case, x_adv: np.ndarray, after: np.ndarray, *, what: str, tile: int = 150, gain: float | None = None
-) -> np.ndarray:
+) -> Picture:
     """Draw original | change | result with the class and its probability before and after; returns the picture."""
     delta = x_adv - case.x
     gain = gain or gallery.gain_for([delta])
