@@ -35,8 +35,8 @@ def show(chosen: Chosen) -> None:
     row, changed = int(draw.choice(won)), int(draw.integers(2))
     pair, found = [arrays["x"][row], arrays["x_adv"][row]], table.iloc[row]
     st.write(
-        f"Both pictures show the same test image, {with_article(case.names[case.label])}. One was changed, and the model classifies it as another "
-        "class. Which one?"
+        f"Both pictures show the same test image, {with_article(case.names[case.label])}. One was changed, and the "
+        "model classifies it as another class. Which one?"
     )
     answered = state["answer"] is not None
     captions = [list(SIDES)]
