@@ -16,7 +16,7 @@ ORDER: dict[str, list[str]] = {
     "": ["core", "ui", "pages dashboard"],
     "core": [
         *("checks", "specs progress epsilon paths", "data", "storage", "networks", "models kernels", "attacks"),
-        *("certification", "linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
+        *("certification", "linear", "evaluation", "training", "figures", "exercises", "jobs", "cli", "__main__"),
     ],
     "core.attacks": [
         "engine",
