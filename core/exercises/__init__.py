@@ -12,6 +12,8 @@ set4       gradient on the input
 set5       adversarial training
 sets       the five together
 curves     the charts of the sets as numbers
+plot       those charts as plotly figures
+quiz       which digit do you see, at each ε
 written    figures as people read them
 report     the lab report as one HTML file
 """

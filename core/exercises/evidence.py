@@ -50,13 +50,14 @@ class Found:
         return getattr(self.spec, "attack", None) or getattr(self.spec, "method", None)
 
     def name(self) -> str:
-        """The model in words, such as `LeNet 20-50-500, FGSM mix 0.25, trained on MNIST`."""
-        recipe = "standard training" if self.model.recipe.name == "standard" else self.model.recipe.label()
-        return f"{specs.NETWORKS[self.model.network].title}, {recipe}, trained on {data_title(self.model.data)}"
+        """The model in words, such as `MNIST · LeNet · FGSM-trained`."""
+        one = ", one output" if self.model.scalar else ""
+        network = specs.NETWORKS[self.model.network].called
+        return f"{data_title(self.model.data)} · {network}{one} · {self.model.recipe.kind()}"
 
     def provenance(self) -> str:
         """Where its figures come from, in a line: model, images, attack, seed, n, id, day."""
-        parts = [self.name(), f"images: {data_title(self.data)} test set"]
+        parts = [f"model {self.name()}", f"{data_title(self.data)} test images"]
         if self.attack is not None and not isinstance(self.attack, str):
             parts.append(self.attack.title)
         eps = getattr(self.spec, "eps", None)
@@ -173,6 +174,22 @@ def of_metric(found: Found | None, name: str, *, interval: tuple[str, str] | Non
 def test_accuracy(found: Found | None) -> Reading | None:
     """A model's accuracy on its whole test set."""
     return of_metric(found, "test_accuracy", interval=("test_low", "test_high"))
+
+
+def of_measurement(found: Found | None, measure: str, column: str = "value") -> Reading | None:
+    """A figure of what was measured on a bundled model when it was made; None for other models."""
+    if found is None or "measurements.parquet" not in found.artifact.card["files"]:
+        return None
+    try:
+        table = found.artifact.table("measurements")
+    except (store.DamagedArtifact, ValueError, OSError):
+        return None
+    row = table[table["measure"] == measure]
+    if not len(row) or row[column].isna().all():
+        return None
+    first = row.iloc[0]
+    low, high = (float(first[end]) if column == "value" else None for end in ("low", "high"))
+    return Reading(float(first[column]), low, high, int(first["n"]), found)
 
 
 def _is_bundled(result: store.Artifact) -> bool:

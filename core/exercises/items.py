@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 from urllib.parse import urlencode
 
 from core import specs
@@ -47,6 +47,7 @@ class Figure:
         source: who; empty where nobody did.
         read: finds the figure in the store; None where it is not there.
         unit: "share" (in [0, 1], written in per cent), or the word that follows the number, such as "pixels".
+        key: whether it stands beside the set's picture too.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Figure:
     source: str
     read: Callable[[Evidence], Reading | None]
     unit: str = "share"
+    key: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class ByData:
     other: str
 
 
-Plain = str | int | float | bool | list[str]
+Plain = str | int | float | bool | list[str] | list[int]
 Setting = Plain | ByData | list[ByData]
 
 
@@ -74,7 +76,8 @@ class Link:
 
     Attributes:
         page: its url path.
-        state: the page's widgets by their keys without the page's name, such as `{"tab": "Grid"}`.
+        state: the page's widgets by their keys without the page's name, such as `{"tab": "Grid"}`; `{data}` in a key
+            stands for the name of the data set.
         promise: a text that stands on the page, there where the item is done.
         label: written on the button.
     """
@@ -87,12 +90,12 @@ class Link:
     def settings(self, data: str | None = None) -> dict[str, Plain]:
         """The page's widgets by their full keys, for the images that are on this machine (or for `data`)."""
         on = here() if data is None else data
-        return {f"{self.page}_{name}": _chosen(value, on) for name, value in self.state.items()}
+        return {f"{self.page}_{name.format(data=on)}": _chosen(value, on) for name, value in self.state.items()}
 
     def address(self, data: str | None = None) -> str:
         """The link, such as `/sparse_attack?sparse_attack_tab=One+image`."""
         parts = {
-            key: [str(item) for item in value] if isinstance(value, list) else str(value)
+            key: [str(item) for item in value] if isinstance(value, list) else _word(value)
             for key, value in self.settings(data).items()
         }
         return f"/{self.page}" + (f"?{urlencode(parts, doseq=True)}" if parts else "")
@@ -173,9 +176,13 @@ class ExerciseSet:
 def _chosen(value: Setting, data: str) -> Plain:
     if isinstance(value, ByData):
         return value.mnist if data == "mnist" else value.other
-    if isinstance(value, list):
+    if isinstance(value, list) and any(isinstance(item, ByData) for item in value):
         return [str(_chosen(item, data)) for item in value]
-    return value
+    return cast(Plain, value)
+
+
+def _word(value: Plain) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def here() -> str:

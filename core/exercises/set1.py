@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from core import specs
 from core.exercises import published, which
-from core.exercises.evidence import Evidence, Reading, of_metric, test_accuracy
+from core.exercises.evidence import Evidence, Reading, of_measurement, of_metric, test_accuracy
 from core.exercises.items import ExerciseSet, Figure, Item, Link, Need, dataset, model_id
 
 DRAWN = which.attack("generator", "generator_strong")
@@ -23,6 +23,7 @@ def _accuracy(fits: which.Test) -> Figure:
         published.MNIST1,
         published.SET1,
         lambda evidence: test_accuracy(evidence.first(specs.TrainSpec, which.both(fits, which.mnist))),
+        key=True,
     )
 
 
@@ -30,6 +31,18 @@ def _success(fits: which.Test, column: str) -> Callable[[Evidence], Reading | No
     ends = ("low", "high") if column == "success_rate" else None
     return lambda evidence: of_metric(
         evidence.first(specs.AttackSpec, which.both(DRAWN, which.every_class, fits)), column, interval=ends
+    )
+
+
+def _needed(recipe: str) -> Figure:
+    fits = which.both(which.recipe(recipe), which.mnist, which.network("strided"))
+    title = "undefended" if recipe == "standard" else "defended"
+    return Figure(
+        f"median ℓ2 distance that the strong attack needs, {title}",
+        None,
+        "",
+        lambda evidence: of_measurement(evidence.first(specs.TrainSpec, fits), "generator_strong", "median_l2"),
+        unit="",
     )
 
 
@@ -130,7 +143,7 @@ ITEMS = (
         ),
         (GRID,),
         (
-            Figure("rounds", published.ROUNDS1, published.SET1, _rounds, unit="rounds"),
+            Figure("rounds", published.ROUNDS1, published.SET1, _rounds, unit="rounds", key=True),
             Figure("adversarial examples that reach their class", None, "", _success(which.digits, "success_rate")),
         ),
     ),
@@ -149,7 +162,7 @@ ITEMS = (
         ),
         (GRID,),
         (
-            Figure("median ℓ2 distance", None, "", _success(which.digits, "median_l2"), unit=""),
+            Figure("median ℓ2 distance", None, "", _success(which.digits, "median_l2"), unit="", key=True),
             Figure("median ℓ∞ distance", None, "", _success(which.digits, "median_linf"), unit=""),
         ),
     ),
@@ -179,6 +192,7 @@ ITEMS = (
                 lambda evidence: test_accuracy(
                     evidence.first(specs.TrainSpec, which.both(which.colour, which.standard))
                 ),
+                key=True,
             ),
         ),
     ),
@@ -213,13 +227,7 @@ ITEMS = (
                     evidence.first(specs.TrainSpec, which.both(which.recipe("generator"), which.mnist))
                 ),
             ),
-            Figure(
-                "median ℓ2 distance that the attack needs on it",
-                None,
-                "",
-                _success(which.recipe("generator"), "median_l2"),
-                unit="",
-            ),
+            *(_needed(recipe) for recipe in ("standard", "generator")),
         ),
     ),
 )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from core import specs
 from core.exercises import published, which
 from core.exercises.evidence import of_metric, test_accuracy
-from core.exercises.items import ByData, ExerciseSet, Figure, Item, Link, Need, embedded
+from core.exercises.items import ExerciseSet, Figure, Item, Link, Need, dataset
 
 FEW = which.attack("jacobian_sparse", "exhaustive", "frontier")
-_CLASSES = {"mnist_classes": ["4", "9"], f"{embedded()}_classes": ["4", "9"]}
 
 ITEMS = (
     Item(
@@ -19,7 +18,7 @@ ITEMS = (
         (
             Link(
                 "train",
-                {"dataset": ByData("mnist", embedded()), **_CLASSES, "network": "mlp", "scalar": True},
+                {"dataset": dataset(), "{data}_classes": [4, 9], "network": "mlp", "scalar": True},
                 "Single-output network",
                 "Train N",
             ),
@@ -82,6 +81,7 @@ ITEMS = (
                     "success_rate",
                     interval=("low", "high"),
                 ),
+                key=True,
             ),
             Figure(
                 "pixels changed, median here, mean there",
@@ -92,6 +92,7 @@ ITEMS = (
                     "median_pixels",
                 ),
                 unit="pixels",
+                key=True,
             ),
         ),
     ),
@@ -133,6 +134,7 @@ ITEMS = (
                     "median_linf",
                 ),
                 unit="",
+                key=True,
             ),
         ),
     ),
@@ -195,6 +197,7 @@ ITEMS = (
                 None,
                 "",
                 lambda evidence: of_metric(evidence.first(specs.PatternSpec), "fooling_rate", interval=("low", "high")),
+                key=True,
             ),
         ),
     ),

@@ -52,6 +52,7 @@ ITEMS = (
                 published.ABOUT4,
                 "exercise set 4, MNIST: about 95 %",
                 lambda evidence: test_accuracy(evidence.first(specs.TrainSpec, which.both(DENSE, which.mnist))),
+                key=True,
             ),
         ),
     ),

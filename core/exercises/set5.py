@@ -29,7 +29,8 @@ def _at(kind: str, eps: float) -> Figure:
 
     place = EPS5.index(eps)
     value = CURVES5[kind][place] if kind in CURVES5 else None
-    return Figure(f"{TITLES5[kind]}, accuracy at ε = {eps:g}", value, SET5 if kind in CURVES5 else "", read)
+    source = SET5 if kind in CURVES5 else ""
+    return Figure(f"{TITLES5[kind]}, ε {eps:g}: accuracy", value, source, read, key=kind in CURVES5 and eps != 0.1)
 
 
 def _trained(*names: str) -> which.Test:
