@@ -30,7 +30,7 @@ def _at(kind: str, eps: float) -> Figure:
     place = EPS5.index(eps)
     value = CURVES5[kind][place] if kind in CURVES5 else None
     source = SET5 if kind in CURVES5 else ""
-    return Figure(f"{TITLES5[kind]}, ε {eps:g}: accuracy", value, source, read, key=kind in CURVES5 and eps != 0.1)
+    return Figure(f"{TITLES5[kind]}, accuracy at: ε {eps:g}", value, source, read, key=kind in CURVES5 and eps != 0.1)
 
 
 def _trained(*names: str) -> which.Test:
@@ -207,19 +207,19 @@ ITEMS = (
         ),
         (
             Figure(
-                "FGSM paper: error of softmax regression at ε = 0.25",
+                "error under FGSM at ε 0.25: softmax regression",
                 published.SOFTMAX["error"],
                 published.FGSM,
                 lambda evidence: _error(evidence, "linear"),
             ),
             Figure(
-                "FGSM paper: error of a maxout network at ε = 0.25, here the CNN",
+                "error under FGSM at ε 0.25: a maxout network, here the CNN",
                 published.MAXOUT["error"],
                 published.FGSM,
                 lambda evidence: _error(evidence, "cnn"),
             ),
             Figure(
-                "the same after adversarial training",
+                "error under FGSM at ε 0.25: after adversarial training",
                 published.MAXOUT_ADVERSARIAL["error"],
                 published.FGSM,
                 lambda evidence: _error(evidence, "cnn-fgsm"),

@@ -45,6 +45,11 @@ def whose(reading: Reading | None) -> str:
     return UNKNOWN if reading is None else "bundled" if reading.found.bundled else "yours"
 
 
+def rests_on(reading: Reading) -> str:
+    """Whose figure it is, and n: `yours, n = 1,000`."""
+    return whose(reading) + (f", n = {reading.n:,}" if reading.n else "")
+
+
 HEAD = ("figure", "published", "in this store [95 %]", "n", "whose", "published by")
 """Columns of `row`."""
 

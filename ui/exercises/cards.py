@@ -42,7 +42,7 @@ def key_figures(one: ExerciseSet, known: Evidence) -> None:
 def show(page: str, one: ExerciseSet, known: Evidence) -> None:
     """Draw the items of a set, one below the other."""
     for item in one.items:
-        with st.container(border=True):
+        with st.container(border=True, gap="xsmall"):
             row(page, item, known)
 
 
@@ -50,10 +50,9 @@ def row(page: str, item: Item, known: Evidence) -> None:
     """Draw one item: what to do; figures; buttons, what is done, and what to discuss, folded."""
     status = item.status(known)
     icon, colour = LOOKS[status]
-    text, figures, buttons = st.columns([9, 8, 5] if item.figures else [17, 0.01, 5], gap="small")
+    text, figures, buttons = st.columns([10, 9, 5] if item.figures else [19, 0.01, 5], gap="small")
     with text:
-        st.markdown(f"**{item.row} · {item.title}** :{colour}-badge[{icon} {SAY[status]}]")
-        st.markdown(f":small[{item.task}]")
+        st.markdown(f"**{item.row} · {item.title}** :{colour}-badge[{icon} {SAY[status]}]  \n:small[{item.task}]")
     with figures:
         if item.figures:
             st.html(_table([(figure, figure.read(known)) for figure in item.figures]))
@@ -75,29 +74,36 @@ def row(page: str, item: Item, known: Evidence) -> None:
 
 
 STYLE = """<style>
-.figures{border-collapse:collapse;width:100%;font-size:.78rem;line-height:1.3}
+.figures{border-collapse:collapse;width:100%;font-size:.78rem;line-height:1.25}
 .figures caption{caption-side:bottom;text-align:left;opacity:.75;padding-top:.3rem}
 .figures th,.figures td{padding:.12rem .35rem;border-bottom:1px solid rgba(128,140,160,.25);text-align:right;
 vertical-align:top;font-variant-numeric:tabular-nums}
 .figures th:first-child{text-align:left}.figures th{font-weight:600}.figures tbody th{font-weight:400}
-.figures small{opacity:.75;display:block}
+.figures small{opacity:.75}.figures tbody th.group{font-weight:600;padding-top:.3rem}
 </style>"""
 
 
 def _table(rows: Sequence[tuple[Figure, Reading | None]], *, sources: bool = False) -> str:
     """Figures as a small table; `sources` says below it who published what."""
-    lines = []
+    lines, group = [], ""
+    whose = {written.rests_on(reading) for _, reading in rows if reading is not None}
     for figure, reading in rows:
+        before, _, name = figure.name.rpartition(": ")
+        if before and before != group:
+            lines.append(f'<tr><th scope="rowgroup" colspan="3" class="group">{escape(before)}</th></tr>')
+        group = before
         value, _, between = written.read(figure, reading).partition(" [")
         notes = [f"[{between}"] if between else []
-        notes += [f"{written.whose(reading)}" + (f", n = {reading.n:,}" if reading.n else "")] if reading else []
+        notes += [written.rests_on(reading)] if reading is not None and len(whose) > 1 else []
         lines.append(
-            f'<tr><th scope="row">{escape(figure.name)}</th>'
+            f'<tr><th scope="row">{escape(name)}</th>'
             f'<td title="{escape(figure.source, quote=True)}">{escape(written.published(figure))}</td>'
-            f"<td>{escape(value)}<small>{escape(', '.join(notes))}</small></td></tr>"
+            f"<td>{escape(value)} <small>{escape(', '.join(notes))}</small></td></tr>"
         )
     by = list(dict.fromkeys(figure.source for figure, _ in rows if figure.source)) if sources else []
-    caption = f"<caption>Published: {escape('; '.join(by))}. [95 % interval]; –: not known.</caption>" if by else ""
+    said = [f"Here: {whose.copy().pop()}."] if len(whose) == 1 else []
+    said += [f"Published: {'; '.join(by)}. [95 % interval]; –: not known."] if by else []
+    caption = f"<caption>{escape(' '.join(said))}</caption>" if said else ""
     head = '<tr><th scope="col">figure</th><th scope="col">published</th><th scope="col">here</th></tr>'
     return f'{STYLE}<table class="figures">{caption}<thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>'
 
