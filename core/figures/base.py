@@ -5,6 +5,7 @@ Backgrounds are transparent and text takes the colour of the page. Nothing here 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -146,21 +147,39 @@ def running_loss(history: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 
 def accuracy_by_epoch(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
-    """Validation accuracy by epoch of several models; the first is drawn boldly."""
-    figure = go.Figure()
+    """Clean and adversarial validation accuracy by epoch of several models, side by side; the first is drawn boldly.
+
+    Adversarial is the accuracy under PGD at the ε of that epoch, else under FGSM; a model whose history has neither is
+    left out of the right half.
+    """
+    figure = make_subplots(rows=1, cols=2, subplot_titles=("Clean", "Under attack"), horizontal_spacing=0.12)
     for place, (name, history) in enumerate(histories.items()):
-        figure.add_scatter(
-            x=[row["epoch"] for row in history],
-            y=[row["validation_accuracy"] for row in history],
-            name=name,
-            mode="lines+markers",
-            line={"color": colour(place), "width": 3 if place == 0 else 1.5, "dash": DASHES[min(place, 1)]},
-            marker={"size": 5},
-            hovertemplate="epoch %{x}: %{y:.2%}<extra>" + name + "</extra>",
-        )
+        under = "robust_accuracy" if any("robust_accuracy" in row for row in history) else "fgsm_accuracy"
+        for column, key in ((1, "validation_accuracy"), (2, under)):
+            rows = [row for row in history if key in row]
+            attack = "" if column == 1 else ", " + ("PGD" if key == "robust_accuracy" else "FGSM") + ", ε %{customdata}"
+            figure.add_scatter(
+                x=[row["epoch"] for row in rows],
+                y=[row[key] for row in rows],
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                mode="lines+markers",
+                line={
+                    "color": colour(place),
+                    "width": 3 if place == 0 else 1.5,
+                    "dash": DASHES[place % len(DASHES)],
+                },
+                marker={"size": 5, "symbol": place % 8},
+                customdata=[f"{row.get('eps', math.nan):.3g}" for row in rows],
+                hovertemplate=f"epoch %{{x}}{attack}: %{{y:.2%}}<extra>{name}</extra>",
+                row=1,
+                col=column,
+            )
     figure.update_xaxes(title_text="epoch")
-    figure.update_yaxes(title_text="validation accuracy", tickformat=".1%")
-    return styled(figure, legend={"orientation": "h", "yanchor": "top", "y": -0.35, "x": 0}, margin={"t": 12})
+    figure.update_yaxes(tickformat=".0%")
+    figure.update_yaxes(title_text="validation accuracy", col=1)
+    return styled(figure, height=340, legend={"orientation": "h", "yanchor": "top", "y": -0.25, "x": 0})
 
 
 def score_histogram(
