@@ -7,6 +7,7 @@ import streamlit as st
 from core.exercises import sets
 from ui.app import guard
 from ui.exercises import cards, central, costs, hand_in, known, quiz
+from ui.form import tabs as tab_row
 
 PAGE = "exercises"
 SETS = {number: f"{number} {one.title}" for number, one in sets.SETS.items()}
@@ -20,14 +21,14 @@ st.write(
     "appear beside the published ones."
 )
 evidence = known.of_store()
-tabs = st.tabs([*SETS.values(), QUIZ, COSTS, REPORT], key=f"{PAGE}_tab", on_change="rerun", bind="query-params")
+tabs = tab_row.tabs(PAGE, [*SETS.values(), QUIZ, COSTS, REPORT])
 for number, tab in zip(SETS, tabs, strict=False):
     if tab.open:
         with tab:
             one = sets.SETS[number]
+            st.markdown(f"{one.about} **{cards.progress(one, evidence)}**")
             left, right = st.columns([3, 2], gap="medium")
             with left:
-                st.markdown(f"{one.about} **{cards.progress(one, evidence)}**")
                 central.show(PAGE, number, evidence)
             with right:
                 cards.key_figures(one, evidence)

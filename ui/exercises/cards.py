@@ -22,6 +22,10 @@ LOOKS: dict[Status, tuple[str, Any]] = {
 }
 
 
+INLINE = 2
+"""So many figures stand on the card; more are folded."""
+
+
 def progress(one: ExerciseSet, known: Evidence) -> str:
     """How much of a set is done, in a sentence."""
     states = [item.status(known) for item in one.items]
@@ -40,37 +44,38 @@ def key_figures(one: ExerciseSet, known: Evidence) -> None:
 
 
 def show(page: str, one: ExerciseSet, known: Evidence) -> None:
-    """Draw the items of a set, one below the other."""
-    for item in one.items:
-        with st.container(border=True, gap="xsmall"):
-            row(page, item, known)
+    """Draw the items of a set, two in a row."""
+    for start in range(0, len(one.items), 2):
+        for column, item in zip(st.columns(2, gap="small"), one.items[start : start + 2], strict=False):
+            with column, st.container(border=True, gap="xsmall", height="stretch"):
+                card(page, item, known)
 
 
-def row(page: str, item: Item, known: Evidence) -> None:
-    """Draw one item: what to do; figures; buttons, what is done, and what to discuss, folded."""
+def card(page: str, item: Item, known: Evidence) -> None:
+    """Draw one item: what to do; what is done; buttons; figures; and what to discuss, folded."""
     status = item.status(known)
     icon, colour = LOOKS[status]
-    text, figures, buttons = st.columns([10, 9, 5] if item.figures else [19, 0.01, 5], gap="small")
-    with text:
-        st.markdown(f"**{item.row} · {item.title}** :{colour}-badge[{icon} {SAY[status]}]  \n:small[{item.task}]")
-    with figures:
-        if item.figures:
-            st.html(_table([(figure, figure.read(known)) for figure in item.figures]))
-    with buttons, st.container(gap="xsmall"):
+    st.markdown(f"**{item.row} · {item.title}** :{colour}-badge[{icon} {SAY[status]}]  \n:small[{item.task}]")
+    figures = [(figure, figure.read(known)) for figure in item.figures]
+    if figures and len(figures) <= INLINE:
+        st.html(_table(figures))
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for place, link in enumerate(item.links):
             st.button(
                 link.label,
                 key=f"{page}_open_{item.name}_{place}",
-                type="primary" if place == 0 else "tertiary",
-                icon=":material/arrow_forward:",
+                type="primary" if place == 0 else "secondary",
+                icon=":material/arrow_forward:" if place == 0 else None,
                 help=f"{routes.ROUTES[link.page].title}, with these settings",
                 on_click=functools.partial(routes.go, link.page, **link.settings()),
-                width="stretch" if place == 0 else "content",
             )
+        if len(figures) > INLINE:
+            with st.popover(f"{len(figures)} figures", type="tertiary", icon=":material/table_rows:"):
+                st.html(_table(figures, sources=True))
+        with st.popover("To discuss", type="tertiary", icon=":material/forum:"):
+            _discuss(page, item, known, status)
         if item.by_hand:
             _tick(page, item, known)
-        with st.popover("To discuss", icon=":material/forum:", type="tertiary"):
-            _discuss(page, item, known, status)
 
 
 STYLE = """<style>

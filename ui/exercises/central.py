@@ -137,7 +137,9 @@ def _adversarial(page: str, known: Evidence) -> None:
 
 def _against_eps(page: str, series: list[curves.Series], what: str) -> None:
     elements.chart(
-        plot.curves(series, x_title=EPS_TITLE, y_title="accuracy under FGSM", level=(0.1, "chance"), eps=True),
+        plot.curves(
+            series, x_title=EPS_TITLE, y_title="accuracy under FGSM", level=(0.1, "chance"), eps=True, height=310
+        ),
         key=f"{page}_central",
         alt=f"Accuracy of {what} against ε under FGSM, from this store and as published",
         tools=False,
@@ -151,16 +153,17 @@ def _against_eps(page: str, series: list[curves.Series], what: str) -> None:
         for line in series
         if line.found is not None and (level := curves.crossing(line, 0.1)) is not None
     ]
-    st.caption(f"Falls to chance (10 %): {', '.join(fell) or 'none of them up to the largest ε'}.")
-    with st.popover("Where these curves come from", type="tertiary", icon=":material/info:"):
-        for found in here:
-            _source(found)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"Falls to chance (10 %): {', '.join(fell) or 'none of them up to the largest ε'}.")
+        with st.popover("Where these curves come from", type="tertiary", icon=":material/info:"):
+            for found in here:
+                _source(found)
 
 
 def _toy(page: str, known: Evidence) -> None:
     lines = curves.toy_curves()
     elements.chart(
-        plot.curves(lines, x_title="gradient step on the input", y_title="f(x)", level=(0.5, "flips here")),
+        plot.curves(lines, x_title="gradient step on the input", y_title="f(x)", level=(0.5, "flips here"), height=310),
         key=f"{page}_central",
         alt="Output f after each gradient step on x_A towards class 1, for three learning rates",
         tools=False,
