@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
+from streamlit.elements.lib.mutable_tab_container import TabContainer
 
 
-def tabs(page: str, names: Sequence[str], *, name: str = "tab", default: str | None = None) -> list[DeltaGenerator]:
+def tabs(page: str, names: Sequence[str], *, name: str = "tab", default: str | None = None) -> list[TabContainer]:
     """Draw tabs and return a container for each, whose `open` says whether it is the one on show.
 
     Draw what is in a tab only where it is open; a closed one then costs nothing:
