@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
+from core.evaluation.tables import export
 from core.specs import CompareSpec, Method, SweepSpec, TrainSpec
 from core.storage import store
 
@@ -127,24 +127,18 @@ def model_row(artifact: store.Artifact) -> dict[str, object]:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The table as CSV with full precision; the provenance is a comment line, starting with #."""
-    return f"# {comparison.provenance()}\n" + comparison.table.to_csv(index=False)
+    """The table as CSV with full precision, and nothing else; see `export`."""
+    return export.to_text(comparison.table, "csv", "")
 
 
 def to_markdown(comparison: Comparison) -> str:
     """The table as GitHub's Markdown, the provenance below it."""
-    body = tabulate(
-        _printed(comparison.table), headers="keys", tablefmt="github", showindex=False, disable_numparse=True
-    )
-    return f"{body}\n\n{comparison.provenance()}\n"
+    return export.to_markdown(_printed(comparison.table), comparison.provenance(), as_text=True)
 
 
 def to_latex(comparison: Comparison) -> str:
     """The table as LaTeX (booktabs), the provenance as a comment before it."""
-    table = _printed(comparison.table)
-    body = tabulate(table, headers="keys", tablefmt="latex_booktabs", showindex=False, disable_numparse=True)
-    body = body.replace("–", "--").replace("ε", r"$\varepsilon$")
-    return f"% {comparison.provenance()}\n% needs the package booktabs\n{body}\n"
+    return export.to_latex(_printed(comparison.table), comparison.provenance(), as_text=True)
 
 
 def _printed(table: pd.DataFrame) -> pd.DataFrame:
