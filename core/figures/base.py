@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-PALETTE = ("#3b6fb6", "#d1622b", "#2f8f6b", "#8a5fb0", "#b8912b", "#b8436d", "#5b7a8c")
+PALETTE = ("#3b6fb6", "#d1622b", "#2f8f6b", "#8a5fb0", "#b8912b", "#b8436d", "#5b7a8c", "#1f8fa6", "#8c6b4f")
 """Colours of series, in order; they repeat. Told apart on white and on near-black."""
 CLEAN, ATTACKED, PROVEN, UNKNOWN = "#3b6fb6", "#d1622b", "#2f8f6b", "#7b8794"
 """What colours mean, in every chart and picture: unchanged images; adversarial examples and what withstood
@@ -27,6 +27,14 @@ _GRID = "rgba(128,140,160,0.22)"
 def colour(place: int) -> str:
     """The colour of the series at this place."""
     return PALETTE[place % len(PALETTE)]
+
+
+def model_colour(place: int) -> str:
+    """The colour of the model at this place, where a colour tells models apart: none that means something else first.
+
+    See `CLEAN`, `ATTACKED` and `PROVEN`, which begin the palette.
+    """
+    return colour((3, 4, 5, 7, 8, 6, 0, 1, 2)[place % len(PALETTE)])
 
 
 def faint(hexadecimal: str, alpha: float = 0.16) -> str:
@@ -234,7 +242,7 @@ def against_eps(
         chance: accuracy of guessing, drawn as a dotted line.
         marked: an ε marked by a vertical line, where a slider stands; `mark` moves it.
         title: of the vertical axis, if not the metric's name.
-        looks: name → places of its colour and its dash, where these mean something (a model, an attack).
+        looks: name → place of its model, for the colour, and of its attack, for the dash.
         legend: whether the curves are named beside the figure.
         height: in CSS pixels.
 
@@ -242,7 +250,8 @@ def against_eps(
     """
     figure = go.Figure()
     for place, (name, rows) in enumerate(curves.items()):
-        hue, dash = looks[name] if looks else (place, place // len(PALETTE))
+        number, dash = looks[name] if looks else (place, place // len(PALETTE))
+        hue = model_colour(number) if looks else colour(number)
         eps = [row["eps"] for row in rows]
         if band is not None:
             low, high = ([row[end] for row in rows] for end in band)
@@ -250,7 +259,7 @@ def against_eps(
                 x=[*eps, *reversed(eps)],
                 y=[*high, *reversed(low)],
                 fill="toself",
-                fillcolor=faint(colour(hue)),
+                fillcolor=faint(hue),
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
@@ -263,7 +272,7 @@ def against_eps(
             name=name,
             legendgroup=name,
             mode="lines+markers",
-            line={"color": colour(hue), "width": 2, "dash": DASHES[dash % len(DASHES)]},
+            line={"color": hue, "width": 2, "dash": DASHES[dash % len(DASHES)]},
             marker={"size": 7, "symbol": place % 8},
             customdata=[[name, e] for e in eps],
             hovertemplate="ε = %{x:.4g} (%{text}/255): %{y:.2%}<extra>" + name + "</extra>",
