@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from core.checks import check_choice
+from core.data import shown
 from core.models import trained_on
 from core.progress import Progress, part
 from core.specs import (
@@ -78,7 +79,7 @@ def run_all(
     root = Path(root) if root is not None else store.default_root()
     task = store.resolve(task, root)
     report = on_progress or _silent
-    cells = parts(task)
+    cells = [store.normal(cell, root) for cell in parts(task)]
     if processes() > 1:
         return [_take_part(task, root, device, report, note, allow_bundled)]
     return [
@@ -106,7 +107,7 @@ def parts(task: Task) -> list[TrainSpec | ModelTask]:
 
 def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artifact] | None:
     """Every artifact that `task` leaves, when all of them are in the store; damaged ones are set aside."""
-    found = [_find(cell, root, note) for cell in parts(task)]
+    found = [_find(store.normal(cell, root), root, note) for cell in parts(task)]
     there = [artifact for artifact in found if artifact is not None]
     return there if len(there) == len(found) else None
 
@@ -197,7 +198,9 @@ def _make(
 
 def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Artifact | None:
     if isinstance(task, ModelTask):  # what was found before a folder changed is no answer for the folder as it is now
-        for model in trained_on.models_of(task):
+        if task.data is not None:
+            shown.check_folder(task.data)
+        for model in trained_on.models_of(task) if task.data is None else ():
             trained_on.check_folder(store.open_model(model, root))
     try:
         return store.find(task, root, allow_bundled=allow_bundled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -108,7 +108,10 @@ for _info in (
 
 
 class DataSpec(Spec):
-    """Which images: a built-in set or a folder of images (one sub-folder a class), all classes or some of them."""
+    """Which images: a built-in set or a folder of images (one sub-folder a class), all classes or some of them.
+
+    A string stands for one: `mnist`, `mnist:4,9` (of classes 4 and 9), `folder:PATH`.
+    """
 
     dataset: Annotated[str, OneOf(DATASETS, "folder")] = Field(
         "digits", title="Data set", description="Where the images come from."
@@ -134,6 +137,16 @@ class DataSpec(Spec):
     )
 
     LATER: ClassVar[tuple[str, ...]] = ("content",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, body: Any) -> Any:
+        if not isinstance(body, str):
+            return body
+        name, _, rest = body.partition(":")
+        if name == "folder":
+            return {"dataset": name, "folder": rest or None}
+        return {"dataset": name, **({"classes": rest.replace(",", " ").split()} if rest else {})}
 
     @field_validator("classes")
     @classmethod
