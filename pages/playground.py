@@ -8,13 +8,14 @@ from core.storage import store
 from ui.app import guard, projector, routes
 from ui.form import data_choice, model_picker
 from ui.form.select import select
-from ui.playground import address, answers, attacks, images, ladders, models, stage
+from ui.playground import address, answers, attacks, images, ladders, models, stage, steps
 from ui.playground.attacks import Offer
 from ui.playground.picture import Picture
 from ui.show import model_names
 from ui.text import say
 
 PAGE = "playground"
+TABS = ("Attack", "Gradient steps on the input")
 _LOOK = """<style>
 [data-testid="stMainBlockContainer"] { padding: 1.25rem 2rem 2rem; }
 [data-testid="stMainBlockContainer"] h1 { font-size: 1.6rem; padding-bottom: 0; }
@@ -51,7 +52,7 @@ def choose_attack() -> tuple[Offer, str]:
     return offer, norm
 
 
-def label_of(model: store.Artifact, picture: Picture) -> int | None:
+def label_of(model: store.Artifact, picture: Picture) -> int:
     """The class that the attack leads away from: the true one, or of a drawing the one that the model predicts."""
     if picture.label is not None:
         return picture.label
@@ -100,9 +101,8 @@ def measure(model: store.Artifact, offer: Offer) -> None:
     )
 
 
-@st.fragment
-def play() -> None:
-    """Everything that answers while somebody plays: only this part is drawn again."""
+def attack_it() -> None:
+    """One image under attack, on a model and on the one beside it."""
     first, second, third = st.columns([1.35, 1.35, 1.3], vertical_alignment="bottom")
     with first:
         model = model_picker.pick(PAGE, default=models.default())
@@ -134,10 +134,29 @@ def play() -> None:
     stage.ahead(scene)
 
 
+def step_by_step() -> None:
+    """Gradient steps on the input."""
+    with st.columns([1, 1.6], vertical_alignment="bottom")[0]:
+        model = model_picker.pick(PAGE, default=models.default())
+    if model is not None:
+        steps.show(model, data_choice.choose(PAGE, model))
+
+
+@st.fragment
+def play() -> None:
+    """Everything that answers while somebody plays: only this part is drawn again."""
+    shown = st.tabs(TABS, key=f"{PAGE}_tab", on_change="rerun", bind="query-params")
+    for tab, draw in zip(shown, (attack_it, step_by_step), strict=True):
+        if tab.open:
+            with tab:
+                draw()
+
+
 guard.ensure_router()
 
 st.html(_LOOK)
-st.title("Playground", anchor=False)
-st.write("Change an image so slightly that a network misclassifies it: move the sliders and watch.")
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    st.title("Playground", anchor=False, width="content")
+    st.write("Change an image so slightly that a network misclassifies it: move the sliders and watch.")
 stage.entered()
 play()

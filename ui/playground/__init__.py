@@ -11,5 +11,6 @@ models    the choice of the model, and of the one beside it
 answers   what the models answer, computed in this process and kept for a while
 pixels    images as the browser is sent them
 verdicts  what happened, in a sentence
+steps     gradient steps on the input, which class it looks like, the matrix of success
 stage     image, change, adversarial image and verdict as one component
 """

@@ -85,30 +85,31 @@ class Recent:
             self._held.clear()
 
 
-_recent = Recent(KEPT)
+recent = Recent(KEPT)
+"""What was computed of late."""
 
 
 def forget() -> None:
     """Forget every answer."""
-    _recent.clear()
+    recent.clear()
 
 
 def clean(model: store.Artifact, picture: Picture) -> np.ndarray:
     """The probabilities (K,) that a model gives the image as it is."""
     key = ("clean", model.id, str(model.card.get("created")), picture.digest)
-    found = _recent.get(key)
+    found = recent.get(key)
     if found is None:
         from core.evaluation.live import attacking
 
         found = attacking.seen(sources.saved_model(model.id, model.root).model, picture.x).probabilities
-        _recent.put(key, found)
+        recent.put(key, found)
     result: np.ndarray = found
     return result
 
 
 def known(question: Question, place: int) -> dict[str, Any] | None:
     """The answer at a stop of the slider (0 for a method without ε), if it is there already."""
-    found: dict[str, Any] | None = _recent.get((question.key, place))
+    found: dict[str, Any] | None = recent.get((question.key, place))
     return found
 
 
@@ -137,21 +138,21 @@ def compute(question: Question, places: Sequence[int], limit: float = LIMIT) -> 
             clock=Clock(limit),
         )
     except TooLong:
-        _recent.put((question.key, "seconds"), np.inf)
+        recent.put((question.key, "seconds"), np.inf)
         return f"The attack takes longer than {limit:g} s on this model, which is the time limit of this page."
     except ValueError as error:
         return f"This attack cannot be run here: {error}."
     if len(missing) == 1:
-        _recent.put((question.key, "seconds"), time.thread_time() - begun)
+        recent.put((question.key, "seconds"), time.thread_time() - begun)
     before = clean(question.model, question.picture)
     for place, look in zip(missing, looks, strict=True):
-        _recent.put((question.key, place), _drawn(question, look, int(before.argmax())))
+        recent.put((question.key, place), _drawn(question, look, int(before.argmax())))
     return ""
 
 
 def is_quick(question: Question) -> bool:
     """Whether answers to this question take so little that others may be computed ahead."""
-    seconds = _recent.get((question.key, "seconds"))
+    seconds = recent.get((question.key, "seconds"))
     return seconds is None or seconds < AHEAD
 
 
@@ -185,7 +186,7 @@ def _drawn(question: Question, look: Any, before: int) -> dict[str, Any]:
 
 def proof(question: Question) -> str | None:
     """What is proven of this image against every attack, in a sentence; None where it is not computed yet."""
-    found: str | None = _recent.get(_proof_key(question))
+    found: str | None = recent.get(_proof_key(question))
     return found
 
 
@@ -208,7 +209,7 @@ def prove(question: Question, limit: float = 1.0) -> None:
         model = sources.saved_model(question.model.id, question.model.root).model
         found = proven_eps(model, x, torch.tensor([question.label]), stops, norm=question.norm, clock=Clock(limit))
         text = verdicts.proven(found, question.norm)
-    _recent.put(_proof_key(question), text)
+    recent.put(_proof_key(question), text)
 
 
 def _proof_key(question: Question) -> Hashable:

@@ -90,7 +90,7 @@ def _of_test_set(
         st.info(f"The test set has no image {index}; the next one is shown.", icon=":material/info:")
         index = _next(tests, int(index), wanted)
     row = tests.iloc[places[int(index)]]
-    x = _pixels(model, int(index), data)
+    x = pixels_of(model, int(index), data)
     if x is None:
         return None
     guess = None if "score" in tests else int(row["pred"])
@@ -114,7 +114,7 @@ def _next(tests: pd.DataFrame, index: int | None, wanted: int | str) -> int:
     return int((behind if len(behind) else fitting)["index"].iloc[0])
 
 
-def _pixels(model: store.Artifact, index: int, data: specs.DataSpec | None) -> np.ndarray | None:
+def pixels_of(model: store.Artifact, index: int, data: specs.DataSpec | None) -> np.ndarray | None:
     """A test image (C, H, W) in [0, 1]; from MNIST's files without torch, otherwise from the data set in memory.
 
     None where it is not there; what is needed stands beside the model's choice, or is said here.

@@ -189,7 +189,7 @@ def _says(norm: str) -> str:
 
 def _side(scene: Scene, k: int, wrong: str, ready: bool) -> dict[str, Any]:
     side = scene.sides[k]
-    frames = {}
+    frames: dict[str, Any] = {}
     for target in (side.target, *_targets(side)):
         asked = replace(side, target=target)
         places = range(max(1, len(side.stops))) if target == side.target else [scene.place]

@@ -87,13 +87,19 @@ def attacked(
         clock.check()
         image = _batch(model, x, n)
         y = torch.full((n,), label, dtype=torch.int64, device=image.device)
-        options = {
-            "eps": None if eps is None else torch.tensor(eps, dtype=torch.float64, device=image.device),
-            "y_target": None if target is None else torch.full_like(y, target),
-            "streams": Streams.of(0, torch.full_like(y, stream)) if method.random else None,
-        }
+        budgets = None if eps is None else torch.tensor(eps, dtype=torch.float64, device=image.device)
         try:
-            made = run_method(model, image, y, method, early_stop=False, on_progress=clock, **options)
+            made = run_method(
+                model,
+                image,
+                y,
+                method,
+                eps=budgets,
+                y_target=None if target is None else torch.full_like(y, target),
+                streams=Streams.of(0, torch.full_like(y, stream)) if method.random else None,
+                early_stop=False,
+                on_progress=clock,
+            )
         except TooLong as late:
             best = late.snapshot.get("x_adv")
             if best is None or best.shape != tuple(image.shape):
