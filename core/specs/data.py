@@ -54,14 +54,14 @@ def register_dataset(info: DatasetInfo) -> DatasetInfo:
 _TEN = tuple(str(digit) for digit in range(10))
 for _info in (
     DatasetInfo(
-        name="digits",
-        title="Digits 8×8 (embedded)",
-        shape=(1, 8, 8),
+        name="digits28",
+        title="UCI digits (28×28)",
+        shape=(1, 28, 28),
         class_names=_TEN,
         train_size=1437,
         test_size=360,
-        reader="core.data.digits:digits",
-        fast_epochs=40,
+        reader="core.data.digits:digits28",
+        fast_epochs=10,
     ),
     DatasetInfo(
         name="mnist",
@@ -102,6 +102,16 @@ for _info in (
         mark="cifar-10-batches-py/test_batch",
         download_size=170_498_071,
         fast_epochs=8,
+    ),
+    DatasetInfo(
+        name="digits",
+        title="UCI digits 8×8",
+        shape=(1, 8, 8),
+        class_names=_TEN,
+        train_size=1437,
+        test_size=360,
+        reader="core.data.digits:digits",
+        fast_epochs=40,
     ),
 ):
     register_dataset(_info)

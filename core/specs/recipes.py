@@ -50,6 +50,12 @@ class RecipeBase(Spec):
     title: ClassVar[str]
     help: ClassVar[str]
     paper: ClassVar[str] = ""
+    made: ClassVar[str] = ""
+    """What a model of this recipe is called, such as `PGD-trained`; empty: the title and `-trained`."""
+
+    def kind(self) -> str:
+        """What a model of this recipe is called, such as `PGD-trained`, whatever its ε."""
+        return self.made or f"{self.title}-trained"
 
     def label(self) -> str:
         """The recipe in a list of models, such as `PGD 0.3`."""
@@ -68,6 +74,7 @@ class StandardRecipe(RecipeBase):
     """Clean images, cross-entropy."""
 
     title: ClassVar[str] = "Standard"
+    made: ClassVar[str] = "standard"
     help: ClassVar[str] = "Trains on clean images only."
     name: Literal["standard"] = "standard"
 
@@ -77,6 +84,7 @@ class FgsmMixRecipe(RecipeBase):
     """Settings of exercise set 3's adversarial training."""
 
     title: ClassVar[str] = "FGSM mix"
+    made: ClassVar[str] = "FGSM-trained"
     help: ClassVar[str] = "Trains on each image twice: clean, and as an FGSM example against the current network."
     paper: ClassVar[str] = "Exercise set 3; Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572"
     name: Literal["fgsm_mix"] = "fgsm_mix"
@@ -111,6 +119,10 @@ class FgsmRecipe(RecipeBase):
         description="Noise within 2ε, then a step of ε, unprojected (N-FGSM); a point of the ball, then 1.25ε; image.",
     )
     warmup: float = _warmup()
+
+    def kind(self) -> str:
+        """`N-FGSM-trained` with the start of that method."""
+        return "N-FGSM-trained" if self.start == "noise" else super().kind()
 
 
 @register_recipe
@@ -223,6 +235,7 @@ class GeneratorRecipe(RecipeBase):
     """Settings of training against the generator attack."""
 
     title: ClassVar[str] = "Generator-adversarial"
+    made: ClassVar[str] = "generator-trained"
     help: ClassVar[str] = (
         "Half of the loss on clean images, half on adversarial examples of the generator attack and of PGD."
     )
@@ -270,6 +283,7 @@ class NoiseRecipe(RecipeBase):
     """Settings of training on Gaussian noise."""
 
     title: ClassVar[str] = "Gaussian noise"
+    made: ClassVar[str] = "noise-trained"
     help: ClassVar[str] = "Trains on noisy images, which randomised smoothing needs."
     paper: ClassVar[str] = "Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918"
     name: Literal["noise"] = "noise"

@@ -81,7 +81,7 @@ def test_nothing_run_yet_offers_fgsm_on_the_newest_model(lab: Lab, monkeypatch: 
     submitted = asked(monkeypatch)
     app = lab.open("epsilon_sweep")
     button = app.button(key="epsilon_sweep_run")
-    assert button.label == "Run FGSM on Dense"
+    assert button.label == "Run FGSM on Dense · standard"
     button.click().run()
     assert submitted == [specs.CompareSpec(models=(newest.id,))]
 
@@ -102,7 +102,7 @@ def test_first_view_starts_from_what_was_run(lab: Lab) -> None:
     assert len(app.query_params["epsilon_sweep_models"]) == 2
     said = texts(app)
     assert "1 of 4 not run yet" in said
-    assert "Linear · PGD ℓ∞, steps 7." in said
+    assert "Linear · standard · PGD ℓ∞, steps 7." in said
 
 
 def test_slider_looks_up_metrics_and_images(lab: Lab) -> None:
@@ -278,15 +278,20 @@ def test_doubts_name_the_three_signs(lab: Lab) -> None:
 
 
 def test_names_tell_models_apart(lab: Lab) -> None:
-    """By network where that is enough, by the id's end where nothing else helps."""
+    """By network and training; a second model of a kind adds its ε, else the end of its id; two data sets are named."""
     linear, dense, again = lab.model(), lab.model(network="mlp"), lab.model(seed=3)
-    assert list(model_names.short_names([linear, dense]).values()) == ["Linear", "Dense"]
-    doubled = model_names.short_names([linear, dense, again])
-    assert doubled[dense.id] == "Dense Standard"  # the data are the same, so nobody names them
-    assert doubled[linear.id] == f"Linear Standard {linear.id[-10:-4]}"
-    assert len(set(doubled.values())) == 3
+    weak, strong = (lab.model(recipe={"name": "pgd", "eps": eps}) for eps in (0.1, 0.3))
+    found = model_names.short_names([linear, dense, again, weak, strong])
+    assert list(found.values())[:2] == ["Linear · standard", "Dense · standard"]
+    assert found[again.id] == f"Linear · standard {again.id[-10:-4]}"
+    assert {found[weak.id], found[strong.id]} in (
+        {"Linear · PGD-trained", "Linear · PGD-trained, ε 0.3"},
+        {"Linear · PGD-trained", "Linear · PGD-trained, ε 0.1"},
+    )
+    assert model_names.short_names([again]) == {again.id: found[again.id]}, "the same name wherever it stands"
     fewer = lab.model(data={"dataset": "digits", "classes": [4, 9]})
-    assert model_names.short_names([linear, fewer])[fewer.id].endswith(", 4 against 9 Linear")
+    both = model_names.short_names([linear, fewer])
+    assert both[fewer.id].endswith(", 4 against 9 · Linear · standard")
     assert sweep_views.attack_text(specs.Pgd(norm="l2", steps=7)) == "PGD ℓ2, steps 7"
     assert sweep_views.attack_text(specs.Fgsm(clip=False)) == "FGSM, unclipped"
 

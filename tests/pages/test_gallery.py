@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from ui.app import jobs
-from ui.show import downloads, gallery
+from ui.show import gallery
 from ui.text import PERCENT, in_percent
 
 GREY = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
@@ -72,47 +70,6 @@ def test_difference_is_signed_and_diverging() -> None:
 def test_gain_is_round_and_clips_nothing(largest: float, gain: float) -> None:
     """The largest of 1, 2, 5, 10, … at which the strongest change is still inside the scale."""
     assert gallery.gain_for(np.array([largest, -largest / 2])) == pytest.approx(gain)
-
-
-def test_png_is_lossless_and_carries_its_provenance() -> None:
-    """Read back, enlarged without smoothing."""
-    picture = gallery.mosaic([[GREY]])
-    opened = Image.open(io.BytesIO(gallery.png(picture, 3, "ε 0.1 · n = 5")))
-    assert opened.size == (24, 24)
-    assert (np.asarray(opened)[::3, ::3] == picture).all()
-    assert opened.text["Description"] == "ε 0.1 · n = 5"  # type: ignore[attr-defined]
-
-
-def test_tables_for_people_have_a_dash_where_nothing_was_measured() -> None:
-    """Never `nan`; a column that was measured nowhere is left out, but for CSV, which is for programs."""
-    frame = pd.DataFrame({"model": ["a", "b"], "l2": [0.123456789, np.nan], "l1": [np.nan, np.nan]})
-    for ending, dash in (("md", "–"), ("tex", "--")):
-        written = downloads.text(frame, ending, "n = 5")
-        assert "nan" not in written
-        assert "l1" not in written
-        assert f" {dash} " in written
-        assert "0.123457" in written
-    assert "l1" in downloads.text(frame, "csv", "n = 5")
-
-
-def test_tables_carry_their_provenance_in_every_format() -> None:
-    """A comment in CSV and LaTeX, a line in Markdown; the CSV reads back as it was."""
-    frame = pd.DataFrame({"ε": [0.0, 0.1], "accuracy": [0.99, 0.5]})
-    written = downloads.text(frame, "csv", "n = 5")
-    assert written.startswith("# n = 5\n")
-    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(written), comment="#"), frame)
-    assert "| " in downloads.text(frame, "md", "n = 5")
-    assert downloads.text(frame, "md", "n = 5").endswith("n = 5\n")
-    assert downloads.text(frame, "tex", "n = 5").startswith("% n = 5\n% needs the package booktabs\n\\begin{tabular}")
-    with pytest.raises(ValueError, match="csv, md or tex"):
-        downloads.text(frame, "xls", "")
-
-
-def test_arrays_carry_their_provenance() -> None:
-    """An NPZ that numpy opens without pickle."""
-    read = np.load(io.BytesIO(downloads.npz({"x": GREY}, "n = 5")), allow_pickle=False)
-    assert str(read["provenance"]) == "n = 5"
-    assert (read["x"] == GREY).all()
 
 
 @pytest.mark.parametrize(

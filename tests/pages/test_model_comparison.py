@@ -11,13 +11,12 @@ import pandas as pd
 import pytest
 
 from core import specs
-from core.evaluation.tables import comparison
+from core.evaluation.tables import comparison, export
 from core.evaluation.trust.report import Trust
 from core.storage import store
 from tests.pages.test_epsilon_sweep import LADDER, asked, five, plant, texts
 from tests.pages.test_record_views import radii
 from ui.measure import comparison_views, record_views, robust_views
-from ui.show import downloads
 
 if TYPE_CHECKING:
     from tests.pages.conftest import Lab
@@ -409,10 +408,10 @@ def test_exports_leave_the_unknown_empty(lab: Lab) -> None:
     assert sheet["proven"].isna().all()
     medians = robust_views.medians([model], found, "linf")
     shown = robust_views.models_at([model], found, {model.id: "M"}, medians, 0.1)
-    for ending, unknown in (("md", "–"), ("tex", "--")):
-        text = downloads.text(shown, ending, "", ("proven", "attacked"))
+    for ending, unknown in (("md", "–"), ("tex", r"{\textendash}")):
+        text = export.to_text(shown, ending, "", ("proven", "attacked"))
         assert "attacked" in text
         assert unknown in text
         assert "nan" not in text
-    back = pd.read_csv(io.StringIO(downloads.text(shown, "csv", "x")), comment="#")
+    back = pd.read_csv(io.StringIO(export.to_text(shown, "csv", "x")))
     assert back["attacked"].isna().all()

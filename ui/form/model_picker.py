@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -13,6 +14,8 @@ from ui.app import jobs, sources
 from ui.form import missing
 from ui.form.select import seed, select, select_many
 from ui.show import model_names
+
+_EVERY = "all data sets"
 
 FIRST = specs.TrainSpec(data=specs.DataSpec(dataset="digits"), network="lenet", **specs.preset("fast", "digits"))
 """The model that one button trains where there is none: the embedded digits, a few seconds."""
@@ -49,15 +52,20 @@ def pick(
         empty(page, scalar=scalar, network=network)
         return None
     by_id = {model.id: model for model in fitting}
-    chosen = select(
-        page,
-        name,
-        text,
-        list(by_id),
-        text=lambda model_id: model_names.label(by_id[model_id]),
-        default=default,
-        kind="list",
-    )
+    with st.container(horizontal=True, gap="small"):
+        offered = _of_a_data_set(page, name, by_id, by_id.get(default or ""), every=False)
+        held = st.session_state.get(f"{page}_{name}")
+        names = model_names.names()
+        chosen = select(
+            page,
+            name,
+            text,
+            offered,
+            text=names.__getitem__,
+            default=default,
+            kind="list",
+            help=model_names.facts(by_id[held if held in offered else default if default in offered else offered[0]]),
+        )
     if name == "model":  # another one on the same page is of the same data
         missing.note(page, by_id[chosen])
     return by_id[chosen]
@@ -80,16 +88,21 @@ def pick_many(
     if not fitting:
         empty(page, scalar=scalar)
         return []
-    by_id, data = {model.id: model for model in fitting}, sources.model_spec(fitting[0]).data
-    key, labels = f"{page}_{name}", {model.id: model_names.label(model) for model in fitting}
-    seed(key, list(by_id), labels.__getitem__, many=True)
-    known = {*labels, *labels.values()}
-    if key not in st.session_state and not known.intersection(st.query_params.get_all(key)):
-        # as a choice, not as the widget's default: it stands in the address, also when newer models come
-        st.session_state[key] = [model.id for model in fitting if sources.model_spec(model).data == data][:start]
-        with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
-            st.query_params[key] = [labels[model_id] for model_id in st.session_state[key]]
-    chosen = select_many(page, name, text, list(by_id), text=labels.__getitem__)
+    by_id = {model.id: model for model in fitting}
+    with st.container(horizontal=True, gap="small"):
+        offered = _of_a_data_set(page, name, by_id, None, every=True)
+        names = model_names.short_names([by_id[model_id] for model_id in offered])
+        key = f"{page}_{name}"
+        seed(key, offered, names.__getitem__, many=True)
+        known = {*names, *names.values()}
+        if key not in st.session_state and not known.intersection(st.query_params.get_all(key)):
+            # as a choice, not as the widget's default: it stands in the address, also when newer models come
+            st.session_state[key] = _first(offered, by_id, start)
+            with contextlib.suppress(
+                StreamlitAPIException
+            ):  # the widget is bound already: it writes the address itself
+                st.query_params[key] = [names[model_id] for model_id in st.session_state[key]]
+        chosen = select_many(page, name, text, offered, text=names.__getitem__)
     if not chosen:
         st.caption("Choose at least one model.")
     for model in {_images_of(by_id[model_id]): by_id[model_id] for model_id in chosen}.values():
@@ -112,6 +125,47 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
     text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
     jobs.offer(page, spec, text, name="first")
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
+
+
+def _of_a_data_set(
+    page: str, name: str, by_id: Mapping[str, store.Artifact], default: store.Artifact | None, *, every: bool
+) -> list[str]:
+    """Draw the choice of the data set where models of several are there; the ids of the models of the one chosen.
+
+    A model that is chosen already, by a link or by another page, says which data set it is; a change of the data set
+    chooses its first model. With `every`, all of them can be had.
+    """
+    titles = {model_id: model_names.data_of(model) for model_id, model in by_id.items()}
+    options = list(dict.fromkeys(titles.values()))
+    if len(options) == 1:
+        return list(by_id)
+    key, filter_key = f"{page}_{name}", f"{page}_{name}_of"
+    held = st.session_state.get(key, st.query_params.get_all(key))
+    ids = [model_id for model_id in ([held] if isinstance(held, str) else held or []) if model_id in titles]
+    if ids and st.session_state.get(filter_key) not in (titles[ids[0]], _EVERY):
+        st.session_state[filter_key] = titles[ids[0]] if len({titles[one] for one in ids}) == 1 else _EVERY
+
+    def first_of_it() -> None:
+        st.session_state.pop(key, None)
+        st.query_params.pop(key, None)
+
+    chosen = select(
+        page,
+        f"{name}_of",
+        "Data set",
+        [*options, _EVERY] if every else options,
+        default=titles[default.id] if default else options[0],
+        kind="list",
+        help="Offers only the models of this data set.",
+        on_change=first_of_it,
+    )
+    return [model_id for model_id, title in titles.items() if chosen in (title, _EVERY)]
+
+
+def _first(offered: Sequence[str], by_id: Mapping[str, store.Artifact], count: int) -> list[str]:
+    """The first models on offer that are of the data of the very first."""
+    data = sources.model_spec(by_id[offered[0]]).data
+    return [model_id for model_id in offered if sources.model_spec(by_id[model_id]).data == data][:count]
 
 
 def _images_of(model: store.Artifact) -> str:

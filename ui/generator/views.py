@@ -15,6 +15,7 @@ from core.figures.base import DASHES, PALETTE, colour, styled, traces
 from core.jobs import queue
 from core.storage import store
 from ui.show import elements, gallery
+from ui.show.sheet import Picture
 from ui.text import interval, percent, say
 
 DISTANCES = ("l0", "l1", "l2", "linf")
@@ -89,7 +90,7 @@ def metrics(result: store.Artifact) -> None:
         st.metric("Time", f"{found['seconds']:.1f} s", help=f"{settings['rounds']} rounds on {result.card['device']}.")
 
 
-def grid(pairs: Pairs, kind: str) -> np.ndarray:
+def grid(pairs: Pairs, kind: str) -> Picture:
     """Draw the originals, and a column for each target: results (`kind` image) or changes (`kind` change)."""
     arrays, table, names = pairs.arrays, pairs.table, pairs.names
     deltas = arrays["x_adv"] - arrays["x"]

@@ -14,6 +14,7 @@ from core.figures.base import colour, styled
 from core.storage import store
 from ui.form import mask_choice
 from ui.show import downloads, elements, gallery, provenance
+from ui.show.sheet import Picture
 from ui.text import interval, percent, wanted_class
 
 VIEWS = 4
@@ -53,7 +54,7 @@ def headline(result: store.Artifact, names: Sequence[str]) -> None:
         columns[3].metric("Fresh scenes that fool", mean, help="The mean over the images; none was trained on.")
 
 
-def pictures(result: store.Artifact, names: Sequence[str]) -> np.ndarray:
+def pictures(result: store.Artifact, names: Sequence[str]) -> Picture:
     """Draw a row for each image: original, mask, result, and some fresh scenes with their predictions."""
     images, mask = result.arrays("images"), result.arrays("mask")["mask"].astype(bool)
     views, view_logits = images.get("trace_views"), images.get("trace_view_logits")
@@ -110,7 +111,7 @@ def compare(averaged: store.Artifact, still: store.Artifact) -> None:
     st.caption(f"The dotted line is the share that counts as a success ({least:.0%}).")
 
 
-def files(page: str, result: store.Artifact, model: store.Artifact, picture: np.ndarray) -> None:
+def files(page: str, result: store.Artifact, model: store.Artifact, picture: Picture) -> None:
     """Draw the line of provenance and the downloads."""
     line = f"{provenance.of(result, model)} · mask {provenance.mask_text(result)}"
     provenance.show(line)

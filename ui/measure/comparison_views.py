@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -18,6 +17,7 @@ from core.storage import store
 from ui.measure import sweep_views
 from ui.measure.sweep_views import Curve
 from ui.show import downloads, gallery, model_names
+from ui.show.sheet import Picture
 from ui.text import PERCENT, in_percent, percent_interval
 
 LAYOUT = {
@@ -164,7 +164,7 @@ def verdict(names: Sequence[str], counts: Sequence[int], eps: float) -> str:
     )
 
 
-def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: int = 8) -> np.ndarray | None:
+def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: int = 8) -> Picture | None:
     """Draw images that both curves keep: original, attacked on A, attacked on B; different outcomes first."""
     kept = [curve.gallery() for curve in curves]
     shared = [int(index) for index in kept[0]["index"] if index in kept[1]["index"]]

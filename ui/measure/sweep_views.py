@@ -15,10 +15,10 @@ import streamlit as st
 
 from core import specs
 from core.epsilon import same
-from core.evaluation.tables import comparison
+from core.evaluation.tables import comparison, export
 from core.storage import store
 from ui.app import sources
-from ui.show import downloads, model_names, provenance
+from ui.show import model_names, provenance
 from ui.text import PERCENT, in_percent, say
 
 
@@ -246,7 +246,7 @@ def every_image(page: str, curves: Sequence[Curve], lines: str) -> None:
 
     def text() -> str:
         tables = [curve.images().assign(**named(curve)) for curve in curves]
-        return downloads.text(pd.concat(tables, ignore_index=True), "csv", lines)
+        return export.to_text(pd.concat(tables, ignore_index=True), "csv", lines)
 
     st.download_button(
         "Every image (CSV)",

@@ -1,7 +1,7 @@
-"""Download buttons for tables, pictures and arrays, with the provenance inside each file.
+"""Download buttons for tables, pictures and arrays, which the reader's own tools open; each says where it comes from.
 
-CSV: comment lines that begin with `#` (`pandas.read_csv(..., comment="#")` skips them); Markdown: a line under the
-table; LaTeX: a comment; Excel: the first sheet; PNG: its metadata; NPZ: an entry `provenance`.
+CSV: a text file beside it, so that `pandas.read_csv` needs no argument; Markdown: a line under the table; LaTeX: a
+comment; Excel: the first sheet; PNG: its metadata; NPZ: an entry `provenance`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from ui.show import gallery
+from core.evaluation.tables import export
+from ui.show import sheet
+from ui.show.sheet import Picture
 
 _TITLES = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "xlsx": "Excel"}
 EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -42,18 +44,32 @@ def table(
         label: written before the format on the buttons, where it is not clear which table is meant.
         keep: columns that Markdown and LaTeX have even where nothing in them is known.
     """
+    if frame.empty:
+        return  # nothing but a header is no table
     with st.container(horizontal=True, width="content"):
         for ending in formats:
             st.download_button(
                 f"{label} ({_TITLES[ending]})" if label else _TITLES[ending],
                 functools.partial(_workbook, frame, name, provenance)
                 if ending == "xlsx"
-                else text(frame, ending, provenance, keep),
+                else export.to_text(frame, ending, provenance, keep),
                 file_name=f"{name}.{ending}",
                 mime=_TYPES[ending],
                 icon=":material/download:",
                 key=f"{page}_download_{name}_{ending}",
                 on_click="ignore",
+            )
+        if "csv" in formats:
+            st.download_button(
+                f"{label} (provenance)" if label else "Provenance",
+                f"{provenance}\n",
+                file_name=f"{name}.provenance.txt",
+                mime="text/plain",
+                icon=":material/description:",
+                help="Where the table comes from: model, data, attack, seed. The CSV file holds the table only.",
+                key=f"{page}_download_{name}_provenance",
+                on_click="ignore",
+                type="tertiary",
             )
 
 
@@ -63,33 +79,11 @@ def _workbook(frame: pd.DataFrame, name: str, provenance: str) -> bytes:
     return workbook.to_excel({name: frame}, provenance.splitlines())
 
 
-def text(frame: pd.DataFrame, ending: str, provenance: str, keep: Sequence[str] = ()) -> str:
-    """A table as text. Raises ValueError for an ending that is none of csv, md, tex."""
-    if ending == "csv":
-        return "".join(f"# {line}\n" for line in provenance.splitlines()) + frame.to_csv(index=False)
-    if ending == "md":
-        return _printed(frame, "pipe", keep) + f"\n\n{provenance}\n"
-    if ending == "tex":
-        comment = "".join(f"% {line}\n" for line in (*provenance.splitlines(), "needs the package booktabs"))
-        body = _printed(frame, "latex_booktabs", keep).replace("–", "--").replace("ε", r"$\varepsilon$")
-        return comment + body + "\n"
-    raise ValueError(f"ending: expected csv, md or tex, got {ending!r}")
-
-
-def _printed(frame: pd.DataFrame, form: str, keep: Sequence[str] = ()) -> str:
-    """The table for readers: a dash for missing values; empty columns are dropped unless they are in `keep`."""
-    from tabulate import tabulate
-
-    empty = [name for name in frame.columns if frame[name].isna().all() and name not in keep]
-    shown = frame.drop(columns=empty).astype(object)
-    return tabulate(shown.where(shown.notna(), None), headers="keys", tablefmt=form, showindex=False, missingval="–")
-
-
-def picture(page: str, picture: np.ndarray, *, name: str, provenance: str, scale: int = 4, label: str = "PNG") -> None:
-    """A button that downloads a mosaic, each pixel enlarged to `scale` × `scale`."""
+def picture(page: str, picture: Picture, *, name: str, provenance: str, scale: int = 4, label: str = "PNG") -> None:
+    """A button that downloads a grid as it is shown, with its labels; each pixel is `scale` × `scale` or larger."""
     st.download_button(
         label,
-        gallery.png(picture, scale, provenance),
+        functools.partial(sheet.png, picture, scale, provenance),
         file_name=f"{name}.png",
         mime="image/png",
         icon=":material/image:",
@@ -98,17 +92,40 @@ def picture(page: str, picture: np.ndarray, *, name: str, provenance: str, scale
     )
 
 
-def arrays(page: str, contents: Mapping[str, np.ndarray], *, name: str, provenance: str, label: str = "NPZ") -> None:
-    """A button that downloads arrays; read them with `numpy.load`."""
+def arrays(
+    page: str,
+    contents: Mapping[str, np.ndarray],
+    *,
+    name: str,
+    provenance: str,
+    label: str = "NPZ",
+    images: pd.DataFrame | None = None,
+) -> None:
+    """A button that downloads arrays; read them with `numpy.load`.
+
+    `images` has a row an image: its columns (index, y, target, success, …) become arrays beside the others.
+    """
+    columns = {} if images is None else {title: column(images[title]) for title in images.columns}
     st.download_button(
         label,
-        npz(contents, provenance),
+        functools.partial(npz, {**columns, **contents}, provenance),
         file_name=f"{name}.npz",
         mime="application/octet-stream",
         icon=":material/dataset:",
         key=f"{page}_download_{name}_npz",
         on_click="ignore",
     )
+
+
+def column(values: pd.Series) -> np.ndarray:
+    """A column without Python objects, which `numpy.load` refuses: text, or numbers with NaN for what is missing."""
+    plain = values.to_numpy()
+    if plain.dtype != object:
+        return plain
+    kinds = {type(value) for value in plain if value is not None and value == value}
+    if kinds <= {bool, int, float, np.bool_, np.int64, np.float64}:
+        return values.astype(float).to_numpy()
+    return np.array(["" if value is None or value != value else str(value) for value in plain])
 
 
 def npz(contents: Mapping[str, np.ndarray], provenance: str) -> bytes:

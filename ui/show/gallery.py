@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
 from PIL import Image
+
+from ui.show import sheet
+from ui.show.sheet import Picture
 
 LETTER = 6.9
 """CSS pixels that a letter of a column's label takes at most, on average over a word."""
@@ -80,17 +82,9 @@ def _drawn(tile: np.ndarray) -> np.ndarray:
     return tile if tile.dtype == np.uint8 and tile.shape[-1] == 3 else rgb(tile)
 
 
-def png(picture: np.ndarray, scale: int = 1, provenance: str = "") -> bytes:
-    """A picture as PNG bytes, each pixel enlarged to `scale` × `scale`; `provenance` goes into its metadata."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    if provenance:
-        info.add_itxt("Description", provenance)
-    image = Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return buffer.getvalue()
+def png(pixels: np.ndarray, scale: int = 1) -> bytes:
+    """Pixels (H, W, 3 or 4) uint8 as PNG bytes, each enlarged to `scale` × `scale`."""
+    return sheet.encoded(Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1)))
 
 
 def data_url(data: bytes) -> str:
@@ -107,7 +101,7 @@ def show(
     captions: Sequence[Sequence[str]] | None = None,
     legend: str = "",
     tile: int = 72,
-) -> np.ndarray:
+) -> Picture:
     """Draw rows of tiles as one sharp picture with labels that stay aligned at every width.
 
     Args:
@@ -120,14 +114,15 @@ def show(
         tile: wished width of a tile on the page, in CSS pixels; rounded to a whole multiple of the native width.
 
     Returns:
-        The picture at native resolution, for `png` and `downloads.picture`.
+        The grid with its labels, for `downloads.picture`.
     """
     picture = mosaic(tiles)
     count = max(len(row) for row in tiles)
     native = next(_drawn(t).shape[1] for row in tiles for t in row if t is not None)
     scale = max(1, round(tile / native))
     gap = f"{100 * gap_for(native) / picture.shape[1]:.3f}%"
-    strips = [mosaic([row]) if any(t is not None for t in row) else None for row in tiles] if captions else [picture]
+    each = tuple(mosaic([row]) if any(t is not None for t in row) else None for row in tiles)
+    strips = each if captions else (picture,)
     parts = []
     if columns:
         parts.append("<div></div>" * bool(rows) + _labels(columns, count, gap, "600"))
@@ -147,7 +142,16 @@ def show(
         f'gap:3px 8px;line-height:1.25;font-size:0.8rem">{"".join(parts)}</div>'
         f'<figcaption style="font-size:0.8rem;opacity:0.75;margin-top:4px">{html.escape(legend)}</figcaption></figure>'
     )
-    return picture
+    return Picture(
+        each,
+        next(_drawn(t).shape[:2] for row in tiles for t in row if t is not None),
+        gap_for(native),
+        alt,
+        tuple(columns or ()),
+        tuple(rows or ()),
+        tuple(map(tuple, captions or ())),
+        legend,
+    )
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,26 +1,53 @@
-"""What a saved model is called on a page: its label in a choice, a short name in tables and charts."""
+"""What a saved model is called: the same short name on every page, such as `LeNet · FGSM-trained`.
+
+The name says the network and how it was trained. Where several models of a data set would have the same one, the
+bundled model keeps it, then the oldest; the others add their ε if that tells them apart, else the end of their id.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from core import specs
 from core.storage import bundled, store
 from ui.app import sources
 from ui.text import say
 
 
+def names() -> dict[str, str]:
+    """Model id → name, of every saved model. Two models of one data set never have the same name."""
+    return _named(sources.models())
+
+
+def name(model: store.Artifact) -> str:
+    """What this model is called."""
+    return _named([*sources.models(), model])[model.id]
+
+
+def short_names(models: Sequence[store.Artifact]) -> dict[str, str]:
+    """Model id → name, of these models; with the data set in front where they are of several."""
+    found = _named([*sources.models(), *models])
+    several = len({data_of(model) for model in models}) > 1
+    return {model.id: f"{data_of(model)} · {found[model.id]}" if several else found[model.id] for model in models}
+
+
 def label(model: store.Artifact) -> str:
-    """A model in a line, such as `MNIST · LeNet 20-50-500 · Standard · 99.1% · 3f2a91`."""
-    spec = sources.model_spec(model)
-    accuracy = model.card.get("metrics", {}).get("test_accuracy")
-    parts = [sources.data_title(spec.data), say(spec.network), spec.recipe.label()]
-    if spec.scalar:
-        parts.append("single output")
+    """A model that stands alone, with its data set: `MNIST · LeNet · FGSM-trained`."""
+    return f"{data_of(model)} · {name(model)}"
+
+
+def facts(model: store.Artifact) -> str:
+    """What a help text says of a model: its id, network, recipe, accuracy, and whether it is bundled."""
+    spec, accuracy = sources.model_spec(model), model.card.get("metrics", {}).get("test_accuracy")
+    parts = [f"`{model.id}`", sources.data_title(spec.data), say(spec.network), f"recipe {spec.recipe.label()}"]
     if accuracy is not None:
-        parts.append(f"{accuracy:.1%}")
-    if bundled.is_copy(model.card):
-        parts.append("reference")
-    return " · ".join([*parts, short_id(model.id)])
+        parts.append(f"test accuracy {accuracy:.2%}")
+    return " · ".join([*parts, "bundled" if bundled.is_copy(model.card) else "trained here"])
+
+
+def data_of(model: store.Artifact) -> str:
+    """The data set of a model as it stands in front of names, without what is known: `MNIST`, `MNIST, 4 against 9`."""
+    return sources.data_title(sources.model_spec(model).data)
 
 
 def short_id(model_id: str) -> str:
@@ -28,26 +55,26 @@ def short_id(model_id: str) -> str:
     return model_id.rsplit("-", 1)[-1][:6]
 
 
-def short_names(models: Sequence[store.Artifact]) -> dict[str, str]:
-    """Model id → the shortest text that tells the models apart."""
+def _named(models: Iterable[store.Artifact]) -> dict[str, str]:
     found: dict[str, str] = {}
-    ways = [("network",), ("network", "recipe")]
-    if len({sources.data_title(sources.model_spec(model).data) for model in models}) > 1:
-        ways += [("data", "network"), ("data", "network", "recipe")]
-    for parts in ways:
-        found = {model.id: _named(model, parts) for model in models}
-        if len(set(found.values())) == len(models):
-            return found
-    doubled = [text for text in found.values() if list(found.values()).count(text) > 1]
-    return {model_id: f"{text} {short_id(model_id)}" if text in doubled else text for model_id, text in found.items()}
+    taken: set[tuple[str, str]] = set()
+    by_id = {model.id: model for model in models}
+    for model in sorted(by_id.values(), key=_seniority):
+        spec = sources.model_spec(model)
+        plain = _plain(spec)
+        ways = [plain, f"{plain} {short_id(model.id)}"]
+        if (eps := getattr(spec.recipe, "eps", None)) is not None:
+            ways.insert(1, f"{plain}, ε {eps:.3g}")
+        data = spec.data.slug() + (spec.data.folder or "")
+        found[model.id] = next((way for way in ways if (data, way) not in taken), model.id)
+        taken.add((data, found[model.id]))
+    return found
 
 
-def _named(model: store.Artifact, parts: Sequence[str]) -> str:
-    spec = sources.model_spec(model)
-    network = say(spec.network).split(" ")[0].rstrip(",") if spec.network != "mlp" else "Dense"
-    words = {
-        "data": sources.data_title(spec.data),
-        "network": network + (" N" if spec.scalar else ""),
-        "recipe": spec.recipe.label(),
-    }
-    return " ".join(words[part] for part in parts)
+def _seniority(model: store.Artifact) -> tuple[bool, str, str]:
+    return not bundled.is_copy(model.card), str(model.card.get("created", "")), model.id
+
+
+def _plain(spec: specs.TrainSpec) -> str:
+    network = specs.NETWORKS[spec.network].called + (", one output" if spec.scalar else "")
+    return f"{network} · {spec.recipe.kind()}"

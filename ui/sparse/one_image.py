@@ -17,6 +17,7 @@ from ui.app import sources
 from ui.form import controls
 from ui.form.select import select
 from ui.show import downloads, elements, gallery, provenance
+from ui.show.sheet import Picture
 from ui.sparse import views
 from ui.text import both, grey_levels
 
@@ -145,7 +146,7 @@ def take_away(
     result: store.Artifact,
     case: views.Case,
     frame: pd.DataFrame,
-    picture: np.ndarray,
+    picture: Picture,
     *,
     table: str,
     name: str,

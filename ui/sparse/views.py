@@ -16,6 +16,7 @@ from core.figures.base import DASHES, colour, styled, traces
 from core.storage import store
 from ui.app import sources
 from ui.show import gallery
+from ui.show.sheet import Picture
 
 STEPS = 60
 """Sizes tried for the curve over ε."""
@@ -121,7 +122,7 @@ def verdict(success: bool, before: str, after: str, how: str) -> None:
 
 def triptych(
     case: Case, x_adv: np.ndarray, after: np.ndarray, *, what: str, tile: int = 150, gain: float | None = None
-) -> np.ndarray:
+) -> Picture:
     """Draw original | change | result with the class and its probability before and after; returns the picture."""
     delta = x_adv - case.x
     gain = gain or gallery.gain_for([delta])

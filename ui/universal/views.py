@@ -13,6 +13,7 @@ from core.evaluation.tables.metrics import clopper_pearson
 from core.storage import store
 from ui.app import sources
 from ui.show import downloads, gallery, provenance
+from ui.show.sheet import Picture
 from ui.text import PERCENT, both, class_text, grey_levels, in_percent
 
 SHOWN = 10
@@ -106,7 +107,7 @@ def numbers(card: dict[str, Any]) -> None:
         )
 
 
-def before_and_after(pictures: dict[str, np.ndarray], table: pd.DataFrame, names: list[str], alt: str) -> np.ndarray:
+def before_and_after(pictures: dict[str, np.ndarray], table: pd.DataFrame, names: list[str], alt: str) -> Picture:
     """Draw two rows, images before and after the change; returns the picture."""
     count = min(SHOWN, len(pictures["x"]))
     rows = table.head(count)

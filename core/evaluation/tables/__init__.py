@@ -6,6 +6,7 @@ record           what is known about a model's images in one norm, and which sea
 records          all artifacts of a model merged into bounds an image; curves are lookups
 paired           exact tests on the same images: is A more robust than B?
 comparison       models x attacks x eps as one table, and its exports
+export           a table as CSV, Markdown or LaTeX
 workbook         tables as one Excel file
 auditor          does a published table of the five metrics hold?
 enumeration      what an enumeration of changes has proven, in words

@@ -94,6 +94,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
                     "eps": eps,
                     "index": batch.index.numpy(),
                     "y": batch.y.numpy(),
+                    "pred_clean": clean.cpu().numpy(),
                     "pred": pred.numpy(),
                     "confidence": confidence.numpy(),
                     "success": fooled.numpy(),

@@ -1,0 +1,61 @@
+"""Tables as files that the reader's own tools open: CSV for pandas, Markdown, LaTeX for pdflatex.
+
+CSV holds the table and nothing else, so that `pandas.read_csv` needs no argument; where it comes from goes into a text
+file beside it. Markdown has the provenance below the table, LaTeX as a comment above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from tabulate import tabulate
+
+from core.checks import check_choice
+
+FORMATS = ("csv", "md", "tex")
+
+
+def to_text(frame: pd.DataFrame, ending: str, provenance: str, keep: Sequence[str] = ()) -> str:
+    """A table as text; its index is left out.
+
+    Args:
+        frame: the table. What is not known (None, NaN) is empty in CSV and a dash for readers.
+        ending: one of `FORMATS`.
+        provenance: lines on where the table comes from; not in CSV.
+        keep: columns that Markdown and LaTeX have even where nothing in them is known.
+
+    Raises:
+        ValueError: another ending.
+    """
+    check_choice("ending", ending, FORMATS)
+    if ending == "csv":
+        return frame.to_csv(index=False, lineterminator="\n")
+    empty = [name for name in frame.columns if frame[name].isna().all() and name not in keep]
+    shown = frame.drop(columns=empty).astype(object)
+    shown = shown.where(shown.notna(), None)
+    return to_markdown(shown, provenance) if ending == "md" else to_latex(shown, provenance)
+
+
+def to_markdown(frame: pd.DataFrame, provenance: str, *, as_text: bool = False) -> str:
+    """GitHub's Markdown, the provenance below; `as_text` leaves numbers in text as they are written."""
+    return f"{_printed(frame, 'pipe', as_text)}\n\n{provenance}\n"
+
+
+def to_latex(frame: pd.DataFrame, provenance: str, *, as_text: bool = False) -> str:
+    """A LaTeX table for the package booktabs, in plain ASCII: every other sign as its LaTeX command."""
+    from pylatexenc.latexencode import UnicodeToLatexEncoder
+
+    encoder = UnicodeToLatexEncoder(
+        non_ascii_only=True,
+        replacement_latex_protection="braces-all",
+        unknown_char_policy="replace",
+        unknown_char_warning=False,
+    )
+    body = encoder.unicode_to_latex(_printed(frame, "latex_booktabs", as_text))
+    lines = [*provenance.splitlines(), "needs \\usepackage{booktabs}"]
+    return "".join(f"% {line}\n" for line in lines).encode("ascii", "replace").decode() + body + "\n"
+
+
+def _printed(frame: pd.DataFrame, form: str, as_text: bool) -> str:
+    return tabulate(frame, headers="keys", tablefmt=form, showindex=False, missingval="–", disable_numparse=as_text)
