@@ -18,6 +18,7 @@ from core.storage import store
 def pytest_configure(config: pytest.Config) -> None:
     """No bundled model is seen by a test that does not ask; strict float32; with several workers, one thread each."""
     os.environ["ADVERSARIAL_LAB_REFERENCE"] = ""
+    os.environ["ADVERSARIAL_LAB_SPARE"] = "0"  # a process that waits for jobs would load PyTorch beside the tests
     os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "STRICT"  # no float32 is rounded to bfloat16
     if os.environ.get("PYTEST_XDIST_WORKER"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in jobs' processes
