@@ -5,6 +5,7 @@ queue            run a spec in a process of its own: start, watch, cancel, forge
 worker           that process
 events           what a job has reported so far
 reference_build  train, measure and bundle a reference model
+bundle           make the results that lie with the bundled models
 """
 
 import lazy_loader

@@ -64,6 +64,7 @@ def _spec(dataset: str, network: str, recipe: str, begin: str = "fast", /, **set
 
 _ADAM: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0}
 _ROBUST: dict[str, Any] = {**_ADAM, "lr": 0.002, "average": 0.995, "eps": 0.3, "warmup": 0.3}
+_ROBUST_SMALL: dict[str, Any] = {**_ROBUST, "eps": 0.2, "average": 0.98, "warmup": 0.4}
 _CIFAR: dict[str, Any] = {"epochs": 10, "lr": 0.15, "augment": "crop_flip", "average": 0.995}
 _PREACT: dict[str, Any] = {"epochs": 30, "lr": 0.2, "augment": "crop_flip", "average": 0.999}
 
@@ -81,15 +82,7 @@ _LIST = (
     ),
     Reference(
         "digits28-pgd",
-        _spec(
-            "digits28",
-            "lenet",
-            "pgd",
-            epochs=30,
-            steps=7,
-            relative_step=0.25,
-            **{**_ROBUST, "eps": 0.2, "average": 0.98},
-        ),
+        _spec("digits28", "lenet", "pgd", epochs=20, batch_size=64, steps=5, relative_step=0.35, **_ROBUST_SMALL),
         "The strongest of the embedded digits against many steps, to see the two side by side without a download.",
     ),
     Reference(

@@ -33,7 +33,7 @@ def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, R
         with right:
             budget = controls.field(page, specs.RadiiSpec, "budget", key="radii_budget")
         asked = [_spec("radii", model=model.id, norm=norm, n=n, budget=budget) for model in models]
-        wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
+        wanted = [spec for spec in asked if spec is not None and store.located(spec, store.default_root()) is None]
         label = f"Find the radii of {counted(len(wanted), 'model')} in {say(norm)}"
         if st.button(
             label if wanted else "All found with these settings",
@@ -61,7 +61,7 @@ def evaluation(page: str, models: Sequence[store.Artifact], norm: str) -> None:
         with columns[2]:
             n = controls.field(page, cls, "n", key="eval_n")
         asked = [_spec("evaluate", model=model.id, norm=norm, eps=eps, effort=effort, n=n) for model in models]
-        wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
+        wanted = [spec for spec in asked if spec is not None and store.located(spec, store.default_root()) is None]
         label = f"Evaluate {counted(len(wanted), 'model')} at ε = {eps:g}"
         if st.button(
             label if wanted else "All evaluated with these settings",

@@ -214,7 +214,7 @@ def run_missing(
     names, root = model_names.short_names(models), store.default_root()
 
     def appear(job: queue.Job) -> None:
-        if any(store.locate(sweep, root).exists() for sweep in missing):
+        if any(store.located(sweep, root) is not None for sweep in missing):
             st.rerun()  # each curve is drawn as soon as it is there
 
     job = jobs.panel(page, spec, live=appear)
