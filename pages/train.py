@@ -20,15 +20,10 @@ from ui.text import class_text, say
 PAGE = "train"
 
 
-def start_data() -> str:
-    """The data set that the page starts with: MNIST if it is on this machine, else the embedded digits."""
-    return "mnist" if sources.present("mnist") else "digits"
-
-
 def chosen_preset() -> dict[str, Any]:
     """Settings of the preset that is chosen, for the data set that is chosen."""
     name = st.session_state.get(f"{PAGE}_preset", "fast")
-    return specs.preset(name, st.session_state.get(f"{PAGE}_dataset", start_data()))
+    return specs.preset(name, st.session_state.get(f"{PAGE}_dataset", sources.start_data()))
 
 
 def apply_preset() -> None:
@@ -50,7 +45,7 @@ def choose_data() -> dict[str, Any]:
     left, right = st.columns([1, 2])
     with left:
         dataset = controls.field(
-            PAGE, specs.DataSpec, "dataset", options=names, default=start_data(), on_change=apply_epochs
+            PAGE, specs.DataSpec, "dataset", options=names, default=sources.start_data(), on_change=apply_epochs
         )
     if dataset == "folder":
         with right:

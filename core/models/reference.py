@@ -86,6 +86,17 @@ _LIST = (
         "The strongest of the embedded digits against many steps, to see the two side by side without a download.",
     ),
     Reference(
+        "mnist-lenet",
+        _spec("mnist", "lenet", "standard"),
+        "The usual victim of the generator attack, and of most others.",
+        drawn=True,
+    ),
+    Reference(
+        "mnist-lenet-fgsm-mix",
+        _spec("mnist", "lenet", "fgsm_mix", eps=0.25, epochs=6),
+        "Exercise set 3: half of every batch clean, half adversarial examples of FGSM.",
+    ),
+    Reference(
         "mnist-linear",
         _spec("mnist", "linear", "standard", "set5", weight_decay=0.01),
         "The exactly solvable case: bounds, smallest perturbations and FGSM are all exact on it.",
@@ -93,20 +104,9 @@ _LIST = (
     Reference("mnist-mlp", _spec("mnist", "mlp", "standard"), "A dense network, for the Jacobian and exact proofs."),
     Reference("mnist-cnn", _spec("mnist", "cnn", "standard", "set5"), "The network of exercise set 5, undefended."),
     Reference(
-        "mnist-lenet",
-        _spec("mnist", "lenet", "standard"),
-        "The usual victim of the generator attack, and of most others.",
-        drawn=True,
-    ),
-    Reference(
         "mnist-4v9",
         _spec("mnist", "mlp", "standard", classes=(4, 9), scalar=True),
         "A single-output network that tells 4 from 9: the network of exercise set 2.",
-    ),
-    Reference(
-        "mnist-lenet-fgsm-mix",
-        _spec("mnist", "lenet", "fgsm_mix", eps=0.25, epochs=6),
-        "Exercise set 3: half of every batch clean, half adversarial examples of FGSM.",
     ),
     Reference(
         "mnist-cnn-fgsm",
