@@ -8,4 +8,5 @@ warm     imports PyTorch in the background
 endings  announces the end of a job
 jobs     starts a job, shows its progress, cancels it, returns its stored result; the sidebar's cards
 sidebar  the device, the data sets on this machine, the running jobs
+projector  a page without sidebar, in large type
 """
