@@ -15,6 +15,7 @@ from core.figures.base import score_histogram, training_curves
 from core.storage import bundled, store
 from ui.app import jobs, routes, sources
 from ui.form import missing
+from ui.form.select import KEEP
 from ui.models import references
 from ui.show import downloads, elements, model_names, model_rows, provenance
 from ui.text import PERCENT, both, counted, eps_text, interval, say
@@ -271,7 +272,7 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
         step=max((high - low) / 200, 1e-6),
         help=f"An image is classified as {names[1]} when its score is above τ. The network was trained for τ = 0.",
         key=f"{page}_threshold",
-        persist_state="session",
+        **KEEP,
     )
     above = tests["score"].to_numpy() > threshold
     y = tests["y"].to_numpy()
