@@ -57,7 +57,7 @@ class Walk:
     @property
     def key(self) -> tuple[Hashable, ...]:
         """What its results are kept under, but for the image and the two classes."""
-        return ("steps", self.model.id, str(self.model.card.get("created")), repr(self.data), self.steps, self.rate)
+        return ("steps", self.model.id, str(self.model.card.get("sha256")), repr(self.data), self.steps, self.rate)
 
 
 def show(model: store.Artifact, data: specs.DataSpec | None) -> None:
