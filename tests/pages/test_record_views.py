@@ -31,33 +31,29 @@ def radii(lab: Lab, model: store.Artifact, *, n: int = 100, upper: Any = 0.2, lo
     )
 
 
-def at(app: AppTest) -> pd.DataFrame:
-    """The record's table, by model."""
-    return next(table.value for table in app.dataframe if "undecided" in table.value).set_index("Model")
-
-
 def test_slider_shows_the_interval_at_any_eps(lab: Lab) -> None:
-    """Between proven and attacked, also between the rungs of every ladder; the table names n, passes and distance."""
+    """Between proven and attacked, also between the rungs of every ladder, where the slider is to stop there."""
     model = lab.model(accuracy=0.9)
     radii(lab, model, n=360, upper=np.where(np.arange(360) < 180, 0.2, 0.4), lower=0.05)
-    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_fine="true")
     for eps, proven, attacked in ((0.04, 0.9, 0.9), (0.1, 0, 0.9), (0.3, 0, 0.4)):
-        app.slider(key="epsilon_sweep_record_at_linf").set_value(eps).run()
+        app.select_slider(key="epsilon_sweep_at").set_value(eps).run()
         assert not app.exception
-        row = at(app).loc["Linear"]
-        assert (row["proven"], row["attacked"]) == pytest.approx((100 * proven, 100 * attacked))
-        assert row["undecided"] == round(360 * (attacked - proven))
-        assert (row["n"], row["passes"], row["clean"]) == (360, 15, 90)
-    assert row["median"] == 0.2
-    assert not any("FGSM, one gradient" in caption.value for caption in app.caption)  # no sweep is drawn
+        row = at(app).loc["Linear · standard"]
+        assert (row["proven"], row["all"]) == pytest.approx((100 * proven, 100 * attacked))
+        assert (row["n"], row["clean"]) == (360, 90)
+        assert np.isnan(row["PGD ℓ∞"]), "no sweep was run"
+    app.session_state["epsilon_sweep_tab"] = "Reliability"
+    app.run()
     assert "What it rests on (1 result)" in [expander.label for expander in app.expander]
 
 
-def test_slider_calls_no_model_and_reads_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tab", ["Accuracy", "Reliability", "Export"])
+def test_slider_calls_no_model_and_reads_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch, tab: str) -> None:
     """Once merged, a move searches sorted bounds."""
     model = lab.model()
     radii(lab, model)
-    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_tab=tab)
 
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("the slider must be a lookup")
@@ -65,20 +61,71 @@ def test_slider_calls_no_model_and_reads_nothing(lab: Lab, monkeypatch: pytest.M
     monkeypatch.setattr("core.models.saved.load_model", never)
     monkeypatch.setattr("core.evaluation.tables.records.merge", never)
     monkeypatch.setattr(store.Artifact, "table", never)
-    app.slider(key="epsilon_sweep_record_at_linf").set_value(0.1).run()
+    app.select_slider(key="epsilon_sweep_at").set_value(0.15).run()
     assert not app.exception
-    assert at(app).loc["Linear", "attacked"] == pytest.approx(90, abs=10)
+    if tab == "Accuracy":
+        assert at(app).loc["Linear · standard", "all"] == pytest.approx(90, abs=10)
 
 
-def test_sweeps_alone_make_a_record_and_fgsm_lies_over_it(lab: Lab) -> None:
-    """What was attacked already counts; the single-step curve is drawn with it."""
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("page", ["epsilon_sweep", "model_comparison"])
+def test_every_figure_at_every_eps_is_the_lookup_and_has_a_search_behind_it(lab: Lab, page: str, norm: str) -> None:
+    """Sweeps, radii and an evaluation of several models on one grid of ε: no figure stands for another ε."""
+    swept, searched, judged = (lab.model(accuracy=0.95, seed=seed) for seed in range(3))
+    bare = lab.model(seed=9)
+    ladder = (0.0, 0.1, 0.3) if norm == "linf" else (0.0, 1.0, 3.0)
+    attack = {"name": "pgd", "norm": norm}
+    plant(lab, swept, attack=attack, eps=ladder)
+    radii(lab, searched, norm=norm, upper=ladder[1] * 1.5, lower=ladder[1] / 4)
+    evaluation(lab, judged, ladder[2], norm=norm, upper=ladder[2])
+    models = [model.id for model in (swept, searched, judged, bare)]
+    query = {f"{page}_models": models, f"{page}_norm": norm, f"{page}_eps": " ".join(map(str, ladder))}
+    app = lab.open(page, **query, **{f"{page}_n": "100", f"{page}_fine": "true"})
+    slider = app.select_slider(key=f"{page}_at")
+    names = dict(zip(models, model_names.short_names([store.open_model(one, lab.root) for one in models]).values()))
+    stops = [float(option.split(" ")[0]) for option in slider.options]
+    assert len(stops) > 20
+    for eps in [*stops[::9], *ladder]:
+        app.select_slider(key=f"{page}_at").set_value(min(stops_of(app, page), key=lambda stop: abs(stop - eps))).run()
+        eps = app.select_slider(key=f"{page}_at").value
+        assert not app.exception
+        for model in models:
+            record = record_views.read([store.open_model(model, lab.root)], norm).get(model)
+            line = None if record is None else records.curve(record, [eps]).iloc[0]
+            row = shown(app, page).loc[names[model]]
+            known = line is not None and not np.isnan(line["attacked"])
+            column = "all" if page == "epsilon_sweep" else "attacked"
+            assert row[column] == pytest.approx(100 * line["attacked"] if known else np.nan, nan_ok=True)
+            assert known == (record is not None and not record.unknown(eps).any())
+            proven = np.nan if line is None else 100 * line["proven"]
+            assert row["proven"] == pytest.approx(proven, nan_ok=True)
+            if page == "epsilon_sweep":
+                ran = model == swept.id and any(same(eps, rung) for rung in ladder)
+                assert np.isfinite(row[TITLES[f"pgd_{norm}"]]) == ran
+            assert row["trust"].startswith("–") == (not (model == judged.id and same(eps, ladder[2])))
+
+
+def stops_of(app: AppTest, page: str) -> list[float]:
+    """The values that the slider stops at."""
+    state = app.session_state
+    return [float(value) for value in state[f"_{page}_stops"]]
+
+
+def shown(app: AppTest, page: str) -> pd.DataFrame:
+    """The page's table of models, by model."""
+    mark = "between" if page == "epsilon_sweep" else "curve"
+    return next(table.value for table in app.dataframe if mark in table.value).set_index("Model")
+
+
+def test_sweeps_alone_make_a_record(lab: Lab) -> None:
+    """What was attacked already counts."""
     model = lab.model(accuracy=1.0)
     result = plant(lab, model)
     found = record_views.read([model], "linf")
     (record,) = found.values()
     assert [source.id for source in record.sources] == [result.id]
     app = lab.open("epsilon_sweep")
-    assert any("FGSM, one gradient" in caption.value for caption in app.caption)
     assert at(app).loc["Linear", "n"] == 100
 
 

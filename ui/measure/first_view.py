@@ -49,10 +49,12 @@ def prepare(page: str, names: Iterable[str]) -> None:
     What was set so, or by another page, is written into the address. `names` are the second halves of the keys of all
     widgets of the choice.
     """
+    names = list(names)
     seen = f"_{page}_seen"
     if seen not in st.session_state:
         st.session_state[seen] = True
-        if not any(str(key).startswith(f"{page}_") for key in (*st.session_state, *st.query_params)):
+        settings = {f"{page}_{name}" for name in names if name != "at"}  # where one looks is no setting
+        if not settings.intersection([*map(str, st.session_state), *st.query_params]):
             for name, value in (_own() or _bundled(page)).items():
                 st.session_state[f"{page}_{name}"] = value
     _pin(page, names)

@@ -118,7 +118,7 @@ def figures(measured: Measured, eps: float) -> pd.DataFrame:
     """A row a model: what is known of it at ε, as shares; NaN where nothing at this ε stands behind a figure.
 
     Returns:
-        `id`, `model`, `n` (of the sweeps, else of the record, else of the test set), `clean`; for each attack its share,
+        `id`, `model`, `n` (of the sweeps, else of the record or of the test set), `clean`; for each attack its share,
         `low`, `high` (columns named `<attack>`, `<attack> low`, `<attack> high`); `images` (of the record), `all`
         (not fooled by anything that was run), `proven`, their interval's ends `least` and `most`, `fooled`, `median`,
         `passes`; `attacked` (the lowest known figure under attack) with `attacked_by`, `attacked_low` and
