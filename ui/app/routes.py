@@ -40,6 +40,12 @@ ROUTES: dict[str, Route] = {
         "What the dashboard does, its five steps, and your saved models.",
         heading="Adversarial Lab",
     ),
+    "exercises": Route(
+        "",
+        "Exercises",
+        ":material/school:",
+        "The five exercise sets, item by item, with published figures beside yours, and the lab report.",
+    ),
     "train": Route(
         "Models", "Train", ":material/model_training:", "Train a classifier and see how well it classifies test images."
     ),
