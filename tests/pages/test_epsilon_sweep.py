@@ -256,7 +256,11 @@ def test_no_attack_chosen_is_said(lab: Lab) -> None:
 def test_job_that_runs_the_sweeps_is_found_again(lab: Lab, state: str, said: str) -> None:
     """After a reload, or in a second browser."""
     model = lab.model()
-    lab.job(specs.CompareSpec(models=(model.id,), attacks=("pgd",)), state, message="No space left." if state == "failed" else "")
+    lab.job(
+        specs.CompareSpec(models=(model.id,), attacks=("pgd",)),
+        state,
+        message="No space left." if state == "failed" else "",
+    )
     app = lab.open("epsilon_sweep")
     bars = "\n".join(str(bar.text) for bar in app.main.get("progress"))
     assert said in texts(app) + bars

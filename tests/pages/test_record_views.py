@@ -9,9 +9,14 @@ import pandas as pd
 import pytest
 
 from core import specs
+from core.epsilon import same
+from core.evaluation.tables import records
+from core.evaluation.trust.report import Trust
 from core.storage import store
-from tests.pages.test_epsilon_sweep import asked, plant, texts
+from tests.pages.test_epsilon_sweep import asked, at, plant, texts
 from ui.measure import record_views
+from ui.measure.sweep_views import TITLES
+from ui.show import model_names
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -29,6 +34,28 @@ def radii(lab: Lab, model: store.Artifact, *, n: int = 100, upper: Any = 0.2, lo
     store.write(
         spec, lab.root, card={"norm": spec.norm, "eps": None}, tables={"images": table.assign(forwards=9, backwards=6)}
     )
+
+
+def evaluation(
+    lab: Lab,
+    model: store.Artifact,
+    eps: float,
+    *,
+    n: int = 100,
+    effort: str = "quick",
+    norm: str = "linf",
+    **columns: Any,
+) -> store.Artifact:
+    """Plant an evaluation at ε that fooled no image (`columns` say otherwise), with reliability checks."""
+    tests = model.table("test").iloc[:n]
+    right = (tests["pred"] == tests["y"]).to_numpy()
+    images = pd.DataFrame({"index": tests["index"], "y": tests["y"], "pred": tests["pred"], "clean_correct": right})
+    images = images.assign(**{"lower": 0.0, "upper": np.inf, "found_by": "", "forwards": 9, "backwards": 6} | columns)
+    images["upper"] = np.where(right, images["upper"], 0.0)
+    report = Trust((), norm, eps, n, 0, "quick", {}, (), (), n, n).to_json()
+    spec = specs.EvaluateSpec.model_validate({"model": model.id, "norm": norm, "eps": eps, "effort": effort, "n": n})
+    card = {"norm": norm, "eps": eps, "effort": effort, "trust": report}
+    return store.write(spec, lab.root, card=card, tables={"images": images})
 
 
 def test_slider_shows_the_interval_at_any_eps(lab: Lab) -> None:
@@ -82,16 +109,16 @@ def test_every_figure_at_every_eps_is_the_lookup_and_has_a_search_behind_it(lab:
     models = [model.id for model in (swept, searched, judged, bare)]
     query = {f"{page}_models": models, f"{page}_norm": norm, f"{page}_eps": " ".join(map(str, ladder))}
     app = lab.open(page, **query, **{f"{page}_n": "100", f"{page}_fine": "true"})
-    slider = app.select_slider(key=f"{page}_at")
-    names = dict(zip(models, model_names.short_names([store.open_model(one, lab.root) for one in models]).values()))
-    stops = [float(option.split(" ")[0]) for option in slider.options]
+    opened = [store.open_model(model, lab.root) for model in models]
+    names = model_names.short_names(opened)
+    stops = [float(option.split(" ")[0]) for option in app.select_slider(key=f"{page}_at").options]
     assert len(stops) > 20
-    for eps in [*stops[::9], *ladder]:
-        app.select_slider(key=f"{page}_at").set_value(min(stops_of(app, page), key=lambda stop: abs(stop - eps))).run()
-        eps = app.select_slider(key=f"{page}_at").value
+    found = record_views.read(opened, norm)
+    for eps in sorted({*stops[::9], *ladder}):
+        app.select_slider(key=f"{page}_at").set_value(eps).run()
         assert not app.exception
         for model in models:
-            record = record_views.read([store.open_model(model, lab.root)], norm).get(model)
+            record = found.get(model)
             line = None if record is None else records.curve(record, [eps]).iloc[0]
             row = shown(app, page).loc[names[model]]
             known = line is not None and not np.isnan(line["attacked"])
@@ -104,12 +131,6 @@ def test_every_figure_at_every_eps_is_the_lookup_and_has_a_search_behind_it(lab:
                 ran = model == swept.id and any(same(eps, rung) for rung in ladder)
                 assert np.isfinite(row[TITLES[f"pgd_{norm}"]]) == ran
             assert row["trust"].startswith("–") == (not (model == judged.id and same(eps, ladder[2])))
-
-
-def stops_of(app: AppTest, page: str) -> list[float]:
-    """The values that the slider stops at."""
-    state = app.session_state
-    return [float(value) for value in state[f"_{page}_stops"]]
 
 
 def shown(app: AppTest, page: str) -> pd.DataFrame:
@@ -126,7 +147,7 @@ def test_sweeps_alone_make_a_record(lab: Lab) -> None:
     (record,) = found.values()
     assert [source.id for source in record.sources] == [result.id]
     app = lab.open("epsilon_sweep")
-    assert at(app).loc["Linear", "n"] == 100
+    assert at(app).loc["Linear · standard", "n"] == 100
 
 
 def test_missing_radii_are_found_by_one_button(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +155,14 @@ def test_missing_radii_are_found_by_one_button(lab: Lab, monkeypatch: pytest.Mon
     one, other = lab.model(), lab.model(network="mlp")
     radii(lab, one, norm="l2", n=50, budget=100)
     submitted = asked(monkeypatch)
-    app = lab.open("epsilon_sweep", epsilon_sweep_models=[one.id, other.id], epsilon_sweep_record_norm="l2")
+    query = {"epsilon_sweep_models": [one.id, other.id], "epsilon_sweep_norm": "l2"}
+    app = lab.open("epsilon_sweep", **query, epsilon_sweep_tab="Reliability")
     app.number_input(key="epsilon_sweep_radii_n").set_value(50).run()
     app.number_input(key="epsilon_sweep_radii_budget").set_value(100).run()
     app.button(key="epsilon_sweep_radii_run").click().run()
     assert not app.exception
     assert submitted == [specs.RadiiSpec(model=other.id, norm="l2", n=50, budget=100)]
-    assert "Nothing in this norm yet: Dense" in texts(app)
+    assert "Nothing was run in this norm yet: Dense · standard." in texts(app)
 
 
 def test_job_that_finds_radii_is_watched(lab: Lab) -> None:
@@ -156,16 +178,16 @@ def test_contradictions_are_an_error_on_the_page(lab: Lab) -> None:
     model = lab.model(accuracy=1.0)
     radii(lab, model, upper=0.1, lower=0.0)
     radii(lab, model, upper=0.5, lower=np.where(np.arange(100) < 3, 0.2, 0.0), budget=300)
-    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_tab="Reliability")
     assert any("on 3 images a certificate and a verified adversarial example" in error.value for error in app.error)
 
 
 def test_evaluation_is_asked_for_at_one_eps(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The form's ε, effort and n, for every model shown."""
+    """The slider's ε, and the form's effort and n, for every model shown."""
     model = lab.model()
     submitted = asked(monkeypatch)
-    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id)
-    app.number_input(key="epsilon_sweep_eval_eps_linf").set_value(0.2).run()
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_tab="Reliability")
+    app.select_slider(key="epsilon_sweep_at").set_value(0.2).run()
     app.number_input(key="epsilon_sweep_eval_n").set_value(100).run()
     app.button(key="epsilon_sweep_eval_run").click().run()
     assert not app.exception

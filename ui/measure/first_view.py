@@ -15,21 +15,15 @@ from ui.app import jobs, sources
 from ui.measure.sweep_views import KINDS, kind_of, norm_of
 
 START: dict[str, tuple[str, ...]] = {
-    "epsilon_sweep": ("lenet", "lenet-fgsm-mix", "pgd", "standard", "fgsm-mix"),
+    "epsilon_sweep": ("lenet", "standard", "lenet-fgsm-mix", "fgsm-mix", "pgd"),
     "model_comparison": (
-        "linear",
-        "cnn",
-        "lenet",
-        "lenet-fgsm-mix",
-        "pgd",
-        "mlp-stable",
-        "ibp",
-        "standard",
-        "fgsm-mix",
+        *("linear", "cnn", "cnn-fgsm", "lenet", "standard", "lenet-fgsm-mix", "fgsm-mix"),
+        *("pgd", "mlp-stable", "ibp"),
     ),
 }
-"""Bundled models that a page starts with, by the ends of their names, of the first data set that is on this machine."""
-
+"""Bundled models that a page starts with, by the ends of their names: what is there of one data set."""
+FIRST_DATA = ("mnist", "digits28", "digits")
+"""Which data set that is: the first one that is on this machine and has such models."""
 FIVE = ("mnist-linear", "mnist-cnn", "mnist-cnn-fgsm")
 """The bundled models of exercise set 5."""
 DEFENDED_LINEAR = specs.TrainSpec.model_validate(
@@ -111,14 +105,16 @@ def _bundled(page: str) -> dict[str, Any]:
     listed = sources.models()
     if not listed or not bundled.is_copy(listed[0].card):
         return {}
-    data = sources.model_spec(listed[0]).data
-    found = {
-        one.name.removeprefix(f"{data.dataset}-"): model.id
-        for one, model in sources.references()
-        if sources.model_spec(model).data == data
-    }
-    chosen = [found[name] for name in START.get(page, ()) if name in found]
-    return {"models": chosen} if chosen else {}
+    for dataset in filter(sources.present, FIRST_DATA):
+        found = {
+            one.name.removeprefix(f"{dataset}-"): model.id
+            for one, model in sources.references()
+            if sources.model_spec(model).data == specs.DataSpec(dataset=dataset)
+        }
+        chosen = [found[name] for name in START.get(page, ()) if name in found]
+        if chosen:
+            return {"models": chosen}
+    return {}
 
 
 def _pin(page: str, names: Iterable[str]) -> None:
