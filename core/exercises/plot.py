@@ -80,7 +80,7 @@ def curves(
         )
     figure.update_xaxes(title_text=x_title)
     figure.update_yaxes(title_text=y_title, tickformat=".0%", range=[-0.02, 1.02])
-    below = {"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}
+    below = {"orientation": "h", "yanchor": "top", "y": -0.26, "x": 0}
     return styled(figure, height=height, legend=below, margin={"l": 8, "r": 8, "t": 12, "b": 8})
 
 

@@ -85,19 +85,19 @@ ITEMS = (
                 "epsilon_sweep",
                 {**CURVES, "models": _models("mnist-linear", "mnist-cnn", "mnist-cnn-fgsm")},
                 "ccuracy",
-                "The three curves",
+                "The curves",
             ),
             Link(
                 "epsilon_sweep",
                 {**CURVES, "models": _models("mnist-cnn"), "tab": "Images"},
                 "ε",
-                "Five examples per ε",
+                "Examples",
             ),
             Link(
                 "train",
                 {"dataset": dataset(), "network": "cnn", "preset": "set5", "recipe": "fgsm", "fgsm_eps": 0.25},
                 "FGSM",
-                "Train with FGSM",
+                "Train",
             ),
         ),
         (
