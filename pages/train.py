@@ -31,7 +31,7 @@ def start_data() -> str:
 
 def chosen_preset() -> dict[str, Any]:
     """Settings of the preset that is chosen, for the data set that is chosen."""
-    name = st.session_state.get(f"{PAGE}_preset", st.query_params.get(f"{PAGE}_preset", "fast"))
+    name = st.session_state.get(f"{PAGE}_preset", "fast")
     dataset = st.session_state.get(f"{PAGE}_dataset", start_data())
     if name in specs.PRESETS:
         return specs.preset(name, dataset)
@@ -182,19 +182,21 @@ def open_result() -> None:
 def network_tab(spec: specs.TrainSpec | None, shown: store.Artifact | None) -> None:
     """Draw the layer table of the chosen network, trained or not."""
     layers: list[Mapping[str, Any]] = []
-    theirs = None if shown is None else sources.model_spec(shown)
-    same = theirs is not None and spec is not None
-    if same and (theirs.network, theirs.data, theirs.scalar) == (spec.network, spec.data, spec.scalar):
+    if spec is not None and shown is not None and _same_layers(spec, sources.model_spec(shown)):
         layers = shown.card["network"]["layers"]
     elif spec is not None and warm.torch_ready():
         layers = [vars(layer) for layer in sources.layers_of(spec)]
-    if not layers:
+    if spec is None or not layers:
         st.caption("The layers are shown once PyTorch is loaded, or once the folder is read.")
         return
     weights = sum(layer["parameters"] for layer in layers)
     st.markdown(f"**{say(spec.network)}**: {weights:,} parameters in {counted(len(layers), 'layer')}.")
     saved.layer_table(layers)
     st.caption("Receptive field: how many pixels of the image, across, one value of the layer's output sees.")
+
+
+def _same_layers(one: specs.TrainSpec, other: specs.TrainSpec) -> bool:
+    return (one.network, one.data, one.scalar) == (other.network, other.data, other.scalar)
 
 
 def models_tab() -> None:

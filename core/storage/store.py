@@ -26,11 +26,13 @@ import numpy as np
 import pandas as pd
 
 from core import paths
-from core.data import folder_state
+from core.data import folder_state, shown
+from core.data.folder import DataMissing
 from core.specs import (
     TASKS,
     AttackSpec,
     CompareSpec,
+    DataSpec,
     Method,
     ModelTask,
     SweepSpec,
@@ -46,6 +48,7 @@ SET_ASIDE = "set_aside"
 CHECKPOINTS = ".checkpoints"
 
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=Task)
 
 
 class DamagedArtifact(RuntimeError):
@@ -112,6 +115,7 @@ def default_root() -> Path:
 def locate(spec: Task, root: Path) -> Path:
     """The folder where the artifact of `spec` lies or would lie. Raises ValueError on an id that is no plain name."""
     root = Path(root)
+    spec = normal(spec, root)
     if isinstance(spec, TrainSpec):
         return root / files.checked_id(spec.artifact_name(), "artifact")
     if isinstance(spec, CompareSpec):
@@ -122,24 +126,61 @@ def locate(spec: Task, root: Path) -> Path:
 def resolve(spec: Task, root: Path) -> Task:
     """The same spec with the full ids of the models that it names, or the content of the folder that it trains on.
 
-    Raises ValueError on an unknown model, DataMissing on a folder that cannot be used.
+    Its `data` comes back as keys have it: see `shown_data`.
+
+    Raises ValueError on an unknown model or on images that it cannot be shown, DataMissing on a folder that cannot be
+    used.
     """
     if isinstance(spec, TrainSpec):
         data = folder_state.resolved(spec.data)
         return spec if data is spec.data else spec.model_copy(update={"data": data})
+    spec = _full_models(spec, root)
+    if spec.data is None:
+        return spec
+    return spec.model_copy(update={"data": _data_of_all(spec, root)})
+
+
+def normal(spec: _S, root: Path) -> _S:
+    """The same request in the form that it is kept under: without `data` where that is the models' own.
+
+    What cannot be shown is left for `resolve` to refuse.
+    """
+    if not isinstance(spec, TrainSpec) and spec.data is not None:
+        with contextlib.suppress(ValueError, DataMissing, DamagedArtifact):
+            changed: Any = spec.model_copy(update={"data": _data_of_all(spec, root)})
+            return changed
+    return spec
+
+
+def shown_data(model: Artifact, data: DataSpec | None) -> DataSpec | None:
+    """The images that a model is to be shown, as keys have them: None for its own; see `core.data.shown`.
+
+    Raises ValueError on images of another shape or other classes, DataMissing on a folder that cannot be used.
+    """
+    return None if data is None else shown.fitted(data, shown.frame(model.id, model.card))
+
+
+def _data_of_all(spec: Any, root: Path) -> DataSpec | None:
+    """The `data` of a task on all its models; of a comparison of models of other classes, as it was given."""
+    models = spec.models if isinstance(spec, TransferSpec | CompareSpec) else (spec.model,)
+    frames = [shown.frame(model.id, model.card) for model in (open_model(name, root) for name in models)]
+    found = [shown.fitted(spec.data, one) for one in frames]
+    whole = {data or one.own for data, one in zip(found, frames, strict=True)}
+    return found[0] if not any(found) else next(iter(whole)) if len(whole) == 1 else spec.data
+
+
+def _full_models(spec: Any, root: Path) -> Any:
     if isinstance(spec, AttackSpec | SweepSpec):
         found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}
         return spec.model_copy(update=found)
     if isinstance(spec, TransferSpec):
         return spec.model_copy(update={"models": tuple(sorted(open_model(model, root).id for model in spec.models))})
-    if isinstance(spec, ModelTask):
-        return spec.model_copy(update={"model": open_model(spec.model, root).id})
     if isinstance(spec, CompareSpec):
         models = tuple(open_model(model, root).id for model in spec.models)
         return spec.model_copy(
             update={"models": models, "attacks": tuple(_full_surrogate(method, root) for method in spec.attacks)}
         )
-    return spec
+    return spec.model_copy(update={"model": open_model(spec.model, root).id})
 
 
 def _full_surrogate(method: Method, root: Path) -> Method:
@@ -201,7 +242,7 @@ def _opened(model_id: str, root: Path) -> Artifact | None:
 
 def unfinished(spec: Task, root: Path) -> Path:
     """Where the state of a training that was stopped is kept, for it to resume from; there may be none."""
-    return Path(root) / CHECKPOINTS / f"{spec.artifact_name()}.safetensors"
+    return Path(root) / CHECKPOINTS / f"{normal(spec, root).artifact_name()}.safetensors"
 
 
 def models(root: Path) -> list[Artifact]:
@@ -220,19 +261,28 @@ def bundled_models() -> list[Artifact]:
     return [] if where is None else _list(where, "train")
 
 
-def results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:
-    """A model's results of these tasks (none named: attack and sweep) that can be read, newest first; cards only."""
+def results(model_id: str, root: Path, *tasks: str, data: DataSpec | None = None) -> list[Artifact]:
+    """A model's results of these tasks (none named: attack and sweep) that can be read, newest first; cards only.
+
+    Those on the images of `data` alone, None for the model's own: the same numbers are other images elsewhere.
+    """
+    wanted = None if data is None else shown_data(open_model(model_id, root), data)
     listed = _list(Path(root) / files.checked_id(model_id, "model") / "results", *(tasks or ("attack", "sweep")))
-    return [result for result in listed if _is_understood(result)]
+    return [result for result in listed if _is_about(result, wanted)]
 
 
-def _is_understood(artifact: Artifact) -> bool:
-    """Whether this version can read the spec: another one may have methods and fields that it lacks."""
+def _is_about(artifact: Artifact, data: DataSpec | None) -> bool:
+    """Whether a result is about these images, and this version can read its spec: another may have more fields."""
     try:
-        artifact.spec()
+        return data_of(artifact) == data
     except ValueError:
         return False
-    return True
+
+
+def data_of(result: Artifact) -> DataSpec | None:
+    """The data set whose images a result is about; None for that of its model. Raises ValueError: see `load_task`."""
+    spec = result.spec()
+    return None if isinstance(spec, TrainSpec) else spec.data
 
 
 def _list(folder: Path, *tasks: str) -> list[Artifact]:
@@ -318,6 +368,7 @@ def write(
     OSError on a full disk, and the store is as it was.
     """
     root = Path(root)
+    spec = normal(spec, root)
     folder = locate(spec, root)
     body, data = cards.compose(spec, card, arrays or {}, tables or {})
     with lock(spec, root):

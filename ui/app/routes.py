@@ -33,6 +33,13 @@ class Route(NamedTuple):
 
 
 ROUTES: dict[str, Route] = {
+    "playground": Route(
+        "",
+        "Playground",
+        ":material/toys:",
+        "Change an image until a network misclassifies it, while you move a slider.",
+        model_widget="model",
+    ),
     "overview": Route(
         "",
         "Overview",
@@ -100,7 +107,7 @@ ROUTES: dict[str, Route] = {
     ),
 }
 """Every page by its url path, in the order of the sidebar. A new page: its file in `pages/`, an entry, its test."""
-DEFAULT = "overview"
+DEFAULT = "playground"
 
 
 def configure() -> None:
@@ -128,7 +135,7 @@ def page(name: str) -> st.Page:
 def sections() -> dict[str, list[st.Page]]:
     """All pages by section, as `st.navigation` wants them.
 
-    The default page answers at the root only, so a hidden twin answers at `/overview`.
+    The default page answers at the root only, so a hidden twin answers at `/playground`.
     """
     found: dict[str, list[st.Page]] = {}
     for name, route in ROUTES.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core import specs
-from core.data import folder
+from core.data import folder, shown
 from core.models import reference
 from core.storage import bundled, store
 
@@ -36,13 +36,13 @@ def artifact(spec: specs.Task) -> store.Artifact | None:
 def models() -> list[store.Artifact]:
     """All saved models, only their cards: the user's, newest first, then the bundled models in their own order.
 
-    Those whose images are not on this machine come last.
+    Those that can be shown no images on this machine come last.
     """
     places = {name: place for place, name in enumerate(reference.REFERENCES, start=1)}
 
     def place(model: store.Artifact) -> tuple[bool, int]:
         name = model.card.get("reference", {}).get("name")
-        return not present(model_spec(model).data.dataset), places.get(name, len(places)) if name else 0
+        return not has_images(model), places.get(name, len(places)) if name else 0
 
     return sorted(store.models(store.default_root()), key=place)
 
@@ -53,20 +53,20 @@ def results(model_id: str, *tasks: str, data: specs.DataSpec | None = None) -> l
     Cards are read again only after a change in the folder.
     """
     root = store.default_root()
+    wanted = None if data is None else store.shown_data(store.open_model(model_id, root), data)
     try:
         with os.scandir(root / model_id / "results") as entries:
             stamp = tuple(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
     except OSError:
         stamp = ()
-    found = _results(model_id, root, tasks, stamp)
-    return [result for result in found if getattr(result.spec(), "data", None) == data]
+    return _results(model_id, root, tasks, wanted, stamp)
 
 
 @st.cache_resource(max_entries=128, show_spinner=False)
 def _results(
-    model_id: str, root: Path, tasks: tuple[str, ...], stamp: tuple[tuple[str, int], ...]
+    model_id: str, root: Path, tasks: tuple[str, ...], data: specs.DataSpec | None, stamp: tuple[tuple[str, int], ...]
 ) -> list[store.Artifact]:
-    return store.results(model_id, root, *tasks)
+    return store.results(model_id, root, *tasks, data=data)
 
 
 def references() -> list[tuple[reference.Reference, store.Artifact]]:
@@ -112,11 +112,21 @@ def dataset(spec: specs.DataSpec) -> Dataset:
     return sets.load(spec)  # it keeps what it read, and looks whether a folder has changed
 
 
-def model_data(model: store.Artifact) -> Dataset:
-    """The data set that a model was trained on. Raises DataMissing, or ValueError if the images have changed since."""
+def model_data(model: store.Artifact, data: specs.DataSpec | None = None) -> Dataset:
+    """The images of `data` (None: those that the model was trained on), as the model is shown them.
+
+    Raises DataMissing, or ValueError if the images have changed since or do not fit the model.
+    """
     from core.models import saved
 
-    return saved.data_of(model)
+    return saved.data_of(model, data)
+
+
+def has_images(model: store.Artifact) -> bool:
+    """Whether a model can be shown images without a download: its own, or a built-in data set that fits."""
+    if present(model_spec(model).data.dataset):
+        return True
+    return any(present(data.dataset) for data in shown.fitting(shown.frame(model.id, model.card)))
 
 
 def as_it_is(spec: specs.TrainSpec) -> specs.TrainSpec | None:

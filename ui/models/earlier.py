@@ -49,9 +49,7 @@ def show(page: str, model: store.Artifact) -> None:
     )
     blind = [names[one.id] for one in compared if not _watched(one)]
     if blind:
-        st.caption(
-            f"Accuracy under attack by epoch was not measured for {', '.join(blind)}: standard training does not."
-        )
+        st.caption(f"Standard training does not measure accuracy under attack by epoch: – for {', '.join(blind)}.")
     frame = table(compared, names)
     st.dataframe(
         in_percent(frame, _SHARES),
@@ -61,7 +59,7 @@ def show(page: str, model: store.Artifact) -> None:
             **{name: st.column_config.NumberColumn(format=PERCENT) for name in _SHARES},
             "Under attack": st.column_config.NumberColumn(
                 format=PERCENT,
-                help="Validation images classified correctly under PGD with 10 steps, at the ε beside it",
+                help="Share of the validation images, under PGD with 10 steps at this ε",
             ),
             "Seconds": st.column_config.NumberColumn(format="%.1f", help="Of training"),
         },
@@ -84,9 +82,9 @@ def same_data(model: store.Artifact) -> list[store.Artifact]:
 
 
 def _first(model: store.Artifact, others: Sequence[store.Artifact]) -> list[store.Artifact]:
-    """The others to begin with: those of the same network, then the rest."""
+    """The others to begin with: those of the same network, then those whose accuracy under attack was watched."""
     network = sources.model_spec(model).network
-    return sorted(others, key=lambda other: sources.model_spec(other).network != network)[:START]
+    return sorted(others, key=lambda one: (sources.model_spec(one).network != network, not _watched(one)))[:START]
 
 
 def _watched(model: store.Artifact) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,9 +57,7 @@ SETTINGS = ("network", "scalar", *OPTIMISER)
 """Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 
 COLUMNS: dict[str, Any] = {
-    "Test accuracy": st.column_config.NumberColumn(
-        format=PERCENT, help="Share of the test set that is classified correctly"
-    ),
+    "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set, classified correctly"),
     "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
     "to": st.column_config.NumberColumn(format=PERCENT),
     "n": st.column_config.NumberColumn(format="localized", help="Images in the test set"),
@@ -254,9 +253,9 @@ def confusion(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
         )
     with right:
         st.markdown(f"**{len(wrong):,} of {len(tests):,} test images are misclassified.**")
-        most = wrong.groupby(["y", "pred"]).size().sort_values(ascending=False, kind="stable").head(3)
-        for (true, pred), count in most.items():
-            st.markdown(f"- {counted(int(count), 'image')} of **{names[true]}** classified as **{names[pred]}**")
+        pairs = Counter(zip(wrong["y"].tolist(), wrong["pred"].tolist(), strict=True))
+        for (true, pred), count in pairs.most_common(3):
+            st.markdown(f"- {counted(count, 'image')} of **{names[true]}** classified as **{names[pred]}**")
 
 
 def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
@@ -296,7 +295,7 @@ def _figures(card: Mapping[str, Any]) -> None:
         help=f"Share of the {counted(metrics['test_n'], 'test image')} that are classified correctly. "
         f"95 % interval (Clopper–Pearson): {interval(low, high)}.",
     )
-    st.caption(f"95 % interval {interval(low, high)}, n = {metrics['test_n']:,}")
+    st.caption(f"{interval(low, high)} (95 %)  \nn = {metrics['test_n']:,}")
     if metrics.get("robust_accuracy") is not None:
         st.metric(
             "Under attack",
@@ -306,6 +305,6 @@ def _figures(card: Mapping[str, Any]) -> None:
         )
         st.caption(f"PGD, ε = {both(metrics['robust_eps'])}, n = {metrics['robust_n']:,}")
     st.caption(
-        f"{card['network']['parameters']:,} parameters  \nTrained in {jobs.duration(timing['seconds'])} "
-        f"({timing['images_per_second']:,.0f} images/s on {card['device']})"
+        f"{card['network']['parameters']:,} parameters  \n"
+        f"{counted(len(card['history']), 'epoch')} in {jobs.duration(timing['seconds'])} on a {card['device'].upper()}"
     )
