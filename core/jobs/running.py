@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -132,6 +133,14 @@ def runner_for(task: Task) -> Callable[..., Outcome]:
     check_choice("task", names.get(type(task), type(task).__name__), [names[kind] for kind in _RUNNERS])
     run: Callable[..., Outcome] = import_module(_RUNNERS[type(task)]).run
     return run
+
+
+def load() -> None:
+    """Import PyTorch and every runner, and leave all that out of later searches for garbage."""
+    for name in _RUNNERS.values():
+        import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 def default_device() -> str:

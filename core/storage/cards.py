@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import time
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -39,8 +40,34 @@ class Damage(Exception):
 # ---------------------------------------------------------------- reading
 
 
+_SETTLED = 2.0  # seconds since a file's last change, after which another change surely shows in its time
+_KEPT = 4096  # cards
+_read: dict[Path, tuple[tuple[int, ...], dict[str, Any]]] = {}  # sound cards, and the files that they were read from
+
+
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a folder, whole and unchanged. Raises Damage, or OSError where nothing can be said of it."""
+    """The card of a folder, whole and unchanged. Raises Damage, or OSError where nothing can be said of it.
+
+    It is shared by all who read it: change a copy. A file that has not changed is not read again.
+    """
+    try:
+        stat = (folder / CARD).stat()
+    except _MISSING as error:
+        _read.pop(folder, None)
+        raise Damage(f"{CARD} is missing") from error
+    signature = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    known = _read.get(folder)
+    if known is not None and known[0] == signature:
+        return known[1]
+    card = _sound_card(folder)
+    if time.time() - max(stat.st_mtime, stat.st_ctime) > _SETTLED:
+        if len(_read) >= _KEPT:
+            _read.clear()
+        _read[folder] = (signature, card)
+    return card
+
+
+def _sound_card(folder: Path) -> dict[str, Any]:
     try:
         card = files.read_json(folder / CARD)
     except _MISSING as error:

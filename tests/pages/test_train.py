@@ -179,7 +179,7 @@ def test_settings_survive_a_page_switch(lab: Lab) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queue, "submit", lambda task, root=None: None)
         app.run()
-    app.switch_page("pages/overview.py").run()
+    app.switch_page("pages/models.py").run()
     app.switch_page("pages/train.py").run()
     assert app.number_input(key="train_epochs").value == 9
     assert app.selectbox(key="train_network").value == "cnn"
@@ -229,12 +229,12 @@ def test_link_to_an_attack_page_chooses_the_model(lab: Lab) -> None:
 
 
 def test_settings_of_another_model_are_opened(lab: Lab) -> None:
-    """From the overview, one click brings the training page with that model's settings."""
+    """From the page of models, one click brings the training page with that model's settings."""
     lab.model(network="mlp", epochs=4, data={"dataset": "digits", "classes": (4, 9)}, scalar=True)
-    app = lab.open("overview")
-    app.session_state["overview_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app = lab.open("models")
+    app.session_state["models_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
     app.run()
-    app.button(key="overview_settings_of").click().run()
+    app.button(key="models_settings_of").click().run()
     assert not app.exception
     assert app.title[0].value == "Train"
     assert (app.number_input(key="train_epochs").value, app.selectbox(key="train_network").value) == (4, "mlp")
@@ -331,10 +331,10 @@ def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
         for epoch in (1, 2)
     ]
     lab.model(network="mlp", recipe=recipe, history=history)
-    app = lab.open("overview")
-    app.session_state["overview_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app = lab.open("models")
+    app.session_state["models_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
     app.run()
-    app.button(key="overview_settings_of").click().run()
+    app.button(key="models_settings_of").click().run()
     assert not app.exception
     assert app.selectbox(key="train_recipe").value == "fgsm"
     assert app.text_input(key="train_fgsm_eps").value == "8/255"

@@ -6,4 +6,5 @@ sources  cached access to the store, the data and the networks
 warm     imports PyTorch in the background
 jobs     starts a job, shows its progress, cancels it, returns its stored result; the sidebar's cards
 sidebar  the device, the data sets on this machine, the running jobs
+projector  a page without sidebar, in large type
 """

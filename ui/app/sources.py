@@ -13,6 +13,7 @@ from core import specs
 from core.data import folder, shown
 from core.models import reference
 from core.storage import bundled, store
+from ui.text import sentence_case
 
 if TYPE_CHECKING:
     from core.data.sets import Dataset
@@ -107,13 +108,7 @@ def model_spec(model: store.Artifact) -> specs.TrainSpec:
 
 def data_title(spec: specs.DataSpec) -> str:
     """A data set as people read it, such as `MNIST, 4 against 9`."""
-    title = specs.DATASETS[spec.dataset].title if spec.dataset in specs.DATASETS else f"Folder {spec.folder}"
-    if spec.classes is None:
-        return title
-    if len(spec.classes) > 2:
-        return f"{title}, {len(spec.classes)} classes"
-    names = specs.DATASETS[spec.dataset].class_names if spec.dataset in specs.DATASETS else None
-    return f"{title}, {' against '.join(names[c] if names else f'class {c}' for c in spec.classes)}"
+    return sentence_case(shown.title(spec))
 
 
 def class_names(spec: specs.DataSpec) -> tuple[str, ...]:

@@ -26,10 +26,9 @@ BOARD = 360
 """Height of the drawing board, in CSS pixels."""
 
 
-def choose(page: str, image: np.ndarray) -> specs.AnyMask | None:
-    """Draw the choice and return the mask for images like `image` (C, H, W); None where nothing is drawn yet."""
-    height, width = image.shape[1:]
-    shape = select(
+def shape(page: str) -> str:
+    """Draw the choice of the kind of mask; returns its name."""
+    return select(
         page,
         "shape",
         "Mask: what may change",
@@ -38,31 +37,31 @@ def choose(page: str, image: np.ndarray) -> specs.AnyMask | None:
         kind="buttons",
         help="The attack leaves every pixel outside the mask as it is.",
     )
-    if shape == "cells":
-        return draw(page, image)
+
+
+def settings(page: str, shape: str, height: int, width: int) -> specs.AnyMask | None:
+    """Draw the size and the place of a ready shape for images of this size; None, said, where they are too small."""
     if min(height, width) < mask_shapes.MIN_SIDE:
         st.error(f"The shapes need images of at least {mask_shapes.MIN_SIDE} pixels a side.", icon=":material/error:")
         return None
     cls = specs.SHAPES[shape]
-    left, right = st.columns([3, 2])
-    with left:
-        names = [name for name in cls.model_fields if name != "shape"]
-        mask = controls.build(cls, **{name: controls.field(page, cls, name, key=f"{shape}_{name}") for name in names})
-    if mask is not None:
-        cells = mask_shapes.draw(mask, height, width)
-        with right:
-            gallery.show(
-                [[tinted(image, cells)]],
-                alt=f"The mask on the first image: {int(cells.sum())} pixels",
-                legend=count(cells),
-                tile=196,
-            )
-    return mask
+    names = [name for name in cls.model_fields if name != "shape"]
+    columns = st.columns(len(names), vertical_alignment="bottom")
+    values = {}
+    for column, name in zip(columns, names, strict=True):
+        with column:
+            values[name] = controls.field(page, cls, name, key=f"{shape}_{name}")
+    return controls.build(cls, **values)
 
 
 def count(cells: np.ndarray) -> str:
     """How much of the image a mask (H, W) covers."""
     return f"{int(cells.sum())} of {cells.size} pixels may change ({cells.mean():.0%})."
+
+
+def tint_of(mask: specs.AnyMask, image: np.ndarray) -> np.ndarray:
+    """The image (C, H, W) with a mask that is not drawn yet laid over it: (H, W, 3) uint8."""
+    return tinted(image, mask_shapes.draw(mask, *image.shape[1:]))
 
 
 def tinted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ WORDS = {
     "warn": "Believe this figure with care.",
     "pass": "Nothing speaks against this figure.",
 }
+SHORT = {"fail": "do not believe", "warn": "with care", "pass": "nothing against it"}
 _BOXES = {
     "fail": (st.error, ":material/cancel:"),
     "warn": (st.warning, ":material/warning:"),
@@ -35,8 +36,8 @@ def word(trust: Trust | Mapping[str, Any] | None) -> str:
     """The verdict for a cell of a table: a sign and a word."""
     made = read(trust)
     if made is None:
-        return "– no report"
-    return f"{MARKS['fail']} do not use" if made.warning else f"{MARKS[made.verdict]} {made.verdict}"
+        return "– not checked"
+    return f"{MARKS['fail']} do not use" if made.warning else f"{MARKS[made.verdict]} {SHORT[made.verdict]}"
 
 
 def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", open_pictures: bool = False) -> None:
@@ -49,7 +50,7 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
     """
     made = read(trust)
     if made is None:
-        st.info("No trust report came with this figure: evaluate with one.", icon=":material/info:")
+        st.info("No reliability checks came with this figure: evaluate with them.", icon=":material/info:")
         return
     if made.warning:
         st.error(f"**Do not use this accuracy.** {made.warning}", icon=_BOXES["fail"][1])

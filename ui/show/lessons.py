@@ -14,8 +14,8 @@ _GENERATOR_KINDS = r"""
 $f_{ij}$ for each sample $x_i$ and class $j$.
 """
 _BALANCE = """
-The two pull in different directions; where they balance lies an image that looks like the sample and is read as *j*. Of
-all iterates that are read as *j*, the one nearest to the sample is kept.
+The two pull in different directions. Where they balance lies an image that looks like the sample and is classified as
+*j*. Of all iterates that are classified as *j*, the one nearest to the sample is kept.
 """
 _ABLATION = """
 **What was measured** (5 digits × 9 wrong targets on one MNIST network, 200 rounds, rate 0.05; yours will differ):
@@ -33,35 +33,35 @@ More class steps (*b* above *a*) make success surer and the images less like the
 it by success *and* distance.
 """
 _STRONG = r"""
-**Strong mode.** The same two kinds of step, but each only where it is needed: an image that is read as *j* takes a step
-to the sample, one that is not takes a step to the class. Both directions are normalised, so neither loss can drown the
-other, and the steps shrink: the image settles on the boundary of class *j* where that is nearest (the switching
-subgradient method; the penalty's weight is found by itself). A clamp takes the sigmoid's place: at exact 0 and 1, most
-of MNIST's pixels, the sigmoid has no gradient. The nearest fooling image is kept and cut back by bisection. Measured on
-135 pairs of 30 MNIST digits and wrong targets: all fooled, mean ℓ2 2.27 with 203 passes a pair; DDN with as many 2.28;
-literal mode with a shared Adam state 3.20 with 601.
+**Strong mode.** The same two kinds of step, but each only where it is needed: an image that is classified as *j* takes
+a step to the sample, one that is not takes a step to the class. Both directions are normalised, so neither loss can
+drown the other, and the steps shrink: the image settles on the boundary of class *j* where that is nearest (the
+switching subgradient method; the penalty's weight is found by itself). A clamp takes the sigmoid's place: at exact 0
+and 1, most of MNIST's pixels, the sigmoid has no gradient. The nearest fooling image is kept and cut back by bisection.
+Measured on 135 pairs of 30 MNIST digits and wrong targets: all fooled, mean ℓ2 2.27 with 203 model evaluations per
+pair; DDN with as many 2.28; literal mode with a shared Adam state 3.20 with 601.
 """
 _SPARSE = r"""
 **One pixel moves the score by at most about $|J_j|\,u_j$**, where $u_j$ is its room: the way to 0 or to 1, whichever
 helps. To cross a gap of $g$ one needs, to first order, the shortest list of the largest gains whose sum exceeds $g$:
 the *linear estimate*. It is exact for a linear N (exchange any pixel of the list for another: the sum can only fall).
-Without the box a single pixel would always do, changed far enough: how sparse only means something on valid images.
+Without the box a single pixel would be enough, changed far enough. So the question only makes sense for valid images.
 
 **Greedy.** N is curved, so the Jacobian is taken anew after each change; it proposes a shortlist, and the change that
 really helps most is made. **Pruned.** In the end every change that is not needed is put back. Both are upper bounds: an
-image might be fooled with fewer, and nothing here claims to be the fewest.
+image might be fooled with fewer. Only trying every change proves what the fewest is.
 
 **Few or small?** A network with hundreds of inputs adds up hundreds of tiny steps: ε·‖J‖₁ grows with the number of
-pixels, so each pixel needs only a little, and the eye takes it for noise. Few pixels, in turn, must change wholly, and
-are seen. The two attacks are the ends of one trade.
+pixels, so each pixel needs only a little, and the eye takes it for noise. Few pixels must change by much, and you see
+them. The two attacks are the two ends of one frontier.
 """
 
 _UNIVERSAL = r"""
 **Gradient steps.** One $s$ is moved by mini-batches. The loss of an image is $\max(0, \mathrm{margin} + \kappa)$, so an
-image that is fooled by more than κ adds nothing and the others decide. About ten gradients an image.
+image that is fooled by more than κ adds nothing and the others decide. About ten gradients per image.
 
-**UAP** (2017) takes image after image: where $x + s$ is still read correctly, the smallest change that fools it there
-(DeepFool) is added to $s$, and $s$ is projected onto the ball. Literal and slow; it is here for comparison.
+**UAP** (2017) takes image after image: where $x + s$ is still correctly classified, the smallest change that fools it
+there (DeepFool) is added to $s$, and $s$ is projected onto the ball. It is slow; it is here for comparison.
 
 **Linear programme.** For a set $S$ and a score $N$ with threshold τ: minimise $t$ with
 
@@ -72,7 +72,7 @@ $\lambda \ge 0$ of the images prove a lower bound, and the best ones reach the o
 
 $$\varepsilon^* = \max_{\lambda \ge 0} \; \lambda \cdot c \; / \; \lVert \textstyle\sum_i \lambda_i d_i J_i \rVert_1.$$
 
-For one image that is the dense formula $|\tau - N(x)| / \lVert J \rVert_1$; for one class of a linear model the largest
+For one image this is the dense formula $|\tau - N(x)| / \lVert J \rVert_1$; for one class of a linear model the largest
 margin over $\lVert w \rVert_1$. Both classes of a linear model at once are impossible: the rows are $w$ and $-w$.
 Clipping to [0, 1] breaks that symmetry, so the second stage may still succeed. With more classes an image has
 one row, towards the nearest class, or for a target one for every other class.
@@ -109,19 +109,20 @@ def sparse() -> None:
 _MASKS = r"""
 **Why a few pixels are enough.** To first order, a change $\delta$ moves a score by $\langle J, \delta\rangle$. Inside a
 mask $M$ that is at most $\sum_{j \in M} |J_j|\,u_j$, $u_j$ the room of pixel *j*: where a frame may use its full
-contrast, a seventh of the image can outweigh the rest. All else stays what it was, to the last bit.
+contrast, a seventh of the image can outweigh the rest. Every other pixel stays as it is, to the last bit.
 
-**Why one looks at many scenes.** A pattern made for the still image uses single pixels exactly where they are. Moved by
-one pixel, it meets other weights of the network, and its effect is gone. So the attack minimises the *mean* loss over
-random scenes *T* (shift, turn, size, light, printing noise), of which each step draws a few anew:
+**Why the attack averages over transformations.** A pattern made for the still image uses single pixels exactly where
+they are. If it moves by one pixel, it meets other weights of the network, and its effect is gone. So the attack
+minimises the *mean* loss over random transformations *T* (shift, turn, size, light, printing noise), and draws a few
+new ones in each step:
 """
 _MASKS_LOSS = r"\min_{p \in [0,1]^M} \; \mathbb{E}_{T}\,\big[\,\mathrm{loss}\big(T(x, p)\big)\big]"
 _MASKS_MORE = """
-What is left is a coarser pattern that does not care where exactly it is. It is **measured in fresh scenes** that the
-attack has never seen, and counts as a success if it fools in at least half of them.
+The result is a coarser pattern that works wherever it is. It is **measured under new transformations** that the attack
+has not seen, and counts as a success if the model is fooled under at least half of them.
 
 On one MNIST network (LeNet, glasses, 200 digits, shift 2 pixels, light ± 30 %, noise ± 0.1; yours will differ): made on
-the still image the pattern fools in 16 % of the fresh scenes, averaged over 4 scenes a step in 85 %.
+the still image the pattern succeeds under 16 % of the new transformations, averaged over 4 of them a step under 85 %.
 
 *Expectation over transformation*: Athalye et al. 2018; glasses: Sharif et al. 2016; patches: Brown et al. 2017.
 """

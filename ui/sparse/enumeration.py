@@ -1,4 +1,4 @@
-"""The tab that tries every change of one pixel or of two, and what that proves."""
+"""Every change of one pixel or of two is tried, of one image and of many, and what that proves."""
 
 from __future__ import annotations
 
@@ -15,40 +15,50 @@ from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.form.select import KEEP, select
-from ui.show import downloads, elements, gallery, provenance
+from ui.show import at_once, downloads, elements, gallery, provenance
 from ui.sparse import one_image, views
-from ui.text import grey_levels
+from ui.sparse.case import Case
+from ui.sparse.choice import PAGE
+from ui.text import counted, grey_levels
 
-PAGE = "sparse_attack"
 MANY_PAIRS = 20_000
 """Pairs tried at first where the whole network must be run for each."""
 AT_ONCE = {1: "one", 2: "one, then two"}
+AT_MOST = {1: "one change", 2: "one or two changes"}
 
 
-def one(case: views.Case, ask: dict[str, Any]) -> None:
-    """Draw the tab: the enumeration of one image as a sentence and a map, and that of many images."""
-    colour = len(case.x) > 1
-    unit = "feature (one colour of one pixel)" if colour else "pixel"
-    st.write(
-        f"An attack that finds nothing proves nothing. Here *every* change of one {unit} to each of 256 grey levels is "
-        "tried and, if you like, of every two to 0 or 1. What is found is then the fewest possible; where nothing is "
-        "found, there is none among these changes."
-    )
+def attacks(case: Case) -> list[dict[str, Any]]:
+    """The enumerations of an image in their usual settings, that of two changes first."""
+    two = {"name": "exhaustive", "pixels": 2, "pairs": None if every_pair(case) else MANY_PAIRS}
+    return [two, {"name": "exhaustive", "pixels": 1, "pairs": None}]
+
+
+def every_pair(case: Case) -> bool:
+    """Whether all pairs are tried at first: where rank-one updates of the first layer make that quick."""
+    return specs.NETWORKS[sources.model_spec(case.model).network].dense_first
+
+
+def one(case: Case) -> None:
+    """Draw the enumeration of one image as a sentence and a map."""
+    unit = "feature (one colour of one pixel)" if len(case.x) > 1 else "pixel"
     attack = settings(case)
-    spec = controls.build(specs.AttackSpec, attack=attack, **ask)
+    spec = case.ask(attack)
     if spec is None:
         return
+    result = asked(spec, "Try every change")
+    if result is None:
+        st.write(
+            f"An attack that finds nothing proves nothing. Here *every* change of one {unit} to each of 256 grey "
+            "levels is tried, and every change of two to 0 or 1. What is found is then the fewest possible; where "
+            "nothing is found, none of these changes fools the model."
+        )
     st.caption(effort(case, attack))
-    result = asked(spec, "Enumerate")
     if result is not None:
         show(result, case)
-    st.divider()
-    many(case, {key: value for key, value in ask.items() if key != "indices"}, attack)
 
 
-def settings(case: views.Case) -> dict[str, Any]:
+def settings(case: Case) -> dict[str, Any]:
     """Draw the settings: how many features are changed at once, and how many pairs are tried."""
-    quick = specs.NETWORKS[sources.model_spec(case.model).network].dense_first
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
         pixels = select(
@@ -64,7 +74,7 @@ def settings(case: views.Case) -> dict[str, Any]:
         with right:
             every = st.toggle(
                 "Every pair",
-                value=quick,
+                value=every_pair(case),
                 help="Off: only the most promising pairs, by what each change does alone. Then nothing is proven about "
                 "the others.",
                 key=f"{PAGE}_every_pair",
@@ -74,7 +84,7 @@ def settings(case: views.Case) -> dict[str, Any]:
     return {"name": "exhaustive", "pixels": pixels, "pairs": pairs}
 
 
-def effort(case: views.Case, attack: dict[str, Any]) -> str:
+def effort(case: Case, attack: dict[str, Any]) -> str:
     """A sentence on how many images are tried at most."""
     size = case.x.size
     text = f"{size:,} × 256 = {256 * size:,} images with one change"
@@ -82,22 +92,21 @@ def effort(case: views.Case, attack: dict[str, Any]) -> str:
         every = 2 * size * (size - 1)  # four corners for each of the size (size - 1) / 2 pairs
         known = attack["pairs"]
         text += f", then up to {every:,} with two" if known is None else f", then {known:,} of up to {every:,} with two"
-    quick = specs.NETWORKS[sources.model_spec(case.model).network].dense_first
-    how = "by rank-one updates of the first layer" if quick else "each passed through the whole network"
+    how = "by rank-one updates of the first layer" if every_pair(case) else "each passed through the whole network"
     return f"{text}, {how}."
 
 
-def asked(spec: specs.AttackSpec, text: str) -> store.Artifact | None:
+def asked(spec: specs.AttackSpec, text: str, name: str = "enumerate") -> store.Artifact | None:
     """The stored result; if there is none, draw a button or the job that makes it."""
     result = sources.artifact(spec)
-    if result is None and jobs.idle(PAGE, spec):
-        name = text.lower().replace(" ", "_")
-        if st.button(text, type="primary", icon=":material/grid_on:", key=f"{PAGE}_ask_{name}"):
-            jobs.start(spec)
+    if result is not None or not jobs.idle(PAGE, spec):
+        return result
+    if st.button(text, type="primary", icon=":material/grid_on:", key=f"{PAGE}_ask_{name}"):
+        jobs.start(spec)
     return result
 
 
-def show(result: store.Artifact, case: views.Case) -> None:
+def show(result: store.Artifact, case: Case) -> None:
     """Draw what is proven about one image, the map, and the change that was found."""
     arrays = result.arrays("images")
     proof = Enumeration.of(arrays)
@@ -141,12 +150,12 @@ def show(result: store.Artifact, case: views.Case) -> None:
             st.dataframe(changed(proof), hide_index=True, alt="What was changed: where, from and to which level")
         else:
             picture = gallery.show([[case.x]], alt=f"Test image {case.index}, which nothing tried flips", tile=196)
-            st.caption(f"Nothing tried changes what it is read as: {case.names[int(found['pred'])]}.")
+            st.caption(f"Whatever was tried, it is still classified as {case.names[int(found['pred'])]}.")
     line = one_image.source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.picture(PAGE, picture, name="enumeration", provenance=line)
-        downloads.arrays(PAGE, arrays, name="enumeration", provenance=line)
+        downloads.arrays(PAGE, arrays, name="enumeration", provenance=line, images=result.table("images"))
 
 
 def margin_map(margin: np.ndarray, clean: float) -> Any:
@@ -166,19 +175,26 @@ def changed(proof: Enumeration) -> pd.DataFrame:
     return frame if proof.colours > 1 else frame.drop(columns="channel")
 
 
-def many(case: views.Case, ask: dict[str, Any], attack: dict[str, Any]) -> None:
+def many(case: Case) -> None:
     """Draw the enumeration of many images beside the greedy attack's counts on the same images."""
-    st.markdown(f"**Many images of the class {case.names[case.label]}**: how often are one or two enough?")
-    with st.container(width=220):
-        n = controls.field(PAGE, specs.AttackSpec, "n", key="enumerated_n", default=10)
-    common = {**ask, "source": case.label, "n": n}
-    spec = controls.build(specs.AttackSpec, attack=attack, **common)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        attack = settings(case)
+        with st.container(width=200):
+            n = controls.field(PAGE, specs.AttackSpec, "n", key="enumerated_n", default=10)
+    spec = case.ask_many(attack, n)
     if spec is None:
         return
-    result = asked(spec, "Enumerate many")
+    result = asked(spec, f"Try every change on {counted(n, 'image')}", name="enumerate_many")
+    greedy = at_once.result(PAGE, case.ask_many({"name": "jacobian_sparse"}, n), name="greedy_many")
+    if result is None and greedy is not None:
+        found = greedy.table("images")
+        few = int((found["success"] & (found["l0"] <= attack["pixels"])).sum())
+        st.write(
+            f"The greedy attack fools {few} of {len(found)} images with {AT_MOST[int(attack['pixels'])]}. It may miss "
+            "a smaller change: only trying every change proves that there is none."
+        )
     if result is None:
         return
-    greedy = one_image.at_once(controls.build(specs.AttackSpec, attack="jacobian_sparse", **common))
     if greedy is None:
         return
     pixels = int(attack["pixels"])

@@ -1,8 +1,6 @@
-"""The tab on the number of pixels that must change if none may change by more than a cap."""
+"""The number of pixels that must change if none may change by more than a cap, of one image and of many."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,39 +8,40 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core import specs
-from core.figures.base import DASHES, colour, faint, styled
-from ui.app import jobs
+from core.figures.base import ATTACKED, DASHES, UNKNOWN, colour, faint, styled
+from ui.app import jobs, sources
 from ui.form import controls
 from ui.form.select import select
-from ui.show import downloads, elements, provenance
+from ui.show import at_once, downloads, elements, provenance
 from ui.sparse import one_image, views
-from ui.text import both, grey_levels
+from ui.sparse.case import Case
+from ui.sparse.choice import PAGE
+from ui.text import both, counted, grey_levels
 
-PAGE = "sparse_attack"
 TICKS = [lead * 10**k for k in range(5) for lead in (1, 2, 5)]
 """Of the logarithmic axis: plotly itself would write 2 and 5 for 20 and 50."""
+EXACT = (
+    "For a linear score the counts are exact: take the largest gains |w_j|·min(ε, u_j) until they add up to the "
+    "margin. For a curved one they are what was found, an upper bound; left of the curve's end nothing was "
+    "found."
+)
 
 
-def frontier(case: views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None:
+def show(case: Case) -> None:
     """Draw k(ε) of this image, the image at a chosen cap, and the median over many images."""
-    unit = "features (single colours of pixels)" if len(case.x) > 1 else "pixels"
     st.write(
-        f"Few {unit} changed wholly, or many changed a little: between the two lies a frontier. For each cap ε, the "
-        "fewest that fool when none may change by more than ε."
+        f"You can change few {case.unit} by much, or many by a little. For each cap ε the chart shows the fewest that "
+        "fool the model when none may change by more than ε."
     )
-    st.caption(
-        "For a linear score this is exact: take the largest gains |w_j|·min(ε, u_j) until they add up to the margin. "
-        "For a curved one it is what was found, an upper bound; left of the curve's end nothing was found at all."
-    )
-    result = one_image.at_once(controls.build(specs.AttackSpec, attack="frontier", **one))
+    result = at_once.result(PAGE, case.ask({"name": "frontier"}), name="frontier")
     if result is None:
         return
     arrays = result.arrays("images")
     caps, count = arrays["trace_cap"][0].astype(float).round(6), arrays["trace_count"][0]
-    together = many(case, ask)
+    together = many(case)
     usable = [float(cap) for cap, k in zip(caps, count, strict=True) if k >= 0]
     if not usable:
-        st.error("Failed: no number of pixels was found to be enough, with any cap.", icon=":material/cancel:")
+        st.error(f"With none of the caps were any number of {case.unit} found to be enough.", icon=":material/cancel:")
         return
     left, right = st.columns([3, 2])
     with right:
@@ -82,24 +81,27 @@ def frontier(case: views.Case, one: dict[str, Any], ask: dict[str, Any]) -> None
     shown = frame.map(lambda value: value if isinstance(value, str) else "–" if pd.isna(value) else f"{value:g}")
     st.dataframe(shown, hide_index=True, alt="The fewest changes for each cap")
     line = one_image.source_line(result, case)
+    st.caption(EXACT)
     provenance.show(line)
     with st.container(horizontal=True):
         downloads.table(PAGE, frame, name="frontier", provenance=line)
         downloads.picture(PAGE, picture, name="frontier", provenance=line)
-        downloads.arrays(PAGE, arrays, name="frontier", provenance=line)
+        downloads.arrays(PAGE, arrays, name="frontier", provenance=line, images=result.table("images"))
 
 
-def many(case: views.Case, ask: dict[str, Any]) -> dict[str, np.ndarray] | None:
+def many(case: Case) -> dict[str, np.ndarray] | None:
     """The arrays of the same attack on many images of the class; None, and its job, if they are not stored."""
-    with st.form(f"{PAGE}_frontier_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
-        n = controls.field(PAGE, specs.AttackSpec, "n", key="frontier_n", default=50)
-        asked = st.form_submit_button(
-            f"Add the median over many {case.names[case.label]}s", icon=":material/bar_chart:"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        with st.container(width=200):
+            n = controls.field(PAGE, specs.AttackSpec, "n", key="frontier_n", default=50)
+        spec = case.ask_many({"name": "frontier"}, n)
+        if spec is None:
+            return None
+        result = sources.artifact(spec)
+        asked = result is None and st.button(
+            f"Add the median over {counted(n, 'image')}", icon=":material/bar_chart:", key=f"{PAGE}_frontier_many"
         )
-    spec = controls.build(specs.AttackSpec, attack="frontier", n=n, **ask)
-    if spec is None:
-        return None
-    result = jobs.result(PAGE, spec, asked=asked)
+    result = result or jobs.result(PAGE, spec, asked=asked)
     return None if result is None else result.arrays("images")
 
 
@@ -123,13 +125,13 @@ def chart(
             name="middle half of them",
             hoverinfo="skip",
         )
-        _curve(figure, x, middle, f"median of {len(counts)} images", 2)
-    _curve(figure, caps, np.where(linear >= 0, linear, np.inf), "linear estimate", 1)
-    _curve(figure, caps, np.where(count >= 0, count, np.inf), "this image", 0)
+        _curve(figure, x, middle, f"median of {len(counts)} images", 2, colour(2))
+    _curve(figure, caps, np.where(linear >= 0, linear, np.inf), "linear estimate", 1, UNKNOWN)
+    _curve(figure, caps, np.where(count >= 0, count, np.inf), "this image", 0, ATTACKED)
     figure.add_vline(x=marked, line={"color": colour(4), "width": 1.5, "dash": "dash"})
     figure.update_xaxes(title_text="cap ε on the change of each pixel, in [0, 1]", range=[0, 1.03])
     figure.update_yaxes(title_text="changed features", type="log", tickvals=TICKS)
-    return styled(figure, height=400, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0})
+    return styled(figure, height=340, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0})
 
 
 def _quantile(counts: np.ndarray, share: float) -> np.ndarray:
@@ -138,14 +140,14 @@ def _quantile(counts: np.ndarray, share: float) -> np.ndarray:
     return np.sort(counts, axis=0)[rank]
 
 
-def _curve(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, place: int) -> None:
+def _curve(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, place: int, hue: str) -> None:
     there = np.isfinite(y)
     figure.add_scatter(
         x=x[there],
         y=y[there],
         name=name,
         mode="lines+markers",
-        line={"color": colour(place), "width": 2, "dash": DASHES[place]},
+        line={"color": hue, "width": 2, "dash": DASHES[place]},
         marker={"size": 7},
         hovertemplate=f"ε = %{{x:.3g}}: %{{y}} changes<extra>{name}</extra>",
     )

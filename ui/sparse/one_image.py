@@ -1,290 +1,208 @@
-"""The tabs on one image: all pixels a little, and a few pixels."""
+"""The tab on one image: the few pixels that turn it into another class, change by change."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import specs
-from core.data import folder
-from core.jobs import queue
+from core.figures import heat
+from core.figures.base import CLEAN, score_histogram
 from core.storage import store
-from ui.app import sources
-from ui.form import controls
 from ui.form.select import select
-from ui.show import downloads, elements, gallery, provenance
-from ui.show.sheet import Picture
-from ui.sparse import views
-from ui.text import both, grey_levels
+from ui.show import at_once, elements, gallery, lessons, provenance
+from ui.sparse import trace, views
+from ui.sparse.case import Case, derivative, flat
+from ui.sparse.choice import GREEDY, PAGE, Chosen
+from ui.text import class_text
 
-PAGE = "sparse_attack"
-OTHERS = ("jsma", "sigma_zero", "sparse_rs", "one_pixel")
-"""Other attacks on few pixels, where the registry has them."""
 LEVELS = {name: st.column_config.NumberColumn(format="%.3f") for name in ("old", "new")}
 """How a table of changed pixels writes grey levels."""
 
 
-def at_once(spec: specs.AttackSpec | None) -> store.Artifact | None:
-    """The result of a small attack: the stored one, or made now in this process; None if it fails."""
-    if spec is None:
-        return None
-    found = sources.artifact(spec)
-    if found is not None:
-        return found
-    with st.spinner("Attacking …"):
-        try:
-            made = queue.run(spec, store.default_root())
-        except (ValueError, OSError, store.DamagedArtifact, folder.DataMissing) as error:
-            elements.failed("The attack could not be run.", error)
-            return None
-    assert isinstance(made, store.Artifact)  # only a comparison makes several
-    return made
-
-
-def source_line(result: store.Artifact, case: views.Case, *, one: bool = True) -> str:
+def source_line(result: store.Artifact, case: Case, *, one: bool = True) -> str:
     """The provenance of a result on this image, or on many images of its class."""
     tau = f" · τ = {case.threshold:g}" if case.scalar else ""
     what = f"test image {case.index}" if one else f"class {case.names[case.label]}"
     return f"{provenance.of(result, case.model)} · {what}{tau}"
 
 
-BOXED, FREE = "in the box [0, 1]", "no box"
-"""The two forms of the dense formula."""
-
-
-def dense(case: views.Case, ask: dict[str, Any], factor: float) -> None:
-    """Draw the tab on all pixels a little: the formula with and without the box."""
-    dense_formula(case)
-    results: dict[str, store.Artifact] = {}
-    for name, boxed in ((BOXED, True), (FREE, False)):
-        attack = {"name": "jacobian_dense", "boxed": boxed, "factor": factor}
-        result = at_once(controls.build(specs.AttackSpec, attack=attack, **ask))
-        if result is None:
-            return
-        results[name] = result
-    arrays, found = results[BOXED].arrays("images"), results[BOXED].table("images").iloc[0]
-    free = results[FREE].arrays("images")
-    views.verdict(
-        bool(found["success"]),
-        case.names[case.label],
-        case.names[int(found["pred"])],
-        f"every pixel moves by at most {both(float(arrays['trace_eps'][0]))}, inside the box",
-    )
-    frame = pd.DataFrame([dense_row(case, name, result) for name, result in results.items()])
-    numbers = frame.select_dtypes(np.floating).columns.astype(str)
-    st.dataframe(
-        frame,
-        hide_index=True,
-        column_config={name: st.column_config.NumberColumn(format="%.4g") for name in numbers},
-        alt="The formula's ε* with and without the box, and the predicted and actual score",
-    )
-    left, right = st.columns([1, 1])
+def show(chosen: Chosen) -> None:
+    """Draw the verdict, the pictures and the probabilities; below them the trace, the Jacobian and the scores."""
+    case = chosen.case
+    result = at_once.result(PAGE, chosen.task())
+    if result is None:
+        views.strip(case, case.x, case.logits, result="no result yet")
+        return
+    found = result.table("images").iloc[0]
+    views.few_verdict(case, found)
+    steps = trace.Trace.of(result.arrays("images")) if chosen.attack["name"] == GREEDY else None
+    left, right = st.columns([3, 1.1])
     with left:
-        pictures = [
-            views.triptych(case, made["x_adv"][0], np.log(made["probabilities"][0] + 1e-30), what=f"result, {name}")
-            for name, made in ((BOXED, arrays), (FREE, free))
-        ]
-        lowest, highest = free["x_adv"][0].min(), free["x_adv"][0].max()
-        st.caption(f"Without the box pixels range from {lowest:.3f} to {highest:.3f}; shown clipped to [0, 1].")
+        picture = st.container()
+        k = None if steps is None else scrubber(steps)
+        image = result.arrays("images")["x_adv"][0] if k is None or steps is None else steps.image(k)
+        after = case.read(image[None])[0]
+        with picture:
+            views.strip(case, image, after, result=said(k))
+        st.caption(cost(found, steps))
     with right:
-        levels = {name: float(made["trace_eps_star"][0]) for name, made in ((FREE, free), (BOXED, arrays))}
-        elements.chart(
-            views.dense_curve(case, int(free["trace_toward"][0]), levels, float(arrays["trace_eps"][0])),
-            key=f"{PAGE}_dense_curve",
-            alt="Score against ε, predicted by the Jacobian and actual, with and without the box, and both ε*",
-        )
-        st.caption("Where solid and dashed lines part, N is curved: the formula is exact only for a linear N.")
-    take_away(results[BOXED], case, frame, pictures[0], table="dense", name="dense", formats=("csv", "md", "tex"))
-
-
-def dense_formula(case: views.Case) -> None:
-    """Draw the dense formula and its explanation."""
-    st.markdown(
-        "The same tiny step on *every* pixel, each in the direction that helps. To first order the score moves by "
-        "ε·‖J‖₁ (Hölder's equality), so the smallest ε that reaches the threshold is known at once:"
-        if case.scalar
-        else "The same tiny step on *every* pixel, each in the direction that helps: the exercise's formula for N, "
-        "with the margin to the nearest class (or to the target) in the place of N."
-    )
-    gap = r"|\tau - N(x)|" if case.scalar else r"\mathrm{margin}(x)"
+        before_and_after(case, after)
     left, right = st.columns(2)
     with left:
-        st.latex(
-            rf"\delta = \pm\,\varepsilon^{{*}}\,\mathrm{{sign}}(J),\quad "
-            rf"\varepsilon^{{*}} = {gap} \,/\, \lVert J \rVert_1"
-        )
+        if steps is not None:
+            st.markdown(f"**The {case.quantity.split(':')[0]} after each change**")
+            elements.chart(
+                trace.trace_curve(case, steps, k if k is not None else 0),
+                key=f"{PAGE}_trace_curve",
+                alt=f"The {case.quantity} after each change",
+            )
+        else:
+            jacobian(case, after)
     with right:
-        st.latex(rf"\text{{in the box: }}\textstyle\sum_j |J_j|\min(\varepsilon^{{*}},u_j) = {gap}")
-    st.caption(
-        "In the box, a pixel has only its room uⱼ to move: a black one cannot get darker. So a larger ε* is needed, "
-        "and only then is the result a valid image."
-    )
+        st.markdown("**The changed pixels**")
+        table(case, changed(case, image, steps))
+    if steps is not None:
+        left, right = st.columns(2)
+        with left:
+            jacobian(case, after)
+        with right:
+            if case.scalar:
+                scores(case, after)
+    provenance.show(source_line(result, case))
+    lessons.sparse()
 
 
-def dense_row(case: views.Case, name: str, result: store.Artifact) -> dict[str, Any]:
-    """The dense formula's ε* and the score that it predicts, beside the score that it reaches."""
-    arrays, found = result.arrays("images"), result.table("images").iloc[0]
-    level, start = float(arrays["trace_eps_star"][0]), float(case.margin(case.logits[None])[0])
-    return {
-        "": name,
-        "ε*": level,
-        "ε* in grey levels": grey_levels(level),
-        "ε applied": float(arrays["trace_eps"][0]),
-        f"{case.quantity.split(':')[0]} before": case.shown(start),
-        "predicted": case.shown(float(arrays["trace_predicted"][0])),
-        "actual": case.shown(float(arrays["trace_actual"][0])),
-        "read as": case.names[int(found["pred"])],
-        "outcome": "fooled" if found["success"] else "not fooled",
-    }
-
-
-def take_away(
-    result: store.Artifact,
-    case: views.Case,
-    frame: pd.DataFrame,
-    picture: Picture,
-    *,
-    table: str,
-    name: str,
-    formats: Sequence[str] = ("csv",),
-) -> None:
-    """Draw the provenance and the downloads: a table called `table`, a picture and arrays called `name`."""
-    line = source_line(result, case)
-    provenance.show(line)
-    with st.container(horizontal=True):
-        downloads.table(PAGE, frame, name=table, provenance=line, formats=formats)
-        downloads.picture(PAGE, picture, name=name, provenance=line)
-        downloads.arrays(PAGE, result.arrays("images"), name=name, provenance=line)
-
-
-def few(case: views.Case, ask: dict[str, Any], sparse: dict[str, Any]) -> None:
-    """Draw the tab on a few pixels: the greedy attack step by step, or the result of another sparse attack."""
-    name = select(
+def scrubber(steps: trace.Trace) -> int | str:
+    """Draw the slider over the stored changes; returns how many are made, `pruned` or `swapped`."""
+    made = len(steps.order)
+    if not made:
+        return 0
+    texts = {"pruned": f"pruned: {int(steps.kept.sum())}", "swapped": f"swapped: {int((steps.x_adv != steps.x).sum())}"}
+    places: list[Any] = [*range(made + 1), "pruned", *(["swapped"] if steps.swapped else [])]
+    return select(
         PAGE,
-        "method",
-        "Method",
-        ["jacobian_sparse", *OTHERS],
-        text=method_title,
-        kind="buttons",
-        help="The settings above are the greedy attack's; others have their own, some take the pixel budget too.",
+        "step",
+        "Changes made",
+        places,
+        text=lambda k: texts.get(k, str(k)),
+        default=places[-1],
+        kind="slider",
+        help="Go through the changes in their order; nothing is computed again. Pruned: every change that is not "
+        "needed is put back. Swapped: two changes are exchanged for one where that is enough.",
     )
-    method = specs.METHODS[name]
-    st.caption(f"{method.help} *{method.paper}.*")
-    if name == "jacobian_sparse":
-        greedy(case, controls.build(specs.AttackSpec, attack=sparse, **ask))
-    else:
-        budget = {"eps": float(sparse["max_features"])} if method.needs_eps else {}
-        with st.expander(f"Settings of {method.title}"):
-            attack = {"name": name, **controls.method_settings(PAGE, name)}
-        other(case, controls.build(specs.AttackSpec, attack=attack, **budget, **ask))
 
 
-def method_title(name: str) -> str:
-    """The title of a method in the choice."""
-    return "Greedy" if name == "jacobian_sparse" else specs.METHODS[name].title
+def said(k: int | str | None) -> str:
+    """What the picture after k changes is called."""
+    if k is None or isinstance(k, str):
+        return "result"
+    return "after 1 change" if k == 1 else f"after {k} changes"
 
 
-def other(case: views.Case, spec: specs.AttackSpec | None) -> None:
-    """Draw the result of another sparse attack: verdict, cost, changes."""
-    result = at_once(spec)
-    if result is None:
-        return
-    arrays, found = result.arrays("images"), result.table("images").iloc[0]
-    unit = f"{found['l0']:.0f} features in {found['pixels']:.0f} pixels" if len(case.x) > 1 else f"{found['l0']:.0f}"
-    views.verdict(
-        bool(found["success"]),
-        case.names[case.label],
-        case.names[int(found["pred"])],
-        f"{unit} of {case.x.size:,} {'features' if len(case.x) > 1 else 'pixels'} change",
-    )
-    with st.grid(4, min_column_width=150):
-        st.metric("Changed", int(found["l0"]), help="Features; in a grey image these are pixels.")
-        st.metric("Distance ℓ2", f"{found['l2']:.3g}", help=f"ℓ∞ {found['linf']:.3g}, ℓ1 {found['l1']:.3g}.")
-        st.metric("Forward passes", f"{found['forwards']:,.0f}")
-        st.metric("Backward passes", f"{found['backwards']:,.0f}")
-    left, right = st.columns([1, 1])
-    image = arrays["x_adv"][0]
-    after = case.read(image[None])[0]
-    with left:
-        picture = views.triptych(case, image, after, what="result", gain=1.0)
-        st.markdown("**Probabilities after**")
+def cost(found: pd.Series, steps: trace.Trace | None) -> str:
+    """A sentence on how the changes were found, and at which cost."""
+    passes = f"{found['forwards']:,.0f} forward and {found['backwards']:,.0f} backward passes"
+    distance = f"Distance ℓ2 {found['l2']:.3g}, ℓ∞ {found['linf']:.3g}"
+    if steps is None:
+        return f"{distance}; found with {passes}."
+    made, kept = len(steps.order), int(steps.kept.sum())
+    put_back = f"{made - kept} put back" if made > kept else "all of them needed"
+    return f"{made} changes made one at a time, {put_back}. {distance}; found with {passes}."
+
+
+def before_and_after(case: Case, after: np.ndarray) -> None:
+    """Draw the score of a single-output network and the probabilities, before and after the changes."""
+    if case.scalar:
+        score = case.threshold + after[1]
+        st.metric(
+            "Score N(x), after",
+            f"{score:.3g}",
+            delta=f"{score - case.threshold - float(case.logits[1]):+.3g}",
+            delta_color="off",
+            help=f"Before: {case.threshold + float(case.logits[1]):.4g}. Above τ = {case.threshold:g} the image is "
+            f"classified as {case.names[1]}.",
+        )
+    for title, logits in (("before", case.logits), ("after", after)):
+        st.markdown(f"**Probabilities {title}**")
         gallery.probabilities(
-            gallery.softmax(after), case.names, alt="Probabilities of the classes after it", marked=case.label
+            gallery.softmax(logits),
+            case.names,
+            alt=f"Probabilities of the classes {title} the changes",
+            marked=case.label,
         )
-    frame = views.changes(case.x, image)
-    with right:
-        st.dataframe(frame, hide_index=True, column_config=LEVELS, alt="The changed pixels")
-    take_away(result, case, frame, picture, table="changed_pixels", name="sparse")
 
 
-def greedy(case: views.Case, spec: specs.AttackSpec | None) -> None:
-    """Draw the greedy attack with a slider over its steps."""
-    result = at_once(spec)
-    if result is None:
-        return
-    arrays, found = result.arrays("images"), result.table("images").iloc[0]
-    trace = views.Trace.of(arrays)
-    made, kept, left_over = len(trace.order), int(trace.kept.sum()), int(found["l0"])
-    colour = f" ({found['pixels']:.0f} pixels)" if len(case.x) > 1 else ""
-    views.verdict(
-        bool(found["success"]),
-        case.names[case.label],
-        case.names[int(found["pred"])],
-        f"{left_over} of {case.x.size:,} {'features' if colour else 'pixels'} change{colour}",
-    )
-    with st.grid(5, min_column_width=130):
-        estimate = str(trace.linear) if trace.linear >= 0 else "impossible"
-        st.metric("Linear estimate", estimate, help="How many the Jacobian at x alone says are needed.")
-        st.metric("Greedy", made, help="Changes really made, one at a time, until the model was fooled or gave up.")
-        st.metric("Pruned", kept, help="Left when every change that is not needed was put back.")
-        st.metric("Swapped", left_over, help="Left when pairs of changes were exchanged for one other, where possible.")
-        st.metric("Distance ℓ2", f"{found['l2']:.3g}", help=f"ℓ∞ {found['linf']:.3g}, ℓ1 {found['l1']:.3g}.")
-    steps: list[Any] = [*range(made + 1), "pruned", *(["swapped"] if trace.swapped else [])]
-    k = steps[0]
-    if made:
-        k = select(
-            PAGE,
-            "step",
-            "Changes made",
-            steps,
-            default=steps[-1],
-            kind="slider",
-            help="Scrub through the stored trace: nothing is computed again. The last places: pruned and swapped.",
-        )
-    image = trace.image(k)
-    along = case.read(np.stack([trace.image(step) for step in steps]))
-    after = along[steps.index(k)]
-    left, right = st.columns([1, 1])
-    with left:
-        what = f"{k} result" if isinstance(k, str) else f"after {k} changes" if k != 1 else "after 1 change"
-        picture = views.triptych(case, image, after, what=what, gain=1.0)
-        before_column, after_column = st.columns(2)
-        for column, title, logits in ((before_column, "before", case.logits), (after_column, "after", after)):
-            with column:
-                st.markdown(f"**Probabilities {title}**")
-                gallery.probabilities(
-                    gallery.softmax(logits),
-                    case.names,
-                    alt=f"Probabilities of the classes {title} the changes",
-                    marked=case.label,
-                )
-    with right:
-        elements.chart(
-            views.trace_curve(case, trace, k),
-            key=f"{PAGE}_trace_curve",
-            alt=f"The {case.quantity} after each change",
-        )
-    frame = trace.table(case)
+def changed(case: Case, image: np.ndarray, steps: trace.Trace | None) -> pd.DataFrame:
+    """The table of the changed pixels: in their order where there is a trace."""
+    return trace.changes(case.x, image) if steps is None else steps.table(case)
+
+
+def table(case: Case, frame: pd.DataFrame) -> None:
+    """Draw a table of changed pixels."""
     st.dataframe(
         frame,
         hide_index=True,
-        height=elements.table_height(max(1, len(frame)), 320),
+        height=elements.table_height(max(1, len(frame)), 290),
         column_config={name: st.column_config.NumberColumn(format="%.3f") for name in frame.columns if "after" in name}
         | LEVELS,
         alt="The changed pixels in their order",
     )
-    take_away(result, case, frame, picture, table="changed_pixels", name="sparse")
+
+
+def jacobian(case: Case, after: np.ndarray) -> None:
+    """Draw the signed Jacobian, each pixel's value on hover."""
+    if case.scalar:
+        values, name = case.jacobian[1], "∂N/∂x"
+        st.markdown(f"**Jacobian {name}**")
+    else:
+        options: list[Any] = ["margin", *range(len(case.names))]
+        aim = views.toward(case, after)
+        difference, difference_name = derivative(case, aim)
+        output = select(
+            PAGE,
+            "output",
+            "Jacobian of",
+            options,
+            text=lambda k: (
+                f"logit of {case.names[aim]} minus logit of {case.names[case.label]}"
+                if k == "margin"
+                else f"logit of {class_text(k, case.names)}"
+            ),
+            kind="list",
+            help="Which output is differentiated with respect to each pixel.",
+        )
+        margin = output == "margin"
+        values, name = (difference, difference_name) if margin else (case.jacobian[output], f"∂z{output}/∂x")
+    elements.chart(
+        heat.signed_heatmap(flat(values), name=name, height=300),
+        key=f"{PAGE}_jacobian",
+        alt=f"Heatmap of {name}: red pixels raise the output when brighter, blue ones lower it",
+    )
+    st.caption(f"‖J‖₁ = {np.abs(values).sum():.4g}, largest |J| = {np.abs(values).max():.4g}.")
+
+
+def scores(case: Case, after: np.ndarray) -> None:
+    """Draw the histogram of the test set's scores, with the threshold and the image before and after."""
+    tests = case.tests()
+    if tests is None:
+        return
+    st.markdown("**Scores of the test set**")
+    figure = score_histogram(tests["score"].to_numpy(), tests["y"].to_numpy(), case.names, case.threshold)
+    for name, logits, place in (("x", case.logits, "top left"), ("x + δ", after, "top right")):
+        figure.add_vline(
+            x=case.threshold + float(logits[1]),
+            line={"color": CLEAN, "width": 2, "dash": "solid" if name == "x" else "dot"},
+            annotation_text=name,
+            annotation_position=place,
+        )
+    figure.update_xaxes(title_text=f"N(x): below τ classified as {case.names[0]}, above as {case.names[1]}")
+    accuracy = ((tests["score"] > case.threshold) == (tests["y"] == 1)).mean()
+    elements.chart(
+        figure.update_layout(height=300),
+        key=f"{PAGE}_scores",
+        alt="Histogram of the test set's scores with the threshold, and this image before and after the changes",
+    )
+    st.caption(f"Accuracy at this τ: {accuracy:.2%} of {len(tests):,} test images.")

@@ -1,4 +1,4 @@
-"""A universal perturbation: its picture, its fooling rates on held-out images, what a linear programme proved."""
+"""A universal perturbation: the verdict, the rates as a chart, its picture, images before and after."""
 
 from __future__ import annotations
 
@@ -6,80 +6,136 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from core import specs
 from core.evaluation.tables.metrics import clopper_pearson
+from core.figures.base import ATTACKED, UNKNOWN, styled
 from core.storage import store
 from ui.app import sources
-from ui.show import downloads, gallery, provenance
+from ui.show import elements, gallery, lessons, provenance
 from ui.show.sheet import Picture
-from ui.text import PERCENT, both, class_text, grey_levels, in_percent
+from ui.text import both, class_text, counted, grey_levels
+from ui.universal import choice
+from ui.universal.choice import PAGE, Chosen
 
 SHOWN = 10
 """Images in a row."""
-NAMED = 6
-"""Images that an explanation names."""
 
 
-def show(page: str, result: store.Artifact, model: store.Artifact) -> None:
-    """Draw a stored result with its downloads."""
+def show(chosen: Chosen) -> None:
+    """Draw the verdict, the perturbation beside its rates, and some images before and after."""
+    result = choice.result(chosen)
+    if result is None:
+        return
     spec = result.spec()
     assert isinstance(spec, specs.UniversalSpec)
-    names = list(model.card["class_names"])
-    held, made = result.table("held_out"), result.table("made_from")
-    pictures, set_pictures = result.arrays("held_out"), result.arrays("made_from")
-    delta = result.arrays("perturbation")["delta"]
-    line = provenance.of(result, model)
-    if spec.mask is not None:
-        line += f" · mask {provenance.mask_text(result)}"
-    headline(result.card, spec, names)
-    numbers(result.card)
-    if "lp" in result.card:
-        proof(result.card, spec, model, made, set_pictures, names)
+    headline(result.card, spec, chosen.names, result.table("made_from"))
     left, right = st.columns([2, 5])
     with left:
-        st.markdown("**The perturbation**")
-        gain = gallery.gain_for([delta])
-        alone = gallery.show(
-            [[gallery.difference(delta, gain)]],
-            alt="The perturbation: red makes a pixel brighter, blue darker",
-            legend=f"Change × {gain:g}: blue is darker, red is brighter.",
-            tile=224,
-        )
+        perturbation(result)
     with right:
-        st.markdown("**On test images that it never saw**")
-        grid = before_and_after(pictures, held, names, "Test images before and after the same change")
-    rows = class_rows(held, names)
-    by_class(rows, held, spec, names)
-    with st.expander("On images that it was made from"):
-        before_and_after(set_pictures, made, names, "Images of the set before and after the same change")
-    provenance.show(line)
-    downloads.table(page, rows, name="universal_by_class", provenance=line)
-    with st.container(horizontal=True):
-        downloads.table(page, held, name="universal_held_out", provenance=line, formats=("csv",), label="Held out")
-        downloads.table(page, made, name="universal_made_from", provenance=line, formats=("csv",), label="Made from")
-    with st.container(horizontal=True):
-        downloads.picture(page, alone, name="universal_perturbation", provenance=line, scale=8, label="Perturbation")
-        downloads.picture(page, grid, name="universal_images", provenance=line, label="Images")
-        downloads.arrays(page, {**result.arrays("perturbation"), **pictures}, name="universal", provenance=line)
+        elements.chart(
+            rates(result.card, spec),
+            key=f"{PAGE}_rates",
+            alt="Share of images fooled: those that it was made from, new ones, and new ones with random noise",
+        )
+    before_and_after(result, "held_out", chosen.names)
+    numbers(result.card)
+    provenance.show(source_line(result, chosen.model))
+    lessons.universal()
 
 
-def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str]) -> None:
-    """Draw the verdict in a sentence: it fools most images, some, or no more than noise does."""
+def source_line(result: store.Artifact, model: store.Artifact) -> str:
+    """The provenance of a perturbation, with its mask."""
+    spec = result.spec()
+    assert isinstance(spec, specs.UniversalSpec)
+    line = provenance.of(result, model)
+    return line if spec.mask is None else f"{line} · mask {provenance.mask_text(result)}"
+
+
+def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str], made: pd.DataFrame) -> None:
+    """Draw the verdict on what was asked for, and what it does to new images.
+
+    The linear programme is asked to fool all images of the set; gradient steps and UAP, to fool new ones more often
+    than noise of the same size does.
+    """
     metrics = card["metrics"]
-    rate, low, noise = metrics["fooling_rate"], metrics["low"], metrics["noise_rate"]
     reads = "another class" if spec.target == "any" else f"class {class_text(int(spec.target), names)}"
-    text = (
-        f"Of {metrics['n']:,} test images that it was not made from, **{rate:.1%}** are read as {reads} "
-        f"(95 % interval {low:.1%} to {metrics['high']:.1%}); random noise of the same size does that to {noise:.1%}."
+    new = (
+        f"{metrics['fooling_rate']:.1%} of {metrics['n']:,} new test images (95 % interval {metrics['low']:.1%} to "
+        f"{metrics['high']:.1%})"
     )
-    if rate >= 0.5 and low > noise:
-        st.success(f"**It fools most.** {text}", icon=":material/check_circle:")
-    elif low > noise:
-        st.warning(f"**It fools some.** {text}", icon=":material/contrast:")
+    noise = f"random noise of this size: {metrics['noise_rate']:.1%}"
+    if spec.method.name == "lp":
+        won, count = int(made["success"].sum()), len(made)
+        of_set = f"all {count} of the images" if won == count else f"{won} of the {counted(count, 'image')}"
+        text = f"**It fools {of_set} that it was made for.** It also fools {new}; {noise}."
+        if won == count:
+            st.success(text, icon=":material/check_circle:")
+        elif won:
+            st.warning(text, icon=":material/contrast:")
+        else:
+            st.error(text, icon=":material/cancel:")
+        return
+    text = f"It makes the model classify {new} as {reads}; {noise}."
+    if metrics["low"] <= metrics["noise_rate"]:
+        st.error(f"**It fools new images no more often than noise.** {text}", icon=":material/cancel:")
+    elif metrics["fooling_rate"] >= 0.5:
+        st.success(f"**It fools most new images.** {text}", icon=":material/check_circle:")
     else:
-        st.error(f"**It does no better than noise on new images.** {text}", icon=":material/cancel:")
+        st.warning(f"**It fools some new images.** {text}", icon=":material/contrast:")
+
+
+def rates(card: dict[str, Any], spec: specs.UniversalSpec) -> go.Figure:
+    """The share of images fooled: those that it was made from, new ones, and new ones with noise; 95 % intervals."""
+    metrics = card["metrics"]
+    rows = [
+        ("made from", metrics["fit_rate"], metrics["fit_n"], ATTACKED, "/"),
+        ("new images", metrics["fooling_rate"], metrics["n"], ATTACKED, ""),
+        ("new images, noise", metrics["noise_rate"], metrics["n"], UNKNOWN, "x"),
+    ]
+    ends = [clopper_pearson(round(rate * n), n) for _, rate, n, *_ in rows]
+    figure = go.Figure(
+        go.Bar(
+            y=[f"{name}<br>(n = {n:,})" for name, _, n, *_ in rows],
+            x=[rate for _, rate, *_ in rows],
+            orientation="h",
+            marker={"color": [hue for *_, hue, _ in rows], "pattern": {"shape": [shape for *_, shape in rows]}},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - rate for (_, rate, *_), (_, high) in zip(rows, ends, strict=True)],
+                "arrayminus": [rate - low for (_, rate, *_), (low, _) in zip(rows, ends, strict=True)],
+                "color": "rgba(128,140,160,.9)",
+            },
+            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        )
+    )
+    for (name, rate, n, *_), (_, high) in zip(rows, ends, strict=True):
+        figure.add_annotation(
+            x=min(1.0, high), y=f"{name}<br>(n = {n:,})", text=f"{rate:.1%}", showarrow=False, xanchor="left", xshift=6
+        )
+    figure.update_yaxes(autorange="reversed")
+    wanted = "as another class" if spec.target == "any" else "as the target class"
+    figure.update_xaxes(title_text=f"share of images classified {wanted}", tickformat=".0%", range=[0, 1.12])
+    return styled(figure, height=250, margin={"t": 8}, showlegend=False)
+
+
+def perturbation(result: store.Artifact) -> Picture:
+    """Draw the perturbation with its gain; returns the picture."""
+    delta = result.arrays("perturbation")["delta"]
+    gain = gallery.gain_for([delta])
+    largest = float(np.abs(delta).max())
+    return gallery.show(
+        [[gallery.difference(delta, gain)]],
+        columns=[f"the perturbation × {gain:g}"],
+        captions=[[f"at most {both(largest)} a pixel"]],
+        alt="The perturbation: red makes a pixel brighter, blue darker",
+        legend="Blue is darker, red is brighter.",
+        tile=196,
+    )
 
 
 def numbers(card: dict[str, Any]) -> None:
@@ -91,7 +147,7 @@ def numbers(card: dict[str, Any]) -> None:
         st.metric(
             "Fooled, made from",
             f"{metrics['fit_rate']:.1%}",
-            help=f"Of the {metrics['fit_n']:,} training images that it was made from: no measure of it.",
+            help=f"Of the {metrics['fit_n']:,} training images that it was made from. It says little about new ones.",
         )
         st.metric("Noise of that size", f"{metrics['noise_rate']:.1%}", help="The control, on the held-out images.")
         st.metric(
@@ -101,16 +157,19 @@ def numbers(card: dict[str, Any]) -> None:
             "images are clipped to [0, 1].",
         )
         st.metric(
-            "Passes an image",
+            "Evaluations per image",
             f"{passes:,.0f}",
-            help=f"Forward and backward, of the images it was made from; {metrics['seconds']:.3g} s in all.",
+            help="Model evaluations, forward and backward passes, per image that it was made from; "
+            f"{metrics['seconds']:.3g} s in all.",
         )
 
 
-def before_and_after(pictures: dict[str, np.ndarray], table: pd.DataFrame, names: list[str], alt: str) -> Picture:
-    """Draw two rows, images before and after the change; returns the picture."""
-    count = min(SHOWN, len(pictures["x"]))
+def before_and_after(result: store.Artifact, part: str, names: list[str], *, count: int = SHOWN) -> Picture:
+    """Draw two rows, images of a part (`held_out`, `made_from`) before and after the change; returns the picture."""
+    pictures, table = result.arrays(part), result.table(part)
+    count = min(count, len(pictures["x"]))
     rows = table.head(count)
+    what = "New test images" if part == "held_out" else "Images that it was made from"
     return gallery.show(
         [list(pictures["x"][:count]), list(pictures["x_adv"][:count].clip(0, 1))],
         rows=["before", "after"],
@@ -121,136 +180,12 @@ def before_and_after(pictures: dict[str, np.ndarray], table: pd.DataFrame, names
                 for pred, confidence, won in zip(rows["pred"], rows["confidence"], rows["success"], strict=True)
             ],
         ],
-        legend="Below each: how it is read, with its confidence; ✓ marks those that are fooled.",
-        alt=alt,
+        legend=f"{what}. Below each: its class, and the class that the model answers with its probability; ✓ marks "
+        "those that are fooled.",
+        alt=f"{what} before and after the same change",
     )
 
 
-def most_common(classes: pd.Series) -> tuple[int, int]:
-    """The class that occurs most often, and how often."""
-    counts = classes.value_counts()
-    return int(counts.index.to_numpy()[0]), int(counts.iloc[0])
-
-
-def class_rows(held: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """A row for each true class: n, the share fooled with its interval, and the most frequent prediction."""
-    rows = []
-    for _label, part in held.groupby("y"):
-        won = part[part["success"]]
-        low, high = clopper_pearson(len(won), len(part))
-        most = "–"
-        if len(won):
-            common, count = most_common(won["pred"])
-            most = f"{class_text(common, names)} ({count / len(won):.0%})"
-        rows.append(
-            {
-                "class": class_text(int(part["y"].iloc[0]), names),
-                "n": len(part),
-                "fooled": len(won) / len(part),
-                "low": low,
-                "high": high,
-                "mostly read as": most,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def by_class(rows: pd.DataFrame, held: pd.DataFrame, spec: specs.UniversalSpec, names: list[str]) -> None:
-    """Draw the table by class, and the class that most of the fooled images are classified as."""
-    won = held[held["success"]]
-    st.markdown("**By class**")
-    if len(won) and spec.target == "any" and len(names) > 2:
-        common, count = most_common(won["pred"])
-        st.caption(
-            f"{count / len(won):.0%} of the fooled images are read as {class_text(common, names)}: one change has few "
-            "classes to lead to."
-        )
-    share = st.column_config.NumberColumn(format=PERCENT)
-    st.dataframe(
-        in_percent(rows, ("fooled", "low", "high")),
-        hide_index=True,
-        column_config={
-            "fooled": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100),
-            "low": share,
-            "high": share,
-        },
-        alt="Share of held-out images fooled by true class, with 95 % intervals, and what they are read as",
-    )
-
-
-def proof(
-    card: dict[str, Any],
-    spec: specs.UniversalSpec,
-    model: store.Artifact,
-    made: pd.DataFrame,
-    pictures: dict[str, np.ndarray],
-    names: list[str],
-) -> None:
-    """Draw what the linear programme found and proved, and the images that decide it."""
-    st.markdown("**What the linear programme says**")
-    exact = sources.model_spec(model).network == "linear" and (len(names) == 2 or spec.target != "any")
-    for sentence in explain(card, made, names, exact=exact):
-        st.markdown(f"- {sentence}")
-    heaviest = made["weight"].to_numpy().argsort()[::-1][:NAMED]
-    order = [k for k in heaviest if made["weight"].iloc[k] > 1e-6 and k < len(pictures["x"])]
-    if order:
-        contradict = card["lp"]["contradiction"]
-        gallery.show(
-            [[pictures["x"][k] for k in order]],
-            captions=[
-                [f"#{made['index'].iloc[k]} ({names[made['y'].iloc[k]]})\n{made['weight'].iloc[k]:.0%}" for k in order]
-            ],
-            legend="The images that contradict each other, with their weights."
-            if contradict
-            else "The images that the bound rests on, with their weights: the hardest to fool together.",
-            alt="The images with the largest weights in the proof",
-        )
-
-
-def explain(card: dict[str, Any], made: pd.DataFrame, names: list[str], *, exact: bool) -> list[str]:
-    """Sentences on a programme's result.
-
-    Args:
-        card: the artifact's.
-        made: the table of the set S.
-        names: of the classes.
-        exact: whether the logits are linear and the rows the whole truth, so that the bound is a proof.
-    """
-    lp, metrics, count = card["lp"], card["metrics"], len(made)
-    images = f"all {count} images" if count > 1 else "the image"
-    said = []
-    won = int(made["success"].sum())
-    size = both(metrics["linf"])
-    if lp["contradiction"]:
-        who = made[made["weight"] > 1e-6].sort_values("weight", ascending=False).head(NAMED)
-        named = ", ".join(f"#{index} ({names[y]})" for index, y in zip(who["index"], who["y"], strict=True))
-        said.append(
-            f"{'No' if exact else 'To first order no'} change s at all fools {images} without clipping. The rows of "
-            f"{named}, added with the weights below, leave nothing (or too little) that s could move, and yet their "
-            "sum is required to be positive: what one image needs brighter, another needs darker (Farkas)."
-        )
-    else:
-        agree = f"(the dual weights below; the programme's own optimum is {lp['first']:.4g}: primal and dual agree)"
-        said.append(
-            f"No ε below **{lp['bound']:.4g}** is enough {agree}. The model is linear, so that is proven."
-            if exact
-            else f"To first order at the images no ε below **{lp['bound']:.4g}** is enough {agree}. The model is "
-            "curved, so that is an estimate and no proof: a smaller one may exist."
-        )
-    if won == count and lp["stage"] == 1:
-        said.append(
-            f"Found: ε = **{size}** fools {images}"
-            + (
-                ", and every one stays in [0, 1] without clipping."
-                if card["clip"]
-                else ". Nothing keeps the sums in [0, 1]: these are points of the plane, not all valid images."
-            )
-        )
-    elif won == count:
-        said.append(
-            f"With clipping there is one: ε = **{size}** fools {images} when each sum is cut to [0, 1]. Clipping takes "
-            "the change away where an image is black or white already, so each image feels a change of its own."
-        )
-    else:
-        said.append(f"The best found fools {won} of {count} images, at ε = {size}.")
-    return said
+def linear(model: store.Artifact, names: list[str], spec: specs.UniversalSpec) -> bool:
+    """Whether the programme's rows are the whole truth, so that its bound is a proof."""
+    return sources.model_spec(model).network == "linear" and (len(names) == 2 or spec.target != "any")
