@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from core import specs
 from core.data import shown
 from core.storage import store
@@ -77,7 +75,6 @@ def _size(data: specs.DataSpec) -> int:
 
 def _stand_in(page: str, own: specs.DataSpec, chosen: specs.DataSpec) -> None:
     """Say that other images are shown than the model's own, and offer to fetch those."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_stand_in"):
-        shown_as = _AS.get(chosen.dataset, shown.title(chosen))
-        st.caption(f"{shown.title(own)} is not on this machine: the images are {shown_as}.", width="content")
-        missing.offer(page, own.dataset)
+    shown_as = _AS.get(chosen.dataset, shown.title(chosen))
+    title = specs.DATASETS[own.dataset].title
+    missing.offer(page, own.dataset, f"{title} is not on this machine: the images are {shown_as}.")
