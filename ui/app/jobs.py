@@ -13,7 +13,7 @@ from core import specs
 from core.data import folder
 from core.jobs import queue
 from core.storage import store
-from ui.app import sources
+from ui.app import endings, sources
 from ui.text import say, sentence_case
 
 POLL = 0.5
@@ -35,7 +35,7 @@ def start(*tasks: specs.Task) -> None:
     """Submit the tasks and draw the page anew; one that is running, or whose result is stored, is not run again."""
     try:
         for task in tasks:
-            queue.submit(task, store.default_root())
+            endings.seen(queue.submit(task, store.default_root()).id)
     except (ValueError, OSError, folder.DataMissing) as error:
         st.error(f"The job could not be started: {error}", icon=":material/error:")
         return
@@ -115,6 +115,7 @@ def panel(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | No
     if job is None or job.state == "done":
         return job
     if job.live:
+        endings.seen(job.id)
         _watch(page, job.id, live)
     else:
         ended(page, job)

@@ -64,6 +64,7 @@ def pick(
             text=names.__getitem__,
             default=default,
             kind="list",
+            named=True,
             help=model_names.facts(by_id[held if held in offered else default if default in offered else offered[0]]),
         )
     if name == "model":  # another one on the same page is of the same data

@@ -49,7 +49,7 @@ def section(measured: Measured, eps: float) -> None:
             "of the models. A single attack proves no order: it may be weak against one of them.",
             icon=":material/info:",
         )
-    distances = medians(measured.models, found, measured.norm, measured.spec.data)
+    distances = medians(measured.models, shared(measured), measured.norm, measured.spec.data)
     known = [norm for norm in records.NORMS if distances[norm].notna().any()]
     if known:
         st.markdown("**Median of the smallest change that fools**")

@@ -22,8 +22,8 @@ MEASURES = {
     "clean": "Clean",
     "pgd": "Under PGD",
     "proven": "Proven",
-    "generator": "Generator attack, literal: fooled",
-    "generator_strong": "Generator attack, strong: fooled",
+    "generator": "Generator attack, literal: success",
+    "generator_strong": "Generator attack, strong: success",
 }
 """Rows of a table of measurements in words."""
 
@@ -136,11 +136,11 @@ def card(page: str, model: store.Artifact) -> None:
             "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
             "to": st.column_config.NumberColumn(format=PERCENT),
             "n": st.column_config.NumberColumn(format="localized", help="Test images"),
-            "Passes": st.column_config.NumberColumn(
-                format="localized", help="Forward and backward passes an image, on average"
+            "Evaluations": st.column_config.NumberColumn(
+                format="localized", help="Model evaluations (forward and backward passes) per image, on average"
             ),
-            "Median ℓ2": st.column_config.NumberColumn(format="%.3f", help="Of the images that fooled"),
-            "Median ℓ∞": st.column_config.NumberColumn(format="%.3f", help="Of the images that fooled"),
+            "Median ℓ2": st.column_config.NumberColumn(format="%.3f", help="Of the successes"),
+            "Median ℓ∞": st.column_config.NumberColumn(format="%.3f", help="Of the successes"),
         },
         height=elements.table_height(len(frame)),
         alt=f"Measurements of {one.name}",
@@ -166,7 +166,7 @@ def measurements(table: pd.DataFrame) -> pd.DataFrame:
             "n": table["n"],
             "Median ℓ2": table["median_l2"],
             "Median ℓ∞": table["median_linf"],
-            "Passes": (table["forwards"] + table["backwards"]).round(),
+            "Evaluations": (table["forwards"] + table["backwards"]).round(),
             "Settings": table["settings"],
         }
     )
@@ -214,7 +214,7 @@ def beside(page: str, model: store.Artifact) -> None:
         column_config={
             "Test accuracy": st.column_config.NumberColumn(format=PERCENT),
             "Robust": st.column_config.NumberColumn(
-                format=PERCENT, help="Validation images still read correctly under PGD with 10 steps, at ε in ℓ∞"
+                format=PERCENT, help="Validation images classified correctly under PGD with 10 steps, at ε in ℓ∞"
             ),
             "Proven": st.column_config.NumberColumn(format=PERCENT, help="Of the validation images, by bounds"),
             "n (robust)": st.column_config.NumberColumn(format="localized"),
