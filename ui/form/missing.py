@@ -54,13 +54,9 @@ def _button(page: str, dataset: str) -> bool:
 
 def offer_mnist(page: str) -> None:
     """Say that MNIST itself is not on this machine, and offer to fetch it; draws nothing where it is."""
-    if sources.present("mnist"):
-        return
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_mnist"):
-        st.caption("MNIST is not on this machine. Its models are shown UCI digits in MNIST's frame.", width="content")
-        asked = _button(page, "mnist")
-    if asked:
-        _download("mnist")
+    if not sources.present("mnist"):
+        st.caption("The images are UCI digits in MNIST's frame; MNIST itself is not on this machine.")
+        offer(page, "mnist")
 
 
 def _download(dataset: str) -> None:
