@@ -27,9 +27,7 @@ def choose_data(model: store.Artifact) -> specs.DataSpec | None:
         return data_choice.choose(PAGE, model)
     with st.expander("More settings", icon=":material/tune:"):
         found = data_choice.choose(PAGE, model)
-        if not sources.present("mnist"):
-            st.caption("The images are UCI digits in MNIST's frame; MNIST itself is not on this machine.")
-            missing.offer(PAGE, "mnist")
+        missing.offer_mnist(PAGE)
     return found
 
 
