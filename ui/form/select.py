@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.state import get_session_state
 
 T = TypeVar("T")
 
@@ -146,6 +147,9 @@ def seed(key: str, options: Sequence[T], text: Callable[[T], str] = str, *, many
     st.session_state[key] = named if many else named[0]
     with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
         st.query_params[key] = [text(option) for option in named] if many else text(named[0])
+        # Streamlit looks at the address as it was when the page was opened, and would strike out the plain name.
+        with get_session_state().query_params() as opened:
+            opened.set_initial_query_params_from_current()
 
 
 def _short(texts: Iterable[str]) -> bool:
