@@ -94,7 +94,9 @@ def is_live(task: specs.Task) -> bool:
 
 def of(task: specs.Task) -> queue.Job | None:
     """The newest job for this task, running or ended; None if the task was never submitted."""
-    return next((job for job in queue.jobs(store.default_root()) if job.task == task), None)
+    root = store.default_root()
+    task = store.normal(task, root)
+    return next((job for job in queue.jobs(root) if job.task == task), None)
 
 
 def panel(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | None = None) -> queue.Job | None:
@@ -235,6 +237,13 @@ def progress_text(job: queue.Job) -> str:
 
 def describe(task: specs.Task) -> tuple[str, str]:
     """A task in a few words: what is done, and on which model or data."""
+    what, on = _described(task)
+    if isinstance(task, specs.TrainSpec) or task.data is None:
+        return what, on
+    return what, f"{on}, images of {sources.data_title(task.data)}"
+
+
+def _described(task: specs.Task) -> tuple[str, str]:
     if isinstance(task, specs.TrainSpec):
         return f"Train {task.network}, {task.recipe.label()}", task.data.slug()
     if isinstance(task, specs.AttackSpec):

@@ -23,11 +23,12 @@ from ui.text import PERCENT, both, counted, eps_text, interval, say
 
 def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
     """A row for each saved model: data, network, recipe, accuracy, size, training time."""
-    rows = []
+    rows, names = [], model_names.names()
     for model in models:
         spec, metrics = sources.model_spec(model), model.card.get("metrics", {})
         rows.append(
             {
+                "Model": names[model.id],
                 "Data": sources.data_title(spec.data),
                 "Network": say(spec.network) + (", single output" if spec.scalar else ""),
                 "Recipe": spec.recipe.label(),
@@ -58,6 +59,7 @@ SETTINGS = ("network", "scalar", *OPTIMISER)
 """Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 
 COLUMNS: dict[str, Any] = {
+    "Model": st.column_config.TextColumn(pinned=True),
     "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set, classified correctly"),
     "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
     "to": st.column_config.NumberColumn(format=PERCENT),
