@@ -43,7 +43,7 @@ function intoView(page) {
     clearInterval(timer)
     hands.forEach((event) => window.removeEventListener(event, stop, true))
   }
-  // the page may be drawn anew once or twice: it is looked at until it has been calm for a while, or somebody takes over
+  // the page may be drawn anew once or twice: looked at until it has been calm for a while, or somebody takes over
   const look = () => {
     calm = app.dataset.testScriptState === 'notRunning' ? calm + 1 : 0
     if (calm > 20 || performance.now() - begun > 30000) return stop()
