@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.data import folder, mnist, sets
+from core.data import cifar10, folder, mnist, sets
 from core.data.digits import digits28, framed
 from core.data.folder import DataMissing
 from core.data.sets import first_of_test, load, shuffled, to_float
@@ -213,11 +213,22 @@ def test_a_damaged_file_of_mnist_is_named(tmp_path: Path, damage: str) -> None:
         mnist.mnist(tmp_path)
 
 
+def test_no_other_file_of_cifar10_is_opened(tmp_path: Path) -> None:
+    """A pickle runs code when it is opened: what is not the file that is known is refused unopened."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(b"cos\nabort\n(tR.")  # opened, it would end these tests
+    with pytest.raises(RuntimeError, match="data_batch_1: expected the file that CIFAR-10 comes with"):
+        cifar10.cifar10(tmp_path)
+
+
 def test_reading_needs_no_torchvision() -> None:
     """Its import takes as long as that of torch, and every first picture would wait for it."""
     code = (
-        "import sys; from pathlib import Path; from core.data import mnist, sets\n"
-        "try: mnist.mnist(Path('/nowhere'))\nexcept OSError: pass\nsys.exit('torchvision' in sys.modules)"
+        "import sys; from pathlib import Path; from core.data import cifar10, mnist\n"
+        "for read in (mnist.mnist, cifar10.cifar10):\n"
+        "    try: read(Path('/nowhere'))\n    except OSError: pass\n"
+        "sys.exit('torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
