@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.data import folder, sets
+from core.data import cifar10, folder, mnist, sets
 from core.data.digits import digits28, framed
 from core.data.folder import DataMissing
 from core.data.sets import first_of_test, load, shuffled, to_float
@@ -270,6 +272,45 @@ def test_download_reports_bytes_and_can_be_stopped(tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         sets._download("mnist", tmp_path, on_progress)
     assert seen == [(0, DATASETS["mnist"].download_size)]
+
+
+@pytest.mark.parametrize("damage", ["short", "kind", "size"])
+def test_a_damaged_file_of_mnist_is_named(tmp_path: Path, damage: str) -> None:
+    """Cut short, of another kind of number, or of another size."""
+    for part, n in (("train", 60_000), ("t10k", 10_000)):
+        for name, shape in (("images-idx3", (n, 28, 28)), ("labels-idx1", (n,))):
+            path = tmp_path / "MNIST" / "raw" / f"{part}-{name}-ubyte"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            head = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+            path.write_bytes(head + bytes(math.prod(shape)))
+    assert len(load(DataSpec(dataset="mnist"), root=tmp_path).test) == 10_000
+    path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    data = path.read_bytes()
+    path.write_bytes(
+        {"short": data[:-1], "kind": b"\0\0\x0d" + data[3:], "size": data[:7] + b"\x11" + data[8:]}[damage]
+    )
+    with pytest.raises(RuntimeError, match="t10k-images-idx3-ubyte: expected an IDX file of 10000 × 28 × 28 bytes"):
+        mnist.mnist(tmp_path)
+
+
+def test_no_other_file_of_cifar10_is_opened(tmp_path: Path) -> None:
+    """A pickle runs code when it is opened: what is not the file that is known is refused unopened."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(b"cos\nabort\n(tR.")  # opened, it would end these tests
+    with pytest.raises(RuntimeError, match="data_batch_1: expected the file that CIFAR-10 comes with"):
+        cifar10.cifar10(tmp_path)
+
+
+def test_reading_needs_no_torchvision() -> None:
+    """Its import takes as long as that of torch, and every first picture would wait for it."""
+    code = (
+        "import sys; from pathlib import Path; from core.data import cifar10, mnist\n"
+        "for read in (mnist.mnist, cifar10.cifar10):\n"
+        "    try: read(Path('/nowhere'))\n    except OSError: pass\n"
+        "sys.exit('torchvision' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.real_data
