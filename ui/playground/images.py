@@ -43,7 +43,7 @@ def choose(model: store.Artifact, data: specs.DataSpec | None) -> Picture | None
         if source == "test":
             return _of_test_set(model, data)
         shape = tuple(model.card["shape"])
-        with st.container(width="stretch"):
+        with st.container(width=390):
             return drawing.choose(model, shape) if source == "draw" else uploads.choose(model, shape)
 
 
