@@ -55,6 +55,8 @@ def section(measured: Measured, eps: float) -> None:
         "side on the same images."
     )
     record_views.not_known(frame)
+    for said in differences(measured, eps):
+        st.warning(said, icon=":material/warning:")
     record_runs.find_more(measured.page, measured.models, measured.found, measured.norm, measured.spec.data, eps)
 
 
@@ -174,4 +176,5 @@ def searches(measured: Measured, model: str, eps: float) -> str:
     record = measured.found.get(model)
     looks = [] if record is None else [look for look in record.looks if look.eps is None or same(look.eps, eps)]
     found = {look.text or say(look.id.split("-")[1]) for look in looks}
-    return ", ".join(sorted(found | {curve.attack for curve in measured.of(model).values() if curve.has(eps)}))
+    found |= set() if found else {curve.attack for curve in measured.of(model).values() if curve.has(eps)}
+    return ", ".join(sorted(found))

@@ -67,7 +67,8 @@ def choose(page: str, *, start: int = 1, row: bool = False) -> Choice | None:
         models = model_picker.pick_many(page, start=start)
     if not models:
         return None
-    with first:
+    here = all(sources.present(sources.model_spec(model).data.dataset) for model in models)
+    with more if row and here else first:  # where images are not here, it has something to say
         data = data_choice.choose(page, *models)
     with more:
         norm = _norm(page, inferred)
