@@ -17,7 +17,7 @@ from ui.measure.sweep_views import KINDS, kind_of, norm_of
 START: dict[str, tuple[str, ...]] = {
     "epsilon_sweep": ("lenet", "standard", "lenet-fgsm-mix", "fgsm-mix", "pgd"),
     "model_comparison": (
-        *("linear", "cnn", "cnn-fgsm", "lenet", "standard", "lenet-fgsm-mix", "fgsm-mix"),
+        *("linear", "cnn", "lenet", "standard", "lenet-fgsm-mix", "fgsm-mix"),
         *("pgd", "mlp-stable", "ibp"),
     ),
 }
@@ -64,7 +64,7 @@ def _own() -> dict[str, Any]:
         and spec.threshold == 0
         and spec.data is None
         and kind_of(spec.attack) in KINDS
-        and not _is_bundled(result)
+        and "bundled" not in result.card
     ]
     if not done:
         return {}
@@ -93,11 +93,6 @@ def _own() -> dict[str, Any]:
         "target": "any" if newest.target is None else newest.target,
         **{f"{method}_{name}": value for method, fields in settings.items() for name, value in fields.items()},
     }
-
-
-def _is_bundled(result: store.Artifact) -> bool:
-    root = bundled.root()
-    return root is not None and result.folder.resolve().is_relative_to(root.resolve())
 
 
 def _bundled(page: str) -> dict[str, Any]:
