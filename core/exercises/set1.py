@@ -154,7 +154,7 @@ ITEMS = (
         "distances. The true class is drawn too, but it does not count as a success.",
         (
             Link("generator_attack", {"tab": "Grid", "target": "all"}, "grid"),
-            Link("generator_attack", {"tab": "Success 10x10"}, "success", "Success 10×10"),
+            Link("generator_attack", {"tab": "Success by class"}, "uccess", "Success by class"),
         ),
         (
             "Would you have been fooled? Where does the change hide?",

@@ -59,7 +59,7 @@ ITEMS = (
         "original?",
         (
             Link("sparse_attack", {"tab": "One image"}, "pixel", "Change one image"),
-            Link("sparse_attack", {"tab": "How sparse can it be"}, "pixels", "How sparse?"),
+            Link("sparse_attack", {"tab": "How sparse can it be?"}, "pixels", "How sparse?"),
             Link("sparse_attack", {"tab": "Quiz"}, "Which", "Can you tell?"),
         ),
         (

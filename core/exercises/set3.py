@@ -91,7 +91,7 @@ ITEMS = (
         "right.",
         (
             Link("model_comparison", {"models": MODELS[:1], "tab": "Five metrics"}, "confidence"),
-            Link("model_comparison", {"tab": "Check a published table"}, "table", "Check the published table"),
+            Link("model_comparison", {"tab": "Check a published table"}, "table", "Check the table"),
         ),
         (
             "The attacked network is wrong and sure of it. What would you want it to say instead?",

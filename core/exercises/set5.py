@@ -47,7 +47,8 @@ def _models(*names: str) -> list[ByData]:
     return [ByData(model_id(name), other[min(place, len(other) - 1)]) for place, name in enumerate(names)]
 
 
-PLANE = {"tab": "The plane"}
+PLANE = {"part": "In the plane, with the SVM"}
+IMAGES = {"part": "Images, exactly"}
 CURVES: dict[str, Setting] = {"attacks": ["fgsm"], "tab": "Accuracy"}
 
 ITEMS = (
@@ -72,7 +73,7 @@ ITEMS = (
         "The same in ℓ∞, and FGSM",
         "Repeat it for ℓ∞: the worst change is ε · sign of the gradient. For a linear model FGSM is therefore exact: "
         "the cosine between the two is 1.",
-        (Link("linear_models", {"tab": "Images"}, "FGSM"),),
+        (Link("linear_models", IMAGES, "FGSM"),),
         ("For which models is FGSM the worst change, and why not for a CNN?",),
     ),
     Item(
@@ -85,19 +86,19 @@ ITEMS = (
                 "epsilon_sweep",
                 {**CURVES, "models": _models("mnist-linear", "mnist-cnn", "mnist-cnn-fgsm")},
                 "ccuracy",
-                "The three curves",
+                "The curves",
             ),
             Link(
                 "epsilon_sweep",
                 {**CURVES, "models": _models("mnist-cnn"), "tab": "Images"},
                 "ε",
-                "Five examples per ε",
+                "Examples",
             ),
             Link(
                 "train",
                 {"dataset": dataset(), "network": "cnn", "preset": "set5", "recipe": "fgsm", "fgsm_eps": 0.25},
                 "FGSM",
-                "Train with FGSM",
+                "Train",
             ),
         ),
         (
