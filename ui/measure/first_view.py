@@ -108,8 +108,19 @@ def _bundled(page: str) -> dict[str, Any]:
         }
         chosen = [found[name] for name in START.get(page, ()) if name in found]
         if chosen:
-            return {"models": chosen}
+            return {"models": chosen, "attacks": [_most_run(chosen)]}
     return {}
+
+
+def _most_run(models: Sequence[str]) -> str:
+    """PGD, or FGSM where with the defaults it was run on more of these models."""
+    root = store.default_root()
+
+    def runs(kind: str) -> int:
+        asked = (specs.SweepSpec.model_validate({"model": model, "attack": KINDS[kind]}) for model in models)
+        return sum(store.located(spec, root) is not None for spec in asked)
+
+    return max(("pgd_linf", "fgsm"), key=runs)
 
 
 def _pin(page: str, names: Iterable[str]) -> None:

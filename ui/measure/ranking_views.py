@@ -105,7 +105,7 @@ def shown(measured: Measured, frame: pd.DataFrame, eps: float) -> pd.DataFrame:
     for attack in measured.attacks if several else ():
         table[attack] = frame[attack]
     return table.assign(
-        searched=[searches(measured, model, eps) or None for model in frame["id"]],
+        searched=[searches(measured, model, eps) or "–" for model in frame["id"]],
         parameters=frame["parameters"],
         seconds=frame["seconds"],
         n=frame["n"].replace(0, None),

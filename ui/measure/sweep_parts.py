@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ MOST_TICKS = 13
 
 def chart(measured: Measured, eps: float) -> None:
     """Draw measured curves and proven intervals with the slider's ε."""
-    metric = "success" if measured.targeted else "accuracy"
+    metric: Literal["accuracy", "success"] = "success" if measured.targeted else "accuracy"
     found = _lines(measured, metric) if metric not in measured.kept else []
     if metric not in measured.kept:
         shown = {} if measured.targeted else _clean(measured)
