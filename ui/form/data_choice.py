@@ -46,7 +46,10 @@ def choose(page: str, *models: store.Artifact) -> specs.DataSpec | None:
     absent = next((own for own in owns if not sources.present(own.dataset)), None)
     if absent is not None:
         _stand_in(page, absent, chosen)
-    found = {store.shown_data(model, chosen) for model in models}
+    try:
+        found = {store.shown_data(model, chosen) for model in models}
+    except ValueError:
+        return None  # the folder of a model has changed: `missing.note` says so
     return None if found == {None} else chosen
 
 
