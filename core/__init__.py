@@ -18,6 +18,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
     evaluation     metrics, sweeps over eps, attack tables, model comparison
     training       one loop; a recipe is how a batch's loss is made
     figures        tables -> plotly figures
+    exercises      the five exercise sets: what to do, what is done, the lab report
     jobs           run a spec, here or in a process of its own
     cli            the commands of the command line: flags from the same specs as the forms, results as tables or JSON
     __main__       the command line's entry: `python -m core`

@@ -29,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from core.jobs import queue
 
         return queue.work(Path(arguments[1]))
+    if arguments == ["wait"]:  # a process that waits for a job, started by core.jobs.spare
+        from core.jobs import spare
+
+        return spare.wait()
     options = vars(parser(arguments).parse_args(arguments))
     command, as_json = options.pop("command"), options.pop("json")
     try:

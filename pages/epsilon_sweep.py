@@ -1,88 +1,87 @@
-"""Epsilon sweep: accuracy and confidence against the budget ε, proven and attacked, and the images at every ε."""
+"""Epsilon sweep: accuracy and confidence against the budget ε, attacked and proven, and the images at every ε."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import pandas as pd
 import streamlit as st
 
-from core.storage import store
 from ui.app import guard
+from ui.form import tabs
 from ui.measure import (
+    first_view,
+    measured,
     record_choice,
+    record_runs,
     record_views,
-    robust_views,
+    reliability,
     sweep_choice,
+    sweep_export,
     sweep_notes,
     sweep_parts,
     sweep_views,
 )
-from ui.measure.sweep_views import Curve
-from ui.show import downloads, model_names, provenance
+from ui.measure.measured import Measured
+from ui.show import model_names, provenance
 
 PAGE = "epsilon_sweep"
 
 
-def any_eps(models: Sequence[store.Artifact], curves: Sequence[Curve], chance: float | None) -> None:
-    """Draw proven and attacked accuracy at any ε, from every stored result of these models."""
-    st.subheader("Proven and attacked, at any ε", anchor=False)
-    norm, found = robust_views.in_a_norm(PAGE, models)
-    if not found:
-        return
-    names = model_names.short_names(models)
-    missing = [names[model.id] for model in models if model.id not in found]
-    if missing:
-        st.caption(f"Nothing in this norm yet: {', '.join(missing)}.")
-    found = record_choice.choose_images(PAGE, found)
-    reports = {model: robust_views.reports_of(model, norm) for model in found}
-
-    def trusted(eps: float) -> None:
-        robust_views.show_trust(PAGE, models, found, eps)
-
-    def warned(eps: float) -> None:
-        robust_views.warn(models, found, eps)
-
-    record_views.lookup(PAGE, models, found, norm, curves, chance, {}, trusted, warned)
-    record_views.rests_on(PAGE, found, names, norm, robust_views.trust_lines(reports))
-
-
-def single_attacks(curves: Sequence[Curve], chance: float | None) -> None:
-    """Draw each chosen attack on its own: curves, metrics, confidence, images."""
-    st.subheader("Single attacks", anchor=False)
-    curve, places = sweep_parts.choose_images(PAGE, curves)
-    sweep_parts.lookup(PAGE, curves, chance, curve, places, {})
-    st.subheader("What the curves say", anchor=False)
-    sweep_parts.says(curves, chance)
-    st.subheader("Confidence", anchor=False)
-    sweep_parts.confidence(PAGE, curves)
-    if places:
-        st.subheader("The same images at every ε", anchor=False)
-        sweep_parts.every_eps(PAGE, curve, places)
+@st.fragment
+def answer(shown: Measured) -> None:
+    """Draw the ε slider and all that depends on it; a move draws only this part again, from memory."""
+    options = measured.stops(shown)
+    eps = sweep_choice.eps_slider(PAGE, options, measured.start(shown, options), shown.norm)
+    st.markdown(measured.sentence(shown, eps, measured.figures(shown, eps)))
+    reliability.warn(shown, eps)
+    accuracy, images, confidence, checks, export = tabs.tabs(
+        PAGE, ["Accuracy", "Images", "Confidence", "Reliability", "Export"]
+    )
+    if accuracy.open:
+        with accuracy:
+            sweep_parts.chart(shown, eps)
+            sweep_parts.table(shown, eps)
+            sweep_notes.crossings(shown.curves)
+    if images.open:
+        with images:
+            sweep_parts.images(shown, eps)
+    if confidence.open:
+        with confidence:
+            sweep_parts.confidence(shown, eps)
+    if checks.open:
+        with checks:
+            reliability.section(shown, eps)
+    if export.open:
+        with export:
+            sweep_export.section(shown, eps)
 
 
 guard.ensure_router()
 
 st.title("Epsilon sweep")
-st.write(
-    "How fast does accuracy fall as the attack may change each pixel by more, and how sure is the model meanwhile?"
-)
+st.write("See how accuracy falls as an attack may change each pixel by more, and what is proven whatever the attack.")
 
-choice = sweep_choice.choose(PAGE)
+left, right = st.columns([1, 2.8], gap="medium")
+with left:
+    choice = sweep_choice.choose(PAGE)
 if choice is None:
     st.stop()
-spec, models = choice
+spec, models = choice.spec, choice.models
 curves, missing = sweep_views.read(spec, models)
-sweep_choice.run_missing(PAGE, spec, models, missing)
-any_eps(models, curves, sweep_notes.chance_of(models))
-if not curves:
-    st.stop()
-single_attacks(curves, sweep_notes.chance_of([curve.model for curve in curves]))
-
-st.subheader("Take away", anchor=False)
-lines = "\n".join(curve.provenance() for curve in curves)
-table = pd.DataFrame([{**sweep_views.named(curve), **row} for curve in curves for row in curve.rows])
-with st.container(horizontal=True):
-    downloads.table(PAGE, table, name="epsilon_sweep", provenance=lines)
-    sweep_views.every_image(PAGE, curves, lines)
-provenance.show("  \n".join(curve.provenance() for curve in curves))
+found = record_views.read(models, choice.norm, data=spec.data)
+with choice.more:
+    found = record_choice.choose_images(PAGE, found)
+with right:
+    running = sweep_choice.watch(PAGE, spec, missing)
+    record_runs.watch(PAGE, [model.id for model in models], choice.norm)
+with left:
+    if not running:
+        sweep_choice.run_missing(PAGE, spec, models, missing)
+    first_view.exercise_five(PAGE)
+shown = Measured(
+    PAGE, spec, models, model_names.short_names(models), choice.norm, curves, missing, found, fine=choice.fine
+)
+with right:
+    sweep_notes.mixed(models, spec.data)
+    answer(shown)
+    if curves:
+        with st.expander("Where these curves come from", icon=":material/info:"):
+            provenance.show("  \n".join(curve.provenance() for curve in curves))

@@ -1,230 +1,165 @@
-"""Generator attack: five samples × every target, each drawn by a one-input network trained in turns."""
+"""Generator attack: samples × every target class, each drawn by a one-input network that is trained in turns."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 
 from core import specs
+from core.jobs import queue
 from core.storage import store
 from ui.app import guard, jobs, sources
-from ui.form import controls, model_picker, samples
-from ui.form.select import select, select_many
-from ui.generator import compare, results, views
-from ui.show import gallery, lessons
-from ui.text import class_text, exact_percent
+from ui.form import controls, data_choice, model_picker, samples, tabs
+from ui.generator import choices, compare, cost, results, robust, views
+from ui.generator import pairs as stored
+from ui.generator.pairs import Pairs
+from ui.show import lessons, provenance
 
 PAGE = "generator_attack"
-MODES = {"generator": "literal, as the exercise says", "generator_strong": "strong: the nearest image"}
-SAY = {
-    "init": {"random": "random weights", "image": "at the image"},
-    "loss": {"mse": "squared error (literal)", "ce": "cross-entropy", "margin": "logit margin"},
-    "generator": {"linear": "linear: 1 → pixels", "deep": "deep: 1 → 256 → pixels"},
-}
-CONFIDENCES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
+NAMES = ["Grid", "Curves", "Success by class", "Transfer", "Robust to this attack", "Export"]
 
 
-def default_model() -> str | None:
-    """The newest model of more than two classes with a test accuracy above 80 %, else the newest of such models."""
-    many = [m for m in sources.models() if len(m.card["class_names"]) > 2]
-    good = [m for m in many if m.card["metrics"]["test_accuracy"] > 0.8]
-    return (good or many)[0].id if many else None
+def request_for(spec: specs.AttackSpec, target: str | int, made: list[store.Artifact]) -> specs.AttackSpec:
+    """What the button draws: every target, or the chosen one where not all are stored or on their way."""
+    whole = target == "all" or jobs.is_live(spec) or any(result.spec() == spec for result in made)
+    return spec if whole else spec.model_copy(update={"target": target})
 
 
-def usual_confidence(tests: pd.DataFrame, classes: Sequence[int]) -> float:
-    """The highest confidence on offer, up to 99 %, at which every one of these classes has a sample."""
-    right = tests[tests["y"] == tests["pred"]]
-    best = [right.loc[right["y"] == k, "confidence"].max() for k in classes]
-    reached = min((value for value in best if value == value), default=0.0)  # a class never read rightly has NaN
-    return max(value for value in CONFIDENCES if value <= min(reached, 0.99))
-
-
-def pick_mode() -> str:
-    """Draw the choice between the two modes and return the registry name of the method."""
-    return select(
-        PAGE,
-        "mode",
-        "Mode",
-        list(MODES),
-        text=MODES.__getitem__,
-        kind="buttons",
-        help="Literal: the exercise's two steps in turns, whatever they do. Strong: the same two steps, each only "
-        "where it is needed, so that the images come much nearer to the samples.",
-    )
-
-
-def draw_settings(mode: str) -> dict[str, Any]:
-    """Draw the settings of the chosen mode and return them by name, as the method's spec takes them."""
-    if mode != "generator":
-        return controls.method_settings(PAGE, mode)
-
-    def setting(name: str, **more: Any) -> Any:
-        return controls.field(PAGE, specs.GeneratorMethod, name, key=f"generator_{name}", **more)
-
-    values: dict[str, Any] = {}
-    for names in (
-        ("rounds", "image_steps", "class_steps"),
-        ("lr", "init", "loss"),
-        ("generator", "shared_adam", "stop_confidence"),
-    ):
-        for column, name in zip(st.columns(3, vertical_alignment="bottom"), names, strict=True):
-            with column:
-                values[name] = choice(name) if name in SAY else setting(name)
-    return values
-
-
-def choice(name: str) -> str:
-    """Draw a list for a setting whose options are described here in more words than in its spec."""
-    info = specs.GeneratorMethod.model_fields[name]
-    return select(
-        PAGE,
-        f"generator_{name}",
-        info.title or name,
-        list(SAY[name]),
-        text=SAY[name].__getitem__,
-        default=info.default,
-        kind="list",
-        help=info.description,
-    )
-
-
-def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> tuple[pd.DataFrame, list[Any], float] | None:
-    """Choose classes and one test image of each.
-
-    Returns the rows of the test table, the places for their pictures, and the least confidence; None: nothing chosen.
-    """
+def button_text(request: specs.AttackSpec, labels: list[int], model: store.Artifact, *, done: bool) -> str:
+    """What the button will do: how many images it draws and how long that takes, or that they are already there."""
     names = model.card["class_names"]
-    left, right = st.columns([3, 2])
-    with left:
-        numbers = list(range(len(names)))
-        chosen = select_many(
-            PAGE,
-            "classes",
-            "Your favourite classes, one sample each",
-            numbers,
-            text=lambda k: class_text(k, names),
-            default=numbers[:5],
-            help="The exercise asks for five digits. Each sample is drawn once for every target class.",
-        )
-    with right:
-        confidence = select(
-            PAGE,
-            "confidence",
-            "Least confidence of the samples",
-            CONFIDENCES,
-            text=exact_percent,
-            default=usual_confidence(tests, chosen or numbers),
-            kind="slider",
-            help="Only test images that the model reads correctly, and at least this confidently, are offered.",
-        )
-    if not chosen:
-        st.info("Choose at least one class.", icon=":material/info:")
-        return None
-    found = {k: samples.candidates(tests, k, confidence=confidence) for k in chosen}
-    for k in [k for k in chosen if not len(found[k])]:
-        samples.none_of(
-            class_text(k, names),
-            f" with a confidence of {confidence:.2%}; it is left out. Lower the least confidence",
-        )
-    chosen = [k for k in chosen if len(found[k])]
-    if not chosen:
-        return None
-    picked, slots = [], []
-    with st.grid(5, min_column_width=120):
-        for k in chosen:
-            with st.container(gap="xsmall"):
-                slots.append(st.empty())
-                place = samples.place(
-                    f"{PAGE}_sample_{k}",
-                    len(found[k]),
-                    label=f"{names[k]}, sample",
-                    help=f"+ takes another sample; {len(found[k]):,} test images qualify.",
-                )
-                row = found[k].iloc[place]
-                st.caption(f"#{row['index']:.0f} · {row['confidence']:.2%}")
-                picked.append(row)
-    return pd.DataFrame(picked), slots, confidence
+    targets = range(len(names)) if request.target == "all" else [int(request.target)]
+    things = f"{stored.wrong_pairs(labels, targets):,} adversarial {stored.noun(names)}"
+    if request.target != "all":
+        things += f" towards {names[int(request.target)]}"
+    if done:
+        return f"{things}: already there"
+    seconds = cost.seconds(request, model)
+    return f"Draw {things}" + ("" if seconds is None else f" (about {jobs.duration(seconds)})")
 
 
-def draw_samples(slots: Sequence[Any], images: Iterable[np.ndarray], rows: pd.DataFrame, names: Sequence[str]) -> None:
-    """Put the pictures of the samples into their places."""
-    for slot, image, label in zip(slots, images, rows["y"], strict=True):
-        with slot.container():
-            gallery.show([[image]], alt=f"The chosen sample of {names[int(label)]}", tile=96)
+def is_running(job: queue.Job | None) -> bool:
+    """Whether a job is waiting or running: its images so far then take the grid's place."""
+    return job is not None and job.live
 
 
 guard.ensure_router()
 
 st.title("Generator attack")
-st.write(
-    "A network whose only input is the constant 1 learns to draw an image that looks like your sample and is read as "
-    "another class."
-)
-with st.container(border=True):
-    model = model_picker.pick(PAGE, text="Model to fool", default=default_model())
-    if model is None:
-        st.stop()
-    tests = samples.table(model)
-    if tests is None:
-        st.stop()
-    picked = pick_samples(model, tests)
-if picked is None:
+st.write("A network with one input, always 1, redraws your sample so that the model classifies it as another class.")
+left, middle, right = st.columns([3, 3, 4], vertical_alignment="bottom")
+with left:
+    model = model_picker.pick(PAGE, text="Model", default=choices.default_model())
+if model is None:
     st.stop()
-rows, slots, confidence = picked
 names = model.card["class_names"]
+with middle:
+    target = controls.a_class(
+        PAGE,
+        names,
+        name="target",
+        label="Target class",
+        extra={"all": "every class"},
+        help="A class: its column is marked in the grid and its curves are bold. Every class: the whole grid.",
+    )
+more = st.expander("More settings", icon=":material/tune:")
+with more:
+    data = data_choice.choose(PAGE, model)
+tests = samples.table(model, data)
+if tests is None:
+    st.stop()
+with more:
+    picked = choices.pick_samples(model, tests)
+    mode = choices.pick_mode()
+    settings = choices.draw_settings(mode)
+    strong = mode == "generator_strong"
+    seed = controls.field(PAGE, specs.AttackSpec, "seed", disabled=strong)
+for name in picked.left_out:
+    samples.none_of(name, f" with a confidence of {picked.confidence:.2%}; it is left out. Lower the least confidence")
+if not len(picked.rows):
+    st.info("Choose at least one class under “More settings”.", icon=":material/info:")
+    st.stop()
 
-mode = pick_mode()
-with st.form(f"{PAGE}_form"):
-    left, right = st.columns([2, 1])
-    with left:
-        target = controls.a_class(
-            PAGE, names, name="target", label="Target class", extra={"all": "every class, one after the other"}
-        )
-    with right:
-        strong = mode == "generator_strong"
-        seed = controls.field(PAGE, specs.AttackSpec, "seed", disabled=strong)
-    settings = draw_settings(mode)
-    asked = st.form_submit_button("Run the attack", type="primary", icon=":material/play_arrow:")
-lessons.generator()
-
-indices = tuple(int(index) for index in rows["index"])
+indices = tuple(int(index) for index in picked.rows["index"])
+labels = [int(label) for label in picked.rows["y"]]
 spec = controls.build(
     specs.AttackSpec,
     model=model.id,
+    data=data,
     attack={"name": mode, **settings},
     indices=indices,
-    target=target,
+    target="all",
     seed=0 if strong else seed,
 )
 if spec is None:
     st.stop()
-result = sources.artifact(spec)
-if asked and result is None:
-    jobs.start(spec)
-if result is not None:
-    arrays = views.Pairs.of(result)
-    draw_samples(slots, [arrays.arrays["x"][row] for row in arrays.samples], rows, names)
-    results.show(result, model)
-    compare.attacks(result, spec, model)
-    compare.models(result, spec, model)
-    compare.transfer(result, model)
-    results.matrix(model, spec, tests, confidence)
-    st.stop()
-images = samples.images(model, indices)
-if images is None:
-    st.stop()
-draw_samples(slots, images, rows, names)
-targets = list(range(len(names))) if target == "all" else [target]
-labels = [int(label) for label in rows["y"]]
-if jobs.idle(PAGE, spec, live=functools.partial(views.live, x=images, targets=targets, y=labels, names=names)):
-    pairs = len(rows) * len(targets)
-    st.info(
-        f"{len(rows)} samples × {len(targets)} targets = {pairs} generators, not trained yet with these settings. "
-        "“Run the attack” trains them all side by side; on MNIST that takes a few seconds.",
-        icon=":material/draw:",
+made = stored.known(spec)
+request = request_for(spec, target, made)
+job = jobs.of(request)
+done = any(result.spec() == request for result in made)
+here = data is not None or sources.present(sources.model_spec(model).data.dataset)
+with right:
+    asked = st.button(
+        button_text(request, labels, model, done=done),
+        type="primary",
+        icon=":material/check:" if done else ":material/draw:",
+        key=f"{PAGE}_draw",
+        width="stretch",
+        disabled=done or is_running(job) or not here,
+        help=None if here else "Drawing needs the images, which are not on this machine.",
     )
+if asked:
+    jobs.start(request)
+
+other = None if made else stored.instead(spec)
+shown = made or ([other] if other else [])
+pairs = Pairs.of(*shown) if shown else None
+if pairs is not None:
+    chosen = None if target == "all" else int(target)
+    line = " + ".join(provenance.of(result, model) for result in shown)
+    st.markdown(views.verdict(pairs, chosen))
+    if (images_of := stored.spec_of(shown[0]).data) is not None:
+        st.caption(f"Images: {sources.data_title(images_of)}.")
+    if other is not None:
+        differs = stored.differences(stored.spec_of(shown[0]), spec)
+        st.caption(f"These were drawn earlier with other settings ({differs}). Yours are not drawn yet.")
+images = None
+if (pairs is None or is_running(job)) and here:
+    images = samples.images(model, indices, data)
+if made and pairs is not None:
+    choices.draw_samples(picked.slots, [pairs.arrays["x"][row] for row in pairs.samples], picked.rows, names)
+elif images is not None:
+    choices.draw_samples(picked.slots, images, picked.rows, names)
+
+for name, tab in zip(NAMES, tabs.tabs(PAGE, NAMES), strict=True):
+    if not tab.open:
+        continue
+    with tab:
+        targets = list(range(len(names))) if request.target == "all" else [int(request.target)]
+        if name != "Grid" or images is None:
+            jobs.panel(PAGE, request)
+        else:
+            live = functools.partial(views.live, x=images, targets=targets, y=labels, names=names)
+            jobs.panel(PAGE, request, live=live)
+        if is_running(job) and (name == "Grid" or pairs is None):
+            continue
+        if pairs is None:
+            if images is not None:
+                views.originals(images, labels, names, targets, legend="Your samples. “–”: not drawn yet.")
+            st.info(f"{button_text(request, labels, model, done=False)} to see them here.", icon=":material/draw:")
+        elif name == "Grid":
+            results.grid(pairs, chosen)
+            provenance.show(line, here=bool(made))
+        elif name == "Curves":
+            results.rounds(pairs, chosen)
+            compare.attacks(shown[0], stored.spec_of(shown[0]), model)
+        elif name == "Success by class":
+            results.matrix(model, pairs, spec, tests, picked.confidence)
+        elif name == "Transfer":
+            compare.transfer(pairs, shown, model)
+        elif name == "Robust to this attack":
+            robust.show(stored.spec_of(shown[0]), model)
+        else:
+            results.export(pairs, line)
+lessons.generator()

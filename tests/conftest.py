@@ -18,6 +18,7 @@ from core.storage import store
 def pytest_configure(config: pytest.Config) -> None:
     """No bundled model is seen by a test that does not ask; strict float32; with several workers, one thread each."""
     os.environ["ADVERSARIAL_LAB_REFERENCE"] = ""
+    os.environ["ADVERSARIAL_LAB_SPARE"] = "0"  # a process that waits for jobs would load PyTorch beside the tests
     os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "STRICT"  # no float32 is rounded to bfloat16
     if os.environ.get("PYTEST_XDIST_WORKER"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in jobs' processes
@@ -76,6 +77,16 @@ def trained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             queue.run(spec, root)
     assert len(store.models(root)) == 3
     return root
+
+
+@pytest.fixture
+def other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the data sets of `tests.other_images`."""
+    from core import specs
+    from tests.other_images import OTHERS
+
+    for info in OTHERS:
+        monkeypatch.setitem(specs.DATASETS, info.name, info)
 
 
 @pytest.fixture

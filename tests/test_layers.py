@@ -16,7 +16,7 @@ ORDER: dict[str, list[str]] = {
     "": ["core", "ui", "pages dashboard"],
     "core": [
         *("checks", "specs progress epsilon paths", "data", "storage", "networks", "models kernels", "attacks"),
-        *("certification", "linear", "evaluation", "training", "figures", "jobs", "cli", "__main__"),
+        *("certification", "linear", "evaluation", "training", "figures", "exercises", "jobs", "cli", "__main__"),
     ],
     "core.attacks": [
         "engine",
@@ -26,8 +26,11 @@ ORDER: dict[str, list[str]] = {
         "run subject",
         "check",
     ],
-    "core.evaluation": ["tables", "trust", "robust", "tasks"],
-    "ui": ["text", "app", "show", "form", "models generator sparse masks universal measure linear"],
+    "core.evaluation": ["tables", "trust", "robust", "tasks live"],
+    "ui": [
+        *("text", "app", "show", "form"),
+        "models generator sparse masks universal measure linear exercises playground",
+    ],
 }
 """What lies in a package, from the bottom up: a module imports from its own line's part and from the lines before."""
 

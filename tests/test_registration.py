@@ -208,7 +208,7 @@ def test_what_is_not_registered_is_refused() -> None:
         specs.AttackSpec(model="m", attack="toy_fog", eps=0.1)
     with pytest.raises(ValidationError, match="Input should be 'linear'"):
         specs.TrainSpec(network="toy_pooled")
-    with pytest.raises(ValidationError, match="'cifar10' or 'folder'"):
+    with pytest.raises(ValidationError, match="'digits' or 'folder'"):
         specs.DataSpec(dataset="toy_halves")
 
 

@@ -11,6 +11,8 @@
     universal  the part of the page on universal perturbations
     measure    the parts of the pages that measure: epsilon sweep, model comparison
     linear     the parts of the page on linear models
+    exercises  the parts of the page on the exercises
+    playground  the parts of the page Playground
 
 A folder uses only folders that come before it in the list; those of pages, from `models` on, use none of each other.
 Importing a module of this package does not import PyTorch.

@@ -22,6 +22,7 @@ CHOICES: dict[str, str] = {
     "mse": "squared error",
     "crop_flip": "crop, flip",
     "crop_flip_cutout": "crop, flip, cutout",
+    "at_least_autoattack": "at least AutoAttack",
 }
 """How the choices of a spec's field are written for people, besides what is registered under a title of its own."""
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from core import paths, specs
+from core.cli import exercises
 from core.specs.shared import NORM_SIGNS
 
 MADE = "<!-- Made by `python -m core docs`: change the specs or docstrings and run it again. -->\n"
@@ -303,6 +304,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "attacks.md": attacks,
     "recipes.md": recipes,
     "networks-and-data.md": networks_and_data,
+    "exercises.md": lambda: exercises.exercises(MADE),
     "python.md": python,
 }
 """What renders each file, but for the page on the command line, which needs its parser."""

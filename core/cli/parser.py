@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.cli import attacks, dashboard, docs, evaluation, models
+from core.cli import attacks, dashboard, docs, evaluation, exercises, models
 from core.cli.flags import add_fields
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, PatternSpec, RadiiSpec, Spec, SweepSpec, TransferSpec
 
@@ -48,6 +48,11 @@ COMMANDS = {
         "list the bundled models; with --make, train and measure the named ones again",
         models.reference_flags,
         models.references,
+    ),
+    "bundle": Command(
+        "make the results that are missing with the bundled models, so that pages open with an answer",
+        models.bundle_flags,
+        models.bundle,
     ),
     "attack": Command(
         "attack images of a model and keep the adversarial examples", attacks.attack_flags(AttackSpec), attacks.attack
@@ -107,6 +112,11 @@ COMMANDS = {
         "check whether the printed digits of a published table of the five metrics can be right",
         evaluation.audit_flags,
         evaluation.audit,
+    ),
+    "report": Command(
+        "write the lab report: the exercises that are done, as one HTML file; runs nothing",
+        exercises.report_flags,
+        exercises.report,
     ),
     "docs": Command(
         "write the reference pages in docs from what is registered",

@@ -1,10 +1,13 @@
 """Data sets as uint8 tensors in memory.
 
 sets           load a data set, split it, first images of its test part
+framing        MNIST's frame for a handwritten digit, without torch
 digits         the embedded set
 mnist          MNIST, Fashion-MNIST
 cifar10        CIFAR-10
 folder         where image data lies, and what to say when it does not
+peek           one test image from MNIST's files, without torch
+shown          which images a model may be shown besides its own
 folder_layout  parts, classes and files of an own folder of images
 folder_state   its content as one hash
 folder_images  reading its images

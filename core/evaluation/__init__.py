@@ -4,6 +4,7 @@ tables  figures and records without torch
 trust   whether a robust accuracy is a reliable estimate
 robust  the strongest evaluation of a model on given images
 tasks   a module for each task: what runs its spec
+live    one image, while somebody waits: attacks, proofs, gradient steps
 """
 
 import lazy_loader

@@ -1,8 +1,10 @@
-"""Figures: tables to plotly figures.
+"""Figures: tables to plotly figures, images to pictures.
 
-base     colours, curves, bars, images
-heat     of cells
-linear   of linear models
-records  of records
-trust    of the reliability checks
+base        colours, curves, bars, images
+heat        of cells
+linear      of linear models
+pixels      images and changes as pictures
+records     success against distance, and who fools whom
+robustness  robust accuracy against ε: attacked, proven, unknown
+trust       of the reliability checks
 """

@@ -5,6 +5,7 @@ Backgrounds are transparent and text takes the colour of the page. Nothing here 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-PALETTE = ("#3b6fb6", "#d1622b", "#2f8f6b", "#8a5fb0", "#b8912b", "#b8436d", "#5b7a8c")
+PALETTE = ("#3b6fb6", "#d1622b", "#2f8f6b", "#8a5fb0", "#b8912b", "#b8436d", "#5b7a8c", "#1f8fa6", "#8c6b4f")
 """Colours of series, in order; they repeat. Told apart on white and on near-black."""
 CLEAN, ATTACKED, PROVEN, UNKNOWN = "#3b6fb6", "#d1622b", "#2f8f6b", "#7b8794"
 """What colours mean, in every chart and picture: unchanged images; adversarial examples and what withstood
@@ -26,6 +27,14 @@ _GRID = "rgba(128,140,160,0.22)"
 def colour(place: int) -> str:
     """The colour of the series at this place."""
     return PALETTE[place % len(PALETTE)]
+
+
+def model_colour(place: int) -> str:
+    """The colour of the model at this place, where a colour tells models apart: none that means something else first.
+
+    See `CLEAN`, `ATTACKED` and `PROVEN`, which begin the palette.
+    """
+    return colour((3, 4, 5, 7, 8, 6, 0, 1, 2)[place % len(PALETTE)])
 
 
 def faint(hexadecimal: str, alpha: float = 0.16) -> str:
@@ -66,7 +75,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
     for column, (train, validation) in enumerate(
         (("loss", "validation_loss"), ("train_accuracy", "validation_accuracy")), start=1
     ):
-        for name, key, place in (("training", train, 1), ("validation", validation, 0)):
+        for name, key, is_training in (("training", train, True), ("validation", validation, False)):
             figure.add_scatter(
                 x=epochs,
                 y=[row.get(key) for row in rows],
@@ -74,7 +83,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
                 legendgroup=name,
                 showlegend=column == 1,
                 mode="lines+markers",
-                line={"color": colour(place), "dash": "dash" if place else "solid", "width": 2},
+                line={"color": CLEAN, "dash": "dash" if is_training else "solid", "width": 2},
+                opacity=0.55 if is_training else 1,
                 marker={"size": 5},
                 hovertemplate="epoch %{x}: %{y:.4f}<extra>" + name + "</extra>",
                 row=1,
@@ -82,19 +92,19 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
             )
     attacked = [row for row in rows if "robust_accuracy" in row or "noise_accuracy" in row]
     watched = (
-        ("under PGD", "robust_accuracy"),
-        ("under FGSM", "fgsm_accuracy"),
-        ("proven", "certified_accuracy"),
-        ("under noise", "noise_accuracy"),
+        ("under PGD", "robust_accuracy", ATTACKED),
+        ("under FGSM", "fgsm_accuracy", ATTACKED),
+        ("proven", "certified_accuracy", PROVEN),
+        ("under noise", "noise_accuracy", colour(3)),
     )
-    for place, (name, key) in enumerate(watched, start=2):
+    for name, key, hue in watched:
         if any(key in row for row in attacked):
             figure.add_scatter(
                 x=[row["epoch"] for row in attacked],
                 y=[row.get(key) for row in attacked],
                 name=name,
                 mode="lines+markers",
-                line={"color": colour(place), "dash": "dot" if key == "fgsm_accuracy" else "solid", "width": 2},
+                line={"color": hue, "dash": "dot" if key == "fgsm_accuracy" else "solid", "width": 2},
                 marker={"size": 5},
                 customdata=[row.get("eps", row.get("sigma")) for row in attacked],
                 hovertemplate=f"epoch %{{x}}, {'σ' if key == 'noise_accuracy' else 'ε'} %{{customdata:.3g}}: %{{y:.4f}}"
@@ -109,7 +119,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
             y=[row["robust_accuracy"] for row in marked],
             name="overfitted to one step",
             mode="markers",
-            marker={"symbol": "x", "size": 11, "color": colour(1)},
+            marker={"symbol": "x", "size": 11, "color": ATTACKED},
             customdata=["; went back to the best weights" * bool(row.get("rolled_back")) for row in marked],
             hovertemplate="epoch %{x}: robust against a single step only%{customdata}<extra></extra>",
             row=1,
@@ -122,7 +132,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None
             y=[kept["validation_accuracy"]],
             name="kept",
             mode="markers",
-            marker={"symbol": "circle-open", "size": 14, "color": colour(0), "line": {"width": 2}},
+            marker={"symbol": "circle-open", "size": 14, "color": CLEAN, "line": {"width": 2}},
             hovertemplate="epoch %{x} is kept<extra></extra>",
             row=1,
             col=2,
@@ -136,9 +146,7 @@ def running_loss(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     """The loss of the batches reported while a training runs, in the order that they came."""
     values = [row["loss"] for row in history if row.get("loss") is not None]
     figure = go.Figure(
-        go.Scatter(
-            y=values, mode="lines", line={"color": colour(1), "width": 1.5}, hovertemplate="%{y:.4f}<extra></extra>"
-        )
+        go.Scatter(y=values, mode="lines", line={"color": CLEAN, "width": 1.5}, hovertemplate="%{y:.4f}<extra></extra>")
     )
     figure.update_xaxes(title_text="report", showticklabels=False)
     figure.update_yaxes(title_text="loss", type="log" if values and min(values) > 0 else "linear")
@@ -146,21 +154,39 @@ def running_loss(history: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 
 def accuracy_by_epoch(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
-    """Validation accuracy by epoch of several models; the first is drawn boldly."""
-    figure = go.Figure()
+    """Clean and adversarial validation accuracy by epoch of several models, side by side; the first is drawn boldly.
+
+    Adversarial is the accuracy under PGD at the ε of that epoch, else under FGSM; a model whose history has neither is
+    left out of the right half.
+    """
+    figure = make_subplots(rows=1, cols=2, subplot_titles=("Clean", "Under attack"), horizontal_spacing=0.12)
     for place, (name, history) in enumerate(histories.items()):
-        figure.add_scatter(
-            x=[row["epoch"] for row in history],
-            y=[row["validation_accuracy"] for row in history],
-            name=name,
-            mode="lines+markers",
-            line={"color": colour(place), "width": 3 if place == 0 else 1.5, "dash": DASHES[min(place, 1)]},
-            marker={"size": 5},
-            hovertemplate="epoch %{x}: %{y:.2%}<extra>" + name + "</extra>",
-        )
+        under = "robust_accuracy" if any("robust_accuracy" in row for row in history) else "fgsm_accuracy"
+        for column, key in ((1, "validation_accuracy"), (2, under)):
+            rows = [row for row in history if key in row]
+            attack = "" if column == 1 else ", " + ("PGD" if key == "robust_accuracy" else "FGSM") + ", ε %{customdata}"
+            figure.add_scatter(
+                x=[row["epoch"] for row in rows],
+                y=[row[key] for row in rows],
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                mode="lines+markers",
+                line={
+                    "color": colour(place),
+                    "width": 3 if place == 0 else 1.5,
+                    "dash": DASHES[place % len(DASHES)],
+                },
+                marker={"size": 5, "symbol": place % 8},
+                customdata=[f"{row.get('eps', math.nan):.3g}" for row in rows],
+                hovertemplate=f"epoch %{{x}}{attack}: %{{y:.2%}}<extra>{name}</extra>",
+                row=1,
+                col=column,
+            )
     figure.update_xaxes(title_text="epoch")
-    figure.update_yaxes(title_text="validation accuracy", tickformat=".1%")
-    return styled(figure, legend={"orientation": "h", "yanchor": "top", "y": -0.35, "x": 0}, margin={"t": 12})
+    figure.update_yaxes(tickformat=".0%")
+    figure.update_yaxes(title_text="validation accuracy", col=1)
+    return styled(figure, height=340, legend={"orientation": "h", "yanchor": "top", "y": -0.25, "x": 0})
 
 
 def score_histogram(
@@ -216,7 +242,7 @@ def against_eps(
         chance: accuracy of guessing, drawn as a dotted line.
         marked: an ε marked by a vertical line, where a slider stands; `mark` moves it.
         title: of the vertical axis, if not the metric's name.
-        looks: name → places of its colour and its dash, where these mean something (a model, an attack).
+        looks: name → place of its model, for the colour, and of its attack, for the dash.
         legend: whether the curves are named beside the figure.
         height: in CSS pixels.
 
@@ -224,7 +250,8 @@ def against_eps(
     """
     figure = go.Figure()
     for place, (name, rows) in enumerate(curves.items()):
-        hue, dash = looks[name] if looks else (place, place // len(PALETTE))
+        number, dash = looks[name] if looks else (place, place // len(PALETTE))
+        hue = model_colour(number) if looks else colour(number)
         eps = [row["eps"] for row in rows]
         if band is not None:
             low, high = ([row[end] for row in rows] for end in band)
@@ -232,7 +259,7 @@ def against_eps(
                 x=[*eps, *reversed(eps)],
                 y=[*high, *reversed(low)],
                 fill="toself",
-                fillcolor=faint(colour(hue)),
+                fillcolor=faint(hue),
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
@@ -245,7 +272,7 @@ def against_eps(
             name=name,
             legendgroup=name,
             mode="lines+markers",
-            line={"color": colour(hue), "width": 2, "dash": DASHES[dash % len(DASHES)]},
+            line={"color": hue, "width": 2, "dash": DASHES[dash % len(DASHES)]},
             marker={"size": 7, "symbol": place % 8},
             customdata=[[name, e] for e in eps],
             hovertemplate="ε = %{x:.4g} (%{text}/255): %{y:.2%}<extra>" + name + "</extra>",

@@ -35,7 +35,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from core.jobs import events, running
+from core.jobs import events, running, spare
 from core.jobs.events import ENDED
 from core.jobs.running import run
 from core.jobs.worker import relative, work
@@ -55,9 +55,6 @@ KILL_AFTER = 5.0  # seconds from asking a worker to stop until it is made to
 KEPT = 300  # ended jobs
 LOG_TAIL = 4000  # bytes
 
-_WINDOWS_FLAGS = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) | getattr(
-    subprocess, "CREATE_NEW_PROCESS_GROUP", 0
-)
 _children: dict[Path, subprocess.Popen[bytes]] = {}  # living workers that this process started
 
 
@@ -307,25 +304,17 @@ def _command(folder: Path) -> list[str]:
 
 
 def _spawn(folder: Path) -> None:
-    project = str(Path(__file__).resolve().parents[2])
-    paths = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
-    try:
-        with (folder / events.LOG).open("ab") as log:
-            process = subprocess.Popen(
-                _command(folder),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"},
-                start_new_session=True,  # a group of its own: signals for the server pass it by
-                creationflags=_WINDOWS_FLAGS,
-            )
-    except OSError as error:
-        events.append(folder, {"state": "failed", "message": f"No process could be started: {error}"})
-        return
+    process = spare.take(folder)
+    if process is None:
+        try:
+            with (folder / events.LOG).open("ab") as log:
+                process = spare.start(_command(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        except OSError as error:
+            events.append(folder, {"state": "failed", "message": f"No process could be started: {error}"})
+            return
+        events.append(folder, {"pid": process.pid, "host": platform.node()})
     _children[folder] = process
     threading.Thread(target=_reap, args=(folder, process), name=f"reap {folder.name}", daemon=True).start()
-    events.append(folder, {"pid": process.pid, "host": platform.node()})
 
 
 def _reap(folder: Path, process: subprocess.Popen[bytes]) -> None:

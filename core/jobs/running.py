@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.checks import check_choice
+from core.data import shown
 from core.models import trained_on
 from core.progress import Progress, part
 from core.specs import (
@@ -78,7 +80,7 @@ def run_all(
     root = Path(root) if root is not None else store.default_root()
     task = store.resolve(task, root)
     report = on_progress or _silent
-    cells = parts(task)
+    cells = [store.normal(cell, root) for cell in parts(task)]
     if processes() > 1:
         return [_take_part(task, root, device, report, note, allow_bundled)]
     return [
@@ -106,7 +108,7 @@ def parts(task: Task) -> list[TrainSpec | ModelTask]:
 
 def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artifact] | None:
     """Every artifact that `task` leaves, when all of them are in the store; damaged ones are set aside."""
-    found = [_find(cell, root, note) for cell in parts(task)]
+    found = [_find(store.normal(cell, root), root, note) for cell in parts(task)]
     there = [artifact for artifact in found if artifact is not None]
     return there if len(there) == len(found) else None
 
@@ -131,6 +133,14 @@ def runner_for(task: Task) -> Callable[..., Outcome]:
     check_choice("task", names.get(type(task), type(task).__name__), [names[kind] for kind in _RUNNERS])
     run: Callable[..., Outcome] = import_module(_RUNNERS[type(task)]).run
     return run
+
+
+def load() -> None:
+    """Import PyTorch and every runner, and leave all that out of later searches for garbage."""
+    for name in _RUNNERS.values():
+        import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 def default_device() -> str:
@@ -197,7 +207,9 @@ def _make(
 
 def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Artifact | None:
     if isinstance(task, ModelTask):  # what was found before a folder changed is no answer for the folder as it is now
-        for model in trained_on.models_of(task):
+        if task.data is not None:
+            shown.check_folder(task.data)
+        for model in trained_on.models_of(task) if task.data is None else ():
             trained_on.check_folder(store.open_model(model, root))
     try:
         return store.find(task, root, allow_bundled=allow_bundled)

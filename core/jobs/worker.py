@@ -149,6 +149,17 @@ class Pace:
         return round((total - done) * (now - begun) / (done - first), 2) if done > first and now > begun else None
 
 
+_lowered = False
+
+
+def lower_priority() -> None:
+    """Give way to other processes, once. Not on Windows, where a worker is started with a low priority."""
+    global _lowered
+    if hasattr(os, "nice") and not _lowered:
+        os.nice(NICENESS)
+    _lowered = True
+
+
 def work(folder: Path) -> int:
     """Do the job in `folder` in this process, until it ends; returns the exit status. A job is done once."""
     folder = Path(folder).resolve()
@@ -163,8 +174,7 @@ def work(folder: Path) -> int:
             return 0
         report = Reporter(folder)
         report.state("waiting", pid=os.getpid(), host=platform.node())
-        if hasattr(os, "nice"):  # not on Windows, where the process is started with a low priority
-            os.nice(NICENESS)
+        lower_priority()
         with _signals(report):
             ending = _ending(folder, report)
             report.state(**ending)

@@ -16,7 +16,7 @@ from core.networks.catalogue import build, with_threshold
 from core.networks.layers import Shape
 from core.networks.table import device_of
 from core.progress import Progress
-from core.specs import Method, TrainSpec
+from core.specs import DataSpec, Method, TrainSpec
 from core.storage import store
 
 
@@ -33,23 +33,40 @@ class SavedModel:
         """Names of its classes, by number."""
         return tuple(self.artifact.card["class_names"])
 
-    def data(self, on_progress: Progress | None = None) -> Dataset:
-        """The data set that it was trained on, see `data_of`."""
-        return data_of(self.artifact, on_progress)
+    def data(self, data: DataSpec | None = None, on_progress: Progress | None = None) -> Dataset:
+        """The data set that it was trained on, or another whose images it can be shown, see `data_of`."""
+        return data_of(self.artifact, data, on_progress)
 
-    def images(self, n: int) -> tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]:
-        """The first n test images in their fixed order, float32 in [0, 1], and their classes, on the model's device."""
-        first, device = first_of_test(self.data(), n), device_of(self.model)
+    def images(self, n: int, data: DataSpec | None = None) -> tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]:
+        """The first n test images in their fixed order, float32 in [0, 1], and their classes, on the model's device.
+
+        Of its own data set, or of `data`: see `data_of`.
+        """
+        first, device = first_of_test(self.data(data), n), device_of(self.model)
         return to_float(first.x).to(device), first.y.to(device)
 
 
-def data_of(model: store.Artifact, on_progress: Progress | None = None) -> Dataset:
-    """The data set that a saved model was trained on: whoever shows it images takes them from here.
+def data_of(model: store.Artifact, data: DataSpec | None = None, on_progress: Progress | None = None) -> Dataset:
+    """The images that a saved model is shown: whoever shows it images takes them from here.
+
+    Args:
+        model: a saved model.
+        data: which; None: the data set that it was trained on. Others are of the same shape and classes, see
+            `core.data.shown`.
+        on_progress: as in `core.data.sets.load`.
 
     Raises:
         DataMissing: it cannot be had.
-        ValueError: what is there now has other classes, another order of them, or other images.
+        ValueError: what is there now has other classes, another order of them, or (of the model's own, or of a `data`
+            that names its content) other images; or `data` does not fit the model.
     """
+    wanted = store.shown_data(model, data)
+    if wanted is not None:
+        return load(wanted, on_progress=on_progress)
+    return _own_data(model, on_progress)
+
+
+def _own_data(model: store.Artifact, on_progress: Progress | None) -> Dataset:
     spec = trained_on.spec_of(model)
     data = load(spec.model_copy(update={"content": None}), on_progress=on_progress)
     trained_on.check(model, data.class_names, data.fingerprint, (len(data.train), len(data.validation), len(data.test)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -54,14 +54,14 @@ def register_dataset(info: DatasetInfo) -> DatasetInfo:
 _TEN = tuple(str(digit) for digit in range(10))
 for _info in (
     DatasetInfo(
-        name="digits",
-        title="Digits 8×8 (embedded)",
-        shape=(1, 8, 8),
+        name="digits28",
+        title="UCI digits (28×28)",
+        shape=(1, 28, 28),
         class_names=_TEN,
         train_size=1437,
         test_size=360,
-        reader="core.data.digits:digits",
-        fast_epochs=40,
+        reader="core.data.digits:digits28",
+        fast_epochs=10,
     ),
     DatasetInfo(
         name="mnist",
@@ -103,12 +103,25 @@ for _info in (
         download_size=170_498_071,
         fast_epochs=8,
     ),
+    DatasetInfo(
+        name="digits",
+        title="UCI digits 8×8",
+        shape=(1, 8, 8),
+        class_names=_TEN,
+        train_size=1437,
+        test_size=360,
+        reader="core.data.digits:digits",
+        fast_epochs=40,
+    ),
 ):
     register_dataset(_info)
 
 
 class DataSpec(Spec):
-    """Which images: a built-in set or a folder of images (one sub-folder a class), all classes or some of them."""
+    """Which images: a built-in set or a folder of images (one sub-folder a class), all classes or some of them.
+
+    A string stands for one: `mnist`, `mnist:4,9` (of classes 4 and 9), `folder:PATH`.
+    """
 
     dataset: Annotated[str, OneOf(DATASETS, "folder")] = Field(
         "digits", title="Data set", description="Where the images come from."
@@ -134,6 +147,16 @@ class DataSpec(Spec):
     )
 
     LATER: ClassVar[tuple[str, ...]] = ("content",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, body: Any) -> Any:
+        if not isinstance(body, str):
+            return body
+        name, _, rest = body.partition(":")
+        if name == "folder":
+            return {"dataset": name, "folder": rest or None}
+        return {"dataset": name, **({"classes": rest.replace(",", " ").split()} if rest else {})}
 
     @field_validator("classes")
     @classmethod

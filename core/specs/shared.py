@@ -46,8 +46,8 @@ MODEL = Field(
 DATA: DataSpec | None = Field(
     None,
     title="Images of",
-    description="Data set whose images the model is shown: of the same shape and classes as its own. Empty: the data "
-    "set that it was trained on.",
+    description="Data set whose images the model is shown, of the same shape and classes as its own: NAME, "
+    "NAME:CLASS,CLASS or folder:PATH. Empty: the data set that it was trained on.",
 )
 SEED = Field(
     0, ge=0, le=2**31 - 1, title="Seed", description="Seed of the random numbers. The same seed gives the same result."

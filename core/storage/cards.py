@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import time
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -39,8 +40,34 @@ class Damage(Exception):
 # ---------------------------------------------------------------- reading
 
 
+_SETTLED = 2.0  # seconds since a file's last change, after which another change surely shows in its time
+_KEPT = 4096  # cards
+_read: dict[Path, tuple[tuple[int, ...], dict[str, Any]]] = {}  # sound cards, and the files that they were read from
+
+
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a folder, whole and unchanged. Raises Damage, or OSError where nothing can be said of it."""
+    """The card of a folder, whole and unchanged. Raises Damage, or OSError where nothing can be said of it.
+
+    It is shared by all who read it: change a copy. A file that has not changed is not read again.
+    """
+    try:
+        stat = (folder / CARD).stat()
+    except _MISSING as error:
+        _read.pop(folder, None)
+        raise Damage(f"{CARD} is missing") from error
+    signature = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    known = _read.get(folder)
+    if known is not None and known[0] == signature:
+        return known[1]
+    card = _sound_card(folder)
+    if time.time() - max(stat.st_mtime, stat.st_ctime) > _SETTLED:
+        if len(_read) >= _KEPT:
+            _read.clear()
+        _read[folder] = (signature, card)
+    return card
+
+
+def _sound_card(folder: Path) -> dict[str, Any]:
     try:
         card = files.read_json(folder / CARD)
     except _MISSING as error:
@@ -71,14 +98,26 @@ def verified(folder: Path) -> dict[str, Any]:
 
 
 def checked_bytes(folder: Path, filename: str, expected: str) -> bytes:
-    """The bytes of a file whose SHA-256 is `expected`. Raises Damage where they are not, or are missing."""
+    """The bytes of a file whose SHA-256 is `expected`, also where it lies packed (see `files.packed`).
+
+    Raises Damage where they are not, or are missing.
+    """
     try:
-        data = (folder / filename).read_bytes()
+        data = _bytes(folder / filename)
     except _MISSING as error:
         raise Damage(f"{filename} is missing") from error
+    except ValueError as error:
+        raise Damage(f"{filename}{files.PACKED} is damaged ({error})") from error
     if _hash(data) != expected:
         raise Damage(f"{filename} ({len(data)} bytes) does not match the SHA-256 in its card")
     return data
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return files.unpacked(path.with_name(f"{path.name}{files.PACKED}").read_bytes())
 
 
 def may_be_model(folder: Path) -> bool:

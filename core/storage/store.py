@@ -17,20 +17,20 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import numpy as np
 import pandas as pd
 
 from core import paths
-from core.data import folder_state
+from core.data import folder_state, shown
+from core.data.folder import DataMissing
 from core.specs import (
     TASKS,
     AttackSpec,
     CompareSpec,
+    DataSpec,
     Method,
     ModelTask,
     SweepSpec,
@@ -39,17 +39,15 @@ from core.specs import (
     TransferSpec,
     load_task,
 )
-from core.storage import bundled, cards, files, locks
+from core.storage import bundled, cards, damage, files, locks
 from core.storage.cards import CARD, Damage
+from core.storage.damage import SET_ASIDE as SET_ASIDE
+from core.storage.damage import DamagedArtifact as DamagedArtifact
 
-SET_ASIDE = "set_aside"
 CHECKPOINTS = ".checkpoints"
 
 _T = TypeVar("_T")
-
-
-class DamagedArtifact(RuntimeError):
-    """An artifact that does not match its card. The message says what was found, and how to make it again."""
+_S = TypeVar("_S", bound=Task)
 
 
 @dataclass
@@ -98,7 +96,7 @@ class Artifact:
             # The card on disk, not the one in memory: the artifact may have been set aside and made again since.
             return cards.checked_bytes(self.folder, filename, cards.read_card(self.folder)["files"].get(filename, ""))
 
-        return parse(_or_set_aside(self.folder, self.root, read))
+        return parse(damage.or_set_aside(self.folder, self.root, read))
 
 
 # ---------------------------------------------------------------- where things are
@@ -112,6 +110,7 @@ def default_root() -> Path:
 def locate(spec: Task, root: Path) -> Path:
     """The folder where the artifact of `spec` lies or would lie. Raises ValueError on an id that is no plain name."""
     root = Path(root)
+    spec = normal(spec, root)
     if isinstance(spec, TrainSpec):
         return root / files.checked_id(spec.artifact_name(), "artifact")
     if isinstance(spec, CompareSpec):
@@ -122,24 +121,61 @@ def locate(spec: Task, root: Path) -> Path:
 def resolve(spec: Task, root: Path) -> Task:
     """The same spec with the full ids of the models that it names, or the content of the folder that it trains on.
 
-    Raises ValueError on an unknown model, DataMissing on a folder that cannot be used.
+    Its `data` comes back as keys have it: see `shown_data`.
+
+    Raises ValueError on an unknown model or on images that it cannot be shown, DataMissing on a folder that cannot be
+    used.
     """
     if isinstance(spec, TrainSpec):
         data = folder_state.resolved(spec.data)
         return spec if data is spec.data else spec.model_copy(update={"data": data})
+    spec = _full_models(spec, root)
+    if spec.data is None:
+        return spec
+    return spec.model_copy(update={"data": _data_of_all(spec, root)})
+
+
+def normal(spec: _S, root: Path) -> _S:
+    """The same request in the form that it is kept under: without `data` where that is the models' own.
+
+    What cannot be shown is left for `resolve` to refuse.
+    """
+    if not isinstance(spec, TrainSpec) and spec.data is not None:
+        with contextlib.suppress(ValueError, DataMissing, DamagedArtifact):
+            changed: Any = spec.model_copy(update={"data": _data_of_all(spec, root)})
+            return changed
+    return spec
+
+
+def shown_data(model: Artifact, data: DataSpec | None) -> DataSpec | None:
+    """The images that a model is to be shown, as keys have them: None for its own; see `core.data.shown`.
+
+    Raises ValueError on images of another shape or other classes, DataMissing on a folder that cannot be used.
+    """
+    return None if data is None else shown.fitted(data, shown.frame(model.id, model.card))
+
+
+def _data_of_all(spec: Any, root: Path) -> DataSpec | None:
+    """The `data` of a task on all its models; of a comparison of models of other classes, as it was given."""
+    models = spec.models if isinstance(spec, TransferSpec | CompareSpec) else (spec.model,)
+    frames = [shown.frame(model.id, model.card) for model in (open_model(name, root) for name in models)]
+    found = [shown.fitted(spec.data, one) for one in frames]
+    whole = {data or one.own for data, one in zip(found, frames, strict=True)}
+    return found[0] if not any(found) else next(iter(whole)) if len(whole) == 1 else spec.data
+
+
+def _full_models(spec: Any, root: Path) -> Any:
     if isinstance(spec, AttackSpec | SweepSpec):
         found = {"model": open_model(spec.model, root).id, "attack": _full_surrogate(spec.attack, root)}
         return spec.model_copy(update=found)
     if isinstance(spec, TransferSpec):
         return spec.model_copy(update={"models": tuple(sorted(open_model(model, root).id for model in spec.models))})
-    if isinstance(spec, ModelTask):
-        return spec.model_copy(update={"model": open_model(spec.model, root).id})
     if isinstance(spec, CompareSpec):
         models = tuple(open_model(model, root).id for model in spec.models)
         return spec.model_copy(
             update={"models": models, "attacks": tuple(_full_surrogate(method, root) for method in spec.attacks)}
         )
-    return spec
+    return spec.model_copy(update={"model": open_model(spec.model, root).id})
 
 
 def _full_surrogate(method: Method, root: Path) -> Method:
@@ -154,16 +190,36 @@ def _full_surrogate(method: Method, root: Path) -> Method:
 def find(spec: Task, root: Path, *, allow_bundled: bool = True) -> Artifact | None:
     """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact.
 
-    allow_bundled: whether a bundled model, or a copy of it, counts as found.
+    allow_bundled: whether what is bundled, or a copy of a bundled model, counts as found.
     """
-    folder = locate(spec, root)
-    if not folder.exists():
-        there = bundled.folder(spec.artifact_name()) if isinstance(spec, TrainSpec) and allow_bundled else None
-        if there is None:
-            return None
-        folder = there
-    found = _or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder)))
+    folder = located(spec, root, allow_bundled=allow_bundled)
+    if folder is None:
+        return None
+    found = damage.or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder)))
     return found if allow_bundled or not bundled.is_copy(found.card) else None
+
+
+def located(spec: Task, root: Path, *, allow_bundled: bool = True) -> Path | None:
+    """The folder where the artifact of `spec` lies, yours or else the bundled one; None where there is none.
+
+    A look that reads at most cards: what lies there may be damaged.
+    """
+    root = Path(root)
+    folder = locate(spec, root)
+    if folder.exists():
+        return folder
+    if not allow_bundled:
+        return None
+    if isinstance(spec, TrainSpec):
+        return bundled.folder(spec.artifact_name())
+    there = bundled.results(folder.parents[1].name)
+    if there is None or not (there / folder.name).is_dir():
+        return None
+    try:
+        card = cards.read_card(there / folder.name)
+    except Damage:
+        return there / folder.name  # whoever reads it is told
+    return there / folder.name if bundled.is_of_models_here(card, root) else None
 
 
 def open_model(model_id: str, root: Path) -> Artifact:
@@ -196,12 +252,12 @@ def _opened(model_id: str, root: Path) -> Artifact | None:
     folder = own if (own / CARD).is_file() else bundled.folder(model_id)
     if folder is None or not cards.may_be_model(folder):
         return None
-    return _or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
+    return damage.or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
 
 
 def unfinished(spec: Task, root: Path) -> Path:
     """Where the state of a training that was stopped is kept, for it to resume from; there may be none."""
-    return Path(root) / CHECKPOINTS / f"{spec.artifact_name()}.safetensors"
+    return Path(root) / CHECKPOINTS / f"{normal(spec, root).artifact_name()}.safetensors"
 
 
 def models(root: Path) -> list[Artifact]:
@@ -220,65 +276,38 @@ def bundled_models() -> list[Artifact]:
     return [] if where is None else _list(where, "train")
 
 
-def results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:
-    """A model's results of these tasks (none named: attack and sweep) that can be read, newest first; cards only."""
-    listed = _list(Path(root) / files.checked_id(model_id, "model") / "results", *(tasks or ("attack", "sweep")))
-    return [result for result in listed if _is_understood(result)]
+def results(model_id: str, root: Path, *tasks: str, data: DataSpec | None = None) -> list[Artifact]:
+    """A model's results of these tasks (none named: attack and sweep) that can be read, newest first; cards only.
+
+    Those that are bundled with it come after your own. Those on the images of `data` alone, None for the model's own:
+    the same numbers are other images elsewhere.
+    """
+    wanted = None if data is None else shown_data(open_model(model_id, root), data)
+    root, tasks = Path(root), tasks or ("attack", "sweep")
+    own = _list(root / files.checked_id(model_id, "model") / "results", *tasks)
+    here, there = {result.id for result in own}, bundled.results(model_id)
+    more = [] if there is None else [one for one in _list(there, *tasks) if one.id not in here]
+    listed = own + [result for result in more if bundled.is_of_models_here(result.card, root)]
+    return [result for result in listed if _is_about(result, wanted)]
 
 
-def _is_understood(artifact: Artifact) -> bool:
-    """Whether this version can read the spec: another one may have methods and fields that it lacks."""
+def _is_about(artifact: Artifact, data: DataSpec | None) -> bool:
+    """Whether a result is about these images, and this version can read its spec: another may have more fields."""
     try:
-        artifact.spec()
+        return data_of(artifact) == data
     except ValueError:
         return False
-    return True
+
+
+def data_of(result: Artifact) -> DataSpec | None:
+    """The data set whose images a result is about; None for that of its model. Raises ValueError: see `load_task`."""
+    spec = result.spec()
+    return None if isinstance(spec, TrainSpec) else spec.data
 
 
 def _list(folder: Path, *tasks: str) -> list[Artifact]:
     found = [Artifact(*both) for both in cards.folders(folder, *tasks)]
     return sorted(found, key=lambda artifact: (artifact.card["created"], artifact.id), reverse=True)
-
-
-# ---------------------------------------------------------------- damage
-
-
-def _or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
-    """`read()`; where it finds damage, look again alone (it may have been made again), then set the folder aside."""
-    try:
-        return read()
-    except Damage as damage:
-        found = str(damage)
-    if bundled.is_inside(folder):
-        raise DamagedArtifact(f"{folder.name}: {found}. It is a bundled model and was left as it is.")
-    again = "Request it again, and it is made again."
-    try:
-        with locks.hold(folder.name, root, timeout=1.0):
-            try:
-                return read()
-            except Damage as damage:
-                found = str(damage)
-            if not folder.exists():
-                raise DamagedArtifact(f"{folder.name} is no longer in the store. {again}")
-            where = _set_aside(folder, root, found)
-    except filelock.Timeout:
-        raise DamagedArtifact(f"{folder.name}: {found}. Another process is making it again; wait for it.") from None
-    except OSError as error:
-        raise DamagedArtifact(f"{folder.name}: {found}. It could not be set aside ({error}).") from error
-    raise DamagedArtifact(f"{folder.name}: {found}. It was set aside in {where}. {again}")
-
-
-def _set_aside(folder: Path, root: Path, reason: str) -> Path:
-    stem = where = root / SET_ASIDE / f"{folder.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    where.parent.mkdir(exist_ok=True)
-    number = 1
-    while where.exists():
-        number += 1
-        where = stem.with_name(f"{stem.name}-{number}")
-    folder.rename(where)
-    with contextlib.suppress(OSError):
-        (where / "why.txt").write_text(f"Set aside: {reason}\n", encoding="utf-8")
-    return where
 
 
 # ---------------------------------------------------------------- locks
@@ -318,6 +347,7 @@ def write(
     OSError on a full disk, and the store is as it was.
     """
     root = Path(root)
+    spec = normal(spec, root)
     folder = locate(spec, root)
     body, data = cards.compose(spec, card, arrays or {}, tables or {})
     with lock(spec, root):
@@ -332,7 +362,7 @@ def write(
             folder.parent.mkdir(exist_ok=True)
         elif folder.exists():  # a copy of the bundled model, and results on it: of other weights than these
             kept = len(cards.folders(folder / "results", *TASKS))
-            where = _set_aside(folder, root, "it was a copy of the bundled model; now one was trained here")
+            where = damage.set_aside(folder, root, "it was a copy of the bundled model; now one was trained here")
             if kept:
                 moved = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
                 body, data = cards.compose(spec, {**card, **moved}, arrays or {}, tables or {})

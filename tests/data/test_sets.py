@@ -10,8 +10,11 @@ import torch
 from PIL import Image
 
 from core.data import folder, sets
+from core.data.digits import digits28, framed
 from core.data.folder import DataMissing
 from core.data.sets import first_of_test, load, shuffled, to_float
+from core.models.saved import load_model
+from core.networks.catalogue import logits_of
 from core.specs import DATASETS, DataSpec
 
 
@@ -25,6 +28,52 @@ def test_digits_need_no_files() -> None:
     assert digits.train.x.dtype == torch.uint8
     assert int(digits.train.x.max()) == 255
     assert not set(digits.train.index.tolist()) & set(digits.validation.index.tolist())
+
+
+def test_digits_in_the_frame_of_mnist_never_move() -> None:
+    """The same images as at 8 by 8, framed in whole numbers: on every machine the same to the last bit."""
+    framed, plain = load(DataSpec(dataset="digits28")), load(DataSpec(dataset="digits"))
+    assert framed.fingerprint == "4fe7bfdfc1289e4f9895a95c2f80b80220a25747a8f5f5d2b72a10eb2bd7d141"
+    for one, other in ((framed.train, plain.train), (framed.validation, plain.validation), (framed.test, plain.test)):
+        assert torch.equal(one.index, other.index)
+        assert torch.equal(one.y, other.y)
+    x = torch.cat([framed.train.x, framed.validation.x, framed.test.x])[:, 0].double()
+    inked = x > 0
+    sides = torch.stack([inked.any(dim=dim).sum(dim=1) for dim in (1, 2)]).amax(dim=0)
+    assert sides.amax() == 20
+    assert (sides >= 18).all()  # the faintest edge may round to nothing
+    for dim in (1, 2):
+        mass = x.sum(dim=3 - dim)
+        centre = (mass * (torch.arange(28) + 0.5)).sum(dim=1) / mass.sum(dim=1)
+        assert ((centre - 14).abs() <= 0.5 + 1e-9).double().mean() > 0.99  # but where the ink would leave the frame
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("mnist-lenet", 0.95), ("mnist-lenet-fgsm-mix", 0.93), ("mnist-pgd", 0.87)]
+)
+def test_models_of_mnist_know_the_framed_digits(
+    name: str, least: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They never saw them: the frame is MNIST's."""
+    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE")
+    parts = digits28(tmp_path)
+    pred = [logits_of(load_model(name, tmp_path).model, part.x).argmax(dim=1) for part in parts]
+    assert (torch.cat(pred) == torch.cat([part.y for part in parts])).double().mean() > least
+
+
+@pytest.mark.parametrize("side", [8, 28, 200])
+def test_a_digit_of_any_size_is_framed(side: int) -> None:
+    """A bar in a corner comes to the middle, twenty pixels long; what is framed stays where it is when framed again."""
+    ink = np.zeros((side, side), dtype=np.int64)
+    ink[: side // 2, : max(1, side // 8)] = 1000
+    image = framed(ink, 1000)
+    rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
+    assert (rows[0], rows[-1]) == (4, 23)
+    assert 3 <= len(columns) <= 7
+    assert abs((columns[0] + columns[-1] + 1) / 2 - 14) <= 0.5
+    assert image.max() > 250
+    again = framed(image.astype(np.int64), 255)
+    assert np.abs(again.astype(int) - image).max() <= 40
 
 
 def test_splits_and_order_never_move() -> None:

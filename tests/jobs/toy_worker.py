@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.jobs import queue, running
+from core.jobs import queue, running, spare
 from core.progress import Cancelled, Progress
 from core.specs import Task, TrainSpec
 from core.storage import store
@@ -59,5 +59,11 @@ if __name__ == "__main__":
     running.default_device = lambda: "cpu"
     if sys.argv[1] == "work":
         sys.exit(queue.work(Path(sys.argv[2])))
+    if sys.argv[1] == "wait":
+        if os.environ.get("TOY_MISDEED") == "no torch":
+            sys.exit(1)
+        spare.IDLE = float(os.environ.get("TOY_IDLE", "60"))
+        running.load = lambda: None
+        sys.exit(spare.wait())
     if sys.argv[1] == "run":  # an asker in a process of its own
         sys.stdout.write(queue.run(TrainSpec(epochs=1), Path(sys.argv[2])).id)

@@ -41,13 +41,26 @@ def test_colour_images_keep_their_channels() -> None:
 
 
 def test_words_over_columns_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two columns keep room for the longest word twice, not more than the picture is wide; without labels, none."""
+    """Two columns keep room for the longest word twice and for tiles that can be seen, at most the wished width."""
     drawn: list[str] = []
     monkeypatch.setattr(gallery.st, "html", drawn.append)
     for columns, tile in ((["original", "→ 0"], 96), (["original", "→ 0"], 8), (None, 96)):
         gallery.show([[GREY, GREY]], alt="two", columns=columns, tile=tile)
     least = [re.search(r"minmax\((\d+)px,(\d+)px\)", text) for text in drawn]
-    assert [match and match.groups() for match in least] == [("110", "204"), ("17", "17"), ("0", "204")]
+    assert [match and match.groups() for match in least] == [("110", "204"), ("17", "17"), ("85", "204")]
+
+
+def test_pixels_are_whole_at_every_width_and_a_column_can_be_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The width is a multiple of the native one, rounded down; the frame lies over the marked column alone."""
+    drawn: list[str] = []
+    monkeypatch.setattr(gallery.st, "html", drawn.append)
+    for marked in (None, 1):
+        gallery.show([[GREY, GREY]], alt="two", columns=["a", "b"], captions=[["c", "d"]], tile=96, marked=marked)
+    assert all(text.count("round(down,100%,17px)") == 3 for text in drawn)  # labels, picture, captions
+    assert "outline" not in drawn[0]
+    assert drawn[1].count("outline") == 1
+    assert f"left:{100 * 9 / 17:.3f}%;width:{100 * 8 / 17:.3f}%" in drawn[1]
+    assert "▾ b" in drawn[1]
 
 
 def test_shares_are_shown_as_per_cent() -> None:

@@ -113,6 +113,29 @@ def test_results_of_another_version_are_left_out(tmp_path: Path) -> None:
     assert store.results(model.id, tmp_path) == [known]
 
 
+def test_a_card_is_read_again_only_when_its_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page lists the models several times a run. A file that was changed a moment ago may change unseen."""
+    reads: list[Path] = []
+    before = files.read_json
+    monkeypatch.setattr(files, "read_json", lambda path: reads.append(path) or before(path))
+    folder = put(tmp_path).folder
+    monkeypatch.setattr(cards, "_SETTLED", 3600.0)
+    reads.clear()
+    assert cards.read_card(folder) == cards.read_card(folder)
+    assert len(reads) == 2
+    monkeypatch.setattr(cards, "_SETTLED", -1.0)
+    reads.clear()
+    card = cards.read_card(folder)
+    assert cards.read_card(folder) == card
+    assert len(reads) == 1
+    (folder / "card.json").write_text("{ not JSON")
+    with pytest.raises(cards.Damage, match="is not JSON"):
+        cards.read_card(folder)
+    (folder / "card.json").unlink()
+    with pytest.raises(cards.Damage, match="is missing"):
+        cards.read_card(folder)
+
+
 def test_models_come_newest_first(tmp_path: Path) -> None:
     """The order is that of writing."""
     made = [put(tmp_path, TrainSpec(seed=seed)) for seed in (3, 1, 2)]

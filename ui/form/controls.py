@@ -199,22 +199,23 @@ def eps(
 
 
 def eps_ladder(page: str, *, name: str = "eps", default: Sequence[float] = specs.DEFAULT_EPS) -> list[float] | None:
-    """A text box for several ε, separated by spaces or commas (`8/255` is understood); None if it cannot be read."""
+    """A text box for several ε as people write them (see `widgets.words`); None if it cannot be read."""
     text = st.text_input(
-        "ε",
+        "Budgets ε",
         value=" ".join(f"{value:g}" for value in default),
         key=f"{page}_{name}",
-        help="Budgets, separated by spaces or commas; 8/255 is understood. In ℓ∞ from 0 to 1.",
+        help="Separated by spaces, semicolons or commas. 0.05, .05, 0,05 and 8/255 are understood. In ℓ∞ from 0 to 1.",
         **KEEP,
     )
-    words = text.replace(",", " ").replace(";", " ").split()
     try:
-        values = [widgets.ratio(word) for word in words]
+        values = [widgets.ratio(word) for word in widgets.words(text)]
     except (ValueError, ZeroDivisionError):
         st.error(f"ε: expected numbers such as 0.1 or 8/255, got {text!r}.", icon=":material/error:")
         return None
     if values and max(values) <= 1:
         st.caption("= " + ", ".join(f"{value * 255:.4g}" for value in values) + " /255")
+    elif values:
+        st.caption("= " + ", ".join(f"{value:g}" for value in values))
     return values
 
 

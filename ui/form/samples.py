@@ -1,8 +1,9 @@
-"""The choice of test images from a model's stored test table, which needs no PyTorch."""
+"""The choice of test images from a model's test table; that of its own images is stored and needs no PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,33 @@ ORDERS = {
 
 
 def table(model: store.Artifact, data: specs.DataSpec | None = None) -> pd.DataFrame | None:
-    """The model's test table on the images of `data` (None: its own); None, with an error on the page, if damaged."""
+    """The model's test table on the images of `data` (None: its own).
+
+    Of its own images it was made by the training. Of others it is made here, once: it takes PyTorch and a forward pass
+    of the test part.
+
+    Returns:
+        A row an image: index, y, pred, confidence, margin[, score]. None, with an error on the page, where it is
+        damaged or the images cannot be read.
+    """
     try:
-        return model.table("test")
-    except (store.DamagedArtifact, ValueError) as error:
+        wanted = store.shown_data(model, data)
+        if wanted is None:
+            return model.table("test")
+        if not sources.present(wanted.dataset):  # nothing is downloaded without being asked for
+            st.info(f"{sources.data_title(wanted)} is not on this machine.", icon=":material/info:")
+            return None
+        return _predicted(model, wanted, model.card["sha256"], store.default_root())
+    except (store.DamagedArtifact, ValueError, folder.DataMissing, OSError) as error:
         st.error(f"The model's test table cannot be read. {error}", icon=":material/error:")
         return None
+
+
+@st.cache_data(max_entries=32, show_spinner="Classifying the test images …")
+def _predicted(_model: store.Artifact, data: specs.DataSpec, sha256: str, root: Path) -> pd.DataFrame:
+    from core.training.task import test_table
+
+    return pd.DataFrame(test_table(sources.saved_model(_model.id, root).model, sources.model_data(_model, data)))
 
 
 def candidates(
@@ -90,15 +112,16 @@ def images(model: store.Artifact, indices: Sequence[int], data: specs.DataSpec |
 
     None, with an error on the page, if they cannot be read.
     """
-    if not sources.present(sources.model_spec(model).data.dataset):  # nothing is downloaded without being asked for
+    of = sources.model_spec(model).data if data is None else data
+    if not sources.present(of.dataset):  # nothing is downloaded without being asked for
         st.info("The images are not on this machine; what is needed stands above.", icon=":material/info:")
         return None
     try:
         with st.spinner("Reading the images …"):
-            test = sources.model_data(model).test
+            test = sources.model_data(model, data).test
     except (folder.DataMissing, OSError, ValueError) as error:
         elements.failed(
-            "The images that this model was trained on are not here, or cannot be read.",
+            f"The images of {sources.data_title(of)} are not here, or cannot be read.",
             error,
             details="What was looked for, and ways to mend it",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Union, get_args, get_origin
@@ -44,13 +45,13 @@ def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float 
 
 def numbers(start: Sequence[float] | None, optional: bool, common: dict[str, Any]) -> tuple[Any, ...] | None:
     """A box for several numbers; words that are no numbers are returned as they are, and the spec refuses them."""
-    words = st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common).replace(",", " ").split()
-    if optional and not words:
+    found = words(st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common))
+    if optional and not found:
         return None
     try:
-        return tuple(ratio(word) for word in words)
+        return tuple(ratio(word) for word in found)
     except (ValueError, ZeroDivisionError):
-        return tuple(words)
+        return tuple(found)
 
 
 def _magnitude(value: float) -> int:
@@ -84,7 +85,22 @@ def whole(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
+def words(text: str) -> list[str]:
+    """The numbers in a text as people write them, each for `ratio`.
+
+    Semicolons, spaces, and commas separate. A comma between two digits is a decimal comma where the text has no decimal
+    point and the number no second comma: `0,05;0,1`, `0,05 0,1` and `0.05,0.1` are all two numbers, `0,1,2` three.
+    """
+    joined = re.sub(r"\s*/\s*", "/", text)
+    pointed = "." in joined
+    found: list[str] = []
+    for word in re.split(r"[;\s]+", joined):
+        parts = word.strip(",")
+        found += [parts] if not pointed and parts.count(",") == 1 else parts.split(",")
+    return [word for word in found if word]
+
+
 def ratio(word: str) -> float:
-    """A number typed as `0.1` or as `8/255`. Raises ValueError or ZeroDivisionError."""
-    top, _, bottom = word.partition("/")
+    """A number typed as `0.1`, `.1`, `0,1` or `8/255`. Raises ValueError or ZeroDivisionError."""
+    top, _, bottom = word.strip().replace(",", ".").partition("/")
     return float(top) / float(bottom) if bottom else float(top)

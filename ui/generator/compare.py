@@ -1,6 +1,8 @@
-"""A finished generator attack compared: other attacks on the same pairs, and other models."""
+"""A finished generator attack compared: other attacks on the same pairs, and transfer to other models."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,13 +10,12 @@ import streamlit as st
 
 from core import specs
 from core.evaluation.tables.comparison import settings_line
-from core.figures import records
 from core.storage import store
 from ui.app import jobs, routes, sources
-from ui.form.select import select
-from ui.generator import views
+from ui.generator.pairs import Pairs, counted
 from ui.show import downloads, elements, model_names, provenance
-from ui.text import PERCENT, in_percent, say
+from ui.text import PERCENT, in_percent
+from ui.text import counted as counted_text
 
 PAGE = "generator_attack"
 WAYS = ("generator", "generator_strong", "ddn")
@@ -24,7 +25,7 @@ WAYS = ("generator", "generator_strong", "ddn")
 def ways(result: store.Artifact, spec: specs.AttackSpec) -> dict[str, store.Artifact]:
     """Method → stored attack on the same images and targets: `result` itself, and the newest of each other method."""
     found = {spec.attack.slug(): result}
-    for other in store.results(spec.model, store.default_root()):
+    for other in sources.results(spec.model, "attack", data=spec.data):
         theirs = other.spec()
         if not isinstance(theirs, specs.AttackSpec) or _pairs(theirs) != _pairs(spec):
             continue
@@ -39,12 +40,12 @@ def _pairs(spec: specs.AttackSpec) -> dict[str, object]:
 
 
 def side_by_side(found: dict[str, store.Artifact]) -> tuple[pd.DataFrame, str]:
-    """A table with a row for each attack, and a sentence; distances are over the pairs that all of them fooled."""
+    """A table with a row for each attack, and a sentence; distances are over the pairs on which all of them succeed."""
     tables = {name: made.table("images") for name, made in found.items()}
-    shared = np.logical_and.reduce([views.counted(t) & t["success"] for t in tables.values()])
+    shared = np.logical_and.reduce([counted(t) & t["success"] for t in tables.values()])
     rows, means = [], {}
     for name, table in tables.items():
-        counted = table[views.counted(table)]
+        right = table[counted(table)]
         spec = found[name].spec()
         assert isinstance(spec, specs.AttackSpec)
         means[name] = float(table["l2"][shared].mean())
@@ -52,11 +53,11 @@ def side_by_side(found: dict[str, store.Artifact]) -> tuple[pd.DataFrame, str]:
             {
                 "attack": spec.attack.title,
                 "settings": settings_line(spec.attack) or "defaults",
-                "fooled": f"{int(counted['success'].sum())}/{len(counted)}",
+                "succeeded": f"{int(right['success'].sum())} of {len(right)}",
                 "mean ℓ2": means[name],
                 "median ℓ2": float(table["l2"][shared].median()),
                 "median ℓ∞": float(table["linf"][shared].median()),
-                "passes a pair": float((counted["forwards"] + counted["backwards"]).mean()),
+                "evaluations per pair": float((right["forwards"] + right["backwards"]).mean()),
             }
         )
     return pd.DataFrame(rows), _sentence(means, int(shared.sum()))
@@ -64,20 +65,20 @@ def side_by_side(found: dict[str, store.Artifact]) -> tuple[pd.DataFrame, str]:
 
 def _sentence(means: dict[str, float], n: int) -> str:
     if not n:
-        return "No pair was fooled by all of them, so there are no distances to compare."
+        return "No target was reached by all of them, so there are no distances to compare."
     nearest = min(means, key=means.__getitem__)
     others = [
         f"{mean / means[nearest] - 1:.1%} farther with {specs.METHODS[name].title}"
         for name, mean in means.items()
         if name != nearest
     ]
-    text = f"On the {n} pairs that all of them fooled, {specs.METHODS[nearest].title} is nearest on average"
+    text = f"On the {n} pairs on which all of them succeed, {specs.METHODS[nearest].title} stays nearest on average"
     return f"{text} (ℓ2 {means[nearest]:.3g}); {', '.join(others)}."
 
 
 def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact) -> None:
     """Draw the results of the other mode and of DDN on the same pairs, with a button for each that is missing."""
-    st.subheader("Other ways to the same pairs", anchor=False)
+    st.subheader("Other attacks on the same pairs", anchor=False)
     found = ways(result, spec)
     missing = [name for name in WAYS if name not in found]
     if len(found) > 1:
@@ -88,16 +89,16 @@ def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifac
             hide_index=True,
             column_config={
                 **{name: st.column_config.NumberColumn(format="%.4g") for name in frame.columns if "ℓ" in name},
-                "passes a pair": st.column_config.NumberColumn(
-                    format="%.0f", help="Forward and backward passes through the model, on average."
+                "evaluations per pair": st.column_config.NumberColumn(
+                    format="%.0f", help="Model evaluations (forward and backward passes), on average."
                 ),
             },
             key=f"{PAGE}_ways",
-            alt="Attacks on the same pairs: share fooled, distances and passes",
+            alt="Attacks on the same pairs: success, distances and model evaluations",
         )
         downloads.table(PAGE, frame, name="generator_ways", provenance=provenance.of(result, model))
     else:
-        st.caption("Run another attack on the same pairs to set the distances side by side.")
+        st.caption("Run another attack on the same pairs to compare the distances.")
     with st.container(horizontal=True):
         for name in missing:
             other = spec.model_copy(update={"attack": specs.METHODS[name]()})
@@ -108,52 +109,6 @@ def attacks(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifac
                 jobs.start(other)
     for name in missing:
         jobs.panel(f"{PAGE}_{name}", spec.model_copy(update={"attack": specs.METHODS[name]()}))
-
-
-# ---------------------------------------------------------------- other models
-
-
-def models(result: store.Artifact, spec: specs.AttackSpec, model: store.Artifact) -> None:
-    """Draw the share of fooled pairs within a distance, for the same attack on this model and on others."""
-    others = relatives(model)
-    if not others:
-        return
-    st.subheader("The same attack on other models", anchor=False)
-    asked = {other.id: spec.model_copy(update={"model": other.id}) for other in others}
-    done = {other.id: made for other in others if (made := sources.artifact(asked[other.id])) is not None}
-    if done:
-        norm = select(PAGE, "cap_norm", "Distance", ["l2", "linf"], text=say)
-        names = model_names.short_names(others)
-        named = {"this model": result} | {names[model_id]: made for model_id, made in done.items()}
-        distances = {name: _distances(made.table("images"), norm) for name, made in named.items()}
-        figure = records.within(distances, norm=say(norm))
-        elements.chart(figure, key=f"{PAGE}_cap", alt="Share fooled within a distance")
-        st.caption(_medians(distances))
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        rest = {other.id: model_names.label(other) for other in others if other.id not in done}
-        if rest:
-            chosen = select(PAGE, "other_model", "Another model", list(rest), text=rest.__getitem__, kind="list")
-            live = jobs.is_live(asked[chosen])
-            if st.button("Run it there", icon=":material/play_arrow:", key=f"{PAGE}_run_there", disabled=live):
-                jobs.start(asked[chosen])
-    if rest:
-        jobs.panel(f"{PAGE}_there", asked[chosen])
-
-
-def _distances(table: pd.DataFrame, norm: str) -> np.ndarray:
-    """Distances of the counted pairs; infinite where the attack failed."""
-    counted = table[views.counted(table)]
-    return np.where(counted["success"], counted[norm], np.inf)
-
-
-def _medians(distances: dict[str, np.ndarray]) -> str:
-    """A sentence with the median distance of each model's fooled pairs, also as a multiple of the first model's."""
-    found = {name: float(np.median(d[np.isfinite(d)])) for name, d in distances.items() if np.isfinite(d).any()}
-    if not found:
-        return "No pair was fooled on any of them."
-    first, unit = next(iter(found.items()))
-    others = [f"{value:.3g} on {name} ({value / unit:.2f}×)" for name, value in found.items() if name != first]
-    return "Median distance of the pairs that were fooled: " + ", ".join([f"{unit:.3g} on {first}", *others]) + "."
 
 
 # ---------------------------------------------------------------- transfer
@@ -169,60 +124,70 @@ def relatives(model: store.Artifact) -> list[store.Artifact]:
     return [m for m in sources.models() if m.id != model.id and same(sources.model_spec(m).data)]
 
 
-def transfer(result: store.Artifact, model: store.Artifact) -> None:
-    """Draw how many of the adversarial examples fool other saved models of the same data."""
-    st.subheader("Do they fool other models?", anchor=False)
+def transfer(pairs: Pairs, made: Sequence[store.Artifact], model: store.Artifact) -> None:
+    """Draw how many of the adversarial examples fool other saved models of the same data; `made` are their runs."""
     others = relatives(model)
     if not others:
-        st.caption("There is no other saved model of the same classes yet: train one, and the images are tried on it.")
+        st.info(
+            "There is no other saved model of the same classes yet. Train one to see whether these images fool it too.",
+            icon=":material/info:",
+        )
         st.page_link(routes.page("train"), label="Train another model", icon=":material/model_training:")
         return
+    key = " ".join(result.spec().key() for result in made)
     try:
-        frame = pd.DataFrame([_tried(result, other) for other in [model, *others]])
+        frame = pd.DataFrame([_shares(key, other.id, pairs, other) for other in [model, *others]])
     except (store.DamagedArtifact, ValueError, RuntimeError) as error:
         elements.failed("The images could not be tried on the other models.", error)
         return
-    frame.insert(0, "model", ["this model", *(model_names.label(other) for other in others)])
+    names = model_names.short_names(others)
+    frame.insert(0, "model", ["this model", *(names[other.id] for other in others)])
     n = int(frame["n"].iloc[0])
-    st.caption(
-        f"The {n} images that fool this model, shown to the others as they are. One that another model reads wrongly, "
-        "or even as the target, transfers. “Originals” is the share of their originals that the model reads rightly."
-    )
-    shares = ("read as the target", "read wrongly", "originals")
+    best = frame.iloc[1:].sort_values("misclassified", ascending=False).iloc[0]
+    if n:
+        st.markdown(
+            f"**{best['model']}** is fooled most often: it misclassifies {best['misclassified']:.0%} of the "
+            f"{counted_text(n, 'image')} that fool this model, and {best['as the target']:.0%} as the target."
+        )
+    shares = ("as the target", "misclassified", "originals correct")
     st.dataframe(
         in_percent(frame.drop(columns="n"), shares),
         hide_index=True,
         column_config={
             name: st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100) for name in shares
         },
+        height=elements.table_height(len(frame), 500),
         key=f"{PAGE}_transfer",
-        alt="Share of the made images that each saved model reads as the target, and wrongly",
+        alt="Share of the made images that each saved model classifies as the target, and misclassifies",
     )
-    downloads.table(PAGE, frame, name="generator_transfer", provenance=provenance.of(result, model))
-
-
-def _tried(result: store.Artifact, other: store.Artifact) -> dict[str, float]:
-    return _shares(result.spec().key(), other.id, result, other)
+    st.caption(
+        "The images are shown to the other models unchanged. An image transfers if another model misclassifies it, or "
+        "even classifies it as the target. “Originals correct” is the share of the originals that the model classifies "
+        "correctly."
+    )
+    line = provenance.of(made[0], model)
+    downloads.table(PAGE, frame, name="generator_transfer", provenance=line)
+    provenance.show(line)
 
 
 @st.cache_data(max_entries=256, show_spinner="Trying the images on the other models …")
-def _shares(key: str, other_id: str, _result: store.Artifact, _other: store.Artifact) -> dict[str, float]:
+def _shares(key: str, other_id: str, _pairs_made: Pairs, _other: store.Artifact) -> dict[str, float]:
     """Shares of the adversarial examples that fool the other model; `key` and `other_id` are the key of the cache."""
     import torch
 
     from core.networks.catalogue import logits_of
 
-    table, arrays = _result.table("images"), _result.arrays("images")
-    rows = np.flatnonzero(views.counted(table) & table["success"])
+    table, arrays = _pairs_made.table, _pairs_made.arrays
+    rows = np.flatnonzero(counted(table) & table["success"])
     if not len(rows):
-        return {"n": 0, "read as the target": np.nan, "read wrongly": np.nan, "originals": np.nan}
+        return {"n": 0, "as the target": np.nan, "misclassified": np.nan, "originals correct": np.nan}
     model = sources.saved_model(_other.id, _other.folder.parent).model
     pred, clean = (logits_of(model, torch.from_numpy(arrays[name][rows])).argmax(1).numpy() for name in ("x_adv", "x"))
     y, target = table["y"].to_numpy()[rows], table["target"].to_numpy()[rows]
     originals = np.unique(table["index"].to_numpy()[rows], return_index=True)[1]
     return {
         "n": len(rows),
-        "read as the target": float((pred == target).mean()),
-        "read wrongly": float((pred != y).mean()),
-        "originals": float((clean == y)[originals].mean()),
+        "as the target": float((pred == target).mean()),
+        "misclassified": float((pred != y).mean()),
+        "originals correct": float((clean == y)[originals].mean()),
     }

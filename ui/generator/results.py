@@ -1,7 +1,8 @@
-"""What the generator attack's page shows below its form: the results, and the matrix of classes."""
+"""What the tabs of the generator attack's page show of the pairs that are known: grid, rounds, matrix, files."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -9,60 +10,111 @@ from core import specs
 from core.storage import store
 from ui.app import jobs
 from ui.form import samples
+from ui.form.controls import SLIDER_CLASSES
 from ui.form.select import KEEP, select
+from ui.generator import pairs as stored
 from ui.generator import views
+from ui.generator.pairs import Pairs
 from ui.show import downloads, elements, provenance
-from ui.text import PERCENT, class_text, in_percent
+from ui.text import PERCENT, in_percent
 
 PAGE = "generator_attack"
+KINDS = {"image": "Images", "change": "Changes"}
 
 
-def show(result: store.Artifact, model: store.Artifact) -> None:
-    """Draw the result of a finished attack: verdict, grid, one pair, distances."""
-    pairs = views.Pairs.of(result)
-    table, names, line = pairs.table, pairs.names, provenance.of(result, model)
-    counted = views.counted(table)
-    views.verdict(int(table[counted]["success"].sum()), int(counted.sum()))
-    views.metrics(result)
-
-    kinds = {"image": "Images", "change": "Changes"}
-    kind = select(PAGE, "view", "The grid shows", list(kinds), text=kinds.__getitem__)
-    picture = views.grid(pairs, kind)
-    provenance.show(line)
-    with st.container(horizontal=True):
-        downloads.picture(PAGE, picture, name=f"grid_{kind}", provenance=line, label="Grid as PNG")
-        downloads.arrays(PAGE, pairs.arrays, name="generator_attack", provenance=line, label="All arrays as NPZ")
-
-    st.subheader("One pair", anchor=False)
+def grid(pairs: Pairs, target: int | None) -> None:
+    """Draw the grid, a choice between images and changes, and one pair; the column of `target` is framed."""
+    place = st.container()
     left, right = st.columns(2)
     with left:
-        options = list(range(len(pairs.samples)))
-
-        def text(s: int) -> str:
-            first = table.iloc[pairs.samples[s]]
-            return f"{names[first['y']]} · #{first['index']}"
-
-        sample = select(PAGE, "shown_sample", "Sample", options, text=text, kind="list")
+        kind = select(PAGE, "view", "The grid shows", list(KINDS), text=KINDS.__getitem__)
     with right:
-        own = int(table["y"].iloc[pairs.samples[sample]])
-        target = select(
-            PAGE,
-            "shown_target",
-            "Target",
-            pairs.targets,
-            text=lambda k: class_text(k, names),
-            default=next((k for k in pairs.targets if k != own), None),
-            kind="list",
-        )
-    views.pair(pairs, sample, target)
-    views.rounds(pairs, sample, target, PAGE)
+        sample = which_sample(pairs, "One pair, of the sample")
+    with place:
+        views.grid(pairs, kind, views.shown_targets(pairs, SLIDER_CLASSES), target)
+    row = _row_of(pairs, sample, target)
+    if row is None:
+        st.caption(f"{pairs.names[target or 0]}: – (this pair is not drawn yet).")
+        return
+    if target is None:
+        st.caption("Move the slider above to choose the target class of this pair.")
+    views.pair(pairs, row)
 
-    st.subheader("Distances of every pair", anchor=False)
+
+def which_sample(pairs: Pairs, label: str = "Sample") -> int:
+    """Draw the choice of one of the samples; returns its place."""
+
+    def text(place: int) -> str:
+        first = pairs.table.iloc[pairs.samples[place]]
+        return f"{pairs.names[first['y']]} · #{first['index']}"
+
+    return select(PAGE, "shown_sample", label, list(range(len(pairs.samples))), text=text)
+
+
+def _row_of(pairs: Pairs, sample: int, target: int | None) -> int | None:
+    """The row of a sample and a target; without a target, the first that counts."""
+    if target is not None:
+        return pairs.row(sample, target)
+    own = int(pairs.table["y"].iloc[pairs.samples[sample]])
+    return pairs.row(sample, next((k for k in pairs.targets if k != own), pairs.targets[0]))
+
+
+def rounds(pairs: Pairs, target: int | None) -> None:
+    """Draw distance and confidence by round of one sample, with a line for each target."""
+    sample = which_sample(pairs)
+    views.rounds(pairs, sample, target, PAGE)
+    st.caption(
+        "Each line is one generator. A round is a step towards the sample and a step towards the class. Of all images "
+        "that are classified as the target, the one nearest to the sample is kept."
+    )
+
+
+def matrix(model: store.Artifact, pairs: Pairs, spec: specs.AttackSpec, tests: pd.DataFrame, confidence: float) -> None:
+    """Draw the success by true class and target, of the samples, or of several images of every class."""
+    names = model.card["class_names"]
+    each = st.number_input(
+        "Images of every class",
+        min_value=0,
+        max_value=20,
+        value=0,
+        step=1,
+        help="0: your samples. More: the first so many images of each class that are classified this confidently, "
+        "each drawn towards every class, with the settings of this page.",
+        key=f"{PAGE}_each",
+        **KEEP,
+    )
+    if each:
+        found = pd.concat([samples.candidates(tests, k, confidence=confidence).head(each) for k in range(len(names))])
+        spec = spec.model_copy(update={"indices": tuple(int(i) for i in found["index"]), "target": "all"})
+        labels, count = found["y"].tolist(), len(names)
+        things = f"{stored.wrong_pairs(labels, range(count)):,} adversarial {stored.noun(names)}"
+        result = jobs.result(PAGE, spec)
+        if result is None:
+            jobs.offer(PAGE, spec, f"Draw {things}", name="draw_matrix")
+            st.caption("Until then: the matrix of your samples.")
+        else:
+            pairs = Pairs.of(result)
+            provenance.show(provenance.of(result, model))
+    elements.chart(
+        views.matrix(pairs),
+        key=f"{PAGE}_matrix",
+        alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
+    )
+    total = pairs.summary()
+    rate = f"{total.won} of {total.n} wrong-class targets succeed" if total.n else "No pair counts"
+    st.caption(
+        f"{rate}. Each cell has the outcome and the median ℓ2; darker means that the image had to move farther. Rows "
+        "are true classes, columns are targets."
+    )
+
+
+def export(pairs: Pairs, line: str) -> None:
+    """Draw the table of all pairs, and the files: tables, grids as pictures, arrays."""
     frame = views.distances(pairs)
     st.dataframe(
         in_percent(frame, ["P(target)"]),
         hide_index=True,
-        height=elements.table_height(len(frame), 330),
+        height=elements.table_height(len(frame), 400),
         column_config={
             "P(target)": st.column_config.ProgressColumn(format=PERCENT, min_value=0, max_value=100),
             **{
@@ -70,49 +122,28 @@ def show(result: store.Artifact, model: store.Artifact) -> None:
                 for name, text in (("ℓ1", "%.2f"), ("ℓ2", "%.3f"), ("ℓ∞", "%.4f"))
             },
         },
+        key=f"{PAGE}_pairs",
         alt="Distances and outcome of every pair",
     )
-    downloads.table(PAGE, frame, name="generator_pairs", provenance=line)
-
-
-def matrix(model: store.Artifact, spec: specs.AttackSpec, tests: pd.DataFrame, confidence: float) -> None:
-    """Draw the success rate by true class and target, for the samples above or for several images of every class."""
-    st.subheader("Success by class", anchor=False)
-    names = model.card["class_names"]
-    with st.form(f"{PAGE}_matrix_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
-        each = st.number_input(
-            "Images of every class",
-            min_value=0,
-            max_value=20,
-            value=0,
-            step=1,
-            help="0: the samples above. More: the first so many of each class that are read this confidently, each "
-            "drawn towards every class, with the settings above.",
-            key=f"{PAGE}_each",
-            **KEEP,
-        )
-        asked = st.form_submit_button("Show the matrix", icon=":material/grid_view:")
-    if each:
-        found = pd.concat([samples.candidates(tests, k, confidence=confidence).head(each) for k in range(len(names))])
-        spec = spec.model_copy(update={"indices": tuple(int(i) for i in found["index"]), "target": "all"})
-    count = len(spec.indices or ()) * len(names)
-    empty = f"{count} generators, not trained yet: “Show the matrix” trains them."
-    result = jobs.result(PAGE, spec, asked=asked and each > 0, empty=empty, icon=":material/draw:")
-    if result is None:
-        return
-    pairs = views.Pairs.of(result)
-    elements.chart(
-        views.matrix(pairs),
-        key=f"{PAGE}_matrix",
-        alt="Matrix of true class against target class: how many pairs were fooled, and their median distance",
-    )
-    found = result.card["metrics"]
-    rate = f"{found['success_rate']:.1%} of {found['n']} pairs fooled" if found["n"] else "no pair to count"
+    downloads.table(PAGE, frame, name="generator_pairs", provenance=line, formats=("csv", "md", "tex", "xlsx"))
+    with st.container(horizontal=True):
+        for kind, label in KINDS.items():
+            picture = views.picture(pairs, kind, views.shown_targets(pairs, SLIDER_CLASSES))
+            downloads.picture(PAGE, picture, name=f"grid_{kind}", provenance=line, label=f"{label} as PNG")
+        downloads.arrays(PAGE, contents(pairs), name="generator_attack", provenance=line, label="All arrays as NPZ")
     st.caption(
-        f"{rate}. In a cell: outcome and median ℓ2; darker means that the image had to move further. Rows are true "
-        "classes, columns targets."
+        "NPZ: a row for each pair. `x` is the original and `x_adv` the result, both in [0, 1]. `index` is the place in "
+        "the test set, `y` the true class, `target` the wanted class, `pred` the class that the model reports, "
+        "`success` whether that is the target. The rest are probabilities, and distance and confidence by round."
     )
-    line = provenance.of(result, model)
-    if each:
-        provenance.show(line)
-        downloads.table(PAGE, views.distances(pairs), name="generator_matrix", provenance=line, formats=("csv",))
+    provenance.show(line)
+
+
+def contents(pairs: Pairs) -> dict[str, np.ndarray]:
+    """All that is needed to use the images elsewhere: the arrays, labels, targets, indices, outcomes, names."""
+    columns = ("index", "y", "target", "pred_clean", "pred", "success", *views.DISTANCES)
+    return {
+        **pairs.arrays,
+        **{name: pairs.table[name].to_numpy() for name in columns},
+        "class_names": np.array(list(pairs.names)),
+    }

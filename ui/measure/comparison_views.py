@@ -1,4 +1,4 @@
-"""The parts of the comparison page: the table of models, set 3's tables, two models on the same images, the exports."""
+"""The comparison page's tabs: set 3's tables, two models on the same images, the exports."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import specs
 from core.epsilon import same
 from core.evaluation.tables import comparison, paired, workbook
-from core.storage import store
-from ui.measure import sweep_views
+from ui.form.select import select
+from ui.measure import ranking_views, sweep_views
+from ui.measure.measured import Measured
 from ui.measure.sweep_views import Curve
-from ui.show import downloads, gallery, model_names
+from ui.show import downloads, gallery
 from ui.show.sheet import Picture
-from ui.text import PERCENT, in_percent, percent_interval
+from ui.text import both, counted, sentence_case
 
 LAYOUT = {
     "accuracy": "Correctly predicted",
@@ -32,99 +32,54 @@ LAYOUT = {
 OUTCOMES = ("both right", "only A right", "only B right", "both wrong")
 
 
-def models_table(
-    page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float
-) -> None:
-    """Draw a row for each model: test accuracy, accuracy at ε and the curve under each attack, size, training time."""
-    names = model_names.short_names(models)
-    by_cell = {(curve.sweep.model, sweep_views.attack_text(curve.sweep.attack)): curve for curve in curves}
-    attacks = [sweep_views.attack_text(method) for method in spec.attacks]
-    rows = []
-    for model in models:
-        card: dict[str, Any] = comparison.model_row(model)
-        row = {
-            "Model": names[model.id],
-            "Test": card["test_accuracy"],
-            "Test, interval": percent_interval(card["test_low"], card["test_high"]),
-        }
-        for attack in attacks:
-            curve = by_cell.get((model.id, attack))
-            at = curve.at(eps) if curve else {}
-            row[attack] = at.get("accuracy")
-            row[f"{attack}, interval"] = percent_interval(at["low"], at["high"]) if at else None
-            row[f"{attack}, passes"] = comparison.passes(at)
-            row[f"{attack}, curve"] = [line["accuracy"] for line in curve.rows] if curve else None
-        rows.append({**row, "Parameters": card["parameters"], "Training": card["seconds"], "Id": model.id})
-    st.dataframe(
-        in_percent(pd.DataFrame(rows), ["Test", *attacks]),
-        hide_index=True,
-        placeholder="–",
-        key=f"{page}_models_table",
-        alt=f"Models with their accuracy under each attack at ε = {eps:g}",
-        column_config={
-            "Model": st.column_config.TextColumn(pinned=True),
-            "Test": st.column_config.NumberColumn(
-                format=PERCENT, help="Accuracy on the whole test set, unchanged, when the model was trained."
-            ),
-            "Parameters": st.column_config.NumberColumn(format="localized"),
-            "Training": st.column_config.NumberColumn(format="%.0f s", help="Time that training took."),
-            **{
-                attack: st.column_config.NumberColumn(
-                    f"{attack} at {eps:g}", format=PERCENT, help="Share of the n images still read correctly."
-                )
-                for attack in attacks
-            },
-            **{
-                f"{attack}, passes": st.column_config.TextColumn(
-                    "Passes",
-                    help="Model evaluations per image (forward + backward passes) of the search that its verdict at "
-                    "this ε rests on, with one look at the result. –: not counted for this ε alone.",
-                )
-                for attack in attacks
-            },
-            **{f"{which}, interval": st.column_config.TextColumn("95 %") for which in ("Test", *attacks)},
-            **{
-                f"{attack}, curve": st.column_config.LineChartColumn(
-                    f"ε {min(spec.eps):g}–{max(spec.eps):g}", y_min=0, y_max=1, width="small"
-                )
-                for attack in attacks
-            },
-        },
-    )
-
-
-def set_three(page: str, models: Sequence[store.Artifact], curves: Sequence[Curve], eps: float) -> None:
+def set_three(measured: Measured, eps: float) -> None:
     """Draw exercise set 3's table for each model: the five metrics, clean and under each attack, on the same images."""
-    names = model_names.short_names(models)
     with st.grid(2, min_column_width=330, gap="medium"):
-        for model in models:
-            own = [curve for curve in curves if curve.sweep.model == model.id]
+        for model in measured.models:
+            own = list(measured.of(model.id).values())
             with st.container():
-                st.markdown(f"**{names[model.id]}**")
+                st.markdown(f"**{measured.names[model.id]}**")
                 if not own:
                     st.caption("Not run yet.")
                     continue
-                columns = {"clean": clean_row(own[0])}
-                columns |= {sweep_views.attack_text(curve.sweep.attack): curve.at(eps) for curve in own}
                 frame = pd.DataFrame(
-                    {name: [_text(row[key], key) for key in LAYOUT] for name, row in columns.items()},
+                    {name: [_text(row[key], key) for key in LAYOUT] for name, row in columns_of(own, eps).items()},
                     index=pd.Index(LAYOUT.values(), name=f"n = {own[0].rows[0]['n']:,}"),
                 )
-                st.table(frame, alt=f"Five metrics of {names[model.id]}, clean and at ε = {eps:g}")
+                st.table(frame, alt=f"Five metrics of {measured.names[model.id]}, clean and at ε = {eps:g}")
     st.caption(
-        "Calibration gap = confidence − correctly predicted: above 0, the model is surer than it is right. “Clean” is "
-        "measured on the same n images."
+        "Shares from 0 to 1. Calibration gap = confidence − correctly predicted: above 0, the model is surer than it "
+        "is right. “Clean” is measured on the same n images. –: not run at this ε, or no such image."
     )
+    if measured.curves:
+        downloads.table(
+            measured.page,
+            five_metrics(measured, eps),
+            name="five_metrics",
+            provenance="\n".join(curve.provenance() for curve in measured.curves) + f"\nat ε {both(eps)}",
+            formats=("csv", "md", "tex", "xlsx"),
+            label="As shown",
+            keep=list(five_metrics(measured, eps).columns),
+        )
 
 
-def clean_row(curve: Curve) -> Mapping[str, Any]:
-    """The five metrics on the curve's images without any change."""
-    if curve.rows[0]["eps"] == 0:
-        return curve.rows[0]
-    from core.evaluation.tables import metrics  # imports SciPy, which takes a moment
+def columns_of(own: Sequence[Curve], eps: float) -> dict[str, Mapping[str, Any]]:
+    """Column of set 3's table → its metrics: clean, and each attack at ε; None for what was not run there."""
+    blank: dict[str, Any] = dict.fromkeys(LAYOUT)
+    return {"clean": own[0].clean()} | {c.attack: c.at(eps) if c.has(eps) else blank for c in own}
 
-    tests = curve.tests().loc[curve.images()["index"].unique()]
-    return metrics.five_metrics(tests["y"].to_numpy(), tests["pred"].to_numpy(), tests["confidence"].to_numpy()).row()
+
+def five_metrics(measured: Measured, eps: float) -> pd.DataFrame:
+    """Set 3's tables of all models beside each other as they are shown: a row a metric, shares with four decimals."""
+    several = len(measured.models) > 1
+    table: dict[str, Any] = {"metric": list(LAYOUT.values())}
+    for model in measured.models:
+        own = list(measured.of(model.id).values())
+        for name, row in (columns_of(own, eps) if own else {}).items():
+            title = f"{measured.names[model.id]}, {name}" if several else name
+            values = [float("nan") if row[key] is None else float(row[key]) for key in LAYOUT]
+            table[title] = [round(value, 4) for value in values]
+    return pd.DataFrame(table)
 
 
 def _text(value: float | None, key: str) -> str:
@@ -155,9 +110,9 @@ def verdict(names: Sequence[str], counts: Sequence[int], eps: float) -> str:
     if counts[1] == counts[2]:
         start = "The two are level"
     elif p < 0.05:
-        start = f"**{ahead}** reads more of them, beyond what chance explains"
+        start = f"**{ahead}** classifies more of them correctly, beyond what chance explains"
     else:
-        start = f"**{ahead}** reads more of them, but chance alone could do that"
+        start = f"**{ahead}** classifies more of them correctly, but chance alone could do that"
     return (
         f"{start}: of {n:,} images at ε = {eps:g} one model alone is right on {counts[1] + counts[2]:,} "
         f"({counts[1]:,} for A, {counts[2]:,} for B); exact McNemar p = {chance}."
@@ -190,13 +145,63 @@ def examples(curves: Sequence[Curve], names: Sequence[str], eps: float, shown: i
             [classes[truth[k]] for k in order],
             *([f"{classes[truth[k]]}→{classes[now[k][0]]}\n{now[k][1]:.0%}" for k in order] for _, now in read),
         ],
-        legend="True class → how the model reads the image made against it, with its confidence.",
+        legend="True class → what the model classifies the image made against it as, with its confidence.",
         alt=f"Images at ε = {eps:g} against {names[0]} and against {names[1]}",
         tile=84,
     )
 
 
+def side_by_side(measured: Measured, eps: float) -> None:
+    """Compare models A and B under one attack: how many images each classifies correctly, a test, examples."""
+    by_attack: dict[str, dict[str, Curve]] = {}
+    for curve in measured.curves:
+        if curve.has(eps):
+            by_attack.setdefault(curve.attack, {})[curve.sweep.model] = curve
+    attacks = [attack for attack, cells in by_attack.items() if len(cells) >= 2]
+    if not attacks:
+        st.info(
+            "Choose and run two models under the same attack at this ε to see them side by side.",
+            icon=":material/info:",
+        )
+        return
+    page, names = measured.page, measured.names
+    left, middle, right = st.columns(3)
+    with left:
+        attack = select(page, "pair_attack", "Attack", attacks, kind="list")
+    ids = list(by_attack[attack])
+    with middle:
+        a = select(page, "a", "Model A", ids, text=names.__getitem__, kind="list")
+    with right:
+        rest = [other for other in ids if other != a]
+        b = select(page, "b", "Model B", rest, text=names.__getitem__, kind="list")
+    pair = [by_attack[attack][a], by_attack[attack][b]]
+    if len({curve.result.card["data"]["fingerprint"] for curve in pair}) > 1:
+        st.warning("A and B were attacked on different images.", icon=":material/warning:")
+        return
+    counts = outcomes(pair[0], pair[1], eps)
+    with st.grid(4, min_column_width=130):
+        for text, count in zip(OUTCOMES, counts, strict=True):
+            share = f"{count / max(1, sum(counts)):.1%} of {counted(sum(counts), 'image')}"
+            st.metric(sentence_case(text), f"{count:,}", help=share)
+    st.markdown(verdict([names[a], names[b]], counts, eps))
+    st.caption("Each model is shown the images that the attack made against that model, from the same originals.")
+    line = f"A: {pair[0].provenance()}\nB: {pair[1].provenance()}\nε {both(eps)}"
+    picture = examples(pair, [names[a], names[b]], eps)
+    with st.container(horizontal=True):
+        if picture is not None:
+            downloads.picture(page, picture, name="side_by_side", provenance=line)
+        shares = [count / max(1, sum(counts)) for count in counts]
+        table = pd.DataFrame({"images": list(OUTCOMES), "count": counts, "share": shares})
+        downloads.table(page, table, name="side_by_side", provenance=line, formats=("csv",))
+
+
 # ---------------------------------------------------------------- exports
+
+
+def ranking(measured: Measured, eps: float) -> pd.DataFrame:
+    """The ranked table at ε for files: shares from 0 to 1, ids, NaN for what is not known at this ε."""
+    frame = ranking_views.ranked(measured, eps).rename(columns={"id": "model", "model": "name"})
+    return frame.assign(eps=eps, norm=measured.norm, trust=[text.removeprefix("– ") for text in frame["trust"]])
 
 
 def exports(

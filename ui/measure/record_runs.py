@@ -13,18 +13,23 @@ from core.jobs import queue
 from core.storage import store
 from ui.app import jobs
 from ui.form import controls
-from ui.form.select import KEEP
 from ui.text import counted, say
 
 
-def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, Record], norm: str) -> None:
-    """Draw running jobs that add to the records, and forms that start more."""
-    watch(page, [model.id for model in models], norm)
+def find_more(
+    page: str,
+    models: Sequence[store.Artifact],
+    found: Mapping[str, Record],
+    norm: str,
+    data: specs.DataSpec | None,
+    eps: float,
+) -> None:
+    """Draw forms that start jobs which add to the records; an evaluation is offered at this ε."""
     bare = [model for model in models if not _has(found.get(model.id), norm, "radii")]
     text = "Radii: the smallest change of each image" + (f", missing for {len(bare)} of {len(models)}" if bare else "")
-    with st.expander(text, icon=":material/straighten:", expanded=bool(bare) and not found):
+    with st.expander(text, icon=":material/straighten:"):
         st.caption(
-            "Several attacks look for the smallest change of each image within a budget of passes; interval bounds "
+            "Several attacks look for the smallest change of each image within a budget of model evaluations; bounds "
             "prove a radius where they can. From then on every ε is a lookup."
         )
         left, right = st.columns(2)
@@ -32,44 +37,44 @@ def find_more(page: str, models: Sequence[store.Artifact], found: Mapping[str, R
             n = controls.field(page, specs.RadiiSpec, "n", key="radii_n")
         with right:
             budget = controls.field(page, specs.RadiiSpec, "budget", key="radii_budget")
-        asked = [_spec("radii", model=model.id, norm=norm, n=n, budget=budget) for model in models]
-        wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
-        label = f"Find the radii of {counted(len(wanted), 'model')} in {say(norm)}"
-        if st.button(
-            label if wanted else "All found with these settings",
-            type="primary" if bare else "secondary",
-            icon=":material/play_arrow:",
-            key=f"{page}_radii_run",
-            disabled=not wanted,
-        ):
-            jobs.start(*wanted)
-    if "evaluate" in specs.TASKS:
-        evaluation(page, models, norm)
+        asked = [_spec("radii", model=model.id, data=data, norm=norm, n=n, budget=budget) for model in models]
+        _button(
+            page,
+            "radii_run",
+            asked,
+            "Find the radii of {} in " + say(norm),
+            "All found with these settings",
+            bool(bare),
+        )
+    if eps > 0:
+        evaluation(page, models, norm, data, eps)
 
 
-def evaluation(page: str, models: Sequence[store.Artifact], norm: str) -> None:
+def evaluation(page: str, models: Sequence[store.Artifact], norm: str, data: specs.DataSpec | None, eps: float) -> None:
     """Draw the form of the strongest evaluation at one ε."""
-    cls = specs.TASKS["evaluate"]
-    usual = {"linf": 0.3, "l2": 2.0, "l1": 20.0, "l0": 10.0}[norm]
-    with st.expander("Strongest evaluation at one ε", icon=":material/shield:"):
-        columns = st.columns(3)
+    with st.expander(f"Strongest evaluation at ε = {eps:g}", icon=":material/shield:"):
+        columns = st.columns(2)
         with columns[0]:
-            most = specs.MAX_EPS[norm]
-            eps = st.number_input("ε", 0.0, most, usual, format="%.6g", key=f"{page}_eval_eps_{norm}", **KEEP)
+            effort = controls.field(page, specs.EvaluateSpec, "effort", key="eval_effort")
         with columns[1]:
-            effort = controls.field(page, cls, "effort", key="eval_effort")
-        with columns[2]:
-            n = controls.field(page, cls, "n", key="eval_n")
-        asked = [_spec("evaluate", model=model.id, norm=norm, eps=eps, effort=effort, n=n) for model in models]
-        wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
-        label = f"Evaluate {counted(len(wanted), 'model')} at ε = {eps:g}"
-        if st.button(
-            label if wanted else "All evaluated with these settings",
-            icon=":material/play_arrow:",
-            key=f"{page}_eval_run",
-            disabled=not wanted,
-        ):
-            jobs.start(*wanted)
+            n = controls.field(page, specs.EvaluateSpec, "n", key="eval_n")
+        asked = [
+            _spec("evaluate", model=model.id, data=data, norm=norm, eps=eps, effort=effort, n=n) for model in models
+        ]
+        _button(page, "eval_run", asked, f"Evaluate {{}} at ε = {eps:g}", "All evaluated with these settings", False)
+
+
+def _button(page: str, name: str, asked: Sequence[specs.Task | None], text: str, done: str, primary: bool) -> None:
+    """A button that starts those of the tasks that are not stored; `text` has their number at {}."""
+    wanted = [spec for spec in asked if spec is not None and store.located(spec, store.default_root()) is None]
+    if st.button(
+        text.format(counted(len(wanted), "model")) if wanted else done,
+        type="primary" if primary else "secondary",
+        icon=":material/play_arrow:",
+        key=f"{page}_{name}",
+        disabled=not wanted,
+    ):
+        jobs.start(*wanted)
 
 
 def watch(page: str, models: Sequence[str], norm: str) -> None:

@@ -1,71 +1,27 @@
-"""The choice of models × attacks × ε on the two measuring pages, and the list of sweeps that are not run yet."""
+"""The choice of models, attacks and ε on the two measuring pages, the ε slider, and the sweeps that are not run yet."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
+from streamlit.delta_generator import DeltaGenerator
 
 from core import specs
+from core.epsilon import same
+from core.evaluation.tables import records
 from core.jobs import queue
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls, model_picker
-from ui.form.select import select, select_many
-from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name, kind_of, norm_of
+from ui.form import controls, data_choice, model_picker
+from ui.form.select import KEEP, select, select_many
+from ui.measure import first_view
+from ui.measure.first_view import norm_of_kind
+from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name
 from ui.show import model_names
-from ui.text import ANY_CLASS, both, say
-
-
-def choose(page: str, *, start: int = 1) -> tuple[specs.CompareSpec, list[store.Artifact]] | None:
-    """Draw the choice of models, attacks, ε, n and target; None, with an explanation on the page, if it is invalid."""
-    _first_view(page)
-    _pin(page)
-    with st.container(border=True):
-        models = model_picker.pick_many(page, start=start)
-        if not models:
-            return None
-        kinds = select_many(
-            page,
-            "attacks",
-            "Attacks",
-            list(KINDS),
-            text=TITLES.__getitem__,
-            default=["fgsm"],
-            placeholder="Choose attacks",
-            help="\n\n".join(
-                f"**{cls.title}**: {cls.help}" for cls in map(specs.METHODS.get, specs.sweepable()) if cls
-            ),
-        )
-        ladder, count = st.columns([3, 1])
-        with ladder:
-            _usual_ladders(page, kinds)
-            eps = controls.eps_ladder(page)
-        with count:
-            n = controls.field(page, specs.CompareSpec, "n")
-        target = _target(page, models)
-        with st.expander("Settings of the attacks", icon=":material/tune:"):
-            settings, seed = _settings(page, kinds)
-    if not kinds:
-        st.info("Choose at least one attack.", icon=":material/info:")
-        return None
-    if eps is None:
-        return None
-    attacks = [{**KINDS[kind], **settings[KINDS[kind]["name"]]} for kind in KINDS if kind in kinds]
-    spec = controls.build(
-        specs.CompareSpec,
-        models=[model.id for model in models],
-        attacks=attacks,
-        eps=eps,
-        n=n,
-        target=None if target == "any" else target,
-        seed=seed,
-    )
-    return None if spec is None else (spec, models)
-
+from ui.text import ANY_CLASS, both, class_text, say
 
 LADDERS: dict[str, tuple[float, ...]] = {
     "linf": specs.DEFAULT_EPS,
@@ -76,34 +32,126 @@ LADDERS: dict[str, tuple[float, ...]] = {
 """Budgets that say something on digits, by norm."""
 
 
-def _usual_ladders(page: str, kinds: Sequence[str]) -> None:
-    """Draw a button for each chosen norm that puts usual budgets in its units into the box, if any is not ℓ∞."""
-    found = {norm_of(_method(kind)) for kind in kinds}
-    if not found - {"linf"}:
-        return
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
 
-    def put(norm: str) -> None:
+    Attributes:
+        spec: models × attacks × ε.
+        models: the models.
+        norm: of ε.
+        more: the folded part of the form, for what else belongs there.
+        fine: whether the slider is to stop between the ε that were run.
+    """
+
+    spec: specs.CompareSpec
+    models: list[store.Artifact]
+    norm: str
+    more: DeltaGenerator
+    fine: bool
+
+
+def choose(page: str, *, start: int = 1, row: bool = False) -> Choice | None:
+    """Draw the choice of models and attacks, and all else folded; None, with an explanation, if it is invalid.
+
+    Args:
+        page: url path of the page.
+        start: models that are chosen at first where nothing has been run.
+        row: models and attacks side by side; else one under the other.
+    """
+    first_view.prepare(page, _names())
+    inferred = first_view.norm_in_address(page, [TITLES[kind] for kind in KINDS], list(KINDS))
+    first, second = st.columns([3, 1], gap="small") if row else (st.container(), st.container())
+    more = st.expander("More settings", icon=":material/tune:")
+    with first:
+        models = model_picker.pick_many(page, start=start)
+    if not models:
+        return None
+    with first:
+        data = data_choice.choose(page, *models)
+    with more:
+        norm = _norm(page, inferred)
+    with second:
+        kinds = _attacks(page, norm)
+    with more:
+        eps = controls.eps_ladder(page, default=LADDERS[norm])
+        columns = st.columns(2)
+        with columns[0]:
+            n = controls.field(page, specs.CompareSpec, "n")
+        with columns[1]:
+            seed = controls.field(page, specs.CompareSpec, "seed")
+        target = _target(page, models)
+        settings = _settings(page, kinds)
+        fine = st.toggle(
+            "Fine steps of ε",
+            key=f"{page}_fine",
+            help="The slider stops between the budgets that were run, too. What radii and proofs say is known there; "
+            "what a sweep says is not, and is shown as –.",
+            **KEEP,
+        )
+    if not kinds:
+        st.info("Choose at least one attack.", icon=":material/info:")
+        return None
+    if eps is None:
+        return None
+    spec = controls.build(
+        specs.CompareSpec,
+        models=[model.id for model in models],
+        data=data,
+        attacks=[{**KINDS[kind], **settings[KINDS[kind]["name"]]} for kind in KINDS if kind in kinds],
+        eps=eps,
+        n=n,
+        target=None if target == "any" else target,
+        seed=seed,
+    )
+    return None if spec is None else Choice(spec, models, norm, more, fine)
+
+
+def usual_attack(norm: str) -> str:
+    """The attack that is chosen at first in a norm."""
+    return f"pgd_{norm}" if f"pgd_{norm}" in KINDS else next(kind for kind in KINDS if norm_of_kind(kind) == norm)
+
+
+def _norm(page: str, inferred: str | None) -> str:
+    key = f"{page}_norm"
+    if inferred is not None:
+        st.session_state[key] = inferred
+
+    def other() -> None:
+        norm = st.session_state[key]
+        st.session_state[f"{page}_attacks"] = [usual_attack(norm)]
         st.session_state[f"{page}_eps"] = " ".join(f"{value:g}" for value in LADDERS[norm])
+        st.session_state.pop(f"{page}_at", None)
 
-    with st.container(horizontal=True):
-        for norm in (norm for norm in LADDERS if norm in found):
-            name = f"{say(norm)} ladder"
-            st.button(
-                name,
-                key=f"{page}_ladder_{norm}",
-                type="tertiary",
-                icon=":material/stairs:",
-                help="ε is measured in the units of the norm: put budgets into the box that are usual for this one.",
-                on_click=put,
-                args=(norm,),
-            )
+    return select(
+        page,
+        "norm",
+        "Norm of ε",
+        list(records.NORMS),
+        text=say,
+        default="linf",
+        help="ℓ∞: the largest change of a pixel; ℓ2: the length of the change; ℓ1: its sum; ℓ0: how many features "
+        "change. Budgets of different norms are not comparable, so attacks, curves and proofs of one norm are shown.",
+        on_change=other,
+    )
 
 
-def _method(kind: str) -> specs.Method:
-    """The method of a kind with its defaults; a surrogate is filled in where one is needed."""
-    fields = dict(KINDS[kind])
-    cls = specs.METHODS[fields["name"]]
-    return cls(**fields, **({"surrogate": "any"} if cls.needs_surrogate else {}))
+def _attacks(page: str, norm: str) -> list[str]:
+    offered = [kind for kind in KINDS if norm_of_kind(kind) == norm]
+    return select_many(
+        page,
+        "attacks",
+        "Attacks",
+        offered,
+        text=TITLES.__getitem__,
+        default=[usual_attack(norm)],
+        placeholder="Choose attacks",
+        help="\n\n".join(
+            f"**{cls.title}**: {cls.help}"
+            for cls in dict.fromkeys(specs.METHODS.get(KINDS[kind]["name"]) for kind in offered)
+            if cls
+        ),
+    )
 
 
 def _target(page: str, models: Sequence[store.Artifact]) -> int | str:
@@ -113,15 +161,15 @@ def _target(page: str, models: Sequence[store.Artifact]) -> int | str:
     return controls.a_class(page, names, name="target", label="Target class", extra=ANY_CLASS)
 
 
-def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]], int]:
-    """The settings of each method (defaults of those not chosen), and the seed."""
+def _settings(page: str, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The settings of each method; the defaults of those not chosen."""
     settings: dict[str, dict[str, Any]] = {kind["name"]: {} for kind in KINDS.values()}
     wanted = {KINDS[kind]["name"] for kind in kinds}
     for name in settings:
         if name not in wanted or len(specs.METHODS[name].model_fields) == 1:
             continue
         st.markdown(f"**{specs.METHODS[name].title}**", help=specs.METHODS[name].help)
-        settings[name] = controls.method_settings(page, name, skip=("norm", "surrogate"))
+        settings[name] = controls.method_settings(page, name, skip=("norm", "surrogate"), columns=2)
         if specs.METHODS[name].needs_surrogate:
             surrogate = model_picker.pick(page, name=f"{name}_surrogate", text="Surrogate: the model it is made on")
             settings[name]["surrogate"] = surrogate.id if surrogate else ""
@@ -131,66 +179,7 @@ def _settings(page: str, kinds: Sequence[str]) -> tuple[dict[str, dict[str, Any]
                 "x + ε·sign ∇ₓJ, whose pixels leave [0, 1]; it is no image any more, and usually fools the model more "
                 "often."
             )
-    with st.columns(3)[0]:
-        seed = controls.field(page, specs.CompareSpec, "seed")
-    return settings, seed
-
-
-def _first_view(page: str) -> None:
-    """On a first visit without settings in the address, choose sweeps that are stored, so that the page shows them."""
-    seen = f"_{page}_seen"
-    if seen in st.session_state:
-        return
-    st.session_state[seen] = True
-    if any(str(key).startswith(f"{page}_") for key in (*st.session_state, *st.query_params)):
-        return
-    done = [
-        (str(result.card["created"]), model, spec)
-        for model in sources.models()
-        for result in store.results(model.id, store.default_root())
-        if isinstance(spec := result.spec(), specs.SweepSpec) and spec.threshold == 0 and kind_of(spec.attack) in KINDS
-    ]
-    if not done:
-        return
-    _, first, newest = max(done, key=lambda item: item[0])
-    data = sources.model_spec(first).data
-    together = [
-        (model, spec)
-        for _, model, spec in sorted(done, key=lambda item: item[0], reverse=True)
-        if sources.model_spec(model).data == data
-        and (spec.eps, spec.n, spec.seed, spec.target) == (newest.eps, newest.n, newest.seed, newest.target)
-    ]
-    settings: dict[str, dict[str, Any]] = {}
-    for _, spec in together:
-        fields = spec.attack.model_dump(exclude={"name", "norm"})
-        settings.setdefault(spec.attack.slug(), fields)
-    fitting = [
-        (m, s) for m, s in together if settings[s.attack.slug()] == s.attack.model_dump(exclude={"name", "norm"})
-    ]
-    values: dict[str, Any] = {
-        "models": list(dict.fromkeys(model.id for model, _ in fitting))[:4],
-        "attacks": [kind for kind in KINDS if kind in {kind_of(spec.attack) for _, spec in fitting}],
-        "eps": " ".join(repr(eps).removesuffix(".0") for eps in newest.eps),
-        "n": newest.n,
-        "seed": newest.seed,
-        "target": "any" if newest.target is None else newest.target,
-        **{f"{method}_{name}": value for method, fields in settings.items() for name, value in fields.items()},
-    }
-    for name, value in values.items():
-        st.session_state[f"{page}_{name}"] = value
-
-
-def _pin(page: str) -> None:
-    """Write into the address what was set by the first view or by another page."""
-    for name in _names():
-        key = f"{page}_{name}"
-        if key not in st.session_state:
-            continue
-        value = st.session_state[key]
-        with contextlib.suppress(StreamlitAPIException):  # once the widget is bound, the next line is enough
-            words = [str(item) for item in value] if isinstance(value, list) else str(value)
-            st.query_params[key] = str(value).lower() if isinstance(value, bool) else words
-        st.session_state[key] = value
+    return settings
 
 
 def _names() -> list[str]:
@@ -202,66 +191,105 @@ def _names() -> list[str]:
         for name in cls.model_fields
         if name not in ("name", "norm")
     ]
-    return ["models", "attacks", "eps", "n", "seed", "target", "at", *settings]
-
-
-def run_missing(
-    page: str, spec: specs.CompareSpec, models: Sequence[store.Artifact], missing: Sequence[specs.SweepSpec]
-) -> None:
-    """Draw the list of sweeps that are not run yet with a button that runs them, or the job that does."""
-    if not missing:
-        return
-    names, root = model_names.short_names(models), store.default_root()
-
-    def appear(job: queue.Job) -> None:
-        if any(store.locate(sweep, root).exists() for sweep in missing):
-            st.rerun()  # each curve is drawn as soon as it is there
-
-    job = jobs.panel(page, spec, live=appear)
-    if job is not None and job.live:
-        return
-    everything = len(missing) == len(spec.sweeps())
-    listed = [curve_name(names, sweep) for sweep in missing]
-    with st.container(border=True):
-        st.markdown(
-            "**Not run yet with these settings**"
-            if everything
-            else f"**{len(missing)} of {len(spec.sweeps())} not run yet**"
-        )
-        st.caption(", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "") + ".")
-        text = (
-            f"Run {attack_text(missing[0].attack)} on {names[missing[0].model]}"
-            if len(missing) == 1
-            else f"Run these {len(missing)} sweeps"
-        )
-        if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{page}_run"):
-            jobs.start(spec)
-
-
-def eps_slider(page: str, ladder: Sequence[float], default: float = 0.1) -> float:
-    """Draw a slider over the values of the ladder; if the ladder changes, it moves to the nearest value."""
-    key, options = f"{page}_at", [float(value) for value in ladder]
-    held = st.session_state.get(key, options[0])
-    if held not in options:  # also one that is the same ε in floating point's last digit
-        st.session_state[key] = min(options, key=lambda option: abs(option - st.session_state[key]))
-    start = min(options, key=lambda option: abs(option - default))
-    if len(options) == 1:
-        st.caption(f"ε = {both(start)}")
-        return start
-    return select(
-        page,
-        "at",
-        "Look at ε",
-        options,
-        text=both,
-        default=start,
-        kind="slider",
-        help="The budgets that were run, in units of a pixel's range [0, 1] and in grey levels. "
-        "Moving it looks results up; nothing is computed.",
-    )
+    return ["models", "attacks", "norm", "eps", "n", "seed", "target", "at", *settings]
 
 
 def handed_over(page: str, other: str) -> dict[str, Any]:
     """The settings of this page's choice as the state of the same widgets of another page, for `routes.go`."""
     held = {name: st.session_state.get(f"{page}_{name}") for name in _names()}
     return {f"{other}_{name}": value for name, value in held.items() if value is not None}
+
+
+# ---------------------------------------------------------------- what is not run yet
+
+
+def watch(page: str, spec: specs.CompareSpec, missing: Sequence[specs.SweepSpec]) -> bool:
+    """Draw the job that runs missing sweeps, if there is one; returns whether it is running."""
+    if not missing:
+        return False
+    root = store.default_root()
+
+    def appear(job: queue.Job) -> None:
+        if any(store.located(sweep, root) is not None for sweep in missing):
+            st.rerun()  # each curve is drawn as soon as it is there
+
+    job = jobs.panel(page, spec, live=appear)
+    return job is not None and job.live
+
+
+def run_missing(
+    page: str,
+    spec: specs.CompareSpec,
+    models: Sequence[store.Artifact],
+    missing: Sequence[specs.SweepSpec],
+    *,
+    row: bool = False,
+) -> None:
+    """Draw the list of sweeps that are not run yet, with a button that runs them, beside it in a `row`."""
+    if not missing:
+        return
+    names = model_names.short_names(models)
+    everything = len(missing) == len(spec.sweeps())
+    listed = [curve_name(names, sweep) for sweep in missing]
+    towards = "" if spec.target is None else f" towards class “{models[0].card['class_names'][spec.target]}”"
+    title = (
+        f"**Not run yet with these settings{towards}**"
+        if everything
+        else f"**{len(missing)} of {len(spec.sweeps())} not run yet{towards}**"
+    )
+    button = (
+        f"Run {attack_text(missing[0].attack)} on {names[missing[0].model]}"
+        if len(missing) == 1
+        else f"Run these {len(missing)} sweeps"
+    )
+    with st.container(border=True, horizontal=row, vertical_alignment="center"):
+        said = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "") + "."
+        stored = stored_targets(spec, models)
+        if stored:
+            said += f" With these settings there are results towards: {', '.join(stored)}."
+        st.markdown(f"{title}  \n:small[{said}]")
+        if st.button(button, type="primary", icon=":material/play_arrow:", key=f"{page}_run"):
+            jobs.start(spec)
+
+
+def stored_targets(spec: specs.CompareSpec, models: Sequence[store.Artifact]) -> list[str]:
+    """Other targets for which one of these sweeps is stored, as people read them."""
+    wanted = {sweep.model_copy(update={"target": None}) for sweep in spec.sweeps()}
+    found = {
+        one.target
+        for model in models
+        for result in sources.results(model.id, "sweep", data=spec.data)
+        if isinstance(one := result.spec(), specs.SweepSpec) and one.model_copy(update={"target": None}) in wanted
+    }
+    names = models[0].card["class_names"]
+    return [
+        ANY_CLASS["any"] if target is None else class_text(target, names)
+        for target in sorted(found - {spec.target}, key=lambda target: -1 if target is None else target)
+    ]
+
+
+# ---------------------------------------------------------------- ε
+
+
+def eps_slider(page: str, options: Sequence[float], default: float, norm: str = "linf") -> float:
+    """Draw a slider over these ε, rising; if they change, it moves to the nearest of them."""
+    key = f"{page}_at"
+    held = st.session_state.get(key)
+    if held is not None and held not in options:  # also one that is the same ε in floating point's last digit
+        st.session_state[key] = min(options, key=lambda option: abs(option - held))
+    start = next((option for option in options if same(option, default)), options[0])
+    text = both if norm == "linf" else "{:.4g}".format
+    if len(options) == 1:
+        st.caption(f"ε = {text(start)}")
+        return start
+    return select(
+        page,
+        "at",
+        "ε: how much may change",
+        list(options),
+        text=text,
+        default=start,
+        kind="slider",
+        help="The perturbation budget. Moving it looks results up, nothing is computed, and everything below follows. "
+        "It stops at the budgets that were run; a figure that no search at this ε supports is shown as –.",
+    )

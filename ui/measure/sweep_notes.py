@@ -92,10 +92,21 @@ def _above_chance(curve: Curve, chance: float) -> str | None:
     return start + "More steps and restarts, and a longer ladder, tell whether the model or the attack is the reason."
 
 
+def mixed(models: Sequence[store.Artifact], data: specs.DataSpec | None) -> None:
+    """Warn where the models are shown different images: their own (`data` is None), of several data sets."""
+    if data is None and len({str(sources.model_spec(model).data) for model in models}) > 1:
+        st.warning("These models are shown different data: their curves are not comparable.", icon=":material/warning:")
+
+
+def crossings(curves: Sequence[Curve]) -> None:
+    """Draw the ε at which each curve falls to chance."""
+    chance = chance_of([curve.model for curve in curves]) if curves else None
+    if chance is not None and curves[0].sweep.target is None:
+        st.markdown("\n".join(f"- **{c.name}** {crossing(c.rows, chance)}." for c in curves))
+
+
 def remarks(models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
-    """Draw what one must know to interpret the curves: mixed data, the meaning of ε in a norm, weak attacks."""
-    if len({str(sources.model_spec(model).data) for model in models}) > 1:
-        st.warning("These models read different data: their curves are not comparable.", icon=":material/warning:")
+    """Draw what one must know to interpret the curves: the meaning of ε in a norm, weak attacks."""
     pixels = int(np.prod(models[0].card["shape"]))
     lengths = {"l2": ("√Σδ²", f"√{pixels} = {pixels**0.5:.3g}"), "l1": ("Σ|δ|", f"{pixels}")}
     for norm in sorted({norm_of(curve.sweep.attack) for curve in curves} & lengths.keys()):
@@ -120,3 +131,19 @@ def remarks(models: Sequence[store.Artifact], curves: Sequence[Curve]) -> None:
         with st.expander(f"Reasons to doubt ({len(notes)})", icon=":material/help:", expanded=len(notes) <= 2):
             st.markdown("\n".join(f"- {note}" for note in notes))
             st.caption("Signs after Athalye, Carlini and Wagner 2018, arXiv 1802.00420, section 3.1.")
+
+
+def plain_loops() -> None:
+    """Draw why figures of FGSM may differ from those of a loop of one's own."""
+    with st.expander("Why may my own FGSM loop give other figures?", icon=":material/calculate:"):
+        st.markdown(
+            "FGSM takes only the *sign* of each partial derivative, so a derivative that is lost to rounding changes "
+            "the whole step of its pixel. The gradient of the cross-entropy has the factor 1 − p of the true class. "
+            "In float32 that factor is rounded to 0, or to noise, for images of which the model is very sure: the "
+            "signs are then 0 or random, the image hardly changes in the right direction, and counts as robust. A "
+            "plain loop therefore often leaves a *higher* accuracy.\n\n"
+            "Here the sign is that of the log-odds' gradient, log p − log(1 − p). It points the same way exactly, and "
+            "does not vanish. The same plain loop in float64 gives the figures of this page.\n\n"
+            "Compare also: the same first n test images; clipping to [0, 1] (a setting of the attack); ε in units of "
+            "[0, 1] and not of normalised pixels; the model in evaluation mode; one sign of 0 counted as no change."
+        )

@@ -5,7 +5,7 @@ Everything is read from the store, without torch; an ε is looked up, never comp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from core.epsilon import same
 from core.evaluation.tables import comparison, export
 from core.storage import store
 from ui.app import sources
+from ui.form import samples
 from ui.show import model_names, provenance
 from ui.text import PERCENT, in_percent, say
 
@@ -76,6 +77,21 @@ class Curve:
         """The position of this ε in the ladder. Raises ValueError if it was not run."""
         return step_of(self.sweep.eps, eps)
 
+    def has(self, eps: float) -> bool:
+        """Whether this ε was run."""
+        return any(same(value, eps) for value in self.sweep.eps)
+
+    @property
+    def attack(self) -> str:
+        """The attack as people read it."""
+        return attack_text(self.sweep.attack)
+
+    def clean(self) -> Mapping[str, Any]:
+        """The five metrics on the curve's images without any change."""
+        if self.rows[0]["eps"] == 0:
+            return self.rows[0]
+        return _clean(self, self.result.card["sha256"])
+
     def images(self) -> pd.DataFrame:
         """The table of every image at every ε; shared by all visitors, never to be changed."""
         return _table(self.result, self.result.card["sha256"], "images")
@@ -86,7 +102,7 @@ class Curve:
 
     def tests(self) -> pd.DataFrame:
         """The model's predictions on the unchanged test set, by index; shared, as above."""
-        return _tests(self.model, self.model.card["sha256"])
+        return _tests(self.model, self.sweep.data, self.model.card["sha256"])
 
     def kept(self) -> list[list[tuple[int, float]]]:
         """(class, confidence) of each kept picture: first unchanged, then at each ε; shared, as above."""
@@ -98,6 +114,7 @@ class Curve:
         rest = (attack_text(self.sweep.attack), towards, f"result {self.result.id}")
         return provenance.line(
             model=self.model,
+            data=self.sweep.data,
             attack=" ".join(part for part in rest[:2] if part),
             norm=None if self.sweep.attack.slug() == "pgd" else norm_of(self.sweep.attack),  # PGD's text has it
             eps=self.sweep.eps,
@@ -113,8 +130,11 @@ def _table(_artifact: store.Artifact, sha256: str, name: str) -> pd.DataFrame:
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def _tests(_model: store.Artifact, sha256: str) -> pd.DataFrame:
-    return _model.table("test").set_index("index")
+def _tests(_model: store.Artifact, data: specs.DataSpec | None, sha256: str) -> pd.DataFrame:
+    table = samples.table(_model, data)
+    if table is None:
+        st.stop()  # what is wrong stands on the page
+    return table.set_index("index")
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -126,6 +146,14 @@ def _kept(_curve: Curve, sha256: str) -> list[list[tuple[int, float]]]:
 
 def _pairs(table: pd.DataFrame) -> list[tuple[int, float]]:
     return [(int(pred), float(sure)) for pred, sure in zip(table["pred"], table["confidence"], strict=True)]
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _clean(_curve: Curve, sha256: str) -> Mapping[str, Any]:
+    from core.evaluation.tables import metrics  # imports SciPy, which takes a moment
+
+    tests = _curve.tests().loc[_curve.images()["index"].unique()]
+    return metrics.five_metrics(tests["y"].to_numpy(), tests["pred"].to_numpy(), tests["confidence"].to_numpy()).row()
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -196,15 +224,10 @@ def readings(
     return [kept[0][place] for place in places], [kept[step][place] for place in places]
 
 
-def looks(curves: Sequence[Curve]) -> dict[str, tuple[int, int]]:
-    """Curve → number of its colour (the model) and of its dash (the attack); with one model, both are the attack's."""
-    models = list(dict.fromkeys(curve.sweep.model for curve in curves))
-    attacks = list(dict.fromkeys(attack_text(curve.sweep.attack) for curve in curves))
-    found = {}
-    for curve in curves:
-        attack = attacks.index(attack_text(curve.sweep.attack))
-        found[curve.name] = (models.index(curve.sweep.model) if len(models) > 1 else attack, attack)
-    return found
+def looks(curves: Sequence[Curve], models: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Curve → number of its colour (the model's, as in every chart of the page) and of its dash (the attack's)."""
+    attacks = list(dict.fromkeys(curve.attack for curve in curves))
+    return {curve.name: (models.index(curve.sweep.model), attacks.index(curve.attack)) for curve in curves}
 
 
 def named(curve: Curve) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import streamlit as st
 from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
 from core.figures.trust import attacks, loss_landscape, loss_surface, strip
+from ui.form.select import KEEP
 from ui.show import elements
 from ui.text import sentence_case
 
@@ -19,6 +20,7 @@ WORDS = {
     "warn": "Believe this figure with care.",
     "pass": "Nothing speaks against this figure.",
 }
+SHORT = {"fail": "do not believe", "warn": "with care", "pass": "nothing against it"}
 _BOXES = {
     "fail": (st.error, ":material/cancel:"),
     "warn": (st.warning, ":material/warning:"),
@@ -35,8 +37,8 @@ def word(trust: Trust | Mapping[str, Any] | None) -> str:
     """The verdict for a cell of a table: a sign and a word."""
     made = read(trust)
     if made is None:
-        return "– no report"
-    return f"{MARKS['fail']} do not use" if made.warning else f"{MARKS[made.verdict]} {made.verdict}"
+        return "– not checked"
+    return f"{MARKS['fail']} do not use" if made.warning else f"{MARKS[made.verdict]} {SHORT[made.verdict]}"
 
 
 def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", open_pictures: bool = False) -> None:
@@ -49,7 +51,7 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
     """
     made = read(trust)
     if made is None:
-        st.info("No trust report came with this figure: evaluate with one.", icon=":material/info:")
+        st.info("No reliability checks came with this figure: evaluate with them.", icon=":material/info:")
         return
     if made.warning:
         st.error(f"**Do not use this accuracy.** {made.warning}", icon=_BOXES["fail"][1])
@@ -82,7 +84,8 @@ def pictures(made: Trust, key: str) -> None:
     left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
     elements.chart(attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}")
     if made.surfaces:
-        solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read.")
+        note = "To turn with the mouse; flat is exact to read."
+        solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help=note, **KEEP)
         with st.grid(min(2, len(made.surfaces)), min_column_width=330):
             for place, surface in enumerate(made.surfaces):
                 picture(surface, solid, f"{key}_surface_{place}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,22 +11,24 @@ import streamlit as st
 
 from core import specs
 from core.figures import heat
-from core.figures.base import accuracy_by_epoch, score_histogram, training_curves
+from core.figures.base import score_histogram, training_curves
 from core.storage import bundled, store
 from ui.app import jobs, routes, sources
 from ui.form import missing
+from ui.form.select import KEEP
 from ui.models import references
 from ui.show import downloads, elements, model_names, model_rows, provenance
-from ui.text import PERCENT, counted, eps_text, interval, say
+from ui.text import PERCENT, both, counted, eps_text, interval, say
 
 
 def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
     """A row for each saved model: data, network, recipe, accuracy, size, training time."""
-    rows = []
+    rows, names = [], model_names.names()
     for model in models:
         spec, metrics = sources.model_spec(model), model.card.get("metrics", {})
         rows.append(
             {
+                "Model": names[model.id],
                 "Data": sources.data_title(spec.data),
                 "Network": say(spec.network) + (", single output" if spec.scalar else ""),
                 "Recipe": spec.recipe.label(),
@@ -56,7 +59,8 @@ SETTINGS = ("network", "scalar", *OPTIMISER)
 """Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 
 COLUMNS: dict[str, Any] = {
-    "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set read correctly"),
+    "Model": st.column_config.TextColumn(pinned=True),
+    "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set, classified correctly"),
     "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
     "to": st.column_config.NumberColumn(format=PERCENT),
     "n": st.column_config.NumberColumn(format="localized", help="Images in the test set"),
@@ -72,7 +76,7 @@ def saved_models(
     """Draw the table of all saved models, or of `models`; returns the chosen one, else `current`."""
     models = sources.models() if models is None else models
     if not models:
-        st.caption("No model is saved yet. The fast preset on digits takes a few seconds.")
+        st.caption("No model is saved yet.")
         return None
     st.subheader("Saved models", anchor=False)
     frame = table(models)
@@ -129,6 +133,7 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
         state["train_class_numbers"] = " ".join(map(str, data.classes or ()))
     else:
         state[f"train_{data.dataset}_classes"] = list(data.classes or ())
+    state["train_tab"] = "Result"
     st.session_state.pop("train_saved", None)
     if page == "train":
         st.session_state.update(state)
@@ -158,13 +163,50 @@ def stopped(history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def report(page: str, model: store.Artifact, *, current: bool) -> None:
-    """Draw the report of one saved model: figures, curves, confusion, scores, earlier models, links to attacks.
+    """Draw the report of one saved model: figures, curves, confusion, scores, links to attacks.
 
     `current` says that the page's own settings are this model's.
     """
-    card, spec = model.card, sources.model_spec(model)
     st.subheader(model_names.label(model), anchor=False)
-    _figures(card)
+    result(page, model)
+    references.card(page, model)
+    references.beside(page, model)
+    with st.expander("Layers", icon=":material/layers:"):
+        layer_table(model.card["network"]["layers"])
+    if not current:
+        settings_button(page, model)
+
+
+def settings_button(page: str, model: store.Artifact) -> None:
+    """Draw a button that opens the training page with the settings of a model."""
+    st.button(
+        "Its settings",
+        icon=":material/tune:",
+        key=f"{page}_settings_of",
+        help="Opens the training page with the settings of this model.",
+        on_click=open_settings,
+        args=(page, sources.model_spec(model)),
+    )
+
+
+def result(page: str, model: store.Artifact, *, here: bool = False) -> None:
+    """Draw what came out of a training: figures and curves first, then confusion, scores, and the ways on.
+
+    `here` says that the page's address holds this model's settings.
+    """
+    card = model.card
+    left, right = st.columns([2, 5])
+    with left:
+        _figures(card)
+    with right:
+        elements.chart(
+            training_curves(card["history"], card.get("best_epoch")),
+            key=f"{page}_curves",
+            alt=f"Loss and accuracy over {counted(len(card['history']), 'epoch')}",
+        )
+        overfitting(card["history"])
+        stopped(card["history"])
+    ways_on(page, model)
     try:
         tests = model.table("test")
     except store.DamagedArtifact as damage:
@@ -176,37 +218,20 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
             f"{counted(count, 'result')} of the bundled model, which has other weights, "
             f"{'was' if count == 1 else 'were'} set aside in `{card['set_aside']}` of the store."
         )
-    references.card(page, model)
-    references.beside(page, model)
-    left, right = st.columns(2)
-    with left:
-        st.markdown("**Training**")
-        elements.chart(
-            training_curves(card["history"], card.get("best_epoch")),
-            key=f"{page}_curves",
-            alt=f"Loss and accuracy over {len(card['history'])} epochs",
-        )
-        overfitting(card["history"])
-        stopped(card["history"])
-        st.markdown("**Against earlier models on the same data**")
-        _earlier(page, model)
-    with right:
-        st.markdown("**Confusion on the test set**")
-        wrong = int((tests["y"] != tests["pred"]).sum())
-        elements.chart(
-            heat.confusion(tests["y"].to_numpy(), tests["pred"].to_numpy(), card["class_names"]),
-            key=f"{page}_confusion",
-            alt=f"Confusion matrix: {wrong} of {len(tests)} test images are read wrongly",
-        )
-    if spec.scalar and "score" in tests:
+    confusion(page, model, tests)
+    if sources.model_spec(model).scalar and "score" in tests:
         scores(page, model, tests)
     line = provenance.of(model)
-    provenance.show(line, here=current)
-    st.markdown("**Attack this model**")
-    for text in card.get("data", {}).get("notes", ()):
+    provenance.show(line, here=here)
+    downloads.table(page, tests, name="test_predictions", provenance=line, formats=("csv",), label="Test predictions")
+
+
+def ways_on(page: str, model: store.Artifact) -> None:
+    """Draw links to every page that attacks or measures this model."""
+    for text in model.card.get("data", {}).get("notes", ()):
         st.caption(text)
-    missing.note(page, model)
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**Attack this model**", width="content")
         for name, route in routes.ROUTES.items():
             if route.model_widget:
                 st.page_link(
@@ -215,21 +240,25 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
                     icon=route.icon,
                     query_params={f"{name}_{route.model_widget}": model.id},
                 )
-    with st.container(horizontal=True):
-        downloads.table(
-            page, tests, name="test_predictions", provenance=line, formats=("csv",), label="Test predictions"
+    missing.note(page, model)
+
+
+def confusion(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
+    """Draw the confusion matrix, and which classes are confused most often."""
+    names = model.card["class_names"]
+    wrong = tests[tests["y"] != tests["pred"]]
+    left, right = st.columns([3, 2], vertical_alignment="center")
+    with left:
+        elements.chart(
+            heat.confusion(tests["y"].to_numpy(), tests["pred"].to_numpy(), names),
+            key=f"{page}_confusion",
+            alt=f"Confusion matrix: {len(wrong)} of {len(tests)} test images are misclassified",
         )
-        if not current:
-            st.button(
-                "Its settings",
-                icon=":material/tune:",
-                key=f"{page}_settings_of",
-                help="Open the training page with the settings of this model",
-                on_click=open_settings,
-                args=(page, spec),
-            )
-    with st.expander("Layers", icon=":material/layers:"):
-        layer_table(card["network"]["layers"])
+    with right:
+        st.markdown(f"**{len(wrong):,} of {len(tests):,} test images are misclassified.**")
+        pairs = Counter(zip(wrong["y"].tolist(), wrong["pred"].tolist(), strict=True))
+        for (true, pred), count in pairs.most_common(3):
+            st.markdown(f"- {counted(count, 'image')} of **{names[true]}** classified as **{names[pred]}**")
 
 
 def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
@@ -243,16 +272,16 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
         max_value=max(high, 0.0),
         value=0.0,
         step=max((high - low) / 200, 1e-6),
-        help=f"An image is read as {names[1]} when its score is above τ. The network was trained for τ = 0.",
+        help=f"An image is classified as {names[1]} when its score is above τ. The network was trained for τ = 0.",
         key=f"{page}_threshold",
-        persist_state="session",
+        **KEEP,
     )
     above = tests["score"].to_numpy() > threshold
     y = tests["y"].to_numpy()
     first, second, third = st.columns(3)
     first.metric("Accuracy at this τ", f"{(above == (y == 1)).mean():.2%}")
-    second.metric(f"{names[0]} read as {names[1]}", f"{(above & (y == 0)).sum()} of {(y == 0).sum()}")
-    third.metric(f"{names[1]} read as {names[0]}", f"{(~above & (y == 1)).sum()} of {(y == 1).sum()}")
+    second.metric(f"{names[0]} classified as {names[1]}", f"{(above & (y == 0)).sum()} of {(y == 0).sum()}")
+    third.metric(f"{names[1]} classified as {names[0]}", f"{(~above & (y == 1)).sum()} of {(y == 1).sum()}")
     elements.chart(
         score_histogram(tests["score"].to_numpy(), y, names, threshold),
         key=f"{page}_scores",
@@ -262,44 +291,23 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
 
 def _figures(card: Mapping[str, Any]) -> None:
     metrics, timing = card["metrics"], card["timing"]
-    with st.grid(4, min_column_width=170):
+    low, high = metrics["test_low"], metrics["test_high"]
+    st.metric(
+        "Test accuracy",
+        f"{metrics['test_accuracy']:.2%}",
+        help=f"Share of the {counted(metrics['test_n'], 'test image')} that are classified correctly. "
+        f"95 % interval (Clopper–Pearson): {interval(low, high)}.",
+    )
+    st.caption(f"{interval(low, high)} (95 %)  \nn = {metrics['test_n']:,}")
+    if metrics.get("robust_accuracy") is not None:
         st.metric(
-            "Test accuracy",
-            f"{metrics['test_accuracy']:.2%}",
-            help=f"Share of {metrics['test_n']:,} test images that are read correctly",
+            "Under attack",
+            f"{metrics['robust_accuracy']:.1%}",
+            help=f"Share of {counted(metrics['robust_n'], 'validation image')} that are classified correctly under PGD "
+            f"with 10 steps, ε = {both(metrics['robust_eps'])}. The sweep and the comparison measure it thoroughly.",
         )
-        low, high = metrics["test_low"], metrics["test_high"]
-        st.metric("95 % interval", interval(low, high), help="Clopper–Pearson interval of the test accuracy")
-        st.metric("Parameters", f"{card['network']['parameters']:,}")
-        st.metric(
-            "Training time",
-            jobs.duration(timing["seconds"]),
-            help=f"{timing['images_per_second']:,.0f} images/s on {card['device']}",
-        )
-
-
-def _earlier(page: str, model: store.Artifact) -> None:
-    """Draw the validation accuracy of this model and of other models of the same data."""
-    data = sources.model_spec(model).data
-    same = [other for other in sources.models() if sources.model_spec(other).data == data]
-    others = [other for other in same if other.id != model.id]
-    if not others:
-        st.caption("This is the first model on this data.")
-        return
-    best = max(others, key=lambda other: other.card["metrics"]["test_accuracy"])
-    change = model.card["metrics"]["test_accuracy"] - best.card["metrics"]["test_accuracy"]
+        st.caption(f"PGD, ε = {both(metrics['robust_eps'])}, n = {metrics['robust_n']:,}")
     st.caption(
-        f"{abs(change):.2%} {'above' if change >= 0 else 'below'} the best of the others on the test set "
-        f"({model_names.label(best)})."
+        f"{card['network']['parameters']:,} parameters  \n"
+        f"{counted(len(card['history']), 'epoch')} in {jobs.duration(timing['seconds'])} on a {card['device'].upper()}"
     )
-    histories = {_short(entry): entry.card["history"] for entry in (model, *others[:5])}
-    elements.chart(
-        accuracy_by_epoch(histories),
-        key=f"{page}_earlier",
-        alt="Validation accuracy by epoch of this model and of the earlier ones",
-    )
-
-
-def _short(model: store.Artifact) -> str:
-    spec = sources.model_spec(model)
-    return f"{spec.network}, {spec.recipe.label()}, {spec.epochs} epochs, {model_names.short_id(model.id)}"

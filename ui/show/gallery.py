@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
+from core.figures.base import ATTACKED
 from ui.show import sheet
 from ui.show.sheet import Picture
 
+LEAST = 40
+"""CSS pixels that a tile keeps where the page is narrow; wished smaller ones stay as wished."""
 LETTER = 6.9
 """CSS pixels that a letter of a column's label takes at most, on average over a word."""
 _BLUE, _WHITE, _RED = np.array([33, 102, 172]), np.array([247, 247, 247]), np.array([178, 24, 43])
@@ -92,6 +96,30 @@ def data_url(data: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
+def picture(
+    tiles: Sequence[Sequence[np.ndarray | None]],
+    *,
+    alt: str,
+    columns: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
+    captions: Sequence[Sequence[str]] | None = None,
+    legend: str = "",
+) -> Picture:
+    """Rows of tiles with their labels, as `show` draws them, for a file. The arguments are those of `show`."""
+    drawn = [[None if tile is None else _drawn(tile) for tile in row] for row in tiles]
+    height, width = next(tile.shape[:2] for row in drawn for tile in row if tile is not None)
+    return Picture(
+        tuple(mosaic([row]) if any(tile is not None for tile in row) else None for row in drawn),
+        (height, width),
+        gap_for(width),
+        alt,
+        tuple(columns or ()),
+        tuple(rows or ()),
+        tuple(map(tuple, captions or ())),
+        legend,
+    )
+
+
 def show(
     tiles: Sequence[Sequence[np.ndarray | None]],
     *,
@@ -101,8 +129,12 @@ def show(
     captions: Sequence[Sequence[str]] | None = None,
     legend: str = "",
     tile: int = 72,
+    marked: int | None = None,
 ) -> Picture:
     """Draw rows of tiles as one sharp picture with labels that stay aligned at every width.
+
+    Each pixel is drawn as a whole number of CSS pixels: the largest that the room has, up to the wished one. Where the
+    room is less than `LEAST` a tile, the picture scrolls.
 
     Args:
         tiles: as in `mosaic`.
@@ -112,46 +144,42 @@ def show(
         captions: a short text under each tile, row by row (such as `4→9`); lines are split at a newline.
         legend: a line under the picture: what colours mean, the gain, the order.
         tile: wished width of a tile on the page, in CSS pixels; rounded to a whole multiple of the native width.
+        marked: a column that is framed and whose label is marked, or None.
 
     Returns:
         The grid with its labels, for `downloads.picture`.
     """
-    picture = mosaic(tiles)
+    made = picture(tiles, alt=alt, columns=columns, rows=rows, captions=captions, legend=legend)
+    pixels, native = mosaic(tiles), made.tile[1]
     count = max(len(row) for row in tiles)
-    native = next(_drawn(t).shape[1] for row in tiles for t in row if t is not None)
-    scale = max(1, round(tile / native))
-    gap = f"{100 * gap_for(native) / picture.shape[1]:.3f}%"
-    each = tuple(mosaic([row]) if any(t is not None for t in row) else None for row in tiles)
-    strips = each if captions else (picture,)
+    width, scale = pixels.shape[1], max(1, round(tile / native))
+    least, most = width * min(scale, math.ceil(LEAST / native)), width * scale
+    fitted = f"width:min({most}px,max(round(down,100%,{width}px),{least}px));max-width:{most}px"
+    gap = f"{100 * gap_for(native) / width:.3f}%"
+    frame = "" if marked is None else _frame(marked * (native + gap_for(native)) / width, native / width)
+    strips = made.strips if captions else (pixels,)
     parts = []
     if columns:
-        parts.append("<div></div>" * bool(rows) + _labels(columns, count, gap, "600"))
+        headed = [f"▾ {text}" if c == marked else text for c, text in enumerate(columns)]
+        parts.append("<div></div>" * bool(rows) + _labels(headed, count, gap, "600", fitted))
     for r, strip in enumerate(strips):
         if rows and captions:
             parts.append(_row_label(rows[r]))
         elif rows:
             parts.append('<div style="display:grid;grid-auto-rows:1fr">' + "".join(map(_row_label, rows)) + "</div>")
-        parts.append(_image(strip, alt if r == 0 else "", scale) if strip is not None else "<div></div>")
+        image = "" if strip is None else _image(strip, alt if r == 0 else "") + frame
+        parts.append(f'<div style="position:relative;{fitted}">{image}</div>')
         if captions:
-            parts.append("<div></div>" * bool(rows) + _labels(captions[r], count, gap, "400"))
-    wide = picture.shape[1] * scale
+            parts.append("<div></div>" * bool(rows) + _labels(captions[r], count, gap, "400", fitted))
     longest = max((len(word) for text in columns or () for word in text.split()), default=0)
-    template = f"{'max-content ' if rows else ''}minmax({min(count * longest * LETTER, wide):.0f}px,{wide}px)"
+    wished = max(least, min(count * longest * LETTER, most))
+    template = f"{'max-content ' if rows else ''}minmax({wished:.0f}px,{most}px)"
     st.html(
         f'<figure style="margin:0;overflow-x:auto"><div style="display:grid;grid-template-columns:{template};'
         f'gap:3px 8px;line-height:1.25;font-size:0.8rem">{"".join(parts)}</div>'
         f'<figcaption style="font-size:0.8rem;opacity:0.75;margin-top:4px">{html.escape(legend)}</figcaption></figure>'
     )
-    return Picture(
-        each,
-        next(_drawn(t).shape[:2] for row in tiles for t in row if t is not None),
-        gap_for(native),
-        alt,
-        tuple(columns or ()),
-        tuple(rows or ()),
-        tuple(map(tuple, captions or ())),
-        legend,
-    )
+    return made
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -180,16 +208,23 @@ def probabilities(
     )
 
 
-def _image(picture: np.ndarray, alt: str, scale: int) -> str:
-    style = f"image-rendering:pixelated;width:100%;max-width:{picture.shape[1] * scale}px;height:auto;display:block"
+def _image(picture: np.ndarray, alt: str) -> str:
+    style = "image-rendering:pixelated;width:100%;height:auto;display:block"
     return f'<img src="{data_url(png(picture))}" alt="{html.escape(alt, quote=True)}" style="{style}">'
 
 
-def _labels(texts: Sequence[str], count: int, gap: str, weight: str) -> str:
+def _frame(left: float, width: float) -> str:
+    """An outline over a column of a strip; both numbers are shares of the strip's width."""
+    place = f"left:{100 * left:.3f}%;width:{100 * width:.3f}%;top:0;bottom:0"
+    return f'<div style="position:absolute;{place};outline:3px solid {ATTACKED};border-radius:1px"></div>'
+
+
+def _labels(texts: Sequence[str], count: int, gap: str, weight: str, fitted: str) -> str:
     cells = "".join(
         f'<div style="text-align:center;overflow:hidden;overflow-wrap:anywhere">{_lines(text)}</div>' for text in texts
     )
-    style = f"display:grid;grid-template-columns:repeat({count},minmax(0,1fr));column-gap:{gap};font-weight:{weight}"
+    columns = f"grid-template-columns:repeat({count},minmax(0,1fr));column-gap:{gap}"
+    style = f"display:grid;{columns};font-weight:{weight};{fitted}"
     return f'<div style="{style}">{cells}</div>'
 
 

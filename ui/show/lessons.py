@@ -14,8 +14,8 @@ _GENERATOR_KINDS = r"""
 $f_{ij}$ for each sample $x_i$ and class $j$.
 """
 _BALANCE = """
-The two pull in different directions; where they balance lies an image that looks like the sample and is read as *j*. Of
-all iterates that are read as *j*, the one nearest to the sample is kept.
+The two pull in different directions. Where they balance lies an image that looks like the sample and is classified as
+*j*. Of all iterates that are classified as *j*, the one nearest to the sample is kept.
 """
 _ABLATION = """
 **What was measured** (5 digits × 9 wrong targets on one MNIST network, 200 rounds, rate 0.05; yours will differ):
@@ -33,13 +33,13 @@ More class steps (*b* above *a*) make success surer and the images less like the
 it by success *and* distance.
 """
 _STRONG = r"""
-**Strong mode.** The same two kinds of step, but each only where it is needed: an image that is read as *j* takes a step
-to the sample, one that is not takes a step to the class. Both directions are normalised, so neither loss can drown the
-other, and the steps shrink: the image settles on the boundary of class *j* where that is nearest (the switching
-subgradient method; the penalty's weight is found by itself). A clamp takes the sigmoid's place: at exact 0 and 1, most
-of MNIST's pixels, the sigmoid has no gradient. The nearest fooling image is kept and cut back by bisection. Measured on
-135 pairs of 30 MNIST digits and wrong targets: all fooled, mean ℓ2 2.27 with 203 passes a pair; DDN with as many 2.28;
-literal mode with a shared Adam state 3.20 with 601.
+**Strong mode.** The same two kinds of step, but each only where it is needed: an image that is classified as *j* takes
+a step to the sample, one that is not takes a step to the class. Both directions are normalised, so neither loss can
+drown the other, and the steps shrink: the image settles on the boundary of class *j* where that is nearest (the
+switching subgradient method; the penalty's weight is found by itself). A clamp takes the sigmoid's place: at exact 0
+and 1, most of MNIST's pixels, the sigmoid has no gradient. The nearest fooling image is kept and cut back by bisection.
+Measured on 135 pairs of 30 MNIST digits and wrong targets: all fooled, mean ℓ2 2.27 with 203 model evaluations per
+pair; DDN with as many 2.28; literal mode with a shared Adam state 3.20 with 601.
 """
 _SPARSE = r"""
 **One pixel moves the score by at most about $|J_j|\,u_j$**, where $u_j$ is its room: the way to 0 or to 1, whichever

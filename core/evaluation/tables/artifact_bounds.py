@@ -161,6 +161,23 @@ def _passes(table: pd.DataFrame) -> np.ndarray:
     return (table["forwards"] + table["backwards"]).to_numpy(dtype=np.float64)
 
 
+def answers_of(artifact: store.Artifact) -> pd.DataFrame:
+    """What an artifact with `bounds_of` says of the unchanged images: by index `y`, and `right`, correctly classified.
+
+    Images of which it does not say whether they are classified correctly unchanged are left out.
+    """
+    table = artifact.table("images")
+    if "clean_correct" in table:
+        right = table["clean_correct"]
+    elif "pred_clean" in table:
+        right = table["pred_clean"] == table["y"]
+    else:  # a sweep of an older version: its images at ε = 0
+        table = table[table["eps"] == 0]
+        right = table["pred"] == table["y"]
+    made = pd.DataFrame({"y": table["y"], "right": right.astype(bool)}).set_index(table["index"].rename("index"))
+    return made[~made.index.duplicated()]
+
+
 def bounds_of(artifact: store.Artifact, norm: str) -> pd.DataFrame | None:
     """An artifact's bounds of each image in `norm`: by index, upper, lower, found_by, forwards, backwards.
 

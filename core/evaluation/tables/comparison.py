@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from core.data import shown
 from core.evaluation.tables import export
 from core.specs import CompareSpec, Method, SweepSpec, TrainSpec
 from core.storage import store
@@ -49,10 +50,11 @@ class Comparison:
         """One line that says where the figures come from."""
         attacks = "; ".join(method_line(sweep) for sweep in self.spec.sweeps()[: len(self.spec.attacks)])
         eps = ", ".join(f"{value:g}" for value in self.spec.eps)
+        images = "" if self.spec.data is None else f" of {shown.title(self.spec.data)}"
         return (
             f"Adversarial Lab: models {len(self.spec.models)}, attacks {attacks}, ε in [0, 1]: {eps}, "
             f"{'' if self.spec.target is None else f'towards class {self.spec.target}, '}"
-            f"first n = {self._counted()} test images (fixed order), seed {self.spec.seed}, "
+            f"first n = {self._counted()} test images{images} (fixed order), seed {self.spec.seed}, "
             "intervals Clopper–Pearson 95 %"
         )
 
@@ -90,8 +92,10 @@ def compare(spec: CompareSpec, root: Path) -> Comparison:
         rows += [{"model": sweep.model, "attack": method_line(sweep), **row} for row in rows_of(found.card)]
     models = pd.DataFrame([model_row(store.open_model(model, root)) for model in resolved.models])
     warnings = []
-    if len(prints) > 1 or len(set(models["data"])) > 1:
-        warnings.append("The models were trained on different data sets or classes: their rows are not comparable.")
+    if len(prints) > 1 or (resolved.data is None and len(set(models["data"])) > 1):
+        warnings.append(
+            "The models were shown images of different data sets or classes: their rows are not comparable."
+        )
     if rows and len({row["n"] for row in rows}) > 1:
         warnings.append("The rows count different numbers of images: compare the intervals, not the figures.")
     # null in a card is an undefined metric

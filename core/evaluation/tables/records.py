@@ -22,12 +22,22 @@ import numpy as np
 import pandas as pd
 
 from core.checks import check_choice
+from core.data import shown
 from core.epsilon import SAME, reaches, within
 from core.evaluation.tables import paired
-from core.evaluation.tables.artifact_bounds import NAMES, Look, Proofs, bounds_of, looks_of, norm_of, proofs_of
+from core.evaluation.tables.artifact_bounds import (
+    NAMES,
+    Look,
+    Proofs,
+    answers_of,
+    bounds_of,
+    looks_of,
+    norm_of,
+    proofs_of,
+)
 from core.evaluation.tables.metrics import intervals
 from core.evaluation.tables.record import Record, Source
-from core.specs import TrainSpec
+from core.specs import DataSpec, TrainSpec
 from core.specs.methods.base import NORMS
 from core.storage import store
 
@@ -154,7 +164,7 @@ def tests(found: Mapping[str, Record], eps: float) -> pd.DataFrame:
     return paired.corrected(pd.concat(rows, ignore_index=True)) if rows else paired.pairs({})
 
 
-def load(model_id: str, norm: str, root: Path, *, n: int | None = None) -> Record | None:
+def load(model_id: str, norm: str, root: Path, *, n: int | None = None, data: DataSpec | None = None) -> Record | None:
     """Merge all that the store holds of a model in one norm; None where neither sweep nor search was run in it.
 
     Args:
@@ -162,28 +172,34 @@ def load(model_id: str, norm: str, root: Path, *, n: int | None = None) -> Recor
         norm: linf, l2, l1 or l0.
         root: the store's folder.
         n: only the first n images.
+        data: the images that it is about; None: the model's own. Results on others have no part in it.
 
     Raises:
-        ValueError: an unknown norm or model, or no images. A damaged artifact is set aside by the store and left out.
+        ValueError: an unknown norm or model, no images, or `data` that the model cannot be shown. A damaged artifact is
+            set aside by the store and left out.
     """
     check_choice("norm", norm, NORMS)
     if n is not None and n < 1:
         raise ValueError(f"n: expected 1 or more images, got {n}")
     model = store.open_model(model_id, root)
-    return merge(model, norm, store.results(model.id, root, *TASKS), n=n)
+    return merge(model, norm, store.results(model.id, root, *TASKS, data=data), n=n)
 
 
 def merge(
     model: store.Artifact, norm: str, artifacts: Sequence[store.Artifact], *, n: int | None = None
 ) -> Record | None:
-    """The record of these artifacts of one model; see `load`."""
-    ours = [artifact for artifact in artifacts if _same_data(artifact, model)]
+    """The record of these artifacts of one model, all of them about the same data set; see `load`.
+
+    Raises ValueError where they are about several: there the same numbers are other images.
+    """
+    data = _one_data_set(artifacts)
+    ours, left_out = _same_images(artifacts, model, data)
     read = [(artifact, bounds) for artifact in ours if (bounds := bounds_of(artifact, norm)) is not None]
     images = _images(read, norm)
     if images is None:
         return None
-    tests = model.table("test").set_index("index").loc[images[:n]]
-    y, right = tests["y"].to_numpy(), (tests["pred"] == tests["y"]).to_numpy()
+    tests = _unchanged(model, data, [artifact for artifact, _ in read], images).iloc[:n]
+    y, right = tests["y"].to_numpy(), tests["right"].to_numpy()
     size = len(y)
     upper, lower = np.where(right, np.inf, 0.0), np.zeros(size)
     found_by = np.where(right, "", NAMES["clean"]).astype(object)
@@ -241,8 +257,17 @@ def merge(
     )
     spec = model.spec()
     assert isinstance(spec, TrainSpec)
-    left_out = tuple(artifact.id for artifact in artifacts if not _same_data(artifact, model))
-    return Record(model.id, str(spec.data), norm, table, counted, contradictions, left_out, tuple(looks))
+    return Record(
+        model.id,
+        str(data or spec.data),
+        norm,
+        table,
+        counted,
+        contradictions,
+        left_out,
+        tuple(looks),
+        shown.title(data or spec.data),
+    )
 
 
 def _stood(looks: Sequence[Look], index: pd.Index, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,10 +307,43 @@ def _images(read: Sequence[tuple[store.Artifact, pd.DataFrame]], norm: str) -> n
     return None
 
 
-def _same_data(artifact: store.Artifact, model: store.Artifact) -> bool:
-    """Whether an artifact's images are the model's: in another data set the same numbers are other images."""
-    made_from, trained_on = (part.card.get("data", {}).get("fingerprint") for part in (artifact, model))
-    return made_from is None or made_from == trained_on
+def _one_data_set(artifacts: Sequence[store.Artifact]) -> DataSpec | None:
+    """The data set that these artifacts are about; None: the model's own. Raises ValueError where there are several."""
+    found = list(dict.fromkeys(store.data_of(artifact) for artifact in artifacts))
+    if len(found) > 1:
+        named = ", ".join("the model's own" if data is None else data.slug() for data in found)
+        raise ValueError(f"artifacts: expected results on the images of one data set, got several ({named})")
+    return found[0] if found else None
+
+
+def _same_images(
+    artifacts: Sequence[store.Artifact], model: store.Artifact, data: DataSpec | None
+) -> tuple[list[store.Artifact], tuple[str, ...]]:
+    """The artifacts about the very images that the model was trained on, and the ids of the others.
+
+    Of another data set than the model's, about the images of the newest artifact.
+    """
+    newest = max(artifacts, key=lambda artifact: str(artifact.card["created"]), default=model)
+    prints = {part.id: part.card.get("data", {}).get("fingerprint") for part in (model, *artifacts)}
+    wanted = prints[model.id if data is None else newest.id]
+    ours = [artifact for artifact in artifacts if prints[artifact.id] in (None, wanted)]
+    return ours, tuple(artifact.id for artifact in artifacts if prints[artifact.id] not in (None, wanted))
+
+
+def _unchanged(
+    model: store.Artifact, data: DataSpec | None, read: Sequence[store.Artifact], images: np.ndarray
+) -> pd.DataFrame:
+    """By index `y` and `right`, whether the model classifies the unchanged image correctly.
+
+    Of the model's own images its test table knows it; of others the artifacts do, and images of which none says it are
+    left out.
+    """
+    if data is None:
+        tests = model.table("test").set_index("index").loc[images]
+        return pd.DataFrame({"y": tests["y"], "right": tests["pred"] == tests["y"]})
+    known = pd.concat([answers_of(artifact) for artifact in read])
+    known = known[~known.index.duplicated()]
+    return known.loc[[index for index in images if index in known.index]]
 
 
 def _joined(looked: dict[str, np.ndarray], size: int) -> np.ndarray:

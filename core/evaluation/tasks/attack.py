@@ -40,7 +40,7 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
             other images or classes.
         DataMissing: the model's data set cannot be had.
     """
-    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    lab = opened(spec, root, device=device, on_progress=on_progress)
     images = select_images(spec, lab)
     rows, target = _rows_and_targets(spec, images, len(lab.data.class_names))
     batch = images.take(rows)

@@ -68,7 +68,7 @@ def run(spec: CertifySpec, root: Path, *, device: str, on_progress: Progress | N
         ValueError: an unknown model, a threshold that it has not, a layer without bounds (named, with those that have);
             DataMissing: its data set cannot be had; FalseProof: an image that was proven is misclassified.
     """
-    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    lab = opened(spec, root, device=device, on_progress=on_progress)
     batch = lab.first(spec.n)
     x, y = lab.tensors(batch)
     clean = (predicted(logits_of(lab.model, x)) == y).cpu().numpy()

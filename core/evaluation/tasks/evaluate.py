@@ -33,7 +33,7 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
     Raises:
         ValueError: a model that is not there, or one that cannot be evaluated; DataMissing: its data set cannot be had.
     """
-    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    lab = opened(spec, root, device=device, on_progress=on_progress)
     batch = lab.first(spec.n)
     x, y = lab.tensors(batch)
     start = time.perf_counter()

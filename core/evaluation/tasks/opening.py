@@ -19,12 +19,24 @@ from core.data.sets import Dataset, Split, first_of_test, to_float
 from core.models.saved import SavedModel, load_model, load_surrogate
 from core.networks.catalogue import logits_of
 from core.progress import Progress
-from core.specs import AnyMask, Method, PatternSpec, UniversalSpec
+from core.specs import (
+    AnyMask,
+    AttackSpec,
+    CertifySpec,
+    EvaluateSpec,
+    Method,
+    PatternSpec,
+    RadiiSpec,
+    SweepSpec,
+    UniversalSpec,
+)
+
+_OfOneModel = AttackSpec | SweepSpec | UniversalSpec | PatternSpec | RadiiSpec | EvaluateSpec | CertifySpec
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A saved model, the data set that it was trained on, and the device where both are used."""
+    """A saved model, the data set whose images it is shown, and the device where both are used."""
 
     saved: SavedModel
     data: Dataset
@@ -98,17 +110,16 @@ class Opened:
                     raise ValueError(f"{name}: expected a class from 0 to {last}, got {label}")
 
 
-def opened(
-    model_id: str, root: Path, *, device: str, threshold: float = 0.0, on_progress: Progress | None = None
-) -> Opened:
-    """Load a saved model and its data set.
+def opened(spec: _OfOneModel, root: Path, *, device: str, on_progress: Progress | None = None) -> Opened:
+    """Load the model that a task names, and the data set whose images it is shown: its own, or the task's `data`.
 
     Raises:
-        ValueError: an unknown model, a threshold for a model that has none, or a data set that has changed since.
+        ValueError: an unknown model, a threshold for a model that has none, a data set that has changed since, or one
+            that does not fit the model.
         DataMissing: the data set cannot be had.
     """
-    saved = load_model(model_id, root, device=device, threshold=threshold)
-    return Opened(saved, saved.data(on_progress), root, device)
+    saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
+    return Opened(saved, saved.data(spec.data, on_progress), root, device)
 
 
 def made_from_and_held_out(lab: Opened, spec: UniversalSpec | PatternSpec) -> tuple[Split, Split]:

@@ -37,7 +37,7 @@ def run(spec: PatternSpec, root: Path, *, device: str, on_progress: Progress | N
         ValueError: a class that does not exist, or no image that qualifies.
         DataMissing: the model's data set cannot be had.
     """
-    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    lab = opened(spec, root, device=device, on_progress=on_progress)
     fit, held = made_from_and_held_out(lab, spec)
     (x, y), (held_x, held_y) = lab.tensors(fit), lab.tensors(held)
     model, mask = lab.masked(spec.mask, x)

@@ -46,7 +46,7 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     Raises:
         ValueError: an unknown model, or a threshold that it has not; DataMissing: its data set cannot be had.
     """
-    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    lab = opened(spec, root, device=device, on_progress=on_progress)
     batch = lab.first(spec.n)
     x, y = lab.tensors(batch)
 

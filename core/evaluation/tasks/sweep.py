@@ -71,7 +71,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
         ValueError: a target class that does not exist, a surrogate that does not fit; DataMissing: the model's data set
             cannot be had.
     """
-    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    lab = opened(spec, root, device=device, on_progress=on_progress)
     lab.check_classes(target=spec.target)
     batch = lab.first(spec.n)
     x, y = lab.tensors(batch)
@@ -94,6 +94,7 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
                     "eps": eps,
                     "index": batch.index.numpy(),
                     "y": batch.y.numpy(),
+                    "pred_clean": clean.cpu().numpy(),
                     "pred": pred.numpy(),
                     "confidence": confidence.numpy(),
                     "success": fooled.numpy(),

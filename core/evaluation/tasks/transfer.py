@@ -18,7 +18,7 @@ from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
 from core.evaluation.tasks.opening import card_of
 from core.models.saved import SavedModel, load_model
 from core.progress import Progress, part
-from core.specs import TransferSpec
+from core.specs import DataSpec, TransferSpec
 from core.storage import store
 
 BATCH = 500
@@ -41,8 +41,8 @@ def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | 
         ValueError: an unknown model, or models of different images or classes; DataMissing: their data cannot be had.
     """
     saved = [load_model(model, root, device=device) for model in spec.models]
-    _same_images(saved)
-    data = saved[0].data(on_progress)
+    _same_images(saved, spec.data)
+    data = saved[0].data(spec.data, on_progress)
     batch = first_of_test(data, spec.n)
 
     start = time.perf_counter()
@@ -126,11 +126,17 @@ def rate(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _same_images(saved: list[SavedModel]) -> None:
+def _same_images(saved: list[SavedModel], data: DataSpec | None) -> None:
+    """Refuse models whose own images differ, and, where others are named, models of other shapes or classes."""
     for other in saved[1:]:
-        ours, theirs = ((model.artifact.card["shape"], model.spec.data) for model in (saved[0], other))
+        ours, theirs = (
+            (model.artifact.card["shape"], model.spec.data if data is None else model.class_names)
+            for model in (saved[0], other)
+        )
         if ours != theirs:
+            fitting = tuple(other.artifact.card["shape"]) == tuple(saved[0].artifact.card["shape"])
+            more = "; name images for all of them in `data`" if fitting and data is None else ""
             raise ValueError(
                 f"models: expected models of the same images and classes as {saved[0].artifact.id}, "
-                f"got {other.artifact.id}"
+                f"got {other.artifact.id}{more}"
             )

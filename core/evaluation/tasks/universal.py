@@ -45,7 +45,7 @@ def run(spec: UniversalSpec, root: Path, *, device: str, on_progress: Progress |
         ValueError: a class that does not exist, a threshold that is not wanted, or no image that qualifies.
         DataMissing: the model's data set cannot be had.
     """
-    lab = opened(spec.model, root, device=device, threshold=spec.threshold, on_progress=on_progress)
+    lab = opened(spec, root, device=device, on_progress=on_progress)
     fit, held = made_from_and_held_out(lab, spec)
     x, y = lab.tensors(fit)
     y_target = targets(y, spec.target)

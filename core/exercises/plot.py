@@ -1,0 +1,122 @@
+"""The curves of the exercises as plotly figures: filled marks from the store, open squares as published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from core.exercises.curves import Cost, Series
+from core.figures.base import CLEAN, DASHES, UNKNOWN, colour, faint, styled
+
+
+def curves(
+    series: Sequence[Series],
+    *,
+    x_title: str,
+    y_title: str,
+    level: tuple[float, str] | None = None,
+    eps: bool = False,
+    height: int = 360,
+) -> go.Figure:
+    """Curves with their intervals as bands; published ones are dashed, with open squares, and named once.
+
+    Args:
+        series: at least one.
+        x_title: of the horizontal axis.
+        y_title: of the vertical axis.
+        level: a horizontal dotted line and what it is.
+        eps: whether x is ε in units of the pixel range: the hover then has its grey levels too.
+        height: in CSS pixels.
+    """
+    figure = go.Figure()
+    for one in series:
+        hue = colour(one.place)
+        if one.low and one.high:
+            figure.add_scatter(
+                x=[*one.x, *reversed(one.x)],
+                y=[*one.high, *reversed(one.low)],
+                fill="toself",
+                fillcolor=faint(hue),
+                line={"width": 0},
+                mode="lines",
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        figure.add_scatter(
+            x=one.x,
+            y=one.y,
+            name=one.name,
+            mode="lines+markers" if one.joined else "markers",
+            showlegend=not one.hollow,
+            line={"color": hue, "width": 2, "dash": "dot" if one.hollow else DASHES[one.place % len(DASHES)]},
+            marker={
+                "size": 9 if one.hollow else 7,
+                "symbol": "square-open" if one.hollow else ("circle", "diamond", "triangle-up", "x")[one.place % 4],
+                "line": {"width": 2},
+            },
+            text=[f" ({255 * x:.4g}/255)" if eps else "" for x in one.x],
+            customdata=[_about(one, place) for place in range(len(one.x))],
+            hovertemplate=("ε = %{x:.3g}" if eps else "%{x}")
+            + "%{text}: %{y:.1%}%{customdata}<extra>"
+            + one.name
+            + "</extra>",
+        )
+    if any(one.hollow for one in series):
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            name="published",
+            mode="lines+markers",
+            line={"color": UNKNOWN, "dash": "dot"},
+            marker={"symbol": "square-open", "size": 9, "line": {"width": 2}},
+        )
+    if level is not None:
+        figure.add_hline(
+            y=level[0],
+            line={"color": "gray", "width": 1, "dash": "dot"},
+            annotation_text=level[1],
+            annotation_position="bottom left",
+        )
+    figure.update_xaxes(title_text=x_title)
+    figure.update_yaxes(title_text=y_title, tickformat=".0%", range=[-0.02, 1.02])
+    below = {"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}
+    return styled(figure, height=height, legend=below, margin={"l": 8, "r": 8, "t": 12, "b": 8})
+
+
+def _about(one: Series, place: int) -> str:
+    """What the hover says after the value."""
+    if one.found is None:
+        return ""
+    between = f" [{one.low[place]:.1%}, {one.high[place]:.1%}]" if one.low else ""
+    return f"{between}, {'bundled' if one.found.bundled else 'yours'}"
+
+
+def clean_costs(costs: Sequence[Cost], *, height: int | None = None) -> go.Figure:
+    """Clean accuracy of each defended model (filled) beside that of its undefended twin (open), joined by a line."""
+    figure = go.Figure()
+    names = [cost.model.name() for cost in costs]
+    before = [cost.twin.artifact.card["metrics"]["test_accuracy"] for cost in costs]
+    after = [cost.model.artifact.card["metrics"]["test_accuracy"] for cost in costs]
+    for name, start, end in zip(names, before, after, strict=True):
+        figure.add_scatter(
+            x=[start, end],
+            y=[name, name],
+            mode="lines",
+            line={"color": UNKNOWN, "width": 2},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    for title, values, symbol in (("undefended", before, "circle-open"), ("defended", after, "circle")):
+        figure.add_scatter(
+            x=values,
+            y=names,
+            name=title,
+            mode="markers",
+            marker={"color": CLEAN, "size": 11, "symbol": symbol, "line": {"width": 2}},
+            hovertemplate="%{y}, " + title + ": %{x:.2%}<extra></extra>",
+        )
+    figure.update_xaxes(title_text="clean test accuracy", tickformat=".0%")
+    figure.update_yaxes(autorange="reversed")
+    below = {"orientation": "h", "yanchor": "top", "y": -0.25, "x": 0}
+    return styled(figure, height=height or 110 + 26 * len(names), legend=below, margin={"l": 8, "r": 8, "t": 8, "b": 8})

@@ -1,0 +1,175 @@
+"""Playground: change an image so slightly that a network is fooled, while a slider moves."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.storage import store
+from ui.app import guard, projector, routes
+from ui.form import model_picker, tabs
+from ui.form.select import select
+from ui.playground import address, answers, attacks, images, ladders, models, stage, steps
+from ui.playground.attacks import Offer
+from ui.playground.picture import Picture
+from ui.show import model_names
+from ui.text import say
+
+PAGE = "playground"
+TABS = ("Attack", "Gradient steps on the input")
+_LOOK = """<style>
+[data-testid="stMainBlockContainer"] { padding: 1.25rem 2rem 2rem; }
+[data-testid="stMainBlockContainer"] h1 { font-size: 1.6rem; padding-bottom: 0; }
+@media (max-width: 640px) { [data-testid="stMainBlockContainer"] { padding: 3rem 1rem 2rem; } }
+</style>"""
+
+
+def choose_attack() -> tuple[Offer, str]:
+    """Draw the choice of the attack and, where it has several, of the norm."""
+    left, right = st.columns([1.5, 1], vertical_alignment="bottom")
+    with left:
+        name = select(
+            PAGE,
+            "attack",
+            "Attack",
+            list(attacks.OFFERS),
+            text=lambda one: attacks.OFFERS[one].title,
+            kind="list",
+            help="\n\n".join(f"**{offer.title}**: {offer.help}" for offer in attacks.OFFERS.values()),
+        )
+    offer = attacks.OFFERS[name]
+    with right:
+        norm = select(
+            PAGE,
+            "norm",
+            "Norm",
+            list(offer.norms),
+            text=say,
+            kind="list",
+            disabled=len(offer.norms) == 1,
+            help="How the size of the change is measured: ℓ∞ by the pixel that changed most, ℓ2 by its length, ℓ1 by "
+            "the sum of all changes, ℓ0 by the number of pixels.",
+        )
+    return offer, norm
+
+
+def label_of(model: store.Artifact, picture: Picture) -> int:
+    """The class that the attack leads away from: the true one, or of a drawing the one that the model predicts."""
+    if picture.label is not None:
+        return picture.label
+    with st.spinner("Loading PyTorch …"):
+        return int(answers.clean(model, picture).argmax())
+
+
+def choose_eps(norm: str, picture: Picture) -> tuple[tuple[float, ...], int]:
+    """The stops of the ε slider, and where the address says that it stands."""
+    stops = ladders.ladder(norm, picture.x.shape)
+
+    def read(text: str) -> float | None:
+        try:
+            top, _, bottom = text.partition("/")
+            eps = float(top) / float(bottom) if bottom else float(top)
+        except (ValueError, ZeroDivisionError):
+            return None
+        return stops[ladders.nearest(stops, eps)] if 0 <= eps < float("inf") else None
+
+    eps = address.value("eps", read, lambda found: f"{float(found):.6g}", ladders.default(norm, picture.x.shape))
+    return stops, ladders.nearest(stops, eps)
+
+
+def choose_target(names: list[str], label: int) -> int | None:
+    """The wished class, as the address says it; None: any other."""
+
+    def read(text: str) -> str | None:
+        fits = text == "any" or (text.isdigit() and int(text) < len(names) and int(text) != label)
+        return text if fits else None
+
+    chosen = address.value("target", read, str, "any")
+    return None if chosen == "any" else int(chosen)
+
+
+def measure(model: store.Artifact, offer: Offer) -> None:
+    """Draw the button that leads to the sweep with these settings."""
+    state: dict[str, object] = {"epsilon_sweep_models": [model.id]}
+    if offer.sweep:
+        state["epsilon_sweep_attacks"] = [offer.sweep]
+    st.button(
+        "Measure it on 1,000 images",
+        icon=":material/show_chart:",
+        key=f"{PAGE}_measure",
+        on_click=lambda: routes.go("epsilon_sweep", **state),
+        help="Opens the epsilon sweep with this model and this attack.",
+    )
+
+
+def attack_it() -> None:
+    """One image under attack, on a model and on the one beside it."""
+    first, second, third = st.columns([1.7, 1.1, 1.3], vertical_alignment="bottom")
+    with first:
+        model = model_picker.pick(PAGE, default=models.default())
+    if model is None:
+        return
+    with second:
+        other = models.beside(model)
+    with third:
+        offer, norm = choose_attack()
+    top, middle, below = st.container(), st.container(), st.container()
+    with below:
+        data = images.choose_data(model)
+    with top:
+        picture = images.choose(model, data)
+    if picture is None:
+        return
+    with middle:
+        show_stage(model, other, picture, offer, norm)
+
+
+def show_stage(model: store.Artifact, other: store.Artifact | None, picture: Picture, offer: Offer, norm: str) -> None:
+    """The sliders, the images and the verdicts."""
+    label = label_of(model, picture)
+    stops, place = choose_eps(norm, picture) if offer.needs_eps else ((), 0)
+    target = choose_target(list(model.card["class_names"]), label)
+    sides = tuple(
+        answers.Question(one, picture, label, offer.make(norm), norm, target, stops)
+        for one in (model, other)
+        if one is not None
+    )
+    names = model_names.short_names([side.model for side in sides])
+    scene = stage.Scene(sides, tuple(names[side.model.id] for side in sides), place)
+    stage.show(scene)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        measure(model, offer)
+        projector.toggle()
+        st.caption(f"{offer.title}: {offer.help} This page's address reproduces what you see.")
+    stage.ahead(scene)
+
+
+def step_by_step() -> None:
+    """Gradient steps on the input."""
+    with st.columns([1, 1.6], vertical_alignment="bottom")[0]:
+        model = model_picker.pick(PAGE, default=models.default())
+    if model is not None:
+        middle, below = st.container(), st.container()
+        with below:
+            data = images.choose_data(model)
+        with middle:
+            steps.show(model, data)
+
+
+@st.fragment
+def play() -> None:
+    """Everything that answers while somebody plays: only this part is drawn again."""
+    shown = tabs.tabs(PAGE, TABS)
+    for tab, draw in zip(shown, (attack_it, step_by_step), strict=True):
+        if tab.open:
+            with tab:
+                draw()
+
+
+guard.ensure_router()
+
+st.html(_LOOK)
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    st.title("Playground", anchor=False, width="content")
+    st.write("Change an image so slightly that a network misclassifies it: move the sliders and watch.")
+stage.entered()
+play()

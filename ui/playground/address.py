@@ -1,0 +1,53 @@
+"""Values that stand in the address and belong to no widget of Streamlit: they are set in our own components.
+
+A value lies in the session under `<page>_<name>`, so that a link can set it as it sets a widget (`routes.go`), and in
+the address under the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import streamlit as st
+
+T = TypeVar("T")
+
+PAGE = "playground"
+
+
+def value(name: str, read: Callable[[str], T | None], text: Callable[[T], str], default: T) -> T:
+    """The value now: of the address if that has changed, else of the session, else the default.
+
+    Args:
+        name: the second half of the key.
+        read: the value that a text in the address means; None where it means nothing, which is then ignored.
+        text: how a value is written in the address.
+        default: the value at first; it leaves no trace in the address.
+    """
+    key = f"{PAGE}_{name}"
+    given = st.query_params.get(key)
+    if given is not None and given != st.session_state.get(f"{key}_followed"):
+        found = read(given)
+        if found is not None:
+            st.session_state[key] = found
+    now = st.session_state.get(key, default)
+    found = read(text(now)) if isinstance(now, type(default)) else read(str(now))
+    now = default if found is None else found
+    st.session_state[key] = now
+    written = text(now)
+    st.session_state[f"{key}_followed"] = written
+    if now == default:
+        if given is not None:
+            del st.query_params[key]
+    elif given != written:
+        st.query_params[key] = written
+    return now
+
+
+def put(name: str, new: object) -> None:
+    """Set a value: call it before `value` draws on it, as in a callback."""
+    key = f"{PAGE}_{name}"
+    st.session_state[key] = new
+    # what the address says is old now
+    st.session_state[f"{key}_followed"] = st.query_params.get(key)

@@ -1,0 +1,223 @@
+"""What the models answer: computed in this process, one thread and a time limit each, and kept for a while."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from core import specs
+from core.storage import store
+from ui.app import sources
+from ui.playground import ladders, pixels, verdicts
+from ui.playground.picture import Picture
+
+KEPT = 8_000
+"""Pictures that are kept, of some kilobytes each."""
+AHEAD = 0.35
+"""Seconds of one processor for one result, up to which the others are computed ahead of the slider."""
+LIMIT = 2.0
+"""Seconds that a result may take."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One image, one model, one attack.
+
+    Attributes:
+        model: that is attacked.
+        picture: the image.
+        label: the class that the attack leads away from.
+        method: the attack and its settings.
+        norm: what the change is measured in.
+        target: the wished class; None: any other.
+        stops: the ε of the slider; none for a method that looks for its own.
+    """
+
+    model: store.Artifact
+    picture: Picture
+    label: int
+    method: specs.Method
+    norm: str
+    target: int | None
+    stops: tuple[float, ...]
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """What its answers are kept under, but for the ε."""
+        return (
+            *(self.model.id, str(self.model.card.get("sha256")), self.picture.digest, self.label),
+            *(self.method.model_dump_json(), self.target),
+        )
+
+
+class Recent:
+    """The answers of late, for all visitors; the oldest are forgotten."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._held: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(self, key: Hashable) -> Any:
+        """What is kept under this key, or None."""
+        with self._lock:
+            if key not in self._held:
+                return None
+            self._held.move_to_end(key)
+            return self._held[key]
+
+    def put(self, key: Hashable, value: Any) -> None:
+        """Keep a value."""
+        with self._lock:
+            self._held[key] = value
+            self._held.move_to_end(key)
+            while len(self._held) > self._most:
+                self._held.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._held.clear()
+
+
+recent = Recent(KEPT)
+"""What was computed of late."""
+
+
+def forget() -> None:
+    """Forget every answer."""
+    recent.clear()
+
+
+def clean(model: store.Artifact, picture: Picture) -> np.ndarray:
+    """The probabilities (K,) that a model gives the image as it is."""
+    key = ("clean", model.id, str(model.card.get("sha256")), picture.digest)
+    found = recent.get(key)
+    if found is None:
+        from core.evaluation.live import attacking
+
+        found = attacking.seen(sources.saved_model(model.id, model.root).model, picture.x).probabilities
+        recent.put(key, found)
+    result: np.ndarray = found
+    return result
+
+
+def known(question: Question, place: int) -> dict[str, Any] | None:
+    """The answer at a stop of the slider (0 for a method without ε), if it is there already."""
+    found: dict[str, Any] | None = recent.get((question.key, place))
+    return found
+
+
+def compute(question: Question, places: Sequence[int], limit: float = LIMIT) -> str:
+    """Compute the answers at these stops, those that are not there; returns why there are none, or nothing.
+
+    Where the time is over, what there was by then counts; where there was nothing, a sentence comes back.
+    """
+    missing = [place for place in places if known(question, place) is None]
+    if not missing:
+        return ""
+    from core.evaluation.live.attacking import attacked
+    from core.evaluation.live.clock import Clock, TooLong
+
+    begun = time.thread_time()
+    eps = [question.stops[place] for place in missing] if question.stops else None
+    try:
+        looks = attacked(
+            sources.saved_model(question.model.id, question.model.root).model,
+            question.picture.x,
+            question.label,
+            question.method,
+            eps=eps,
+            target=question.target,
+            stream=question.picture.stream,
+            clock=Clock(limit),
+        )
+    except TooLong:
+        recent.put((question.key, "seconds"), np.inf)
+        return f"The attack takes longer than {limit:g} s on this model, which is the time limit of this page."
+    except ValueError as error:
+        return f"This attack cannot be run here: {error}."
+    if len(missing) == 1:
+        recent.put((question.key, "seconds"), time.thread_time() - begun)
+    before = clean(question.model, question.picture)
+    for place, look in zip(missing, looks, strict=True):
+        recent.put((question.key, place), _drawn(question, look, int(before.argmax())))
+    return ""
+
+
+def is_quick(question: Question) -> bool:
+    """Whether answers to this question take so little that others may be computed ahead."""
+    seconds = recent.get((question.key, "seconds"))
+    return seconds is None or seconds < AHEAD
+
+
+def _drawn(question: Question, look: Any, before: int) -> dict[str, Any]:
+    """An answer as the page draws it."""
+    names, picture = question.model.card["class_names"], question.picture
+    delta = look.x - picture.x
+    gain = pixels.gain_for(delta)
+    kind, text = verdicts.verdict(
+        names,
+        question.label,
+        before,
+        look.predicted,
+        float(look.probabilities[look.predicted]),
+        success=look.success,
+        target=question.target,
+        known=picture.label is not None,
+    )
+    if look.stopped:
+        text += f" The attack was stopped after {LIMIT:g} s, the time limit of this page."
+    return {
+        "a": pixels.levels(look.x),
+        "d": pixels.signed(delta, gain),
+        "g": f"×{gain:g}" if np.any(delta) else "",
+        "p": [round(float(value), 4) for value in look.probabilities],
+        "k": kind,
+        "t": text,
+        "c": verdicts.change(question.norm, look.distance, picture.x.shape[1] * picture.x.shape[2]),
+    }
+
+
+def proof(question: Question) -> str | None:
+    """What is proven of this image against every attack, in a sentence; None where it is not computed yet."""
+    found: str | None = recent.get(_proof_key(question))
+    return found
+
+
+def prove(question: Question, limit: float = 1.0) -> None:
+    """Find out up to which ε of the slider nothing can fool the model."""
+    if proof(question) is not None:
+        return
+    text = ""
+    if (
+        question.norm in ("linf", "l2", "l1")
+        and int(clean(question.model, question.picture).argmax()) == question.label
+    ):
+        import torch
+
+        from core.evaluation.live.clock import Clock
+        from core.evaluation.live.proof import proven_eps
+
+        x = torch.from_numpy(question.picture.x)[None]
+        stops = ladders.proof_stops(question.norm, (x.shape[1], x.shape[2], x.shape[3]))
+        model = sources.saved_model(question.model.id, question.model.root).model
+        found = proven_eps(model, x, torch.tensor([question.label]), stops, norm=question.norm, clock=Clock(limit))
+        text = verdicts.proven(found, question.norm)
+    recent.put(_proof_key(question), text)
+
+
+def _proof_key(question: Question) -> Hashable:
+    return ("proof", question.norm, replace(question, method=specs.Fgsm(), target=None).key)
+
+
+def can_be_proven(question: Question) -> bool:
+    """Whether a proof may be a matter of a moment: by the number of weights, without loading the model."""
+    return (
+        int(question.model.card.get("network", {}).get("parameters", 0)) <= 1_000_000 and question.picture.x.size <= 784
+    )

@@ -1,0 +1,208 @@
+"""The stage: image, change, adversarial image and verdict, for a model and the one beside it, as one component.
+
+The browser is sent the answers at every ε, so that the slider paints at once; what it lacks, it asks for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from ui.app import projector, warm
+from ui.playground import address, answers, ladders, pixels
+from ui.playground.address import PAGE
+from ui.playground.answers import Question
+from ui.text import class_text
+
+_HERE = Path(__file__).parent
+_component = st.components.v2.component(
+    "adversarial_lab_stage",
+    html=(_HERE / "stage.html").read_text(encoding="utf-8"),
+    css=(_HERE / "stage.css").read_text(encoding="utf-8"),
+    js=(_HERE / "stage.js").read_text(encoding="utf-8"),
+)
+_STAGE = f"{PAGE}_stage"
+_SET = f"{PAGE}_set"
+NEAR = 8
+"""Stops of the ε slider that are computed first, around where it stands."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that is on the stage.
+
+    Attributes:
+        sides: the question to the model, and to the one beside it where there is one.
+        names: of the models.
+        place: where the ε slider stands.
+    """
+
+    sides: tuple[Question, ...]
+    names: tuple[str, ...]
+    place: int
+
+    @property
+    def id(self) -> str:
+        """A short name of everything but ε and target."""
+        keys = [replace(side, target=None).key for side in self.sides]
+        return hashlib.sha256(repr(keys).encode()).hexdigest()[:12]
+
+    def targets(self) -> list[tuple[str, str]]:
+        """The stops of the target slider, in the address and as people read them."""
+        first = self.sides[0]
+        names = list(first.model.card["class_names"])
+        others = [(str(k), class_text(k, names)) for k in range(len(names)) if k != first.label]
+        return [("any", "any wrong class"), *others]
+
+
+def show(scene: Scene) -> None:
+    """Draw the stage, with the answer for where the sliders stand; call `ahead` when the rest of the page is drawn."""
+    ready, wait, more = warm.torch_ready(), "", ""
+    wrong = [""] * len(scene.sides)
+    if ready:
+        wrong = [answers.compute(side, [scene.place]) for side in scene.sides]
+        work = [] if any(wrong) else _work(scene)
+        if work:
+            more = f"{scene.id}|{scene.sides[0].target}|{scene.place}|{len(work)}|{_done(scene)}"
+    elif any(answers.known(side, scene.place) is None for side in scene.sides):
+        wait, more = "PyTorch is loading; the attack follows in a moment.", f"{scene.id}|torch"
+    _mount(scene, wrong, wait, more, ready)
+
+
+def ahead(scene: Scene) -> None:
+    """Compute a part of what the sliders may ask for next; the browser then asks for it (see `more` in stage.js)."""
+    if not warm.torch_ready():
+        for side in scene.sides:
+            answers.compute(side, [scene.place])
+        return
+    if any(answers.known(side, scene.place) is None for side in scene.sides):
+        return  # the time was over
+    work = _work(scene)
+    if work:
+        work[0]()
+
+
+def _work(scene: Scene) -> list[Callable[[], object]]:
+    """What is computed ahead, in this order: the nearest ε, the others, the other targets, what is proven."""
+    work: list[Callable[[], object]] = []
+    quick = all(answers.is_quick(side) for side in scene.sides)
+    near = sorted(range(len(scene.sides[0].stops)), key=lambda stop: abs(stop - scene.place))
+    for part in (near[: NEAR + 1], near[NEAR + 1 :]) if quick else ():
+        work += [
+            partial(answers.compute, side, part, 1.0)
+            for side in scene.sides
+            if any(answers.known(side, stop) is None for stop in part)
+        ]
+    for side in scene.sides if quick and near else ():
+        others = [replace(side, target=target) for target in _targets(side)]
+        lacking = [other for other in others if answers.known(other, scene.place) is None]
+        if lacking:
+            work.append(partial(_all, lacking, scene.place))
+    work += [
+        partial(answers.prove, side)
+        for side in scene.sides
+        if answers.can_be_proven(side) and answers.proof(side) is None
+    ]
+    return work
+
+
+def _all(sides: Sequence[Question], place: int) -> None:
+    for side in sides:
+        answers.compute(side, [place], 0.5)
+
+
+def _done(scene: Scene) -> int:
+    return sum(answers.known(side, stop) is not None for side in scene.sides for stop in range(len(side.stops)))
+
+
+def _targets(side: Question) -> list[int | None]:
+    classes = range(len(side.model.card["class_names"]))
+    return [target for target in (None, *classes) if target not in (side.label, side.target)]
+
+
+def _mount(scene: Scene, wrong: Sequence[str], wait: str, more: str, ready: bool) -> None:
+    first = scene.sides[0]
+    height, width = first.picture.x.shape[1:]
+    names = list(first.model.card["class_names"])
+    place, target = scene.place, "any" if first.target is None else str(first.target)
+    _component(
+        key=_STAGE,
+        data={
+            "id": scene.id,
+            "w": int(width),
+            "h": int(height),
+            "x": pixels.levels(first.picture.x),
+            "alt": f"The original: {first.picture.name}, a {names[first.label]}",
+            "names": names,
+            "says": _says(first.norm),
+            "stops": [ladders.text(first.norm, eps) for eps in first.stops],
+            "values": list(first.stops),
+            "targets": scene.targets(),
+            "sides": [_side(scene, k, wrong[k], ready) for k in range(len(scene.sides))],
+            "wait": wait,
+            "more": more,
+            "projector": projector.is_on(),
+            **_where(scene.id, place, target),
+        },
+        on_eps_change=_moved("eps"),
+        on_target_change=_moved("target"),
+        on_more_change=lambda: None,
+    )
+
+
+def _where(scene: str, place: int, target: str) -> dict[str, Any]:
+    """Where the page wants the sliders: unchanged while the browser moves them, so that it is not told its own news."""
+    moved = st.session_state.pop(f"{PAGE}_moved", False)
+    held = st.session_state.get(_SET)
+    if held is None or held[0] != scene or (not moved and held[3] != (place, target)):
+        held = (scene, place, target, (place, target))
+    st.session_state[_SET] = (*held[:3], (place, target))
+    return {"at": held[1], "target": held[2]}
+
+
+def entered() -> None:
+    """The whole page is drawn: the sliders are put where the address says."""
+    st.session_state.pop(_SET, None)
+
+
+def _moved(name: str) -> Any:
+    def callback() -> None:
+        found = st.session_state[_STAGE].get(name)
+        if found is not None:
+            address.put(name, found)
+            st.session_state[f"{PAGE}_moved"] = True
+
+    return callback
+
+
+def _says(norm: str) -> str:
+    if norm == "linf":
+        return "Budget ε: the most that a pixel may change"
+    return f"Budget ε: the longest change in {'ℓ2' if norm == 'l2' else 'ℓ1'}"
+
+
+def _side(scene: Scene, k: int, wrong: str, ready: bool) -> dict[str, Any]:
+    side = scene.sides[k]
+    frames: dict[str, Any] = {}
+    for target in (side.target, *_targets(side)):
+        asked = replace(side, target=target)
+        places = range(max(1, len(side.stops))) if target == side.target else [scene.place]
+        name = "any" if target is None else str(target)
+        frames |= {f"{name}|{at}": found for at in places if (found := answers.known(asked, at)) is not None}
+    proof = answers.proof(side) or ""
+    chances = [round(float(p), 4) for p in answers.clean(side.model, side.picture)] if ready else None
+    return {
+        "id": side.model.id,
+        "name": scene.names[k],
+        "frames": frames,
+        "clean": chances,
+        "proof": proof,
+        "sure": "Proven:" in proof,
+        "wrong": wrong,
+    }
