@@ -55,13 +55,15 @@ def choose() -> Chosen | None:
     if model is None:
         return None
     names, scalar = list(model.card["class_names"]), sources.model_spec(model).scalar
-    data = data_choice.choose(PAGE, model)
+    note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
+    with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
+        data = data_choice.choose(PAGE, model)
     with second:
         name = select(PAGE, "method", "Method", list(TITLES), text=TITLES.__getitem__, kind="list")
     cls = specs.UNIVERSAL_METHODS[name]
     method: dict[str, Any] = {"name": name}
     place = third.container()
-    with st.expander("More settings", icon=":material/tune:"):
+    with more_settings:
         st.caption(f"{cls.help} *{cls.paper}.*")
         values = more(cls, names, scalar, method)
     eps = None
