@@ -40,7 +40,7 @@ def test_opens_with_a_quick_first_result(lab: Lab) -> None:
     """Where none is stored: what is shown is said, with a button for what was asked; a running job is watched."""
     model = made(lab, TEN)
     app = lab.open(PAGE)
-    assert "Shown below: gradient steps, ε = 0.2 (51/255), made from 200 images in 4 epochs" in text(app)
+    assert "Shown below: gradient steps, ε = 0.2 (51/255), made from 200 images in 10 epochs" in text(app)
     assert app.button(key=f"{PAGE}_run").label == "Make the perturbation from 1,000 images"
     assert len(app.get("plotly_chart")) == 1
     assert app.select_slider(key=f"{PAGE}_eps").value == 0.2
