@@ -59,6 +59,7 @@ def choose() -> Chosen | None:
     if model is None:
         return None
     names = list(model.card["class_names"])
+    shape = mask_choice.shape(PAGE)
     note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
     with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
         data = data_choice.choose(PAGE, model)
@@ -81,7 +82,6 @@ def choose() -> Chosen | None:
             f"{PAGE}_image", len(found), label="Image", help=f"Of {len(found):,} that are correctly classified."
         )
     height, width = model.card["shape"][1:]
-    shape = mask_choice.shape(PAGE)
     with more_settings:
         mask = mask_choice.settings(PAGE, shape, height, width) if shape != "cells" else None
         count = st.slider(
