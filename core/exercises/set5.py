@@ -96,7 +96,7 @@ ITEMS = (
             ),
             Link(
                 "train",
-                {"dataset": dataset(), "network": "cnn", "preset": "set5", "recipe": "fgsm", "fgsm_eps": 0.25},
+                {"dataset": dataset(), "network": "cnn", "preset": "set5", "recipe": "fgsm", "fgsm_eps": "0.25"},
                 "FGSM",
                 "Train",
             ),
@@ -126,7 +126,7 @@ ITEMS = (
                     "network": "cnn",
                     "preset": "set5",
                     "recipe": "fgsm",
-                    "fgsm_eps": 0.25,
+                    "fgsm_eps": "0.25",
                     "fgsm_start": "image",
                 },
                 "FGSM",
@@ -155,7 +155,7 @@ ITEMS = (
         (
             Link(
                 "train",
-                {"dataset": dataset(), "network": "linear", "preset": "set5", "recipe": "fgsm", "fgsm_eps": 0.25},
+                {"dataset": dataset(), "network": "linear", "preset": "set5", "recipe": "fgsm", "fgsm_eps": "0.25"},
                 "Linear",
                 "Train it",
             ),

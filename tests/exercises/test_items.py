@@ -162,9 +162,7 @@ def test_links_follow_the_images_that_are_here(monkeypatch: pytest.MonkeyPatch) 
 def test_published_tables_can_be_right() -> None:
     """Confidence is the mean of that when correct and when wrong; the misprint of set 3 was mended that way."""
     for metrics in published.TABLE3.values():
-        mean = (
-            metrics["accuracy"] * metrics["confidence_correct"] + metrics["error"] * metrics["confidence_wrong"]
-        )
+        mean = metrics["accuracy"] * metrics["confidence_correct"] + metrics["error"] * metrics["confidence_wrong"]
         assert abs(mean - metrics["confidence"]) < 2e-4
     for curve in published.CURVES5.values():
         assert len(curve) == len(published.EPS5)
@@ -181,7 +179,9 @@ def test_curves_come_from_the_store_and_as_published(known: evidence.Evidence) -
     assert level is not None
     assert 0.1 < level < 0.15
     assert curves.crossing(linear, -1.0) is None
-    flips = [next((x for x, y in zip(line.x, line.y, strict=True) if (y or 0) > 0.5), None) for line in curves.toy_curves()]
+    flips = [
+        next((x for x, y in zip(line.x, line.y, strict=True) if (y or 0) > 0.5), None) for line in curves.toy_curves()
+    ]
     assert flips[0] is not None
     assert flips[0] > (flips[-1] or 0)
 
