@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui.app import guard, routes, sidebar, warm
+from ui.app import endings, guard, routes, sidebar, warm
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
     page = st.navigation(routes.sections())
     st.set_page_config(page_title=f"{page.title} · Adversarial Lab")
     warm.later()
+    endings.enter(page.url_path)
     sidebar.show()
     with guard.routed():
         page.run()

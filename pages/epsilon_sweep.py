@@ -80,7 +80,7 @@ shown = Measured(
     PAGE, spec, models, model_names.short_names(models), choice.norm, curves, missing, found, fine=choice.fine
 )
 with right:
-    sweep_notes.mixed(models)
+    sweep_notes.mixed(models, spec.data)
     answer(shown)
     if curves:
         with st.expander("Where these curves come from", icon=":material/info:"):

@@ -63,11 +63,13 @@ with middle:
         extra={"all": "every class"},
         help="A class: its column is marked in the grid and its curves are bold. Every class: the whole grid.",
     )
-data = data_choice.choose(PAGE, model)
+more = st.expander("More settings", icon=":material/tune:")
+with more:
+    data = data_choice.choose(PAGE, model)
 tests = samples.table(model, data)
 if tests is None:
     st.stop()
-with st.expander("More settings", icon=":material/tune:"):
+with more:
     picked = choices.pick_samples(model, tests)
     mode = choices.pick_mode()
     settings = choices.draw_settings(mode)
@@ -117,6 +119,8 @@ if pairs is not None:
     chosen = None if target == "all" else int(target)
     line = " + ".join(provenance.of(result, model) for result in shown)
     st.markdown(views.verdict(pairs, chosen))
+    if (images_of := stored.spec_of(shown[0]).data) is not None:
+        st.caption(f"Images: {sources.data_title(images_of)}.")
     if other is not None:
         differs = stored.differences(stored.spec_of(shown[0]), spec)
         st.caption(f"These were drawn earlier with other settings ({differs}). Yours are not drawn yet.")

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.storage import store
 from ui.app import guard, projector, routes
-from ui.form import data_choice, model_picker
+from ui.form import model_picker, tabs
 from ui.form.select import select
 from ui.playground import address, answers, attacks, images, ladders, models, stage, steps
 from ui.playground.attacks import Offer
@@ -103,7 +103,7 @@ def measure(model: store.Artifact, offer: Offer) -> None:
 
 def attack_it() -> None:
     """One image under attack, on a model and on the one beside it."""
-    first, second, third = st.columns([1.35, 1.35, 1.3], vertical_alignment="bottom")
+    first, second, third = st.columns([1.7, 1.1, 1.3], vertical_alignment="bottom")
     with first:
         model = model_picker.pick(PAGE, default=models.default())
     if model is None:
@@ -112,10 +112,19 @@ def attack_it() -> None:
         other = models.beside(model)
     with third:
         offer, norm = choose_attack()
-    data = data_choice.choose(PAGE, model)
-    picture = images.choose(model, data)
+    top, middle, below = st.container(), st.container(), st.container()
+    with below:
+        data = images.choose_data(model)
+    with top:
+        picture = images.choose(model, data)
     if picture is None:
         return
+    with middle:
+        show_stage(model, other, picture, offer, norm)
+
+
+def show_stage(model: store.Artifact, other: store.Artifact | None, picture: Picture, offer: Offer, norm: str) -> None:
+    """The sliders, the images and the verdicts."""
     label = label_of(model, picture)
     stops, place = choose_eps(norm, picture) if offer.needs_eps else ((), 0)
     target = choose_target(list(model.card["class_names"]), label)
@@ -139,13 +148,17 @@ def step_by_step() -> None:
     with st.columns([1, 1.6], vertical_alignment="bottom")[0]:
         model = model_picker.pick(PAGE, default=models.default())
     if model is not None:
-        steps.show(model, data_choice.choose(PAGE, model))
+        middle, below = st.container(), st.container()
+        with below:
+            data = images.choose_data(model)
+        with middle:
+            steps.show(model, data)
 
 
 @st.fragment
 def play() -> None:
     """Everything that answers while somebody plays: only this part is drawn again."""
-    shown = st.tabs(TABS, key=f"{PAGE}_tab", on_change="rerun", bind="query-params")
+    shown = tabs.tabs(PAGE, TABS)
     for tab, draw in zip(shown, (attack_it, step_by_step), strict=True):
         if tab.open:
             with tab:

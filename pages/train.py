@@ -24,15 +24,10 @@ RESULT, EARLIER, NETWORK, MODELS = NAMES = ["Result", "Against earlier ones", "N
 PRESETS = {"quick": "Quick", "fast": "Fast", "set3": "Exercise set 3", "set5": "Exercise set 5"}
 
 
-def start_data() -> str:
-    """The data set that the page starts with: MNIST if it is on this machine, else the embedded digits like it."""
-    return next(name for name in ("mnist", "digits28", "digits") if name in specs.DATASETS and sources.present(name))
-
-
 def chosen_preset() -> dict[str, Any]:
     """Settings of the preset that is chosen, for the data set that is chosen."""
     name = st.session_state.get(f"{PAGE}_preset", "fast")
-    dataset = st.session_state.get(f"{PAGE}_dataset", start_data())
+    dataset = st.session_state.get(f"{PAGE}_dataset", sources.start_data())
     if name in specs.PRESETS:
         return specs.preset(name, dataset)
     fast = specs.preset("fast", dataset)
@@ -220,7 +215,7 @@ with one:
         specs.DataSpec,
         "dataset",
         options=[*specs.DATASETS, "folder"],
-        default=start_data(),
+        default=sources.start_data(),
         on_change=apply_epochs,
     )
 with two:

@@ -28,10 +28,7 @@ ORDER: dict[str, list[str]] = {
     ],
     "core.evaluation": ["tables", "trust", "robust", "tasks live"],
     "ui": [
-        "text",
-        "app",
-        "show",
-        "form",
+        *("text", "app", "show", "form"),
         "models generator sparse masks universal measure linear exercises playground",
     ],
 }

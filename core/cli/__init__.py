@@ -4,7 +4,7 @@ flags       specs as flags, and flags as the fields of specs
 output      progress on standard error, results on standard output, as tables or JSON
 dashboard   dashboard
 docs        docs: the reference pages, made from the registries
-models      train, models, reference
+models      train, models, reference, bundle
 attacks     attack, minimum, sweep, universal, pattern, transfer
 evaluation  compare, evaluate, radii, curve, audit, certify
 exercises   report, and the list of the exercises in the docs

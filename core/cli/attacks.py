@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from core.cli.flags import add_choice, add_fields, add_group, chosen, given, named
-from core.cli.output import artifacts, show
+from core.cli.output import about, artifacts, images, show
 from core.specs import (
     METHODS,
     UNIVERSAL_METHODS,
@@ -19,6 +19,7 @@ from core.specs import (
     TransferSpec,
     UniversalSpec,
 )
+from core.storage import store
 
 FIRST = "fgsm"  # the attack of a command that is given none
 FIRST_TRANSFER = "mifgsm"
@@ -57,7 +58,7 @@ def _attack(options: dict[str, Any], default: str, as_json: bool) -> None:
     (artifact,) = artifacts(spec)
     show(
         {
-            "model": artifact.folder.parents[1].name,
+            **about(artifact),
             "attack": spec.attack.slug(),
             "norm": getattr(spec.attack, "norm", spec.attack.norms[0]),
             "eps": spec.eps,
@@ -80,7 +81,7 @@ def sweep(options: dict[str, Any], as_json: bool) -> None:
 
     spec = SweepSpec.model_validate(_with_attack(options, FIRST))
     (artifact,) = artifacts(spec)
-    request = {"model": artifact.folder.parents[1].name, "attack": spec.attack.slug(), "seed": spec.seed}
+    request = {**about(artifact), "attack": spec.attack.slug(), "seed": spec.seed}
     show([{**request, **row} for row in comparison.rows_of(artifact.card)], as_json)
 
 
@@ -88,7 +89,7 @@ def transfer(options: dict[str, Any], as_json: bool) -> None:
     """Attack each of several models, show the images to all, and show a row for each pair."""
     spec = TransferSpec.model_validate(_with_attack(options, FIRST_TRANSFER))
     (artifact,) = artifacts(spec)
-    request = {"attack": spec.attack.slug(), "eps": spec.eps, "seed": spec.seed}
+    request = {"attack": spec.attack.slug(), "eps": spec.eps, "seed": spec.seed, **images(store.data_of(artifact))}
     show(
         [{**row, **request, "passes": artifact.card["cost"][row["surrogate"]]} for row in artifact.card["rows"]],
         as_json,
@@ -115,7 +116,7 @@ def universal(options: dict[str, Any], as_json: bool) -> None:
     (artifact,) = artifacts(spec)
     show(
         {
-            "model": artifact.folder.parents[1].name,
+            **about(artifact),
             "method": spec.method.slug(),
             "eps": spec.eps,
             "target": spec.target,
@@ -133,5 +134,5 @@ def pattern(options: dict[str, Any], as_json: bool) -> None:
     """Make one pattern on glasses or a patch and show what it does to other images."""
     spec = PatternSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
-    request = {"model": artifact.folder.parents[1].name, "mask": spec.mask.shape, "target": spec.target}
+    request = {**about(artifact), "mask": spec.mask.shape, "target": spec.target}
     show({**request, "seed": spec.seed, **artifact.card["metrics"], "result": str(artifact.folder)}, as_json)

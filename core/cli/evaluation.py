@@ -10,10 +10,11 @@ from typing import Any, cast, get_args
 
 from core.checks import check_choice
 from core.cli.flags import add_fields, given
-from core.cli.output import artifacts, note, show
+from core.cli.output import about, artifacts, images, note, show
+from core.data import shown
 from core.epsilon import same
 from core.models import trained_on
-from core.specs import DEFAULT_EPS, METHODS, CertifySpec, CompareSpec, EvaluateSpec, Norm, RadiiSpec
+from core.specs import DEFAULT_EPS, METHODS, CertifySpec, CompareSpec, DataSpec, EvaluateSpec, Norm, RadiiSpec
 from core.storage import store
 
 
@@ -36,7 +37,7 @@ def compare(options: dict[str, Any], as_json: bool) -> None:
         note(warning)
     if as_json:
         rows = cast(list[dict[str, Any]], made.table.to_dict("records"))
-        show([{**row, "seed": spec.seed} for row in rows], as_json)
+        show([{**row, "seed": spec.seed, **images(made.spec.data)} for row in rows], as_json)
     else:
         print(comparison.to_markdown(made))
 
@@ -67,7 +68,7 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
         {
             "usable": not warning if as_json else "NO, see above" if warning else "yes",
             **({"warning": warning} if as_json else {}),
-            "model": artifact.folder.parents[1].name,
+            **about(artifact),
             **named,
             **metrics,
             "trust": trust if as_json else trust and trust["verdict"],
@@ -103,6 +104,7 @@ def _note_changed(model: store.Artifact) -> None:
 def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Which model, and which of its evaluations."""
     command.add_argument("--model", required=True, metavar="ID", help="a saved model that was evaluated")
+    _data_flag(command)
     command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
     command.add_argument("--eps", type=float, help="show the evaluation at this ε. Default: the newest one.")
 
@@ -112,15 +114,19 @@ def trust(options: dict[str, Any], as_json: bool) -> None:
     from core.evaluation.trust.report import MARKS, Trust
 
     norm, root = options["norm"], store.default_root()
-    model = store.open_model(options["model"], root)
-    _note_changed(model)
+    model, data = store.open_model(options["model"], root), _data(options)
+    if data is None:
+        _note_changed(model)
     stored = [
         result
-        for result in store.results(model.id, root, "evaluate")
+        for result in store.results(model.id, root, "evaluate", data=data)
         if result.card["norm"] == norm and result.card["trust"]
     ]
     if not stored:
-        raise ValueError(f"model: expected one that was evaluated in {norm}, got {model.id!r}: run `evaluate` first")
+        on = "" if data is None else f" on {shown.title(data)}"
+        raise ValueError(
+            f"model: expected one that was evaluated in {norm}{on}, got {model.id!r}: run `evaluate` first"
+        )
     wanted = options["eps"]
     fitting = [result for result in stored if wanted is None or same(result.card["eps"], wanted)]
     if not fitting:
@@ -137,8 +143,9 @@ def trust(options: dict[str, Any], as_json: bool) -> None:
         | {"limits": check.limits, "what to do": check.advice if check in report.doubts() else ""}
         for check in sorted(report.checks, key=lambda check: list(MARKS).index(check.verdict))
     ]
-    note(f"{model.id}, {norm}, ε = {report.eps:g}, {artifact.card['effort']}: {report.line()}")
-    show({"model": model.id, "result": artifact.id, **report.to_json()} if as_json else rows, as_json)
+    where = ", ".join(about(artifact).values())
+    note(f"{where}, {norm}, ε = {report.eps:g}, {artifact.card['effort']}: {report.line()}")
+    show({**about(artifact), "result": artifact.id, **report.to_json()} if as_json else rows, as_json)
 
 
 def radii(options: dict[str, Any], as_json: bool) -> None:
@@ -147,7 +154,7 @@ def radii(options: dict[str, Any], as_json: bool) -> None:
     (artifact,) = artifacts(spec)
     card = artifact.card
     _note_fewer(spec, artifact)
-    named = {"model": artifact.folder.parents[1].name, "norm": spec.norm, "budget": spec.budget}
+    named = {**about(artifact), "norm": spec.norm, "budget": spec.budget}
     show({**named, **card["metrics"], "seconds": card["seconds"], "result": str(artifact.folder)}, as_json)
 
 
@@ -156,7 +163,7 @@ def certify(options: dict[str, Any], as_json: bool) -> None:
     spec = CertifySpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
     card = artifact.card
-    named = {"model": artifact.folder.parents[1].name, "method": spec.method, "norm": spec.norm, "eps": spec.eps}
+    named = {**about(artifact), "method": spec.method, "norm": spec.norm, "eps": spec.eps}
     rest = {"seconds": card["seconds"], "seed": spec.seed, "result": str(artifact.folder)}
     show({**named, **card["metrics"], **rest}, as_json)
 
@@ -164,6 +171,7 @@ def certify(options: dict[str, Any], as_json: bool) -> None:
 def curve_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Which models, and where to look."""
     command.add_argument("--models", nargs="+", required=True, metavar="ID", help="saved models of one data set")
+    _data_flag(command)
     command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
     command.add_argument("--eps", nargs="+", type=float, default=list(DEFAULT_EPS), metavar="EPS")
     command.add_argument("--n", type=int, help="only the first n images")
@@ -173,23 +181,27 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
     """Look accuracies up in stored results, and test their differences."""
     from core.evaluation.tables import paired, records
 
-    models, norm, root = options["models"], options["norm"], store.default_root()
-    if len({str(store.open_model(model, root).card["spec"]["data"]) for model in models}) > 1:
-        raise ValueError("models: expected models of one data set, got several")
+    models, norm, root, data = options["models"], options["norm"], store.default_root(), _data(options)
+    if data is None and len({str(store.open_model(model, root).card["spec"]["data"]) for model in models}) > 1:
+        raise ValueError("models: expected models of one data set, got several; name images for all of them in `data`")
     found = {}
     for model in models:
-        record = records.load(model, norm, root, n=options["n"])
+        record = records.load(model, norm, root, n=options["n"], data=data)
         if record is None:
-            raise ValueError(f"models: expected models with radii or another result in {norm}, got {model!r} without")
+            on = "" if data is None else f" on {shown.title(data)}"
+            raise ValueError(
+                f"models: expected models with radii or another result in {norm}{on}, got {model!r} without"
+            )
         found[record.model] = record
-        _note_changed(store.open_model(record.model, root))
+        if data is None:
+            _note_changed(store.open_model(record.model, root))
     for record in found.values():
         if not record.searched:
             note(
                 f"{record.model}: {record.search or 'single attacks only'} in {norm}; run `radii` to search all images"
             )
         for name in record.left_out:
-            note(f"{record.model}: {name} was measured on other data and is left out")
+            note(f"{record.model}: {name} was measured on other images and is left out")
         for row in record.contradictions.to_dict("records"):
             note(f"{record.model}: a proof and an adversarial example contradict each other: {row}")
     shared = dict(zip(found, records.common(list(found.values())), strict=True))
@@ -199,7 +211,7 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
     for value in sorted(options["eps"]):
         for model, record in shared.items():
             (at,) = cast(list[dict[str, Any]], records.curve(record, [value]).to_dict("records"))
-            rows.append({"model": model, **at})
+            rows.append({"model": model, **images(data), **at})
             notes += [f"{model}, ε = {value:g}: {at['note']}"] if at["note"] else []
             if at["single_attacks"]:
                 weak = (
@@ -216,6 +228,19 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
         print(text)
     for row in tests:
         print(f"ε = {row['eps']:g}: {paired.sentence(cast(Mapping[str, object], row))}")
+
+
+def _data_flag(command: argparse.ArgumentParser) -> None:
+    """The flag of the data set that stored results are about."""
+    command.add_argument(
+        "--data",
+        metavar="NAME",
+        help="results on the images of this data set: NAME, NAME:CLASS,CLASS or folder:PATH. Default: the models' own.",
+    )
+
+
+def _data(options: Mapping[str, Any]) -> DataSpec | None:
+    return None if options["data"] is None else DataSpec.model_validate(options["data"])
 
 
 def audit_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Commands that make and list models: train, models, reference."""
+"""Commands that make and list models, and what is bundled: train, models, reference, bundle."""
 
 from __future__ import annotations
 
@@ -104,3 +104,34 @@ def references(options: dict[str, Any], as_json: bool) -> None:
                 made = reference_build.make(name, root, device=device, n=options["n"], on_progress=line)
             note(f"{name}: {made.folder}")
     show([row for row in reference.rows(root) if not names or row["name"] in names], as_json)
+
+
+def bundle_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Which results, and what to do with them."""
+    command.add_argument(
+        "--only", nargs="+", metavar="NAME", help="those on these bundled models (see `reference`). Default: all."
+    )
+    command.add_argument("--list", action="store_true", help="list them, with their sizes; run nothing")
+    command.add_argument("--force", action="store_true", help="also what is bundled already")
+    command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
+
+
+def bundle(options: dict[str, Any], as_json: bool) -> None:
+    """Make the results that are missing with the bundled models, and list them."""
+    from core.jobs import bundle as made
+
+    only, wanted = options["only"], 0
+    for name in only or ():
+        check_choice("only", name, reference.REFERENCES)
+    if not options["list"]:
+        bundled.check_replaceable()
+        for item in made.items(only):
+            if item.folder is not None and not options["force"]:
+                continue
+            wanted += 1
+            with progress() as line:
+                item = made.make(item.spec, device=options["device"], on_progress=line)
+            note(f"{item.size:>9,} bytes  {item.folder}")
+    rows = [item.row() for item in made.items(only)]
+    show(rows, as_json)
+    note(f"{wanted} made; {made.total():,} bytes of at most {made.LARGEST:,} together")

@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from core.specs import Task
+from core.specs import DataSpec, Task
 from core.storage import files, store
 
 
@@ -22,6 +22,16 @@ def artifacts(spec: Task) -> list[store.Artifact]:
     with progress() as line:
         made = queue.run(spec, on_progress=line)
     return made if isinstance(made, list) else [made]
+
+
+def about(result: store.Artifact) -> dict[str, str]:
+    """What a result is about: the `model` and, where they are not its own, the images (`data`)."""
+    return {"model": result.folder.parents[1].name, **images(store.data_of(result))}
+
+
+def images(data: DataSpec | None) -> dict[str, str]:
+    """The data set whose images were shown, as `data`; empty for the model's own."""
+    return {} if data is None else {"data": data.slug()}
 
 
 @contextmanager

@@ -49,6 +49,11 @@ COMMANDS = {
         models.reference_flags,
         models.references,
     ),
+    "bundle": Command(
+        "make the results that are missing with the bundled models, so that pages open with an answer",
+        models.bundle_flags,
+        models.bundle,
+    ),
     "attack": Command(
         "attack images of a model and keep the adversarial examples", attacks.attack_flags(AttackSpec), attacks.attack
     ),

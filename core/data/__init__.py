@@ -1,6 +1,7 @@
 """Data sets as uint8 tensors in memory.
 
 sets           load a data set, split it, first images of its test part
+framing        MNIST's frame for a handwritten digit, without torch
 digits         the embedded set
 mnist          MNIST, Fashion-MNIST
 cifar10        CIFAR-10

@@ -34,5 +34,5 @@ def missing_message(dataset: str, root: Path | None = None) -> str:
         "Ways to mend it: connect to the internet and ask again, and it is downloaded there "
         f"({info.download_size / 1e6:.0f} MB); or set ADVERSARIAL_LAB_DATA to a folder that holds it in "
         f"torchvision's layout; or copy {info.mark.split('/')[0]}/ into that folder; "
-        "or use the embedded data set 'digits'."
+        "or use the embedded data set 'digits28', handwritten digits in MNIST's frame."
     )

@@ -1,23 +1,29 @@
-"""One test image from MNIST's files, without reading the data set or importing torch: a page's first picture."""
+"""One test image, without reading the whole data set and without importing torch: a page's first picture."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from core.data.folder import data_root
+from core.data.framing import framed, levels
 from core.specs import DATASETS
 
 _FILE = "t10k-images-idx3-ubyte"
 _MAGIC = 2051  # of files of images in MNIST's format
 _HEADER = 16
+_EMBEDDED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "digits28": lambda ink: framed(ink, 16),
+    "digits": lambda ink: np.rint(ink * (255 / 16)).astype(np.uint8),
+}
 
 
 def one_test_image(dataset: str, index: int, root: Path | None = None) -> UInt8[np.ndarray, "c h w"] | None:
-    """A test image by its index; None where the data set is not kept in MNIST's format, or is not here.
+    """A test image by its index; None where the data set is not embedded, not in MNIST's format, or not here.
 
     Args:
         dataset: name of a built-in data set.
@@ -25,6 +31,11 @@ def one_test_image(dataset: str, index: int, root: Path | None = None) -> UInt8[
         root: data folder; by default `data_root()`.
     """
     info = DATASETS.get(dataset)
+    if info is not None and info.name in _EMBEDDED:
+        ink = levels()[0]
+        if not 0 <= index < len(ink):
+            return None
+        return _EMBEDDED[info.name](ink[index])[None]
     if info is None or not info.mark.endswith("-idx1-ubyte") or index < 0:
         return None
     path = ((root or data_root()) / info.mark).with_name(_FILE)

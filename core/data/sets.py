@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from core.specs.base import found_at
 
 VALIDATION_LIMIT = 5_000
 """The validation split is a tenth of train, at most this many images."""
+_CONNECT = 5.0  # seconds that a server of a download has to answer first, so that a missing network is soon clear
+_PAUSE = 20.0  # seconds that it may pause later
 _SPLIT_SEED = 20_150_320  # fixed for ever: splits and the order of the test set must never move
 
 
@@ -228,33 +231,57 @@ def _read(spec: DataSpec, root: Path) -> _Parts:
     return _Parts(info.title, info.class_names, train, test)
 
 
+class _Download(threading.Thread):
+    """Fetches a data set into `root`; whoever wants it meanwhile waits for the same one."""
+
+    live: ClassVar[dict[tuple[str, Path], _Download]] = {}
+    lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, dataset: str, root: Path) -> None:
+        super().__init__(daemon=True)
+        self.key, self.before = (dataset, root), _folder_bytes(root)
+        self.failure: BaseException | None = None
+
+    @classmethod
+    def of(cls, dataset: str, root: Path) -> _Download:
+        """The one that is running, or a new one."""
+        with cls.lock:
+            found = cls.live.get((dataset, root))
+            if found is None:
+                found = cls.live[dataset, root] = cls(dataset, root)
+                found.start()
+            return found
+
+    def run(self) -> None:
+        dataset, root = self.key
+        try:
+            found_at(DATASETS[dataset].reader, "reader", dataset)(root, download=True)
+        except Exception as error:  # whatever the network or the disk says is passed on by those who wait
+            self.failure = error
+        finally:
+            with self.lock:
+                del self.live[self.key]
+
+
 def _download(dataset: str, root: Path, on_progress: Progress | None) -> None:
     """Let the reader download into `root`, reporting bytes; raises DataMissing if it cannot."""
     info = DATASETS[dataset]
-    reader = found_at(info.reader, "reader", dataset)
-    failure: list[BaseException] = []
-
-    def fetch() -> None:
-        try:
-            reader(root, download=True)
-        except Exception as error:  # whatever the network or the disk says is passed on below
-            failure.append(error)
-
-    before = _folder_bytes(root)
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)  # a dead connection must end in a message, not in a hang
+    socket.setdefaulttimeout(_CONNECT)  # a dead connection must end in a message, not in a hang
     try:
-        worker = threading.Thread(target=fetch, daemon=True)
-        worker.start()
+        worker = _Download.of(dataset, root)
         while worker.is_alive():
             worker.join(0.3)
+            got = min(_folder_bytes(root) - worker.before, info.download_size)
+            if got > 0:
+                socket.setdefaulttimeout(_PAUSE)
             if on_progress:
-                got = min(_folder_bytes(root) - before, info.download_size)
                 on_progress(got, info.download_size, phase=f"downloading {info.title}")
     finally:
         socket.setdefaulttimeout(timeout)
-    if failure:
-        raise DataMissing(f"{missing_message(dataset, root)} The download failed: {failure[0]}") from failure[0]
+    if worker.failure is not None:
+        text = f"{missing_message(dataset, root)} The download failed: {worker.failure}"
+        raise DataMissing(text) from worker.failure
 
 
 def _folder_bytes(root: Path) -> int:

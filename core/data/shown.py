@@ -37,7 +37,15 @@ def frame(model_id: str, card: Mapping[str, Any]) -> Frame:
 
 
 def title(spec: DataSpec) -> str:
-    """A data set's name as people read it, without its classes."""
+    """A data set as people read it, such as `MNIST, 4 against 9`."""
+    if spec.classes is None:
+        return _name(spec)
+    names = DATASETS[spec.dataset].class_names if spec.dataset in DATASETS else ()
+    chosen = [names[number] if names else f"class {number}" for number in spec.classes]
+    return f"{_name(spec)}, {' against '.join(chosen) if len(chosen) == 2 else f'{len(chosen)} classes'}"
+
+
+def _name(spec: DataSpec) -> str:
     return DATASETS[spec.dataset].title if spec.dataset in DATASETS else f"folder {spec.folder}"
 
 
@@ -135,14 +143,14 @@ def _with_classes(data: DataSpec, every: Sequence[str], frame: Frame) -> DataSpe
         missing = [name for name in names if name not in every]
         if missing:
             raise ValueError(
-                f"data: expected the classes of {frame.model} ({listed(list(names))}), got {title(data)}, which has no "
+                f"data: expected the classes of {frame.model} ({listed(list(names))}), got {_name(data)}, which has no "
                 f"{listed(missing)}"
             )
         numbers = tuple(list(every).index(name) for name in names)
     else:
         if max(data.classes) >= len(every):
             raise ValueError(
-                f"data.classes: {title(data)} has the classes 0 to {len(every) - 1}, got {max(data.classes)}"
+                f"data.classes: {_name(data)} has the classes 0 to {len(every) - 1}, got {max(data.classes)}"
             )
         found = tuple(every[number] for number in data.classes)
         if found != names:

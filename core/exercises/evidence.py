@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core import specs
+from core.data import shown
 from core.epsilon import same
 from core.storage import bundled, store
 
@@ -53,11 +54,11 @@ class Found:
         """The model in words, such as `MNIST · LeNet · FGSM-trained`."""
         one = ", one output" if self.model.scalar else ""
         network = specs.NETWORKS[self.model.network].called
-        return f"{data_title(self.model.data)} · {network}{one} · {self.model.recipe.kind()}"
+        return f"{shown.title(self.model.data)} · {network}{one} · {self.model.recipe.kind()}"
 
     def provenance(self) -> str:
         """Where its figures come from, in a line: model, images, attack, seed, n, id, day."""
-        parts = [f"model {self.name()}", f"{data_title(self.data)} test images"]
+        parts = [f"model {self.name()}", f"{shown.title(self.data)} test images"]
         if self.attack is not None and not isinstance(self.attack, str):
             parts.append(self.attack.title)
         eps = getattr(self.spec, "eps", None)
@@ -136,16 +137,6 @@ def count(artifact: store.Artifact) -> int | None:
         if value is not None:
             return int(value)
     return None
-
-
-def data_title(spec: specs.DataSpec) -> str:
-    """A data set as people read it, such as `MNIST, 4 against 9`."""
-    info = specs.DATASETS.get(spec.dataset)
-    title = info.title if info else f"folder {spec.folder}"
-    if spec.classes is None:
-        return title
-    names = [info.class_names[c] if info else f"class {c}" for c in spec.classes]
-    return f"{title}, {' against '.join(names)}" if len(names) == 2 else f"{title}, {len(names)} classes"
 
 
 def row_at(found: Found, eps: float) -> dict[str, Any] | None:

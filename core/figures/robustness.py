@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
-from core.figures.base import ATTACKED, CLEAN, PROVEN, faint, model_colour, styled
+from core.figures.base import ATTACKED, CLEAN, PROVEN, UNKNOWN, faint, model_colour, styled
 
 MEASURED_DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 """Line styles of attacks. Dotted is not among them: it means proven."""
@@ -301,3 +301,43 @@ def _axes(figure: go.Figure, value: str, unit: str, ticks: Sequence[float] | Non
         figure.update_xaxes(tickvals=list(ticks), ticktext=text)
     titles = {"accuracy": "correctly classified", "success": "success rate of the attack"}
     figure.update_yaxes(title_text=titles[value], tickformat=".0%", range=[-0.02, 1.04])
+
+
+def from_clean_to_proven(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """A line for each model from clean accuracy down to what an attack leaves, and to what is proven.
+
+    Args:
+        rows: name, eps (the budget that both others are at, as text), clean, attacked and proven: shares, or None
+            where nothing was measured, which draws nothing.
+    """
+    figure = go.Figure()
+    names = [str(row["name"]) for row in rows]
+    for row in rows:
+        known = [row[key] for key in ("proven", "attacked", "clean") if row[key] is not None]
+        figure.add_scatter(
+            x=[min(known), max(known)] if known else [],
+            y=[row["name"]] * (2 if known else 0),
+            mode="lines",
+            line={"color": UNKNOWN, "width": 2},
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    for key, title, hue, symbol in (
+        ("clean", "clean", CLEAN, "circle"),
+        ("attacked", "not fooled by PGD at its ε", ATTACKED, "x"),
+        ("proven", "proven at its ε", PROVEN, "diamond"),
+    ):
+        figure.add_scatter(
+            x=[row[key] for row in rows],
+            y=names,
+            name=title,
+            mode="markers",
+            marker={"color": hue, "size": 11, "symbol": symbol},
+            customdata=[row["eps"] for row in rows],
+            hovertemplate="%{y}: %{x:.2%}"
+            + ("" if key == "clean" else ", at ε = %{customdata}")
+            + f"<extra>{title}</extra>",
+        )
+    figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", title_text="accuracy on the test set")
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names)
+    return styled(figure, height=90 + 26 * len(rows))

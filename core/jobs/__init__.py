@@ -7,6 +7,7 @@ spare            a process that has loaded PyTorch and waits for the next job
 at_once          run a small task in this process, within a time limit, without writing to the store
 events           what a job has reported so far
 reference_build  train, measure and bundle a reference model
+bundle           make the results that lie with the bundled models
 """
 
 import lazy_loader

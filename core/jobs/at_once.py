@@ -53,6 +53,7 @@ def answer(task: ModelTask, root: Path, *, seconds: float, device: str = "cpu") 
         DataMissing: the images cannot be had.
         DamagedArtifact: the model, or the stored result.
     """
+    task = store.normal(task, root)
     found = store.find(task, root)
     if found is not None:
         return found

@@ -1,8 +1,9 @@
 """Models of the store.
 
-saved       a saved model, back in memory
-trained_on  whether the images at hand are those that a model was trained on
-reference   the list of the reference models, what each is for, and which is like a given training
+saved            a saved model, back in memory
+trained_on       whether the images at hand are those that a model was trained on
+reference        the list of the reference models, what each is for, and which is like a given training
+bundled_results  the list of the results that lie with them
 """
 
 import lazy_loader

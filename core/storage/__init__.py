@@ -3,7 +3,8 @@
 files       arrays, tables and JSON as bytes; folders and files written in one step
 locks       locks among processes and threads
 cards       what an artifact's folder holds, and whether it matches its card
-bundled     the bundled reference models, as a second root of the store
+bundled     the bundled reference models and results on them, as a second root of the store
+damage      what is found damaged is set aside
 store       artifacts under keys made from their specs
 checkpoint  the state of an unfinished run, from which it resumes
 """

@@ -1,8 +1,12 @@
-"""The bundled reference models: a second root of the store, which only reads it.
+"""The bundled reference models and results on them: a second root of the store, which only reads it.
 
     root()/<model>/card.json, weights.safetensors, test.parquet, measurements.parquet
+    root()/<model>/results/<result>/card.json, *.safetensors.zst, *.parquet.zst
 
-A model in the store with the same key comes first. `core.models.reference` says which models these are.
+A model or a result in the store with the same key comes first. `core.models.reference` says which models these are,
+`core.models.bundled_results` which results. A result's card says under `bundled` of which weights it is (SHA-256 by
+model), and how many of its images are kept where a table has more (`images_kept`): theirs are the numbers in `index`.
+Its other files lie packed; a card names them and their SHA-256 as they are unpacked.
 """
 
 from __future__ import annotations
@@ -33,10 +37,36 @@ def folder(model_id: str) -> Path | None:
     return where / model_id if where is not None and (where / model_id / cards.CARD).is_file() else None
 
 
+def results(model_id: str) -> Path | None:
+    """The folder of the results that are bundled with a model; None where there are none."""
+    where = folder(model_id)
+    return where / "results" if where is not None and (where / "results").is_dir() else None
+
+
+def weights_of(card: dict[str, Any]) -> str | None:
+    """The SHA-256 of a saved model's weights, from its card: what tells it from another of the same key."""
+    return card["files"].get("weights.safetensors")  # type: ignore[no-any-return]
+
+
+def is_of_models_here(card: dict[str, Any], store_root: Path) -> bool:
+    """Whether the models here are those that a bundled result was made on: one that was trained here has others."""
+    made_on: dict[str, str] = card.get("bundled", {}).get("weights", {})
+    for model_id, weights in made_on.items():
+        own = store_root / model_id / cards.CARD
+        where = own.parent if own.is_file() else folder(model_id)
+        try:
+            model = None if where is None else cards.read_card(where)
+        except cards.Damage:
+            model = None
+        if model is None or weights_of(model) != weights:
+            return False
+    return bool(made_on)
+
+
 def is_inside(path: Path) -> bool:
-    """Whether a folder is that of a bundled model."""
+    """Whether a folder is that of a bundled model or result."""
     where = root()
-    return where is not None and path.resolve().parent == where.resolve()
+    return where is not None and where.resolve() in path.resolve().parents
 
 
 def is_copy(card: dict[str, Any]) -> bool:
@@ -111,3 +141,26 @@ def replace(model_id: str, data: dict[str, bytes]) -> Path:
             raise
     shutil.rmtree(temporary)
     return target
+
+
+def add_result(model_id: str, name: str, card: bytes, data: dict[str, bytes]) -> Path:
+    """Bundle a result with a bundled model, packed, in the place of the one before; returns its folder.
+
+    card, data: the bytes of its card, and of its other files by name.
+
+    Raises ValueError where there is no such folder or model (see `check_replaceable`), or OSError.
+    """
+    where = check_replaceable()
+    if folder(model_id) is None:
+        raise ValueError(f"model: expected a bundled one, got {model_id!r}")
+    there = where / model_id / "results"
+    there.mkdir(exist_ok=True)
+    small = {f"{file}{files.PACKED}": files.packed(content) for file, content in data.items()} | {cards.CARD: card}
+    shutil.rmtree(there / name, ignore_errors=True)
+    files.write_folder(there / name, small, where / ".tmp")
+    return there / name
+
+
+def drop_result(where: Path) -> None:
+    """Remove a bundled result. Raises OSError."""
+    shutil.rmtree(where)

@@ -98,14 +98,26 @@ def verified(folder: Path) -> dict[str, Any]:
 
 
 def checked_bytes(folder: Path, filename: str, expected: str) -> bytes:
-    """The bytes of a file whose SHA-256 is `expected`. Raises Damage where they are not, or are missing."""
+    """The bytes of a file whose SHA-256 is `expected`, also where it lies packed (see `files.packed`).
+
+    Raises Damage where they are not, or are missing.
+    """
     try:
-        data = (folder / filename).read_bytes()
+        data = _bytes(folder / filename)
     except _MISSING as error:
         raise Damage(f"{filename} is missing") from error
+    except ValueError as error:
+        raise Damage(f"{filename}{files.PACKED} is damaged ({error})") from error
     if _hash(data) != expected:
         raise Damage(f"{filename} ({len(data)} bytes) does not match the SHA-256 in its card")
     return data
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return files.unpacked(path.with_name(f"{path.name}{files.PACKED}").read_bytes())
 
 
 def may_be_model(folder: Path) -> bool:

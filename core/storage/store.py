@@ -17,11 +17,9 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import numpy as np
 import pandas as pd
 
@@ -41,18 +39,15 @@ from core.specs import (
     TransferSpec,
     load_task,
 )
-from core.storage import bundled, cards, files, locks
+from core.storage import bundled, cards, damage, files, locks
 from core.storage.cards import CARD, Damage
+from core.storage.damage import SET_ASIDE as SET_ASIDE
+from core.storage.damage import DamagedArtifact as DamagedArtifact
 
-SET_ASIDE = "set_aside"
 CHECKPOINTS = ".checkpoints"
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound=Task)
-
-
-class DamagedArtifact(RuntimeError):
-    """An artifact that does not match its card. The message says what was found, and how to make it again."""
 
 
 @dataclass
@@ -101,7 +96,7 @@ class Artifact:
             # The card on disk, not the one in memory: the artifact may have been set aside and made again since.
             return cards.checked_bytes(self.folder, filename, cards.read_card(self.folder)["files"].get(filename, ""))
 
-        return parse(_or_set_aside(self.folder, self.root, read))
+        return parse(damage.or_set_aside(self.folder, self.root, read))
 
 
 # ---------------------------------------------------------------- where things are
@@ -195,16 +190,36 @@ def _full_surrogate(method: Method, root: Path) -> Method:
 def find(spec: Task, root: Path, *, allow_bundled: bool = True) -> Artifact | None:
     """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact.
 
-    allow_bundled: whether a bundled model, or a copy of it, counts as found.
+    allow_bundled: whether what is bundled, or a copy of a bundled model, counts as found.
     """
-    folder = locate(spec, root)
-    if not folder.exists():
-        there = bundled.folder(spec.artifact_name()) if isinstance(spec, TrainSpec) and allow_bundled else None
-        if there is None:
-            return None
-        folder = there
-    found = _or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder)))
+    folder = located(spec, root, allow_bundled=allow_bundled)
+    if folder is None:
+        return None
+    found = damage.or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder)))
     return found if allow_bundled or not bundled.is_copy(found.card) else None
+
+
+def located(spec: Task, root: Path, *, allow_bundled: bool = True) -> Path | None:
+    """The folder where the artifact of `spec` lies, yours or else the bundled one; None where there is none.
+
+    A look that reads at most cards: what lies there may be damaged.
+    """
+    root = Path(root)
+    folder = locate(spec, root)
+    if folder.exists():
+        return folder
+    if not allow_bundled:
+        return None
+    if isinstance(spec, TrainSpec):
+        return bundled.folder(spec.artifact_name())
+    there = bundled.results(folder.parents[1].name)
+    if there is None or not (there / folder.name).is_dir():
+        return None
+    try:
+        card = cards.read_card(there / folder.name)
+    except Damage:
+        return there / folder.name  # whoever reads it is told
+    return there / folder.name if bundled.is_of_models_here(card, root) else None
 
 
 def open_model(model_id: str, root: Path) -> Artifact:
@@ -237,7 +252,7 @@ def _opened(model_id: str, root: Path) -> Artifact | None:
     folder = own if (own / CARD).is_file() else bundled.folder(model_id)
     if folder is None or not cards.may_be_model(folder):
         return None
-    return _or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
+    return damage.or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
 
 
 def unfinished(spec: Task, root: Path) -> Path:
@@ -264,10 +279,15 @@ def bundled_models() -> list[Artifact]:
 def results(model_id: str, root: Path, *tasks: str, data: DataSpec | None = None) -> list[Artifact]:
     """A model's results of these tasks (none named: attack and sweep) that can be read, newest first; cards only.
 
-    Those on the images of `data` alone, None for the model's own: the same numbers are other images elsewhere.
+    Those that are bundled with it come after your own. Those on the images of `data` alone, None for the model's own:
+    the same numbers are other images elsewhere.
     """
     wanted = None if data is None else shown_data(open_model(model_id, root), data)
-    listed = _list(Path(root) / files.checked_id(model_id, "model") / "results", *(tasks or ("attack", "sweep")))
+    root, tasks = Path(root), tasks or ("attack", "sweep")
+    own = _list(root / files.checked_id(model_id, "model") / "results", *tasks)
+    here, there = {result.id for result in own}, bundled.results(model_id)
+    more = [] if there is None else [one for one in _list(there, *tasks) if one.id not in here]
+    listed = own + [result for result in more if bundled.is_of_models_here(result.card, root)]
     return [result for result in listed if _is_about(result, wanted)]
 
 
@@ -288,47 +308,6 @@ def data_of(result: Artifact) -> DataSpec | None:
 def _list(folder: Path, *tasks: str) -> list[Artifact]:
     found = [Artifact(*both) for both in cards.folders(folder, *tasks)]
     return sorted(found, key=lambda artifact: (artifact.card["created"], artifact.id), reverse=True)
-
-
-# ---------------------------------------------------------------- damage
-
-
-def _or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
-    """`read()`; where it finds damage, look again alone (it may have been made again), then set the folder aside."""
-    try:
-        return read()
-    except Damage as damage:
-        found = str(damage)
-    if bundled.is_inside(folder):
-        raise DamagedArtifact(f"{folder.name}: {found}. It is a bundled model and was left as it is.")
-    again = "Request it again, and it is made again."
-    try:
-        with locks.hold(folder.name, root, timeout=1.0):
-            try:
-                return read()
-            except Damage as damage:
-                found = str(damage)
-            if not folder.exists():
-                raise DamagedArtifact(f"{folder.name} is no longer in the store. {again}")
-            where = _set_aside(folder, root, found)
-    except filelock.Timeout:
-        raise DamagedArtifact(f"{folder.name}: {found}. Another process is making it again; wait for it.") from None
-    except OSError as error:
-        raise DamagedArtifact(f"{folder.name}: {found}. It could not be set aside ({error}).") from error
-    raise DamagedArtifact(f"{folder.name}: {found}. It was set aside in {where}. {again}")
-
-
-def _set_aside(folder: Path, root: Path, reason: str) -> Path:
-    stem = where = root / SET_ASIDE / f"{folder.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    where.parent.mkdir(exist_ok=True)
-    number = 1
-    while where.exists():
-        number += 1
-        where = stem.with_name(f"{stem.name}-{number}")
-    folder.rename(where)
-    with contextlib.suppress(OSError):
-        (where / "why.txt").write_text(f"Set aside: {reason}\n", encoding="utf-8")
-    return where
 
 
 # ---------------------------------------------------------------- locks
@@ -383,7 +362,7 @@ def write(
             folder.parent.mkdir(exist_ok=True)
         elif folder.exists():  # a copy of the bundled model, and results on it: of other weights than these
             kept = len(cards.folders(folder / "results", *TASKS))
-            where = _set_aside(folder, root, "it was a copy of the bundled model; now one was trained here")
+            where = damage.set_aside(folder, root, "it was a copy of the bundled model; now one was trained here")
             if kept:
                 moved = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
                 body, data = cards.compose(spec, {**card, **moved}, arrays or {}, tables or {})

@@ -265,3 +265,76 @@ def test_audit_reads_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (row["verdict"], row["could_be"].split(";")[0]) == ("fails", "confidence .9712 instead of .9721")
     file.write_text("nothing here")
     assert main(["audit", str(file)]) == 2
+
+
+@pytest.mark.usefixtures("other_images")
+def test_every_command_on_a_model_takes_the_images_of_another_data_set(
+    trained_store: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name of a data set; what is printed says so, and nothing of it is found without the name."""
+    root = shutil.copytree(trained_store, tmp_path / "copy")
+    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
+    linear, mlp = (next(path.name for path in root.iterdir() if f"-{name}-" in path.name) for name in ("linear", "mlp"))
+    other = ("--data", "toy_faint")
+    for command, *settings in (
+        ("attack", "--eps", "0.1", "--n", "8"),
+        ("minimum", "--budget", "50", "--n", "8"),
+        ("sweep", "--eps", "0.1", "--n", "8"),
+        ("universal", "--eps", "0.2", "--n", "20", "--held-out", "8"),
+        ("pattern", "--n", "8", "--held-out", "4", "--epochs", "1", "--fresh", "2"),
+        ("radii", "--n", "8", "--budget", "50"),
+        ("evaluate", "--eps", "0.05", "--effort", "quick", "--n", "4"),
+        ("certify", "--method", "ibp", "--eps", "0.02", "--n", "8"),
+        ("trust",),
+    ):
+        made = call(capsys, command, "--model", linear, *settings, *other)
+        rows = made if isinstance(made, list) else [made]
+        assert rows, command
+        assert {row["data"] for row in rows} == {"toy_faint"}, command
+    for command, *settings in (
+        ("transfer", "--attack", "fgsm", "--eps", "0.1", "--n", "8"),
+        ("compare", "--eps", "0.1", "--n", "8"),
+    ):
+        rows = call(capsys, command, "--models", linear, mlp, *settings, *other)
+        assert {row["data"] for row in rows} == {"toy_faint"}, command
+    at = call(capsys, "curve", "--models", linear, "--eps", "0.05", *other)["curves"][0]
+    assert at["data"] == "toy_faint"
+    assert at["attacked"] is not None
+    assert main(["curve", "--models", linear, "--eps", "0.05"]) == 2
+    assert "got" in capsys.readouterr().err
+    assert main(["trust", "--model", linear]) == 2
+    assert "run `evaluate` first" in capsys.readouterr().err
+    assert main(["attack", "--model", linear, "--eps", "0.1", "--data", "toy_letters"]) == 2
+    assert "expected the classes of" in capsys.readouterr().err
+
+
+def test_images_of_a_folder_are_shown_as_the_models_are(
+    trained_store: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grey and eight pixels wide without a word; a folder that has changed since is another request."""
+    from PIL import Image
+
+    from core.data.sets import load
+    from core.specs import DataSpec
+
+    root = shutil.copytree(trained_store, tmp_path / "copy")
+    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
+    linear = next(path.name for path in root.iterdir() if "-linear-" in path.name)
+    digits, mine = load(DataSpec(dataset="digits")), tmp_path / "mine"
+    for part, split in (("train", digits.train), ("test", digits.test)):
+        for row in range(60):
+            into = mine / part / str(int(split.y[row]))
+            into.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(split.x[row, 0].numpy()).save(into / f"{row}.png")
+    request = ("attack", "--model", linear, "--eps", "0.1", "--n", "8", "--data", f"folder:{mine}")
+    made = call(capsys, *request)
+    assert made["data"] == "folder-mine"
+    card = json.loads((Path(made["result"]) / "card.json").read_text())
+    assert (card["spec"]["data"]["image_size"], card["spec"]["data"]["grey"]) == (8, True)
+    assert card["data"]["title"] == "mine"
+    again = call(capsys, *request)
+    assert again["result"] == made["result"]
+    next((mine / "test").glob("*/*.png")).unlink()
+    assert call(capsys, *request)["result"] != made["result"]
+    assert main(["attack", "--model", linear, "--eps", "0.1", "--data", f"folder:{tmp_path / 'nowhere'}"]) == 1
+    assert "nowhere" in capsys.readouterr().err

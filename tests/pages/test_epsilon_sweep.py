@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from core import specs
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.jobs import queue
 from core.storage import store
-from ui.measure import sweep_notes, sweep_views
+from ui.measure import sweep_choice, sweep_notes, sweep_views
 from ui.show import model_names
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ def five(app: AppTest) -> pd.DataFrame:
     return next(table.value for table in app.dataframe if "confidence_wrong" in table.value)
 
 
+def at(app: AppTest) -> pd.DataFrame:
+    """The table of the models at the slider's ε, by model."""
+    return next(table.value for table in app.dataframe if "between" in table.value).set_index("Model")
+
+
 def texts(app: AppTest) -> str:
     """Everything that the page says in words."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "html")
@@ -74,16 +80,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[specs.Task]:
     return found
 
 
-def test_nothing_run_yet_offers_fgsm_on_the_newest_model(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_run_yet_offers_pgd_on_the_newest_model(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """One prominent button, which asks for exactly what the page would show."""
     lab.model(seed=1)
     newest = lab.model(network="mlp")
     submitted = asked(monkeypatch)
     app = lab.open("epsilon_sweep")
     button = app.button(key="epsilon_sweep_run")
-    assert button.label == "Run FGSM on Dense · standard"
+    assert button.label == "Run PGD ℓ∞ on Dense · standard"
+    assert at(app).loc["Dense · standard", ["PGD ℓ∞", "all", "proven"]].isna().all()
     button.click().run()
-    assert submitted == [specs.CompareSpec(models=(newest.id,))]
+    assert submitted == [specs.CompareSpec(models=(newest.id,), attacks=("pgd",))]
 
 
 def test_first_view_starts_from_what_was_run(lab: Lab) -> None:
@@ -105,18 +112,55 @@ def test_first_view_starts_from_what_was_run(lab: Lab) -> None:
     assert "Linear · standard · PGD ℓ∞, steps 7." in said
 
 
-def test_slider_looks_up_metrics_and_images(lab: Lab) -> None:
-    """The five metrics and the pictures are those of the chosen ε, in both units."""
+def test_slider_moves_everything(lab: Lab) -> None:
+    """The answer in words, the chart's mark, the table, the metrics and the images are those of the chosen ε."""
     plant(lab, lab.model())
     app = lab.open("epsilon_sweep")
-    assert app.select_slider(key="epsilon_sweep_at").value == 0.1
-    assert five(app)["accuracy"].tolist() == [60]
+    slider = app.select_slider(key="epsilon_sweep_at")
+    assert [box.key for box in app.slider] == []
+    assert [box.key for box in app.select_slider] == ["epsilon_sweep_target", slider.key], "one ε a page"
+    assert slider.value == 0.1
+    assert at(app)["FGSM"].tolist() == [60]
+    assert "**Linear · standard** keeps 60 % of 100 images under FGSM" in texts(app)
     app.select_slider(key="epsilon_sweep_at").set_value(0.3).run()
     assert not app.exception
-    table = five(app)
-    assert table["accuracy"].tolist() == [5]
-    assert table["interval"].tolist() == ["1.6% – 11.3%"]
+    assert at(app)["FGSM"].tolist() == [5]
+    assert at(app)["FGSM, 95 %"].tolist() == ["1.6–11.3"]
+    assert "At **ε = 0.3 (76.5/255)**, **Linear · standard** keeps 5 % of 100 images under FGSM" in texts(app)
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert [shape["x0"] for shape in figure["layout"]["shapes"] if shape.get("name") == "marked"] == [0.3]
+    app.session_state["epsilon_sweep_tab"] = "Confidence"
+    app.run()
+    assert not app.exception
+    assert five(app)["accuracy"].tolist() == [5]
+    assert five(app)["interval"].tolist() == ["1.6% – 11.3%"]
     assert "The five metrics at ε = 0.3 (76.5/255)" in texts(app)
+    app.session_state["epsilon_sweep_tab"] = "Images"
+    app.run()
+    assert not app.exception
+    assert "At ε = 0.3 (76.5/255)" in texts(app)
+
+
+@pytest.mark.parametrize("tab", ["Accuracy", "Images", "Confidence", "Reliability", "Export"])
+def test_every_tab_opens_from_the_address_and_at_an_eps_that_was_not_run(lab: Lab, tab: str) -> None:
+    """Between the rungs nothing is shown of another ε: dashes, and a sentence where there are no images."""
+    model = lab.model()
+    plant(lab, model)
+    app = lab.open("epsilon_sweep", epsilon_sweep_tab=tab, epsilon_sweep_fine="true")
+    app.select_slider(key="epsilon_sweep_at").set_value(0.05).run()
+    assert not app.exception
+    said = texts(app)
+    assert "Not known of **Linear · standard**: FGSM was not run at this ε." in said
+    if tab == "Accuracy":
+        assert at(app)[["FGSM", "all", "proven"]].isna().all(axis=None)
+    elif tab == "Images":
+        assert "was not run at ε = 0.05" in said
+    elif tab == "Confidence":
+        assert five(app)[["accuracy", "confidence"]].isna().all(axis=None)
+    elif tab == "Reliability":
+        assert "No reliability checks at ε = 0.05" in said
+    else:
+        assert any(button.key.endswith("epsilon_sweep_at_csv") for button in app.get("download_button"))
 
 
 def test_slider_needs_no_model_and_little_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +175,7 @@ def test_slider_needs_no_model_and_little_time(lab: Lab, monkeypatch: pytest.Mon
     monkeypatch.setattr(store.Artifact, "table", never)
     monkeypatch.setattr(store.Artifact, "arrays", never)
     start = time.process_time()  # other work on the machine does not count
-    app.select_slider(key="epsilon_sweep_at").set_value(0.0).run()
+    app.select_slider(key="epsilon_sweep_at").set_value(0.3).run()
     assert not app.exception
     assert time.process_time() - start < 3  # the whole page by AppTest; measured: 0.1
 
@@ -148,7 +192,7 @@ def test_address_reproduces_the_settings(lab: Lab) -> None:
         epsilon_sweep_n="100",
         epsilon_sweep_at="0.3",
     )
-    assert five(app)["accuracy"].tolist() == [5]
+    assert at(app)["FGSM"].tolist() == [5]
 
 
 def test_a_ladder_that_changes_takes_the_slider_along(lab: Lab) -> None:
@@ -162,19 +206,25 @@ def test_a_ladder_that_changes_takes_the_slider_along(lab: Lab) -> None:
     app.text_input(key="epsilon_sweep_eps").set_value("0, 0.25").run()
     assert not app.exception
     assert app.select_slider(key="epsilon_sweep_at").value == 0.25
-    assert five(app)["accuracy"].tolist() == [20]
+    assert at(app)["FGSM"].tolist() == [20]
 
 
-def test_target_is_part_of_what_is_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A targeted sweep is another sweep, shown by its success rate."""
+def test_a_moved_target_shows_what_there_is_and_what_is_missing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A targeted sweep is another sweep, shown by its success rate; another target leaves the rest on the page."""
     model = lab.model()
     plant(lab, model, target=3)
     app = lab.open("epsilon_sweep")
     assert app.select_slider(key="epsilon_sweep_target").value == 3
-    assert app.session_state["epsilon_sweep_metric"] == "success_rate"
-    assert "towards class 3" in texts(app)
+    assert "makes “3” of 50 % of the images that **Linear · standard** gets right (FGSM)" in texts(app)
     submitted = asked(monkeypatch)
     app.select_slider(key="epsilon_sweep_target").set_value(4).run()
+    assert not app.exception
+    said = texts(app)
+    assert "Not run yet with these settings towards class “4”" in said
+    assert "there are results towards: 3." in said
+    assert "nothing is known towards class “4”" in said
+    assert at(app)["FGSM"].isna().all()
+    assert at(app)["clean"].notna().all()
     app.button(key="epsilon_sweep_run").click().run()
     assert submitted == [specs.CompareSpec(models=(model.id,), eps=LADDER, n=100, target=4)]
 
@@ -206,7 +256,11 @@ def test_no_attack_chosen_is_said(lab: Lab) -> None:
 def test_job_that_runs_the_sweeps_is_found_again(lab: Lab, state: str, said: str) -> None:
     """After a reload, or in a second browser."""
     model = lab.model()
-    lab.job(specs.CompareSpec(models=(model.id,)), state, message="No space left." if state == "failed" else "")
+    lab.job(
+        specs.CompareSpec(models=(model.id,), attacks=("pgd",)),
+        state,
+        message="No space left." if state == "failed" else "",
+    )
     app = lab.open("epsilon_sweep")
     bars = "\n".join(str(bar.text) for bar in app.main.get("progress"))
     assert said in texts(app) + bars
@@ -314,14 +368,25 @@ def test_transfer_asks_for_a_surrogate(lab: Lab, monkeypatch: pytest.MonkeyPatch
     assert task.attacks[0].surrogate == first.id
 
 
-def test_other_norms_offer_a_ladder_in_their_units(lab: Lab) -> None:
-    """In l0 a ladder of small numbers changes nothing: one click puts in counts, without grey levels beside them."""
+def test_another_norm_has_its_own_attacks_and_ladder(lab: Lab) -> None:
+    """In l0 a ladder of small numbers changes nothing: a change of the norm puts in counts, without grey levels."""
     lab.model(network="mlp")
-    app = lab.open("epsilon_sweep", epsilon_sweep_attacks="pgd_l0")
+    app = lab.open("epsilon_sweep")
     assert "/255" in next(c.value for c in app.caption if c.value.startswith("= "))
-    app.button(key="epsilon_sweep_ladder_l0").click().run()
+    app.get_by_key("epsilon_sweep_norm").set_value("l0").run()
     assert not app.exception
     assert app.text_input(key="epsilon_sweep_eps").value == "0 1 2 5 10 15 20"
-    assert not any(c.value.startswith("= ") for c in app.caption)
-    app.multiselect(key="epsilon_sweep_attacks").set_value(["fgsm"]).run()
-    assert not any(button.key == "epsilon_sweep_ladder_l0" for button in app.button)
+    assert app.multiselect(key="epsilon_sweep_attacks").value == [sweep_choice.usual_attack("l0")]
+    assert app.select_slider(key="epsilon_sweep_at").value == 5
+    assert not any("/255" in c.value for c in app.caption)
+    app.get_by_key("epsilon_sweep_norm").set_value("linf").run()
+    assert app.multiselect(key="epsilon_sweep_attacks").value == ["pgd_linf"]
+
+
+@pytest.mark.parametrize("kind", ["pgd_l2", "PGD ℓ2"])
+def test_attack_in_an_address_says_its_norm(lab: Lab, kind: str) -> None:
+    """A link need not name both."""
+    model = lab.model()
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_attacks=kind)
+    assert app.session_state["epsilon_sweep_norm"] == "l2"
+    assert app.multiselect(key="epsilon_sweep_attacks").value == ["pgd_l2"]

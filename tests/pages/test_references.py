@@ -37,25 +37,25 @@ def ships(lab: Lab, tmp_path: Path) -> list[store.Artifact]:
     return [plant(lab, spec, ships=where, accuracy=0.95) for spec in (DIGITS, MNIST)]
 
 
-def test_the_first_start_lists_what_ships_and_what_is_missing(lab: Lab, ships: list[store.Artifact]) -> None:
-    """Names, measured shares and their ε; which images are not here, and what needs them; torch stays unloaded."""
-    app = lab.open("overview")
-    frame = app.dataframe[0].value
-    assert list(frame["Name"]) == ["digits-standard", "mnist-lenet"]
-    assert list(frame["Images"]) == ["here", "not on this machine"]
-    assert list(frame["Under PGD"]) == [25, 25]
-    assert list(frame["ε"]) == ["0.15", "0.15"]
-    assert "The images of MNIST are not on this machine" in texts(app)
-    assert "overview_first" not in [button.key for button in app.button]
-    assert len(app.dataframe) == 1
+def test_the_first_start_shows_the_bundled_models(lab: Lab, ships: list[store.Artifact]) -> None:
+    """One data set at a time: a chart and a table with measured shares and their ε."""
+    for title, name in ((specs.DATASETS["digits"].title, "digits-standard"), ("MNIST", "mnist-lenet")):
+        app = lab.open("models", models_data=title)
+        assert not app.exception
+        assert len(app.get("plotly_chart")) == 1
+        frame = app.dataframe[0].value
+        assert list(frame["Name for commands"]) == [name]
+        assert list(frame["Under PGD"]) == [25]
+        assert list(frame["ε"]) == ["0.15"]
+    assert "models_first" not in [button.key for button in app.button]
 
 
-def test_saved_models_of_ones_own_stand_below(lab: Lab, ships: list[store.Artifact]) -> None:
-    """What ships is not listed twice."""
+def test_models_of_ones_own_have_a_tab(lab: Lab, ships: list[store.Artifact]) -> None:
+    """What is bundled is not listed twice."""
     own = lab.model(network="mlp")
-    app = lab.open("overview")
-    assert list(app.dataframe[1].value["Id"]) == [own.id]
-    assert [model.id for model in sources.models()] == [own.id, ships[0].id, ships[1].id]
+    app = lab.open("models", models_tab="Yours")
+    assert list(app.dataframe[0].value["Id"]) == [own.id]
+    assert {model.id for model in sources.models()} == {own.id, ships[0].id, ships[1].id}
 
 
 def test_models_are_offered_in_an_order_that_is_good_to_begin_with(lab: Lab, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_models_are_offered_in_an_order_that_is_good_to_begin_with(lab: Lab, tmp
 
 def test_the_card_of_a_model_that_ships(lab: Lab, ships: list[store.Artifact]) -> None:
     """Its settings on the training page find it: purpose, measurements, precision, time and the command."""
-    app = lab.open("train")
+    app = lab.open("train", train_dataset="digits", train_tab="Against earlier ones")
     said = texts(app)
     assert "Reference model `digits-standard`" in said
     assert "Weights in float16: 0 of 360 test predictions differ" in said
@@ -83,13 +83,13 @@ def test_the_card_of_a_model_that_ships(lab: Lab, ships: list[store.Artifact]) -
 
 def test_the_card_of_a_chosen_row_is_shown_without_its_images(lab: Lab, ships: list[store.Artifact]) -> None:
     """Confusion, curves and measurements need no images; what attacking it needs stands beside the links."""
-    app = lab.open("overview")
-    app.session_state["overview_references"] = {"selection": {"rows": [1], "columns": [], "cells": []}}
+    app = lab.open("models", models_data="MNIST")
+    app.session_state["models_references"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
     app.run()
     assert not app.exception
     assert "Reference model `mnist-lenet`" in texts(app)
     assert "MNIST is not on this machine. Attacking this model needs its images." in app.warning[0].value
-    assert len(app.get("plotly_chart")) == 2
+    assert len(app.get("plotly_chart")) == 3
 
 
 def test_no_page_breaks_without_the_images(lab: Lab, ships: list[store.Artifact]) -> None:
@@ -132,7 +132,7 @@ def test_models_whose_images_are_here_come_first(lab: Lab, ships: list[store.Art
 def test_a_trained_model_stands_beside_the_reference_of_its_kind(lab: Lab, ships: list[store.Artifact]) -> None:
     """Accuracy and seconds of both, and whether the difference is beyond chance."""
     lab.model(network="lenet", seed=5, accuracy=0.8)
-    app = lab.open("train", train_seed=5)
+    app = lab.open("train", train_dataset="digits", train_seed=5, train_tab="Against earlier ones")
     said = texts(app)
     assert "Beside the reference model of the same kind, `digits-standard`" in said
     assert "15.00% below the reference's." in said
@@ -144,9 +144,10 @@ def test_a_trained_model_stands_beside_the_reference_of_its_kind(lab: Lab, ships
 
 def test_own_training_of_a_references_settings_stands_beside_that_one(lab: Lab, ships: list[store.Artifact]) -> None:
     """The same settings trained here: beside the model that ships, which itself stands beside none."""
-    assert "Beside the reference" not in texts(lab.open("train"))
+    query = {"train_dataset": "digits", "train_tab": "Against earlier ones"}
+    assert "Beside the reference" not in texts(lab.open("train", **query))
     lab.model(network="lenet", accuracy=0.8)
-    said = texts(lab.open("train"))
+    said = texts(lab.open("train", **query))
     assert "Beside the reference model of the same kind, `digits-standard`" in said
     assert "15.00% below the reference's." in said
 
@@ -175,7 +176,7 @@ def test_measurements_in_words() -> None:
         }
     )
     frame = references.measurements(table)
-    assert list(frame["Measured"]) == ["Clean", "Generator attack, strong: fooled"]
+    assert list(frame["Measured"]) == ["Clean", "Generator attack, strong: success"]
     assert list(frame["ε"]) == ["", "2"]
-    assert frame["Passes"][1] == 4
+    assert frame["Evaluations"][1] == 4
     assert "Median ℓ2" not in references.measurements(table.assign(median_l2=float("nan")))

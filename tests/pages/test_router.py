@@ -48,7 +48,7 @@ def test_sidebar_shows_live_jobs_only(lab: Lab) -> None:
 
     running = lab.job(specs.TrainSpec(), "running")
     failed = lab.job(specs.TrainSpec(seed=1), "failed")
-    app = lab.open("overview")
+    app = lab.open("models")
     keys = [button.key for button in app.sidebar.button]
     assert f"sidebar_cancel_{running}" in keys
     assert f"sidebar_cancel_{failed}" not in keys

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from ui.show import model_names
+
+if TYPE_CHECKING:
+    from tests.pages.conftest import Lab
 
 
 def script() -> None:
@@ -94,3 +101,28 @@ def test_a_choice_survives_new_words_for_its_options() -> None:
     app.run()
     assert app.session_state["one"] == "ddn"
     assert app.get_by_key("page_one").value == "ddn"
+
+
+@pytest.mark.parametrize(
+    ("page", "key", "given", "kept"),
+    [
+        ("train", "train_network", "mlp", "Dense network, 256-128"),
+        ("generator_attack", "generator_attack_mode", "generator_strong", "strong: the nearest image"),
+    ],
+)
+def test_what_a_link_chose_by_its_plain_name_stays_in_the_address(
+    lab: Lab, page: str, key: str, given: str, kept: str
+) -> None:
+    """So that a reload, and Back, find it again."""
+    lab.model(network="lenet")
+    app = lab.open(page, **{key: given})
+    assert app.query_params[key] in (kept, [kept])
+    assert app.run().query_params[key] in (kept, [kept])
+
+
+def test_a_link_to_a_model_stays_in_the_address_even_where_it_is_the_default(lab: Lab) -> None:
+    """The default may be another model tomorrow."""
+    model = lab.model(network="lenet")
+    app = lab.open("generator_attack", generator_attack_model=model.id)
+    assert app.selectbox(key="generator_attack_model").value == model.id
+    assert model_names.name(model) in app.query_params["generator_attack_model"]

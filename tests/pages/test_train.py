@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 DEFAULT = specs.TrainSpec(**specs.preset("fast", "digits"))
 
 
+def opened(lab: Lab, **query: Any) -> AppTest:
+    """The page on the smallest data set, unless the address names another."""
+    return lab.open("train", **{"train_dataset": "digits", **query})
+
+
+def button(app: AppTest) -> Any:
+    """The button that trains, or opens what is trained."""
+    return app.button(key="train_train")
+
+
 def texts(app: AppTest) -> str:
     """Everything that the page says in words."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "code")
@@ -44,7 +54,7 @@ def texts(app: AppTest) -> str:
 def test_live_job_is_shown_with_its_state_and_a_way_to_cancel(lab: Lab, state: str, said: str) -> None:
     """A job of the page's own settings is found again without any memory of having started it."""
     job = lab.job(DEFAULT, state)
-    app = lab.open("train")
+    app = opened(lab)
     assert any(said in str(bar.text) for bar in app.main.get("progress"))
     assert app.button(key=f"train_cancel_{job}")
 
@@ -59,7 +69,7 @@ def test_live_curves_show_robust_accuracy_and_warn_of_overfitting(lab: Lab) -> N
             fell = {"epoch": epoch, "robust_accuracy": robust, "fgsm_accuracy": 0.6, "overfitted": float(robust < 0.3)}
             event = {"time": job.created + 1 + epoch, "done": 300 * epoch, "total": 900, "metrics": {**row, **fell}}
             file.write(json.dumps(event) + "\n")
-    app = lab.open("train", train_recipe="fgsm", train_fgsm_eps="0.2")
+    app = opened(lab, train_recipe="fgsm", train_fgsm_eps="0.2")
     assert app.button(key=f"train_cancel_{job.id}")
     (chart,) = app.get("plotly_chart")
     drawn = {trace["name"]: trace for trace in json.loads(chart.proto.spec)["data"]}
@@ -78,7 +88,7 @@ def test_live_curves_show_robust_accuracy_and_warn_of_overfitting(lab: Lab) -> N
 def test_ended_job_says_how_and_offers_to_retry(lab: Lab, state: str, said: str) -> None:
     """One plain sentence, the end of the log, a button that runs it again and one that dismisses it."""
     job = lab.job(DEFAULT, state, message="No space left." if state == "failed" else "", log="last line of the log")
-    app = lab.open("train")
+    app = opened(lab)
     assert said in texts(app)
     assert "last line of the log" in texts(app)
     assert app.button(key=f"train_retry_{job}")
@@ -90,9 +100,10 @@ def test_ended_job_says_how_and_offers_to_retry(lab: Lab, state: str, said: str)
 def test_long_message_is_one_sentence_with_the_rest_folded(lab: Lab) -> None:
     """What went wrong first; how to mend it inside."""
     lab.job(DEFAULT, "failed", message=f"DataMissing: MNIST is not here. Ways to mend it: {'many ' * 40}")
-    app = lab.open("train")
+    app = opened(lab)
     assert app.error[0].value == "The job failed. MNIST is not here."
-    assert "Ways to mend it" in app.expander[0].markdown[0].value
+    folded = next(expander for expander in app.expander if expander.label.startswith("Details"))
+    assert "Ways to mend it" in folded.markdown[0].value
 
 
 def test_live_job_names_its_recipe_and_leaves_out_what_says_nothing(lab: Lab) -> None:
@@ -107,17 +118,17 @@ def test_live_job_names_its_recipe_and_leaves_out_what_says_nothing(lab: Lab) ->
 def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:
     """A page that reads while a worker writes shows what is whole."""
     lab.job(DEFAULT, "running", torn=True)
-    assert any("300 of 900" in str(bar.text) for bar in lab.open("train").main.get("progress"))
+    assert any("300 of 900" in str(bar.text) for bar in opened(lab).main.get("progress"))
 
 
 def test_train_button_submits_the_settings(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked for is what the widgets say."""
     asked: list[specs.Task] = []
     monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
-    app = lab.open("train")
+    app = opened(lab)
     app.number_input(key="train_epochs").set_value(5)
     app.number_input(key="train_seed").set_value(3)
-    app.form_submit_button[0].click().run()
+    button(app).click().run()
     assert asked == [specs.TrainSpec(epochs=5, seed=3)]
 
 
@@ -128,27 +139,29 @@ def test_a_submission_that_is_refused_is_said_plainly(lab: Lab, monkeypatch: pyt
         raise OSError("No space left on device")
 
     monkeypatch.setattr(queue, "submit", refuse)
-    app = lab.open("train")
-    app.form_submit_button[0].click().run()
+    app = opened(lab)
+    button(app).click().run()
     assert "could not be started: No space left on device" in app.error[0].value
 
 
 def test_preset_fills_in_the_settings(lab: Lab) -> None:
     """The literal settings of exercise set 3, and back."""
-    app = lab.open("train")
-    app.selectbox(key="train_preset").select("set3").run()
+    app = opened(lab)
+    app.segmented_control(key="train_preset").set_value("set3").run()
     assert app.number_input(key="train_epochs").value == 30
     assert app.number_input(key="train_lr").value == 0.001
-    app.selectbox(key="train_preset").select("fast").run()
+    app.segmented_control(key="train_preset").set_value("quick").run()
+    assert app.number_input(key="train_epochs").value == specs.DATASETS["digits"].fast_epochs // 4
+    app.segmented_control(key="train_preset").set_value("fast").run()
     assert app.number_input(key="train_epochs").value == specs.DATASETS["digits"].fast_epochs
 
 
 def test_refused_settings_are_one_sentence_and_nothing_is_lost(lab: Lab) -> None:
     """One class alone cannot be told from anything: said with the field's name, widgets as they were."""
-    app = lab.open("train")
+    app = opened(lab)
     app.multiselect(key="train_digits_classes").select(4).run()
     app.number_input(key="train_epochs").set_value(7)
-    app.form_submit_button[0].click().run()
+    button(app).click().run()
     assert "expected at least two different classes" in app.error[0].value
     assert app.number_input(key="train_epochs").value == 7
     assert app.multiselect(key="train_digits_classes").value == [4]
@@ -156,7 +169,7 @@ def test_refused_settings_are_one_sentence_and_nothing_is_lost(lab: Lab) -> None
 
 def test_bad_values_in_the_address_fall_back_to_the_default(lab: Lab) -> None:
     """Neither a word where a number belongs nor an unknown network is an error."""
-    app = lab.open("train", train_epochs="many", train_network="resnet9000")
+    app = opened(lab, train_epochs="many", train_network="resnet9000")
     assert app.number_input(key="train_epochs").value == DEFAULT.epochs
     assert app.selectbox(key="train_network").value == DEFAULT.network
     app.selectbox(key="train_dataset").select("mnist").run()
@@ -165,31 +178,29 @@ def test_bad_values_in_the_address_fall_back_to_the_default(lab: Lab) -> None:
 
 def test_address_may_use_plain_names(lab: Lab) -> None:
     """`?train_network=mlp` is understood, as is `?train_epochs=4`."""
-    app = lab.open("train", train_network="mlp", train_epochs="4")
+    app = opened(lab, train_network="mlp", train_epochs="4")
     assert app.selectbox(key="train_network").value == "mlp"
     assert app.number_input(key="train_epochs").value == 4
 
 
 def test_settings_survive_a_page_switch(lab: Lab) -> None:
     """Away and back: the form is as it was left."""
-    app = lab.open("train")
+    app = opened(lab)
     app.number_input(key="train_epochs").set_value(9)
-    app.selectbox(key="train_network").select("cnn")
-    app.form_submit_button[0].click()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue, "submit", lambda task, root=None: None)
-        app.run()
-    app.switch_page("pages/overview.py").run()
+    app.selectbox(key="train_network").select("cnn").run()
+    app.switch_page("pages/models.py").run()
     app.switch_page("pages/train.py").run()
     assert app.number_input(key="train_epochs").value == 9
     assert app.selectbox(key="train_network").value == "cnn"
 
 
 def test_model_that_exists_is_reported_and_not_trained(lab: Lab) -> None:
-    """Accuracy with its interval, curves, confusion, provenance, and buttons that lead on."""
+    """The button says that it is there; accuracy with its interval, curves, confusion, provenance, and ways on."""
     model = lab.model(accuracy=0.9, network="lenet")
-    app = lab.open("train")
-    assert [metric.value for metric in app.metric][:2] == ["90.00%", "88.0% – 92.0%"]
+    app = opened(lab)
+    assert button(app).label == "Open the trained model"
+    assert [metric.value for metric in app.metric] == ["90.00%"]
+    assert "88.0% – 92.0%" in texts(app)
     assert len(app.get("plotly_chart")) == 2
     assert f"model {model.id}" in texts(app)
     ways_on = [link.value for link in app.get("page_link")]
@@ -197,22 +208,93 @@ def test_model_that_exists_is_reported_and_not_trained(lab: Lab) -> None:
     assert {"Generator attack", "Epsilon sweep"} < set(ways_on)
 
 
-def test_earlier_models_on_the_same_data_are_compared(lab: Lab) -> None:
-    """The newest against the best of the others."""
+AGAINST = "Against earlier ones"
+
+
+def test_opening_a_trained_model_brings_its_result_to_the_front(lab: Lab) -> None:
+    """From another tab: a click shows the result, and says that there is nothing to train."""
+    lab.model(accuracy=0.9, network="lenet")
+    app = opened(lab, train_tab="Network")
+    assert not app.metric
+    button(app).click().run()
+    assert not app.exception
+    assert [metric.value for metric in app.metric] == ["90.00%"]
+    assert "trained already" in app.toast[0].value
+    assert not queue.jobs(lab.root)
+
+
+def test_settings_that_are_not_trained_show_a_model_near_to_them(lab: Lab) -> None:
+    """Never empty: the nearest model, said to be another; the address is not said to reproduce it."""
+    lab.model(accuracy=0.5, network="mlp")
+    near = lab.model(accuracy=0.9, network="lenet", seed=4)
+    app = opened(lab)
+    assert button(app).label.startswith("Train LeNet")
+    assert [metric.value for metric in app.metric] == ["90.00%"]
+    assert "These settings are not trained yet" in texts(app)
+    assert f"model {near.id}" in texts(app)
+    assert "this page's address reproduces it" not in texts(app)
+
+
+def test_no_model_at_all_says_so(lab: Lab) -> None:
+    """And what to do."""
+    assert "No model is saved yet. Train one" in texts(opened(lab))
+
+
+@pytest.mark.parametrize("name", ["Result", AGAINST, "Network", "Your models"])
+def test_every_tab_draws(lab: Lab, name: str) -> None:
+    """Opened by its address, with two models."""
     lab.model(accuracy=0.8, network="linear")
     lab.model(accuracy=0.9, network="lenet")
-    app = lab.open("train")
-    assert "10.00% above the best of the others" in texts(app)
-    assert len(app.get("plotly_chart")) == 3
+    app = opened(lab, train_tab=name)
+    assert len(app.get("plotly_chart")) == {"Result": 2, AGAINST: 1}.get(name, 0)
+    assert len(app.dataframe) == {AGAINST: 1, "Network": 1, "Your models": 1}.get(name, 0)
 
 
-def test_best_of_the_others_may_be_an_old_one(lab: Lab) -> None:
-    """The curves are of the newest five; the best is of all."""
+def test_a_chosen_row_opens_that_model_with_its_settings(lab: Lab) -> None:
+    """In the table of all: its result below, and a button that puts its settings into the page."""
+    lab.model(accuracy=0.8, network="linear", epochs=7)
+    app = opened(lab, train_tab="Your models")
+    app.session_state["train_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.run()
+    assert [metric.value for metric in app.metric] == ["80.00%"]
+    app.button(key="train_settings_of").click().run()
+    assert not app.exception
+    assert (app.number_input(key="train_epochs").value, app.selectbox(key="train_network").value) == (7, "linear")
+    assert button(app).label == "Open the trained model"
+    assert [metric.value for metric in app.metric] == ["80.00%"]
+
+
+def test_earlier_models_on_the_same_data_are_compared(lab: Lab) -> None:
+    """The newest against the best of the others, epoch by epoch."""
+    lab.model(accuracy=0.8, network="linear")
+    lab.model(accuracy=0.9, network="lenet")
+    app = opened(lab, train_tab=AGAINST)
+    assert "10.00 points above the best of the others" in texts(app)
+    assert list(app.dataframe[0].value["Test accuracy"]) == [90, 80]
+
+
+def test_best_of_the_others_may_be_one_that_is_not_drawn(lab: Lab) -> None:
+    """The curves are of some; the best is of all."""
     lab.model(accuracy=0.95, network="linear")
     for seed in range(1, 6):
         lab.model(accuracy=0.5, network="linear", seed=seed)
     lab.model(accuracy=0.9, network="lenet")
-    assert "5.00% below the best of the others" in texts(lab.open("train"))
+    app = opened(lab, train_tab=AGAINST)
+    assert "5.00 points below the best of the others" in texts(app)
+    assert len(app.multiselect(key="train_against").value) == 4
+
+
+def test_epochs_of_clean_and_adversarial_accuracy(lab: Lab) -> None:
+    """Set 5: both by epoch; a model that was not watched under attack has no line there, and that is said."""
+    row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9, "eps": 0.2}
+    history = [{**row, "epoch": epoch, "robust_accuracy": 0.3, "fgsm_accuracy": 0.4} for epoch in (1, 2)]
+    lab.model(network="linear", recipe={"name": "pgd", "eps": 0.2}, history=history)
+    lab.model(network="lenet")
+    app = opened(lab, train_tab=AGAINST)
+    (chart,) = app.get("plotly_chart")
+    drawn = [trace for trace in json.loads(chart.proto.spec)["data"] if trace.get("xaxis") == "x2" and trace["x"]]
+    assert [trace["name"] for trace in drawn] == ["Linear · PGD-trained"]
+    assert "Standard training does not measure accuracy under attack by epoch" in texts(app)
 
 
 def test_link_to_an_attack_page_chooses_the_model(lab: Lab) -> None:
@@ -229,12 +311,12 @@ def test_link_to_an_attack_page_chooses_the_model(lab: Lab) -> None:
 
 
 def test_settings_of_another_model_are_opened(lab: Lab) -> None:
-    """From the overview, one click brings the training page with that model's settings."""
+    """From the page of models, one click brings the training page with that model's settings."""
     lab.model(network="mlp", epochs=4, data={"dataset": "digits", "classes": (4, 9)}, scalar=True)
-    app = lab.open("overview")
-    app.session_state["overview_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app = lab.open("models")
+    app.session_state["models_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
     app.run()
-    app.button(key="overview_settings_of").click().run()
+    app.button(key="models_settings_of").click().run()
     assert not app.exception
     assert app.title[0].value == "Train"
     assert (app.number_input(key="train_epochs").value, app.selectbox(key="train_network").value) == (4, "mlp")
@@ -248,7 +330,7 @@ def test_stopped_training_offers_to_go_on(lab: Lab) -> None:
     kept = store.unfinished(DEFAULT, lab.root)
     kept.parent.mkdir()
     kept.write_bytes(b"state")
-    app = lab.open("train")
+    app = opened(lab)
     assert "its progress is kept" in texts(app)
     assert app.button(key=f"train_retry_{job}").label == "Resume"
     app.button(key=f"train_dismiss_{job}").click().run()
@@ -257,13 +339,13 @@ def test_stopped_training_offers_to_go_on(lab: Lab) -> None:
 
 def test_recipe_shows_its_own_settings(lab: Lab) -> None:
     """A recipe appears with its settings, and an address may name it; what it is named in lists tells its ε."""
-    app = lab.open("train")
+    app = opened(lab)
     assert app.selectbox(key="train_recipe").value == "standard"
     app.selectbox(key="train_recipe").set_value("trades").run()
     assert not app.exception
     assert app.number_input(key="train_trades_beta").value == 1.0
     assert specs.TradesRecipe(eps=0.2).label() == "TRADES 0.2"
-    assert lab.open("train", train_recipe="pgd").selectbox(key="train_recipe").value == "pgd"
+    assert opened(lab, train_recipe="pgd").selectbox(key="train_recipe").value == "pgd"
 
 
 @pytest.mark.parametrize("name", specs.RECIPES)
@@ -273,8 +355,8 @@ def test_every_recipe_has_a_form_whose_defaults_are_its_own(
     """What the untouched form asks for is the recipe as the command line has it."""
     asked: list[Any] = []
     monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
-    app = lab.open("train", train_recipe=name)
-    app.form_submit_button[0].click().run()
+    app = opened(lab, train_recipe=name)
+    button(app).click().run()
     assert not app.exception
     assert asked[0].recipe == specs.RECIPES[name]()
 
@@ -283,7 +365,7 @@ def test_report_says_that_patience_was_over(lab: Lab) -> None:
     """A training that stopped early has fewer epochs than were asked for, and says why."""
     row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9}
     lab.model(network="mlp", patience=1, history=[{**row, "epoch": 1}, {**row, "epoch": 2, "stopped": 1.0}])
-    app = lab.open("train")
+    app = opened(lab)
     app.session_state["train_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
     app.run()
     assert not app.exception
@@ -295,8 +377,8 @@ def test_eps_may_be_typed_in_grey_levels(lab: Lab, typed: str, eps: float, monke
     """The usual 8/255 is asked for as it is written."""
     asked: list[Any] = []
     monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
-    app = lab.open("train", train_recipe="pgd", train_pgd_eps=typed)
-    app.form_submit_button[0].click().run()
+    app = opened(lab, train_recipe="pgd", train_pgd_eps=typed)
+    button(app).click().run()
     assert not app.exception
     assert asked[0].recipe.eps == eps
     assert f"= {255 * eps:.4g}/255" in texts(app)
@@ -305,9 +387,9 @@ def test_eps_may_be_typed_in_grey_levels(lab: Lab, typed: str, eps: float, monke
 @pytest.mark.parametrize("typed", ["much", "1/0", "8/255/2", "0", "2", "-0.1", "nan", ""])
 def test_nonsense_eps_is_refused_in_one_sentence(lab: Lab, typed: str) -> None:
     """The box keeps what was typed, and nothing is trained."""
-    app = lab.open("train", train_recipe="pgd")
+    app = opened(lab, train_recipe="pgd")
     app.text_input(key="train_pgd_eps").set_value(typed)
-    app.form_submit_button[0].click().run()
+    button(app).click().run()
     assert not app.exception
     assert len(app.error) == 1
     assert "eps" in app.error[0].value
@@ -331,14 +413,14 @@ def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
         for epoch in (1, 2)
     ]
     lab.model(network="mlp", recipe=recipe, history=history)
-    app = lab.open("overview")
-    app.session_state["overview_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app = lab.open("models")
+    app.session_state["models_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
     app.run()
-    app.button(key="overview_settings_of").click().run()
+    app.button(key="models_settings_of").click().run()
     assert not app.exception
     assert app.selectbox(key="train_recipe").value == "fgsm"
     assert app.text_input(key="train_fgsm_eps").value == "8/255"
-    assert "there is nothing to train" in texts(app)  # exactly that model: nothing was rounded
+    assert button(app).label == "Open the trained model"  # exactly that model: nothing was rounded
     assert "Overfitting to a single step in epoch 2" in texts(app)
     assert "went back" not in texts(app)
 
@@ -346,19 +428,19 @@ def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
 def test_scalar_network_has_a_histogram_and_a_threshold(lab: Lab) -> None:
     """Moving τ above every score turns every image into class 0."""
     lab.model(accuracy=1.0, scalar=True, network="lenet", data={"dataset": "digits", "classes": (4, 9)})
-    app = lab.open("train", train_scalar="true", train_digits_classes=["4", "9"])
+    app = opened(lab, train_scalar="true", train_digits_classes=["4", "9"])
     assert len(app.get("plotly_chart")) == 3
     slider = app.slider(key="train_threshold")
     before = next(m.value for m in app.metric if m.label == "Accuracy at this τ")
     assert before == "100.00%"
     slider.set_value(slider.max).run()
-    missed = next(m.value for m in app.metric if m.label == "9 read as 4").split(" of ")
+    missed = next(m.value for m in app.metric if m.label == "9 classified as 4").split(" of ")
     assert missed[0] == missed[1]
 
 
 def test_one_score_needs_two_classes(lab: Lab) -> None:
     """The switch is closed until two classes are chosen."""
-    app = lab.open("train")
+    app = opened(lab)
     assert app.toggle(key="train_scalar").disabled
     app.multiselect(key="train_digits_classes").select(4).select(9).run()
     assert not app.toggle(key="train_scalar").disabled
@@ -366,7 +448,7 @@ def test_one_score_needs_two_classes(lab: Lab) -> None:
 
 def test_missing_data_set_says_so_and_how_to_mend_it(lab: Lab) -> None:
     """MNIST is not in the test's data folder."""
-    app = lab.open("train", train_dataset="mnist")
+    app = opened(lab, train_dataset="mnist")
     assert "MNIST is not on this machine" in app.warning[0].value
     assert "ADVERSARIAL_LAB_DATA" in texts(app)
 
@@ -376,14 +458,14 @@ def test_damaged_model_is_set_aside_and_said(lab: Lab) -> None:
     model = lab.model(network="lenet")
     weights = model.folder / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    app = lab.open("train")
+    app = opened(lab)
     assert "set aside" in app.warning[0].value
-    assert app.form_submit_button[0].label == "Train"
+    assert button(app).label.startswith("Train LeNet")
 
 
 def test_folder_of_images_asks_for_the_folder(lab: Lab) -> None:
     """Without a folder the settings are refused in words; nothing is read."""
-    app = lab.open("train", train_dataset="folder")
+    app = opened(lab, train_dataset="folder")
     assert "'folder' must be given" in app.error[0].value
 
 
@@ -408,21 +490,21 @@ def test_a_folder_that_changed_is_told_and_trained_anew(lab: Lab, tmp_path: Path
     made = running.run(spec, lab.root)
     assert isinstance(made, store.Artifact)
     query = {"train_dataset": "folder", "train_folder": str(folder), "train_image_size": "8", "train_network": "linear"}
-    app = lab.open("train", **query)
+    app = opened(lab, **query)
     for name, value in query.items():
         app.session_state[name] = int(value) if name == "train_image_size" else value
     app.run()
-    assert any("there is nothing to train" in caption.value for caption in app.caption)
+    assert button(app).label == "Open the trained model"
     assert not app.warning
     (folder / "dog").rename(folder / "a_dog")
     app.run()
     assert not app.exception
-    assert not any("there is nothing to train" in caption.value for caption in app.caption)
+    assert button(app).label != "Open the trained model"
     app = lab.open("universal", universal_model=made.id)
     assert any("'a_dog' is new" in warning.value for warning in app.warning)
     (folder / "test").mkdir()
     shutil.copy(folder / "cat" / "0.png", folder / "test")
-    app = lab.open("train")
+    app = opened(lab)
     assert any("test/ beside the class folders" in error.value for error in app.error)
 
 

@@ -147,7 +147,7 @@ def test_tables_and_reports_read_them(old_store: Path) -> None:
 
 
 @pytest.mark.sampled(2)
-@pytest.mark.parametrize("page", ["overview", "epsilon_sweep", "model_comparison"])
+@pytest.mark.parametrize("page", ["models", "epsilon_sweep", "model_comparison"])
 def test_pages_show_them(page: str, old_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pages that read every model and its results open on the old store."""
     monkeypatch.setattr(warm, "later", lambda: None)

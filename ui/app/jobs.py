@@ -13,7 +13,7 @@ from core import specs
 from core.data import folder
 from core.jobs import queue
 from core.storage import store
-from ui.app import sources
+from ui.app import endings, sources
 from ui.text import say, sentence_case
 
 POLL = 0.5
@@ -35,7 +35,7 @@ def start(*tasks: specs.Task) -> None:
     """Submit the tasks and draw the page anew; one that is running, or whose result is stored, is not run again."""
     try:
         for task in tasks:
-            queue.submit(task, store.default_root())
+            endings.seen(queue.submit(task, store.default_root()).id)
     except (ValueError, OSError, folder.DataMissing) as error:
         st.error(f"The job could not be started: {error}", icon=":material/error:")
         return
@@ -94,7 +94,9 @@ def is_live(task: specs.Task) -> bool:
 
 def of(task: specs.Task) -> queue.Job | None:
     """The newest job for this task, running or ended; None if the task was never submitted."""
-    return next((job for job in queue.jobs(store.default_root()) if job.task == task), None)
+    root = store.default_root()
+    task = store.normal(task, root)
+    return next((job for job in queue.jobs(root) if job.task == task), None)
 
 
 def panel(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | None = None) -> queue.Job | None:
@@ -113,6 +115,7 @@ def panel(page: str, task: specs.Task, *, live: Callable[[queue.Job], None] | No
     if job is None or job.state == "done":
         return job
     if job.live:
+        endings.seen(job.id)
         _watch(page, job.id, live)
     else:
         ended(page, job)
@@ -234,6 +237,13 @@ def progress_text(job: queue.Job) -> str:
 
 def describe(task: specs.Task) -> tuple[str, str]:
     """A task in a few words: what is done, and on which model or data."""
+    what, on = _described(task)
+    if isinstance(task, specs.TrainSpec) or task.data is None:
+        return what, on
+    return what, f"{on}, images of {sources.data_title(task.data)}"
+
+
+def _described(task: specs.Task) -> tuple[str, str]:
     if isinstance(task, specs.TrainSpec):
         return f"Train {task.network}, {task.recipe.label()}", task.data.slug()
     if isinstance(task, specs.AttackSpec):

@@ -40,18 +40,18 @@ ROUTES: dict[str, Route] = {
         "Change an image until a network misclassifies it, while you move a slider.",
         model_widget="model",
     ),
-    "overview": Route(
-        "",
-        "Overview",
-        ":material/dashboard:",
-        "What the dashboard does, its five steps, and your saved models.",
-        heading="Adversarial Lab",
-    ),
     "exercises": Route(
         "",
         "Exercises",
         ":material/school:",
         "The five exercise sets, item by item, with published figures beside yours, and the lab report.",
+    ),
+    "models": Route(
+        "Models",
+        "All models",
+        ":material/dashboard:",
+        "See every model, its accuracy, and what is left of it under attack; get data sets.",
+        heading="Models",
     ),
     "train": Route(
         "Models", "Train", ":material/model_training:", "Train a classifier and see how well it classifies test images."
@@ -108,6 +108,8 @@ ROUTES: dict[str, Route] = {
 }
 """Every page by its url path, in the order of the sidebar. A new page: its file in `pages/`, an entry, its test."""
 DEFAULT = "playground"
+HIDDEN = {DEFAULT: DEFAULT, "models": "overview"}
+"""Pages that answer at another address too: the default page is at the root only; `/overview` is an old address."""
 
 
 def configure() -> None:
@@ -135,21 +137,16 @@ def page(name: str) -> st.Page:
 def sections() -> dict[str, list[st.Page]]:
     """All pages by section, as `st.navigation` wants them.
 
-    The default page answers at the root only, so a hidden twin answers at `/playground`.
+    `HIDDEN` pages answer at a second address.
     """
     found: dict[str, list[st.Page]] = {}
     for name, route in ROUTES.items():
         found.setdefault(route.section, []).append(page(name))
-    first = ROUTES[DEFAULT]
-    twin = st.Page(
-        PROJECT / "pages" / f"{DEFAULT}.py",
-        title=first.title,
-        icon=first.icon,
-        url_path=DEFAULT,
-        visibility="hidden",
-        help=first.help,
-    )
-    found[first.section].append(twin)
+    for name, path in HIDDEN.items():
+        route = ROUTES[name]
+        file = PROJECT / "pages" / f"{name}.py"
+        twin = st.Page(file, title=route.title, icon=route.icon, url_path=path, visibility="hidden", help=route.help)
+        found[route.section].append(twin)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The sidebar of every page: a card for each running job, the device, the data sets on this machine."""
+"""The sidebar of every page: a card for each running job, what is done since, the device, the data sets at hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import specs
 from core.data import folder
-from ui.app import jobs, routes, warm
+from ui.app import browser, endings, jobs, routes, warm
 
 
 def show() -> None:
@@ -20,7 +20,10 @@ def show() -> None:
         if live:
             st.caption(f"{len(live)} running" if len(live) > 1 else "Running")
             jobs.cards(live)
+        for one in endings.announce(live, jobs.describe)[-3:]:
+            st.page_link(routes.page(one.page), label=f"Done: {one.text}", icon=":material/check_circle:")
         st.caption(f"**Device** {device()}  \n**Data** {_data()}", help=f"Data folder: {folder.data_root()}")
+        browser.show(endings.page_on_show(), endings.arrived())
 
 
 def device() -> str:

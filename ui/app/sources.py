@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,22 @@ from core import specs
 from core.data import folder, shown
 from core.models import reference
 from core.storage import bundled, store
+from ui.text import sentence_case
 
 if TYPE_CHECKING:
     from core.data.sets import Dataset
     from core.models.saved import SavedModel
     from core.networks.table import Layer
+    from core.progress import Progress
+
+
+_ORDER = ("mnist", "digits28", "fashion_mnist", "cifar10")
+"""Data sets in the order in which their bundled models are offered."""
+
+
+def start_data() -> str:
+    """The data set that pages start with: MNIST where it is on this machine, else the embedded digits in its frame."""
+    return "mnist" if present("mnist") else "digits28"
 
 
 def present(dataset: str) -> bool:
@@ -36,13 +48,20 @@ def artifact(spec: specs.Task) -> store.Artifact | None:
 def models() -> list[store.Artifact]:
     """All saved models, only their cards: the user's, newest first, then the bundled models in their own order.
 
-    Those that can be shown no images on this machine come last.
+    Of the bundled ones those come first whose own images are on this machine, MNIST before the embedded digits, then
+    those that are shown others, then the digits of 8 by 8 pixels; models that can be shown no images come last.
     """
     places = {name: place for place, name in enumerate(reference.REFERENCES, start=1)}
 
-    def place(model: store.Artifact) -> tuple[bool, int]:
-        name = model.card.get("reference", {}).get("name")
-        return not has_images(model), places.get(name, len(places)) if name else 0
+    def place(model: store.Artifact) -> tuple[int, int, int]:
+        name, data = model.card.get("reference", {}).get("name"), model_spec(model).data.dataset
+        where = places.get(name, len(places)) if name else 0
+        if not has_images(model):
+            return 4, 0, where
+        if not name:
+            return 0, 0, 0
+        usual = _ORDER.index(data) if data in _ORDER else len(_ORDER)
+        return 3 if data == "digits" else 1 if present(data) else 2, usual, where
 
     return sorted(store.models(store.default_root()), key=place)
 
@@ -54,12 +73,13 @@ def results(model_id: str, *tasks: str, data: specs.DataSpec | None = None) -> l
     """
     root = store.default_root()
     wanted = None if data is None else store.shown_data(store.open_model(model_id, root), data)
-    try:
-        with os.scandir(root / model_id / "results") as entries:
-            stamp = tuple(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
-    except OSError:
-        stamp = ()
-    return _results(model_id, root, tasks, wanted, stamp)
+    stamp = [("", 0)]
+    for place in (root / model_id / "results", bundled.results(model_id)):
+        with contextlib.suppress(OSError), os.scandir(place or "") as entries:
+            stamp += sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries)
+    with contextlib.suppress(OSError):  # another model under this id has other results
+        stamp[0] = (model_id, (root / model_id / "card.json").stat().st_mtime_ns)
+    return _results(model_id, root, tasks, wanted, tuple(stamp))
 
 
 @st.cache_resource(max_entries=128, show_spinner=False)
@@ -88,13 +108,7 @@ def model_spec(model: store.Artifact) -> specs.TrainSpec:
 
 def data_title(spec: specs.DataSpec) -> str:
     """A data set as people read it, such as `MNIST, 4 against 9`."""
-    title = specs.DATASETS[spec.dataset].title if spec.dataset in specs.DATASETS else f"Folder {spec.folder}"
-    if spec.classes is None:
-        return title
-    if len(spec.classes) > 2:
-        return f"{title}, {len(spec.classes)} classes"
-    names = specs.DATASETS[spec.dataset].class_names if spec.dataset in specs.DATASETS else None
-    return f"{title}, {' against '.join(names[c] if names else f'class {c}' for c in spec.classes)}"
+    return sentence_case(shown.title(spec))
 
 
 def class_names(spec: specs.DataSpec) -> tuple[str, ...]:
@@ -105,11 +119,14 @@ def class_names(spec: specs.DataSpec) -> tuple[str, ...]:
     return names if spec.classes is None else tuple(names[c] for c in spec.classes)
 
 
-def dataset(spec: specs.DataSpec) -> Dataset:
-    """A data set in memory, as it is now. Raises `core.data.folder.DataMissing` where it is absent."""
+def dataset(spec: specs.DataSpec, on_progress: Progress | None = None) -> Dataset:
+    """A data set in memory, as it is now; `on_progress` is told the bytes of a download.
+
+    Raises `core.data.folder.DataMissing` where it is absent.
+    """
     from core.data import sets
 
-    return sets.load(spec)  # it keeps what it read, and looks whether a folder has changed
+    return sets.load(spec, on_progress=on_progress)  # it keeps what it read, and looks whether a folder has changed
 
 
 def model_data(model: store.Artifact, data: specs.DataSpec | None = None) -> Dataset:

@@ -1,4 +1,4 @@
-"""A note that a model's images are not on this machine, with a button that downloads them."""
+"""A note that images are not on this machine, with a button that downloads them."""
 
 from __future__ import annotations
 
@@ -52,10 +52,35 @@ def _button(page: str, dataset: str) -> bool:
     )
 
 
+def offer_mnist(page: str) -> None:
+    """Say that MNIST itself is not on this machine, and offer to fetch it; draws nothing where it is."""
+    if sources.present("mnist"):
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_mnist"):
+        st.caption("MNIST is not on this machine. Its models are shown UCI digits in MNIST's frame.", width="content")
+        asked = _button(page, "mnist")
+    if asked:
+        _download("mnist")
+
+
 def _download(dataset: str) -> None:
+    """Fetch a built-in data set with a progress bar, and draw the page anew; or say why it cannot be had."""
+    title, size = specs.DATASETS[dataset].title, specs.DATASETS[dataset].download_size / 1e6
+    bar = st.progress(0.0, text=f"{title}: connecting …")
+
+    def report(done: int, total: int, **_: object) -> None:
+        if done > 0:
+            bar.progress(done / max(1, total), text=f"{title}: {done / 1e6:.1f} of {size:.0f} MB")
+
     try:
-        sources.dataset(specs.DataSpec(dataset=dataset))
+        sources.dataset(specs.DataSpec(dataset=dataset), report)
     except (folder.DataMissing, OSError) as error:
-        elements.failed("The download failed; other ways to get the images are below.", error)
+        bar.empty()
+        elements.failed(
+            f"{title} could not be downloaded. Is this machine connected to the internet? All pages work without it, "
+            "on the embedded digits; other ways to get it are below.",
+            error,
+            details=f"What went wrong, and other ways to get {title}",
+        )
         return
     st.rerun()

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.state.session_state_proxy import get_session_state
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ def select(
     help: str | None = None,
     disabled: bool = False,
     on_change: Callable[[], None] | None = None,
+    named: bool = False,
 ) -> T:
     """Draw the choice of one option and return it.
 
@@ -50,6 +52,8 @@ def select(
         help: what the choice does.
         disabled: shown, but not to be changed.
         on_change: called on a change; not inside a form.
+        named: a link's choice stays in the address even where it is the default, which later may be another one; only
+            of a `list`.
     """
     key, options = f"{page}_{name}", list(options)
     start = default if default is not None and default in options else options[0]
@@ -59,6 +63,8 @@ def select(
             st.session_state[key] = start
         elif st.session_state.get(f"{key}_text", text(held)) != text(held):
             st.session_state[key] = held  # else the browser goes on showing the old text
+    if named and key not in st.session_state:
+        st.session_state[key] = start  # what the address says comes before it
     seed(key, options, text)
     common: dict[str, Any] = {
         "label": label,
@@ -76,7 +82,8 @@ def select(
     elif kind == "buttons" or (kind == "fitting" and _short(map(text, options))):
         chosen = st.segmented_control(default=start, required=True, **common)
     else:
-        chosen = st.selectbox(index=options.index(start), **common)
+        chosen = st.selectbox(index=None if named else options.index(start), **common)
+        chosen = start if chosen is None else chosen
     st.session_state[f"{key}_text"] = text(chosen)
     return chosen
 
@@ -146,6 +153,9 @@ def seed(key: str, options: Sequence[T], text: Callable[[T], str] = str, *, many
     st.session_state[key] = named if many else named[0]
     with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
         st.query_params[key] = [text(option) for option in named] if many else text(named[0])
+        with get_session_state().query_params() as address:
+            # a widget takes its value from the address as it was, and would drop what it does not know from it
+            address.set_initial_query_params_from_current()
 
 
 def _short(texts: Iterable[str]) -> bool:

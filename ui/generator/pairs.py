@@ -137,7 +137,8 @@ def instead(spec: specs.AttackSpec) -> store.Artifact | None:
         theirs = spec_of(result)
         return theirs.attack.slug() == spec.attack.slug(), theirs.target == "all", len(theirs.indices or ())
 
-    return max(grids(spec), key=rank, default=None)
+    own = grids(spec.model_copy(update={"data": None}))  # what was drawn on the model's own images
+    return max(grids(spec) or own, key=rank, default=None)
 
 
 def differences(shown: specs.AttackSpec, wanted: specs.AttackSpec) -> str:
@@ -148,7 +149,9 @@ def differences(shown: specs.AttackSpec, wanted: specs.AttackSpec) -> str:
         ours, theirs = wanted.attack.model_dump(), shown.attack.model_dump()
         other = [name for name in ours if ours[name] != theirs[name]]
         parts = [f"{_field(shown, name)} {theirs[name]} instead of {ours[name]}" for name in other]
-    if shown.indices != wanted.indices:
+    if shown.data != wanted.data:
+        parts.append("other images")
+    elif shown.indices != wanted.indices:
         parts.append("other samples")
     if shown.seed != wanted.seed:
         parts.append(f"seed {shown.seed} instead of {wanted.seed}")

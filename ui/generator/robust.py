@@ -27,10 +27,6 @@ _SHARES = ("Clean accuracy", "Confidence")
 
 def show(spec: specs.AttackSpec, model: store.Artifact) -> None:
     """Draw the same attack on the standard and on the defended model: figures, success against a cap, how it works."""
-    st.write(
-        "A model that was trained against this attack, beside one that was not. The attack has no budget, so count how "
-        "far it has to move the image, not only whether it succeeds."
-    )
     plain, defended = contenders(model)
     others = [m for m in (*plain, *defended) if m.id != model.id]
     every = [model, *others, *(m for m in compare.relatives(model) if m.id not in {o.id for o in others})]
@@ -58,8 +54,9 @@ def show(spec: specs.AttackSpec, model: store.Artifact) -> None:
         alt="Models with clean accuracy and what the attack achieved on each",
     )
     st.caption(
+        "The attack has no budget, so compare how far it has to change an image, not only whether it succeeds. "
         "Succeeded: wrong-class targets, of the images that the model classifies correctly. Medians are over the "
-        "successes. Confidence: probability of the target on them. “–”: not drawn yet."
+        "successes; confidence is the median probability of the target. “–”: not drawn yet."
     )
     line = provenance.line(attack=spec.attack.title, seed=spec.seed, more=f"images {_listed(spec)}")
     downloads.table(PAGE, frame, name="generator_robust", provenance=line)
@@ -90,11 +87,12 @@ def verdict(plain: tuple[store.Artifact, Pairs], defended: tuple[store.Artifact,
     )
     if a.won and b.won:
         text += (
-            f" The defended model's images had to change by ℓ2 {b.l2:.3g} instead of {a.l2:.3g} "
-            f"({b.l2 / a.l2:.2f} times as far) and by ℓ∞ {both(b.linf)} instead of {both(a.linf)} (medians)."
+            f" There they have to change by ℓ2 {b.l2:.3g} instead of {a.l2:.3g} ({b.l2 / a.l2:.2f} times as far), "
+            f"and by ℓ∞ {both(b.linf)} instead of {both(a.linf)} (medians)."
         )
     change = 100 * (kept - clean)
-    return f"{text} Clean accuracy {percent(kept)} instead of {percent(clean)} ({change:+.2f} points)."
+    points = f"{change:+.2f}".replace("-", "−")
+    return f"{text} Clean accuracy {percent(kept)} instead of {percent(clean)} ({points} points)."
 
 
 def table(models: list[store.Artifact], drawn: dict[str, Pairs], names: dict[str, str]) -> pd.DataFrame:
@@ -106,7 +104,6 @@ def table(models: list[store.Artifact], drawn: dict[str, Pairs], names: dict[str
         rows.append(
             {
                 "Model": names[model.id],
-                "Trained": sources.model_spec(model).recipe.label(),
                 "Clean accuracy": metrics["test_accuracy"],
                 "95 % interval": interval(metrics.get("test_low"), metrics.get("test_high")),
                 "Succeeded": None if found is None else f"{found.won} of {found.n}",
@@ -121,13 +118,15 @@ def table(models: list[store.Artifact], drawn: dict[str, Pairs], names: dict[str
 
 
 def _figure(drawn: dict[str, Pairs]) -> None:
+    place = st.container()
     norm = select(PAGE, "cap_norm", "Distance", ["l2", "linf"], text=say)
     distances = {name: _distances(pairs.table, norm) for name, pairs in drawn.items()}
-    elements.chart(
-        records.within(distances, norm=say(norm), height=300),
-        key=f"{PAGE}_cap",
-        alt=f"Share of wrong-class targets that succeed within a distance in {say(norm)}, a line a model",
-    )
+    with place:
+        elements.chart(
+            records.within(distances, norm=say(norm), height=280),
+            key=f"{PAGE}_cap",
+            alt=f"Share of wrong-class targets that succeed within a distance in {say(norm)}, a line per model",
+        )
 
 
 def _distances(table: pd.DataFrame, norm: str) -> np.ndarray:

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core import specs
 from core.epsilon import within
 from core.figures.linear import exact_against_attacks
 from core.storage import store
 from ui.app import sources
-from ui.form import controls, model_picker, samples
+from ui.form import controls, data_choice, model_picker, samples
 from ui.form.select import KEEP, select
 from ui.show import downloads, elements, gallery, provenance
 from ui.text import ANY_CLASS, class_text, counted, say
@@ -37,7 +38,7 @@ def weights(model_id: str, root: Path) -> np.ndarray:
 
 
 @st.cache_data(max_entries=32, show_spinner="Solving every image, and attacking it …")
-def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
+def measured(model_id: str, root: Path, norm: str, n: int, data: specs.DataSpec | None = None) -> pd.DataFrame:
     """A row for each ε: exact robust accuracy with and without the box, and accuracy under FGSM (ℓ∞) and PGD."""
     import torch
 
@@ -49,7 +50,7 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
 
     linear, _shape = _affine(model_id, root)
     saved = sources.saved_model(model_id, root)
-    images = first_of_test(saved.data(), n)
+    images = first_of_test(saved.data(data), n)
     x, y = to_float(images.x), images.y
     with torch.no_grad():
         right = saved.model(x).argmax(1) == y
@@ -71,7 +72,14 @@ def measured(model_id: str, root: Path, norm: str, n: int) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def one(model_id: str, root: Path, index: int, norm: str, target: int | None = None) -> dict[str, Any]:
+def one(
+    model_id: str,
+    root: Path,
+    index: int,
+    norm: str,
+    target: int | None = None,
+    data: specs.DataSpec | None = None,
+) -> dict[str, Any]:
     """The exact smallest change of one image, to any class or to the target, and k(ε) to any class."""
     import torch
 
@@ -80,7 +88,7 @@ def one(model_id: str, root: Path, index: int, norm: str, target: int | None = N
     from core.linear.targeted import smallest_to
 
     linear, _shape = _affine(model_id, root)
-    test = sources.saved_model(model_id, root).data().test
+    test = sources.saved_model(model_id, root).data(data).test
     at = test.index == index
     x, y = to_float(test.x[at]), test.y[at]
     if target is None:
@@ -121,8 +129,11 @@ def show(page: str) -> None:
         model = model_picker.pick(page, network="linear")
         if model is None:
             return
-        tests = samples.table(model)
-        if tests is None or not sources.present(sources.model_spec(model).data.dataset):
+        if not sources.has_images(model):
+            return
+        data = data_choice.choose(page, model)
+        tests = samples.table(model, data)
+        if tests is None:
             return
         first, second = st.columns([2, 1], vertical_alignment="bottom")
         with first:
@@ -138,15 +149,15 @@ def show(page: str) -> None:
                 key=f"{page}_image_n",
                 **KEEP,
             )
-    curve(page, model, norm, int(n))
+    curve(page, model, norm, int(n), data)
     pictures(page, model)
-    smallest_change(page, model, tests, norm)
+    smallest_change(page, model, tests, norm, data)
 
 
-def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
+def curve(page: str, model: store.Artifact, norm: str, n: int, data: specs.DataSpec | None) -> None:
     """Draw exact robust accuracy and accuracy under attacks against ε."""
     st.markdown("**Robust accuracy: exact, and what attacks find**")
-    table = measured(model.id, model.root, norm, n)
+    table = measured(model.id, model.root, norm, n, data)
     attacked = {name: table[name] for name in table.columns if name.startswith(("FGSM", "PGD"))}
     unit = {"linf": "ε, change of every pixel, in [0, 1]", "l0": "ε, changed features"}
     elements.chart(
@@ -179,7 +190,13 @@ def curve(page: str, model: store.Artifact, norm: str, n: int) -> None:
         text if norm == "linf" else "An attack only shows what it found: its figure is never below the exact one."
     )
     line = provenance.line(
-        model=model, norm=norm, eps=tuple(table["eps"]), seed=0, n=count, more=f"exact; FGSM in ℓ∞; PGD {STEPS} steps"
+        model=model,
+        data=data,
+        norm=norm,
+        eps=tuple(table["eps"]),
+        seed=0,
+        n=count,
+        more=f"exact; FGSM in ℓ∞; PGD {STEPS} steps",
     )
     provenance.show(line)
     downloads.table(page, table, name=f"linear_exact_{norm}", provenance=line)
@@ -208,7 +225,9 @@ def pictures(page: str, model: store.Artifact) -> None:
     )
 
 
-def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm: str) -> None:
+def smallest_change(
+    page: str, model: store.Artifact, tests: pd.DataFrame, norm: str, data: specs.DataSpec | None
+) -> None:
     """Draw one image and its smallest change, which is proven to be the smallest."""
     names = list(model.card["class_names"])
     st.markdown("**One image: its smallest change, and no smaller one exists**")
@@ -229,9 +248,9 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         )
         target = None if chosen == "any" else int(chosen)
     index = int(found.iloc[place]["index"])
-    if samples.images(model, [index]) is None:
+    if samples.images(model, [index], data) is None:
         return
-    looked = one(model.id, model.root, index, norm, target)
+    looked = one(model.id, model.root, index, norm, target, data)
     if not np.isfinite(looked["distance"]) or looked["distance"] == 0:
         st.info(
             f"No image of the box is read as {'another class' if target is None else names[target]}."
@@ -283,6 +302,5 @@ def smallest_change(page: str, model: store.Artifact, tests: pd.DataFrame, norm:
         frame["fewest features k"] = [str(k) if k >= 0 else "impossible" for k in looked["frontier"]]
         st.dataframe(frame, hide_index=True, height="content")
         st.caption("k(ε): the fewest features to any other class when none may move by more; exact.")
-    downloads.picture(
-        page, picture, name="linear_smallest", provenance=f"{model.id} · test image {index} · {norm}", label="Images"
-    )
+    line = provenance.line(model=model, data=data, norm=norm, more=f"test image {index}")
+    downloads.picture(page, picture, name="linear_smallest", provenance=line, label="Images")

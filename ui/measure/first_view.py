@@ -15,21 +15,15 @@ from ui.app import jobs, sources
 from ui.measure.sweep_views import KINDS, kind_of, norm_of
 
 START: dict[str, tuple[str, ...]] = {
-    "epsilon_sweep": ("lenet", "lenet-fgsm-mix", "pgd", "standard", "fgsm-mix"),
+    "epsilon_sweep": ("lenet", "standard", "lenet-fgsm-mix", "fgsm-mix", "pgd"),
     "model_comparison": (
-        "linear",
-        "cnn",
-        "lenet",
-        "lenet-fgsm-mix",
-        "pgd",
-        "mlp-stable",
-        "ibp",
-        "standard",
-        "fgsm-mix",
+        *("linear", "cnn", "cnn-fgsm", "lenet", "standard", "lenet-fgsm-mix", "fgsm-mix"),
+        *("pgd", "mlp-stable", "ibp"),
     ),
 }
-"""Bundled models that a page starts with, by the ends of their names, of the first data set that is on this machine."""
-
+"""Bundled models that a page starts with, by the ends of their names: what is there of one data set."""
+FIRST_DATA = ("mnist", "digits28", "digits")
+"""Which data set that is: the first one that is on this machine and has such models."""
 FIVE = ("mnist-linear", "mnist-cnn", "mnist-cnn-fgsm")
 """The bundled models of exercise set 5."""
 DEFENDED_LINEAR = specs.TrainSpec.model_validate(
@@ -49,10 +43,12 @@ def prepare(page: str, names: Iterable[str]) -> None:
     What was set so, or by another page, is written into the address. `names` are the second halves of the keys of all
     widgets of the choice.
     """
+    names = list(names)
     seen = f"_{page}_seen"
     if seen not in st.session_state:
         st.session_state[seen] = True
-        if not any(str(key).startswith(f"{page}_") for key in (*st.session_state, *st.query_params)):
+        settings = {f"{page}_{name}" for name in names if name != "at"}  # where one looks is no setting
+        if not settings.intersection([*map(str, st.session_state), *st.query_params]):
             for name, value in (_own() or _bundled(page)).items():
                 st.session_state[f"{page}_{name}"] = value
     _pin(page, names)
@@ -109,14 +105,16 @@ def _bundled(page: str) -> dict[str, Any]:
     listed = sources.models()
     if not listed or not bundled.is_copy(listed[0].card):
         return {}
-    data = sources.model_spec(listed[0]).data
-    found = {
-        one.name.removeprefix(f"{data.dataset}-"): model.id
-        for one, model in sources.references()
-        if sources.model_spec(model).data == data
-    }
-    chosen = [found[name] for name in START.get(page, ()) if name in found]
-    return {"models": chosen} if chosen else {}
+    for dataset in filter(sources.present, FIRST_DATA):
+        found = {
+            one.name.removeprefix(f"{dataset}-"): model.id
+            for one, model in sources.references()
+            if sources.model_spec(model).data == specs.DataSpec(dataset=dataset)
+        }
+        chosen = [found[name] for name in START.get(page, ()) if name in found]
+        if chosen:
+            return {"models": chosen}
+    return {}
 
 
 def _pin(page: str, names: Iterable[str]) -> None:

@@ -118,7 +118,7 @@ def figures(measured: Measured, eps: float) -> pd.DataFrame:
     """A row a model: what is known of it at ε, as shares; NaN where nothing at this ε stands behind a figure.
 
     Returns:
-        `id`, `model`, `n` (of the sweeps, else of the record, else of the test set), `clean`; for each attack its share,
+        `id`, `model`, `n` (of the sweeps, else of the record or of the test set), `clean`; for each attack its share,
         `low`, `high` (columns named `<attack>`, `<attack> low`, `<attack> high`); `images` (of the record), `all`
         (not fooled by anything that was run), `proven`, their interval's ends `least` and `most`, `fooled`, `median`,
         `passes`; `attacked` (the lowest known figure under attack) with `attacked_by`, `attacked_low` and
@@ -157,7 +157,9 @@ def _row(measured: Measured, model: store.Artifact, eps: float) -> dict[str, Any
         known.append((row["all"], float(line["attacked_low"]), float(line["attacked_high"]), "all attacks"))
     if measured.targeted:  # a search for one class leaves the others out: what it did not fool may be fooled
         known = known[-1:] if known and known[-1][3] == "all attacks" else []
-    share, low, high, by = min(known, key=lambda one: (one[0], one[3])) if known else (unknown,) * 3 + ("",)
+    share, low, high, by = (
+        min(known, key=lambda one: (one[0], one[3] != "all attacks")) if known else (unknown,) * 3 + ("",)
+    )
     row |= {"attacked": share, "attacked_low": low, "attacked_high": high, "attacked_by": by}
     report = trust_of(record, eps) if record is not None else None
     row["trust"] = trust_views.word(report)

@@ -26,7 +26,7 @@ def section(measured: Measured, eps: float) -> None:
     if len(measured.models) < 2:
         st.info("Choose two models or more to compare them.", icon=":material/info:")
         return
-    if len({str(sources.model_spec(model).data) for model in measured.models}) > 1:
+    if measured.spec.data is None and len({str(sources.model_spec(model).data) for model in measured.models}) > 1:
         st.warning("These models read different images, so they are not tested against each other.")
     if not found:
         st.info(
@@ -49,7 +49,7 @@ def section(measured: Measured, eps: float) -> None:
             "of the models. A single attack proves no order: it may be weak against one of them.",
             icon=":material/info:",
         )
-    distances = medians(measured.models, found, measured.norm, measured.spec.data)
+    distances = medians(measured.models, shared(measured), measured.norm, measured.spec.data)
     known = [norm for norm in records.NORMS if distances[norm].notna().any()]
     if known:
         st.markdown("**Median of the smallest change that fools**")

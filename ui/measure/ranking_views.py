@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core.epsilon import same
 from core.evaluation.tables import records
 from ui.app import sources
 from ui.measure import record_runs, record_views
 from ui.measure.measured import Measured, figures
 from ui.measure.sweep_parts import COLUMNS
 from ui.show import elements
-from ui.text import PERCENT, both, in_percent, percent_interval
+from ui.text import PERCENT, both, in_percent, percent_interval, say
 
 PICKED = "ranked"
 """Second half of the key of the ids of the rows that were selected."""
@@ -161,22 +162,16 @@ def differences(measured: Measured, eps: float) -> list[str]:
             f"The rows count different numbers of images ({' and '.join(f'{n:,}' for n in counts)}): compare the "
             "intervals, not the figures."
         )
-    searched = {
-        row["model"]: searches(measured, row["id"], eps, row["attacked_by"]) for row in known.to_dict("records")
-    }
+    searched = {row["model"]: searches(measured, row["id"], eps) for row in known.to_dict("records")}
     if len(set(searched.values())) > 1:
         listed = "; ".join(f"{name}: {text}" for name, text in searched.items())
         said.append(f"The models were not attacked alike at this ε. {listed}.")
     return said
 
 
-def searches(measured: Measured, model: str, eps: float, by: str) -> str:
-    """What a model's figure at ε rests on, in words, the same for models that were attacked alike."""
+def searches(measured: Measured, model: str, eps: float) -> str:
+    """What was run against a model at ε, in words: the same for models that were attacked alike."""
     record = measured.found.get(model)
-    if by != "all attacks" or record is None:
-        return by
-    tasks = sorted(
-        {look.text or look.task for look in record.looks if look.eps is None or (look.text and look.eps == eps)}
-    )
-    alone = sorted(attack for attack, curve in measured.of(model).items() if curve.has(eps))
-    return ", ".join([*tasks, *alone]) or "single attacks"
+    looks = [] if record is None else [look for look in record.looks if look.eps is None or same(look.eps, eps)]
+    found = {look.text or say(look.id.split("-")[1]) for look in looks}
+    return ", ".join(sorted(found | {curve.attack for curve in measured.of(model).values() if curve.has(eps)}))

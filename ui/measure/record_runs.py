@@ -66,7 +66,7 @@ def evaluation(page: str, models: Sequence[store.Artifact], norm: str, data: spe
 
 def _button(page: str, name: str, asked: Sequence[specs.Task | None], text: str, done: str, primary: bool) -> None:
     """A button that starts those of the tasks that are not stored; `text` has their number at {}."""
-    wanted = [spec for spec in asked if spec is not None and not store.locate(spec, store.default_root()).exists()]
+    wanted = [spec for spec in asked if spec is not None and store.located(spec, store.default_root()) is None]
     if st.button(
         text.format(counted(len(wanted), "model")) if wanted else done,
         type="primary" if primary else "secondary",

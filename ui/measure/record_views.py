@@ -139,6 +139,6 @@ def line(record: Record) -> str:
     """Where a record comes from, in a line."""
     ids = ", ".join(source.id for source in record.sources)
     return (
-        f"model {record.model} · {say(record.norm)} · first n = {len(record):,} test images · "
+        f"model {record.model} · {say(record.norm)} · first n = {len(record):,} test images of {record.images} · "
         f"merged from {ids} · intervals Clopper–Pearson 95 %"
     )

@@ -91,7 +91,7 @@ def unjudged(
         f"{where}{command}",
         icon=":material/info:",
     )
-    missing = [spec for spec in wanted if not store.locate(spec, store.default_root()).exists()]
+    missing = [spec for spec in wanted if store.located(spec, store.default_root()) is None]
     if missing and st.button(
         f"Evaluate and check at ε = {eps:g}", icon=":material/shield:", key=f"{page}_judge", type="secondary"
     ):

@@ -210,7 +210,7 @@ def watch(page: str, spec: specs.CompareSpec, missing: Sequence[specs.SweepSpec]
     root = store.default_root()
 
     def appear(job: queue.Job) -> None:
-        if any(store.locate(sweep, root).exists() for sweep in missing):
+        if any(store.located(sweep, root) is not None for sweep in missing):
             st.rerun()  # each curve is drawn as soon as it is there
 
     job = jobs.panel(page, spec, live=appear)

@@ -92,10 +92,10 @@ def _above_chance(curve: Curve, chance: float) -> str | None:
     return start + "More steps and restarts, and a longer ladder, tell whether the model or the attack is the reason."
 
 
-def mixed(models: Sequence[store.Artifact]) -> None:
-    """Warn where the models read different data."""
-    if len({str(sources.model_spec(model).data) for model in models}) > 1:
-        st.warning("These models read different data: their curves are not comparable.", icon=":material/warning:")
+def mixed(models: Sequence[store.Artifact], data: specs.DataSpec | None) -> None:
+    """Warn where the models are shown different images: their own (`data` is None), of several data sets."""
+    if data is None and len({str(sources.model_spec(model).data) for model in models}) > 1:
+        st.warning("These models are shown different data: their curves are not comparable.", icon=":material/warning:")
 
 
 def crossings(curves: Sequence[Curve]) -> None:

@@ -114,6 +114,7 @@ class Curve:
         rest = (attack_text(self.sweep.attack), towards, f"result {self.result.id}")
         return provenance.line(
             model=self.model,
+            data=self.sweep.data,
             attack=" ".join(part for part in rest[:2] if part),
             norm=None if self.sweep.attack.slug() == "pgd" else norm_of(self.sweep.attack),  # PGD's text has it
             eps=self.sweep.eps,

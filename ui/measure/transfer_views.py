@@ -95,6 +95,7 @@ def draw(
         f"{result.card['n']:,}. The diagonal is the attack with full knowledge."
     )
     line = provenance.line(
+        data=spec.data or sources.model_spec(models[0]).data,
         attack=sweep_views.attack_text(spec.attack),
         eps=spec.eps,
         seed=spec.seed,

@@ -11,6 +11,7 @@ import streamlit as st
 from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
 from core.figures.trust import attacks, loss_landscape, loss_surface, strip
+from ui.form.select import KEEP
 from ui.show import elements
 from ui.text import sentence_case
 
@@ -83,7 +84,8 @@ def pictures(made: Trust, key: str) -> None:
     left = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in made.accuracy.items())
     elements.chart(attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}")
     if made.surfaces:
-        solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help="To turn with the mouse; flat is exact to read.")
+        note = "To turn with the mouse; flat is exact to read."
+        solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help=note, **KEEP)
         with st.grid(min(2, len(made.surfaces)), min_column_width=330):
             for place, surface in enumerate(made.surfaces):
                 picture(surface, solid, f"{key}_surface_{place}")

@@ -9,33 +9,33 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core import specs
 from core.epsilon import same
+from core.figures.robustness import from_clean_to_proven
 from core.models import reference
 from core.storage import bundled, store
 from ui.app import jobs, sources
-from ui.show import downloads, elements, model_rows
-from ui.text import PERCENT, counted, eps_text, in_percent, say
+from ui.form.select import select
+from ui.show import downloads, elements, model_names, model_rows
+from ui.text import PERCENT, both, counted, eps_text, in_percent, say
 
 MEASURES = {
     "clean": "Clean",
     "pgd": "Under PGD",
     "proven": "Proven",
-    "generator": "Generator attack, literal: fooled",
-    "generator_strong": "Generator attack, strong: fooled",
+    "generator": "Generator attack, literal: success",
+    "generator_strong": "Generator attack, strong: success",
 }
 """Rows of a table of measurements in words."""
 
 _SHARES = ("Test accuracy", "Under PGD", "Proven")
 _COLUMNS: dict[str, Any] = {
-    "Name": st.column_config.TextColumn(pinned=True),
-    "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set read correctly"),
+    "Model": st.column_config.TextColumn(pinned=True),
+    "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set, classified correctly"),
     "Under PGD": st.column_config.NumberColumn(
-        format=PERCENT, help="Read correctly still, at ε in ℓ∞: 50 steps from each of 10 starts"
+        format=PERCENT, help="Still classified correctly at ε in ℓ∞: 50 steps from each of 10 starts"
     ),
-    "Proven": st.column_config.NumberColumn(format=PERCENT, help="Read correctly whatever is done within ε, by bounds"),
+    "Proven": st.column_config.NumberColumn(format=PERCENT, help="Classified correctly whatever the change within ε"),
     "Training": st.column_config.TextColumn(help="Processor time, or the clock's where that is not known"),
-    "Images": st.column_config.TextColumn(help="Whether the data set is on this machine: attacks need it"),
 }
 
 
@@ -44,50 +44,64 @@ def section(page: str) -> store.Artifact | None:
     found = sources.references()
     if not found:
         return None
-    st.subheader("Reference models", anchor=False)
-    st.write(
-        "These models are bundled with the project. They were trained and measured with its own code. You can attack "
-        "them at once."
+    titles = list(dict.fromkeys(model_names.data_of(model) for _, model in found))
+    here = select(
+        page,
+        "data",
+        "Data set",
+        titles,
+        help="The models that are bundled with the program. They were trained and measured by its own code.",
     )
-    frame = pd.DataFrame([_row(one, model) for one, model in found]).dropna(axis=1, how="all")
-    chosen = model_rows.choose(
+    found = [(one, model) for one, model in found if model_names.data_of(model) == here]
+    names = model_names.short_names([model for _, model in found])
+    figure = from_clean_to_proven([_shares(one, model, names[model.id]) for one, model in found])
+    elements.chart(
+        figure,
+        key=f"{page}_bundled",
+        alt="Accuracy of each model: on clean images, under PGD at the ε of the model, and proven at that ε",
+    )
+    frame = pd.DataFrame([_row(one, model, names[model.id]) for one, model in found]).dropna(axis=1, how="all")
+    return model_rows.choose(
         f"{page}_references",
         frame,
         [model for _, model in found],
         key=f"{page}_references",
         columns=_COLUMNS,
         shares=_SHARES,
-        height=460,
-        alt="Reference models with what was measured of them",
+        height=320,
+        alt="Bundled models and what was measured of them",
         name="reference_models",
-        provenance=f"{len(frame)} reference models of Adversarial Lab; PGD: 50 steps, 10 restarts, ℓ∞",
+        provenance=f"{len(frame)} bundled models of Adversarial Lab; PGD: 50 steps, 10 restarts, ℓ∞",
         opens="card and measurements",
     )
-    away = {one.spec.data.dataset for one, _ in found if not sources.present(one.spec.data.dataset)}
-    if away:
-        titles = " and ".join(specs.DATASETS[name].title for name in sorted(away, reverse=True))
-        st.caption(
-            f"The images of {titles} are not on this machine. What was measured is shown all the same; attacking these "
-            "models needs the images: every page that does says how to get them."
-        )
-    return chosen
 
 
-def _row(one: reference.Reference, model: store.Artifact) -> dict[str, Any]:
+def _shares(one: reference.Reference, model: store.Artifact, name: str) -> dict[str, Any]:
+    measured = model.card.get("reference", {}).get("measured", {})
+    return {
+        "name": name,
+        "eps": both(measured.get("eps", one.eps)),
+        "clean": model.card.get("metrics", {}).get("test_accuracy"),
+        "attacked": measured.get("pgd"),
+        "proven": measured.get("proven"),
+    }
+
+
+def _row(one: reference.Reference, model: store.Artifact, name: str) -> dict[str, Any]:
     card = model.card
     measured = card.get("reference", {}).get("measured", {})
     return {
-        "Name": one.name,
+        "Model": name,
         "Test accuracy": card.get("metrics", {}).get("test_accuracy"),
         "ε": eps_text(measured.get("eps", one.eps)),
         "Under PGD": measured.get("pgd"),
         "Proven": measured.get("proven"),
-        "Images": "here" if sources.present(one.spec.data.dataset) else "not on this machine",
-        "Data": sources.data_title(one.spec.data),
         "Network": say(one.spec.network) + (", single output" if one.spec.scalar else ""),
         "Recipe": one.spec.recipe.label(),
         "Training": _cost(card),
         "What it is for": one.purpose,
+        "Name for commands": one.name,
+        "Id": model.id,
     }
 
 
@@ -122,11 +136,11 @@ def card(page: str, model: store.Artifact) -> None:
             "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
             "to": st.column_config.NumberColumn(format=PERCENT),
             "n": st.column_config.NumberColumn(format="localized", help="Test images"),
-            "Passes": st.column_config.NumberColumn(
-                format="localized", help="Forward and backward passes an image, on average"
+            "Evaluations": st.column_config.NumberColumn(
+                format="localized", help="Model evaluations (forward and backward passes) per image, on average"
             ),
-            "Median ℓ2": st.column_config.NumberColumn(format="%.3f", help="Of the images that fooled"),
-            "Median ℓ∞": st.column_config.NumberColumn(format="%.3f", help="Of the images that fooled"),
+            "Median ℓ2": st.column_config.NumberColumn(format="%.3f", help="Of the successes"),
+            "Median ℓ∞": st.column_config.NumberColumn(format="%.3f", help="Of the successes"),
         },
         height=elements.table_height(len(frame)),
         alt=f"Measurements of {one.name}",
@@ -152,7 +166,7 @@ def measurements(table: pd.DataFrame) -> pd.DataFrame:
             "n": table["n"],
             "Median ℓ2": table["median_l2"],
             "Median ℓ∞": table["median_linf"],
-            "Passes": (table["forwards"] + table["backwards"]).round(),
+            "Evaluations": (table["forwards"] + table["backwards"]).round(),
             "Settings": table["settings"],
         }
     )
@@ -200,7 +214,7 @@ def beside(page: str, model: store.Artifact) -> None:
         column_config={
             "Test accuracy": st.column_config.NumberColumn(format=PERCENT),
             "Robust": st.column_config.NumberColumn(
-                format=PERCENT, help="Validation images still read correctly under PGD with 10 steps, at ε in ℓ∞"
+                format=PERCENT, help="Validation images classified correctly under PGD with 10 steps, at ε in ℓ∞"
             ),
             "Proven": st.column_config.NumberColumn(format=PERCENT, help="Of the validation images, by bounds"),
             "n (robust)": st.column_config.NumberColumn(format="localized"),

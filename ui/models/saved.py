@@ -15,6 +15,7 @@ from core.figures.base import score_histogram, training_curves
 from core.storage import bundled, store
 from ui.app import jobs, routes, sources
 from ui.form import missing
+from ui.form.select import KEEP
 from ui.models import references
 from ui.show import downloads, elements, model_names, model_rows, provenance
 from ui.text import PERCENT, both, counted, eps_text, interval, say
@@ -22,11 +23,12 @@ from ui.text import PERCENT, both, counted, eps_text, interval, say
 
 def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
     """A row for each saved model: data, network, recipe, accuracy, size, training time."""
-    rows = []
+    rows, names = [], model_names.names()
     for model in models:
         spec, metrics = sources.model_spec(model), model.card.get("metrics", {})
         rows.append(
             {
+                "Model": names[model.id],
                 "Data": sources.data_title(spec.data),
                 "Network": say(spec.network) + (", single output" if spec.scalar else ""),
                 "Recipe": spec.recipe.label(),
@@ -57,6 +59,7 @@ SETTINGS = ("network", "scalar", *OPTIMISER)
 """Fields of a TrainSpec that the training page has a widget for, beside the data's."""
 
 COLUMNS: dict[str, Any] = {
+    "Model": st.column_config.TextColumn(pinned=True),
     "Test accuracy": st.column_config.NumberColumn(format=PERCENT, help="Share of the test set, classified correctly"),
     "95 % from": st.column_config.NumberColumn(format=PERCENT, help="Clopper–Pearson interval, 95 %"),
     "to": st.column_config.NumberColumn(format=PERCENT),
@@ -271,7 +274,7 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
         step=max((high - low) / 200, 1e-6),
         help=f"An image is classified as {names[1]} when its score is above τ. The network was trained for τ = 0.",
         key=f"{page}_threshold",
-        persist_state="session",
+        **KEEP,
     )
     above = tests["score"].to_numpy() > threshold
     y = tests["y"].to_numpy()

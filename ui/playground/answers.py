@@ -51,7 +51,7 @@ class Question:
     def key(self) -> tuple[Hashable, ...]:
         """What its answers are kept under, but for the ε."""
         return (
-            *(self.model.id, str(self.model.card.get("created")), self.picture.digest, self.label),
+            *(self.model.id, str(self.model.card.get("sha256")), self.picture.digest, self.label),
             *(self.method.model_dump_json(), self.target),
         )
 
@@ -96,7 +96,7 @@ def forget() -> None:
 
 def clean(model: store.Artifact, picture: Picture) -> np.ndarray:
     """The probabilities (K,) that a model gives the image as it is."""
-    key = ("clean", model.id, str(model.card.get("created")), picture.digest)
+    key = ("clean", model.id, str(model.card.get("sha256")), picture.digest)
     found = recent.get(key)
     if found is None:
         from core.evaluation.live import attacking

@@ -51,7 +51,7 @@ def choose(model: store.Artifact, shape: tuple[int, int, int]) -> Picture | None
     )
     if cells is None:
         return None
-    from core.data.digits import framed
+    from core.data.framing import framed
 
     x = framed(cells.astype(np.int64), 1).astype(np.float32)[None] / 255
     return Picture(np.ascontiguousarray(x), None, "your drawing")

@@ -10,7 +10,7 @@ from core import specs
 from core.data import folder, peek
 from core.storage import store
 from ui.app import sources
-from ui.form import controls, samples
+from ui.form import controls, data_choice, missing, samples
 from ui.form.select import KEEP, select
 from ui.playground import drawing, uploads
 from ui.playground.address import PAGE
@@ -18,6 +18,19 @@ from ui.playground.picture import Picture
 from ui.show import elements
 
 SOURCES = {"test": "Test set", "draw": "Draw", "upload": "Upload"}
+
+
+def choose_data(model: store.Artifact) -> specs.DataSpec | None:
+    """Draw the choice of the data set; folded, unless the model's own images are not here, which is said."""
+    own = sources.model_spec(model).data.dataset
+    if own != "folder" and not sources.present(own):
+        return data_choice.choose(PAGE, model)
+    with st.expander("More settings", icon=":material/tune:"):
+        found = data_choice.choose(PAGE, model)
+        if not sources.present("mnist"):
+            st.caption("The images are UCI digits in MNIST's frame; MNIST itself is not on this machine.")
+            missing.offer(PAGE, "mnist")
+    return found
 
 
 def choose(model: store.Artifact, data: specs.DataSpec | None) -> Picture | None:

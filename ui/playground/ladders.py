@@ -45,8 +45,7 @@ def text(norm: str, eps: float) -> str:
 
 
 def proof_stops(norm: str, shape: tuple[int, int, int]) -> tuple[float, ...]:
-    """The ε at which a proof is tried: finer than the slider at its beginning."""
-    stops = ladder(norm, shape)
-    fine = [stops[0] * share for share in (0.1, 0.2, 0.3, 0.5, 0.7)]
-    middle = [stops[0] * share for share in (1.5, 2.5)]
-    return tuple(sorted({float(f"{eps:.4g}") for eps in (*fine, *middle, *stops[:30])}))
+    """The ε at which a proof is tried, in rising order: round shares of the slider's range, finer at its beginning."""
+    top = ladder(norm, shape)[-1]
+    shares = (0.0025, 0.005, 0.0075, 0.0125, 0.025, 0.0375, 0.05, 0.075, 0.125, 0.25, 0.375, 0.5, 0.75)
+    return tuple(float(f"{top * share:.4g}") for share in shares)

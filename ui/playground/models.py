@@ -9,7 +9,7 @@ from ui.playground.address import PAGE
 from ui.show import model_names
 
 FIRST = ("mnist-lenet", "digits28-standard")
-"""The bundled models that the page opens with: the first that is there."""
+"""The bundled models that the page opens with: the first whose own images are here, else the first."""
 ROBUST = ("pgd", "trades", "fgsm_mix", "fgsm", "free", "ibp", "generator")
 """Recipes of robust models, the one that withstands most first."""
 NONE = "none"
@@ -17,8 +17,13 @@ NONE = "none"
 
 def default() -> str | None:
     """Id of the model that the page opens with; None where no bundled one fits."""
-    here = {one.name: model.id for one, model in sources.references()}
-    return next((here[name] for name in FIRST if name in here), None)
+    here = {one.name: model for one, model in sources.references() if one.name in FIRST}
+    ordered = sorted((name for name in FIRST if name in here), key=lambda name: not _own_images(here[name]))
+    return here[ordered[0]].id if ordered else None
+
+
+def _own_images(model: store.Artifact) -> bool:
+    return sources.present(sources.model_spec(model).data.dataset)
 
 
 def beside(model: store.Artifact) -> store.Artifact | None:

@@ -20,7 +20,7 @@ from ui.form.select import KEEP, select
 from ui.playground import answers, images, pixels
 from ui.playground.address import PAGE
 from ui.show import gallery
-from ui.text import class_text
+from ui.text import class_text, counted
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 LIMIT = 2.0
@@ -57,7 +57,7 @@ class Walk:
     @property
     def key(self) -> tuple[Hashable, ...]:
         """What its results are kept under, but for the image and the two classes."""
-        return ("steps", self.model.id, str(self.model.card.get("created")), repr(self.data), self.steps, self.rate)
+        return ("steps", self.model.id, str(self.model.card.get("sha256")), repr(self.data), self.steps, self.rate)
 
 
 def show(model: store.Artifact, data: specs.DataSpec | None) -> None:
@@ -80,7 +80,8 @@ def show(model: store.Artifact, data: specs.DataSpec | None) -> None:
     _player(walk, names, x, found, index)
     left, right = st.columns(2, gap="large")
     with left:
-        _likeness(walk, names, x, found.x[0, -1])
+        step = int(found.reached[0]) if found.reached[0] > 0 else found.x.shape[1] - 1
+        _likeness(walk, names, x, found.x[0, step], step)
     with right:
         _matrix(walk, names, tests)
 
@@ -94,21 +95,21 @@ def _choose(
             PAGE,
             names,
             name="input_class",
-            label="Input class (input_class)",
+            label="Input class",
             default=_of(names, "4"),
             slider=False,
-            help="The class of the image that the steps begin at.",
+            help="The class of the image that the steps begin at (`input_class`).",
         )
     with second:
         target = controls.a_class(
             PAGE,
             names,
             name="target_class",
-            label="Target class (target_class)",
+            label="Target class",
             default=_of(names, "9"),
             without=source,
             slider=False,
-            help="The class that the network is to see in the image.",
+            help="The class that the network is to see in the image (`target_class`).",
         )
     with third:
         steps = st.slider(
@@ -127,7 +128,7 @@ def _choose(
             "Learning rate",
             RATES,
             text=lambda value: f"{value:g}",
-            default=0.5,
+            default=0.05,
             kind="slider",
             help="The gradient is multiplied by this. A large rate changes the class in few, coarse steps.",
         )
@@ -197,7 +198,7 @@ def _player(walk: Walk, names: list[str], x: np.ndarray, found: Any, index: int)
     )
 
 
-def _likeness(walk: Walk, names: list[str], x: np.ndarray, after: np.ndarray) -> None:
+def _likeness(walk: Walk, names: list[str], x: np.ndarray, after: np.ndarray, step: int) -> None:
     """Draw which class the original and the modified image look like, by pixels alone."""
     st.markdown("**Which class does it look like?**")
     key = (*walk.key, "alike", x.tobytes(), after.tobytes())
@@ -227,7 +228,7 @@ def _likeness(walk: Walk, names: list[str], x: np.ndarray, after: np.ndarray) ->
             tile=84,
         )
     with words:
-        for what, one in (("The original", before), ("The modified image", now)):
+        for what, one in (("The original", before), (f"The modified image after {counted(step, 'step')}", now)):
             st.markdown(
                 f"{what} is nearest to the mean image of class **{names[one.centroid]}** "
                 f"(ℓ2 {one.to_centroids[one.centroid]:.3g}). Its nearest training image is a "

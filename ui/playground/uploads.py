@@ -93,7 +93,7 @@ def _border(pixels: np.ndarray) -> float:
 
 def _digit(grey: np.ndarray) -> np.ndarray:
     """Grey levels 0…255 of a drawing or photograph → a digit in MNIST's frame, bright on dark."""
-    from core.data.digits import framed as in_frame
+    from core.data.framing import framed as in_frame
 
     step = max(1, int(np.ceil(max(grey.shape) / 400)))
     grey = grey[::step, ::step]

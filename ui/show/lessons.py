@@ -60,8 +60,8 @@ _UNIVERSAL = r"""
 **Gradient steps.** One $s$ is moved by mini-batches. The loss of an image is $\max(0, \mathrm{margin} + \kappa)$, so an
 image that is fooled by more than κ adds nothing and the others decide. About ten gradients per image.
 
-**UAP** (2017) takes image after image: where $x + s$ is still correctly classified, the smallest change that fools it there
-(DeepFool) is added to $s$, and $s$ is projected onto the ball. It is slow; it is here for comparison.
+**UAP** (2017) takes image after image: where $x + s$ is still correctly classified, the smallest change that fools it
+there (DeepFool) is added to $s$, and $s$ is projected onto the ball. It is slow; it is here for comparison.
 
 **Linear programme.** For a set $S$ and a score $N$ with threshold τ: minimise $t$ with
 
@@ -113,8 +113,8 @@ contrast, a seventh of the image can outweigh the rest. Every other pixel stays 
 
 **Why the attack averages over transformations.** A pattern made for the still image uses single pixels exactly where
 they are. If it moves by one pixel, it meets other weights of the network, and its effect is gone. So the attack
-minimises the *mean* loss over random transformations *T* (shift, turn, size, light, printing noise), and draws a few new
-ones in each step:
+minimises the *mean* loss over random transformations *T* (shift, turn, size, light, printing noise), and draws a few
+new ones in each step:
 """
 _MASKS_LOSS = r"\min_{p \in [0,1]^M} \; \mathbb{E}_{T}\,\big[\,\mathrm{loss}\big(T(x, p)\big)\big]"
 _MASKS_MORE = """

@@ -15,7 +15,7 @@ from ui.text import both, counted, grey_levels, say
 def line(
     *,
     model: store.Artifact | str | None = None,
-    data: str | None = None,
+    data: str | specs.DataSpec | None = None,
     attack: str | None = None,
     norm: str | None = None,
     eps: float | tuple[float, ...] | None = None,
@@ -24,14 +24,17 @@ def line(
     n: int | None = None,
     more: str | None = None,
 ) -> str:
-    """What is given, joined by middle dots."""
+    """What is given, joined by middle dots.
+
+    `data` are the images that the model was shown; None: the test set of its own data set.
+    """
     parts: list[str] = []
     if model is not None:
         parts.append(f"model {model if isinstance(model, str) else model.id}")
         if data is None and not isinstance(model, str):
-            data = f"{sources.data_title(sources.model_spec(model).data)} test set"
+            data = sources.model_spec(model).data
     if data:
-        parts.append(data)
+        parts.append(data if isinstance(data, str) else f"{sources.data_title(data)} test set")
     if attack:
         parts.append(attack)
     if norm:
@@ -69,6 +72,7 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
     norm = getattr(settings, "norm", None) or (method.norms[0] if method is not None else None)
     return line(
         model=model or getattr(spec, "model", None),
+        data=spec.data,
         attack=method.title if method is not None else None,
         norm=norm,
         eps=getattr(spec, "eps", None),

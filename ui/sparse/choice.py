@@ -50,7 +50,7 @@ class Chosen:
 
 def choose() -> Chosen | None:
     """Draw the controls; None where nothing can be attacked, which the page has then said."""
-    first, second, third, fourth = st.columns([3.4, 0.9, 1, 1.4], vertical_alignment="bottom")
+    first, second, third, fourth = st.columns([3.2, 0.8, 1.3, 1.3], vertical_alignment="bottom")
     with first:
         model = model_picker.pick(PAGE, default=default_model())
     if model is None:

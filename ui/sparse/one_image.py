@@ -109,8 +109,9 @@ def cost(found: pd.Series, steps: trace.Trace | None) -> str:
     if steps is None:
         return f"{distance}; found with {passes}."
     made, kept = len(steps.order), int(steps.kept.sum())
-    put_back = f"{made - kept} put back" if made > kept else "all of them needed"
-    return f"{made} changes made one at a time, {put_back}. {distance}; found with {passes}."
+    saved = [f"{made - kept} put back"] if made > kept else []
+    saved += [f"{kept - int(found['l0'])} saved by swaps"] if kept > found["l0"] else []
+    return f"{', '.join([f'{made} changes made one at a time', *saved])}. {distance}; found with {passes}."
 
 
 def before_and_after(case: Case, after: np.ndarray) -> None:
@@ -145,7 +146,7 @@ def table(case: Case, frame: pd.DataFrame) -> None:
     st.dataframe(
         frame,
         hide_index=True,
-        height=elements.table_height(max(1, len(frame)), 290),
+        height=elements.table_height(max(1, len(frame)), 250),
         column_config={name: st.column_config.NumberColumn(format="%.3f") for name in frame.columns if "after" in name}
         | LEVELS,
         alt="The changed pixels in their order",
@@ -177,7 +178,7 @@ def jacobian(case: Case, after: np.ndarray) -> None:
         margin = output == "margin"
         values, name = (difference, difference_name) if margin else (case.jacobian[output], f"∂z{output}/∂x")
     elements.chart(
-        heat.signed_heatmap(flat(values), name=name, height=300),
+        heat.signed_heatmap(flat(values), name=name, height=260),
         key=f"{PAGE}_jacobian",
         alt=f"Heatmap of {name}: red pixels raise the output when brighter, blue ones lower it",
     )
@@ -201,7 +202,7 @@ def scores(case: Case, after: np.ndarray) -> None:
     figure.update_xaxes(title_text=f"N(x): below τ classified as {case.names[0]}, above as {case.names[1]}")
     accuracy = ((tests["score"] > case.threshold) == (tests["y"] == 1)).mean()
     elements.chart(
-        figure.update_layout(height=300),
+        figure.update_layout(height=260),
         key=f"{PAGE}_scores",
         alt="Histogram of the test set's scores with the threshold, and this image before and after the changes",
     )

@@ -92,7 +92,7 @@ def trace_curve(case: Case, trace: Trace, k: int | str) -> go.Figure:
         level=case.level,
         level_name="τ" if case.scalar else "fooled below",
         marked=None if isinstance(k, str) else float(k),
-        height=290,
+        height=250,
     )
     figure.update_xaxes(dtick=1 if len(trace.order) <= 20 else None)
     return figure.update_layout(margin={"t": 8}, showlegend=False)

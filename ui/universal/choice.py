@@ -12,12 +12,15 @@ from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls, data_choice, model_picker
 from ui.form.select import KEEP, select, select_many
-from ui.text import ANY_CLASS, both, class_text, say
+from ui.show import at_once
+from ui.text import ANY_CLASS, both, class_text, counted, say
 
 PAGE = "universal"
 TITLES = {"gradient": "Gradient steps", "uap": "UAP", "lp": "Linear programme"}
 EPS = {"linf": 0.2, "l2": 4.0, "l1": 40.0}
 """Budgets to start with."""
+QUICK_IMAGES, QUICK_EPOCHS = 200, 4
+"""Size of the first result that is made at once where none is stored."""
 MASKS = {"all": "all pixels", "eyeglasses": "eyeglasses", "patch": "a patch"}
 
 
@@ -166,7 +169,7 @@ def result(chosen: Chosen) -> store.Artifact | None:
     text = f"Make the perturbation from {spec.n:,} images"
     if st.button(text, type="primary", icon=":material/play_arrow:", key=f"{PAGE}_run"):
         jobs.start(spec)
-    other = nearest(chosen)
+    other = nearest(chosen) or quick(chosen)
     if other is None:
         st.info(
             "Not made yet for these settings. Gradient steps on 1,000 images take seconds; UAP takes minutes.",
@@ -179,10 +182,22 @@ def result(chosen: Chosen) -> store.Artifact | None:
     return other
 
 
+def quick(chosen: Chosen) -> store.Artifact | None:
+    """A first result in this process: the same by few gradient steps from few images; None where it takes too long."""
+    spec = chosen.spec
+    if not isinstance(spec.method, specs.UniversalGradient):
+        return None
+    method = spec.method.model_copy(update={"epochs": min(QUICK_EPOCHS, spec.method.epochs)})
+    few = {"n": min(QUICK_IMAGES, spec.n), "held_out": min(QUICK_IMAGES, spec.held_out), "method": method}
+    return at_once.result(PAGE, spec.model_copy(update=few), name="quick")
+
+
 def described(spec: specs.UniversalSpec) -> str:
     """A task in a few words: method, ε, how many images."""
     eps = "" if spec.eps is None else f", ε = {both(spec.eps)}"
-    return f"{spec.method.title.lower()}{eps}, made from {spec.n:,} images"
+    passes = getattr(spec.method, "epochs", None)
+    how = "" if passes is None else f" in {counted(passes, 'epoch')}"
+    return f"{TITLES[spec.method.name].lower()}{eps}, made from {counted(spec.n, 'image')}{how}"
 
 
 def nearest(chosen: Chosen) -> store.Artifact | None:

@@ -53,6 +53,7 @@ class Record:
         contradictions: the images for which a certificate and a verified adversarial example disagree, with both bounds
             and where they come from: a bug in one of the two. The example counts, since a forward pass confirms it.
         left_out: ids of artifacts that were made from other images than the record's, though of the same data set.
+        images: the data set in words, such as `MNIST, 4 against 9`.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Record:
     contradictions: pd.DataFrame
     left_out: tuple[str, ...] = ()
     looks: tuple[Look, ...] = ()
+    images: str = ""
 
     def __len__(self) -> int:
         return len(self.table)

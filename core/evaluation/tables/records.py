@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from core.checks import check_choice
+from core.data import shown
 from core.epsilon import SAME, reaches, within
 from core.evaluation.tables import paired
 from core.evaluation.tables.artifact_bounds import (
@@ -256,7 +257,17 @@ def merge(
     )
     spec = model.spec()
     assert isinstance(spec, TrainSpec)
-    return Record(model.id, str(data or spec.data), norm, table, counted, contradictions, left_out, tuple(looks))
+    return Record(
+        model.id,
+        str(data or spec.data),
+        norm,
+        table,
+        counted,
+        contradictions,
+        left_out,
+        tuple(looks),
+        shown.title(data or spec.data),
+    )
 
 
 def _stood(looks: Sequence[Look], index: pd.Index, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
