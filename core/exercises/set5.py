@@ -5,7 +5,7 @@ from __future__ import annotations
 from core import specs
 from core.exercises import published, which
 from core.exercises.evidence import Evidence, Found, Reading, of_row, test_accuracy
-from core.exercises.items import ByData, ExerciseSet, Figure, Item, Link, Need, Setting, dataset, embedded, model_id
+from core.exercises.items import ExerciseSet, Figure, Item, Link, Need, Setting, dataset, model_id
 from core.exercises.published import CURVES5, EPS5, SET5, TITLES5
 
 FGSM = which.both(which.attack("fgsm"), which.covers(EPS5))
@@ -41,10 +41,9 @@ def _literal(found: Found) -> bool:
     return getattr(found.model.recipe, "start", "") == "image"
 
 
-def _models(*names: str) -> list[ByData]:
-    """Bundled models of MNIST; without MNIST the two that are bundled for the embedded digits."""
-    other = [model_id(f"{embedded()}-{name}") for name in ("standard", "fgsm-mix", "pgd")]
-    return [ByData(model_id(name), other[min(place, len(other) - 1)]) for place, name in enumerate(names)]
+def _models(*names: str) -> list[str]:
+    """Ids of bundled models of MNIST. Without MNIST, the page shows them the embedded digits in its frame."""
+    return [model_id(name) for name in names]
 
 
 PLANE = {"part": "In the plane, with the SVM"}
