@@ -56,7 +56,7 @@ ITEMS = (
         "The worst change inside an ℓ2 ball",
         "For a linear model, derive the change of norm at most ε that raises the loss most. Check the formula in the "
         "plane, where the ball and the maximiser are drawn.",
-        (Link("linear_models", PLANE, "ball"),),
+        (Link("linear_models", {**PLANE, "norm": "l2"}, "maximiser"),),
         ("Why does the answer not depend on the image?", "What is left of the min-max problem once this is put in?"),
     ),
     Item(
@@ -64,7 +64,7 @@ ITEMS = (
         "Hinge loss and the SVM",
         "Put the formula into the hinge loss and compare with the soft-margin SVM: both objectives, the gap between "
         "them, and the path that joins the regularisation λ to the budget ε.",
-        (Link("linear_models", PLANE, "SVM"),),
+        (Link("linear_models", {**PLANE, "loss": "hinge"}, "The SVM with"),),
         ("When do the two problems have the same solution?", "What is the margin in this picture?"),
     ),
     Item(
@@ -72,7 +72,10 @@ ITEMS = (
         "The same in ℓ∞, and FGSM",
         "Repeat it for ℓ∞: the worst change is ε · sign of the gradient. For a linear model FGSM is therefore exact: "
         "the cosine between the two is 1.",
-        (Link("linear_models", IMAGES, "FGSM"),),
+        (
+            Link("linear_models", {**PLANE, "norm": "linf"}, "Cosine of the maximiser", "In the plane"),
+            Link("linear_models", IMAGES, "FGSM", "On images"),
+        ),
         ("For which models is FGSM the worst change, and why not for a CNN?",),
     ),
     Item(
@@ -115,7 +118,8 @@ ITEMS = (
     Item(
         "5.2+",
         "Adversarial images only",
-        "Train the CNN on adversarial images alone, one FGSM step from the image itself, as the public lab does. Watch "
+        "Train the CNN on adversarial images alone, one FGSM step from the image itself, with dropout active "
+        "while they are made, as the public lab does. Watch "
         "clean accuracy and accuracy under attack by epoch.",
         (
             Link(
@@ -127,6 +131,7 @@ ITEMS = (
                     "recipe": "fgsm",
                     "fgsm_eps": "0.25",
                     "fgsm_start": "image",
+                    "fgsm_mode": "train",
                 },
                 "FGSM",
                 "Train it",
