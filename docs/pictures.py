@@ -27,7 +27,8 @@ IMAGES = PROJECT / "docs" / "images"
 PAGES = ("playground", "models", "train", "sparse_attack", "generator_attack", "epsilon_sweep", "model_comparison")
 SETTLED = """() => {
     const app = document.querySelector('[data-testid=stApp]');
-    return app && app.dataset.testScriptState !== 'running' && !document.querySelector('[data-testid=stSkeleton]')
+    return app && app.dataset.testScriptState !== 'running'
+        && !document.querySelector('[data-testid=stSkeleton]')
         && document.querySelector('h1') && document.querySelector('[data-testid=stMain] :is(img, svg.main-svg, canvas)');
 }"""
 
@@ -70,7 +71,7 @@ def photograph(address: str, pages: list[str]) -> None:
             shown.goto(f"{address}/{page}")
             settle(shown)
             shown.screenshot(path=IMAGES / f"{page.replace('_', '-')}.png")
-            print(f"docs/images/{page.replace('_', '-')}.png")
+            sys.stdout.write(f"docs/images/{page.replace('_', '-')}.png\n")
         browser.close()
 
 
