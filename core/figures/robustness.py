@@ -78,9 +78,9 @@ def robustness(
         value: accuracy, or the success rate of an attack.
         chance: accuracy of guessing, drawn as a thin line.
         marked: an ε marked by a vertical line; `core.figures.base.mark` moves it.
-        unit: what ε is counted in.
+        unit: what ε is counted in, unless it is in both scales.
         ticks: the ε written on the axis; plotly's choice where it is None.
-        grey: ε counts in grey levels, too.
+        grey: ε is a part of a pixel's range [0, 1], so it counts in grey levels, too.
         height: in CSS pixels.
     """
     alone = len({line.model for line in lines} | set(clean or ())) == 1
@@ -294,7 +294,7 @@ def _clearance(box: _Box, line: Line) -> float:
 
 
 def _axes(figure: go.Figure, value: str, unit: str, ticks: Sequence[float] | None, most: float, grey: bool) -> None:
-    title = f"ε, in {unit}" + ("; below: in grey levels of 255" if grey else "")
+    title = "ε as a part of a pixel's range; below: in 255ths" if grey else f"ε, in {unit}"
     figure.update_xaxes(title_text=title, range=[-0.015 * most, 1.015 * most] if most else None)
     if ticks is not None:
         text = [f"{eps:.3g}" + (f"<br><i>{255 * eps:.3g}</i>" if grey else "") for eps in ticks]

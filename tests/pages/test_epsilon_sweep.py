@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,12 @@ def texts(app: AppTest) -> str:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[specs.Task]:
     """What is submitted from now on, none of which runs."""
     found: list[specs.Task] = []
-    monkeypatch.setattr(queue, "submit", lambda task, root=None: found.append(task))
+
+    def submit(task: specs.Task, root: object = None) -> SimpleNamespace:
+        found.append(task)
+        return SimpleNamespace(id="planted")
+
+    monkeypatch.setattr(queue, "submit", submit)
     return found
 
 

@@ -133,7 +133,7 @@ def _columns(measured: Measured, eps: float) -> dict[str, Any]:
         "attacked": number(
             f"Attacked, ε {eps:g}", format=PERCENT, help="Share that nothing that was run at this ε fools."
         ),
-        "interval": text("95 %", help="Exact interval of Attacked, in per cent."),
+        "interval": text("95 %", width=95, help="Exact interval of Attacked, in per cent."),
         "proven": number("Proven", format=PERCENT, help=COLUMNS["proven"][1]),
         "clean": number("Clean", format=PERCENT, help=COLUMNS["clean"][1]),
         "trust": text("Checks", help="Verdict of the reliability checks of an evaluation at this ε on these images."),
