@@ -64,7 +64,7 @@ ITEMS = (
         "Hinge loss and the SVM",
         "Put the formula into the hinge loss and compare with the soft-margin SVM: both objectives, the gap between "
         "them, and the path that joins the regularisation λ to the budget ε.",
-        (Link("linear_models", {**PLANE, "loss": "hinge"}, "The SVM with"),),
+        (Link("linear_models", {**PLANE, "loss": "hinge"}, "SVM"),),
         ("When do the two problems have the same solution?", "What is the margin in this picture?"),
     ),
     Item(
