@@ -27,9 +27,10 @@ IMAGES = PROJECT / "docs" / "images"
 PAGES = ("playground", "models", "train", "sparse_attack", "generator_attack", "epsilon_sweep", "model_comparison")
 SETTLED = """() => {
     const app = document.querySelector('[data-testid=stApp]');
+    const drawn = '[data-testid=stMain] :is(img, svg.main-svg, canvas)';
     return app && app.dataset.testScriptState !== 'running'
         && !document.querySelector('[data-testid=stSkeleton]')
-        && document.querySelector('h1') && document.querySelector('[data-testid=stMain] :is(img, svg.main-svg, canvas)');
+        && document.querySelector('h1') && document.querySelector(drawn);
 }"""
 
 
