@@ -72,7 +72,7 @@ def test_it_opens_with_an_attacked_image(lab: Lab) -> None:
         assert len(frame["p"]) == 10
         assert frame["t"].endswith(".")
         assert sum(side["clean"]) == pytest.approx(1, abs=1e-3)
-    assert data["stops"][data["at"]] == "0.2 (51/255)"
+    assert data["stops"][data["at"]] == "0.1 (25.5/255)"
 
 
 @pytest.mark.parametrize("name", attacks.OFFERS)
