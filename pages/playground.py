@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.storage import store
-from ui.app import guard, projector, routes
+from ui.app import guard, projector, routes, sources
 from ui.form import model_picker, tabs
 from ui.form.select import select
 from ui.playground import address, answers, attacks, images, ladders, models, stage, steps
@@ -59,9 +59,10 @@ def label_of(model: store.Artifact, picture: Picture) -> int:
         return int(answers.clean(model, picture).argmax())
 
 
-def choose_eps(norm: str, picture: Picture) -> tuple[tuple[float, ...], int]:
+def choose_eps(model: store.Artifact, norm: str, picture: Picture) -> tuple[tuple[float, ...], int]:
     """The stops of the ε slider, and where the address says that it stands."""
     stops = ladders.ladder(norm, picture.x.shape)
+    start = ladders.default(norm, picture.x.shape, sources.model_spec(model).data.dataset)
 
     def read(text: str) -> float | None:
         try:
@@ -71,7 +72,7 @@ def choose_eps(norm: str, picture: Picture) -> tuple[tuple[float, ...], int]:
             return None
         return stops[ladders.nearest(stops, eps)] if 0 <= eps < float("inf") else None
 
-    eps = address.value("eps", read, lambda found: f"{float(found):.6g}", ladders.default(norm, picture.x.shape))
+    eps = address.value("eps", read, lambda found: f"{float(found):.6g}", start)
     return stops, ladders.nearest(stops, eps)
 
 
@@ -123,7 +124,7 @@ def attack_it() -> None:
 def show_stage(model: store.Artifact, other: store.Artifact | None, picture: Picture, offer: Offer, norm: str) -> None:
     """The sliders, the images and the verdicts."""
     label = label_of(model, picture)
-    stops, place = choose_eps(norm, picture) if offer.needs_eps else ((), 0)
+    stops, place = choose_eps(model, norm, picture) if offer.needs_eps else ((), 0)
     target = choose_target(list(model.card["class_names"]), label)
     sides = tuple(
         answers.Question(one, picture, label, offer.make(norm), norm, target, stops)

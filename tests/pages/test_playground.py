@@ -72,14 +72,14 @@ def test_it_opens_with_an_attacked_image(lab: Lab) -> None:
         assert len(frame["p"]) == 10
         assert frame["t"].endswith(".")
         assert sum(side["clean"]) == pytest.approx(1, abs=1e-3)
-    assert data["stops"][data["at"]] == "0.2 (51/255)"
+    assert data["stops"][data["at"]] == "0.1 (25.5/255)"
 
 
 @pytest.mark.parametrize("name", attacks.OFFERS)
 def test_every_attack_fools_a_weak_model(lab: Lab, name: str) -> None:
     """Each attack on offer, with its defaults, changes the class; those without ε draw no slider for it."""
     model = planted(lab)
-    data = stage(opened(lab, playground_model=model.id, playground_attack=name))
+    data = stage(opened(lab, playground_model=model.id, playground_attack=name, playground_eps="0.2"))
     assert bool(data["stops"]) == attacks.OFFERS[name].needs_eps
     frame = data["sides"][0]["frames"][f"any|{data['at']}"]
     assert frame["k"] == "fooled", frame["t"]
