@@ -48,7 +48,7 @@ guard.ensure_router()
 
 st.title("Generator attack")
 st.write("A network with one input, always 1, redraws your sample so that the model classifies it as another class.")
-left, middle, right = st.columns([3, 3, 4], vertical_alignment="bottom")
+left, middle = st.columns([3, 2], vertical_alignment="bottom")
 with left:
     model = model_picker.pick(PAGE, text="Model", default=choices.default_model())
 if model is None:
@@ -63,7 +63,8 @@ with middle:
         extra={"all": "every class"},
         help="A class: its column is marked in the grid and its curves are bold. Every class: the whole grid.",
     )
-more = st.expander("More settings", icon=":material/tune:")
+under, right = st.columns([3, 2])
+more = under.expander("More settings", icon=":material/tune:")
 with more:
     data = data_choice.choose(PAGE, model)
 tests = samples.table(model, data)

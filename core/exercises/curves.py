@@ -10,7 +10,7 @@ import numpy as np
 
 from core import specs
 from core.exercises import published, set3, set5, which
-from core.exercises.evidence import Evidence, Found
+from core.exercises.evidence import Evidence, Found, data_title
 from core.linear import toy
 
 RATES = (0.1, 0.5, 2.0)
@@ -60,7 +60,7 @@ def set3_curves(evidence: Evidence) -> list[Series]:
         sweep = _mnist_first(evidence, which.both(set3.SWEPT, fits))
         title = "LeNet, standard training" if place == 0 else "LeNet, trained with FGSM"
         if sweep is not None:
-            found.append(of_sweep(sweep, title, place))
+            found.append(of_sweep(sweep, _told(title, sweep), place))
         table = published.TABLE3
         points = tuple(table[training, images]["accuracy"] for images in ("clean", "FGSM"))
         found.append(
@@ -75,7 +75,7 @@ def set5_curves(evidence: Evidence) -> list[Series]:
     for place, kind in enumerate(set5.KINDS):
         sweep = _mnist_first(evidence, which.both(set5.FGSM, set5.KINDS[kind]))
         if sweep is not None:
-            found.append(of_sweep(sweep, published.TITLES5[kind], place))
+            found.append(of_sweep(sweep, _told(published.TITLES5[kind], sweep), place))
         if kind in published.CURVES5:
             name = f"{published.TITLES5[kind]}: published"
             found.append(Series(name, published.EPS5, published.CURVES5[kind], place=place, hollow=True))
@@ -161,6 +161,11 @@ def crossing(series: Series, level: float) -> float | None:
 def sources(series: Sequence[Series]) -> list[Found]:
     """The artifacts that curves were read from."""
     return [one.found for one in series if one.found is not None]
+
+
+def _told(title: str, sweep: Found) -> str:
+    """The title, with the data set where it is not the published figures' MNIST."""
+    return title if which.mnist(sweep) else f"{title} ({data_title(sweep.data)})"
 
 
 def _clean(found: Found) -> float:

@@ -66,7 +66,7 @@ def curves(
         figure.add_scatter(
             x=[None],
             y=[None],
-            name="published",
+            name="published (MNIST)",
             mode="lines+markers",
             line={"color": UNKNOWN, "dash": "dot"},
             marker={"symbol": "square-open", "size": 9, "line": {"width": 2}},
@@ -92,21 +92,33 @@ def _about(one: Series, place: int) -> str:
     return f"{between}, {'bundled' if one.found.bundled else 'yours'}"
 
 
-def clean_costs(costs: Sequence[Cost]) -> go.Figure:
-    """Points of clean accuracy that each defended model has less than its undefended twin; negative: more."""
+def bars(
+    names: Sequence[str], values: Sequence[float], *, x_title: str, hover: Sequence[str] | None = None
+) -> go.Figure:
+    """A horizontal bar a name, with its number at the end; `hover` says what each means."""
     figure = go.Figure(
         go.Bar(
-            x=[100 * cost.lost for cost in costs],
-            y=[cost.model.name() for cost in costs],
+            x=list(values),
+            y=list(names),
             orientation="h",
             marker={"color": CLEAN},
-            text=[f"{100 * cost.lost:.2f}".replace("-", "−") for cost in costs],
+            text=[f"{value:.2f}".replace("-", "−") for value in values],
             textposition="outside",
             cliponaxis=False,
-            customdata=[[cost.before, cost.after] for cost in costs],
-            hovertemplate="%{y}: %{customdata[0]:.2%} undefended, %{customdata[1]:.2%} defended<extra></extra>",
+            hovertext=list(hover or names),
+            hoverinfo="text",
         )
     )
-    figure.update_xaxes(title_text="points of clean accuracy lost")
+    figure.update_xaxes(title_text=x_title)
     figure.update_yaxes(autorange="reversed")
-    return styled(figure, height=90 + 26 * len(costs), margin={"l": 8, "r": 40, "t": 8, "b": 8})
+    return styled(figure, height=90 + 26 * len(names), margin={"l": 8, "r": 40, "t": 8, "b": 8})
+
+
+def clean_costs(costs: Sequence[Cost]) -> go.Figure:
+    """Points of clean accuracy that each defended model has less than its undefended twin; negative: more."""
+    return bars(
+        [cost.model.name() for cost in costs],
+        [100 * cost.lost for cost in costs],
+        x_title="points of clean accuracy lost",
+        hover=[f"{cost.model.name()}: {cost.before:.2%} undefended, {cost.after:.2%} defended" for cost in costs],
+    )

@@ -111,7 +111,7 @@ ITEMS = (
         (
             Link(
                 "train",
-                {"dataset": dataset(), "network": "lenet", "recipe": "fgsm_mix", "fgsm_mix_eps": EPS3},
+                {"dataset": dataset(), "network": "lenet", "recipe": "fgsm_mix", "fgsm_mix_eps": f"{EPS3:g}"},
                 "FGSM mix",
             ),
         ),

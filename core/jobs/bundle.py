@@ -45,7 +45,7 @@ class Item:
         return {
             "model": " ".join(names[model] for model in trained_on.models_of(self.spec)),
             "task": kind,
-            "settings": " ".join(f"{value:g}" if isinstance(value, float) else value for value in said.values()),
+            "settings": " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in said.values()),
             "result": self.spec.artifact_name(),
             "bundled": self.folder is not None,
             "bytes": self.size,

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from core.jobs import events, running, worker
 
@@ -159,14 +159,14 @@ def wait() -> int:
     return worker.work(folder)
 
 
-def start(command: list[str], **streams: int | IO[Any]) -> subprocess.Popen[bytes]:
+def start(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
     """Start a process that can import `core`, of low priority, that outlives this one. Raises OSError."""
     return subprocess.Popen(
         command,
         env=environment(),
         start_new_session=True,  # a group of its own: signals for the server pass it by
         creationflags=_FLAGS,
-        **streams,  # type: ignore[arg-type]
+        **streams,
     )
 
 

@@ -45,7 +45,8 @@ def results(model_id: str) -> Path | None:
 
 def weights_of(card: dict[str, Any]) -> str | None:
     """The SHA-256 of a saved model's weights, from its card: what tells it from another of the same key."""
-    return card["files"].get("weights.safetensors")  # type: ignore[no-any-return]
+    found: str | None = card["files"].get("weights.safetensors")
+    return found
 
 
 def is_of_models_here(card: dict[str, Any], store_root: Path) -> bool:

@@ -81,7 +81,7 @@ def packed(data: bytes) -> bytes:
     import pyarrow
 
     codec = pyarrow.Codec("zstd", compression_level=19)
-    return codec.compress(data, asbytes=True)  # type: ignore[no-any-return]
+    return bytes(codec.compress(data, asbytes=True))
 
 
 def unpacked(data: bytes) -> bytes:
@@ -90,7 +90,7 @@ def unpacked(data: bytes) -> bytes:
 
     try:
         with pyarrow.CompressedInputStream(pyarrow.BufferReader(data), "zstd") as stream:
-            return stream.read()  # type: ignore[no-any-return]
+            return bytes(stream.read())
     except OSError as error:
         raise ValueError(f"data: expected a packed file, got {len(data)} bytes that are none ({error})") from error
 

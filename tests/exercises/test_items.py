@@ -78,7 +78,7 @@ def test_an_empty_store_has_nothing_done(tmp_path: Path) -> None:
 def test_bundled_results_are_not_yours(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What lies with the bundled models is shown and never counted as done."""
     monkeypatch.setenv("ADVERSARIAL_LAB_REFERENCE", str(root))
-    monkeypatch.setattr(store, "results", lambda model, where, *tasks: _results(root, model, tasks))
+    monkeypatch.setattr(store, "all_results", lambda model, where, *tasks: _results(root, model, tasks))
     found = evidence.gather(tmp_path / "none")
     results = [one for one in found.results]
     assert results

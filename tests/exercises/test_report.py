@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -105,7 +106,7 @@ def test_charts_are_sound_xml_with_labels_apart(text: str) -> None:
     drawn = svg.chart(close, alt="a", x_title="x", y_title="y")
     heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)" class="s">n\d', drawn))
     assert len(heights) == 6
-    assert all(below - above >= svg.LINE - 0.01 for above, below in zip(heights, heights[1:], strict=False))
+    assert all(below - above >= svg.LINE - 0.01 for above, below in pairwise(heights))
     assert max(heights) <= svg.HEIGHT
 
 

@@ -79,11 +79,12 @@ def _distances(page: str, known: Evidence) -> None:
     if not rows:
         st.info("No result of the generator attack is stored yet. Item 1B5 makes one.", icon=":material/info:")
         return
-    lines = [
-        curves.Series(name, (0.0, value), (0.0, 0.0), place=place) for place, (name, value) in enumerate(rows.items())
-    ]
-    frame = pd.DataFrame({"model": [line.name for line in lines], "median ℓ2 distance": list(rows.values())})
-    st.bar_chart(frame, x="model", y="median ℓ2 distance", horizontal=True, height=300)
+    elements.chart(
+        plot.bars(list(rows), list(rows.values()), x_title="median ℓ2 distance"),
+        key=f"{page}_central",
+        alt="Median ℓ2 distance that the generator attack needs on each bundled model",
+        tools=False,
+    )
     st.caption("Median ℓ2 distance that the generator attack needs on each bundled model, one wrong class an image.")
 
 

@@ -59,7 +59,10 @@ def choose() -> Chosen | None:
     if model is None:
         return None
     names = list(model.card["class_names"])
-    data = data_choice.choose(PAGE, model)
+    shape = mask_choice.shape(PAGE)
+    note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
+    with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
+        data = data_choice.choose(PAGE, model)
     tests = samples.table(model, data)
     if tests is None:
         return None
@@ -79,8 +82,7 @@ def choose() -> Chosen | None:
             f"{PAGE}_image", len(found), label="Image", help=f"Of {len(found):,} that are correctly classified."
         )
     height, width = model.card["shape"][1:]
-    shape = mask_choice.shape(PAGE)
-    with st.expander("More settings", icon=":material/tune:"):
+    with more_settings:
         mask = mask_choice.settings(PAGE, shape, height, width) if shape != "cells" else None
         count = st.slider(
             "Images",

@@ -48,7 +48,7 @@ def show(chosen: Chosen) -> None:
             st.info("Not made yet for these settings. Below: another pattern of this model.", icon=":material/info:")
             known = other.spec()
             assert isinstance(known, specs.PatternSpec)
-            draw(known, other, chosen.model)
+            draw(known, other, chosen.model, here=False)
 
 
 def stored(chosen: Chosen) -> store.Artifact | None:
@@ -87,8 +87,8 @@ def task_as_set(chosen: Chosen) -> specs.PatternSpec | None:
     )
 
 
-def draw(spec: specs.PatternSpec, result: store.Artifact, model: store.Artifact) -> None:
-    """Draw the verdict, the rates as a chart, the pattern, and images that wear it."""
+def draw(spec: specs.PatternSpec, result: store.Artifact, model: store.Artifact, *, here: bool = True) -> None:
+    """Draw the verdict, the rates as a chart, the pattern, and images that wear it; `here`: as the address says."""
     verdict(spec, result)
     left, middle, right = st.columns([1.1, 1.3, 3])
     with left:
@@ -105,7 +105,7 @@ def draw(spec: specs.PatternSpec, result: store.Artifact, model: store.Artifact)
         )
     with right:
         pictures(result)
-    provenance.show(source_line(spec, result, model))
+    provenance.show(source_line(spec, result, model), here=here)
 
 
 def verdict(spec: specs.PatternSpec, result: store.Artifact) -> None:

@@ -69,7 +69,7 @@ def choose(page: str, *, start: int = 1, row: bool = False) -> Choice | None:
         return None
     here = all(sources.present(sources.model_spec(model).data.dataset) for model in models)
     with more if row and here else first:  # where images are not here, it has something to say
-        data = data_choice.choose(page, *models)
+        data = data_choice.choose(page, *models, stored=True)
     with more:
         norm = _norm(page, inferred)
     with second:

@@ -56,7 +56,9 @@ def choose() -> Chosen | None:
     if model is None:
         return None
     names, scalar = list(model.card["class_names"]), sources.model_spec(model).scalar
-    data = data_choice.choose(PAGE, model)
+    note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
+    with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
+        data = data_choice.choose(PAGE, model)
     tests = samples.table(model, data)
     if tests is None:
         return None
@@ -65,7 +67,7 @@ def choose() -> Chosen | None:
         label = controls.a_class(PAGE, names, name="source", label="True class", default=start, slider=False)
     with fourth:
         budget = pick_budget(int(np.prod(model.card["shape"])))
-    with st.expander("More settings", icon=":material/tune:"):
+    with more_settings:
         threshold = pick_threshold(tests, names) if scalar else 0.0
         left, middle, right = st.columns(3, vertical_alignment="bottom")
         with left:

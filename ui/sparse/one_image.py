@@ -192,7 +192,7 @@ def scores(case: Case, after: np.ndarray) -> None:
         return
     st.markdown("**Scores of the test set**")
     figure = score_histogram(tests["score"].to_numpy(), tests["y"].to_numpy(), case.names, case.threshold)
-    for name, logits, place in (("x", case.logits, "top left"), ("x + δ", after, "top right")):
+    for name, logits, place in (("x", case.logits, "top left"), ("x + δ", after, "bottom right")):
         figure.add_vline(
             x=case.threshold + float(logits[1]),
             line={"color": CLEAN, "width": 2, "dash": "solid" if name == "x" else "dot"},

@@ -18,8 +18,10 @@ from ui.text import ANY_CLASS, both, class_text, counted, say
 PAGE = "universal"
 TITLES = {"gradient": "Gradient steps", "uap": "UAP", "lp": "Linear programme"}
 EPS = {"linf": 0.2, "l2": 4.0, "l1": 40.0}
-"""Budgets to start with."""
-QUICK_IMAGES, QUICK_EPOCHS = 200, 4
+"""Budgets to start with, by norm."""
+EPS_OF = {"mnist": 0.3, "fashion_mnist": 0.1, "cifar10": 0.03}
+"""In linf, those of data sets: so large that an undefended model is fooled on many new images."""
+QUICK_IMAGES, QUICK_BATCH = 200, 32
 """Size of the first result that is made at once where none is stored."""
 MASKS = {"all": "all pixels", "eyeglasses": "eyeglasses", "patch": "a patch"}
 
@@ -55,29 +57,31 @@ def choose() -> Chosen | None:
     if model is None:
         return None
     names, scalar = list(model.card["class_names"]), sources.model_spec(model).scalar
-    data = data_choice.choose(PAGE, model)
+    note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
+    with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
+        data = data_choice.choose(PAGE, model)
     with second:
         name = select(PAGE, "method", "Method", list(TITLES), text=TITLES.__getitem__, kind="list")
     cls = specs.UNIVERSAL_METHODS[name]
     method: dict[str, Any] = {"name": name}
     place = third.container()
-    with st.expander("More settings", icon=":material/tune:"):
+    with more_settings:
         st.caption(f"{cls.help} *{cls.paper}.*")
         values = more(cls, names, scalar, method)
     eps = None
     with place:
         if cls.needs_eps:
-            eps = size(method.get("norm", "linf"))
+            eps = size(method.get("norm", "linf"), sources.model_spec(model).data.dataset)
         else:
             method["boxed"] = controls.field(PAGE, cls, "boxed", key=f"{name}_boxed")
     spec = controls.build(specs.UniversalSpec, model=model.id, data=data, method=method, eps=eps, **values)
     return None if spec is None else Chosen(model, data, spec)
 
 
-def size(norm: str) -> float:
+def size(norm: str, dataset: str) -> float:
     """Draw the budget ε: a slider in linf, a number in the other norms."""
     if norm == "linf":
-        return controls.eps(PAGE, default=EPS[norm], high=1.0, step=0.01)
+        return controls.eps(PAGE, default=EPS_OF.get(dataset, EPS[norm]), high=1.0, step=0.01)
     return float(
         st.number_input(
             "ε",
@@ -183,11 +187,11 @@ def result(chosen: Chosen) -> store.Artifact | None:
 
 
 def quick(chosen: Chosen) -> store.Artifact | None:
-    """A first result in this process: the same by few gradient steps from few images; None where it takes too long."""
+    """A first result in this process: the same from few images, in small batches; None where it takes too long."""
     spec = chosen.spec
     if not isinstance(spec.method, specs.UniversalGradient):
         return None
-    method = spec.method.model_copy(update={"epochs": min(QUICK_EPOCHS, spec.method.epochs)})
+    method = spec.method.model_copy(update={"minibatch": min(QUICK_BATCH, spec.method.minibatch)})
     few = {"n": min(QUICK_IMAGES, spec.n), "held_out": min(QUICK_IMAGES, spec.held_out), "method": method}
     return at_once.result(PAGE, spec.model_copy(update=few), name="quick")
 

@@ -29,7 +29,7 @@ def show(chosen: Chosen) -> None:
     views.before_and_after(result, "held_out", names)
     by_class(class_rows(held, names), held, spec, names)
     views.before_and_after(result, "made_from", names)
-    provenance.show(views.source_line(result, chosen.model))
+    provenance.show(views.source_line(result, chosen.model), here=spec == chosen.spec)
 
 
 def most_common(classes: pd.Series) -> tuple[int, int]:

@@ -31,7 +31,8 @@ def show(chosen: Chosen) -> None:
         return
     spec = result.spec()
     assert isinstance(spec, specs.UniversalSpec)
-    headline(result.card, spec, chosen.names, result.table("made_from"))
+    asked = spec == chosen.spec
+    headline(result.card, spec, chosen.names, result.table("made_from"), judged=asked)
     left, right = st.columns([2, 5])
     with left:
         perturbation(result)
@@ -43,7 +44,7 @@ def show(chosen: Chosen) -> None:
         )
     before_and_after(result, "held_out", chosen.names)
     numbers(result.card)
-    provenance.show(source_line(result, chosen.model))
+    provenance.show(source_line(result, chosen.model), here=asked)
     lessons.universal()
 
 
@@ -55,14 +56,15 @@ def source_line(result: store.Artifact, model: store.Artifact) -> str:
     return line if spec.mask is None else f"{line} · mask {provenance.mask_text(result)}"
 
 
-def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str], made: pd.DataFrame) -> None:
-    """Draw the verdict on what was asked for, and what it does to new images.
+def headline(
+    card: dict[str, Any], spec: specs.UniversalSpec, names: list[str], made: pd.DataFrame, *, judged: bool = True
+) -> None:
+    """Draw the verdict on what was asked for, and what it does to new images; plainly where it was not `judged`.
 
     The linear programme is asked to fool all images of the set; gradient steps and UAP, to fool new ones more often
     than noise of the same size does.
     """
     metrics = card["metrics"]
-    reads = "another class" if spec.target == "any" else f"class {class_text(int(spec.target), names)}"
     new = (
         f"{metrics['fooling_rate']:.1%} of {metrics['n']:,} new test images (95 % interval {metrics['low']:.1%} to "
         f"{metrics['high']:.1%})"
@@ -71,21 +73,24 @@ def headline(card: dict[str, Any], spec: specs.UniversalSpec, names: list[str], 
     if spec.method.name == "lp":
         won, count = int(made["success"].sum()), len(made)
         of_set = f"all {count} of the images" if won == count else f"{won} of the {counted(count, 'image')}"
-        text = f"**It fools {of_set} that it was made for.** It also fools {new}; {noise}."
-        if won == count:
-            st.success(text, icon=":material/check_circle:")
-        elif won:
-            st.warning(text, icon=":material/contrast:")
-        else:
-            st.error(text, icon=":material/cancel:")
-        return
-    text = f"It makes the model classify {new} as {reads}; {noise}."
-    if metrics["low"] <= metrics["noise_rate"]:
-        st.error(f"**It fools new images no more often than noise.** {text}", icon=":material/cancel:")
-    elif metrics["fooling_rate"] >= 0.5:
-        st.success(f"**It fools most new images.** {text}", icon=":material/check_circle:")
+        verdict, text = f"It fools {of_set} that it was made for.", f"It also fools {new}; {noise}."
+        state = "success" if won == count else "partly" if won else "failure"
     else:
-        st.warning(f"**It fools some new images.** {text}", icon=":material/contrast:")
+        reads = "another class" if spec.target == "any" else f"class {class_text(int(spec.target), names)}"
+        text = f"It makes the model classify {new} as {reads}; {noise}."
+        verdict, state = "It fools some new images.", "partly"
+        if metrics["low"] <= metrics["noise_rate"]:
+            verdict, state = "It fools new images no more often than noise.", "failure"
+        elif metrics["fooling_rate"] >= 0.5:
+            verdict, state = "It fools most new images.", "success"
+    if not judged:
+        st.markdown(text)
+    elif state == "success":
+        st.success(f"**{verdict}** {text}", icon=":material/check_circle:")
+    elif state == "partly":
+        st.warning(f"**{verdict}** {text}", icon=":material/contrast:")
+    else:
+        st.error(f"**{verdict}** {text}", icon=":material/cancel:")
 
 
 def rates(card: dict[str, Any], spec: specs.UniversalSpec) -> go.Figure:
