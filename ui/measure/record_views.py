@@ -49,10 +49,13 @@ def _merged(
 
 
 def not_known(frame: pd.DataFrame) -> None:
-    """Draw what the dashes of a table mean, in a line for each model (columns `model` and `note`)."""
-    notes = [f"{model}: {note}" for model, note in zip(frame["model"], frame["note"], strict=True) if note]
-    if notes:
-        st.caption("  \n".join(f"– {text}." for text in notes))
+    """Draw what the dashes of a table mean, in a line for each reason (columns `model` and `note`)."""
+    models: dict[str, list[str]] = {}
+    for model, note in zip(frame["model"], frame["note"], strict=True):
+        if note:
+            models.setdefault(note, []).append(model)
+    if models:
+        st.caption("  \n".join(f"– {', '.join(names)}: {note}." for note, names in models.items()))
 
 
 def weak(found: Mapping[str, Record], names: Mapping[str, str], eps: float) -> None:
