@@ -13,7 +13,7 @@ from ui.app import endings, guard, routes, sidebar, warm
 def main() -> None:
     """Draw the page that the address names, with the sidebar beside it."""
     routes.configure()
-    page = st.navigation(routes.sections())
+    page = st.navigation(routes.sections(), position="hidden")  # the sidebar draws it
     st.set_page_config(page_title=f"{page.title} · Adversarial Lab")
     warm.later()
     endings.enter(page.url_path)

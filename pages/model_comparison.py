@@ -44,8 +44,6 @@ def answer(shown: Measured) -> None:
     options = measured.stops(shown)
     eps = sweep_choice.eps_slider(PAGE, options, measured.start(shown, options), shown.norm)
     reliability.warn(shown, eps)
-    for text in ranking_views.differences(shown, eps):
-        st.warning(text, icon=":material/warning:")
     drawn = {
         "Ranking": ranking_views.section,
         "Side by side": comparison_views.side_by_side,

@@ -19,14 +19,13 @@ TABS = ("Attack", "Gradient steps on the input")
 _LOOK = """<style>
 [data-testid="stMainBlockContainer"] { padding: 1.25rem 2rem 2rem; }
 [data-testid="stMainBlockContainer"] h1 { font-size: 1.6rem; padding-bottom: 0; }
-@media (max-width: 640px) { [data-testid="stMainBlockContainer"] { padding: 3rem 1rem 2rem; } }
+@media (max-width: 640px) { [data-testid="stMainBlockContainer"] { padding: 4rem 1rem 2rem; } }
 </style>"""
 
 
 def choose_attack() -> tuple[Offer, str]:
     """Draw the choice of the attack and, where it has several, of the norm."""
-    left, right = st.columns([1.5, 1], vertical_alignment="bottom")
-    with left:
+    with st.container(width=150):
         name = select(
             PAGE,
             "attack",
@@ -37,7 +36,7 @@ def choose_attack() -> tuple[Offer, str]:
             help="\n\n".join(f"**{offer.title}**: {offer.help}" for offer in attacks.OFFERS.values()),
         )
     offer = attacks.OFFERS[name]
-    with right:
+    with st.container(width=90):
         norm = select(
             PAGE,
             "norm",
@@ -103,14 +102,12 @@ def measure(model: store.Artifact, offer: Offer) -> None:
 
 def attack_it() -> None:
     """One image under attack, on a model and on the one beside it."""
-    first, second, third = st.columns([1.7, 1.1, 1.3], vertical_alignment="bottom")
-    with first:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         model = model_picker.pick(PAGE, default=models.default())
-    if model is None:
-        return
-    with second:
-        other = models.beside(model)
-    with third:
+        if model is None:
+            return
+        with st.container(width=230):
+            other = models.beside(model)
         offer, norm = choose_attack()
     top, middle, below = st.container(), st.container(), st.container()
     with below:

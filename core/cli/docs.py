@@ -183,7 +183,7 @@ def command_line(parser: argparse.ArgumentParser) -> str:
         "standard output, progress and errors to standard error. The exit status is 0, or 2 for a request that is "
         "refused, or 1 for one that fails. Every command takes `--json`, which prints JSON instead of a table, and "
         "`--help`.",
-        "`ID` is the id of a model, the beginning of one, or the name of a bundled model such as `digits-pgd`.",
+        "`ID` is the id of a model, the beginning of one, or the name of a bundled model such as `digits28-pgd`.",
         _table(
             ("command", "what it does"), ((f"[`{name}`](#{name})", one.description) for name, one in commands.items())
         ),

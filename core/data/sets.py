@@ -236,6 +236,7 @@ class _Download(threading.Thread):
 
     live: ClassVar[dict[tuple[str, Path], _Download]] = {}
     lock: ClassVar[threading.Lock] = threading.Lock()
+    usual_timeout: ClassVar[float | None] = None
 
     def __init__(self, dataset: str, root: Path) -> None:
         super().__init__(daemon=True)
@@ -244,13 +245,22 @@ class _Download(threading.Thread):
 
     @classmethod
     def of(cls, dataset: str, root: Path) -> _Download:
-        """The one that is running, or a new one."""
+        """The one that is running, or a new one: a dead connection ends it with a message, it does not hang."""
         with cls.lock:
             found = cls.live.get((dataset, root))
             if found is None:
+                if not cls.live:
+                    cls.usual_timeout = socket.getdefaulttimeout()
+                socket.setdefaulttimeout(_CONNECT)
                 found = cls.live[dataset, root] = cls(dataset, root)
                 found.start()
             return found
+
+    def answered(self) -> None:
+        """A server sends: later ones may pause for longer."""
+        with self.lock:
+            if self.key in self.live:
+                socket.setdefaulttimeout(_PAUSE)
 
     def run(self) -> None:
         dataset, root = self.key
@@ -261,24 +271,20 @@ class _Download(threading.Thread):
         finally:
             with self.lock:
                 del self.live[self.key]
+                if not self.live:
+                    socket.setdefaulttimeout(self.usual_timeout)
 
 
 def _download(dataset: str, root: Path, on_progress: Progress | None) -> None:
     """Let the reader download into `root`, reporting bytes; raises DataMissing if it cannot."""
-    info = DATASETS[dataset]
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_CONNECT)  # a dead connection must end in a message, not in a hang
-    try:
-        worker = _Download.of(dataset, root)
-        while worker.is_alive():
-            worker.join(0.3)
-            got = min(_folder_bytes(root) - worker.before, info.download_size)
-            if got > 0:
-                socket.setdefaulttimeout(_PAUSE)
-            if on_progress:
-                on_progress(got, info.download_size, phase=f"downloading {info.title}")
-    finally:
-        socket.setdefaulttimeout(timeout)
+    info, worker = DATASETS[dataset], _Download.of(dataset, root)
+    while worker.is_alive():
+        worker.join(0.3)
+        got = min(_folder_bytes(root) - worker.before, info.download_size)
+        if got > 0:
+            worker.answered()
+        if on_progress:
+            on_progress(got, info.download_size, phase=f"downloading {info.title}")
     if worker.failure is not None:
         text = f"{missing_message(dataset, root)} The download failed: {worker.failure}"
         raise DataMissing(text) from worker.failure

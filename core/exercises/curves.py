@@ -120,9 +120,19 @@ class Cost:
     twin: Found
 
     @property
+    def before(self) -> float:
+        """Clean test accuracy of the undefended twin."""
+        return _clean(self.twin)
+
+    @property
+    def after(self) -> float:
+        """Clean test accuracy of the defended model."""
+        return _clean(self.model)
+
+    @property
     def lost(self) -> float:
         """Clean accuracy that the defence costs; negative where it gains."""
-        return float(_clean(self.twin) - _clean(self.model))
+        return self.before - self.after
 
 
 def costs(evidence: Evidence) -> list[Cost]:

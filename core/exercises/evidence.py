@@ -110,7 +110,7 @@ def gather(root: Path, notes: dict[str, Any] | None = None) -> Evidence:
         trained = saved.spec()
         assert isinstance(trained, specs.TrainSpec)
         models.append(Found(saved, trained, trained, bundled.is_copy(saved.card), saved))
-        for result in store.results(saved.id, root, *RESULTS):
+        for result in store.all_results(saved.id, root, *RESULTS):
             results.append(Found(result, result.spec(), trained, _is_bundled(result), saved))
     return Evidence(_own_first(models), _own_first(results), notes or {})
 

@@ -77,7 +77,7 @@ class Link:
     Attributes:
         page: its url path.
         state: the page's widgets by their keys without the page's name, such as `{"tab": "Grid"}`; `{data}` in a key
-            stands for the name of the data set.
+            stands for the name of the data set. Values are of the widgets' own types: an ε that is typed is a text.
         promise: a text that stands on the page, there where the item is done.
         label: written on the button.
     """

@@ -80,7 +80,7 @@ def curves(
         )
     figure.update_xaxes(title_text=x_title)
     figure.update_yaxes(title_text=y_title, tickformat=".0%", range=[-0.02, 1.02])
-    below = {"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}
+    below = {"orientation": "h", "yanchor": "top", "y": -0.26, "x": 0}
     return styled(figure, height=height, legend=below, margin={"l": 8, "r": 8, "t": 12, "b": 8})
 
 
@@ -92,31 +92,21 @@ def _about(one: Series, place: int) -> str:
     return f"{between}, {'bundled' if one.found.bundled else 'yours'}"
 
 
-def clean_costs(costs: Sequence[Cost], *, height: int | None = None) -> go.Figure:
-    """Clean accuracy of each defended model (filled) beside that of its undefended twin (open), joined by a line."""
-    figure = go.Figure()
-    names = [cost.model.name() for cost in costs]
-    before = [cost.twin.artifact.card["metrics"]["test_accuracy"] for cost in costs]
-    after = [cost.model.artifact.card["metrics"]["test_accuracy"] for cost in costs]
-    for name, start, end in zip(names, before, after, strict=True):
-        figure.add_scatter(
-            x=[start, end],
-            y=[name, name],
-            mode="lines",
-            line={"color": UNKNOWN, "width": 2},
-            hoverinfo="skip",
-            showlegend=False,
+def clean_costs(costs: Sequence[Cost]) -> go.Figure:
+    """Points of clean accuracy that each defended model has less than its undefended twin; negative: more."""
+    figure = go.Figure(
+        go.Bar(
+            x=[100 * cost.lost for cost in costs],
+            y=[cost.model.name() for cost in costs],
+            orientation="h",
+            marker={"color": CLEAN},
+            text=[f"{100 * cost.lost:.2f}".replace("-", "−") for cost in costs],
+            textposition="outside",
+            cliponaxis=False,
+            customdata=[[cost.before, cost.after] for cost in costs],
+            hovertemplate="%{y}: %{customdata[0]:.2%} undefended, %{customdata[1]:.2%} defended<extra></extra>",
         )
-    for title, values, symbol in (("undefended", before, "circle-open"), ("defended", after, "circle")):
-        figure.add_scatter(
-            x=values,
-            y=names,
-            name=title,
-            mode="markers",
-            marker={"color": CLEAN, "size": 11, "symbol": symbol, "line": {"width": 2}},
-            hovertemplate="%{y}, " + title + ": %{x:.2%}<extra></extra>",
-        )
-    figure.update_xaxes(title_text="clean test accuracy", tickformat=".0%")
+    )
+    figure.update_xaxes(title_text="points of clean accuracy lost")
     figure.update_yaxes(autorange="reversed")
-    below = {"orientation": "h", "yanchor": "top", "y": -0.25, "x": 0}
-    return styled(figure, height=height or 110 + 26 * len(names), legend=below, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    return styled(figure, height=90 + 26 * len(costs), margin={"l": 8, "r": 40, "t": 8, "b": 8})

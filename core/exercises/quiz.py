@@ -71,12 +71,16 @@ def attacked(model: nn.Module, x: np.ndarray, y: np.ndarray, eps: np.ndarray, in
     """
     import torch
 
+    from core.attacks.engine.checks import check_eps
     from core.attacks.engine.losses import predicted
-    from core.attacks.fixed_budget.fgsm import fgsm
+    from core.attacks.engine.steps import fgsm_step
+    from core.attacks.fixed_budget.fgsm import fgsm_direction
     from core.networks.catalogue import logits_of
 
     images, labels = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)), torch.from_numpy(np.asarray(y))
-    made = fgsm(model, images, labels.long(), eps=torch.from_numpy(np.asarray(eps, dtype=np.float64))).x_adv
+    direction = fgsm_direction(model, images, labels.long(), None)  # of every image, as a sweep does
+    budgets = check_eps(torch.from_numpy(np.asarray(eps, dtype=np.float64)), images)
+    made = fgsm_step(images, direction, budgets)
     pred = predicted(logits_of(model, made)).numpy()
     return Questions(made.numpy(), x, np.asarray(y), eps, index, pred)
 

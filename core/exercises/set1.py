@@ -154,7 +154,7 @@ ITEMS = (
         "distances. The true class is drawn too, but it does not count as a success.",
         (
             Link("generator_attack", {"tab": "Grid", "target": "all"}, "grid"),
-            Link("generator_attack", {"tab": "Success 10x10"}, "success", "Success 10×10"),
+            Link("generator_attack", {"tab": "Success by class"}, "uccess", "Success by class"),
         ),
         (
             "Would you have been fooled? Where does the change hide?",
@@ -172,7 +172,7 @@ ITEMS = (
         "Repeat it on CIFAR-10 for one image and all ten classes. The images are 3 × 32 × 32 now, and the classes have "
         "names.",
         (
-            Link("generator_attack", {"model": model_id("cifar10-standard"), "tab": "Grid"}, "CIFAR-10", "Attack it"),
+            Link("generator_attack", {"model": model_id("cifar10-standard"), "tab": "Grid"}, "airplane", "Attack it"),
             Link("train", {"dataset": "cifar10", "network": "resnet_small"}, "CIFAR-10", "Train on CIFAR-10"),
         ),
         ("Is the change easier or harder to see than on digits? Compare the distances.",),

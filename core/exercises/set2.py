@@ -40,7 +40,7 @@ ITEMS = (
         "A correctly classified 4",
         "Choose a 4 of the test set that N classifies correctly. Its score and its margin to τ say how far it is from "
         "being classified as a 9.",
-        (Link("sparse_attack", {"tab": "One image", "order": "smallest"}, "margin"),),
+        (Link("sparse_attack", {"tab": "One image", "order": "smallest"}, "N(x)"),),
         ("Order the images by margin: do the images with a small margin look like a 9 to you?",),
     ),
     Item(
@@ -59,7 +59,7 @@ ITEMS = (
         "original?",
         (
             Link("sparse_attack", {"tab": "One image"}, "pixel", "Change one image"),
-            Link("sparse_attack", {"tab": "How sparse can it be"}, "pixels", "How sparse?"),
+            Link("sparse_attack", {"tab": "How sparse can it be?"}, "pixels", "How sparse?"),
             Link("sparse_attack", {"tab": "Quiz"}, "Which", "Can you tell?"),
         ),
         (

@@ -91,7 +91,7 @@ ITEMS = (
         "right.",
         (
             Link("model_comparison", {"models": MODELS[:1], "tab": "Five metrics"}, "confidence"),
-            Link("model_comparison", {"tab": "Check a published table"}, "table", "Check the published table"),
+            Link("model_comparison", {"tab": "Check a published table"}, "table", "Check the table"),
         ),
         (
             "The attacked network is wrong and sure of it. What would you want it to say instead?",
@@ -111,7 +111,7 @@ ITEMS = (
         (
             Link(
                 "train",
-                {"dataset": dataset(), "network": "lenet", "recipe": "fgsm_mix", "fgsm_mix_eps": EPS3},
+                {"dataset": dataset(), "network": "lenet", "recipe": "fgsm_mix", "fgsm_mix_eps": f"{EPS3:g}"},
                 "FGSM mix",
             ),
         ),

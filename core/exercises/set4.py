@@ -7,7 +7,7 @@ from core.exercises import published, which
 from core.exercises.evidence import test_accuracy
 from core.exercises.items import ExerciseSet, Figure, Item, Link, Need
 
-TOY = {"tab": "Six features, by hand"}
+TOY = {"part": "Six features, by hand"}
 DENSE = which.both(which.digits, which.network("mlp"), which.standard)
 
 ITEMS = (

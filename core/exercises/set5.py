@@ -5,7 +5,7 @@ from __future__ import annotations
 from core import specs
 from core.exercises import published, which
 from core.exercises.evidence import Evidence, Found, Reading, of_row, test_accuracy
-from core.exercises.items import ByData, ExerciseSet, Figure, Item, Link, Need, Setting, dataset, embedded, model_id
+from core.exercises.items import ExerciseSet, Figure, Item, Link, Need, Setting, dataset, model_id
 from core.exercises.published import CURVES5, EPS5, SET5, TITLES5
 
 FGSM = which.both(which.attack("fgsm"), which.covers(EPS5))
@@ -41,13 +41,13 @@ def _literal(found: Found) -> bool:
     return getattr(found.model.recipe, "start", "") == "image"
 
 
-def _models(*names: str) -> list[ByData]:
-    """Bundled models of MNIST; without MNIST the two that are bundled for the embedded digits."""
-    other = [model_id(f"{embedded()}-{name}") for name in ("standard", "fgsm-mix", "pgd")]
-    return [ByData(model_id(name), other[min(place, len(other) - 1)]) for place, name in enumerate(names)]
+def _models(*names: str) -> list[str]:
+    """Ids of bundled models of MNIST. Without MNIST, the page shows them the embedded digits in its frame."""
+    return [model_id(name) for name in names]
 
 
-PLANE = {"tab": "The plane"}
+PLANE = {"part": "In the plane, with the SVM"}
+IMAGES = {"part": "Images, exactly"}
 CURVES: dict[str, Setting] = {"attacks": ["fgsm"], "tab": "Accuracy"}
 
 ITEMS = (
@@ -56,7 +56,7 @@ ITEMS = (
         "The worst change inside an ℓ2 ball",
         "For a linear model, derive the change of norm at most ε that raises the loss most. Check the formula in the "
         "plane, where the ball and the maximiser are drawn.",
-        (Link("linear_models", PLANE, "ball"),),
+        (Link("linear_models", {**PLANE, "norm": "l2"}, "maximiser"),),
         ("Why does the answer not depend on the image?", "What is left of the min-max problem once this is put in?"),
     ),
     Item(
@@ -64,7 +64,7 @@ ITEMS = (
         "Hinge loss and the SVM",
         "Put the formula into the hinge loss and compare with the soft-margin SVM: both objectives, the gap between "
         "them, and the path that joins the regularisation λ to the budget ε.",
-        (Link("linear_models", PLANE, "SVM"),),
+        (Link("linear_models", {**PLANE, "loss": "hinge"}, "The SVM with"),),
         ("When do the two problems have the same solution?", "What is the margin in this picture?"),
     ),
     Item(
@@ -72,7 +72,10 @@ ITEMS = (
         "The same in ℓ∞, and FGSM",
         "Repeat it for ℓ∞: the worst change is ε · sign of the gradient. For a linear model FGSM is therefore exact: "
         "the cosine between the two is 1.",
-        (Link("linear_models", {"tab": "Images"}, "FGSM"),),
+        (
+            Link("linear_models", {**PLANE, "norm": "linf"}, "Cosine of the maximiser", "In the plane"),
+            Link("linear_models", IMAGES, "FGSM", "On images"),
+        ),
         ("For which models is FGSM the worst change, and why not for a CNN?",),
     ),
     Item(
@@ -85,19 +88,19 @@ ITEMS = (
                 "epsilon_sweep",
                 {**CURVES, "models": _models("mnist-linear", "mnist-cnn", "mnist-cnn-fgsm")},
                 "ccuracy",
-                "The three curves",
+                "The curves",
             ),
             Link(
                 "epsilon_sweep",
                 {**CURVES, "models": _models("mnist-cnn"), "tab": "Images"},
                 "ε",
-                "Five examples per ε",
+                "Examples",
             ),
             Link(
                 "train",
-                {"dataset": dataset(), "network": "cnn", "preset": "set5", "recipe": "fgsm", "fgsm_eps": 0.25},
+                {"dataset": dataset(), "network": "cnn", "preset": "set5", "recipe": "fgsm", "fgsm_eps": "0.25"},
                 "FGSM",
-                "Train with FGSM",
+                "Train",
             ),
         ),
         (
@@ -115,7 +118,8 @@ ITEMS = (
     Item(
         "5.2+",
         "Adversarial images only",
-        "Train the CNN on adversarial images alone, one FGSM step from the image itself, as the public lab does. Watch "
+        "Train the CNN on adversarial images alone, one FGSM step from the image itself, with dropout active "
+        "while they are made, as the public lab does. Watch "
         "clean accuracy and accuracy under attack by epoch.",
         (
             Link(
@@ -125,8 +129,9 @@ ITEMS = (
                     "network": "cnn",
                     "preset": "set5",
                     "recipe": "fgsm",
-                    "fgsm_eps": 0.25,
+                    "fgsm_eps": "0.25",
                     "fgsm_start": "image",
+                    "fgsm_mode": "train",
                 },
                 "FGSM",
                 "Train it",
@@ -154,7 +159,7 @@ ITEMS = (
         (
             Link(
                 "train",
-                {"dataset": dataset(), "network": "linear", "preset": "set5", "recipe": "fgsm", "fgsm_eps": 0.25},
+                {"dataset": dataset(), "network": "linear", "preset": "set5", "recipe": "fgsm", "fgsm_eps": "0.25"},
                 "Linear",
                 "Train it",
             ),

@@ -119,6 +119,13 @@ class FgsmRecipe(RecipeBase):
         description="Noise within 2ε, then a step of ε, unprojected (N-FGSM); a point of the ball, then 1.25ε; image.",
     )
     warmup: float = _warmup()
+    mode: Literal["eval", "train"] = Field(
+        "eval",
+        title="Network's mode",
+        description="Mode of the network while examples are made. train: dropout is active, as in exercise set 5.",
+    )
+
+    LATER: ClassVar[tuple[str, ...]] = ("mode",)
 
     def kind(self) -> str:
         """`N-FGSM-trained` with the start of that method."""

@@ -283,12 +283,29 @@ def results(model_id: str, root: Path, *tasks: str, data: DataSpec | None = None
     the same numbers are other images elsewhere.
     """
     wanted = None if data is None else shown_data(open_model(model_id, root), data)
-    root, tasks = Path(root), tasks or ("attack", "sweep")
+    return [result for result in _listed(model_id, root, tasks or ("attack", "sweep")) if _is_about(result, wanted)]
+
+
+def all_results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:
+    """As `results`, whichever images they are about."""
+    return [result for result in _listed(model_id, root, tasks or ("attack", "sweep")) if _is_understood(result)]
+
+
+def _listed(model_id: str, root: Path, tasks: tuple[str, ...]) -> list[Artifact]:
+    root = Path(root)
     own = _list(root / files.checked_id(model_id, "model") / "results", *tasks)
     here, there = {result.id for result in own}, bundled.results(model_id)
     more = [] if there is None else [one for one in _list(there, *tasks) if one.id not in here]
-    listed = own + [result for result in more if bundled.is_of_models_here(result.card, root)]
-    return [result for result in listed if _is_about(result, wanted)]
+    return own + [result for result in more if bundled.is_of_models_here(result.card, root)]
+
+
+def _is_understood(artifact: Artifact) -> bool:
+    """Whether this version can read the spec: another may have more fields."""
+    try:
+        artifact.spec()
+    except ValueError:
+        return False
+    return True
 
 
 def _is_about(artifact: Artifact, data: DataSpec | None) -> bool:

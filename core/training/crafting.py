@@ -1,8 +1,9 @@
 """Adversarial examples for a training batch: gradient steps, without counts, verdicts or an active set.
 
 An attack inside training wants the highest loss of every image at the least cost; `core.attacks` wants the first image
-that fools, verified. They share the losses and the steps. Images are made in eval mode, so that running statistics and
-dropout see the training batches only; the weights' gradients are never touched.
+that fools, verified. They share the losses and the steps. Images are made in eval mode (but for `fgsm`'s mode
+"train"), so that running statistics and dropout see the training batches only; the weights' gradients are never
+touched.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ FIRST_STEP, LAST_STEP = 0.5, 0.1
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside and no gradients for the weights; afterwards both are as they were."""
+def evaluating(model: nn.Module, *, train: bool = False) -> Iterator[None]:
+    """Eval mode inside (`train`: train mode), no gradients for the weights; afterwards both are as they were."""
     before = model.training
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
+    model.train(train)
     for parameter in learning:
         parameter.requires_grad_(False)
     try:
@@ -72,9 +73,11 @@ def ball_bounds(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def fgsm_images(
-    model: nn.Module, x: Float[Tensor, "b c h w"], y: Int[Tensor, " b"], eps: float, start: str
+    model: nn.Module, x: Float[Tensor, "b c h w"], y: Int[Tensor, " b"], eps: float, start: str, mode: str = "eval"
 ) -> Float[Tensor, "b c h w"]:
     """One step. Args as in `specs.FgsmRecipe`: from the image; from a point of the ball, 1.25 eps; or N-FGSM.
+
+    In the mode "train", dropout is drawn and batch normalisation takes the batch's own statistics, as while learning.
 
     N-FGSM (arXiv 2202.01181, algorithm 1): noise within 2 eps, a step of eps, no projection around `x`.
     """
@@ -84,8 +87,10 @@ def fgsm_images(
         reach = 2 * eps if start == "noise" else eps
         point = (x + reach * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
         length = eps if start == "noise" else 1.25 * eps
-    with evaluating(model):
-        x_adv = point + length * ascent_sign(model, point, y, Sequence.of(model, x.device.type))
+    train = mode == "train"
+    with evaluating(model, train=train):
+        fast = None if train else Sequence.of(model, x.device.type)
+        x_adv = point + length * ascent_sign(model, point, y, fast)
     return x_adv.clamp(0, 1) if start == "noise" else x_adv.clamp(*ball_bounds(x, eps))
 
 

@@ -101,7 +101,7 @@ class Fgsm(BatchLoss):
         """See `BatchLoss`."""
         eps = ramp(self.spec.eps, self.spec.warmup, progress)
         if self.steps == 1:
-            x_adv = fgsm_images(model, x, y, eps, self.spec.start)
+            x_adv = fgsm_images(model, x, y, eps, self.spec.start, self.spec.mode)
         else:
             step = 1.25 / self.steps
             x_adv = pgd_images(model, x, y, eps, steps=self.steps, relative_step=step)

@@ -106,7 +106,7 @@ def test_evaluate_for_people_is_legible_and_says_how_many(capsys: Capture) -> No
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["train", "--dataset", "imagenet"], "data.dataset: expected 'digits', 'mnist'"),
+        (["train", "--dataset", "imagenet"], "data.dataset: expected 'digits28', 'mnist'"),
         (
             ["train", "--network", "vgg"],
             "network: expected 'linear', 'mlp', 'cnn', ",

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from core.data import folder, sets
+from core.data import cifar10, folder, mnist, sets
 from core.data.digits import digits28, framed
 from core.data.folder import DataMissing
 from core.data.sets import first_of_test, load, shuffled, to_float
 from core.models.saved import load_model
 from core.networks.catalogue import logits_of
-from core.specs import DATASETS, DataSpec
+from core.specs import DATASETS, DatasetInfo, DataSpec
 
 
 def test_digits_need_no_files() -> None:
@@ -116,6 +123,82 @@ def test_missing_data_says_where_and_how_to_mend(tmp_path: Path, monkeypatch: py
         assert part in text
 
 
+@pytest.fixture
+def slow_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A data set of 1,000 bytes whose download waits for `go` in the middle; `calls` counts, `fail` is raised there."""
+    facts: dict[str, Any] = {"go": threading.Event(), "calls": 0, "fail": None, "timeouts": []}
+
+    def read(root: Path, *, download: bool = False) -> tuple[sets.Split, sets.Split]:
+        if download:
+            facts["calls"] += 1
+            facts["timeouts"].append(socket.getdefaulttimeout())
+            if facts["fail"] is not None:
+                raise facts["fail"]
+            root.mkdir(exist_ok=True)
+            (root / "half").write_bytes(bytes(500))
+            assert facts["go"].wait(30)
+            (root / "mark").write_bytes(bytes(500))
+        part = sets.Split.of(np.zeros((4, 1, 2, 2), dtype=np.uint8), [0, 1, 0, 1])
+        return part, part
+
+    monkeypatch.setattr(sys.modules[__name__], "slow_reader", read, raising=False)
+    info = DatasetInfo(
+        name="slow",
+        title="Slow",
+        shape=(1, 2, 2),
+        class_names=("a", "b"),
+        train_size=4,
+        test_size=4,
+        reader=f"{__name__}:slow_reader",
+        mark="mark",
+        download_size=1000,
+    )
+    monkeypatch.setitem(DATASETS, "slow", info)
+    yield facts
+    facts["go"].set()
+
+
+def test_a_download_reports_bytes_and_is_made_once_for_all_who_want_it(
+    slow_set: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two ask at once: one download, progress for both, both get the images."""
+    seen: list[list[int]] = [[], []]
+    found: list[int] = []
+
+    def ask(place: int) -> None:
+        def report(done: int, total: int, **_: object) -> None:
+            seen[place].append(done)
+            assert total == 1000
+            if all(500 in one for one in seen):
+                slow_set["go"].set()
+
+        found.append(len(load(DataSpec(dataset="slow"), tmp_path / "data", report).test))
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [4, 4]
+    assert slow_set["calls"] == 1
+    assert not sets._Download.live
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_dead_network_is_said_soon_and_may_be_tried_again(slow_set: dict[str, Any], tmp_path: Path) -> None:
+    """A server has seconds to answer first; what failed is passed on, and the next try begins anew."""
+    slow_set["fail"] = OSError("no route to host")
+    for calls in (1, 2):
+        with pytest.raises(DataMissing, match="no route to host"):
+            load(DataSpec(dataset="slow"), tmp_path / "data")
+        assert slow_set["calls"] == calls
+    assert slow_set["timeouts"] == [sets._CONNECT, sets._CONNECT]
+    assert sets._CONNECT <= 10
+    slow_set["fail"] = None
+    slow_set["go"].set()
+    assert len(load(DataSpec(dataset="slow"), tmp_path / "data").train) == 4
+
+
 def test_data_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ADVERSARIAL_LAB_DATA wins; without it the folder beside the code."""
     monkeypatch.setenv("ADVERSARIAL_LAB_DATA", str(tmp_path))
@@ -189,6 +272,45 @@ def test_download_reports_bytes_and_can_be_stopped(tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         sets._download("mnist", tmp_path, on_progress)
     assert seen == [(0, DATASETS["mnist"].download_size)]
+
+
+@pytest.mark.parametrize("damage", ["short", "kind", "size"])
+def test_a_damaged_file_of_mnist_is_named(tmp_path: Path, damage: str) -> None:
+    """Cut short, of another kind of number, or of another size."""
+    for part, n in (("train", 60_000), ("t10k", 10_000)):
+        for name, shape in (("images-idx3", (n, 28, 28)), ("labels-idx1", (n,))):
+            path = tmp_path / "MNIST" / "raw" / f"{part}-{name}-ubyte"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            head = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+            path.write_bytes(head + bytes(math.prod(shape)))
+    assert len(load(DataSpec(dataset="mnist"), root=tmp_path).test) == 10_000
+    path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    data = path.read_bytes()
+    path.write_bytes(
+        {"short": data[:-1], "kind": b"\0\0\x0d" + data[3:], "size": data[:7] + b"\x11" + data[8:]}[damage]
+    )
+    with pytest.raises(RuntimeError, match="t10k-images-idx3-ubyte: expected an IDX file of 10000 × 28 × 28 bytes"):
+        mnist.mnist(tmp_path)
+
+
+def test_no_other_file_of_cifar10_is_opened(tmp_path: Path) -> None:
+    """A pickle runs code when it is opened: what is not the file that is known is refused unopened."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(b"cos\nabort\n(tR.")  # opened, it would end these tests
+    with pytest.raises(RuntimeError, match="data_batch_1: expected the file that CIFAR-10 comes with"):
+        cifar10.cifar10(tmp_path)
+
+
+def test_reading_needs_no_torchvision() -> None:
+    """Its import takes as long as that of torch, and every first picture would wait for it."""
+    code = (
+        "import sys; from pathlib import Path; from core.data import cifar10, mnist\n"
+        "for read in (mnist.mnist, cifar10.cifar10):\n"
+        "    try: read(Path('/nowhere'))\n    except OSError: pass\n"
+        "sys.exit('torchvision' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.real_data

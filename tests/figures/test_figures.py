@@ -126,13 +126,3 @@ def test_success_within_a_distance_is_the_share_of_all_images() -> None:
     assert list(zip(one.x, one.y, strict=True)) == [(0, 0), (1, 0.25), (2, 0.5), (2.1, 0.5)]
     assert list(other.y) == [0, 0]
     assert records.within({}, norm="ℓ2").to_json()
-
-
-def test_between_has_one_legend_entry_a_model() -> None:
-    """Bands, proofs and single steps of a model share its entry and its colour."""
-    rows = {"eps": np.array([0.0, 0.1]), "proven": np.array([0.5, 0.2]), "attacked": np.array([0.9, 0.6])}
-    single = {"B · FGSM": (1, [{"eps": 0.0, "accuracy": 0.9}, {"eps": 0.1, "accuracy": 0.7}])}
-    figure = records.between({"A": rows, "B": rows}, single=single)
-    assert [trace.name for trace in figure.data if trace.showlegend] == ["A", "B"]
-    assert [trace.legendgroup for trace in figure.data] == ["A", "A", "B", "B", "B"]
-    assert figure.data[-1].line.color == figure.data[-2].line.color

@@ -49,11 +49,13 @@ class Lab:
         history: list[dict[str, float]] | None = None,
         metrics: dict[str, float] | None = None,
         ships: Path | None = None,
+        labels: np.ndarray | None = None,
         **fields: Any,
     ) -> store.Artifact:
         """Plant a model on `digits`: random weights unless given, a card and a test table with this accuracy.
 
-        metrics: more of the card's. ships: a folder of reference models to plant it in, with measurements.
+        labels: (360,) true classes of the test images, random unless given. metrics: more of the card's. ships: a
+        folder of reference models to plant it in, with measurements.
         """
         fast = specs.preset("fast", "digits")  # what the training page starts with
         spec = specs.TrainSpec(**{"data": {"dataset": "digits"}, "network": "linear", **fast, **fields})
@@ -62,7 +64,7 @@ class Lab:
         shape = specs.DATASETS[spec.data.dataset].shape
         rng = np.random.default_rng(spec.seed)
         n, k = 360, len(names)
-        y = rng.integers(0, k, n)
+        y = rng.integers(0, k, n) if labels is None else labels
         wrong = np.arange(n) >= round(accuracy * n)
         pred = np.where(wrong, (y + 1) % k, y)
         table = pd.DataFrame(

@@ -74,6 +74,8 @@ def test_a_link_names_an_option_as_specs_or_as_the_page_do(given: str) -> None:
     app = opened(page_one=given, page_many=[given, "pgd"] if given == "ddn" else [given, "PGD"])
     assert app.session_state["one"] == "ddn"
     assert app.session_state["many"] == ["ddn", "pgd"]
+    assert app.query_params["page_one"] in ("DDN", ["DDN"]), "the address goes on to say it"
+    assert app.query_params["page_many"] == ["DDN", "PGD"]
 
 
 def test_a_nonsense_link_falls_back_to_the_default() -> None:

@@ -160,8 +160,8 @@ def test_refused_settings_are_one_sentence_and_nothing_is_lost(lab: Lab) -> None
     """One class alone cannot be told from anything: said with the field's name, widgets as they were."""
     app = opened(lab)
     app.multiselect(key="train_digits_classes").select(4).run()
-    app.number_input(key="train_epochs").set_value(7)
-    button(app).click().run()
+    app.number_input(key="train_epochs").set_value(7).run()
+    assert button(app).disabled
     assert "expected at least two different classes" in app.error[0].value
     assert app.number_input(key="train_epochs").value == 7
     assert app.multiselect(key="train_digits_classes").value == [4]
@@ -456,9 +456,11 @@ def test_missing_data_set_says_so_and_how_to_mend_it(lab: Lab) -> None:
 def test_damaged_model_is_set_aside_and_said(lab: Lab) -> None:
     """A weights file cut short is never loaded; the page says what happened and offers to train."""
     model = lab.model(network="lenet")
+    app = opened(lab)
+    assert button(app).label == "Open the trained model"
     weights = model.folder / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    app = opened(lab)
+    app.run()
     assert "set aside" in app.warning[0].value
     assert button(app).label.startswith("Train LeNet")
 
@@ -504,7 +506,7 @@ def test_a_folder_that_changed_is_told_and_trained_anew(lab: Lab, tmp_path: Path
     assert any("'a_dog' is new" in warning.value for warning in app.warning)
     (folder / "test").mkdir()
     shutil.copy(folder / "cat" / "0.png", folder / "test")
-    app = opened(lab)
+    app = lab.open("train")
     assert any("test/ beside the class folders" in error.value for error in app.error)
 
 

@@ -89,9 +89,9 @@ def test_surfaces_turn_into_landscapes() -> None:
 
 def test_no_report_is_said() -> None:
     """Without a report the page says so, and a table's cell too."""
-    assert "No trust report" in drawn(None).info[0].value
-    assert trust_views.word(None) == "– no report"
-    assert trust_views.word(made(BAD)) == "✗ fail"
+    assert "No reliability checks" in drawn(None).info[0].value
+    assert trust_views.word(None) == "– not checked"
+    assert trust_views.word(made(BAD)) == "✗ do not believe"
 
 
 def test_strip_signs_every_check() -> None:

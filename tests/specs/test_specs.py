@@ -139,7 +139,12 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
     (AttackSpec, {"model": "m", "attack": "fgsm", "eps": 0.1, "target": -2}, "target", "0 or more"),
     (AttackSpec, {"model": "m", "attack": "generator"}, "spec", "needs a class"),
     (AttackSpec, {"model": "m", "attack": "jacobian_sparse", "eps": 0.1}, "spec", "takes no budget"),
-    (DataSpec, {"dataset": "imagenet"}, "dataset", "'digits', 'mnist', 'fashion_mnist', 'cifar10' or 'folder'"),
+    (
+        DataSpec,
+        {"dataset": "imagenet"},
+        "dataset",
+        "'digits28', 'mnist', 'fashion_mnist', 'cifar10', 'digits' or 'folder'",
+    ),
     (DataSpec, {"classes": [4, 10]}, "classes", "classes 0 to 9"),
     (DataSpec, {"classes": [4]}, "classes", "two different classes"),
     (DataSpec, {"dataset": "folder"}, "spec", "'folder' must be given"),

@@ -187,6 +187,22 @@ def test_single_step_has_the_length_of_its_start(start: str, least: float, most:
     assert moved.max().item() == pytest.approx(most, abs=0.02)
 
 
+def test_dropout_is_active_in_train_mode_alone() -> None:
+    """Exercise set 5's literal training: examples are made as the network learns; weights and mode are untouched."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10)).train()
+    x, y = torch.rand(8, 1, 8, 8) * 0.5 + 0.25, torch.arange(8)
+    before = [parameter.clone() for parameter in model.parameters()]
+    settled = [fgsm_images(model, x, y, 0.1, "image") for _ in range(2)]
+    drawn = [fgsm_images(model, x, y, 0.1, "image", "train") for _ in range(2)]
+    assert torch.equal(*settled)
+    assert not torch.equal(*drawn)
+    assert all((image - x).abs().max() <= 0.1 + 1e-6 for image in drawn)
+    assert model.training
+    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
 def test_slope_is_the_gradient_of_cross_entropy_and_of_the_divergence() -> None:
     """From classes and from probabilities it is what autograd finds, and has the logits' type."""
     generator = torch.Generator().manual_seed(0)

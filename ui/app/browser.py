@@ -16,15 +16,18 @@ const LATER = 3000  // milliseconds from an address that the old page lost to th
 function keepHistory() {
   const push = history.pushState.bind(history), replace = history.replaceState.bind(history)
   let before = null, at = 0
+  history.replaceState = (state, title, url) => {  // somebody has set something
+    before = null
+    return replace(state, title, url)
+  }
   history.pushState = (state, title, url) => {
-    const next = new URL(url ?? location.href, location.href)
-    if (next.pathname === location.pathname) {
-      before = location.href
+    const lately = before !== null && performance.now() - at < LATER
+    if (new URL(url ?? location.href, location.href).pathname === location.pathname) {
+      if (!lately) before = location.href
       at = performance.now()
       return replace(state, title, url)
     }
-    if (before !== null && performance.now() - at < LATER && new URL(before).pathname === location.pathname
-        && new URL(before).search !== '' && location.search === '') replace(history.state, '', before)
+    if (lately) replace(history.state, '', before)
     before = null
     return push(state, title, url)
   }
@@ -34,22 +37,28 @@ function intoView(page) {
   const main = document.querySelector('[data-testid=stMain]')
   const app = document.querySelector('[data-testid=stApp]')
   if (!main || !app) return
-  const begun = performance.now()
-  let calm = 0
+  const begun = performance.now(), hands = ['wheel', 'touchstart', 'pointerdown', 'keydown']
+  let calm = 0, timer = 0
+  const stop = () => {
+    clearInterval(timer)
+    hands.forEach((event) => window.removeEventListener(event, stop, true))
+  }
+  // the page may be drawn anew once or twice: looked at until it has been calm for a while, or somebody takes over
   const look = () => {
-    if (performance.now() - begun > 20000) return
     calm = app.dataset.testScriptState === 'notRunning' ? calm + 1 : 0
-    if (calm < 3) return setTimeout(look, 100)
+    if (calm > 20 || performance.now() - begun > 30000) return stop()
+    if (calm % 10 !== 3) return
     const answer = main.querySelector(`.st-key-${page}_answer`)
       || main.querySelector('[data-testid=stImage], [data-testid=stPlotlyChart], [data-testid=stDataFrame]')
     if (!answer) return
-    const box = answer.getBoundingClientRect(), height = window.innerHeight
-    if (box.top >= 0 && Math.min(box.bottom, box.top + 240) <= height) return  // it is in view
+    const box = answer.getBoundingClientRect()
+    if (box.top >= 0 && Math.min(box.bottom, box.top + 240) <= window.innerHeight) return
     const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches
     answer.style.scrollMarginTop = '4.5rem'
     answer.scrollIntoView({behavior: still ? 'auto' : 'smooth', block: 'start'})
   }
-  look()
+  hands.forEach((event) => window.addEventListener(event, stop, true))
+  timer = setInterval(look, 100)
 }
 
 export default function ({ data }) {

@@ -16,6 +16,7 @@ def show() -> None:
     """Draw the sidebar below the navigation."""
     st.logo(str(routes.ICON), size="large")
     with st.sidebar:
+        _navigation()
         live = jobs.live_ids()
         if live:
             st.caption(f"{len(live)} running" if len(live) > 1 else "Running")
@@ -24,6 +25,17 @@ def show() -> None:
             st.page_link(routes.page(one.page), label=f"Done: {one.text}", icon=":material/check_circle:")
         st.caption(f"**Device** {device()}  \n**Data** {_data()}", help=f"Data folder: {folder.data_root()}")
         browser.show(endings.page_on_show(), endings.arrived())
+
+
+def _navigation() -> None:
+    """Draw a link to each page, by section. Streamlit's own list has no roles that a screen reader understands."""
+    with st.container(gap=None, key="navigation"):
+        section = ""
+        for name, route in routes.ROUTES.items():
+            if route.section != section:
+                section = route.section
+                st.caption(f"**{section}**")
+            st.page_link(routes.page(name), width="stretch")
 
 
 def device() -> str:
@@ -38,4 +50,4 @@ def device() -> str:
 
 def _data() -> str:
     """The data sets that can be read without a download."""
-    return ", ".join(info.title.split(" ")[0] for name, info in specs.DATASETS.items() if folder.is_present(name))
+    return ", ".join(info.title for name, info in specs.DATASETS.items() if folder.is_present(name))

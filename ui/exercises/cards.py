@@ -30,10 +30,8 @@ def progress(one: ExerciseSet, known: Evidence) -> str:
     """How much of a set is done, in a sentence."""
     states = [item.status(known) for item in one.items]
     done, shown = states.count("done"), states.count("bundled")
-    parts = [f"{done} of {len(states)} done on this store"]
-    if shown:
-        parts.append(f"{shown} more have a bundled result to look at")
-    return "; ".join(parts) + "."
+    more = f", {shown} more with bundled results" if shown else ""
+    return f"{done} of {len(states)} done{more}."
 
 
 def key_figures(one: ExerciseSet, known: Evidence) -> None:
@@ -72,7 +70,7 @@ def card(page: str, item: Item, known: Evidence) -> None:
         if len(figures) > INLINE:
             with st.popover(f"{len(figures)} figures", type="tertiary", icon=":material/table_rows:"):
                 st.html(_table(figures, sources=True))
-        with st.popover("To discuss", type="tertiary", icon=":material/forum:"):
+        with st.popover("Discuss", type="tertiary", icon=":material/forum:"):
             _discuss(page, item, known, status)
         if item.by_hand:
             _tick(page, item, known)

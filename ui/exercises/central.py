@@ -155,7 +155,7 @@ def _against_eps(page: str, series: list[curves.Series], what: str) -> None:
     ]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"Falls to chance (10 %): {', '.join(fell) or 'none of them up to the largest ε'}.")
-        with st.popover("Where these curves come from", type="tertiary", icon=":material/info:"):
+        with st.popover("Sources", type="tertiary", icon=":material/info:"):
             for found in here:
                 _source(found)
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from core import specs
 from core.exercises import curves, plot, which
-from core.exercises.evidence import Evidence, Found, of_measurement
+from core.exercises.evidence import Evidence, of_measurement
 from ui.form.select import select
 from ui.show import elements
 from ui.text import PERCENT, both, in_percent
@@ -19,16 +19,16 @@ FIRST = ("mnist-lenet-fgsm-mix", "digits28-fgsm-mix", "digits-fgsm-mix")
 def show(page: str, known: Evidence) -> None:
     """Draw clean accuracy with and without a defence, and accuracy by epoch of one defended model."""
     st.write(
-        "A defended network gives up some clean accuracy. Each line joins a network that was trained on clean images "
-        "with the same network after a defence."
+        "A defended network gives up some clean accuracy: each bar compares it with the same network, trained on clean "
+        "images. By epoch, clean accuracy and accuracy under attack may go different ways."
     )
     costs = curves.costs(known)
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown("**Clean accuracy, before and after the defence**")
+        st.markdown("**Clean accuracy that the defence costs**")
         if costs:
             elements.chart(
-                plot.clean_costs(costs, height=400),
+                plot.clean_costs(costs),
                 key=f"{page}_costs",
                 alt="Clean accuracy of each defended model beside that of its undefended twin",
                 tools=False,
@@ -90,8 +90,8 @@ def _table(costs: list[curves.Cost]) -> None:
         rows.append(
             {
                 "model": cost.model.name(),
-                "clean": _clean(cost.model),
-                "undefended": _clean(cost.twin),
+                "clean": cost.after,
+                "undefended": cost.before,
                 "costs (points)": 100 * cost.lost,
                 "not fooled by PGD": None if pgd is None else pgd.value,
                 "at ε": "–" if at is None else both(at),
@@ -110,7 +110,3 @@ def _table(costs: list[curves.Cost]) -> None:
         alt="Clean accuracy with and without a defence, and accuracy under PGD",
     )
     st.caption("Positive costs: clean accuracy is lost. Both networks of a row differ in their training only.")
-
-
-def _clean(found: Found) -> float:
-    return float(found.artifact.card["metrics"]["test_accuracy"])

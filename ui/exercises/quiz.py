@@ -16,7 +16,7 @@ from core.exercises.evidence import Evidence
 from core.exercises.published import EPS5
 from core.storage import store
 from ui.app import sources
-from ui.form import model_picker, samples
+from ui.form import data_choice, model_picker, samples
 from ui.form.select import KEEP
 from ui.show import elements, gallery, model_names
 from ui.text import both
@@ -67,15 +67,17 @@ def show(page: str, known: Evidence) -> None:
             seed = st.number_input(
                 "Seed", 0, 10_000, 0, key=f"{page}_quiz_seed", help="Another seed draws other images.", **KEEP
             )
+        data = None if model is None else data_choice.choose(page, model)
     if model is None:
         return
-    questions = _questions(model, int(each), int(seed or 0))
+    questions = _questions(model, data, int(each), int(seed or 0))
     if questions is None:
         return
     key = f"_{page}_quiz"
     state = st.session_state.get(key)
-    if not isinstance(state, dict) or state["of"] != (model.id, each, seed):
-        state = st.session_state[key] = {"of": (model.id, each, seed), "answers": []}
+    wanted = (model.id, data, each, seed)
+    if not isinstance(state, dict) or state["of"] != wanted:
+        state = st.session_state[key] = {"of": wanted, "answers": []}
     names = list(model.card["class_names"])
     if len(state["answers"]) < len(questions):
         _ask(page, questions, state, names, model_names.name(model))
@@ -83,22 +85,23 @@ def show(page: str, known: Evidence) -> None:
         _end(page, questions, state, names, model, known)
 
 
-def _questions(model: store.Artifact, each: int, seed: int) -> core_quiz.Questions | None:
-    tests = samples.table(model)
+def _questions(model: store.Artifact, data: specs.DataSpec | None, each: int, seed: int) -> core_quiz.Questions | None:
+    tests = samples.table(model, data)
     if tests is None:
         return None
     rows, eps = core_quiz.draw(tests["y"].to_numpy(), EPS5, each, seed)
     index = tests["index"].to_numpy()[rows]
-    x = samples.images(model, [int(one) for one in index])
+    x = samples.images(model, [int(one) for one in index], data)
     if x is None:
         return None
-    return _attacked(model.id, store.default_root(), each, seed, x, tests["y"].to_numpy()[rows], eps, index)
+    return _attacked(model.id, store.default_root(), data, each, seed, x, tests["y"].to_numpy()[rows], eps, index)
 
 
 @st.cache_data(max_entries=16, show_spinner="Attacking a handful of images …")
 def _attacked(
     model_id: str,
     root: Path,
+    data: specs.DataSpec | None,
     each: int,
     seed: int,
     _x: np.ndarray,
@@ -190,7 +193,7 @@ def _end(
         )
         frame = pd.DataFrame(
             [
-                {"ε": both(row["eps"]), "images": row["asked"], "you": row["right"], title: row["models"][title]}
+                {"ε": both(row["eps"]), "images": row["asked"], "you": row["right"], "model": row["models"][title]}
                 for row in rows
             ]
         )
@@ -211,10 +214,16 @@ def _lines(rows: list[dict[str, Any]], title: str, model: store.Artifact, known:
             f"{title}, the same images", eps, tuple(row["models"][title] / row["asked"] for row in rows), place=1
         ),
     ]
-    sweep = known.first(specs.SweepSpec, which.both(set5.FGSM, lambda found: found.saved.id == model.id))
-    if sweep is not None:
-        n = sweep.artifact.card["rows"][0]["n"]
-        lines.append(curves.of_sweep(sweep, f"{title}, {n:,} images", 3))
+    own = sources.model_spec(model)
+    alike = which.both(set5.FGSM, which.network(own.network), which.data(own.data))
+    swept = (
+        known.first(specs.SweepSpec, which.both(alike, lambda found: found.saved.id == model.id)),
+        known.first(specs.SweepSpec, which.both(alike, which.recipe(*which.ADVERSARIAL))),
+    )
+    for place, sweep in enumerate(swept, start=3):
+        if sweep is not None:
+            n = sweep.artifact.card["rows"][0]["n"]
+            lines.append(curves.of_sweep(sweep, f"{model_names.name(sweep.saved)}, {n:,} images", place))
     return lines
 
 

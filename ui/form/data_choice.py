@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from core import specs
 from core.data import shown
 from core.storage import store
@@ -11,24 +9,28 @@ from ui.app import sources
 from ui.form import missing
 from ui.form.select import select
 
+TASKS = ("radii", "evaluate", "certify", "sweep")
+"""Results that say something of a model without its images."""
 _AS = {"digits28": "UCI digits in MNIST's frame"}
 """How images are called where they stand in for others; elsewhere by their title."""
 
 
-def choose(page: str, *models: store.Artifact) -> specs.DataSpec | None:
+def choose(page: str, *models: store.Artifact, stored: bool = False) -> specs.DataSpec | None:
     """Draw the choice where there is one, and return the `data` that the page's tasks take; None: the models' own.
 
     The own images are the default. Where they are not on this machine, others stand in for them, if some that fit are
     there; a line says so, with a button that fetches the own ones. The choice (key `<page>_data`) is in the address.
     Of models of several data sets, all are shown the same images. Call it once on a page, after the models are chosen.
+    With `stored`, results are enough: own images that are not here can be chosen where results on them are stored.
     """
     if not models:
         return None
     fitting = common(*models)
-    here = [data for data in fitting if sources.present(data.dataset)]
+    owns = [sources.model_spec(model).data for model in models]
+    measured = [own for model, own in zip(models, owns, strict=True) if stored and sources.results(model.id, *TASKS)]
+    here = [data for data in fitting if sources.present(data.dataset) or data in measured]
     if not here:
         return None
-    owns = [sources.model_spec(model).data for model in models]
     default = _default(here, owns)
     chosen = default
     if len(here) > 1:
@@ -48,7 +50,10 @@ def choose(page: str, *models: store.Artifact) -> specs.DataSpec | None:
     absent = next((own for own in owns if not sources.present(own.dataset)), None)
     if absent is not None:
         _stand_in(page, absent, chosen)
-    found = {store.shown_data(model, chosen) for model in models}
+    try:
+        found = {store.shown_data(model, chosen) for model in models}
+    except ValueError:
+        return None  # the folder of a model has changed: `missing.note` says so
     return None if found == {None} else chosen
 
 
@@ -77,7 +82,7 @@ def _size(data: specs.DataSpec) -> int:
 
 def _stand_in(page: str, own: specs.DataSpec, chosen: specs.DataSpec) -> None:
     """Say that other images are shown than the model's own, and offer to fetch those."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_stand_in"):
-        shown_as = _AS.get(chosen.dataset, shown.title(chosen))
-        st.caption(f"{shown.title(own)} is not on this machine: the images are {shown_as}.", width="content")
-        missing.offer(page, own.dataset)
+    shown_as = _AS.get(chosen.dataset, shown.title(chosen))
+    title = specs.DATASETS[own.dataset].title
+    text = f"the images are {shown_as}." if chosen != own else "these are stored results. To run more, fetch it."
+    missing.offer(page, own.dataset, f"{title} is not on this machine: {text}")

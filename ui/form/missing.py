@@ -37,9 +37,13 @@ def note(page: str, model: store.Artifact, what: str = "Attacking this model nee
     return True
 
 
-def offer(page: str, dataset: str) -> None:
-    """Draw a button that downloads a built-in data set (key `<page>_download_<dataset>`)."""
-    if _button(page, dataset):
+def offer(page: str, dataset: str, text: str = "") -> None:
+    """Draw a button that downloads a built-in data set (key `<page>_download_<dataset>`), beside a line if any."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_{dataset}"):
+        if text:
+            st.caption(text, width="content")
+        asked = _button(page, dataset)
+    if asked:
         _download(dataset)
 
 
@@ -54,13 +58,8 @@ def _button(page: str, dataset: str) -> bool:
 
 def offer_mnist(page: str) -> None:
     """Say that MNIST itself is not on this machine, and offer to fetch it; draws nothing where it is."""
-    if sources.present("mnist"):
-        return
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_mnist"):
-        st.caption("MNIST is not on this machine. Its models are shown UCI digits in MNIST's frame.", width="content")
-        asked = _button(page, "mnist")
-    if asked:
-        _download("mnist")
+    if not sources.present("mnist"):
+        offer(page, "mnist", "MNIST is not on this machine. Its models are shown UCI digits in MNIST's frame.")
 
 
 def _download(dataset: str) -> None:

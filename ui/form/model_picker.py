@@ -80,8 +80,11 @@ def pick_many(
     scalar: bool | None = None,
     datasets: tuple[str, ...] | None = None,
     start: int = 3,
+    wrapped: bool = False,
 ) -> list[store.Artifact]:
     """Draw the choice of several saved models; at first the newest `start` models of the newest one's data.
+
+    With `wrapped` all that are chosen are seen, in several lines, else those that fit into one.
 
     Returns an empty list when none fits or is chosen, which the page has then said.
     """
@@ -103,7 +106,8 @@ def pick_many(
                 StreamlitAPIException
             ):  # the widget is bound already: it writes the address itself
                 st.query_params[key] = [names[model_id] for model_id in st.session_state[key]]
-        chosen = select_many(page, name, text, offered, text=names.__getitem__)
+        with st.container() if wrapped else contextlib.nullcontext():  # in a row, Streamlit cuts it to one line
+            chosen = select_many(page, name, text, offered, text=names.__getitem__)
     if not chosen:
         st.caption("Choose at least one model.")
     for model in {_images_of(by_id[model_id]): by_id[model_id] for model_id in chosen}.values():

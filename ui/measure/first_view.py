@@ -17,7 +17,7 @@ from ui.measure.sweep_views import KINDS, kind_of, norm_of
 START: dict[str, tuple[str, ...]] = {
     "epsilon_sweep": ("lenet", "standard", "lenet-fgsm-mix", "fgsm-mix", "pgd"),
     "model_comparison": (
-        *("linear", "cnn", "cnn-fgsm", "lenet", "standard", "lenet-fgsm-mix", "fgsm-mix"),
+        *("linear", "cnn", "lenet", "standard", "lenet-fgsm-mix", "fgsm-mix"),
         *("pgd", "mlp-stable", "ibp"),
     ),
 }
@@ -64,7 +64,7 @@ def _own() -> dict[str, Any]:
         and spec.threshold == 0
         and spec.data is None
         and kind_of(spec.attack) in KINDS
-        and not _is_bundled(result)
+        and "bundled" not in result.card
     ]
     if not done:
         return {}
@@ -95,11 +95,6 @@ def _own() -> dict[str, Any]:
     }
 
 
-def _is_bundled(result: store.Artifact) -> bool:
-    root = bundled.root()
-    return root is not None and result.folder.resolve().is_relative_to(root.resolve())
-
-
 def _bundled(page: str) -> dict[str, Any]:
     """The bundled models that the page starts with; nothing where you have models of your own, or there are none."""
     listed = sources.models()
@@ -113,8 +108,19 @@ def _bundled(page: str) -> dict[str, Any]:
         }
         chosen = [found[name] for name in START.get(page, ()) if name in found]
         if chosen:
-            return {"models": chosen}
+            return {"models": chosen, "attacks": [_most_run(chosen)]}
     return {}
+
+
+def _most_run(models: Sequence[str]) -> str:
+    """PGD, or FGSM where with the defaults it was run on more of these models."""
+    root = store.default_root()
+
+    def runs(kind: str) -> int:
+        asked = (specs.SweepSpec.model_validate({"model": model, "attack": KINDS[kind]}) for model in models)
+        return sum(store.located(spec, root) is not None for spec in asked)
+
+    return max(("pgd_linf", "fgsm"), key=runs)
 
 
 def _pin(page: str, names: Iterable[str]) -> None:

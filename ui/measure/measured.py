@@ -205,7 +205,8 @@ def sentence(measured: Measured, eps: float, frame: pd.DataFrame) -> str:
     """The answer at ε in a sentence or two, in Markdown."""
     if measured.targeted:
         return _targeted(measured, eps)
-    one = len(measured.attacks) == 1 and not frame["attacked_by"].eq("all attacks").all()
+    ran = frame[measured.attacks[0]].notna().any() or not frame["attacked"].notna().any()
+    one = len(measured.attacks) == 1 and bool(ran)
     column = measured.attacks[0] if one else "attacked"
     known = frame[frame[column].notna()]
     at = both(eps) if measured.norm == "linf" else f"{eps:g}"

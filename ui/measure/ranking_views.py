@@ -14,9 +14,9 @@ from core.evaluation.tables import records
 from ui.app import sources
 from ui.measure import record_runs, record_views
 from ui.measure.measured import Measured, figures
-from ui.measure.sweep_parts import COLUMNS
+from ui.measure.sweep_parts import COLUMNS, intervals
 from ui.show import elements
-from ui.text import PERCENT, both, in_percent, percent_interval, say
+from ui.text import PERCENT, both, in_percent, say
 
 PICKED = "ranked"
 """Second half of the key of the ids of the rows that were selected."""
@@ -34,7 +34,7 @@ def section(measured: Measured, eps: float) -> None:
     """Draw the table, and below it what its dashes mean; two selected rows are those of Side by side."""
     frame = ranked(measured, eps)
     picked = st.dataframe(
-        in_percent(shown(measured, frame), ["clean", "attacked", "all", "proven", *measured.attacks]),
+        in_percent(shown(measured, frame, eps), ["clean", "attacked", "all", "proven", *measured.attacks]),
         hide_index=True,
         placeholder="–",
         key=f"{measured.page}_ranking",
@@ -55,6 +55,8 @@ def section(measured: Measured, eps: float) -> None:
         "side on the same images."
     )
     record_views.not_known(frame)
+    for said in differences(measured, eps):
+        st.warning(said, icon=":material/warning:")
     record_runs.find_more(measured.page, measured.models, measured.found, measured.norm, measured.spec.data, eps)
 
 
@@ -86,14 +88,14 @@ def _open_pair(measured: Measured) -> None:
     )
 
 
-def shown(measured: Measured, frame: pd.DataFrame) -> pd.DataFrame:
+def shown(measured: Measured, frame: pd.DataFrame, eps: float) -> pd.DataFrame:
     """The columns of the table, in their order."""
     several = len(measured.attacks) > 1
     table = pd.DataFrame(
         {
             "Model": frame["model"],
             "attacked": frame["attacked"],
-            "interval": _intervals(frame, "attacked_low", "attacked_high"),
+            "interval": intervals(frame, "attacked_low", "attacked_high"),
             "proven": frame["proven"],
             "clean": frame["clean"],
             "trust": frame["trust"],
@@ -103,7 +105,11 @@ def shown(measured: Measured, frame: pd.DataFrame) -> pd.DataFrame:
     for attack in measured.attacks if several else ():
         table[attack] = frame[attack]
     return table.assign(
-        parameters=frame["parameters"], seconds=frame["seconds"], n=frame["n"].replace(0, None), id=frame["id"]
+        searched=[searches(measured, model, eps) or "–" for model in frame["id"]],
+        parameters=frame["parameters"],
+        seconds=frame["seconds"],
+        n=frame["n"].replace(0, None),
+        id=frame["id"],
     )
 
 
@@ -118,10 +124,6 @@ def curve_of(measured: Measured, model: str) -> list[float] | None:
         return None
     shares = records.curve(record, measured.spec.eps)["attacked"].to_numpy()
     return None if np.isnan(shares).any() else shares.tolist()
-
-
-def _intervals(frame: pd.DataFrame, low: str, high: str) -> list[str]:
-    return [percent_interval(one, other) for one, other in zip(frame[low], frame[high], strict=True)]
 
 
 def _columns(measured: Measured, eps: float) -> dict[str, Any]:
@@ -142,6 +144,7 @@ def _columns(measured: Measured, eps: float) -> dict[str, Any]:
             attack: number(attack, format=PERCENT, help=f"Accuracy under {attack} alone.")
             for attack in measured.attacks
         },
+        "searched": text("Searched by", help="What was run against the model at this ε: what Attacked rests on."),
         "parameters": number("Parameters", format="localized"),
         "seconds": number("Training", format="%.0f s", help="Time that training took."),
         "n": number("n", format="localized", help="Images that were attacked."),
@@ -164,8 +167,10 @@ def differences(measured: Measured, eps: float) -> list[str]:
         )
     searched = {row["model"]: searches(measured, row["id"], eps) for row in known.to_dict("records")}
     if len(set(searched.values())) > 1:
-        listed = "; ".join(f"{name}: {text}" for name, text in searched.items())
-        said.append(f"The models were not attacked alike at this ε. {listed}.")
+        said.append(
+            "The models were not attacked alike at this ε (see “Searched by”): a model that was searched less may only "
+            "seem more robust."
+        )
     return said
 
 
@@ -174,4 +179,5 @@ def searches(measured: Measured, model: str, eps: float) -> str:
     record = measured.found.get(model)
     looks = [] if record is None else [look for look in record.looks if look.eps is None or same(look.eps, eps)]
     found = {look.text or say(look.id.split("-")[1]) for look in looks}
-    return ", ".join(sorted(found | {curve.attack for curve in measured.of(model).values() if curve.has(eps)}))
+    found |= set() if found else {curve.attack for curve in measured.of(model).values() if curve.has(eps)}
+    return ", ".join(sorted(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -64,11 +64,12 @@ def choose(page: str, *, start: int = 1, row: bool = False) -> Choice | None:
     first, second = st.columns([3, 1], gap="small") if row else (st.container(), st.container())
     more = st.expander("More settings", icon=":material/tune:")
     with first:
-        models = model_picker.pick_many(page, start=start)
+        models = model_picker.pick_many(page, start=start, wrapped=not row)
     if not models:
         return None
-    with first:
-        data = data_choice.choose(page, *models)
+    here = all(sources.present(sources.model_spec(model).data.dataset) for model in models)
+    with more if row and here else first:  # where images are not here, it has something to say
+        data = data_choice.choose(page, *models, stored=True)
     with more:
         norm = _norm(page, inferred)
     with second:
@@ -242,13 +243,16 @@ def run_missing(
         if len(missing) == 1
         else f"Run these {len(missing)} sweeps"
     )
-    with st.container(border=True, horizontal=row, vertical_alignment="center"):
-        said = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "") + "."
-        stored = stored_targets(spec, models)
-        if stored:
-            said += f" With these settings there are results towards: {', '.join(stored)}."
-        st.markdown(f"{title}  \n:small[{said}]")
-        if st.button(button, type="primary", icon=":material/play_arrow:", key=f"{page}_run"):
+    said = ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "") + "."
+    if stored := stored_targets(spec, models):
+        said += f" With these settings there are results towards: {', '.join(stored)}."
+    with st.container(border=not row, horizontal=row, vertical_alignment="center"):
+        if row:
+            st.markdown(title, help=said, width="content")
+        else:
+            st.markdown(f"{title}  \n:small[{said}]")
+        kind: Literal["primary", "secondary"] = "primary" if everything else "secondary"
+        if st.button(button, type=kind, icon=":material/play_arrow:", key=f"{page}_run"):
             jobs.start(spec)
 
 

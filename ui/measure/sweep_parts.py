@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ MOST_TICKS = 13
 
 def chart(measured: Measured, eps: float) -> None:
     """Draw measured curves and proven intervals with the slider's ε."""
-    metric = "success" if measured.targeted else "accuracy"
+    metric: Literal["accuracy", "success"] = "success" if measured.targeted else "accuracy"
     found = _lines(measured, metric) if metric not in measured.kept else []
     if metric not in measured.kept:
         shown = {} if measured.targeted else _clean(measured)
@@ -142,16 +143,18 @@ COLUMNS = {
 def table(measured: Measured, eps: float) -> None:
     """Draw a row a model at this ε: clean, under each attack, under all, proven, and the checks."""
     frame = figures(measured, eps)
-    shown = pd.DataFrame({"Model": frame["model"], "clean": frame["clean"]})
+    shown = pd.DataFrame({"Model": frame["model"]})
     for attack in measured.attacks:
         shown[attack] = frame[attack]
-        shown[f"{attack}, 95 %"] = [
-            percent_interval(low, high)
-            for low, high in zip(frame[f"{attack} low"], frame[f"{attack} high"], strict=True)
-        ]
-    shown["all"], shown["proven"] = frame["all"], frame["proven"]
-    shown["between"] = [percent_interval(low, high) for low, high in zip(frame["least"], frame["most"], strict=True)]
-    shown["trust"], shown["n"] = frame["trust"], frame["n"]
+        shown[f"{attack}, 95 %"] = intervals(frame, f"{attack} low", f"{attack} high")
+    shown = shown.assign(
+        all=frame["all"],
+        proven=frame["proven"],
+        clean=frame["clean"],
+        trust=frame["trust"],
+        between=intervals(frame, "least", "most"),
+        n=frame["n"],
+    )
     shares = ["clean", *measured.attacks, "all", "proven"]
     st.dataframe(
         in_percent(shown, shares),
@@ -186,6 +189,11 @@ def table(measured: Measured, eps: float) -> None:
     )
     record_views.not_known(frame)
     _other_images(frame)
+
+
+def intervals(frame: pd.DataFrame, low: str, high: str) -> list[str]:
+    """The intervals between two columns, in per cent; an end that is not known is left out."""
+    return [percent_interval(one, other) for one, other in zip(frame[low], frame[high], strict=True)]
 
 
 def _other_images(frame: pd.DataFrame) -> None:

@@ -50,6 +50,7 @@ def section(page: str) -> store.Artifact | None:
         "data",
         "Data set",
         titles,
+        default=max(titles, key=[model_names.data_of(model) for _, model in found].count),
         help="The models that are bundled with the program. They were trained and measured by its own code.",
     )
     found = [(one, model) for one, model in found if model_names.data_of(model) == here]

@@ -27,21 +27,22 @@ def choose_data(model: store.Artifact) -> specs.DataSpec | None:
         return data_choice.choose(PAGE, model)
     with st.expander("More settings", icon=":material/tune:"):
         found = data_choice.choose(PAGE, model)
-        if not sources.present("mnist"):
-            st.caption("The images are UCI digits in MNIST's frame; MNIST itself is not on this machine.")
-            missing.offer(PAGE, "mnist")
+        missing.offer_mnist(PAGE)
     return found
 
 
 def choose(model: store.Artifact, data: specs.DataSpec | None) -> Picture | None:
     """Draw the choice of the image; None, with the reason on the page, where there is none yet."""
-    first, second, third, fourth = st.columns([2.2, 1.6, 1.3, 1.3], vertical_alignment="bottom")
-    with first:
-        source = select(PAGE, "source", "Image", list(SOURCES), text=SOURCES.__getitem__, kind="buttons", help=_HELP)
-    if source == "test":
-        return _of_test_set(model, data, second, third, fourth)
-    shape = tuple(model.card["shape"])
-    return drawing.choose(model, shape) if source == "draw" else uploads.choose(model, shape)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        with st.container(width=230):
+            source = select(
+                PAGE, "source", "Image", list(SOURCES), text=SOURCES.__getitem__, kind="buttons", help=_HELP
+            )
+        if source == "test":
+            return _of_test_set(model, data)
+        shape = tuple(model.card["shape"])
+        with st.container(width=390):
+            return drawing.choose(model, shape) if source == "draw" else uploads.choose(model, shape)
 
 
 _HELP = (
@@ -50,9 +51,7 @@ _HELP = (
 )
 
 
-def _of_test_set(
-    model: store.Artifact, data: specs.DataSpec | None, by_class: object, by_number: object, button: object
-) -> Picture | None:
+def _of_test_set(model: store.Artifact, data: specs.DataSpec | None) -> Picture | None:
     tests = samples.table(model, data)
     if tests is None or not len(tests):
         return None
@@ -61,7 +60,7 @@ def _of_test_set(
     key = f"{PAGE}_index"
     if st.session_state.get(key, next(iter(places))) not in places:
         del st.session_state[key]  # chosen among the images of another data set
-    with by_class:  # type: ignore[attr-defined]
+    with st.container(width=140):
         wanted = controls.a_class(
             PAGE,
             names,
@@ -79,7 +78,7 @@ def _of_test_set(
     if wanted != "any" and key in st.session_state and int(tests["y"].iloc[places[st.session_state[key]]]) != wanted:
         following()
     first = _start(tests, names) if wanted == "any" else _next(tests, None, wanted)
-    with by_number:  # type: ignore[attr-defined]
+    with st.container(width=150):
         index = st.number_input(
             "Number",
             min_value=min(places),
@@ -90,7 +89,7 @@ def _of_test_set(
             help="The image's index in the test set.",
             **KEEP,
         )
-    with button:  # type: ignore[attr-defined]
+    with st.container(width=170):
         st.button(
             "Next image",
             icon=":material/skip_next:",

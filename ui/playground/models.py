@@ -47,7 +47,8 @@ def beside(model: store.Artifact) -> store.Artifact | None:
         return own.data != spec.data, robust >= len(ROBUST), robust, own.network != spec.network
 
     ordered = sorted(found.values(), key=place)
-    names = model_names.short_names(ordered)
+    same = [other for other in ordered if sources.model_spec(other).data == spec.data]
+    names = model_names.short_names(ordered) | model_names.short_names(same)
     options = [*(other.id for other in ordered), NONE]
     chosen = select(
         PAGE,

@@ -49,15 +49,10 @@ def change(norm: str, distance: Mapping[str, float], pixels: int) -> str:
     if norm == "l0":
         return f"{distance['pixels']:.0f} of {counted(pixels, 'pixel')} changed."
     if norm == "linf":
-        return f"No pixel changed by more than {both(upwards(distance['linf']))}."
+        return f"No pixel changed by more than {both(distance['linf'])}."
     length = distance[norm]
     sign = {"l2": "ℓ2", "l1": "ℓ1"}[norm]
     return f"The change has the {sign} length {length:.3g}; no pixel changed by more than {both(distance['linf'])}."
-
-
-def upwards(eps: float) -> float:
-    """A distance without the last digits of float32, which would only say how a computer rounds."""
-    return float(f"{eps:.4g}")
 
 
 def share(probability: float) -> str:
