@@ -138,7 +138,7 @@ def rates(result: store.Artifact) -> go.Figure:
             hovertemplate="%{x}: %{y:.1%}<extra></extra>",
         )
     )
-    figure.update_yaxes(title_text="new transformations that succeed", tickformat=".0%", range=[0, 1.1])
+    figure.update_yaxes(title_text="share of new transformations", tickformat=".0%", range=[0, 1.1])
     return styled(figure, height=290, margin={"t": 8})
 
 

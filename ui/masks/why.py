@@ -28,7 +28,7 @@ def show(chosen: Chosen) -> None:
     with right:
         st.markdown("**Does averaging over transformations matter?**")
         averaging(chosen)
-    lessons.masks()
+    lessons.masks(expanded=True)
 
 
 @st.cache_data(max_entries=64, show_spinner="Differentiating …")
@@ -124,7 +124,7 @@ def compare(results: dict[str, store.Artifact], least: float) -> None:
             hovertemplate="%{x}: %{y:.0%} of the new transformations<extra></extra>",
         )
     figure.add_hline(y=least, line={"dash": "dot", "color": "rgba(128,140,160,.9)"})
-    figure.update_yaxes(title_text="new transformations that succeed", tickformat=".0%", range=[0, 1.05])
+    figure.update_yaxes(title_text="share that succeeds", tickformat=".0%", range=[0, 1.05])
     figure.update_xaxes(title_text="test image", type="category")
     legend = {"orientation": "h", "yanchor": "top", "y": -0.25, "x": 0}
     elements.chart(
@@ -132,4 +132,6 @@ def compare(results: dict[str, store.Artifact], least: float) -> None:
         key=f"{PAGE}_compare_chart",
         alt="For each image the share of new transformations that succeed, with and without averaging",
     )
-    st.caption(f"Dotted line: the share that counts as a success ({least:.0%}).")
+    st.caption(
+        f"Share of the new transformations that succeed. Dotted line: the share that counts as a success ({least:.0%})."
+    )

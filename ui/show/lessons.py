@@ -128,9 +128,9 @@ the still image the pattern succeeds under 16 % of the new transformations, aver
 """
 
 
-def masks() -> None:
-    """Draw the explanation of attacks inside a mask, folded."""
-    with st.expander("Why it works", icon=":material/school:"):
+def masks(*, expanded: bool = False) -> None:
+    """Draw the explanation of attacks inside a mask, folded unless `expanded`."""
+    with st.expander("Why it works", icon=":material/school:", expanded=expanded):
         st.markdown(_MASKS)
         st.latex(_MASKS_LOSS)
         st.markdown(_MASKS_MORE)
