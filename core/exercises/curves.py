@@ -9,8 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from core import specs
+from core.data import shown
 from core.exercises import published, set3, set5, which
-from core.exercises.evidence import Evidence, Found, data_title
+from core.exercises.evidence import Evidence, Found
 from core.linear import toy
 
 RATES = (0.1, 0.5, 2.0)
@@ -165,7 +166,7 @@ def sources(series: Sequence[Series]) -> list[Found]:
 
 def _told(title: str, sweep: Found) -> str:
     """The title, with the data set where it is not the published figures' MNIST."""
-    return title if which.mnist(sweep) else f"{title} ({data_title(sweep.data)})"
+    return title if which.mnist(sweep) else f"{title} ({shown.title(sweep.data)})"
 
 
 def _clean(found: Found) -> float:
