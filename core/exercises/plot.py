@@ -53,7 +53,7 @@ def curves(
             marker={
                 "size": 9 if one.hollow else 7,
                 "symbol": "square-open" if one.hollow else ("circle", "diamond", "triangle-up", "x")[one.place % 4],
-                "line": {"width": 2},
+                "line": {"width": 2 if one.hollow else 0, "color": hue},
             },
             text=[f" ({255 * x:.4g}/255)" if eps else "" for x in one.x],
             customdata=[_about(one, place) for place in range(len(one.x))],
