@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from ui.app import guard
+from ui.form import tabs
 from ui.linear import images, plane, toy
 from ui.show import lessons
 
@@ -15,12 +16,10 @@ guard.ensure_router()
 
 st.title("Linear models")
 st.write(
-    "Where the logits are affine in the input, nothing need be searched: the worst change, the smallest one and the "
-    "robust accuracy are formulas, and an attack can be held against them."
+    "A linear model can be attacked exactly: see the worst and the smallest change, and how close an attack comes."
 )
-lessons.linear()
-tabs = st.tabs(PARTS, key=f"{PAGE}_part", on_change="rerun", bind="query-params")
-for tab, draw in zip(tabs, (toy.show, plane.show, images.show), strict=True):
-    with tab:
-        if tab.open:
+for tab, draw in zip(tabs.tabs(PAGE, PARTS, name="part"), (toy.show, plane.show, images.show), strict=True):
+    if tab.open:
+        with tab:
             draw(PAGE)
+            lessons.linear()

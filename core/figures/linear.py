@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from core.figures.base import DASHES, colour, faint, styled
+from core.figures.base import ATTACKED, CLEAN, DASHES, PROVEN, colour, faint, styled
+
+PLAIN = "trained at ε = 0"
+"""The name of the boundary that is drawn in the colour of unchanged images."""
 
 
 def features(before: np.ndarray, after: np.ndarray, other: np.ndarray, names: tuple[str, str, str]) -> go.Figure:
@@ -18,18 +21,21 @@ def features(before: np.ndarray, after: np.ndarray, other: np.ndarray, names: tu
         x=place,
         y=after,
         name=names[1],
-        marker_color=colour(0),
+        marker_color=ATTACKED,
         width=0.62,
         hovertemplate="%{x} = %{y:.4f}<extra>" + names[1] + "</extra>",
     )
-    for values, name, hue, symbol in ((before, names[0], 4, "line-ew"), (other, names[2], 1, "diamond-open")):
+    for values, name, hue, symbol in (
+        (before, names[0], CLEAN, "line-ew"),
+        (other, names[2], colour(3), "diamond-open"),
+    ):
         figure.add_scatter(
             x=place,
             y=values,
             name=name,
             mode="markers",
-            marker={"symbol": symbol, "size": 22 if symbol == "line-ew" else 11, "color": colour(hue)},
-            marker_line={"width": 3 if symbol == "line-ew" else 2, "color": colour(hue)},
+            marker={"symbol": symbol, "size": 22 if symbol == "line-ew" else 11, "color": hue},
+            marker_line={"width": 3 if symbol == "line-ew" else 2, "color": hue},
             hovertemplate="%{x} = %{y:.4g}<extra>" + name + "</extra>",
         )
     low, high = min(-0.15, float(after.min()) - 0.1), max(1.15, float(after.max()) + 0.1)
@@ -45,7 +51,7 @@ def plane(
     tube: float = 0.0,
     ball: tuple[int, np.ndarray] | None = None,
     moves: Mapping[str, np.ndarray] | None = None,
-    height: int = 460,
+    height: int = 470,
 ) -> go.Figure:
     """Points of two classes in the plane with boundaries w·x + b = 0.
 
@@ -66,7 +72,7 @@ def plane(
     for place, (name, (weight, bias)) in enumerate(lines.items()):
         if np.any(weight):
             _boundary(figure, place, name, weight, bias, (low, high), tube if place == 0 else 0.0)
-    for label, name, hue, symbol in ((1, "class +1", 1, "circle"), (-1, "class −1", 2, "square")):
+    for label, name, hue, symbol in ((1, "class +1", 7, "circle"), (-1, "class −1", 8, "square")):
         rows = y == label
         figure.add_scatter(
             x=x[rows, 0],
@@ -82,8 +88,15 @@ def plane(
     figure.update_xaxes(title_text="first feature", range=[low[0], high[0]])
     figure.update_yaxes(title_text="second feature", range=[low[1], high[1]], scaleanchor="x")
     return styled(
-        figure, height=height, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0}
+        figure, height=height, margin={"t": 8}, legend={"orientation": "h", "yanchor": "top", "y": -0.19, "x": 0}
     )
+
+
+def told_apart(figure: go.Figure, hues: Sequence[str]) -> go.Figure:
+    """Give the curves of a figure these colours, one each, and a line style of their own, in place. Returns it."""
+    for place, (curve, hue) in enumerate(zip(figure.data, hues, strict=False)):
+        curve.line.update(color=hue, dash=DASHES[place % len(DASHES)])
+    return figure
 
 
 def _boundary(
@@ -108,7 +121,7 @@ def _boundary(
             x=band[:, 0],
             y=band[:, 1],
             fill="toself",
-            fillcolor=faint(colour(0), 0.12),
+            fillcolor=faint(colour(3), 0.12),
             line={"width": 0},
             mode="lines",
             hoverinfo="skip",
@@ -119,7 +132,11 @@ def _boundary(
         y=ends[:, 1],
         mode="lines",
         name=name,
-        line={"color": colour((0, 4, 5)[place % 3]), "width": 2.5, "dash": DASHES[place % len(DASHES)]},
+        line={
+            "color": CLEAN if name == PLAIN else colour((3, 4)[place % 2]),
+            "width": 2.5,
+            "dash": DASHES[place % len(DASHES)],
+        },
         hoverinfo="name",
     )
 
@@ -132,8 +149,8 @@ def _ball(figure: go.Figure, point: np.ndarray, corners: np.ndarray, moves: Mapp
         y=corners[:, 1],
         mode="lines",
         fill="toself",
-        fillcolor=faint(colour(3), 0.15),
-        line={"color": colour(3), "width": 1.5},
+        fillcolor=faint(ATTACKED, 0.15),
+        line={"color": ATTACKED, "width": 1.5},
         name="ε-ball",
         hoverinfo="skip",
     )
@@ -143,7 +160,7 @@ def _ball(figure: go.Figure, point: np.ndarray, corners: np.ndarray, moves: Mapp
             y=[point[1], end[1]],
             mode="lines+markers",
             name=name,
-            line={"color": colour((3, 5)[place % 2]), "width": 2.5, "dash": DASHES[2 * place % len(DASHES)]},
+            line={"color": (ATTACKED, colour(5))[place % 2], "width": 2.5, "dash": DASHES[2 * place % len(DASHES)]},
             marker={"size": [0, 13 - 3 * place], "symbol": ["circle", ("star", "x")[place % 2]]},
             hovertemplate="(%{x:.3f}, %{y:.3f})<extra>" + name + "</extra>",
         )
@@ -170,20 +187,21 @@ def exact_against_attacks(
             x=[*eps, *reversed(list(eps))],
             y=[*lowest, *reversed(list(exact))],
             fill="toself",
-            fillcolor=faint(colour(1), 0.3),
+            fillcolor=faint(ATTACKED, 0.3),
             line={"width": 0},
             mode="lines",
             hoverinfo="skip",
             name="missed by the best attack",
         )
-    curves = {"exact": exact, **attacked, "exact, without the box": unboxed}
+    curves = {"exact": exact, **attacked, "exact, pixels may leave [0, 1]": unboxed}
+    hues = [PROVEN, *(ATTACKED if place == 0 else colour(4) for place in range(len(attacked))), colour(3)]
     for place, (name, values) in enumerate(curves.items()):
         figure.add_scatter(
             x=list(eps),
             y=list(values),
             name=name,
             mode="lines+markers",
-            line={"color": colour(place), "width": 3 if place == 0 else 2, "dash": DASHES[place % len(DASHES)]},
+            line={"color": hues[place], "width": 3 if place == 0 else 2, "dash": DASHES[place % len(DASHES)]},
             marker={"size": 6, "symbol": place % 8},
             hovertemplate="ε = %{x:.4g}: %{y:.2%}<extra>" + name + "</extra>",
         )

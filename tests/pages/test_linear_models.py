@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 PAGE = "linear_models"
 TEN = specs.TrainSpec(network="linear", epochs=3)
 SCALAR = specs.TrainSpec(data=specs.DataSpec(classes=(4, 9)), network="linear", scalar=True, epochs=3)
+LESSON = "Why linear models can be solved exactly"
 TABS = {"plane": "In the plane, with the SVM", "images": "Images, exactly"}
 
 
@@ -28,6 +30,30 @@ def text(app: AppTest) -> str:
     """All that the page says."""
     blocks = (*app.info, *app.success, *app.warning, *app.error, *app.caption, *app.markdown)
     return "\n".join(block.value for block in blocks)
+
+
+def order(app: AppTest) -> list[str]:
+    """What is on the page from the top to the bottom: kinds of elements, of expanders their labels."""
+
+    def walk(node: Any) -> Iterator[str]:
+        yield getattr(node, "label", "") if node.type == "expander" else node.type
+        for child in getattr(node, "children", {}).values():
+            yield from walk(child)
+
+    return list(walk(app.main))
+
+
+@pytest.mark.parametrize("part", ["toy", "plane", "images"])
+def test_the_answer_stands_above_the_lesson(lab: Lab, part: str) -> None:
+    """A chart first; what explains it, and the settings that seldom matter, are folded."""
+    running.run(TEN, lab.root, device="cpu")
+    app = lab.open(PAGE, **({} if part == "toy" else {"linear_models_part": TABS[part]}))
+    drawn = order(app)
+    assert drawn.index("plotly_chart") < drawn.index(LESSON)
+    if part == "images":  # the weights, too
+        assert drawn.index("html") < drawn.index(LESSON)
+    assert {"More settings", LESSON} <= set(drawn)
+    assert not any(folded.proto.expanded for folded in app.expander)
 
 
 def test_toy_shows_the_flip_and_its_numbers(lab: Lab) -> None:
@@ -138,7 +164,7 @@ def test_images_show_exact_below_attacks(lab: Lab, norm: str) -> None:
     assert table["exact"].iloc[0] > 0.8
     assert table["exact"].iloc[-1] < table["exact"].iloc[0]
     gap = (attacked.min(axis=1) - table["exact"]).max()
-    assert (f"**{gap:.4f}**" if gap > 0 else "No gap") in text(app)
+    assert (f"**{100 * gap:.2f} points**" if gap > 0 else "No gap") in text(app)
     index = int(re.findall(r"est image #(\d+)", text(app))[0])
     looked = images.one(model.id, lab.root, index, norm)
     said = f"**{int(looked['distance'])} feature" if norm == "l0" else f"**{looked['distance']:.5f}**"
@@ -149,24 +175,24 @@ def test_images_show_exact_below_attacks(lab: Lab, norm: str) -> None:
 
 
 def test_images_towards_a_class(lab: Lab) -> None:
-    """Never nearer than the nearest class; the words name the target; the class that it has is said."""
+    """Never nearer than the nearest class; the words name the target; the class that it has is reported."""
     model = running.run(TEN, lab.root, device="cpu")
     app = lab.open(PAGE, linear_models_part=TABS["images"], linear_models_image_n="40", linear_models_target="7")
-    index = int(re.findall(r"est image #(\d+) is not read as 7", text(app))[0])
+    index = int(re.findall(r"est image #(\d+) is not classified as 7", text(app))[0])
     looked = images.one(model.id, lab.root, index, "linf", 7)
     assert f"**{looked['distance']:.5f}**" in text(app)
     assert looked["after"].argmax() == 7
     assert looked["distance"] >= images.one(model.id, lab.root, index, "linf")["distance"] - 1e-9
     app.selectbox(key=f"{PAGE}_target").select(0).run()
-    assert "This image is read so as it is" in text(app)
+    assert "This image is classified as 0 without any change" in text(app)
 
 
 def test_images_fewest_features_towards_a_class(lab: Lab) -> None:
-    """The integer programme's count stands in the words, with its own proof, and the image is read as the target."""
+    """The words have the integer programme's count and its proof, and the image is classified as the target."""
     model = running.run(TEN, lab.root, device="cpu")
     settings = {"linear_models_image_n": "40", "linear_models_target": "7", "linear_models_image_norm": "l0"}
     app = lab.open(PAGE, linear_models_part=TABS["images"], **settings)
-    index = int(re.findall(r"flip test image #(\d+) from \d to 7", text(app))[0])
+    index = int(re.findall(r"class of test image #(\d+) from \d to 7", text(app))[0])
     looked = images.one(model.id, lab.root, index, "l0", 7)
     assert f"**{int(looked['distance'])} feature" in text(app)
     assert "an integer programme" in text(app)

@@ -1,4 +1,4 @@
-"""Linear models of images: the weights as pictures, exact robust accuracy beside attacks, the fewest pixels."""
+"""The tab on images: exact robust accuracy beside attacks, the weights as pictures, one image's smallest change."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from ui.app import sources
 from ui.form import controls, data_choice, model_picker, samples
 from ui.form.select import KEEP, select
 from ui.show import downloads, elements, gallery, provenance
-from ui.text import ANY_CLASS, class_text, counted, say
+from ui.show.sheet import Picture
+from ui.text import ANY_CLASS, both, class_text, counted, grey_levels, percent, say
 
 LADDERS: dict[str, tuple[float, ...]] = {
-    "linf": (0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2),
+    "linf": (0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15),
     "l2": (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5),
     "l1": (0, 1, 2, 3, 4, 6, 8, 12, 16),
     "l0": (0, 1, 2, 3, 4, 6, 8, 12, 16),
 }
 STEPS = 20
 """Of PGD."""
+ACROSS = 5
+"""Pictures of weights in a row."""
 CAPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Caps on the change of each feature, for k(ε)."""
 
@@ -39,7 +42,7 @@ def weights(model_id: str, root: Path) -> np.ndarray:
 
 @st.cache_data(max_entries=32, show_spinner="Solving every image, and attacking it …")
 def measured(model_id: str, root: Path, norm: str, n: int, data: specs.DataSpec | None = None) -> pd.DataFrame:
-    """A row for each ε: exact robust accuracy with and without the box, and accuracy under FGSM (ℓ∞) and PGD."""
+    """One row per ε: exact robust accuracy with and without the box, and accuracy under FGSM (ℓ∞) and PGD."""
     import torch
 
     from core.attacks.engine.streams import Streams
@@ -125,70 +128,38 @@ def _affine(model_id: str, root: Path) -> tuple[Any, tuple[int, ...]]:
 
 def show(page: str) -> None:
     """Draw the tab."""
-    with st.container(border=True):
+    first, second = st.columns([3, 1], vertical_alignment="bottom")
+    with first:
         model = model_picker.pick(page, network="linear")
-        if model is None:
-            return
-        if not sources.has_images(model):
-            return
-        data = data_choice.choose(page, model)
-        tests = samples.table(model, data)
-        if tests is None:
-            return
-        first, second = st.columns([2, 1], vertical_alignment="bottom")
-        with first:
-            norm = select(page, "image_norm", "Norm", list(LADDERS), text=say)
-        with second:
+    if model is None or not sources.has_images(model):
+        return
+    with second:
+        norm = select(page, "image_norm", "Norm", list(LADDERS), text=say)
+    data = data_choice.choose(page, model)
+    tests = samples.table(model, data)
+    if tests is None:
+        return
+    left, right = st.columns([3, 2])
+    with right:
+        answer = st.container()
+        with st.expander("More settings", icon=":material/tune:"):
             n = st.number_input(
                 "Images (n)",
                 min_value=20,
                 max_value=2000,
                 value=500,
                 step=100,
-                help="The first n of the test set's fixed order. PGD takes most of the time.",
+                help="The first n of the test set's fixed order. More images take longer, most of it for PGD.",
                 key=f"{page}_image_n",
                 **KEEP,
             )
-    curve(page, model, norm, int(n), data)
-    pictures(page, model)
-    smallest_change(page, model, tests, norm, data)
-
-
-def curve(page: str, model: store.Artifact, norm: str, n: int, data: specs.DataSpec | None) -> None:
-    """Draw exact robust accuracy and accuracy under attacks against ε."""
-    st.markdown("**Robust accuracy: exact, and what attacks find**")
-    table = measured(model.id, model.root, norm, n, data)
-    attacked = {name: table[name] for name in table.columns if name.startswith(("FGSM", "PGD"))}
-    unit = {"linf": "ε, change of every pixel, in [0, 1]", "l0": "ε, changed features"}
-    elements.chart(
-        exact_against_attacks(
-            table["eps"].tolist(),
-            table["exact"].tolist(),
-            {name: values.tolist() for name, values in attacked.items()},
-            unboxed=table["exact without box"].tolist(),
-            x_title=unit.get(norm, f"ε in {say(norm)}"),
-            chance=1 / len(model.card["class_names"]),
-        ),
-        key=f"{page}_exact",
-        alt="Exact robust accuracy against ε, below it none, above it what FGSM and PGD leave, the gap shaded",
-    )
-    gaps = table[list(attacked)].min(axis=1) - table["exact"]
-    worst = int(gaps.argmax())
+    table = measured(model.id, model.root, norm, int(n), data)
+    with left:
+        curve(page, model, norm, table)
+    with answer:
+        largest_gap(table, norm)
+        drawn = pictures(model)
     count = int(table["n"].iloc[0])
-    parts = ", ".join(f"{name} {values.iloc[worst]:.4f}" for name, values in attacked.items())
-    st.markdown(
-        f"Largest gap of the best attack: **{gaps.iloc[worst]:.4f}**, at ε = {table['eps'].iloc[worst]:g} (exact "
-        f"{table['exact'].iloc[worst]:.4f}, {parts})."
-        if gaps.iloc[worst] > 0
-        else f"No gap: the best attack finds every image of these {count:,} that can be fooled."
-    )
-    text = (
-        "An attack only shows what it found: its figure is never below the exact one. With two classes FGSM is exact; "
-        "with more it follows one gradient, while the nearest class may be another."
-    )
-    st.caption(
-        text if norm == "linf" else "An attack only shows what it found: its figure is never below the exact one."
-    )
     line = provenance.line(
         model=model,
         data=data,
@@ -199,11 +170,60 @@ def curve(page: str, model: store.Artifact, norm: str, n: int, data: specs.DataS
         more=f"exact; FGSM in ℓ∞; PGD {STEPS} steps",
     )
     provenance.show(line)
-    downloads.table(page, table, name=f"linear_exact_{norm}", provenance=line)
+    with st.container(horizontal=True):
+        downloads.table(page, table, name=f"linear_exact_{norm}", provenance=line)
+        weights_of = f"weights of {model.id}"
+        downloads.picture(page, drawn, name="linear_weights", provenance=weights_of, scale=8, label="Weights")
+    smallest_change(page, model, tests, norm, data)
 
 
-def pictures(page: str, model: store.Artifact) -> None:
-    """Draw the rows of the matrix as images."""
+def curve(page: str, model: store.Artifact, norm: str, table: pd.DataFrame) -> None:
+    """Draw exact robust accuracy and accuracy under attacks against ε."""
+    st.markdown("**Robust accuracy: the exact value, and what attacks find**")
+    attacked = attacks(table)
+    unit = {"linf": "ε, largest change of a pixel, in [0, 1]", "l0": "ε, number of changed features"}
+    elements.chart(
+        exact_against_attacks(
+            table["eps"].tolist(),
+            table["exact"].tolist(),
+            {name: values.tolist() for name, values in attacked.items()},
+            unboxed=table["exact without box"].tolist(),
+            x_title=unit.get(norm, f"ε in {say(norm)}"),
+            chance=1 / len(model.card["class_names"]),
+            height=390,
+        ),
+        key=f"{page}_exact",
+        alt="Exact robust accuracy against ε, below it the one without the valid pixel range, above it the accuracy "
+        "under attacks, the gap shaded",
+    )
+
+
+def attacks(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """The columns of `measured` that are accuracies under attacks."""
+    return {name: table[name] for name in table.columns if name.startswith(("FGSM", "PGD"))}
+
+
+def largest_gap(table: pd.DataFrame, norm: str) -> None:
+    """Draw the largest gap between the exact robust accuracy and the best attack, and what it means."""
+    attacked = attacks(table)
+    gaps = table[list(attacked)].min(axis=1) - table["exact"]
+    worst = int(gaps.argmax())
+    count, eps = int(table["n"].iloc[0]), float(table["eps"].iloc[worst])
+    parts = ", ".join(f"{name} {percent(values.iloc[worst])}" for name, values in attacked.items())
+    st.markdown(
+        f"Largest gap of the best attack: **{100 * gaps.iloc[worst]:.2f} points**, at ε = "
+        f"{both(eps) if norm == 'linf' else f'{eps:g}'} (exact {percent(table['exact'].iloc[worst])}, {parts}; "
+        f"{counted(count, 'test image')})."
+        if gaps.iloc[worst] > 0
+        else f"No gap: the best attack fools every one of these {count:,} test images that can be fooled."
+    )
+    text = "An attack shows only what it found, so its figure is never below the exact one."
+    more = " With two classes FGSM is exact. With more it follows one gradient, and another class may be nearer."
+    st.caption(text + (more if norm == "linf" else ""))
+
+
+def pictures(model: store.Artifact) -> Picture:
+    """Draw the rows of the matrix as images, five in a row."""
     names = list(model.card["class_names"])
     rows = weights(model.id, model.root)
     st.markdown("**The weights as pictures**")
@@ -212,16 +232,14 @@ def pictures(page: str, model: store.Artifact) -> None:
     else:
         rows, titles = rows - rows.mean(axis=0), names  # what all classes share decides nothing
     largest = max(float(np.abs(rows).max()), 1e-12)
-    picture = gallery.show(
-        [[gallery.difference(row / largest, 1.0) for row in rows]],
-        columns=titles,
-        alt="The weights of each class as a picture: red pixels speak for it when bright, blue ones against it",
-        legend="Red: a brighter pixel speaks for the class; blue: against it. Full colour is a weight of "
-        f"{largest:.3g}; what all classes share is taken off.",
-        tile=84,
-    )
-    downloads.picture(
-        page, picture, name="linear_weights", provenance=f"weights of {model.id}", scale=8, label="Weights"
+    tiles = [gallery.difference(row / largest, 1.0) for row in rows]
+    return gallery.show(
+        [tiles[k : k + ACROSS] for k in range(0, len(tiles), ACROSS)],
+        captions=[titles[k : k + ACROSS] for k in range(0, len(tiles), ACROSS)],
+        alt="The weights of each class as a picture: red pixels raise its score when bright, blue ones lower it",
+        legend=f"Red: a brighter pixel raises the score of the class. Blue: it lowers it. Full colour: {largest:.3g}. "
+        "The mean over the classes is subtracted.",
+        tile=70,
     )
 
 
@@ -230,7 +248,7 @@ def smallest_change(
 ) -> None:
     """Draw one image and its smallest change, which is proven to be the smallest."""
     names = list(model.card["class_names"])
-    st.markdown("**One image: its smallest change, and no smaller one exists**")
+    st.markdown("**One image: its smallest change, and the proof that no smaller one exists**")
     first, second, third = st.columns(3, vertical_alignment="bottom")
     with first:
         label = controls.a_class(page, names, name="source", label="True class", slider=False)
@@ -240,7 +258,10 @@ def smallest_change(
         return
     with second:
         place = samples.place(
-            f"{page}_image", len(found), label="Image", help=f"One of {len(found):,} that are read correctly."
+            f"{page}_image",
+            len(found),
+            label="Image",
+            help=f"One of the {counted(len(found), 'test image')} of this class that the model classifies correctly.",
         )
     with third:
         chosen = controls.a_class(
@@ -253,54 +274,66 @@ def smallest_change(
     looked = one(model.id, model.root, index, norm, target, data)
     if not np.isfinite(looked["distance"]) or looked["distance"] == 0:
         st.info(
-            f"No image of the box is read as {'another class' if target is None else names[target]}."
+            f"No valid image is classified as {'another class' if target is None else names[target]}."
             if looked["distance"]
-            else "This image is read so as it is.",
+            else f"This image is classified as {names[looked['y'] if target is None else target]} without any change.",
             icon=":material/info:",
         )
         return
     left, right = st.columns([3, 2])
     with left:
-        delta = looked["x_adv"] - looked["x"]
-        gain = gallery.gain_for([delta])
-        read = [names[int(logits.argmax())] for logits in (looked["before"], looked["after"])]
-        picture = gallery.show(
-            [[looked["x"], gallery.difference(delta, gain), looked["x_adv"]]],
-            columns=["original", f"change × {gain:g}", "changed"],
-            captions=[[f"read as {read[0]}", "", f"read as {read[1]}"]],
-            legend="Change: blue is darker than before, red is brighter.",
-            alt=f"Test image {index}, its smallest change in {say(norm)}, and the result, read as {read[1]}",
-            tile=150,
-        )
+        drawn = before_and_after(looked, names, index, norm)
     with right:
-        if norm == "l0":
-            k = int(looked["distance"])
-            st.markdown(
-                f"**{counted(k, 'feature')}** flip test image #{index} from {names[looked['y']]} to "
-                f"{names[looked['rival']]}; no {k - 1} do. Proof: "
-                + (
-                    "sort the gains |vⱼ|uⱼ, take the largest until they exceed the margin; any other list of that "
-                    "length gains less."
-                    if target is None
-                    else "all other classes must be beaten at once: an integer programme over which features may "
-                    "move, solved to the end."
-                )
-            )
-        else:
-            safe = "safe" if target is None else f"not read as {names[target]}"
-            st.markdown(
-                f"Test image #{index} is {safe} in every ball of {say(norm)} size below "
-                f"**{looked['distance']:.5f}**, and just beyond it is read as {names[looked['rival']]}. Shown is the "
-                "change, a ten-thousandth longer."
-                + (
-                    ""
-                    if target is None
-                    else " All other classes must be beaten at once: a linear or quadratic programme."
-                )
-            )
-        frame = pd.DataFrame({"most change of a feature": CAPS, "fewest features k": looked["frontier"]})
-        frame["fewest features k"] = [str(k) if k >= 0 else "impossible" for k in looked["frontier"]]
-        st.dataframe(frame, hide_index=True, height="content")
-        st.caption("k(ε): the fewest features to any other class when none may move by more; exact.")
+        st.markdown(proof(looked, names, index, norm, target))
+        with st.expander("Fewest features under a cap on each change"):
+            frame = pd.DataFrame({"largest change of a feature": CAPS, "fewest features k": looked["frontier"]})
+            frame["fewest features k"] = [str(k) if k >= 0 else "impossible" for k in looked["frontier"]]
+            st.dataframe(frame, hide_index=True, height="content")
+            st.caption("k(ε): the fewest features to any other class if none may change by more than ε; exact.")
     line = provenance.line(model=model, data=data, norm=norm, more=f"test image {index}")
-    downloads.picture(page, picture, name="linear_smallest", provenance=line, label="Images")
+    downloads.picture(page, drawn, name="linear_smallest", provenance=line, label="Images")
+
+
+def before_and_after(looked: dict[str, Any], names: list[str], index: int, norm: str) -> Picture:
+    """Draw the image, its smallest change and the result."""
+    delta = looked["x_adv"] - looked["x"]
+    gain = gallery.gain_for([delta])
+    pred = [names[int(logits.argmax())] for logits in (looked["before"], looked["after"])]
+    return gallery.show(
+        [[looked["x"], gallery.difference(delta, gain), looked["x_adv"]]],
+        columns=["original", f"change × {gain:g}", "changed"],
+        captions=[[f"classified as {pred[0]}", "", f"classified as {pred[1]}"]],
+        legend="Change: blue is darker than before, red is brighter.",
+        alt=f"Test image {index}, its smallest change in {say(norm)}, and the result, classified as {pred[1]}",
+        tile=168,
+    )
+
+
+def proof(looked: dict[str, Any], names: list[str], index: int, norm: str, target: int | None) -> str:
+    """The smallest change of an image in words, and why no smaller one exists."""
+    rival = names[looked["rival"]]
+    if norm == "l0":
+        k = int(looked["distance"])
+        text = (
+            f"**{counted(k, 'feature')}** {'change' if k > 1 else 'changes'} the class of test image #{index} from "
+            f"{names[looked['y']]} to {rival}; with fewer it is impossible. Proof: "
+        )
+        if target is None:
+            return text + (
+                "sort the gains |vⱼ|uⱼ and take the largest until their sum exceeds the margin. Any other list of "
+                "that length gains less."
+            )
+        return text + (
+            "the target class must exceed every other class at once. This is an integer programme over the features "
+            "that may change, solved to optimality."
+        )
+    distance = looked["distance"]
+    length = f"**{distance:.5f}**" + (f" ({grey_levels(distance)})" if norm == "linf" else "")
+    safe = "keeps its class" if target is None else f"is not classified as {names[target]}"
+    text = (
+        f"Test image #{index} {safe} under every change of {say(norm)} norm below {length}. Just beyond, it is "
+        f"classified as {rival}. The picture shows the smallest change, lengthened by a ten-thousandth."
+    )
+    if target is None:
+        return text
+    return text + (" The target class must exceed every other class at once, which is a linear or quadratic programme.")

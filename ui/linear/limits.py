@@ -37,9 +37,9 @@ def hard(n: int, apart: float, seed: int, eps: float) -> str:
             "No line through the origin separates these points, so γ = 0 and no w makes the robust loss 0 at any ε. "
             "Move the classes apart."
         )
-    text = f"Here γ = **{gamma:.4f}** (through the origin, ℓ2): the largest ε at which some w has no robust loss. "
+    text = f"Here γ = **{gamma:.4f}** (line through the origin, ℓ2): the largest ε at which some w has robust loss 0. "
     if eps >= gamma:
-        return text + f"At ε = {eps:g}, beyond γ, there is none: the infimum of Rε stays above 0."
+        return text + f"At ε = {eps:g}, beyond γ, there is none: the infimum of Rε is above 0."
     found = training.hard_margin(x, y, eps=eps)
     direction = training.hard_margin(x, y)
     length = float(np.linalg.norm(found.weight))
