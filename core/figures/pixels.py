@@ -45,7 +45,7 @@ def difference(delta: np.ndarray, gain: float) -> np.ndarray:
 def png(picture: np.ndarray, scale: int = 1) -> bytes:
     """A picture as PNG bytes, each pixel enlarged to `scale` × `scale`."""
     buffer = io.BytesIO()
-    Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

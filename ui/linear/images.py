@@ -178,7 +178,7 @@ def show(page: str) -> None:
 
 
 def curve(page: str, model: store.Artifact, norm: str, table: pd.DataFrame) -> None:
-    """Draw exact robust accuracy and accuracy under attacks against ε."""
+    """Draw exact robust accuracy and accuracy under attacks against ε, and what the gap means."""
     st.markdown("**Robust accuracy: the exact value, and what attacks find**")
     attacked = attacks(table)
     unit = {"linf": "ε, largest change of a pixel, in [0, 1]", "l0": "ε, number of changed features"}
@@ -190,12 +190,15 @@ def curve(page: str, model: store.Artifact, norm: str, table: pd.DataFrame) -> N
             unboxed=table["exact without box"].tolist(),
             x_title=unit.get(norm, f"ε in {say(norm)}"),
             chance=1 / len(model.card["class_names"]),
-            height=390,
+            height=400,
         ),
         key=f"{page}_exact",
         alt="Exact robust accuracy against ε, below it the one without the valid pixel range, above it the accuracy "
         "under attacks, the gap shaded",
     )
+    text = "An attack shows only what it found, so its figure is never below the exact one."
+    more = " With two classes FGSM is exact. With more it follows one gradient, and another class may be nearer."
+    st.caption(text + (more if norm == "linf" else ""))
 
 
 def attacks(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -204,7 +207,7 @@ def attacks(table: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def largest_gap(table: pd.DataFrame, norm: str) -> None:
-    """Draw the largest gap between the exact robust accuracy and the best attack, and what it means."""
+    """Draw the largest gap between the exact robust accuracy and the best attack."""
     attacked = attacks(table)
     gaps = table[list(attacked)].min(axis=1) - table["exact"]
     worst = int(gaps.argmax())
@@ -217,9 +220,6 @@ def largest_gap(table: pd.DataFrame, norm: str) -> None:
         if gaps.iloc[worst] > 0
         else f"No gap: the best attack fools every one of these {count:,} test images that can be fooled."
     )
-    text = "An attack shows only what it found, so its figure is never below the exact one."
-    more = " With two classes FGSM is exact. With more it follows one gradient, and another class may be nearer."
-    st.caption(text + (more if norm == "linf" else ""))
 
 
 def pictures(model: store.Artifact) -> Picture:
@@ -237,8 +237,8 @@ def pictures(model: store.Artifact) -> Picture:
         [tiles[k : k + ACROSS] for k in range(0, len(tiles), ACROSS)],
         captions=[titles[k : k + ACROSS] for k in range(0, len(tiles), ACROSS)],
         alt="The weights of each class as a picture: red pixels raise its score when bright, blue ones lower it",
-        legend=f"Red: a brighter pixel raises the score of the class. Blue: it lowers it. Full colour: {largest:.3g}. "
-        "The mean over the classes is subtracted.",
+        legend=f"Red: a brighter pixel raises the score of the class. Blue: it lowers it. Full colour: a weight of "
+        f"{largest:.3g}. The mean over the classes is subtracted.",
         tile=70,
     )
 
