@@ -87,17 +87,25 @@ def choose_target(names: list[str], label: int) -> int | None:
     return None if chosen == "any" else int(chosen)
 
 
-def measure(model: store.Artifact, offer: Offer) -> None:
+def measure(models: list[store.Artifact], offer: Offer, norm: str) -> None:
     """Draw the button that leads to the sweep with these settings."""
-    state: dict[str, object] = {"epsilon_sweep_models": [model.id]}
-    if offer.sweep:
-        state["epsilon_sweep_attacks"] = [offer.sweep]
+
+    def go() -> None:
+        state: dict[str, object] = {"epsilon_sweep_models": [model.id for model in models], "epsilon_sweep_norm": norm}
+        if offer.sweep:
+            state["epsilon_sweep_attacks"] = [offer.sweep]
+        if offer.needs_eps:  # where the sliders stand now, which move without a run of this script
+            state["epsilon_sweep_at"] = float(st.session_state[f"{PAGE}_eps"])
+        target = str(st.session_state[f"{PAGE}_target"])
+        state["epsilon_sweep_target"] = int(target) if target.isdigit() else "any"
+        routes.go("epsilon_sweep", **state)
+
     st.button(
         "Measure it on 1,000 images",
         icon=":material/show_chart:",
         key=f"{PAGE}_measure",
-        on_click=lambda: routes.go("epsilon_sweep", **state),
-        help="Opens the epsilon sweep with this model and this attack.",
+        on_click=go,
+        help="Opens the epsilon sweep with these models, this attack, this ε and this target class.",
     )
 
 
@@ -135,7 +143,7 @@ def show_stage(model: store.Artifact, other: store.Artifact | None, picture: Pic
     scene = stage.Scene(sides, tuple(names[side.model.id] for side in sides), place)
     stage.show(scene)
     with st.container(horizontal=True, vertical_alignment="center"):
-        measure(model, offer)
+        measure([side.model for side in sides], offer, norm)
         projector.toggle()
         st.caption(f"{offer.title}: {offer.help} This page's address reproduces what you see.")
     stage.ahead(scene)

@@ -51,8 +51,22 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def bundled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a dashboard with the bundled models, as a new user has it."""
+    with _served(tmp_path_factory.mktemp("bundled"), bundled=True) as address:
+        yield address
+
+
+@pytest.fixture
+def bundled_page(browser: Browser, bundled_server: str) -> Iterator[Page]:
+    """A page of the dashboard with the bundled models, watched alike."""
+    with _watched(browser, bundled_server) as made:
+        yield made
+
+
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def _served(folder: Path, *, bundled: bool = False) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,6 +75,8 @@ def _served(folder: Path) -> Iterator[str]:
         "ADVERSARIAL_LAB_STORE": str(folder / "store"),
         "ADVERSARIAL_LAB_DATA": str(folder / "data"),
     }
+    if bundled:
+        environment.pop("ADVERSARIAL_LAB_REFERENCE", None)
     command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.headless", "true"]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(

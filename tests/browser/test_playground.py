@@ -24,84 +24,84 @@ def pixels(page: Page) -> str:
     return found
 
 
-def test_a_slider_changes_picture_and_verdict(shared_page: Page) -> None:
+def test_a_slider_changes_picture_and_verdict(bundled_page: Page) -> None:
     """From the root, by keyboard: no ε fools nobody, the largest one does; the address holds both sliders."""
-    opened(shared_page, "/")
-    slider = shared_page.locator("input#eps")
+    opened(bundled_page, "/")
+    slider = bundled_page.locator("input#eps")
     slider.focus()
-    shared_page.keyboard.press("Home")
-    expect(shared_page.locator("#stage")).to_have_attribute("data-painted", re.compile(r"\|any\|0\|true$"))
-    before, verdict = pixels(shared_page), shared_page.locator("#side0 .verdict")
+    bundled_page.keyboard.press("Home")
+    expect(bundled_page.locator("#stage")).to_have_attribute("data-painted", re.compile(r"\|any\|0\|true$"))
+    before, verdict = pixels(bundled_page), bundled_page.locator("#side0 .verdict")
     expect(verdict).to_have_text(re.compile("still classified"))
-    shared_page.keyboard.press("End")
+    bundled_page.keyboard.press("End")
     expect(verdict).to_have_text(re.compile("now classified"))
-    assert pixels(shared_page) != before
-    target = shared_page.locator("input#target")
+    assert pixels(bundled_page) != before
+    target = bundled_page.locator("input#target")
     target.focus()
-    shared_page.keyboard.press("ArrowRight")
-    expect(shared_page).to_have_url(re.compile("playground_target=0"))
-    expect(shared_page).to_have_url(re.compile("playground_eps=0.4"))
-    expect(shared_page.locator("#target-text")).to_have_text("0")
-    expect(shared_page.locator("#stage")).to_have_attribute("data-painted", re.compile(r"\|0\|\d+\|true$"))
-    now = pixels(shared_page)
-    opened(shared_page, shared_page.url)
-    expect(shared_page.locator("#eps-text")).to_have_text(re.compile(r"^0\.4"))
-    assert pixels(shared_page) == now
+    bundled_page.keyboard.press("ArrowRight")
+    expect(bundled_page).to_have_url(re.compile("playground_target=0"))
+    expect(bundled_page).to_have_url(re.compile("playground_eps=0.4"))
+    expect(bundled_page.locator("#target-text")).to_have_text("0")
+    expect(bundled_page.locator("#stage")).to_have_attribute("data-painted", re.compile(r"\|0\|\d+\|true$"))
+    now = pixels(bundled_page)
+    opened(bundled_page, bundled_page.url)
+    expect(bundled_page.locator("#eps-text")).to_have_text(re.compile(r"^0\.4"))
+    assert pixels(bundled_page) == now
 
 
-def test_the_stage_is_in_the_first_screen(shared_page: Page) -> None:
+def test_the_stage_is_in_the_first_screen(bundled_page: Page) -> None:
     """At 1280 × 800 both adversarial images, and both verdicts, are seen without scrolling."""
-    shared_page.set_viewport_size({"width": 1280, "height": 800})
-    opened(shared_page, "/playground")
+    bundled_page.set_viewport_size({"width": 1280, "height": 800})
+    opened(bundled_page, "/playground")
     for selector in ("#side0 canvas.attacked", "#side1 canvas.attacked", "#side0 .verdict", "#side1 .verdict"):
-        box = shared_page.locator(selector).bounding_box()
+        box = bundled_page.locator(selector).bounding_box()
         assert box is not None
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= 800, selector
 
 
-def test_a_drawing_is_attacked_and_stays_in_the_address(shared_page: Page) -> None:
+def test_a_drawing_is_attacked_and_stays_in_the_address(bundled_page: Page) -> None:
     """A stroke by mouse becomes an image that is attacked; a reload of the address shows the same."""
-    shared_page.goto("/playground?playground_source=draw")
-    field = shared_page.locator("canvas#field")
+    bundled_page.goto("/playground?playground_source=draw")
+    field = bundled_page.locator("canvas#field")
     expect(field).to_be_visible()
     box = field.bounding_box()
     assert box is not None
     points = [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)]
-    shared_page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
-    shared_page.mouse.down()
+    bundled_page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+    bundled_page.mouse.down()
     for x, y in points[1:]:
-        shared_page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
-    shared_page.mouse.up()
-    expect(shared_page.locator("#stage")).to_have_attribute("data-painted", PAINTED)
-    expect(shared_page).to_have_url(re.compile("playground_drawing="))
-    first = shared_page.locator("canvas.original").evaluate("canvas => canvas.toDataURL()")
-    opened(shared_page, shared_page.url)
-    assert shared_page.locator("canvas.original").evaluate("canvas => canvas.toDataURL()") == first
+        bundled_page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+    bundled_page.mouse.up()
+    expect(bundled_page.locator("#stage")).to_have_attribute("data-painted", PAINTED)
+    expect(bundled_page).to_have_url(re.compile("playground_drawing="))
+    first = bundled_page.locator("canvas.original").evaluate("canvas => canvas.toDataURL()")
+    opened(bundled_page, bundled_page.url)
+    assert bundled_page.locator("canvas.original").evaluate("canvas => canvas.toDataURL()") == first
 
 
 @pytest.mark.slow
-def test_steps_play(shared_page: Page) -> None:
+def test_steps_play(bundled_page: Page) -> None:
     """The player of gradient steps goes on by a step, and plays, without asking the server."""
-    shared_page.goto("/playground?playground_tab=Gradient+steps+on+the+input")
-    steps = shared_page.locator(".steps")
+    bundled_page.goto("/playground?playground_tab=Gradient+steps+on+the+input")
+    steps = bundled_page.locator(".steps")
     expect(steps).to_have_attribute("data-step", re.compile(r"\d+"))
-    shared_page.locator("input#step").focus()
-    shared_page.keyboard.press("Home")
+    bundled_page.locator("input#step").focus()
+    bundled_page.keyboard.press("Home")
     expect(steps).to_have_attribute("data-step", "0")
-    shared_page.get_by_role("button", name="One step on").click()
+    bundled_page.get_by_role("button", name="One step on").click()
     expect(steps).to_have_attribute("data-step", "1")
-    shared_page.get_by_role("button", name=re.compile("Play")).click()
+    bundled_page.get_by_role("button", name=re.compile("Play")).click()
     expect(steps).to_have_attribute("data-step", "60")
 
 
 @pytest.mark.slow
-def test_arrow_keys_in_projector_mode(shared_page: Page) -> None:
+def test_arrow_keys_in_projector_mode(bundled_page: Page) -> None:
     """Left and right move ε, up and down the target; there is no sidebar."""
-    opened(shared_page, "/playground?projector=1")
-    expect(shared_page.get_by_test_id("stSidebar")).not_to_be_visible()
-    before = shared_page.locator("#eps-text").inner_text()
-    shared_page.keyboard.press("ArrowRight")
-    expect(shared_page.locator("#eps-text")).not_to_have_text(before)
-    shared_page.keyboard.press("ArrowUp")
-    expect(shared_page.locator("#target-text")).to_have_text("0")
+    opened(bundled_page, "/playground?projector=1")
+    expect(bundled_page.get_by_test_id("stSidebar")).not_to_be_visible()
+    before = bundled_page.locator("#eps-text").inner_text()
+    bundled_page.keyboard.press("ArrowRight")
+    expect(bundled_page.locator("#eps-text")).not_to_have_text(before)
+    bundled_page.keyboard.press("ArrowUp")
+    expect(bundled_page.locator("#target-text")).to_have_text("0")

@@ -29,7 +29,7 @@ def show() -> None:
 
 def _navigation() -> None:
     """Draw a link to each page, by section. Streamlit's own list has no roles that a screen reader understands."""
-    with st.container(gap=None, key="navigation"):
+    with st.container(gap="xsmall", key="navigation"):
         section = ""
         for name, route in routes.ROUTES.items():
             if route.section != section:

@@ -96,8 +96,8 @@ export default function (component) {
     bars($(".bars.clean"), data.names, data.sides[0]?.clean, "Probabilities of the image as it is")
     data.sides.forEach((side, place) => {
       const box = sides[place], $$ = (selector) => box.querySelector(selector)
-      $$("h3").textContent = side.name
-      $$("h3").title = side.id
+      $$("h2").textContent = side.name
+      $$("h2").title = side.id
       const now = frame(side)
       box.classList.toggle("busy", !now)
       box.setAttribute("aria-busy", String(!now))
