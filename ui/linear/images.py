@@ -237,7 +237,7 @@ def pictures(model: store.Artifact) -> Picture:
         [tiles[k : k + ACROSS] for k in range(0, len(tiles), ACROSS)],
         captions=[titles[k : k + ACROSS] for k in range(0, len(tiles), ACROSS)],
         alt="The weights of each class as a picture: red pixels raise its score when bright, blue ones lower it",
-        legend=f"Red: a brighter pixel raises the score of the class. Blue: it lowers it. Full colour: a weight of "
+        legend="Red: a brighter pixel raises the score of the class. Blue: it lowers it. Full colour: a weight of "
         f"{largest:.3g}. The mean over the classes is subtracted.",
         tile=70,
     )

@@ -148,10 +148,10 @@ $\langle v,\delta\rangle \le \lVert\delta\rVert\,\lVert v\rVert_*$ (Hölder). So
 smallest change that reaches the rival are
 """
 _LINEAR_MORE = r"""
-The dual norm $*$ is ℓ2 for ℓ2, ℓ1 for ℓ∞, ℓ∞ for ℓ1. In **the box** [0, 1] a pixel has only its room $u_j$ to move:
-ℓ∞ moves every pixel by $\min(\varepsilon, u_j)$, ℓ2 by $\min(\lambda |v_j|, u_j)$, ℓ1 fills pixels by falling $|v_j|$,
-and ℓ0 takes the largest gains $|v_j| u_j$ first. Each is optimal, not a search. With several classes the nearest rival
-decides, so the robust accuracy is exact.
+The dual norm $*$ is ℓ2 for ℓ2, ℓ1 for ℓ∞, ℓ∞ for ℓ1. Inside the valid pixel range [0, 1] (**the box**) a pixel can
+change by its room $u_j$ at most: ℓ∞ moves every pixel by $\min(\varepsilon, u_j)$, ℓ2 by $\min(\lambda |v_j|, u_j)$,
+ℓ1 fills pixels by falling $|v_j|$, and ℓ0 takes the largest gains $|v_j| u_j$ first. Each is optimal, not a search.
+With several classes the nearest rival decides, so the robust accuracy is exact.
 
 **Training.** The inner maximum is gone, what is left is convex: $R_\varepsilon(w) = \frac1n\sum \ell(m_i -
 \varepsilon\lVert w\rVert_*)$. For the hinge loss $H \le R_\varepsilon \le H + \varepsilon\lVert w\rVert_*$, and the
