@@ -141,7 +141,8 @@ def show(page: str) -> None:
         return
     left, right = st.columns([3, 2])
     with right:
-        answer = st.container()
+        gap = st.container()
+        drawn = pictures(model)  # at once: the curves take seconds when they are first drawn
         with st.expander("More settings", icon=":material/tune:"):
             n = st.number_input(
                 "Images (n)",
@@ -156,9 +157,8 @@ def show(page: str) -> None:
     table = measured(model.id, model.root, norm, int(n), data)
     with left:
         curve(page, model, norm, table)
-    with answer:
+    with gap:
         largest_gap(table, norm)
-        drawn = pictures(model)
     count = int(table["n"].iloc[0])
     line = provenance.line(
         model=model,
@@ -167,7 +167,7 @@ def show(page: str) -> None:
         eps=tuple(table["eps"]),
         seed=0,
         n=count,
-        more=f"exact; FGSM in ℓ∞; PGD {STEPS} steps",
+        more=f"exact; {'FGSM; ' if norm == 'linf' else ''}PGD {STEPS} steps",
     )
     provenance.show(line)
     with st.container(horizontal=True):
