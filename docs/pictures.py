@@ -27,10 +27,9 @@ IMAGES = PROJECT / "docs" / "images"
 PAGES = ("playground", "models", "train", "sparse_attack", "generator_attack", "epsilon_sweep", "model_comparison")
 SETTLED = """() => {
     const app = document.querySelector('[data-testid=stApp]');
-    const drawn = '[data-testid=stMain] :is(img, svg.main-svg, canvas)';
     return app && app.dataset.testScriptState !== 'running'
         && !document.querySelector('[data-testid=stSkeleton]')
-        && document.querySelector('h1') && document.querySelector(drawn);
+        && document.querySelector('h1');
 }"""
 
 
@@ -78,6 +77,8 @@ def photograph(address: str, pages: list[str]) -> None:
 
 def settle(page: Page) -> None:
     """Wait until the page is drawn, and stays so for three seconds: what is computed at once follows its controls."""
+    page.locator("[data-testid=stMain] :is(img, svg.main-svg, canvas)").first.wait_for()
+    page.get_by_text("PyTorch is loading").wait_for(state="hidden")
     quiet = 0
     while quiet < 6:
         page.wait_for_function(SETTLED)

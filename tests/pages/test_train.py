@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,10 +123,20 @@ def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:
     assert any("300 of 900" in str(bar.text) for bar in opened(lab).main.get("progress"))
 
 
+def submitted(asked: list[specs.Task]) -> Callable[..., SimpleNamespace]:
+    """Stands in for `queue.submit`: notes what was asked for."""
+
+    def submit(task: specs.Task, root: Path | None = None) -> SimpleNamespace:
+        asked.append(task)
+        return SimpleNamespace(id="a job")
+
+    return submit
+
+
 def test_train_button_submits_the_settings(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked for is what the widgets say."""
     asked: list[specs.Task] = []
-    monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
+    monkeypatch.setattr(queue, "submit", submitted(asked))
     app = opened(lab)
     app.number_input(key="train_epochs").set_value(5)
     app.number_input(key="train_seed").set_value(3)
@@ -354,7 +366,7 @@ def test_every_recipe_has_a_form_whose_defaults_are_its_own(
 ) -> None:
     """What the untouched form asks for is the recipe as the command line has it."""
     asked: list[Any] = []
-    monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
+    monkeypatch.setattr(queue, "submit", submitted(asked))
     app = opened(lab, train_recipe=name)
     button(app).click().run()
     assert not app.exception
@@ -376,7 +388,7 @@ def test_report_says_that_patience_was_over(lab: Lab) -> None:
 def test_eps_may_be_typed_in_grey_levels(lab: Lab, typed: str, eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual 8/255 is asked for as it is written."""
     asked: list[Any] = []
-    monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
+    monkeypatch.setattr(queue, "submit", submitted(asked))
     app = opened(lab, train_recipe="pgd", train_pgd_eps=typed)
     button(app).click().run()
     assert not app.exception

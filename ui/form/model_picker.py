@@ -53,7 +53,7 @@ def pick(
         return None
     by_id = {model.id: model for model in fitting}
     with st.container(horizontal=True, gap="small"):
-        offered = _of_a_data_set(page, name, by_id, by_id.get(default or ""), every=False)
+        offered = _of_a_data_set(page, name, by_id, by_id.get(default or ""))
         held = st.session_state.get(f"{page}_{name}")
         names = model_names.names()
         chosen = select(
@@ -94,7 +94,7 @@ def pick_many(
         return []
     by_id = {model.id: model for model in fitting}
     with st.container(horizontal=True, gap="small"):
-        offered = _of_a_data_set(page, name, by_id, None, every=True)
+        offered = _of_a_data_set(page, name, by_id, many=start)
         names = model_names.short_names([by_id[model_id] for model_id in offered])
         key = f"{page}_{name}"
         seed(key, offered, names.__getitem__, many=True)
@@ -133,12 +133,17 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
 
 
 def _of_a_data_set(
-    page: str, name: str, by_id: Mapping[str, store.Artifact], default: store.Artifact | None, *, every: bool
+    page: str,
+    name: str,
+    by_id: Mapping[str, store.Artifact],
+    default: store.Artifact | None = None,
+    *,
+    many: int = 0,
 ) -> list[str]:
     """Draw the choice of the data set where models of several are there; the ids of the models of the one chosen.
 
     A model that is chosen already, by a link or by another page, says which data set it is; a change of the data set
-    chooses its first model. With `every`, all of them can be had.
+    chooses its first model, or its first `many`; then models of all data sets can be had together, too.
     """
     titles = {model_id: model_names.data_of(model) for model_id, model in by_id.items()}
     options = list(dict.fromkeys(titles.values()))
@@ -151,14 +156,15 @@ def _of_a_data_set(
         st.session_state[filter_key] = titles[ids[0]] if len({titles[one] for one in ids}) == 1 else _EVERY
 
     def first_of_it() -> None:
-        st.session_state.pop(key, None)
-        st.query_params.pop(key, None)
+        now = st.session_state[filter_key]
+        first = _first([model_id for model_id, title in titles.items() if now in (title, _EVERY)], by_id, many or 1)
+        st.session_state[key] = first if many else first[0]
 
     chosen = select(
         page,
         f"{name}_of",
         "Data set",
-        [*options, _EVERY] if every else options,
+        [*options, _EVERY] if many else options,
         default=titles[default.id] if default else options[0],
         kind="list",
         help="Offers only the models of this data set.",
