@@ -77,7 +77,7 @@ def photograph(address: str, pages: list[str]) -> None:
 
 def settle(page: Page) -> None:
     """Wait until the page is drawn, and stays so for three seconds: what is computed at once follows its controls."""
-    page.locator("[data-testid=stMain] :is(img, svg.main-svg, canvas)").first.wait_for()
+    page.locator("[data-testid=stMain] :is(img, svg.main-svg, canvas) >> visible=true").first.wait_for()
     page.get_by_text("PyTorch is loading").wait_for(state="hidden")
     quiet = 0
     while quiet < 6:

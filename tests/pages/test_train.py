@@ -215,7 +215,7 @@ def test_model_that_exists_is_reported_and_not_trained(lab: Lab) -> None:
     assert "88.0% – 92.0%" in texts(app)
     assert len(app.get("plotly_chart")) == 2
     assert f"model {model.id}" in texts(app)
-    ways_on = [link.value for link in app.get("page_link")]
+    ways_on = [link.value for link in app.main.get("page_link")]
     assert ways_on == [route.title for route in routes.ROUTES.values() if route.model_widget]
     assert {"Generator attack", "Epsilon sweep"} < set(ways_on)
 

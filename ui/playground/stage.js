@@ -138,7 +138,13 @@ export default function (component) {
   paint()
   if (data.more && data.more !== state.asked) {
     state.asked = data.more
-    setTimeout(() => setTriggerValue("more", data.more), 20)
+    // while PyTorch loads, a question may be lost: it is asked again until an answer is there
+    const ask = (times) => {
+      if (state.data !== data) return
+      setTriggerValue("more", `${data.more}|${times}`)
+      if (data.wait) setTimeout(() => ask(times + 1), 1000)
+    }
+    setTimeout(() => ask(0), data.wait ? 300 : 20)
   }
 
   // in projector mode the arrow keys move both sliders, wherever the focus is, but in a field to type in

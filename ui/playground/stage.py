@@ -6,6 +6,7 @@ The browser is sent the answers at every ε, so that the slider paints at once; 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,7 +72,8 @@ def show(scene: Scene) -> None:
         if work:
             more = f"{scene.id}|{scene.sides[0].target}|{scene.place}|{len(work)}|{_done(scene)}"
     elif any(answers.known(side, scene.place) is None for side in scene.sides):
-        wait, more = "PyTorch is loading; the attack follows in a moment.", f"{scene.id}|torch"
+        # another text at each run: the browser asks again until PyTorch is there
+        wait, more = "PyTorch is loading; the attack follows in a moment.", f"{scene.id}|torch|{time.monotonic()}"
     _mount(scene, wrong, wait, more, ready)
 
 
