@@ -11,9 +11,17 @@ from core import specs
 from core.data import folder
 from ui.app import browser, endings, jobs, routes, warm
 
+_STYLE = """<style>
+[data-testid=stSliderThumbValue], [data-testid=stSliderThumbValue] p, button[data-variant][aria-checked=true] p {
+    color: light-dark(#2b5ea7, #8ab2f0);
+}
+</style>"""
+"""Text in the primary colour: on dark paper that colour, dark enough for white text on buttons, is too dark to read."""
+
 
 def show() -> None:
     """Draw the sidebar below the navigation."""
+    st.html(_STYLE)
     st.logo(str(routes.ICON), size="large")
     with st.sidebar:
         _navigation()
