@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 PROJECT = Path(__file__).resolve().parents[2]
 ICON = PROJECT / "ui" / "assets" / "icon.png"
@@ -159,4 +161,5 @@ def go(name: str, **state: object) -> None:
         st.session_state[key] = value
     # never empty: without parameters of its own, a switch fails where the page left has widgets bound to the address
     address = {key: list(map(str, value)) if isinstance(value, list) else str(value) for key, value in state.items()}
-    st.switch_page(page(name), query_params=address or {"from": "link"})
+    with contextlib.suppress(StreamlitAPIException):  # the page on show: its widgets write the address themselves
+        st.switch_page(page(name), query_params=address or {"from": "link"})
