@@ -13,12 +13,8 @@ import os
 import shutil
 import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +22,9 @@ from typing import Any
 
 from playwright.async_api import Page, async_playwright
 
-PROJECT = Path(__file__).resolve().parents[1]
+from benchmarks.pages import served
+from core.data.folder import data_root
+
 MOVE = """async ([name, to]) => {
   const find = (root) => {
     for (const node of root.querySelectorAll('*')) {
@@ -49,32 +47,13 @@ MOVE = """async ([name, to]) => {
 
 
 @contextmanager
-def served() -> Iterator[str]:
+def fresh() -> Iterator[str]:
     """Address of a dashboard of its own, with an empty store; stopped afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.headless", "true"]
-        process = subprocess.Popen(
-            [*command, "--server.port", str(port), "--server.address", "127.0.0.1"],
-            cwd=PROJECT,
-            env={**os.environ, "ADVERSARIAL_LAB_STORE": folder},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        address = f"http://127.0.0.1:{port}"
-        try:
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).close()
-                    break
-                except (urllib.error.URLError, OSError):
-                    time.sleep(0.1)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(60)
+    with tempfile.TemporaryDirectory() as store, served(port, Path(store), data_root()) as address:
+        yield address
 
 
 async def opened(browser: Any, address: str) -> tuple[Page, float, float]:
@@ -163,7 +142,7 @@ def main() -> None:
     if given.url:
         asyncio.run(measure(given.url, given.sessions, given.moves, given.settle))
         return
-    with served() as address:
+    with fresh() as address:
         asyncio.run(measure(address, given.sessions, given.moves, given.settle))
 
 

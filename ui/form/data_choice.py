@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
 from core import specs
 from core.data import shown
 from core.storage import store
@@ -55,6 +58,16 @@ def choose(page: str, *models: store.Artifact, stored: bool = False) -> specs.Da
     except ValueError:
         return None  # the folder of a model has changed: `missing.note` says so
     return None if found == {None} else chosen
+
+
+def among_settings(page: str, model: store.Artifact) -> tuple[specs.DataSpec | None, DeltaGenerator]:
+    """Draw the expander `More settings` with the choice of images in it, as `choose`; returns both.
+
+    Where the model's own images are not here, the line that says so stands above the expander.
+    """
+    note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
+    with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
+        return choose(page, model), more_settings
 
 
 def common(*models: store.Artifact) -> list[specs.DataSpec]:

@@ -115,6 +115,15 @@ def pick_many(
     return [by_id[model_id] for model_id in chosen]
 
 
+def usual_victim() -> str | None:
+    """The usual victim, if its images are here: an undefended LeNet on MNIST."""
+    for model in sources.models():
+        spec = sources.model_spec(model)
+        if spec.data == specs.DataSpec(dataset="mnist") and spec.network == "lenet" and spec.recipe.name == "standard":
+            return model.id if sources.present("mnist") else None
+    return None
+
+
 def empty(page: str, *, scalar: bool | None = None, network: str | None = None) -> None:
     """Explain that no model fits, and offer to train one, or show the progress of that training."""
     spec = FIRST_SCALAR if scalar else FIRST

@@ -10,7 +10,6 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import sources
 from ui.form import controls, data_choice, mask_choice, model_picker, samples
 from ui.form.select import KEEP, select
 from ui.text import ANY_CLASS, class_text, say
@@ -42,27 +41,16 @@ class Chosen:
         return list(self.model.card["class_names"])
 
 
-def default_model() -> str | None:
-    """The usual victim, if its images are here: an undefended LeNet on MNIST."""
-    for model in sources.models():
-        spec = sources.model_spec(model)
-        if spec.data == specs.DataSpec(dataset="mnist") and spec.network == "lenet" and spec.recipe.name == "standard":
-            return model.id if sources.present("mnist") else None
-    return None
-
-
 def choose() -> Chosen | None:
     """Draw the controls; None where nothing can be attacked, which the page has then said."""
     first, second, third, fourth = st.columns([3.2, 0.8, 1.3, 1.3], vertical_alignment="bottom")
     with first:
-        model = model_picker.pick(PAGE, default=default_model())
+        model = model_picker.pick(PAGE, default=model_picker.usual_victim())
     if model is None:
         return None
     names = list(model.card["class_names"])
     shape = mask_choice.shape(PAGE)
-    note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
-    with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
-        data = data_choice.choose(PAGE, model)
+    data, more_settings = data_choice.among_settings(PAGE, model)
     tests = samples.table(model, data)
     if tests is None:
         return None

@@ -56,9 +56,7 @@ def choose() -> Chosen | None:
     if model is None:
         return None
     names, scalar = list(model.card["class_names"]), sources.model_spec(model).scalar
-    note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
-    with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
-        data = data_choice.choose(PAGE, model)
+    data, more_settings = data_choice.among_settings(PAGE, model)
     tests = samples.table(model, data)
     if tests is None:
         return None

@@ -40,26 +40,15 @@ class Chosen:
         return list(self.model.card["class_names"])
 
 
-def default_model() -> str | None:
-    """The usual victim, if its images are here: an undefended LeNet on MNIST."""
-    for model in sources.models():
-        spec = sources.model_spec(model)
-        if spec.data == specs.DataSpec(dataset="mnist") and spec.network == "lenet" and spec.recipe.name == "standard":
-            return model.id if sources.present("mnist") else None
-    return None
-
-
 def choose() -> Chosen | None:
     """Draw the controls; None where there is no model, or settings are refused, which the page has then said."""
     first, second, third = st.columns([3, 1.4, 1.6], vertical_alignment="bottom")
     with first:
-        model = model_picker.pick(PAGE, default=default_model())
+        model = model_picker.pick(PAGE, default=model_picker.usual_victim())
     if model is None:
         return None
     names, scalar = list(model.card["class_names"]), sources.model_spec(model).scalar
-    note, more_settings = st.container(), st.expander("More settings", icon=":material/tune:")
-    with more_settings if sources.present(sources.model_spec(model).data.dataset) else note:
-        data = data_choice.choose(PAGE, model)
+    data, more_settings = data_choice.among_settings(PAGE, model)
     with second:
         name = select(PAGE, "method", "Method", list(TITLES), text=TITLES.__getitem__, kind="list")
     cls = specs.UNIVERSAL_METHODS[name]
