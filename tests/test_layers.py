@@ -26,7 +26,7 @@ ORDER: dict[str, list[str]] = {
         "run subject",
         "check",
     ],
-    "core.evaluation": ["tables", "trust", "robust", "tasks live"],
+    "core.evaluation": ["tables", "trust", "robust", "imported", "tasks live"],
     "ui": [
         *("text", "app", "show", "form"),
         "models generator sparse masks universal measure linear exercises playground",

@@ -3,6 +3,7 @@
 tables  figures and records without torch
 trust   whether a robust accuracy is a reliable estimate
 robust  the strongest evaluation of a model on given images
+imported  what is found out about a network made by others
 tasks   a module for each task: what runs its spec
 live    one image, while somebody waits: attacks, proofs, gradient steps
 """

@@ -4,6 +4,7 @@ running          run a spec in this process: find its artifact, or make it
 queue            run a spec in a process of its own: start, watch, cancel, forget
 worker           that process
 spare            a process that has loaded PyTorch and waits for the next job
+importing        from a file or a module in memory to a model in the store
 at_once          run a small task in this process, within a time limit, without writing to the store
 events           what a job has reported so far
 reference_build  train, measure and bundle a reference model

@@ -66,5 +66,5 @@ def answer(task: ModelTask, root: Path, *, seconds: float, device: str = "cpu") 
             raise TooLong(f"{task.slug()}: not done after {seconds:g} s")
 
     outcome = running.runner_for(task)(task, root, device=device, on_progress=watch)
-    card, contents = cards.compose(task, outcome.card, outcome.arrays, outcome.tables)
+    card, contents = cards.compose(task, outcome.card, outcome.arrays, outcome.tables, outcome.blobs)
     return InMemory(store.locate(task, root), card, contents)

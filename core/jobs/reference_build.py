@@ -23,13 +23,14 @@ from core.certification.proof import proven
 from core.checks import check_choice
 from core.data.sets import Dataset, first_of_test, load, to_float
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
+from core.evaluation.tasks.answers import test_table
 from core.jobs import running
 from core.models import reference
 from core.networks.catalogue import build, logits_of
 from core.networks.layers import Shape
 from core.progress import Progress, part
 from core.storage import bundled, cards, store
-from core.training.task import machine, test_table
+from core.training.task import machine
 
 LARGEST = 10_000_000
 """Bytes that a bundled model may take."""

@@ -22,6 +22,8 @@ from core.specs import (
     CertifySpec,
     CompareSpec,
     EvaluateSpec,
+    ImportSpec,
+    ModelSpec,
     ModelTask,
     PatternSpec,
     RadiiSpec,
@@ -31,7 +33,7 @@ from core.specs import (
     TransferSpec,
     UniversalSpec,
 )
-from core.storage import store
+from core.storage import store, uploads
 from core.storage.store import Artifact, Outcome
 
 _logger = logging.getLogger(__name__)
@@ -101,7 +103,7 @@ def leads() -> bool:
     return processes() == 1 or os.environ.get("RANK", "0") == "0"
 
 
-def parts(task: Task) -> list[TrainSpec | ModelTask]:
+def parts(task: Task) -> list[ModelSpec | ModelTask]:
     """The specs of the artifacts that `task` leaves: a comparison's sweeps, else the task itself."""
     return list(task.sweeps()) if isinstance(task, CompareSpec) else [task]
 
@@ -115,6 +117,7 @@ def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artif
 
 _RUNNERS: dict[type[Task], str] = {
     TrainSpec: "core.training.task",
+    ImportSpec: "core.evaluation.tasks.importing",
     AttackSpec: "core.evaluation.tasks.attack",
     SweepSpec: "core.evaluation.tasks.sweep",
     UniversalSpec: "core.evaluation.tasks.universal",
@@ -198,8 +201,17 @@ def _make(
                 begin()
                 runner = runner_for(task)
                 outcome = runner(task, root, device=device or default_device(), on_progress=report)
-                made = store.write(task, root, card=outcome.card, arrays=outcome.arrays, tables=outcome.tables)
+                made = store.write(
+                    task,
+                    root,
+                    card=outcome.card,
+                    arrays=outcome.arrays,
+                    tables=outcome.tables,
+                    blobs=outcome.blobs,
+                )
                 store.unfinished(task, root).unlink(missing_ok=True)
+                if isinstance(task, ImportSpec):
+                    uploads.forget(task.digest, root)
                 return made
     report(1, 1, phase="loaded from the store")
     return found
@@ -218,7 +230,7 @@ def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Art
         return None
 
 
-def _of_comparison(report: Progress, place: int, cells: list[TrainSpec | ModelTask]) -> Progress:
+def _of_comparison(report: Progress, place: int, cells: list[ModelSpec | ModelTask]) -> Progress:
     """The progress of one cell as progress of the whole comparison; a unit is an image of a cell."""
     cell = cells[place]
     assert isinstance(cell, SweepSpec)

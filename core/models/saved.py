@@ -11,12 +11,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from core.data.sets import Dataset, first_of_test, load, to_float
-from core.models import trained_on
+from core.models import bodies, trained_on
 from core.networks.catalogue import build, with_threshold
+from core.networks.framed import Framed
 from core.networks.layers import Shape
 from core.networks.table import device_of
 from core.progress import Progress
-from core.specs import DataSpec, Method, TrainSpec
+from core.specs import DataSpec, Framing, ImportSpec, Method, ModelSpec, TrainSpec
 from core.storage import store
 
 
@@ -26,7 +27,7 @@ class SavedModel:
 
     model: nn.Module
     artifact: store.Artifact
-    spec: TrainSpec
+    spec: ModelSpec
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -105,9 +106,30 @@ def load_model(model_id: str, root: Path | None = None, *, device: str = "cpu", 
     """
     artifact = store.open_model(model_id, store.default_root() if root is None else root)
     spec = artifact.spec()
-    assert isinstance(spec, TrainSpec)
-    shape = cast(Shape, tuple(artifact.card["shape"]))
-    model = build(spec.network, shape, len(artifact.card["class_names"]), scalar=spec.scalar)
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in artifact.arrays("weights").items()})
+    assert isinstance(spec, ModelSpec)
+    model = _trained(artifact, spec) if isinstance(spec, TrainSpec) else _imported(artifact, spec)
     model = with_threshold(model, threshold).to(device).to(memory_format=torch.channels_last).eval()
     return SavedModel(model.requires_grad_(False), artifact, spec)
+
+
+def _trained(artifact: store.Artifact, spec: TrainSpec) -> nn.Module:
+    shape = cast(Shape, tuple(artifact.card["shape"]))
+    model = build(spec.network, shape, len(artifact.card["class_names"]), scalar=spec.scalar)
+    model.load_state_dict(_weights(artifact))
+    return model
+
+
+def _imported(artifact: store.Artifact, spec: ImportSpec) -> nn.Module:
+    """The network behind what was found out when it was imported."""
+    if spec.route == "onnx":
+        body = bodies.of_graph(artifact.blob(bodies.GRAPH))
+    else:
+        network = artifact.card["network"]
+        body = bodies.of_weights(
+            spec.architecture, network["outputs"], _weights(artifact), cast(Shape, tuple(network["takes"]))
+        )
+    return Framed(body, Framing.model_validate(artifact.card["framing"]))
+
+
+def _weights(artifact: store.Artifact) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(value) for name, value in artifact.arrays("weights").items()}

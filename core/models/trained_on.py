@@ -16,7 +16,7 @@ from pathlib import Path
 from core.data import folder_layout, folder_state
 from core.data.folder import DataMissing, data_root
 from core.data.folder_layout import listed
-from core.specs import DataSpec, ModelTask, TrainSpec, TransferSpec
+from core.specs import DataSpec, ModelSpec, ModelTask, TrainSpec, TransferSpec
 from core.storage import store
 
 _logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _AGAIN = (
 def spec_of(model: store.Artifact) -> DataSpec:
     """The data set that a saved model was trained on, as its spec names it."""
     spec = model.spec()
-    assert isinstance(spec, TrainSpec)
+    assert isinstance(spec, ModelSpec)
     return spec.data
 
 
@@ -118,7 +118,8 @@ def earlier(spec: TrainSpec, root: Path) -> str:
     for model in store.models(root):
         with contextlib.suppress(ValueError):  # of another version, whose settings this one does not know
             other = model.spec()
-            assert isinstance(other, TrainSpec)
+            if not isinstance(other, TrainSpec):
+                continue
             if other.data.content != spec.data.content and _without_content(other) == _without_content(spec):
                 return (
                     f"{model.id} was trained with the same settings before the folder changed. It is kept; "

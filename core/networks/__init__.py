@@ -5,6 +5,10 @@ altered   hooks and replaced methods: whether a layer computes what its class sa
 plain     linear, dense, CNN 10-20-50, LeNet, strided CNNs
 residual  small residual network, PreActResNet-18
 table     the layer table
+framed   a network made by others behind what it needs
+architectures  networks of this program, torchvision and timm by name, and weights into them
+weight_files  weights from safetensors and checkpoints, without running code
+onnx_network  a network from an ONNX file
 catalogue  a new network by its name; logits of many images
 """
 

@@ -9,6 +9,7 @@ torch, so that pages and the command line can draw their controls at once.
     recipes     how a batch's loss is made: standard, FGSM mix, FGSM, PGD, TRADES, free, IBP, generator, noise
     networks    networks
     training    optimisers, presets
+    importing   models made by others
     methods     attack methods
     masks       the pixels that an attack may change
     shared      what the tasks have in common
@@ -21,6 +22,7 @@ torch, so that pages and the command line can draw their controls at once.
 from core.specs.attacking import AttackSpec, CompareSpec, SweepSpec, TransferSpec, sweepable
 from core.specs.base import FORMAT, OneOf, Spec, choices_of, explain
 from core.specs.data import DATASETS, DatasetInfo, DataSpec, register_dataset
+from core.specs.importing import Framing, ImportSpec
 from core.specs.judging import CertifySpec, EvaluateSpec, RadiiSpec
 from core.specs.many_images import PatternSpec, UniversalSpec
 from core.specs.masks import SHAPES, AnyMask, Cells, Eyeglasses, MaskField, Patch
@@ -84,7 +86,7 @@ from core.specs.recipes import (
     register_recipe,
 )
 from core.specs.shared import DEFAULT_EPS, MAX_EPS, Eps
-from core.specs.tasks import TASKS, ModelTask, Task, dump_task, load_task, task_name
+from core.specs.tasks import TASKS, ModelSpec, ModelTask, Task, dump_task, load_task, task_name
 from core.specs.training import PRESET_TITLES, PRESETS, TrainSpec, preset
 
 __all__ = [
@@ -123,6 +125,7 @@ __all__ = [
     "FgsmMixRecipe",
     "FgsmRecipe",
     "Fmn",
+    "Framing",
     "FreeRecipe",
     "Frontier",
     "GeneratorMethod",
@@ -130,6 +133,7 @@ __all__ = [
     "GeneratorStrong",
     "HopSkipJump",
     "IbpRecipe",
+    "ImportSpec",
     "JacobianDense",
     "JacobianSparse",
     "Jsma",
@@ -138,6 +142,7 @@ __all__ = [
     "MethodField",
     "MiFgsm",
     "Minimum",
+    "ModelSpec",
     "ModelTask",
     "NetworkInfo",
     "NoiseRecipe",

@@ -6,15 +6,19 @@ from typing import Any
 
 from core.specs.attacking import AttackSpec, CompareSpec, SweepSpec, TransferSpec
 from core.specs.base import Spec
+from core.specs.importing import ImportSpec
 from core.specs.judging import CertifySpec, EvaluateSpec, RadiiSpec
 from core.specs.many_images import PatternSpec, UniversalSpec
 from core.specs.training import TrainSpec
 
 ModelTask = AttackSpec | SweepSpec | UniversalSpec | PatternSpec | RadiiSpec | TransferSpec | EvaluateSpec | CertifySpec
 """What is asked of one saved model, and lies in the store with it."""
-Task = TrainSpec | CompareSpec | ModelTask
+ModelSpec = TrainSpec | ImportSpec
+"""What leaves a model in the store: trained here, or made by others."""
+Task = ModelSpec | CompareSpec | ModelTask
 TASKS: dict[str, type[Task]] = {
     "train": TrainSpec,
+    "import": ImportSpec,
     "attack": AttackSpec,
     "sweep": SweepSpec,
     "compare": CompareSpec,
@@ -26,6 +30,10 @@ TASKS: dict[str, type[Task]] = {
     "certify": CertifySpec,
 }
 """What can be run, by the name of its command."""
+
+
+MODELS = tuple(name for name, cls in TASKS.items() if issubclass(cls, TrainSpec | ImportSpec))
+"""The tasks that leave a model."""
 
 
 def task_name(spec: Spec) -> str:

@@ -6,5 +6,6 @@ cards       what an artifact's folder holds, and whether it matches its card
 bundled     the bundled reference models and results on them, as a second root of the store
 damage      what is found damaged is set aside
 store       artifacts under keys made from their specs
+uploads     files that wait to be imported
 checkpoint  the state of an unfinished run, from which it resumes
 """

@@ -23,6 +23,7 @@ import pandas as pd
 
 from core import __version__
 from core.specs import FORMAT, TASKS, Task, dump_task
+from core.specs.tasks import MODELS
 from core.storage import files
 
 CARD = "card.json"
@@ -124,7 +125,7 @@ def may_be_model(folder: Path) -> bool:
     """False for a readable card of another format or task: not damaged, but no model of this version."""
     try:
         card = files.read_json(folder / CARD)
-        return bool(card["format"] == FORMAT and card["task"] == "train")
+        return bool(card["format"] == FORMAT and card["task"] in MODELS)
     except (ValueError, KeyError, TypeError):
         return True
 
@@ -149,16 +150,20 @@ def compose(
     card: dict[str, Any],
     arrays: dict[str, dict[str, np.ndarray]],
     tables: dict[str, pd.DataFrame],
+    blobs: dict[str, bytes] | None = None,
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The whole card of an artifact, and the bytes of its files, the card's included.
 
+    blobs: files as they are, by their names, each with an ending that is none of the above: data, never code.
+
     Raises ValueError on what cannot be written without pickle, a bad name, or a field of `WRITTEN_BY_STORE` in `card`.
     """
-    for name in [*arrays, *tables]:
+    for name in [*arrays, *tables, *(name.partition(".")[0] for name in blobs or ())]:
         if not _NAME.fullmatch(name):
             raise ValueError(f"name: expected lower-case letters, digits and '_', got {name!r}")
     data = {f"{name}.safetensors": files.encode_arrays(group) for name, group in arrays.items()}
     data |= {f"{name}.parquet": files.encode_table(table) for name, table in tables.items()}
+    data |= blobs or {}
     body = files.to_jsonable(card, "card")
     taken = [name for name in WRITTEN_BY_STORE if name in body]
     if taken:

@@ -32,13 +32,14 @@ from core.specs import (
     CompareSpec,
     DataSpec,
     Method,
+    ModelSpec,
     ModelTask,
     SweepSpec,
     Task,
-    TrainSpec,
     TransferSpec,
     load_task,
 )
+from core.specs.tasks import MODELS
 from core.storage import bundled, cards, damage, files, locks
 from core.storage.cards import CARD, Damage
 from core.storage.damage import SET_ASIDE as SET_ASIDE
@@ -52,11 +53,12 @@ _S = TypeVar("_S", bound=Task)
 
 @dataclass
 class Outcome:
-    """What a runner returns: the card's own fields, and arrays and tables by file name without its ending."""
+    """What a runner returns: the card's own fields, arrays and tables by file name without its ending, other files."""
 
     card: dict[str, Any]
     arrays: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Artifact:
     @property
     def root(self) -> Path:
         """The store that it lies in; for a bundled model, the folder of those."""
-        return self.folder.parent if self.card["task"] == "train" else self.folder.parents[2]
+        return self.folder.parent if self.card["task"] in MODELS else self.folder.parents[2]
 
     def spec(self) -> Task:
         """The spec that it was made from."""
@@ -88,6 +90,10 @@ class Artifact:
         """The table of `<name>.parquet`. Raises ValueError (no such file) or DamagedArtifact."""
         return self._file(f"{name}.parquet", files.decode_table)
 
+    def blob(self, filename: str) -> bytes:
+        """The bytes of a file. Raises ValueError (no such file) or DamagedArtifact."""
+        return self._file(filename, lambda data: data)
+
     def _file(self, filename: str, parse: Callable[[bytes], _T]) -> _T:
         if filename not in self.card["files"]:
             raise ValueError(f"{self.id}: expected one of {', '.join(self.card['files'])}, got {filename!r}")
@@ -99,9 +105,6 @@ class Artifact:
         return parse(damage.or_set_aside(self.folder, self.root, read))
 
 
-# ---------------------------------------------------------------- where things are
-
-
 def default_root() -> Path:
     """The store's folder: `ADVERSARIAL_LAB_STORE`, else `saved_models` in the clone or in the user's data folder."""
     return Path(os.environ.get("ADVERSARIAL_LAB_STORE") or paths.own_folder("saved_models"))
@@ -111,7 +114,7 @@ def locate(spec: Task, root: Path) -> Path:
     """The folder where the artifact of `spec` lies or would lie. Raises ValueError on an id that is no plain name."""
     root = Path(root)
     spec = normal(spec, root)
-    if isinstance(spec, TrainSpec):
+    if isinstance(spec, ModelSpec):
         return root / files.checked_id(spec.artifact_name(), "artifact")
     if isinstance(spec, CompareSpec):
         raise ValueError("spec: expected train, attack or sweep, got a comparison (its artifacts are its sweeps')")
@@ -126,7 +129,7 @@ def resolve(spec: Task, root: Path) -> Task:
     Raises ValueError on an unknown model or on images that it cannot be shown, DataMissing on a folder that cannot be
     used.
     """
-    if isinstance(spec, TrainSpec):
+    if isinstance(spec, ModelSpec):
         data = folder_state.resolved(spec.data)
         return spec if data is spec.data else spec.model_copy(update={"data": data})
     spec = _full_models(spec, root)
@@ -140,7 +143,7 @@ def normal(spec: _S, root: Path) -> _S:
 
     What cannot be shown is left for `resolve` to refuse.
     """
-    if not isinstance(spec, TrainSpec) and spec.data is not None:
+    if not isinstance(spec, ModelSpec) and spec.data is not None:
         with contextlib.suppress(ValueError, DataMissing, DamagedArtifact):
             changed: Any = spec.model_copy(update={"data": _data_of_all(spec, root)})
             return changed
@@ -184,9 +187,6 @@ def _full_surrogate(method: Method, root: Path) -> Method:
     return method.model_copy(update={"surrogate": open_model(getattr(method, "surrogate", ""), root).id})
 
 
-# ---------------------------------------------------------------- reading
-
-
 def find(spec: Task, root: Path, *, allow_bundled: bool = True) -> Artifact | None:
     """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact.
 
@@ -210,7 +210,7 @@ def located(spec: Task, root: Path, *, allow_bundled: bool = True) -> Path | Non
         return folder
     if not allow_bundled:
         return None
-    if isinstance(spec, TrainSpec):
+    if isinstance(spec, ModelSpec):
         return bundled.folder(spec.artifact_name())
     there = bundled.results(folder.parents[1].name)
     if there is None or not (there / folder.name).is_dir():
@@ -265,7 +265,7 @@ def models(root: Path) -> list[Artifact]:
 
     Reads cards only; skips whatever is no model.
     """
-    own = _list(Path(root), "train")
+    own = _list(Path(root), *MODELS)
     here = {model.id for model in own}
     return own + [model for model in bundled_models() if model.id not in here]
 
@@ -273,7 +273,7 @@ def models(root: Path) -> list[Artifact]:
 def bundled_models() -> list[Artifact]:
     """The bundled models, as `models` lists them, also those of which the store has another one."""
     where = bundled.root()
-    return [] if where is None else _list(where, "train")
+    return [] if where is None else _list(where, *MODELS)
 
 
 def results(model_id: str, root: Path, *tasks: str, data: DataSpec | None = None) -> list[Artifact]:
@@ -319,15 +319,12 @@ def _is_about(artifact: Artifact, data: DataSpec | None) -> bool:
 def data_of(result: Artifact) -> DataSpec | None:
     """The data set whose images a result is about; None for that of its model. Raises ValueError: see `load_task`."""
     spec = result.spec()
-    return None if isinstance(spec, TrainSpec) else spec.data
+    return None if isinstance(spec, ModelSpec) else spec.data
 
 
 def _list(folder: Path, *tasks: str) -> list[Artifact]:
     found = [Artifact(*both) for both in cards.folders(folder, *tasks)]
     return sorted(found, key=lambda artifact: (artifact.card["created"], artifact.id), reverse=True)
-
-
-# ---------------------------------------------------------------- locks
 
 
 @contextlib.contextmanager
@@ -341,9 +338,6 @@ def lock(spec: Task, root: Path, on_wait: Callable[[], None] | None = None) -> I
         yield
 
 
-# ---------------------------------------------------------------- writing
-
-
 def write(
     spec: Task,
     root: Path,
@@ -351,11 +345,12 @@ def write(
     card: dict[str, Any],
     arrays: dict[str, dict[str, np.ndarray]] | None = None,
     tables: dict[str, pd.DataFrame] | None = None,
+    blobs: dict[str, bytes] | None = None,
 ) -> Artifact:
     """Write the artifact of `spec`, whole or not at all; a sound one that is there already is kept and returned.
 
     card: the runner's own fields, anything JSON can say; numpy numbers become numbers, NaN and infinity become null.
-    arrays, tables: by file name without its ending; tables are written without their index.
+    arrays, tables: by file name without its ending; tables are written without their index. blobs: files as they are.
 
     A copy of a bundled model is set aside for one that was trained here, with the results on it. Then the card says
     where (`set_aside`) and how many results (`results_set_aside`).
@@ -366,7 +361,7 @@ def write(
     root = Path(root)
     spec = normal(spec, root)
     folder = locate(spec, root)
-    body, data = cards.compose(spec, card, arrays or {}, tables or {})
+    body, data = cards.compose(spec, card, arrays or {}, tables or {}, blobs)
     with lock(spec, root):
         with contextlib.suppress(DamagedArtifact):
             there = find(spec, root, allow_bundled=False)
@@ -382,7 +377,7 @@ def write(
             where = damage.set_aside(folder, root, "it was a copy of the bundled model; now one was trained here")
             if kept:
                 moved = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
-                body, data = cards.compose(spec, {**card, **moved}, arrays or {}, tables or {})
+                body, data = cards.compose(spec, {**card, **moved}, arrays or {}, tables or {}, blobs)
         files.write_folder(folder, data, root / ".tmp")
     return Artifact(folder, body)
 

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.nn import functional as F
 
-from core.attacks.engine.losses import margin, predicted
-from core.data.sets import Dataset, load
+from core.data.sets import load
 from core.evaluation.tables.metrics import five_metrics
+from core.evaluation.tasks.answers import test_table
 from core.evaluation.tasks.opening import facts_of
-from core.networks.catalogue import logits_of
-from core.networks.layers import ScalarScore
 from core.networks.table import layer_table, parameter_count
 from core.progress import Progress
 from core.specs import TrainSpec
@@ -96,14 +93,3 @@ def _under_attack(best: dict[str, float], n: int) -> dict[str, float]:
     if "noise_accuracy" in best:
         found = {"noise_accuracy": best["noise_accuracy"], "noise_sigma": best["sigma"], "noise_n": min(WATCHED, n)}
     return found
-
-
-def test_table(model: torch.nn.Module, data: Dataset) -> dict:
-    """Columns index, y, pred, confidence (largest softmax probability), margin and, for a scalar network, score."""
-    logits = logits_of(model, data.test.x).cpu()
-    y = data.test.y
-    confidence, pred = F.softmax(logits, dim=1).amax(dim=1), predicted(logits)
-    table = {"index": data.test.index, "y": y, "pred": pred, "confidence": confidence, "margin": margin(logits, y)}
-    if isinstance(model, ScalarScore):
-        table["score"] = logits[:, 1] + model.threshold.cpu()
-    return {name: column.numpy() for name, column in table.items()}

@@ -238,7 +238,7 @@ def progress_text(job: queue.Job) -> str:
 def describe(task: specs.Task) -> tuple[str, str]:
     """A task in a few words: what is done, and on which model or data."""
     what, on = _described(task)
-    if isinstance(task, specs.TrainSpec) or task.data is None:
+    if isinstance(task, specs.ModelSpec) or task.data is None:
         return what, on
     return what, f"{on}, images of {sources.data_title(task.data)}"
 
@@ -246,6 +246,8 @@ def describe(task: specs.Task) -> tuple[str, str]:
 def _described(task: specs.Task) -> tuple[str, str]:
     if isinstance(task, specs.TrainSpec):
         return f"Train {task.network}, {task.recipe.label()}", task.data.slug()
+    if isinstance(task, specs.ImportSpec):
+        return f"Import {task.label}", task.data.slug()
     if isinstance(task, specs.AttackSpec):
         return task.attack.title, task.model
     if isinstance(task, specs.SweepSpec):

@@ -2,6 +2,7 @@
 
 opening    how every runner begins, and how its card ends
 answers    what a model answers to images, as tables hold it
+importing  a model made by others: read, examined, measured
 attack     chosen images, every image kept
 pattern    one pattern on glasses or a patch, worn by many
 universal  one perturbation for many images, measured on others

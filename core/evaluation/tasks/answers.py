@@ -7,8 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.attacks.engine.losses import predicted
+from core.attacks.engine.losses import margin, predicted
+from core.data.sets import Dataset
 from core.networks.catalogue import logits_of
+from core.networks.layers import ScalarScore
 from core.specs.methods.base import NORMS
 
 ANY = -1
@@ -34,3 +36,14 @@ def second_look(model: nn.Module, x: Float[Tensor, "n c h w"]) -> tuple[Float[Te
     """
     found = F.softmax(logits_of(model, x.flip(0), batch_size=384), dim=1).flip(0)
     return found.amax(dim=1), predicted(found)
+
+
+def test_table(model: nn.Module, data: Dataset) -> dict:
+    """Columns index, y, pred, confidence (largest softmax probability), margin and, for a scalar network, score."""
+    logits = logits_of(model, data.test.x).cpu()
+    y = data.test.y
+    confidence, pred = F.softmax(logits, dim=1).amax(dim=1), predicted(logits)
+    table = {"index": data.test.index, "y": y, "pred": pred, "confidence": confidence, "margin": margin(logits, y)}
+    if isinstance(model, ScalarScore):
+        table["score"] = logits[:, 1] + model.threshold.cpu()
+    return {name: column.numpy() for name, column in table.items()}

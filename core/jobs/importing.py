@@ -1,0 +1,75 @@
+"""From a file, its bytes or a module in memory to a model in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.jobs import running
+from core.progress import Progress
+from core.specs import DataSpec, ImportSpec
+from core.specs.importing import label_of
+from core.storage import store, uploads
+from core.storage.store import Artifact
+
+
+def request(
+    source: Path | str | bytes,
+    *,
+    data: DataSpec | str,
+    label: str | None = None,
+    architecture: str = "",
+    root: Path | None = None,
+    **settings: Any,
+) -> ImportSpec:
+    """Put a file into the store's waiting room and describe its import; nothing is looked into.
+
+    Args:
+        source: a file, or its bytes (then with a `label`).
+        data: the data set that the model is for.
+        label: what it is called; None: made from the file's name.
+        architecture: for weights: the network that they are of. Empty: the file is a graph in ONNX.
+        root: the store's folder; None: the default one.
+        settings: further fields of `ImportSpec`.
+
+    Raises:
+        ValueError: no such file, too large a one, or a refused field.
+        OSError: it cannot be read.
+    """
+    root = store.default_root() if root is None else root
+    name = label or label_of("model" if isinstance(source, bytes) else Path(source).name)
+    digest = uploads.keep(source if isinstance(source, bytes) else Path(source), root)
+    fields = {"data": data, "label": name, "architecture": architecture, **settings}
+    return ImportSpec(route="weights" if architecture else "onnx", digest=digest, **fields)
+
+
+def import_model(
+    source: Any,
+    *,
+    data: DataSpec | str,
+    root: Path | None = None,
+    device: str | None = None,
+    on_progress: Progress | None = None,
+    **options: Any,
+) -> Artifact:
+    """Import a model here, or find it where it was imported before.
+
+    Args:
+        source: as in `request`; or an `nn.Module`, which is exported to ONNX first and must agree with it there.
+        data: the data set that it is for.
+        root: the store's folder; None: the default one.
+        device: where it is examined; None takes CUDA where there is one.
+        on_progress: as in `core.jobs.running.run`.
+        options: see `request`.
+
+    Raises:
+        ValueError: what the file holds, or the network in it, is refused: see `core.evaluation.tasks.importing`.
+    """
+    root = store.default_root() if root is None else root
+    spec = request(source, data=data, root=root, **options)
+    try:
+        made = running.run(spec, root, device=device, on_progress=on_progress)
+    finally:
+        uploads.forget(spec.digest, root)
+    assert isinstance(made, Artifact)
+    return made
