@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from core.networks import onnx_file
 from core.networks.onnx_operators import FUNCTIONS, Step
 from core.networks.onnx_rest import Converted, attributes_of, tensor_of, work_of
+from core.networks.onnx_shapes import SHAPES
 from core.networks.onnx_windows import WINDOWS
 
 QUICK = 3e8
 """Multiplications for one image up to which a graph is compared with ONNX's reference evaluator, which is slow."""
 CLOSE = 1e-4
 """How far numbers may differ from ONNX's own, or a batch's from single images, relative to the largest of them."""
-KNOWN = {**FUNCTIONS, **WINDOWS}
+KNOWN = {**FUNCTIONS, **SHAPES, **WINDOWS}
 CUTS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 THROUGH = {"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 """Operators that only move values."""

@@ -81,7 +81,7 @@ class Converted(nn.Module):
         )
         self.proto = onnx.helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
         self.chosen = [at for at, name in enumerate(name for name in node.input if name) if name in read]
-        self.read = read
+        self.read: list[str] = read
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             copy = onnx.ModelProto()
