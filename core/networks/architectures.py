@@ -118,7 +118,9 @@ def takes(
     source, _, known = name.rpartition(":")
     weights = weights or {}
     if source not in ("torchvision", "timm"):
-        first = next((value for value in weights.values() if value.ndim == 4), None) if known in cifar.BUILDERS else None
+        first = (
+            next((value for value in weights.values() if value.ndim == 4), None) if known in cifar.BUILDERS else None
+        )
         return (channels if first is None else first.shape[1]), height, width
     first = next((value for value in weights.values() if value.ndim == 4), None)
     channels = 3 if first is None or first.shape[1] not in (1, 3) else first.shape[1]

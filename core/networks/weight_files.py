@@ -133,7 +133,14 @@ def _of_checkpoint(data: bytes, notes: list[str]) -> dict[str, Tensor]:
         raise ValueError(
             f"file: expected a whole checkpoint of PyTorch, got one that cannot be read: {_first_line(error)}"
         ) from None
-    except (MemoryError, OverflowError, AssertionError, RecursionError, UnicodeDecodeError, NotImplementedError) as error:
+    except (
+        MemoryError,
+        OverflowError,
+        AssertionError,
+        RecursionError,
+        UnicodeDecodeError,
+        NotImplementedError,
+    ) as error:
         raise ValueError(
             f"file: expected a whole checkpoint of PyTorch, got one that cannot be read ({type(error).__name__})"
         ) from None
@@ -178,7 +185,9 @@ def _needs_code(data: bytes, text: str) -> str:
     if not wanted and named:
         wanted = [named.group(1)]
     if not wanted:
-        return f"file: expected a checkpoint of weights alone, got a pickle that holds more: {text.splitlines()[0][:120]}"
+        return (
+            f"file: expected a checkpoint of weights alone, got a pickle that holds more: {text.splitlines()[0][:120]}"
+        )
     return (
         f"file: expected a checkpoint of weights alone, got a pickle that needs code ({listed(wanted)}); it was not "
         "run. Save model.state_dict() alone, best as safetensors"
@@ -215,7 +224,9 @@ def _largest(loaded: Any, notes: list[str]) -> dict[str, Tensor]:
     path, best = max(found, key=rank)
     rivals = [other for other, values in found if other != path and values.keys() == best.keys()]
     if rivals:
-        notes.append(f"The file holds several sets of weights: {path or 'the outermost'} was taken, not {listed(rivals)}.")
+        notes.append(
+            f"The file holds several sets of weights: {path or 'the outermost'} was taken, not {listed(rivals)}."
+        )
     return best
 
 
