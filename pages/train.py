@@ -126,7 +126,9 @@ def expected(spec: specs.TrainSpec) -> float | None:
     if warm.torch_ready():
         return sources.expected_seconds(spec)
     for model in sources.models():
-        theirs = sources.model_spec(model)
+        theirs = model.spec()
+        if not isinstance(theirs, specs.TrainSpec):
+            continue
         same = (theirs.data, theirs.network, theirs.recipe.name) == (spec.data, spec.network, spec.recipe.name)
         if same and theirs.batch_size == spec.batch_size:
             return float(model.card["timing"]["seconds"]) / theirs.epochs * spec.epochs
@@ -141,13 +143,15 @@ def redraw_with_torch() -> None:
 
 
 def instead(spec: specs.TrainSpec) -> store.Artifact | None:
-    """The saved model that is nearest to settings that are not trained yet: of the same data, network and recipe."""
+    """The trained model that is nearest to settings that are not trained yet: of the same data, network and recipe."""
+    trained = [model for model in sources.models() if isinstance(sources.model_spec(model), specs.TrainSpec)]
 
     def rank(model: store.Artifact) -> tuple[bool, bool, bool]:
         theirs = sources.model_spec(model)
-        return theirs.data == spec.data, theirs.network == spec.network, theirs.recipe.name == spec.recipe.name
+        same_recipe = specs.recipe_of(theirs) == spec.recipe.name
+        return theirs.data == spec.data, theirs.network == spec.network, same_recipe
 
-    return max(sources.models(), key=rank, default=None)
+    return max(trained, key=rank, default=None)
 
 
 def live(job: queue.Job) -> None:
@@ -190,7 +194,7 @@ def network_tab(spec: specs.TrainSpec | None, shown: store.Artifact | None) -> N
     st.caption("Receptive field: how many pixels of the image, across, one value of the layer's output sees.")
 
 
-def _same_layers(one: specs.TrainSpec, other: specs.TrainSpec) -> bool:
+def _same_layers(one: specs.TrainSpec, other: specs.ModelSpec) -> bool:
     return (one.network, one.data, one.scalar) == (other.network, other.data, other.scalar)
 
 

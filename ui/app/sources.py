@@ -99,10 +99,10 @@ def counterpart(spec: specs.TrainSpec) -> store.Artifact | None:
     return reference.counterpart(spec, store.default_root())
 
 
-def model_spec(model: store.Artifact) -> specs.TrainSpec:
-    """The spec that a saved model was trained from."""
+def model_spec(model: store.Artifact) -> specs.ModelSpec:
+    """What a saved model was made from: a training, or the import of a file."""
     spec = model.spec()
-    assert isinstance(spec, specs.TrainSpec)
+    assert isinstance(spec, specs.ModelSpec)
     return spec
 
 
