@@ -168,7 +168,10 @@ class Lab:
             | {"digest": hashlib.sha256(label.encode()).hexdigest(), **fields}
         )
         shape, k = specs.DATASETS["digits"].shape, len(twin.card["class_names"])
-        rows = [{"normalisation": "none", "accuracy": accuracy}, {"normalisation": "MNIST", "accuracy": 0.2}]
+        rows = [
+            {"normalisation": "none", "mean": [0.0], "std": [1.0], "channels": "rgb", "accuracy": accuracy},
+            {"normalisation": "MNIST", "mean": [0.1307], "std": [0.3081], "channels": "bgr", "accuracy": 0.2},
+        ]
         found = [
             Finding("normalisation", "Normalisation", "fine", "None: 90.0 % of 200 images.", rows=tuple(rows)),
             Finding("outputs", "Outputs", "note", "Logits *with* [signs] of $Markdown$."),

@@ -75,7 +75,7 @@ def test_report_shows_what_was_found(lab: Lab) -> None:
     assert list(app.dataframe[0].value["Model"]) == ["my-net · imported"]
     frame = found.frame(model.card["found"])
     assert list(frame["Verdict"]) == ["✓ fine", "ℹ note", "? doubt"]
-    assert found.tried(model) == (["none", "MNIST"], [0.9, 0.2], 0)
+    assert found.tried(model.card) == (["none", "MNIST, BGR"], [0.9, 0.2], 0)
     assert found.steps(model.card["framing"])[0] == "it is given as it is, pixels in [0, 1]"
 
 

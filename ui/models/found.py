@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from core.figures.imported import candidates
 from core.storage import store
 from ui.app import jobs
 from ui.show import downloads, elements, provenance
-from ui.text import counted, interval, sentence_case
+from ui.text import counted, interval, say, sentence_case
 
 MARKS = {"fine": "✓ fine", "note": "ℹ note", "doubt": "? doubt", "wrong": "✗ wrong"}
 """How a verdict is written: a sign and a word, never colour alone."""
@@ -23,6 +24,11 @@ MEANS = {
     "doubt": "figures may mislead: look at it",
     "wrong": "figures would be wrong",
 }
+SHOWN = 8
+"""Bars of what was tried at most."""
+OTHERS = 3
+"""Other readings on offer of one finding at most."""
+_FRAMED = ("mean", "std", "channels", "layout")
 _OUTPUTS = {
     "logits": "logits are taken as they are",
     "probabilities": "its probabilities become logarithms",
@@ -76,29 +82,61 @@ def framing(model: store.Artifact) -> None:
     st.markdown("**Between an image and the network**: " + "; ".join(steps(model.card["framing"])) + ".")
 
 
-def tried(model: store.Artifact) -> tuple[list[str], list[float], int] | None:
-    """The preprocessing that was tried: names, accuracies, and the place of the one that was taken.
+def tried(card: Mapping[str, Any]) -> tuple[list[str], list[float], int] | None:
+    """The best of what was tried: names, accuracies, the best first, and the place of what was taken.
 
-    None where only one way was tried.
+    The place is -1 where what was taken is none of them. None where only one way was tried.
     """
-    for finding in model.card["found"]:
+    for finding in card["found"]:
         rows = [row for row in finding["rows"] if isinstance(row.get("accuracy"), int | float)]
         if finding["name"] == "normalisation" and len(rows) > 1:
-            shares = [float(row["accuracy"]) for row in rows]
-            marked = [place for place, row in enumerate(rows) if row.get("proposed") or row.get("chosen")]
-            return [_name(row) for row in rows], shares, marked[0] if marked else shares.index(max(shares))
+            rows.sort(key=lambda row: not _is_taken(row, card["framing"]))  # stable: the best stays first
+            taken = _is_taken(rows[0], card["framing"])
+            rows = rows[:SHOWN]
+            rows.sort(key=lambda row: -float(row["accuracy"]))
+            chosen = [place for place, row in enumerate(rows) if taken and _is_taken(row, card["framing"])]
+            return [_name(row) for row in rows], [float(row["accuracy"]) for row in rows], (chosen or [-1])[0]
     return None
 
 
-def chart(page: str, model: store.Artifact) -> bool:
-    """Draw the accuracies of what was tried; returns whether there is anything to draw."""
-    found = tried(model)
+def other_readings(model: store.Artifact) -> list[tuple[str, dict[str, Any]]]:
+    """For each finding in doubt that names what else would fit: a button's text, and the settings that take it."""
+    readings = []
+    for finding in model.card["found"]:
+        if finding["verdict"] != "doubt":
+            continue
+        readings += [
+            (f"Set {specs.ImportSpec.model_fields[name].title or name}: {text}", {name: numbers})
+            for name, text, numbers in advised(finding.get("advice") or "")
+        ]
+        rows = [row for row in finding["rows"] if "mean" in row and not _is_taken(row, model.card["framing"])]
+        unique = {_name(row): row for row in reversed(rows)}
+        for name, row in list(reversed(unique.items()))[:OTHERS]:
+            known = {one: tuple(row[one]) for one in ("mean", "std")}
+            known |= {one: row[one] for one in ("channels", "layout") if one in row}
+            readings.append((f"Take {name} instead", known))
+    return readings
+
+
+def advised(text: str) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Settings of whole numbers that an advice writes out, such as `give classes: 1 0 2`: name, text, numbers."""
+    found = re.findall(r"\b(classes): (\d+(?:[ ,]+\d+)+)", text)
+    return [(name, numbers, tuple(map(int, re.findall(r"\d+", numbers)))) for name, numbers in found]
+
+
+def chart(page: str, card: Mapping[str, Any], classes: int) -> bool:
+    """Draw the accuracies of what was tried; returns whether there is anything to draw.
+
+    `card` has `found` and `framing`, as that of an imported model.
+    """
+    found = tried(card)
     if found is None:
         return False
     names, shares, chosen = found
     best = f"{names[chosen]}: {shares[chosen]:.1%}" if chosen >= 0 else "none of them"
+    st.caption("Accuracy behind each preprocessing that was tried; ▶ is what was taken.")
     elements.chart(
-        candidates(names, shares, chosen, chance=1 / max(2, len(model.card["class_names"]))),
+        candidates(names, shares, chosen, chance=1 / max(2, classes)),
         key=f"{page}_tried",
         alt=f"Accuracy behind each preprocessing that was tried. Taken is {best}",
         tools=False,
@@ -118,9 +156,8 @@ def frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     )
 
 
-def table(page: str, model: store.Artifact) -> None:
-    """Draw the findings, the evidence behind them folded, and the downloads."""
-    found = model.card["found"]
+def listed(found: Sequence[Mapping[str, Any]]) -> None:
+    """Draw a row a finding, and what the verdicts mean."""
     rows = frame(found)
     verdicts = ", ".join(
         f"{count} {verdict}" for verdict in MARKS if (count := sum(one["verdict"] == verdict for one in found))
@@ -128,6 +165,12 @@ def table(page: str, model: store.Artifact) -> None:
     shown = rows if rows["What to do"].any() else rows.drop(columns="What to do")
     st.table(shown.map(_plain), hide_index=True, border="horizontal", alt=f"What was found out: {verdicts}")
     st.caption(" · ".join(f"{MARKS[verdict]}: {text}" for verdict, text in MEANS.items()))
+
+
+def table(page: str, model: store.Artifact) -> None:
+    """Draw the findings, the evidence behind them folded, and the downloads."""
+    found = model.card["found"]
+    listed(found)
     behind = [finding for finding in found if finding["rows"]]
     if behind:
         with st.expander("The evidence, row by row", icon=":material/fact_check:"):
@@ -144,17 +187,22 @@ def table(page: str, model: store.Artifact) -> None:
                     key=f"{page}_found_{finding['name']}",
                     alt=f"Evidence: {finding['title']}",
                 )
-    downloads.table(page, rows, name="findings", provenance=provenance.of(model))
+    downloads.table(page, frame(found), name="findings", provenance=provenance.of(model))
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    """What a row tried, in words: its text columns."""
-    named = next(
-        (row[name] for name in ("name", "title", "normalisation", "candidate", "tried") if row.get(name)), None
-    )
-    if named is not None:
-        return str(named)
-    return ", ".join(str(value) for name, value in row.items() if isinstance(value, str)) or "as it is"
+    """What a row tried, in words: the normalisation, and what is unusual in it."""
+    more = [
+        say(row[name]) for name, usual in (("channels", "rgb"), ("layout", "nchw")) if row.get(name, usual) != usual
+    ]
+    return ", ".join([str(row.get("normalisation", "as it is")), *more])
+
+
+def _is_taken(row: Mapping[str, Any], framing: Mapping[str, Any]) -> bool:
+    """Whether a row is about the framing that was taken."""
+    made = specs.Framing.model_validate(framing).model_dump()
+    asked = {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in _FRAMED if name in row}
+    return all(made[name] == value for name, value in asked.items())
 
 
 def _title(name: str) -> str:

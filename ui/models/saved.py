@@ -207,7 +207,7 @@ def result(page: str, model: store.Artifact, *, here: bool = False) -> None:
         with left:
             found.figures(model)
         with right:
-            if not found.chart(page, model):
+            if not found.chart(page, model.card, len(model.card["class_names"])):
                 found.framing(model)
         ways_on(page, model)
         found.table(page, model)
