@@ -8,6 +8,11 @@ table     the layer table
 framed   a network made by others behind what it needs
 architectures  networks of this program, torchvision and timm by name, and weights into them
 weight_files  weights from safetensors and checkpoints, without running code
+onnx_file  ONNX files, read safely
+onnx_operators  ONNX's operators as torch functions
+onnx_shapes  those of shapes, places and types
+onnx_windows  those on windows of images
+onnx_rest  tensors and attributes of ONNX, and onnx2pytorch for the rest of the operators
 onnx_network  a network from an ONNX file
 catalogue  a new network by its name; logits of many images
 """
