@@ -6,6 +6,7 @@ plain     linear, dense, CNN 10-20-50, LeNet, strided CNNs
 residual  small residual network, PreActResNet-18
 table     the layer table
 framed   a network made by others behind what it needs
+cifar     residual networks for 32×32 images, named as public checkpoints name their weights
 architectures  networks of this program, torchvision and timm by name, and weights into them
 weight_files  weights from safetensors and checkpoints, without running code
 onnx_file  ONNX files, read safely
