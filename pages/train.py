@@ -57,13 +57,32 @@ def choose_folder() -> dict[str, Any]:
     with grey:
         is_grey = controls.field(PAGE, specs.DataSpec, "grey")
     with classes:
-        text = st.text_input("Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **KEEP)
-    chosen = tuple(text.replace(",", " ").split()) or None
+        chosen = class_numbers()
     st.caption(
         "One folder per class, either inside `train/` and `test/` (with `val/` if there is one), or side by side: "
         "then a fifth of every class becomes the test part."
     )
     return {"folder": folder, "image_size": image_size, "grey": is_grey, "classes": chosen}
+
+
+def choose_file() -> dict[str, Any]:
+    """Draw the settings of a file of images, and return them as arguments of a DataSpec."""
+    path, classes = st.columns([2, 1], vertical_alignment="bottom")
+    with path:
+        file = controls.field(PAGE, specs.DataSpec, "file")
+    with classes:
+        chosen = class_numbers()
+    st.caption(
+        "A `.npz` file of NumPy with `x_train`, `y_train`, `x_test` and `y_test`: images as uint8 0 to 255 or float in "
+        "[0, 1], classes as whole numbers; `class_names` if you like."
+    )
+    return {"file": file, "classes": chosen}
+
+
+def class_numbers() -> tuple[str, ...] | None:
+    """Draw the choice of classes by their numbers; None: all."""
+    text = st.text_input("Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **KEEP)
+    return tuple(text.replace(",", " ").split()) or None
 
 
 def absent(dataset: str) -> None:
@@ -98,10 +117,10 @@ def details(data: dict[str, Any], recipe: str) -> dict[str, Any]:
     """Draw the settings that are folded away; returns arguments of a TrainSpec, and `classes` of the data."""
     found: dict[str, Any] = {}
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    if data["dataset"] != "folder":
+    if data["dataset"] not in specs.OWN:
         with left:
             data["classes"] = choose_classes(data["dataset"])
-    two = data["dataset"] == "folder" or len(data["classes"] or ()) == 2
+    two = data["dataset"] in specs.OWN or len(data["classes"] or ()) == 2
     with right:
         found["scalar"] = controls.field(PAGE, specs.TrainSpec, "scalar", disabled=not two) and two
     cls = specs.RECIPES[recipe]
@@ -214,7 +233,7 @@ with one:
         PAGE,
         specs.DataSpec,
         "dataset",
-        options=[*specs.DATASETS, "folder"],
+        options=[*specs.DATASETS, *specs.OWN],
         default=sources.start_data(),
         on_change=apply_epochs,
     )
@@ -244,6 +263,8 @@ select(
 data: dict[str, Any] = {"dataset": dataset, "classes": None}
 if dataset == "folder":
     data |= choose_folder()
+elif dataset == "file":
+    data |= choose_file()
 elif not sources.present(dataset):
     absent(dataset)
 with st.expander("More settings", icon=":material/tune:"):
@@ -253,7 +274,7 @@ data_spec = controls.build(specs.DataSpec, **data)
 spec = None
 if data_spec is not None:
     spec = controls.build(specs.TrainSpec, data=data_spec, network=network, **settings)
-if spec is not None and spec.data.dataset == "folder":
+if spec is not None and spec.data.path is not None:
     spec = sources.as_it_is(spec)
 model = sources.artifact(spec) if spec is not None else None
 job = None if spec is None or model is not None else jobs.of(spec)
