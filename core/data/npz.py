@@ -341,7 +341,7 @@ class _Counted:
     def __init__(self, stream: BinaryIO) -> None:
         self.stream, self.place = stream, 0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """The next bytes."""
         data = self.stream.read(size)
         self.place += len(data)

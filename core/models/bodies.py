@@ -27,6 +27,7 @@ class Body:
             architecture that takes any size.
         outputs: numbers that it answers with, an image.
         arrays, blobs: see `store.Outcome`.
+        notes: sentences on what was decided while it was read.
     """
 
     network: nn.Module
@@ -34,6 +35,7 @@ class Body:
     outputs: int
     arrays: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read(spec: ImportSpec, data: bytes, shape: Shape, classes: int) -> Body:
@@ -51,12 +53,13 @@ def read(spec: ImportSpec, data: bytes, shape: Shape, classes: int) -> Body:
     if spec.route == "onnx":
         network = OnnxNetwork(data)
         return Body(network, network.takes, network.outputs, blobs={GRAPH: data})
-    weights = weight_files.read(data)
+    notes: list[str] = []
+    weights = weight_files.read(data, notes)
     outputs = architectures.outputs_of(spec.architecture, weights, classes)
-    takes = architectures.takes(spec.architecture, shape, resize=spec.resize, crop=spec.crop)
+    takes = architectures.takes(spec.architecture, shape, resize=spec.resize, crop=spec.crop, weights=weights)
     made = of_weights(spec.architecture, outputs, weights, takes)
     kept = {name: value.numpy() for name, value in made.state_dict().items()}
-    return Body(made, takes, outputs, arrays={"weights": kept})
+    return Body(made, takes, outputs, arrays={"weights": kept}, notes=tuple(notes))
 
 
 def of_graph(data: bytes) -> nn.Module:
@@ -66,6 +69,6 @@ def of_graph(data: bytes) -> nn.Module:
 
 def of_weights(architecture: str, outputs: int, weights: Mapping[str, Tensor], shape: Shape) -> nn.Module:
     """An architecture with these weights, in eval mode. Raises ValueError: see `architectures`."""
-    model = architectures.build(architecture, shape, outputs)
+    model = architectures.build(architecture, shape, outputs, weights)
     architectures.fill(model, architecture, weights)
     return model.eval()

@@ -6,8 +6,14 @@ plain     linear, dense, CNN 10-20-50, LeNet, strided CNNs
 residual  small residual network, PreActResNet-18
 table     the layer table
 framed   a network made by others behind what it needs
+cifar     residual networks for 32×32 images, named as public checkpoints name their weights
 architectures  networks of this program, torchvision and timm by name, and weights into them
 weight_files  weights from safetensors and checkpoints, without running code
+onnx_file  ONNX files, read safely
+onnx_operators  ONNX's operators as torch functions
+onnx_shapes  those of shapes, places and types
+onnx_windows  those on windows of images
+onnx_rest  tensors and attributes of ONNX, and onnx2pytorch for the rest of the operators
 onnx_network  a network from an ONNX file
 catalogue  a new network by its name; logits of many images
 """

@@ -86,13 +86,14 @@ from core.specs.recipes import (
     register_recipe,
 )
 from core.specs.shared import DEFAULT_EPS, MAX_EPS, Eps
-from core.specs.tasks import TASKS, ModelSpec, ModelTask, Task, dump_task, load_task, task_name
+from core.specs.tasks import IMPORTED, TASKS, ModelSpec, ModelTask, Task, dump_task, load_task, recipe_of, task_name
 from core.specs.training import PRESET_TITLES, PRESETS, TrainSpec, preset
 
 __all__ = [
     "DATASETS",
     "DEFAULT_EPS",
     "FORMAT",
+    "IMPORTED",
     "MAX_EPS",
     "METHODS",
     "NETWORKS",
@@ -182,6 +183,7 @@ __all__ = [
     "explain",
     "load_task",
     "preset",
+    "recipe_of",
     "register",
     "register_dataset",
     "register_network",

@@ -105,6 +105,16 @@ class ImportSpec(Spec):
             raise ValueError(f"classes: expected every output once, got {self.classes}")
         return self
 
+    @property
+    def network(self) -> str:
+        """The architecture; of a graph, which names none, `onnx`."""
+        return self.architecture or "onnx"
+
+    @property
+    def scalar(self) -> bool:
+        """Whether it answers with one score: never, a framing makes two logits of it."""
+        return False
+
     def slug(self) -> str:
         """Such as `mnist-my-net-imported`."""
         return f"{self.data.slug()}-{self.label}-imported"

@@ -11,7 +11,7 @@ import torch
 
 from core.data.sets import Dataset, first_of_test, load, to_float
 from core.evaluation.imported.examine import examine
-from core.evaluation.imported.findings import Examination
+from core.evaluation.imported.findings import Examination, Finding
 from core.evaluation.tables.metrics import five_metrics
 from core.evaluation.tasks.answers import test_table
 from core.evaluation.tasks.opening import facts_of
@@ -24,6 +24,8 @@ from core.storage import store, uploads
 
 LOOKED_AT = 200
 """Images that the examination looks at, at most."""
+STATISTICS = 5000
+"""Training images that the data set's own mean and standard deviation are taken from, at most."""
 
 
 def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
@@ -50,8 +52,11 @@ def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | No
         asked=spec,
         class_names=data.class_names,
         takes=body.takes,
+        train=to_float(data.train.x[:STATISTICS]),
         on_progress=on_progress,
     )
+    if wrong := [f"{one.said} {one.advice}".strip() for one in found.findings if one.verdict == "wrong"]:
+        raise ValueError(f"model: not imported, since its figures would be wrong. {' '.join(wrong)}")
     model = Framed(body.network, found.framing).to(device).eval().requires_grad_(False)
     if on_progress:
         on_progress(0, 1, phase="accuracy on the test images")
@@ -65,7 +70,7 @@ def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | No
             "test_n": scores.n,
             **scores.row(),
         },
-        **_of_the_examination(found),
+        **_of_the_examination(found, body.notes),
         "class_names": list(data.class_names),
         "shape": list(data.shape),
         "data": {**facts_of(data), **_sizes(data), "notes": list(data.notes)},
@@ -82,10 +87,11 @@ def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | No
     return store.Outcome(card=card, arrays=body.arrays, blobs=body.blobs, tables={"test": pd.DataFrame(table)})
 
 
-def _of_the_examination(found: Examination) -> dict[str, Any]:
+def _of_the_examination(found: Examination, notes: tuple[str, ...]) -> dict[str, Any]:
+    said = [Finding("file", "What was decided while the file was read?", "note", " ".join(notes))] if notes else []
     return {
         "framing": found.framing.body(),
-        "found": [finding.to_json() for finding in found.findings],
+        "found": [finding.to_json() for finding in (*said, *found.findings)],
         "looked_at": {"n": found.n, "accuracy": found.accuracy},
         **found.more,
     }
