@@ -103,7 +103,7 @@ with form:
     refused = adding.refused()
     with st.expander("More settings", icon=":material/tune:", expanded=refused in adding.FOLDED):
         label = adding.choose_name(file)
-        if data["dataset"] != "folder":
+        if data["dataset"] not in specs.OWN:
             data["classes"] = data_set.classes(PAGE, data["dataset"], CLASSES)
         known = adding.settings()
     with place:

@@ -55,10 +55,10 @@ def details(data: dict[str, Any], recipe: str) -> dict[str, Any]:
     """Draw the settings that are folded away; returns arguments of a TrainSpec, and `classes` of the data."""
     found: dict[str, Any] = {}
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    if data["dataset"] != "folder":
+    if data["dataset"] not in specs.OWN:
         with left:
             data["classes"] = data_set.classes(PAGE, data["dataset"], CLASSES)
-    two = data["dataset"] == "folder" or len(data["classes"] or ()) == 2
+    two = data["dataset"] in specs.OWN or len(data["classes"] or ()) == 2
     with right:
         found["scalar"] = controls.field(PAGE, specs.TrainSpec, "scalar", disabled=not two) and two
     cls = specs.RECIPES[recipe]
@@ -196,8 +196,8 @@ select(
     on_change=apply_preset,
 )
 data: dict[str, Any] = {"dataset": dataset, "classes": None}
-if dataset == "folder":
-    data |= data_set.folder(PAGE)
+if dataset in specs.OWN:
+    data |= data_set.own(PAGE, dataset)
 elif not sources.present(dataset):
     data_set.absent(dataset, "training")
 with st.expander("More settings", icon=":material/tune:"):
@@ -207,7 +207,7 @@ data_spec = controls.build(specs.DataSpec, **data)
 spec = None
 if data_spec is not None:
     spec = controls.build(specs.TrainSpec, data=data_spec, network=network, **settings)
-if spec is not None and spec.data.dataset == "folder":
+if spec is not None and spec.data.path is not None:
     spec = sources.as_it_is(spec)
 model = sources.artifact(spec) if spec is not None else None
 job = None if spec is None or model is not None else jobs.of(spec)

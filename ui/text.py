@@ -12,6 +12,7 @@ from core.specs.shared import NORM_SIGNS
 
 CHOICES: dict[str, str] = {
     "folder": "Folder of images",
+    "file": "File of images (.npz)",
     "onnx": "ONNX graph",
     "rgb": "RGB",
     "bgr": "BGR",

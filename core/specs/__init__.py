@@ -21,7 +21,7 @@ torch, so that pages and the command line can draw their controls at once.
 
 from core.specs.attacking import AttackSpec, CompareSpec, SweepSpec, TransferSpec, sweepable
 from core.specs.base import FORMAT, OneOf, Spec, choices_of, explain
-from core.specs.data import DATASETS, DatasetInfo, DataSpec, register_dataset
+from core.specs.data import DATASETS, OWN, DatasetInfo, DataSpec, register_dataset
 from core.specs.importing import Framing, ImportSpec
 from core.specs.judging import CertifySpec, EvaluateSpec, RadiiSpec
 from core.specs.many_images import PatternSpec, UniversalSpec
@@ -98,6 +98,7 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "NORMS",
+    "OWN",
     "PRESETS",
     "PRESET_TITLES",
     "RECIPES",

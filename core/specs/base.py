@@ -29,8 +29,11 @@ C = TypeVar("C", bound="type[Spec]")
 
 FORMAT = 1
 """Version of the artifact format; part of every key."""
-Real = Annotated[float, BeforeValidator(epsilon.parse)]
-"""A number, also as people write it: `8/255`, `0,031`. In a key it is the number alone, however it was written."""
+AS_WRITTEN = BeforeValidator(epsilon.parse)
+"""Last in `Annotated`: a number also as people write it, `8/255`, `0,031`. In a key it is the number alone."""
+Real = Annotated[float, AS_WRITTEN]
+MaybeReal = Annotated[float | None, AS_WRITTEN]
+"""Numbers as people write them."""
 
 
 class Spec(BaseModel):

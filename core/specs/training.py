@@ -91,7 +91,7 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _scalar_needs_two_classes(self) -> Self:
-        if self.scalar and (self.data.classes is None or len(self.data.classes) != 2) and self.data.dataset != "folder":
+        if self.scalar and (self.data.classes is None or len(self.data.classes) != 2) and self.data.path is None:
             raise ValueError("scalar: expected a data set of two classes (choose two with 'classes')")
         return self
 

@@ -35,7 +35,7 @@ def start_data() -> str:
 
 def present(dataset: str) -> bool:
     """Whether a data set can be used without a download."""
-    return dataset == "folder" or folder.is_present(dataset)
+    return dataset in specs.OWN or folder.is_present(dataset)
 
 
 def artifact(spec: specs.Task) -> store.Artifact | None:
@@ -149,15 +149,15 @@ def has_images(model: store.Artifact) -> bool:
 
 
 def as_it_is(spec: M) -> M | None:
-    """The spec of a training, or an import, on a folder as it is now.
+    """The spec of a training, or an import, on own images as they are now.
 
-    None, with an error on the page, if it cannot be used.
+    None, with an error on the page, if they cannot be used.
     """
     try:
-        with st.spinner("Looking through the folder …"):
+        with st.spinner(f"Looking through the {spec.data.dataset} …"):
             found = store.resolve(spec, store.default_root())
     except (folder.DataMissing, ValueError, OSError) as error:
-        st.error(str(error).removeprefix("folder: "), icon=":material/folder_off:")
+        st.error(str(error).removeprefix("folder: ").removeprefix("file: "), icon=":material/folder_off:")
         return None
     assert isinstance(found, type(spec))
     return found

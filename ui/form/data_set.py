@@ -1,4 +1,4 @@
-"""The choice of a data set that a model is trained on, or is for: a built-in one or a folder, all classes or some."""
+"""The choice of a data set that a model is trained on, or is for: a built-in one or your own, all classes or some."""
 
 from __future__ import annotations
 
@@ -21,15 +21,38 @@ def choose(page: str, *, on_change: Callable[[], None] | None = None) -> str:
         page,
         specs.DataSpec,
         "dataset",
-        options=[*specs.DATASETS, "folder"],
+        options=[*specs.DATASETS, *specs.OWN],
         default=sources.start_data(),
         on_change=on_change,
     )
     return chosen
 
 
-def folder(page: str) -> dict[str, Any]:
-    """Draw the settings of a folder of images, and return them as arguments of a DataSpec."""
+def own(page: str, dataset: str) -> dict[str, Any]:
+    """Draw the settings of people's own images, in a folder or a file, and return them as arguments of a DataSpec."""
+    return _folder(page) if dataset == "folder" else _file(page)
+
+
+def _file(page: str) -> dict[str, Any]:
+    path, classes = st.columns([2, 1], vertical_alignment="bottom")
+    with path:
+        file = controls.field(page, specs.DataSpec, "file")
+    with classes:
+        chosen = _class_numbers(page)
+    st.caption(
+        "A `.npz` file of NumPy. Images to test a model on: `x` and `y`. Images to train on as well: `x_train`, "
+        "`y_train`, `x_test` and `y_test`. Images are uint8 0 to 255 or float in [0, 1], classes whole numbers; "
+        "`class_names` if you like."
+    )
+    return {"file": file, "classes": chosen}
+
+
+def _class_numbers(page: str) -> tuple[str, ...] | None:
+    text = st.text_input("Classes", key=f"{page}_class_numbers", placeholder="all; or numbers, such as 0 3", **KEEP)
+    return tuple(text.replace(",", " ").split()) or None
+
+
+def _folder(page: str) -> dict[str, Any]:
     path = controls.field(page, specs.DataSpec, "folder")
     size, grey, classes = st.columns(3, vertical_alignment="bottom")
     with size:
@@ -37,11 +60,10 @@ def folder(page: str) -> dict[str, Any]:
     with grey:
         is_grey = controls.field(page, specs.DataSpec, "grey")
     with classes:
-        text = st.text_input("Classes", key=f"{page}_class_numbers", placeholder="all; or numbers, such as 0 3", **KEEP)
-    chosen = tuple(text.replace(",", " ").split()) or None
+        chosen = _class_numbers(page)
     st.caption(
         "One folder per class, either inside `train/` and `test/` (with `val/` if there is one), or side by side: "
-        "then a fifth of every class becomes the test part."
+        "then a fifth of every class becomes the test part. `test/` alone: images to test a model on, none to train on."
     )
     return {"folder": path, "image_size": image_size, "grey": is_grey, "classes": chosen}
 

@@ -195,7 +195,7 @@ def _first(offered: Sequence[str], by_id: Mapping[str, store.Artifact], count: i
 def _images_of(model: store.Artifact) -> str:
     """What models of the same images have in common: the name of the data set, or for a folder the model itself."""
     data = sources.model_spec(model).data
-    return model.id if data.dataset == "folder" else data.dataset
+    return model.id if data.path is not None else data.dataset
 
 
 def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None, network: str | None = None) -> list[store.Artifact]:

@@ -134,4 +134,6 @@ def images(model: store.Artifact, indices: Sequence[int], data: specs.DataSpec |
             icon=":material/error:",
         )
         return None
-    return np.stack([test.x[rows[int(index)]].numpy() for index in indices]).astype(np.float32) / 255
+    from core.data.sets import to_float
+
+    return to_float(test.x[[rows[int(index)] for index in indices]]).numpy()

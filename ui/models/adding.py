@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import streamlit as st
 
-from core import specs
+from core import epsilon, specs
 from core.jobs import queue
 from core.specs.importing import label_of
 from core.storage import store, uploads
@@ -118,7 +118,7 @@ def settings() -> dict[str, Any]:
             help=info.description,
             **KEEP,
         )
-        return tuple(widgets.words(text)) or None
+        return tuple(epsilon.words(text)) or None
 
     return widgets.in_columns([*TYPED, *CHOSEN, *SIZES], 3, draw)
 
@@ -150,7 +150,7 @@ def draft(file: File, data: dict[str, Any], architecture: str, label: str, known
         architecture=architecture,
         **known,
     )
-    return sources.as_it_is(made) if made is not None and made.data.dataset == "folder" else made
+    return sources.as_it_is(made) if made is not None and made.data.path is not None else made
 
 
 def start(file: File, spec: specs.ImportSpec) -> None:
@@ -265,8 +265,8 @@ def _size(size: int) -> str:
 def data_choice() -> dict[str, Any]:
     """Draw the choice of the data set and what it needs; returns arguments of a DataSpec."""
     name = data_set.choose(PAGE)
-    if name == "folder":
-        return {"dataset": name, **data_set.folder(PAGE)}
+    if name in specs.OWN:
+        return {"dataset": name, **data_set.own(PAGE, name)}
     if not sources.present(name):
         data_set.absent(name, "the import")
     return {"dataset": name}

@@ -129,8 +129,9 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
     if eps is not None:
         state[f"train_{recipe.name}_eps"] = eps_text(eps)
     state["train_dataset"] = data.dataset
-    if data.dataset == "folder":
-        state |= {f"train_{name}": getattr(data, name) for name in ("folder", "image_size", "grey")}
+    if data.path is not None:
+        named = ("folder", "image_size", "grey") if data.dataset == "folder" else ("file",)
+        state |= {f"train_{name}": getattr(data, name) for name in named}
         state["train_class_numbers"] = " ".join(map(str, data.classes or ()))
     else:
         state[f"train_{data.dataset}_classes"] = list(data.classes or ())

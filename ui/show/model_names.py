@@ -68,7 +68,7 @@ def _named(models: Iterable[store.Artifact]) -> dict[str, str]:
         ways = [plain, f"{plain} {short_id(model.id)}"]
         if (eps := getattr(getattr(spec, "recipe", None), "eps", None)) is not None:
             ways.insert(1, f"{plain}, ε {eps:.3g}")
-        data = spec.data.slug() + (spec.data.folder or "")
+        data = spec.data.slug() + (spec.data.path or "")
         found[model.id] = next((way for way in ways if (data, way) not in taken), model.id)
         taken.add((data, found[model.id]))
     return found

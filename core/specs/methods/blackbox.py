@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from core.specs.base import Real
+from core.specs.base import MaybeReal, Real
 from core.specs.methods.base import Method, Norm, register
 
 
@@ -70,7 +70,7 @@ class SimBa(Method):
         title="Queries",
         description="Model evaluations per image at most. More queries find more adversarial examples.",
     )
-    relative_step: Real | None = Field(
+    relative_step: MaybeReal = Field(
         None,
         gt=0,
         le=2,

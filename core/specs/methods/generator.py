@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from core.specs.base import Real
+from core.specs.base import MaybeReal, Real
 from core.specs.methods.base import Method, Norm, register
 
 
@@ -56,7 +56,7 @@ class GeneratorMethod(Method):
         title="Generator",
         description="Layers of the generator: 1 → C·H·W, or 1 → 256 → C·H·W. A sigmoid keeps its output in [0, 1].",
     )
-    stop_confidence: Real | None = Field(
+    stop_confidence: MaybeReal = Field(
         None,
         gt=0,
         lt=1,

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from core.specs.base import Real
+from core.specs.base import AS_WRITTEN, Real
 from core.specs.methods.base import Method, Norm, register
 
 
@@ -56,7 +56,7 @@ class Frontier(Method):
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
     function: ClassVar[str] = "core.attacks.sparse.frontier:frontier"
     name: Literal["frontier"] = "frontier"
-    caps: tuple[Annotated[Real, Field(gt=0, le=1)], ...] = Field(
+    caps: tuple[Annotated[float, Field(gt=0, le=1), AS_WRITTEN], ...] = Field(
         (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
         min_length=1,
         max_length=50,
