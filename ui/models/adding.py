@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import streamlit as st
 
-from core import specs
+from core import epsilon, specs
 from core.jobs import queue
 from core.specs.importing import label_of
 from core.storage import store, uploads
@@ -118,7 +118,7 @@ def settings() -> dict[str, Any]:
             help=info.description,
             **KEEP,
         )
-        return tuple(widgets.words(text)) or None
+        return tuple(epsilon.words(text)) or None
 
     return widgets.in_columns([*TYPED, *CHOSEN, *SIZES], 3, draw)
 
