@@ -70,6 +70,7 @@ def requests() -> Iterator[ModelTask]:
         yield _of(RadiiSpec, name, norm="linf")
     for name in ("mnist-cnn-fgsm", "mnist-ibp", "mnist-mlp-stable"):
         yield _of(SweepSpec, name, attack="pgd")
+    yield _of(CertifySpec, "mnist-mlp-stable", method="exact", eps=EPS)
     yield _of(PatternSpec, "mnist-lenet")
     yield _of(PatternSpec, "digits28-standard")
     for norm in ("l2", "l0", "l1"):
