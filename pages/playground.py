@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from core import epsilon
 from core.storage import store
 from ui.app import guard, projector, routes, sources
 from ui.form import model_picker, tabs
@@ -66,9 +67,8 @@ def choose_eps(model: store.Artifact, norm: str, picture: Picture) -> tuple[tupl
 
     def read(text: str) -> float | None:
         try:
-            top, _, bottom = text.partition("/")
-            eps = float(top) / float(bottom) if bottom else float(top)
-        except (ValueError, ZeroDivisionError):
+            eps: float = epsilon.parse(text)
+        except ValueError:
             return None
         return stops[ladders.nearest(stops, eps)] if 0 <= eps < float("inf") else None
 

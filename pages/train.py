@@ -8,20 +8,23 @@ from typing import Any
 import streamlit as st
 
 from core import specs
-from core.data.folder import missing_message
 from core.figures.base import running_loss, training_curves
 from core.jobs import queue
 from core.storage import store
 from ui.app import guard, jobs, sources, warm
-from ui.form import controls, tabs
-from ui.form.select import KEEP, select, select_many
+from ui.form import controls, data_set, tabs
+from ui.form.select import select
 from ui.models import earlier, references, saved
 from ui.show import elements, model_names
-from ui.text import class_text, counted, say
+from ui.text import counted, say
 
 PAGE = "train"
 RESULT, EARLIER, NETWORK, MODELS = NAMES = ["Result", "Against earlier ones", "Network", "Your models"]
 PRESETS = {"quick": "Quick", "fast": "Fast", "set3": "Exercise set 3", "set5": "Exercise set 5"}
+CLASSES = (
+    "Keep only these classes, numbered anew in this order. With two, such as 4 and 9, a single-output network is "
+    "possible too."
+)
 
 
 def chosen_preset() -> dict[str, Any]:
@@ -48,60 +51,14 @@ def apply_epochs() -> None:
         st.session_state[f"{PAGE}_epochs"] = chosen_preset()["epochs"]
 
 
-def choose_folder() -> dict[str, Any]:
-    """Draw the settings of a folder of images, and return them as arguments of a DataSpec."""
-    folder = controls.field(PAGE, specs.DataSpec, "folder")
-    size, grey, classes = st.columns(3, vertical_alignment="bottom")
-    with size:
-        image_size = controls.field(PAGE, specs.DataSpec, "image_size")
-    with grey:
-        is_grey = controls.field(PAGE, specs.DataSpec, "grey")
-    with classes:
-        text = st.text_input("Classes", key=f"{PAGE}_class_numbers", placeholder="all; or numbers, such as 0 3", **KEEP)
-    chosen = tuple(text.replace(",", " ").split()) or None
-    st.caption(
-        "One folder per class, either inside `train/` and `test/` (with `val/` if there is one), or side by side: "
-        "then a fifth of every class becomes the test part."
-    )
-    return {"folder": folder, "image_size": image_size, "grey": is_grey, "classes": chosen}
-
-
-def absent(dataset: str) -> None:
-    """Say that a data set is not on this machine yet."""
-    info = specs.DATASETS[dataset]
-    megabytes = info.download_size / 1e6
-    st.warning(
-        f"{info.title} is not on this machine: training downloads it first ({megabytes:.0f} MB), if it can.",
-        icon=":material/cloud_download:",
-    )
-    with st.expander("Where it was looked for, and other ways"):
-        st.write(missing_message(dataset))
-
-
-def choose_classes(dataset: str) -> tuple[int, ...] | None:
-    """Draw the choice of some of a data set's classes; None: all."""
-    info = specs.DATASETS[dataset]
-    kept = select_many(
-        PAGE,
-        f"{dataset}_classes",
-        "Classes",
-        list(range(len(info.class_names))),
-        text=lambda number: class_text(number, info.class_names),
-        placeholder="all classes",
-        help="Keep only these classes, numbered anew in this order. With two, such as 4 and 9, a single-output "
-        "network is possible too.",
-    )
-    return tuple(kept) or None
-
-
 def details(data: dict[str, Any], recipe: str) -> dict[str, Any]:
     """Draw the settings that are folded away; returns arguments of a TrainSpec, and `classes` of the data."""
     found: dict[str, Any] = {}
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    if data["dataset"] != "folder":
+    if data["dataset"] not in specs.OWN:
         with left:
-            data["classes"] = choose_classes(data["dataset"])
-    two = data["dataset"] == "folder" or len(data["classes"] or ()) == 2
+            data["classes"] = data_set.classes(PAGE, data["dataset"], CLASSES)
+    two = data["dataset"] in specs.OWN or len(data["classes"] or ()) == 2
     with right:
         found["scalar"] = controls.field(PAGE, specs.TrainSpec, "scalar", disabled=not two) and two
     cls = specs.RECIPES[recipe]
@@ -126,7 +83,9 @@ def expected(spec: specs.TrainSpec) -> float | None:
     if warm.torch_ready():
         return sources.expected_seconds(spec)
     for model in sources.models():
-        theirs = sources.model_spec(model)
+        theirs = model.spec()
+        if not isinstance(theirs, specs.TrainSpec):
+            continue
         same = (theirs.data, theirs.network, theirs.recipe.name) == (spec.data, spec.network, spec.recipe.name)
         if same and theirs.batch_size == spec.batch_size:
             return float(model.card["timing"]["seconds"]) / theirs.epochs * spec.epochs
@@ -141,13 +100,15 @@ def redraw_with_torch() -> None:
 
 
 def instead(spec: specs.TrainSpec) -> store.Artifact | None:
-    """The saved model that is nearest to settings that are not trained yet: of the same data, network and recipe."""
+    """The trained model that is nearest to settings that are not trained yet: of the same data, network and recipe."""
+    trained = [model for model in sources.models() if isinstance(sources.model_spec(model), specs.TrainSpec)]
 
     def rank(model: store.Artifact) -> tuple[bool, bool, bool]:
         theirs = sources.model_spec(model)
-        return theirs.data == spec.data, theirs.network == spec.network, theirs.recipe.name == spec.recipe.name
+        same_recipe = specs.recipe_of(theirs) == spec.recipe.name
+        return theirs.data == spec.data, theirs.network == spec.network, same_recipe
 
-    return max(sources.models(), key=rank, default=None)
+    return max(trained, key=rank, default=None)
 
 
 def live(job: queue.Job) -> None:
@@ -190,7 +151,7 @@ def network_tab(spec: specs.TrainSpec | None, shown: store.Artifact | None) -> N
     st.caption("Receptive field: how many pixels of the image, across, one value of the layer's output sees.")
 
 
-def _same_layers(one: specs.TrainSpec, other: specs.TrainSpec) -> bool:
+def _same_layers(one: specs.TrainSpec, other: specs.ModelSpec) -> bool:
     return (one.network, one.data, one.scalar) == (other.network, other.data, other.scalar)
 
 
@@ -210,14 +171,7 @@ st.write("Train a classifier and see how well it classifies test images. What wa
 
 one, two, three, four = st.columns([3, 3, 3, 4], vertical_alignment="bottom")
 with one:
-    dataset = controls.field(
-        PAGE,
-        specs.DataSpec,
-        "dataset",
-        options=[*specs.DATASETS, "folder"],
-        default=sources.start_data(),
-        on_change=apply_epochs,
-    )
+    dataset = data_set.choose(PAGE, on_change=apply_epochs)
 with two:
     network = controls.field(PAGE, specs.TrainSpec, "network")
 with three:
@@ -242,10 +196,10 @@ select(
     on_change=apply_preset,
 )
 data: dict[str, Any] = {"dataset": dataset, "classes": None}
-if dataset == "folder":
-    data |= choose_folder()
+if dataset in specs.OWN:
+    data |= data_set.own(PAGE, dataset)
 elif not sources.present(dataset):
-    absent(dataset)
+    data_set.absent(dataset, "training")
 with st.expander("More settings", icon=":material/tune:"):
     settings = details(data, recipe_name)
 
@@ -253,7 +207,7 @@ data_spec = controls.build(specs.DataSpec, **data)
 spec = None
 if data_spec is not None:
     spec = controls.build(specs.TrainSpec, data=data_spec, network=network, **settings)
-if spec is not None and spec.data.dataset == "folder":
+if spec is not None and spec.data.path is not None:
     spec = sources.as_it_is(spec)
 model = sources.artifact(spec) if spec is not None else None
 job = None if spec is None or model is not None else jobs.of(spec)

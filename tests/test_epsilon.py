@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from core.attacks import apgd, basin_hopping, fgsm, pgd, simba, square
@@ -17,8 +19,11 @@ from core.attacks.engine.checks import check_eps
 from core.attacks.engine.eight_bit import in_eight_bits
 from core.attacks.engine.geometry import distances, into_ball, linf_bounds, rounded_down
 from core.attacks.fixed_budget.iterative import bim, mifgsm, rfgsm
-from core.epsilon import SAME, reaches, within
+from core.certification.proof import certified_margins
+from core.epsilon import SAME, parse, reaches, several, within
 from core.evaluation.robust.robust import evaluate
+from core.specs import AttackSpec, CertifySpec, EvaluateSpec, ImportSpec, SweepSpec, TrainSpec, explain
+from core.specs.base import settings_in
 
 COMMON = [k / 255 for k in (1, 2, 4, 8, 16, 64)] + [0.1, 0.12, 0.2, 0.3, 3 * 0.1, 0.031, 0.0314, 0.05, 0.5, 1.0]
 """What people ask for; in float32 half of them are rounded up."""
@@ -169,7 +174,8 @@ def test_the_rule_takes_numbers_arrays_and_tensors(eps: float) -> None:
     ("eps", "said"),
     [
         (None, "got None"),
-        ("8/255", "got '8/255'"),
+        ("8/255px", "got '8/255px'"),
+        ("8/0", "a divisor other than 0, got '8/0'"),
         (8, "got 8; grey levels of 255 are 8/255"),
         (float("nan"), "got nan"),
         (-0.1, "got -0.1"),
@@ -191,9 +197,111 @@ def test_bad_budgets_are_refused_in_a_sentence(function: Callable[..., Any], eps
         function(Slope(torch.float32), x, y, eps=eps)
 
 
-@pytest.mark.parametrize("eps", [[0.1, 0.2, 0.3], np.array([0.1, 0.2, 0.3]), (0.1, 0.2, 0.3)])
+@pytest.mark.parametrize(
+    "eps", [[0.1, 0.2, 0.3], np.array([0.1, 0.2, 0.3]), (0.1, 0.2, 0.3), ["1/10", "0,2", Fraction(3, 10)]]
+)
 def test_budgets_come_as_lists_and_arrays(eps: Any) -> None:
     """One an image, in any of the usual forms."""
     x, y = torch.rand(3, 3, 4, 4), torch.zeros(3, dtype=torch.int64)
     made = pgd(Slope(torch.float32), x, y, eps=eps)
     assert (made.distance["linf"] <= torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("8/255", 8 / 255),
+        (" 8 / 255 ", 8 / 255),
+        ("0.031", 0.031),
+        (".031", 0.031),
+        ("0,031", 0.031),
+        (",5", 0.5),
+        ("1e-3", 0.001),
+        ("2,5/255", 2.5 / 255),
+        ("3.", 3.0),
+        ("1,5", 1.5),
+        ("0,125", 0.125),
+        (Fraction(8, 255), 8 / 255),
+        (0.1, 0.1),
+        (None, None),
+    ],
+)
+def test_numbers_are_read_as_people_write_them(text: Any, number: Any) -> None:
+    """To the last bit what Python makes of the same number; what is no text comes back as it is."""
+    assert parse(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "/", "8/", "/255", "8/0", "8/0.0", "1/3/5", "nan", "inf", "-inf", "8/255px", "8 255", "0x10"),
+        *("1_000", "1,000", "12,500", "1,2,3", "0.1.2", "1e999", "٣", "8\\255", "1e99999999999", Fraction(10**400)),
+    ],
+)
+def test_what_is_no_number_is_refused_in_a_sentence(text: Any) -> None:
+    """Nor is what may be two numbers, such as 1,000."""
+    with pytest.raises(ValueError, match=r"^expected a (finite )?number"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("0 4/255 8/255", [0, 4 / 255, 8 / 255]),
+        ("0,05;0,1", [0.05, 0.1]),
+        ("0.05,0.1", [0.05, 0.1]),
+        ("0,1,2", [0, 1, 2]),
+        ("", []),
+    ],
+)
+def test_several_numbers_in_one_text(text: str, numbers: list[float]) -> None:
+    """With blanks, semicolons or commas between them."""
+    assert several(text) == numbers
+
+
+NUMBERS = [
+    lambda eps: EvaluateSpec(model="m", eps=eps),
+    lambda eps: SweepSpec(model="m", eps=("0", eps) if isinstance(eps, str) else (0, eps)),
+    lambda eps: CertifySpec(model="m", eps=eps),
+    lambda eps: TrainSpec(recipe={"name": "pgd", "eps": eps}),
+    lambda eps: AttackSpec(model="m", attack="pgd", eps=eps),
+    lambda eps: AttackSpec(model="m", attack={"name": "fmn", "step_size": eps}),
+    lambda eps: AttackSpec(model="m", attack={"name": "frontier", "caps": (eps, "0,5")}),
+    lambda eps: ImportSpec(label="a", route="onnx", digest=64 * "0", mean=(eps,), std=(eps,)),
+]
+
+
+@pytest.mark.parametrize("make", NUMBERS)
+def test_a_key_has_the_number_however_it_was_written(make: Callable[[Any], Any]) -> None:
+    """8/255 and 0.03137254901960784 are the same request."""
+    assert make("8/255").key() == make(8 / 255).key() == make("0,03137254901960784").key()
+
+
+def test_a_bad_number_in_a_spec_is_explained() -> None:
+    """The field, what was expected and what came."""
+    with pytest.raises(ValidationError) as error:
+        EvaluateSpec(model="m", eps="8/255px")
+    assert explain(error.value) == "eps: expected a number such as 0.03 or 8/255, got '8/255px'"
+    with pytest.raises(ValidationError) as error:
+        SweepSpec(model="m", eps=("0", "1/3/5"))
+    assert explain(error.value) == "eps.1: expected a number such as 0.03 or 8/255, got '1/3/5'"
+
+
+def test_settings_in_one_word_take_fractions_and_decimal_commas() -> None:
+    """A comma that no name follows belongs to the number before it."""
+    assert settings_in("norm=l2,step_size=8/255,gamma=0,05") == {"norm": "l2", "step_size": "8/255", "gamma": "0,05"}
+    assert settings_in("") == {}
+
+
+def test_attacks_and_evaluations_read_text() -> None:
+    """The same as for the number."""
+    x, y = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(7)), torch.zeros(3, dtype=torch.int64)
+    model = Slope(torch.float32)
+    for eps in ("8/255", Fraction(8, 255)):
+        assert torch.equal(pgd(model, x, y, eps=eps).x_adv, pgd(model, x, y, eps=8 / 255).x_adv)
+        made = evaluate(model, x, y, eps=eps, effort="quick", trust=False)
+        assert made.eps == 8 / 255
+        linear = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+        assert torch.equal(certified_margins(linear, x, y, eps), certified_margins(linear, x, y, 8 / 255))
+    with pytest.raises(ValueError, match=r"^eps: expected a number such as 0.03 or 8/255, got '8/255px'$"):
+        evaluate(model, x, y, eps="8/255px")

@@ -4,7 +4,7 @@
     app        the dashboard around the pages: routes, sidebar, jobs, cached access to data and models
     show       charts, images, tables and files on a page
     form       the widgets that a person fills in
-    models     the parts of the pages Train and Overview
+    models     the parts of the pages Train, All models and Add a model
     generator  the parts of the page on the generator attack
     sparse     the parts of the page on Jacobian and sparse attacks
     masks      the parts of the page on glasses and masks

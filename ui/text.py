@@ -12,6 +12,15 @@ from core.specs.shared import NORM_SIGNS
 
 CHOICES: dict[str, str] = {
     "folder": "Folder of images",
+    "file": "File of images (.npz)",
+    "onnx": "ONNX graph",
+    "rgb": "RGB",
+    "bgr": "BGR",
+    "nchw": "channels first (NCHW)",
+    "nhwc": "channels last (NHWC)",
+    "log_probabilities": "log-probabilities",
+    "score": "one score",
+    "probability": "one probability",
     "one_cycle": "one-cycle",
     "default": "PyTorch's",
     "gaussian": "Gaussian",

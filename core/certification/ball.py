@@ -30,7 +30,8 @@ def at_most(eps: Tensor, dtype: torch.dtype) -> Tensor:
 def exact_eps(eps: float | Sequence[float] | Float[Tensor, " n"], x: Float[Tensor, "n c h w"]) -> Tensor:
     """One ε, or one per image, as float64 on the images' device. Raises ValueError for anything else, None included."""
     check_eps(eps, x, torch.inf)
-    return torch.as_tensor(eps, dtype=torch.float64).detach().to(x.device)
+    given = [epsilon.parse(one) for one in eps] if isinstance(eps, list | tuple) else epsilon.parse(eps)
+    return torch.as_tensor(given, dtype=torch.float64).detach().to(x.device)
 
 
 def check_box(x: Float[Tensor, "n c h w"]) -> None:

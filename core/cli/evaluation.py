@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from core.checks import check_choice
-from core.cli.flags import add_fields, given
+from core.cli.flags import add_fields, given, number
 from core.cli.output import about, artifacts, images, note, show
 from core.data import shown
 from core.epsilon import same
 from core.models import trained_on
 from core.specs import DEFAULT_EPS, METHODS, CertifySpec, CompareSpec, DataSpec, EvaluateSpec, Norm, RadiiSpec
+from core.specs.base import settings_in
 from core.storage import store
 
 
@@ -46,8 +47,7 @@ def _method(text: str) -> dict[str, Any]:
     """`pgd:norm=l2,steps=100` as the fields of a method."""
     name, _, settings = text.partition(":")
     check_choice("attacks", name, METHODS)
-    pairs = [setting.partition("=") for setting in settings.split(",") if setting]
-    return {"name": name, **{field.strip(): value.strip() for field, _, value in pairs}}
+    return {"name": name, **settings_in(settings)}
 
 
 def evaluate(options: dict[str, Any], as_json: bool) -> None:
@@ -106,7 +106,7 @@ def trust_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
     command.add_argument("--model", required=True, metavar="ID", help="a saved model that was evaluated")
     _data_flag(command)
     command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
-    command.add_argument("--eps", type=float, help="show the evaluation at this ε. Default: the newest one.")
+    command.add_argument("--eps", type=number, help="show the evaluation at this ε. Default: the newest one.")
 
 
 def trust(options: dict[str, Any], as_json: bool) -> None:
@@ -173,7 +173,7 @@ def curve_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
     command.add_argument("--models", nargs="+", required=True, metavar="ID", help="saved models of one data set")
     _data_flag(command)
     command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
-    command.add_argument("--eps", nargs="+", type=float, default=list(DEFAULT_EPS), metavar="EPS")
+    command.add_argument("--eps", nargs="+", type=number, default=list(DEFAULT_EPS), metavar="EPS")
     command.add_argument("--n", type=int, help="only the first n images")
 
 

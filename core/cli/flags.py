@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from core import epsilon
 from core.specs import Spec, choices_of
 
 
@@ -74,6 +75,15 @@ def chosen(options: dict[str, Any], name: str, choices: Mapping[str, type[Spec]]
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {choice!r}")
     settings = {field: options.pop(field) for field in choices[choice].model_fields if field in options}
     return {"name": choice, **settings}
+
+
+def number(text: str) -> float:
+    """The value of a flag that is a number and no field of a spec: `0.1`, `0,1` or `8/255`."""
+    try:
+        found: float = epsilon.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from None
+    return found
 
 
 def _help(info: FieldInfo) -> str:

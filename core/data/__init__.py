@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors in memory.
+"""Data sets as tensors in memory: uint8, or float32 where a file has values between the levels of a byte.
 
 sets           load a data set, split it, first images of its test part
 framing        MNIST's frame for a handwritten digit, without torch
@@ -11,6 +11,8 @@ shown          which images a model may be shown besides its own
 folder_layout  parts, classes and files of an own folder of images
 folder_state   its content as one hash
 folder_images  reading its images
+npz            people's own images in a .npz file
+own            what a folder or a file holds now: classes, content, whether it has changed
 """
 
 import lazy_loader

@@ -2,6 +2,7 @@
 
     FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, with FOLDER/val/CLASS/*.png if there is one
     FOLDER/CLASS/*.png, of which a fifth of every class becomes the test part
+    FOLDER/test/CLASS/*.png alone (or val/): images to test a model on, none to train on
 
 Parts are known by the names that people give them (`PARTS`), in upper or lower case. The classes are those of all parts
 together, sorted by name. What cannot be told apart safely is refused in one sentence; what is left out is noted.
@@ -9,6 +10,7 @@ together, sorted by name. What cannot be told apart safely is refused in one sen
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import unicodedata
@@ -50,7 +52,7 @@ _SYSTEM = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle
 class Layout:
     """What lies in a folder.
 
-    `classes` are sorted by name. `parts` has "train", and "validation" and "test" where there are such folders; each
+    `classes` are sorted by name. `parts` has "train", "validation" and "test" where there are such folders; each
     maps a class to its image files, sorted by path. `notes` are sentences on what was left out or decided.
     """
 
@@ -123,10 +125,11 @@ class _Reader:
         holding = [child for child in folders if _holds_images(child)]
         named = self._named_parts(holding)
         if named:
-            parts = {"train": self._classes_of(self._inside(named["train"]))}
-            for part in ("validation", "test"):
+            parts: dict[str, dict[str, tuple[Path, ...]]] = {}
+            for part in ("train", "validation", "test"):
                 if part in named:
-                    parts[part] = self._classes_of(self._inside(named[part], known=parts["train"]))
+                    known = next(iter(parts.values()), {})
+                    parts[part] = self._classes_of(self._inside(named[part], known=known))
             if beside := [child for child in folders if child not in named.values()]:
                 self.notes.append(f"{listed(_names(beside))} beside {listed(_names(named.values()))}: not read.")
             if direct := _images(root):
@@ -182,17 +185,15 @@ class _Reader:
         if set(named) == {"train"} and classes and train is not None and not any(map(_holds_images, _folders(train))):
             self.notes.append(f"{train.name}/ holds images, not class folders: it is read as a class.")
             return {}
-        if named and ("train" not in named or (set(named) == {"train"} and classes)):
+        if named and classes and ("train" not in named or set(named) == {"train"}):
             names = listed(_names(named.values()))
-            if not classes:
-                raise DataMissing(f"folder: {self.root} has {names} but no training part. {LAYOUT}")
             raise DataMissing(
                 f"folder: {self.root} has {names} beside the class folders {listed(_names(classes))}: move these "
                 f"into train/, or rename {names} if it is a class. {LAYOUT}"
             )
         for part, child in list(named.items()):
             direct, below = _images(child), [one for one in _folders(child) if _holds_images(one)]
-            if direct and not below and part == "train":
+            if direct and not below and (part == "train" or "train" not in named):
                 raise DataMissing(f"folder: {child} holds images but no class folders. {LAYOUT}")
             if direct and not below:  # they have no labels; that the folder is not read is noted with the others
                 del named[part]
@@ -215,40 +216,41 @@ class _Reader:
     def _check(self, parts: dict[str, dict[str, tuple[Path, ...]]], named: Mapping[str, Path]) -> None:
         """Drop classes that are empty in one part alone; refuse what no classifier can be trained on."""
         filled = {part: {name for name, paths in classes.items() if paths} for part, classes in parts.items()}
-        train, some = parts["train"], set().union(*filled.values())
+        first = "train" if "train" in parts else max(parts, key=lambda part: len(filled[part]))
+        train, some = parts[first], set().union(*filled.values())
         if len(train) < 2:
             raise DataMissing(
-                f"folder: expected at least two class folders in {named['train']}, got {', '.join(train) or 'none'}. "
+                f"folder: expected at least two class folders in {named[first]}, got {', '.join(train) or 'none'}. "
                 f"{LAYOUT}"
             )
         empty = [named[part] / name for part, classes in parts.items() for name in classes if name not in some]
-        if empty or len(filled["train"]) < 2:
-            empty = empty or [named["train"] / name for name in train if name not in filled["train"]]
+        if empty or len(filled[first]) < 2:
+            empty = empty or [named[first] / name for name in train if name not in filled[first]]
             others = f" ({len(self.unread)} files there do not end in .png, .jpg, .tif, …)" if self.unread else ""
             raise DataMissing(f"folder: no images in {listed([str(path) for path in empty])}{others}")
         for part, classes in filled.items():
-            if not classes & filled["train"]:
+            if not classes & filled[first]:
                 raise DataMissing(
-                    f"folder: no class of {named[part].name}/ is in {named['train'].name}/: these are "
-                    f"{listed(sorted(classes)) or 'none'}, those are {listed(sorted(filled['train']))}"
+                    f"folder: no class of {named[part].name}/ is in {named[first].name}/: these are "
+                    f"{listed(sorted(classes)) or 'none'}, those are {listed(sorted(filled[first]))}"
                 )
-            for name in classes - filled["train"]:
-                twin = [other for other in filled["train"] - classes if other.casefold() == name.casefold()]
+            for name in classes - filled[first]:
+                twin = [other for other in filled[first] - classes if other.casefold() == name.casefold()]
                 if twin:
                     raise DataMissing(
-                        f"folder: {named[part].name}/{name} and {named['train'].name}/{twin[0]} differ only in upper "
+                        f"folder: {named[part].name}/{name} and {named[first].name}/{twin[0]} differ only in upper "
                         "and lower case: give the class one name"
                     )
         for part, every in parts.items():
             parts[part] = {name: paths for name, paths in every.items() if paths}
 
     def _note_absent(self, parts: Mapping[str, Mapping[str, object]], named: Mapping[str, Path]) -> None:
-        for part in parts:
-            for other in parts:
-                if "train" in (part, other) and (only := sorted(set(parts[part]) - set(parts[other]))):
-                    what = "the model is not trained on it" if other == "train" else f"no {other} image shows it"
-                    whose = f"{named[part].name}/ and not in {named[other].name}/"
-                    self.notes.append(f"{listed(only)} in {whose}: kept as a class, but {what}.")
+        for part, other in itertools.permutations(parts, 2):
+            only = sorted(set(parts[part]) - set(parts[other]))
+            if only and ("train" in (part, other) or "train" not in parts):
+                what = "the model is not trained on it" if other == "train" else f"no {other} image shows it"
+                whose = f"{named[part].name}/ and not in {named[other].name}/"
+                self.notes.append(f"{listed(only)} in {whose}: kept as a class, but {what}.")
 
 
 def _refuse_nested_parts(folder: Path, classes: list[Path]) -> None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from core.data.folder import DataMissing
-from core.data.folder_layout import Layout, cannot_be_read, layout
+from core.data.folder_layout import Layout, cannot_be_read
 from core.specs import DataSpec
 
 
@@ -62,19 +62,6 @@ def _content(listed: _Listed, stamped: str) -> str:
     if unreadable:
         raise DataMissing(cannot_be_read(listed.found.root, unreadable))
     return digest.hexdigest()
-
-
-def resolved(spec: DataSpec) -> DataSpec:
-    """The same spec; of a folder with the `content` that it has now.
-
-    Raises DataMissing for a folder that cannot be used, ValueError for a class that it does not have.
-    """
-    if spec.dataset != "folder" or spec.content is not None:
-        return spec
-    assert spec.folder is not None
-    found = layout(spec.folder)
-    class_names(found, spec)
-    return spec.model_copy(update={"content": content(found)})
 
 
 def class_names(found: Layout, spec: DataSpec) -> tuple[str, ...]:

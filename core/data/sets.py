@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from core.data import folder_layout, folder_state
+from core.data import folder_layout, folder_state, npz, own
 from core.data.folder import DataMissing, data_root, is_present, missing_message
 from core.data.folder_images import read_images
 from core.data.folder_layout import Layout
@@ -32,9 +32,12 @@ _SPLIT_SEED = 20_150_320  # fixed for ever: splits and the order of the test set
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one split: x (N, C, H, W) uint8, y (N,) int64, index (N,) int64 into the split as it is on disk."""
+    """Images of one split: x (N, C, H, W), y (N,) int64, index (N,) int64 into the split as it is on disk.
 
-    x: UInt8[Tensor, "n c h w"]
+    `x` is uint8; or float32 in [0, 1], where a file holds values between the levels of a byte. `to_float` takes both.
+    """
+
+    x: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
     y: Int64[Tensor, " n"]
     index: Int64[Tensor, " n"]
 
@@ -43,7 +46,7 @@ class Split:
 
     @classmethod
     def of(cls, x: np.ndarray | Tensor, y: np.ndarray | Tensor | list[int]) -> Split:
-        """All images of a part, uint8 (N, C, H, W), and their classes (N,), as they are on disk."""
+        """All images of a part, uint8 or float32 (N, C, H, W), and their classes (N,), as they are on disk."""
         images, labels = torch.as_tensor(x), torch.as_tensor(y, dtype=torch.int64)
         return cls(images.contiguous(), labels, torch.arange(len(labels)))
 
@@ -75,9 +78,9 @@ class Dataset:
         return channels, height, width
 
 
-def to_float(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Grey levels 0…255 as float32 in [0, 1]."""
-    return x.to(torch.float32).div_(255)
+def to_float(x: UInt8[Tensor, "*shape"] | Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Grey levels 0…255 as float32 in [0, 1], always a copy; floating point is in [0, 1] already."""
+    return x.clone() if x.is_floating_point() else x.to(torch.float32).div_(255)
 
 
 def shuffled(n: int) -> Int64[Tensor, " n"]:
@@ -96,7 +99,7 @@ def first_of_test(dataset: Dataset, n: int) -> Split:
 def load(spec: DataSpec, root: Path | None = None, on_progress: Progress | None = None) -> Dataset:
     """Load a data set into memory, downloading it if it is not on disk.
 
-    What was loaded before is returned again, unless a file of an own folder has changed since.
+    What was loaded before is returned again, unless people's own images have changed since.
 
     Args:
         spec: what to load.
@@ -104,28 +107,28 @@ def load(spec: DataSpec, root: Path | None = None, on_progress: Progress | None 
         on_progress: called with bytes while downloading, with files while reading an image folder.
 
     Raises:
-        DataMissing: not on disk and not to be downloaded, or an image folder that holds nothing usable.
-        ValueError: a class that the image folder does not have, or a folder whose files are no longer those of
-            `spec.content`.
+        DataMissing: not on disk and not to be downloaded, or own images that hold nothing usable.
+        ValueError: a class that own images do not have, or own images that are no longer those of `spec.content`.
     """
     root = (root or data_root()).resolve()
-    if spec.dataset != "folder":
+    if spec.path is None:
         if not is_present(spec.dataset, root):
             _download(spec.dataset, root, on_progress)
         return _load(spec, root, "", _Quiet(on_progress))
-    assert spec.folder is not None
-    found = folder_layout.layout(spec.folder)
-    stamp = folder_state.stamp(found)
-    if spec.content is not None and folder_state.content(found) != spec.content:
-        raise ValueError(
-            f"folder: the files in {found.root} are no longer those that were asked for: ask again for the folder as "
-            "it is now, or put it back as it was"
-        )
+    found = folder_layout.layout(spec.path) if spec.dataset == "folder" else None
+    stamp = _stamp(spec.path, found)
+    if text := own.changed(spec):
+        raise ValueError(f"{spec.dataset}: {text}")
     plain = spec.model_copy(update={"content": None})
     loaded = _load(plain, root, stamp, _Quiet(on_progress, found))
-    if folder_state.stamp(found) != stamp:
-        raise DataMissing(f"folder: the files in {found.root} changed while they were read: ask again")
+    if _stamp(spec.path, found) != stamp:
+        what = f"the files in {found.root}" if found is not None else spec.path
+        raise DataMissing(f"{spec.dataset}: {what} changed while being read: ask again")
     return loaded
+
+
+def _stamp(path: str, found: Layout | None) -> str:
+    return repr(npz.stamp(path)) if found is None else folder_state.stamp(found)
 
 
 class _Quiet:
@@ -161,7 +164,7 @@ class _Parts:
         if max(classes) >= len(self.names):
             raise ValueError(f"classes: {self.title} has the classes 0 to {len(self.names) - 1}, got {max(classes)}")
         train, test = _only(self.train, classes), _only(self.test, classes)
-        if not len(train) or not len(test):
+        if (len(self.train) and not len(train)) or not len(test):
             raise ValueError(
                 f"classes: expected classes with training and test images, got {' '.join(map(str, classes))}"
             )
@@ -189,7 +192,9 @@ class _Parts:
 
 @lru_cache(maxsize=3)
 def _load(spec: DataSpec, root: Path, stamp: str, quiet: _Quiet) -> Dataset:
-    if quiet.found is None:
+    if spec.file is not None:
+        parts = _read_file(spec.file)
+    elif quiet.found is None:
         parts = _read(spec, root)
     else:
         parts = _read_folder(spec, quiet.found, quiet.call)
@@ -294,6 +299,18 @@ def _folder_bytes(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
 
 
+def _read_file(file: str) -> _Parts:
+    """A `.npz` file: its parts in its own order; all images are test images where it has no training part."""
+    facts, found = npz.read(file)
+    train, validation, test = (Split.of(part.x, part.y) for part in (found[name] for name in own.PARTS))
+    floats = any(part.x.is_floating_point() for part in (train, validation, test))
+    if floats:  # of one kind in all parts
+        train, validation, test = (replace(part, x=to_float(part.x)) for part in (train, validation, test))
+    return _Parts(
+        Path(file).name, facts.class_names, train, test, validation if len(validation) else None, notes=facts.notes
+    )
+
+
 def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) -> _Parts:
     """An own folder: its parts as they are named there, what is missing of them held out of the training part."""
     folder_state.class_names(found, spec)  # before images are read, since that may take long
@@ -325,7 +342,9 @@ def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) ->
             notes += (
                 f"{folder_layout.listed(sorted(single))}: one image, which is trained on; no test image shows it.",
             )
-    if not len(validation):
+    if not len(train):
+        notes += ("All images are test images: there are none to train on.",)
+    elif not len(validation):
         held = torch.zeros(len(train), dtype=torch.bool)
         held[folder_state.held_out(items, 10, least=3, limit=VALIDATION_LIMIT)] = True
         if not held.any():

@@ -6,12 +6,14 @@ more classes than the model, or in another order, the model's are taken by their
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.data import folder_layout, folder_state
+from core.data import npz, own
+from core.data.folder import DataMissing
 from core.data.folder_layout import listed
 from core.specs import DATASETS, DataSpec
 
@@ -46,20 +48,20 @@ def title(spec: DataSpec) -> str:
 
 
 def _name(spec: DataSpec) -> str:
-    return DATASETS[spec.dataset].title if spec.dataset in DATASETS else f"folder {spec.folder}"
+    return DATASETS[spec.dataset].title if spec.dataset in DATASETS else f"{spec.dataset} {spec.path}"
 
 
 def same(one: DataSpec, other: DataSpec) -> bool:
     """Whether two specs mean the same images and numbers of classes.
 
-    Of a folder, whose files may have been changed in between, only where both say which content they mean, or `other`
-    is from before that was kept.
+    Of people's own images, which may have been changed in between, only where both say which content they mean, or
+    `other` is from before that was kept.
     """
     if one.dataset != other.dataset:
         return False
-    if one.dataset != "folder":
+    if one.path is None or other.path is None:
         return _numbers(one) == _numbers(other)
-    if Path(one.folder or "").expanduser().resolve() != Path(other.folder or "").expanduser().resolve():
+    if Path(one.path).expanduser().resolve() != Path(other.path).expanduser().resolve():
         return False
     settings = [(spec.image_size, spec.grey, spec.classes) for spec in (one, other)]
     return settings[0] == settings[1] and other.content in (None, one.content) and one.content is not None
@@ -69,23 +71,67 @@ def fitted(data: DataSpec, frame: Frame) -> DataSpec | None:
     """The same data set as a model is shown it, in the form that keys have: None for the model's own.
 
     Filled in are the model's classes by their names, of a folder also the size and colours of the model's images, and
-    the content that it has now.
+    of people's own images the content that they have now. A file that names no classes is taken by their numbers where
+    the model's names are no numbers: see `by_number`.
 
     Raises:
         ValueError: images of another shape, or classes that the data set does not have, or has in another order.
-        DataMissing: a folder that cannot be used.
+        DataMissing: people's own images that cannot be used.
     """
     if data.dataset == "folder":
         data = _framed(data, frame)
-        assert data.folder is not None
-        every = folder_layout.layout(data.folder).classes
+        every = own.all_classes(data)
+    elif data.file is not None:
+        facts = npz.facts(data.file)
+        every = facts.class_names
+        if facts.shape != frame.shape:
+            raise _other_shape(data, facts.shape, frame)
+        if by_number(data, frame.class_names):
+            return _numbered(own.resolved(data), frame)
     else:
         every = DATASETS[data.dataset].class_names
         if DATASETS[data.dataset].shape != frame.shape:
             raise _other_shape(data, DATASETS[data.dataset].shape, frame)
-    data = _with_classes(data, every, frame)
-    if data.dataset == "folder":
-        data = folder_state.resolved(data)
+    data = own.resolved(_with_classes(data, every, frame))
+    return None if same(data, frame.own) else data
+
+
+def by_number(data: DataSpec, class_names: Sequence[str]) -> bool:
+    """Whether a model with these classes takes the classes of a data set by their numbers, not by their names.
+
+    Only those of a file that names none, and only where the model's names are not among the numbers either.
+    """
+    if data.file is None:
+        return False
+    facts = npz.facts(data.file)
+    return not facts.named and not set(class_names) <= set(facts.class_names)
+
+
+def note(data: DataSpec | None, class_names: Sequence[str]) -> str:
+    """A sentence on images whose classes a model takes by their numbers; "" for others, or where they are gone."""
+    with contextlib.suppress(DataMissing):
+        if data is not None and by_number(data, class_names):
+            first = ", ".join(f"{number} = {name}" for number, name in enumerate(class_names[:3]))
+            return (
+                f"{data.file} names no classes: its numbers count as the model's ({first}, …). Add class_names to the "
+                "file to have them compared by name."
+            )
+    return ""
+
+
+def _numbered(data: DataSpec, frame: Frame) -> DataSpec | None:
+    """The classes of a file by their numbers: those of the model that come first, or all of them."""
+    count = len(own.class_names(data))
+    if count > len(frame.class_names):
+        raise ValueError(
+            f"data: expected classes from 0 to {len(frame.class_names) - 1} for {frame.model} "
+            f"({listed(list(frame.class_names))}), got {title(data)}, whose classes go to {count - 1} and have no names"
+        )
+    if data.classes is not None and data.classes != tuple(range(count)):
+        raise ValueError(
+            "data.classes: expected none for a file that names no classes, got "
+            f"{' '.join(map(str, data.classes))}; add class_names to the file to choose some of them"
+        )
     return None if same(data, frame.own) else data
 
 
@@ -100,19 +146,14 @@ def fitting(frame: Frame) -> list[DataSpec]:
     return found
 
 
-def check_folder(data: DataSpec) -> None:
-    """Refuse a folder that no longer holds what a spec with `content` means; one that is not there passes.
+def check_own(data: DataSpec) -> None:
+    """Refuse people's own images that are no longer what a spec with `content` means; what is not there passes.
 
     Raises:
-        ValueError: with the folder, and what can be done.
+        ValueError: with where they lie, and what can be done.
     """
-    if data.folder is None or data.content is None or not Path(data.folder).expanduser().is_dir():
-        return
-    if folder_state.content(folder_layout.layout(data.folder)) != data.content:
-        raise ValueError(
-            f"data: the files in {data.folder} are no longer those that were asked for: ask again for the folder as it "
-            "is now, or put it back as it was"
-        )
+    if text := own.changed(data):
+        raise ValueError(f"data: {text}")
 
 
 def _numbers(spec: DataSpec) -> tuple[int, ...]:

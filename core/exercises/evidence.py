@@ -14,9 +14,10 @@ from typing import Any
 from core import specs
 from core.data import shown
 from core.epsilon import same
+from core.specs.tasks import MODELS
 from core.storage import bundled, store
 
-RESULTS = tuple(name for name in specs.TASKS if name not in ("train", "compare"))
+RESULTS = tuple(name for name in specs.TASKS if name not in (*MODELS, "compare"))
 """The tasks whose results lie with a model."""
 
 Stamp = tuple[tuple[str, int], ...]
@@ -29,14 +30,14 @@ class Found:
     Attributes:
         artifact: the artifact itself.
         spec: what it was made from.
-        model: what its model was trained from.
+        model: what its model was made from: its training, or its import.
         bundled: whether it came with the project: not trained, or not run, by you.
         saved: the artifact of its model; of a model, the artifact itself.
     """
 
     artifact: store.Artifact
     spec: specs.Task
-    model: specs.TrainSpec
+    model: specs.ModelSpec
     bundled: bool
     saved: store.Artifact
 
@@ -52,6 +53,8 @@ class Found:
 
     def name(self) -> str:
         """The model in words, such as `MNIST · LeNet · FGSM-trained`."""
+        if isinstance(self.model, specs.ImportSpec):
+            return f"{shown.title(self.model.data)} · {self.model.label} · {specs.IMPORTED}"
         one = ", one output" if self.model.scalar else ""
         network = specs.NETWORKS[self.model.network].called
         return f"{shown.title(self.model.data)} · {network}{one} · {self.model.recipe.kind()}"
@@ -95,7 +98,7 @@ class Evidence:
 
     def all(self, task: type[specs.Spec], fits: Callable[[Found], bool] = lambda found: True) -> list[Found]:
         """Everything made by this kind of task that fits, your own first."""
-        kind = self.models if task is specs.TrainSpec else self.results
+        kind = self.models if issubclass(task, specs.ModelSpec) else self.results
         return [found for found in kind if isinstance(found.spec, task) and fits(found)]
 
     def first(self, task: type[specs.Spec], fits: Callable[[Found], bool] = lambda found: True) -> Found | None:
@@ -107,11 +110,11 @@ def gather(root: Path, notes: dict[str, Any] | None = None) -> Evidence:
     """Read the cards of all models and results in the store at `root`, and of the bundled ones."""
     models, results = [], []
     for saved in store.models(root):
-        trained = saved.spec()
-        assert isinstance(trained, specs.TrainSpec)
-        models.append(Found(saved, trained, trained, bundled.is_copy(saved.card), saved))
+        made = saved.spec()
+        assert isinstance(made, specs.ModelSpec)
+        models.append(Found(saved, made, made, bundled.is_copy(saved.card), saved))
         for result in store.all_results(saved.id, root, *RESULTS):
-            results.append(Found(result, result.spec(), trained, _is_bundled(result), saved))
+            results.append(Found(result, result.spec(), made, _is_bundled(result), saved))
     return Evidence(_own_first(models), _own_first(results), notes or {})
 
 

@@ -38,7 +38,7 @@ def _trained(*names: str) -> which.Test:
 
 
 def _literal(found: Found) -> bool:
-    return getattr(found.model.recipe, "start", "") == "image"
+    return getattr(getattr(found.model, "recipe", None), "start", "") == "image"
 
 
 def _models(*names: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 base        colours, curves, bars, images
 heat        of cells
+imported    of the import of a model
 linear      of linear models
 pixels      images and changes as pictures
 records     success against distance, and who fools whom

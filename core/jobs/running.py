@@ -220,9 +220,9 @@ def _make(
 def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Artifact | None:
     if isinstance(task, ModelTask):  # what was found before a folder changed is no answer for the folder as it is now
         if task.data is not None:
-            shown.check_folder(task.data)
+            shown.check_own(task.data)
         for model in trained_on.models_of(task) if task.data is None else ():
-            trained_on.check_folder(store.open_model(model, root))
+            trained_on.check_own(store.open_model(model, root))
     try:
         return store.find(task, root, allow_bundled=allow_bundled)
     except store.DamagedArtifact as damage:

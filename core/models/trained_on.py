@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.data import folder_layout, folder_state
+from core.data import own
 from core.data.folder import DataMissing, data_root
 from core.data.folder_layout import listed
 from core.specs import DataSpec, ModelSpec, ModelTask, TrainSpec, TransferSpec
@@ -22,10 +22,6 @@ from core.storage import store
 _logger = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()  # models and fingerprints that were warned of
 _PARTS = ("train", "validation", "test")
-_AGAIN = (
-    "To use this model, put the folder back as it was. To use the folder as it is now, train again: that makes another "
-    "model and keeps this one."
-)
 
 
 def spec_of(model: store.Artifact) -> DataSpec:
@@ -62,7 +58,7 @@ def check(
         raise ValueError(text)
     if data.get("fingerprint") in (None, fingerprint):
         return
-    if spec.dataset != "folder":
+    if not own.is_own(spec):
         if (model.id, fingerprint) not in _warned:
             _warned.add((model.id, fingerprint))
             _logger.warning(
@@ -71,11 +67,11 @@ def check(
                 *(model.id, data.get("title", spec.dataset), fingerprint, data["fingerprint"], data_root().resolve()),
             )
         return
-    if spec.content is None or _content(spec) != spec.content:  # else the same files, decoded by another version
+    if spec.content is None or own.content(spec) != spec.content:  # else the same files, decoded by another version
         raise ValueError(_other_images(model, sizes))
 
 
-def check_folder(model: store.Artifact) -> None:
+def check_own(model: store.Artifact) -> None:
     """As `check`, without reading an image: by the names and files of the own folder that a model was trained on.
 
     Other data sets, and a folder that is not there, pass: what was found on them before stays true.
@@ -90,24 +86,22 @@ def check_folder(model: store.Artifact) -> None:
 def changed(model: store.Artifact) -> str:
     """What differs between an own folder and what a model was trained on, and how to mend it; "" where nothing does."""
     spec = spec_of(model)
-    if spec.folder is None or not Path(spec.folder).expanduser().is_dir():
+    if not own.is_there(spec):
         return ""
     try:
-        found = folder_layout.layout(spec.folder)
-        names = folder_state.class_names(found, spec)
-        if text := _other_classes(model, names):
+        if text := _other_classes(model, own.class_names(spec)):
             return text
-        sizes = tuple(sum(found.classes[label] in names for _, label in found.files(part)) for part in _PARTS)
+        sizes = own.sizes(spec)
         if spec.content is None:  # trained before the content was kept: compare what is known without reading an image
             then = [model.card.get("data", {}).get(f"{part}_size") for part in _PARTS]
-            other = None not in then and sum(sizes) != sum(then)
+            other = sizes is not None and None not in then and sum(sizes) != sum(then)
         else:
-            other = folder_state.content(found) != spec.content
+            other = own.content(spec) != spec.content
         if other:
-            return _other_images(model, (sizes[0], sizes[1], sizes[2]))
+            return _other_images(model, sizes)
     except (DataMissing, ValueError) as error:
-        why = str(error).removeprefix("folder: ")
-        return f"model: the folder that {model.id} was trained on has changed: {why}. {_AGAIN}"
+        why = str(error).removeprefix("folder: ").removeprefix("file: ")
+        return f"model: the {spec.dataset} that {model.id} {_how(model)} has changed: {why}. {_again(model)}"
     return ""
 
 
@@ -132,9 +126,18 @@ def _without_content(spec: TrainSpec) -> TrainSpec:
     return spec.model_copy(update={"data": spec.data.model_copy(update={"content": None})})
 
 
-def _content(spec: DataSpec) -> str:
-    assert spec.folder is not None
-    return folder_state.content(folder_layout.layout(spec.folder))
+def _again(model: store.Artifact) -> str:
+    """What can be done where the images of a model are others by now."""
+    what, verb = spec_of(model).dataset, "train" if isinstance(model.spec(), TrainSpec) else "import"
+    what = what if own.is_own(spec_of(model)) else "data set"
+    return (
+        f"To use this model, put the {what} back as it was. To use the {what} as it is now, {verb} again: that makes "
+        "another model and keeps this one."
+    )
+
+
+def _how(model: store.Artifact) -> str:
+    return "was trained on" if isinstance(model.spec(), TrainSpec) else "was imported for"
 
 
 def _other_classes(model: store.Artifact, now: Sequence[str]) -> str:
@@ -147,11 +150,11 @@ def _other_classes(model: store.Artifact, now: Sequence[str]) -> str:
         for names, word in ((gone, "gone"), (new, "new"))
         if names
     ]
-    where = spec_of(model).folder or f"data set {spec_of(model).dataset}"
+    where = spec_of(model).path or f"data set {spec_of(model).dataset}"
     return (
-        f"model: {model.id} was trained on other classes than {where} has now: "
-        f"{', '.join(parts) or 'their order is another'}. It was trained on {len(then)} classes "
-        f"({listed(list(then))}); now there are {len(now)} ({listed(list(now))}). {_AGAIN}"
+        f"model: {model.id} {_how(model)} other classes than {where} has now: "
+        f"{', '.join(parts) or 'their order is another'}. It {_how(model)} {len(then)} classes "
+        f"({listed(list(then))}); now there are {len(now)} ({listed(list(now))}). {_again(model)}"
     )
 
 
@@ -162,7 +165,8 @@ def _other_images(model: store.Artifact, sizes: tuple[int, int, int] | None) -> 
     if sizes is not None and None not in then and sum(sizes) != sum(size or 0 for size in then):
         counts = f" There were {sum(size or 0 for size in then):,} images, now there are {sum(sizes):,}."
     read = " (or an earlier version of this program decoded them differently)" if spec.content is None else ""
+    how = "files were added, removed, renamed, moved or changed" if spec.dataset == "folder" else "it was changed"
     return (
-        f"model: {model.id} was trained on other images than {spec.folder} holds now: files were added, removed, "
-        f"renamed, moved or changed since{read}.{counts} The classes have the same names. {_AGAIN}"
+        f"model: {model.id} {_how(model)} other images than {spec.path} holds now: {how} since{read}.{counts} The "
+        f"classes have the same names. {_again(model)}"
     )

@@ -21,7 +21,7 @@ torch, so that pages and the command line can draw their controls at once.
 
 from core.specs.attacking import AttackSpec, CompareSpec, SweepSpec, TransferSpec, sweepable
 from core.specs.base import FORMAT, OneOf, Spec, choices_of, explain
-from core.specs.data import DATASETS, DatasetInfo, DataSpec, register_dataset
+from core.specs.data import DATASETS, OWN, DatasetInfo, DataSpec, register_dataset
 from core.specs.importing import Framing, ImportSpec
 from core.specs.judging import CertifySpec, EvaluateSpec, RadiiSpec
 from core.specs.many_images import PatternSpec, UniversalSpec
@@ -86,17 +86,19 @@ from core.specs.recipes import (
     register_recipe,
 )
 from core.specs.shared import DEFAULT_EPS, MAX_EPS, Eps
-from core.specs.tasks import TASKS, ModelSpec, ModelTask, Task, dump_task, load_task, task_name
+from core.specs.tasks import IMPORTED, TASKS, ModelSpec, ModelTask, Task, dump_task, load_task, recipe_of, task_name
 from core.specs.training import PRESET_TITLES, PRESETS, TrainSpec, preset
 
 __all__ = [
     "DATASETS",
     "DEFAULT_EPS",
     "FORMAT",
+    "IMPORTED",
     "MAX_EPS",
     "METHODS",
     "NETWORKS",
     "NORMS",
+    "OWN",
     "PRESETS",
     "PRESET_TITLES",
     "RECIPES",
@@ -181,6 +183,7 @@ __all__ = [
     "explain",
     "load_task",
     "preset",
+    "recipe_of",
     "register",
     "register_dataset",
     "register_network",

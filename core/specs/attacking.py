@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from core.specs.base import Spec
+from core.specs.base import Real, Spec
 from core.specs.data import DataSpec
 from core.specs.masks import MaskField
 from core.specs.methods import METHODS, Fgsm, Method, MethodField, MiFgsm
@@ -59,7 +59,7 @@ class AttackSpec(Spec):
         title="8 bits",
         description="Round adversarial examples to 8 bits per feature, so that they can be saved as ordinary images.",
     )
-    threshold: float = THRESHOLD
+    threshold: Real = THRESHOLD
     seed: int = SEED
 
     LATER: ClassVar[tuple[str, ...]] = ("mask", "budget", "eight_bit", "data")
@@ -137,7 +137,7 @@ class SweepSpec(Spec):
     target: int | None = Field(
         None, ge=0, title="Target class", description="Target class of every image. Empty: any other class."
     )
-    threshold: float = THRESHOLD
+    threshold: Real = THRESHOLD
     seed: int = SEED
 
     LATER: ClassVar[tuple[str, ...]] = ("data",)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, Union
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -22,10 +23,17 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError, core_schema
 
+from core import epsilon
+
 C = TypeVar("C", bound="type[Spec]")
 
 FORMAT = 1
 """Version of the artifact format; part of every key."""
+AS_WRITTEN = BeforeValidator(epsilon.parse)
+"""Last in `Annotated`: a number also as people write it, `8/255`, `0,031`. In a key it is the number alone."""
+Real = Annotated[float, AS_WRITTEN]
+MaybeReal = Annotated[float | None, AS_WRITTEN]
+"""Numbers as people write them."""
 
 
 class Spec(BaseModel):
@@ -155,6 +163,19 @@ def _union(classes: tuple[type[Spec], ...]) -> TypeAdapter[Any]:
         return TypeAdapter(classes[0])
     anyone: Any = Union[classes]  # noqa: UP007  # of a tuple
     return TypeAdapter(Annotated[anyone, Field(discriminator="name")])
+
+
+def settings_in(text: str) -> dict[str, str]:
+    """`norm=l2,steps=100` as names and values; a comma inside a value (`size=0,3`) is one of that value."""
+    found: dict[str, str] = {}
+    name = ""
+    for piece in filter(None, text.split(",")):
+        field, sign, value = piece.partition("=")
+        if sign or not name:
+            name, found[field.strip()] = field.strip(), value.strip()
+        else:
+            found[name] += f",{piece.strip()}"
+    return found
 
 
 def choices_of(info: FieldInfo) -> list[str] | None:

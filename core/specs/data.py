@@ -39,14 +39,16 @@ class DatasetInfo(BaseModel):
         return not self.mark
 
 
+OWN = ("folder", "file")
+"""Names that stand for people's own images: a folder of image files, or a `.npz` file of arrays."""
 DATASETS: dict[str, DatasetInfo] = {}
 """Every built-in data set by its name, in the order in which people see them."""
 
 
 def register_dataset(info: DatasetInfo) -> DatasetInfo:
     """Put a data set into `DATASETS`. Raises ValueError if the name is taken."""
-    if info.name == "folder":
-        raise ValueError("name: expected one that is not taken, got 'folder'")
+    if info.name in OWN:
+        raise ValueError(f"name: expected one that is not taken, got {info.name!r}")
     enter(DATASETS, info.name, info)
     return info
 
@@ -118,19 +120,26 @@ for _info in (
 
 
 class DataSpec(Spec):
-    """Which images: a built-in set or a folder of images (one sub-folder a class), all classes or some of them.
+    """Which images: a built-in set, a folder of images (one sub-folder a class) or a `.npz` file; all classes or some.
 
-    A string stands for one: `mnist`, `mnist:4,9` (of classes 4 and 9), `folder:PATH`.
+    A string stands for one: `mnist`, `mnist:4,9` (of classes 4 and 9), `folder:PATH`, `file:PATH.npz`.
     """
 
-    dataset: Annotated[str, OneOf(DATASETS, "folder")] = Field(
+    dataset: Annotated[str, OneOf(DATASETS, *OWN)] = Field(
         "digits", title="Data set", description="Where the images come from."
     )
     folder: str | None = Field(
         None,
         title="Image folder",
         description="Only for 'folder': FOLDER/train/CLASS and FOLDER/test/CLASS, with FOLDER/val/CLASS if there is "
-        "one; or FOLDER/CLASS, of which a fifth of every class becomes the test part.",
+        "one; or FOLDER/CLASS, of which a fifth of every class becomes the test part. FOLDER/test/CLASS alone: images "
+        "to test a model on, none to train on.",
+    )
+    file: str | None = Field(
+        None,
+        title="Image file",
+        description="Only for 'file': a .npz file with x_train, y_train, x_test and y_test, or with x and y alone, "
+        "which are test images. x holds uint8 0 to 255 or float in [0, 1], y whole numbers; class_names if you like.",
     )
     image_size: int = Field(
         32, ge=8, le=224, title="Image size", description="Only for 'folder': side of the images in pixels."
@@ -143,10 +152,10 @@ class DataSpec(Spec):
         None,
         pattern=r"^[0-9a-f]{64}$",
         title="Content",
-        description="Only for 'folder': SHA-256 of its images and class names. Filled in when a model is trained.",
+        description="Only for your own images: SHA-256 of them and their class names. Filled in by the program.",
     )
 
-    LATER: ClassVar[tuple[str, ...]] = ("content",)
+    LATER: ClassVar[tuple[str, ...]] = ("content", "file")
 
     @model_validator(mode="before")
     @classmethod
@@ -154,8 +163,10 @@ class DataSpec(Spec):
         if not isinstance(body, str):
             return body
         name, _, rest = body.partition(":")
-        if name == "folder":
-            return {"dataset": name, "folder": rest or None}
+        if name not in (*DATASETS, *OWN) and body.lower().endswith(".npz"):
+            name, rest = "file", body
+        if name in OWN:
+            return {"dataset": name, name: rest or None}
         return {"dataset": name, **({"classes": rest.replace(",", " ").split()} if rest else {})}
 
     @field_validator("classes")
@@ -171,22 +182,28 @@ class DataSpec(Spec):
 
     @model_validator(mode="after")
     def _fits_the_data_set(self) -> Self:
-        if (self.dataset == "folder") != (self.folder is not None):
-            raise ValueError("'folder' must be given exactly when dataset is 'folder'")
-        if self.dataset != "folder":
+        for name in OWN:
+            if (self.dataset == name) != (getattr(self, name) is not None):
+                raise ValueError(f"'{name}' must be given exactly when dataset is '{name}'")
+        if self.dataset != "folder" and (self.image_size, self.grey) != (32, False):
+            raise ValueError("'image_size' and 'grey' are only for dataset 'folder'")
+        if self.dataset in DATASETS:
             if self.content is not None:
-                raise ValueError("'content' is only for dataset 'folder'")
-            if (self.image_size, self.grey) != (32, False):
-                raise ValueError("'image_size' and 'grey' are only for dataset 'folder'")
+                raise ValueError("'content' is only for datasets 'folder' and 'file'")
             known = len(DATASETS[self.dataset].class_names)
             if self.classes and max(self.classes) >= known:
                 raise ValueError(f"classes: {self.dataset} has the classes 0 to {known - 1}, got {max(self.classes)}")
         return self
 
+    @property
+    def path(self) -> str | None:
+        """Where people's own images lie; None for a built-in set."""
+        return self.folder if self.dataset == "folder" else self.file
+
     def slug(self) -> str:
-        """Such as `mnist`, `mnist-4v9`, `folder-cats`."""
+        """Such as `mnist`, `mnist-4v9`, `folder-cats`, `file-cats`."""
         name = self.dataset
-        if self.folder is not None:
-            last = re.sub(r"[^a-z0-9]+", "-", self.folder.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower())
-            name = f"folder-{last.strip('-') or 'images'}"
+        if self.path is not None:
+            last = self.path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower().removesuffix(".npz")
+            name = f"{name}-{re.sub(r'[^a-z0-9]+', '-', last).strip('-') or 'images'}"
         return name + (f"-{'v'.join(map(str, self.classes))}" if self.classes else "")

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.specs.base import Spec
+from core.specs.base import Real, Spec
 from core.specs.data import DataSpec
 
 Outputs = Literal["logits", "probabilities", "log_probabilities", "score", "probability"]
@@ -25,8 +25,8 @@ class Framing(Spec):
     resize: int | None = Field(None, ge=1, le=4096, title="Resize", description="Shorter side in pixels. Empty: no.")
     crop: int | None = Field(None, ge=1, le=4096, title="Crop", description="Side of the central square. Empty: no.")
     channels: Literal["rgb", "bgr"] = Field("rgb", title="Channels", description="Order of the three colours.")
-    mean: tuple[float, ...] = Field((0.0,), title="Mean", description="Subtracted: one number, or one a channel.")
-    std: tuple[float, ...] = Field((1.0,), title="Divisor", description="Divided by: one number, or one a channel.")
+    mean: tuple[Real, ...] = Field((0.0,), title="Mean", description="Subtracted: one number, or one a channel.")
+    std: tuple[Real, ...] = Field((1.0,), title="Divisor", description="Divided by: one number, or one a channel.")
     layout: Literal["nchw", "nhwc"] = Field("nchw", title="Layout", description="Where the channels lie.")
     shape: tuple[int, ...] | None = Field(
         None, title="Shape", description="Shape of one image as the network takes it, such as 784. Empty: as it is."
@@ -69,12 +69,12 @@ class ImportSpec(Spec):
     channels: Literal["rgb", "bgr"] | None = Field(
         None, title="Channels", description="Order of the three colours. Empty: found out."
     )
-    mean: tuple[float, ...] | None = Field(
+    mean: tuple[Real, ...] | None = Field(
         None,
         title="Mean",
         description="Subtracted from images in [0, 1]: one number, or one a channel. Empty: found out.",
     )
-    std: tuple[float, ...] | None = Field(
+    std: tuple[Real, ...] | None = Field(
         None,
         title="Divisor",
         description="What they are divided by then: one number, or one a channel. Empty: found out.",
@@ -104,6 +104,16 @@ class ImportSpec(Spec):
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes: expected every output once, got {self.classes}")
         return self
+
+    @property
+    def network(self) -> str:
+        """The architecture; of a graph, which names none, `onnx`."""
+        return self.architecture or "onnx"
+
+    @property
+    def scalar(self) -> bool:
+        """Whether it answers with one score: never, a framing makes two logits of it."""
+        return False
 
     def slug(self) -> str:
         """Such as `mnist-my-net-imported`."""

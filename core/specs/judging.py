@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.specs.base import Spec
+from core.specs.base import Real, Spec
 from core.specs.data import DataSpec
 from core.specs.methods import Norm
 from core.specs.shared import DATA, MAX_EPS, MODEL, SEED, THRESHOLD, Eps
@@ -37,7 +37,7 @@ class RadiiSpec(Spec):
         title="Images (n)",
         description="Number of test images: the first n in a fixed random order.",
     )
-    threshold: float = THRESHOLD
+    threshold: Real = THRESHOLD
 
     LATER: ClassVar[tuple[str, ...]] = ("data",)
 
@@ -67,7 +67,7 @@ class EvaluateSpec(Spec):
         title="Images (n)",
         description="Number of test images: the first n in a fixed random order.",
     )
-    threshold: float = THRESHOLD
+    threshold: Real = THRESHOLD
     seed: int = SEED
 
     LATER: ClassVar[tuple[str, ...]] = ("data",)
@@ -109,14 +109,14 @@ class CertifySpec(Spec):
         title="Images (n)",
         description="Number of test images: the first n in a fixed random order.",
     )
-    time_limit: float = Field(
+    time_limit: Real = Field(
         30.0,
         gt=0,
         le=86_400,
         title="Time limit",
         description="Seconds per image for exact; an image that takes longer stays undecided.",
     )
-    sigma: float = Field(
+    sigma: Real = Field(
         0.25,
         gt=0,
         le=10,
@@ -130,10 +130,8 @@ class CertifySpec(Spec):
         title="Draws",
         description="smoothing: noisy copies per image. More certify larger radii and cost more.",
     )
-    alpha: float = Field(
-        0.001, gt=0, lt=1, title="α", description="smoothing: probability that a certificate is wrong."
-    )
-    threshold: float = THRESHOLD
+    alpha: Real = Field(0.001, gt=0, lt=1, title="α", description="smoothing: probability that a certificate is wrong.")
+    threshold: Real = THRESHOLD
     seed: int = SEED
 
     LATER: ClassVar[tuple[str, ...]] = ("data",)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from core.specs.base import Spec
+from core.specs.base import Real, Spec
 from core.specs.data import DataSpec
 from core.specs.masks import Eyeglasses, MaskField, SomeMask
 from core.specs.methods import UNIVERSAL_METHODS, UniversalField, UniversalGradient
@@ -58,7 +58,7 @@ class UniversalSpec(Spec):
         description="Pixels that may change: none (all may), eyeglasses, patch, or patch:size=0.3,top=0.5,left=0.5.",
     )
     budget: int | None = BUDGET
-    threshold: float = THRESHOLD
+    threshold: Real = THRESHOLD
     seed: int = SEED
 
     LATER: ClassVar[tuple[str, ...]] = ("budget", "data")
@@ -117,10 +117,10 @@ class PatternSpec(Scenes):
     epochs: int = Field(5, ge=1, le=1000, title="Epochs", description="Passes over the images.")
     minibatch: int = Field(64, ge=1, le=10_000, title="Mini-batch", description="Images per step.")
     scenes: int = Field(1, ge=1, le=1000, title="Scenes", description="Random scenes per image and step.")
-    lr: float = Field(
+    lr: Real = Field(
         0.1, gt=0, le=10, title="Learning rate", description="Learning rate of Adam at the start; it falls to a tenth."
     )
-    threshold: float = THRESHOLD
+    threshold: Real = THRESHOLD
     seed: int = SEED
 
     LATER: ClassVar[tuple[str, ...]] = ("data",)

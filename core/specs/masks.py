@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from core.specs.base import Spec
+from core.specs.base import Real, Spec, settings_in
 
 _HIGH = "Where in the free height: 0 at the top, 1 at the bottom."
 _TOP = Field(0.5, ge=0, le=1, title="Top", description=_HIGH)
@@ -20,18 +20,18 @@ class Eyeglasses(Spec):
     """The frame of a pair of glasses: two rims, bridge and temples."""
 
     shape: Literal["eyeglasses"] = "eyeglasses"
-    size: float = Field(1.0, ge=0.4, le=1, title="Width", description="Share of the image's shorter side.")
-    top: float = Field(0.3, ge=0, le=1, title="Top", description=_HIGH)
-    left: float = _LEFT
+    size: Real = Field(1.0, ge=0.4, le=1, title="Width", description="Share of the image's shorter side.")
+    top: Real = Field(0.3, ge=0, le=1, title="Top", description=_HIGH)
+    left: Real = _LEFT
 
 
 class Patch(Spec):
     """A square sticker."""
 
     shape: Literal["patch"] = "patch"
-    size: float = Field(0.3, gt=0, le=1, title="Side", description="Share of the image's shorter side.")
-    top: float = _TOP
-    left: float = _LEFT
+    size: Real = Field(0.3, gt=0, le=1, title="Side", description="Share of the image's shorter side.")
+    top: Real = _TOP
+    left: Real = _LEFT
 
 
 class Cells(Spec):
@@ -68,8 +68,7 @@ def _mask_from_text(value: Any) -> Any:
         return None
     if shape not in SHAPES:
         raise ValueError(f"expected none or one of {', '.join(SHAPES)}")
-    pairs = [setting.partition("=") for setting in settings.split(",") if setting]
-    return {"shape": shape, **{field.strip(): text.strip() for field, _, text in pairs}}
+    return {"shape": shape, **settings_in(settings)}
 
 
 SomeMask = Annotated[AnyMask, BeforeValidator(_mask_from_text)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from core.specs.base import OneOf, Spec, register_in
+from core.specs.base import OneOf, Real, Spec, register_in
 
 
 def _eps(default: float) -> Any:
@@ -88,7 +88,7 @@ class FgsmMixRecipe(RecipeBase):
     help: ClassVar[str] = "Trains on each image twice: clean, and as an FGSM example against the current network."
     paper: ClassVar[str] = "Exercise set 3; Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572"
     name: Literal["fgsm_mix"] = "fgsm_mix"
-    eps: float = _eps(0.25)
+    eps: Real = _eps(0.25)
     clip: bool = Field(
         True,
         title="Clip to [0, 1]",
@@ -112,13 +112,13 @@ class FgsmRecipe(RecipeBase):
     )
     paper: ClassVar[str] = "Wong, Rice, Kolter 2020, arXiv 2001.03994; N-FGSM: de Jorge et al. 2022, arXiv 2202.01181"
     name: Literal["fgsm"] = "fgsm"
-    eps: float = _eps(0.3)
+    eps: Real = _eps(0.3)
     start: Literal["noise", "ball", "image"] = Field(
         "noise",
         title="Start",
         description="Noise within 2ε, then a step of ε, unprojected (N-FGSM); a point of the ball, then 1.25ε; image.",
     )
-    warmup: float = _warmup()
+    warmup: Real = _warmup()
     mode: Literal["eval", "train"] = Field(
         "eval",
         title="Network's mode",
@@ -142,11 +142,11 @@ class PgdRecipe(RecipeBase):
     )
     paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083; stable ReLUs: Xiao et al. 2019, arXiv 1809.03008"
     name: Literal["pgd"] = "pgd"
-    eps: float = _eps(0.3)
+    eps: Real = _eps(0.3)
     steps: int = _steps()
-    relative_step: float = _relative_step()
-    warmup: float = _warmup()
-    stability: float = Field(
+    relative_step: Real = _relative_step()
+    warmup: Real = _warmup()
+    stability: Real = Field(
         0.0,
         ge=0,
         le=100,
@@ -167,13 +167,13 @@ class TradesRecipe(RecipeBase):
     )
     paper: ClassVar[str] = "Zhang et al. 2019, arXiv 1901.08573"
     name: Literal["trades"] = "trades"
-    eps: float = _eps(0.3)
+    eps: Real = _eps(0.3)
     steps: int = _steps()
-    relative_step: float = _relative_step()
-    beta: float = Field(
+    relative_step: Real = _relative_step()
+    beta: Real = Field(
         1.0, ge=0, le=100, title="β", description="Weight of robustness against accuracy. The paper uses 1 and 6."
     )
-    warmup: float = _warmup()
+    warmup: Real = _warmup()
 
 
 @register_recipe
@@ -186,7 +186,7 @@ class FreeRecipe(RecipeBase):
     )
     paper: ClassVar[str] = "Shafahi et al. 2019, arXiv 1904.12843"
     name: Literal["free"] = "free"
-    eps: float = _eps(0.3)
+    eps: Real = _eps(0.3)
     replays: int = Field(
         4,
         ge=1,
@@ -209,8 +209,8 @@ class IbpRecipe(RecipeBase):
         "CROWN-IBP: Zhang et al. 2020, arXiv 1906.06316"
     )
     name: Literal["ibp"] = "ibp"
-    eps: float = _eps(0.3)
-    weight: float = Field(
+    eps: Real = _eps(0.3)
+    weight: Real = Field(
         0.5,
         gt=0,
         le=1,
@@ -224,8 +224,8 @@ class IbpRecipe(RecipeBase):
         title="Attack steps",
         description="The rest of the loss: 0 uses clean images, more uses adversarial examples of so many steps.",
     )
-    relative_step: float = _relative_step()
-    warmup: float = Field(
+    relative_step: Real = _relative_step()
+    warmup: Real = Field(
         0.33, ge=0, le=1, title="ε warm-up", description="Share of the training in which ε rises from 0."
     )
     bounds: Literal["ibp", "crown_ibp"] = Field(
@@ -248,8 +248,8 @@ class GeneratorRecipe(RecipeBase):
     )
     paper: ClassVar[str] = "Exercise set 1; at their own boundaries: Ding et al. 2020, arXiv 1812.02637"
     name: Literal["generator"] = "generator"
-    eps: float = _eps(0.3)
-    share: float = Field(
+    eps: Real = _eps(0.3)
+    share: Real = Field(
         0.5,
         gt=0,
         le=1,
@@ -257,7 +257,7 @@ class GeneratorRecipe(RecipeBase):
         description="Share of the adversarial examples that the generator makes; PGD makes the others.",
     )
     rounds: int = Field(10, ge=1, le=1000, title="Generator rounds", description="Generator steps per batch.")
-    relative_cap: float = Field(
+    relative_cap: Real = Field(
         0.3,
         gt=0,
         le=1,
@@ -265,7 +265,7 @@ class GeneratorRecipe(RecipeBase):
         description="How far the generator may go, as a share of the ε-ball's corners: further, labels are not right.",
     )
     steps: int = Field(5, ge=2, le=1000, title="PGD steps", description="Steps of PGD for the other examples.")
-    relative_step: float = Field(
+    relative_step: Real = Field(
         0.4, gt=0, le=2, title="Step / ε", description="Length of each PGD step as a share of ε."
     )
     pool: int = Field(
@@ -282,7 +282,7 @@ class GeneratorRecipe(RecipeBase):
         title="Refresh",
         description="Batches after which the current network joins the earlier ones.",
     )
-    warmup: float = _warmup()
+    warmup: Real = _warmup()
 
 
 @register_recipe
@@ -294,7 +294,7 @@ class NoiseRecipe(RecipeBase):
     help: ClassVar[str] = "Trains on noisy images, which randomised smoothing needs."
     paper: ClassVar[str] = "Cohen, Rosenfeld, Kolter 2019, arXiv 1902.02918"
     name: Literal["noise"] = "noise"
-    sigma: float = Field(
+    sigma: Real = Field(
         0.25, gt=0, le=2, title="σ", description="Standard deviation of the noise on each pixel of [0, 1]; not clipped."
     )
 

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from core.specs.base import AS_WRITTEN
 from core.specs.data import DataSpec
 from core.specs.methods import Method
 
 DEFAULT_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """The budgets of exercise set 5, in units of a pixel's range [0, 1]."""
 
-Eps = Annotated[float, Field(ge=0)]
+Eps = Annotated[float, Field(ge=0), AS_WRITTEN]
 MAX_EPS: dict[str, float] = {"linf": 1.0, "l2": 100.0, "l1": 1000.0, "l0": 150_528.0}
 """Largest budget by norm: a pixel's whole range for linf; for l2 more than the diagonal of any image here, for l1 more
 than any attack needs; for l0 every feature of the largest image here."""

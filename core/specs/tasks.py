@@ -16,6 +16,8 @@ ModelTask = AttackSpec | SweepSpec | UniversalSpec | PatternSpec | RadiiSpec | T
 ModelSpec = TrainSpec | ImportSpec
 """What leaves a model in the store: trained here, or made by others."""
 Task = ModelSpec | CompareSpec | ModelTask
+IMPORTED = "imported"
+"""What stands where a model's recipe would, of one that was trained elsewhere."""
 TASKS: dict[str, type[Task]] = {
     "train": TrainSpec,
     "import": ImportSpec,
@@ -34,6 +36,11 @@ TASKS: dict[str, type[Task]] = {
 
 MODELS = tuple(name for name, cls in TASKS.items() if issubclass(cls, TrainSpec | ImportSpec))
 """The tasks that leave a model."""
+
+
+def recipe_of(spec: ModelSpec) -> str:
+    """Name of the recipe that a model was trained by; `IMPORTED` where that is not known."""
+    return spec.recipe.name if isinstance(spec, TrainSpec) else IMPORTED
 
 
 def task_name(spec: Spec) -> str:

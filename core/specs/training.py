@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.specs.base import OneOf, Spec
+from core.specs.base import OneOf, Real, Spec
 from core.specs.data import DATASETS, DataSpec
 from core.specs.networks import NETWORKS
 from core.specs.recipes import Recipe, StandardRecipe
@@ -32,11 +32,11 @@ class TrainSpec(Spec):
     epochs: int = Field(3, ge=1, le=1000, title="Epochs", description="Passes over the training images.")
     batch_size: int = Field(128, ge=1, le=10_000, title="Batch size", description="Images per step.")
     optimizer: Literal["sgd", "adam"] = Field("sgd", title="Optimiser", description="SGD with momentum, or Adam.")
-    lr: float = Field(
+    lr: Real = Field(
         0.1, gt=0, le=10, title="Learning rate", description="Learning rate; the peak, if the schedule is one_cycle."
     )
-    momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="Momentum of SGD.")
-    weight_decay: float = Field(5e-4, ge=0, le=1, title="Weight decay", description="L2 penalty on every parameter.")
+    momentum: Real = Field(0.9, ge=0, lt=1, title="Momentum", description="Momentum of SGD.")
+    weight_decay: Real = Field(5e-4, ge=0, le=1, title="Weight decay", description="L2 penalty on every parameter.")
     schedule: Literal["constant", "one_cycle"] = Field(
         "one_cycle",
         title="Schedule",
@@ -52,7 +52,7 @@ class TrainSpec(Spec):
         title="Augmentation",
         description="Random crops and flips of each image, with cutout also a square that is blanked.",
     )
-    average: float = Field(
+    average: Real = Field(
         0.0,
         ge=0,
         lt=1,
@@ -91,7 +91,7 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _scalar_needs_two_classes(self) -> Self:
-        if self.scalar and (self.data.classes is None or len(self.data.classes) != 2) and self.data.dataset != "folder":
+        if self.scalar and (self.data.classes is None or len(self.data.classes) != 2) and self.data.path is None:
             raise ValueError("scalar: expected a data set of two classes (choose two with 'classes')")
         return self
 

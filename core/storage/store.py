@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from core import paths
-from core.data import folder_state, shown
+from core.data import own, shown
 from core.data.folder import DataMissing
 from core.specs import (
     TASKS,
@@ -36,6 +36,7 @@ from core.specs import (
     ModelTask,
     SweepSpec,
     Task,
+    TrainSpec,
     TransferSpec,
     load_task,
 )
@@ -130,7 +131,9 @@ def resolve(spec: Task, root: Path) -> Task:
     used.
     """
     if isinstance(spec, ModelSpec):
-        data = folder_state.resolved(spec.data)
+        if isinstance(spec, TrainSpec):
+            own.check_trainable(spec.data)
+        data = own.resolved(spec.data)
         return spec if data is spec.data else spec.model_copy(update={"data": data})
     spec = _full_models(spec, root)
     if spec.data is None:

@@ -19,7 +19,8 @@ from core.data import folder_state
 from core.data.folder import DataMissing
 from core.data.folder_layout import PARTS, layout, part_of
 from core.data.sets import Dataset, load
-from core.specs import DataSpec
+from core.specs import DataSpec, TrainSpec
+from core.storage import store
 
 RNG = np.random.default_rng(0)
 RAMP = np.linspace(0, 1, 1024).reshape(32, 32)
@@ -130,8 +131,31 @@ def test_a_part_beside_classes_is_refused(tmp_path: Path, name: str) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["test", "val", "testing"])
+def test_images_to_test_a_model_on_alone(tmp_path: Path, part: str) -> None:
+    """All of them, in the order of the classes and files, and none to train on: a training is refused."""
+    fill(tmp_path / part, n=4)
+    made = read(tmp_path)
+    assert (len(made.train), len(made.validation), len(made.test)) == (0, 0, 8)
+    assert made.test.y.tolist() == [0] * 4 + [1] * 4
+    assert any("none to train on" in note for note in made.notes)
+    with pytest.raises(ValueError, match=r"expected images to train on, got folder .*FOLDER/train/CLASS"):
+        store.resolve(TrainSpec(data=DataSpec(dataset="folder", folder=str(tmp_path))), tmp_path / "store")
+
+
+def test_a_test_and_a_validation_part_without_a_training_part(tmp_path: Path) -> None:
+    """The test part is what is tested; a class that one of them lacks is noted."""
+    fill(tmp_path / "test", ("cat", "dog", "bird"), n=4)
+    fill(tmp_path / "val", n=2)
+    made = read(tmp_path)
+    assert (len(made.train), len(made.validation), len(made.test)) == (0, 4, 12)
+    assert made.class_names == ("bird", "cat", "dog")
+    assert any("bird" in note for note in made.notes)
+
+
 REFUSED: dict[str, tuple[list[str], str]] = {
-    "no training part": (["test/cat", "test/dog", "val/cat", "val/dog"], "no training part"),
+    "one class to test": (["test/cat"], "at least two class folders"),
+    "no common class without training": (["test/cat", "test/dog", "val/hund", "val/katze"], "no class of"),
     "two test parts": (
         ["train/cat", "train/dog", "test/cat", "testing/cat"],
         "test/ and testing/ .* both name the test",

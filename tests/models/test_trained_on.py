@@ -252,7 +252,7 @@ def test_content_leaves_the_keys_of_others_alone() -> None:
     """Artifacts of before are found under their names."""
     assert "content" not in DataSpec().body()
     assert "content" not in asked(Path("/x")).data.body()
-    with pytest.raises(ValueError, match="only for dataset 'folder'"):
+    with pytest.raises(ValueError, match="only for datasets 'folder' and 'file'"):
         DataSpec(content="0" * 64)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,6 +19,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import specs
+from core.evaluation.imported.findings import Finding
 from core.models import reference
 from core.storage import store
 from ui.app import warm
@@ -156,6 +159,43 @@ class Lab:
             rows |= {name: [np.nan, 100.0] for name in ("forwards", "backwards")}
             tables["measurements"] = pd.DataFrame(rows)
         return store.write(spec, ships or self.root, card=card, arrays={"weights": weights}, tables=tables)
+
+    def imported(
+        self,
+        *,
+        label: str = "my-net",
+        accuracy: float = 0.9,
+        found: list[dict[str, Any]] | None = None,
+        **fields: Any,
+    ) -> store.Artifact:
+        """Plant an imported model on `digits`, of the network `linear`, with findings on its card."""
+        twin = self.model(accuracy=accuracy, seed=1234)
+        spec = specs.ImportSpec(
+            **{"data": {"dataset": "digits"}, "label": label, "route": "weights", "architecture": "linear"}
+            | {"digest": hashlib.sha256(label.encode()).hexdigest(), **fields}
+        )
+        shape, k = specs.DATASETS["digits"].shape, len(twin.card["class_names"])
+        rows = [
+            {"normalisation": "none", "mean": [0.0], "std": [1.0], "channels": "rgb", "accuracy": accuracy},
+            {"normalisation": "MNIST", "mean": [0.1307], "std": [0.3081], "channels": "bgr", "accuracy": 0.2},
+        ]
+        findings = [
+            Finding("normalisation", "Normalisation", "fine", "None: 90.0 % of 200 images.", rows=tuple(rows)),
+            Finding("outputs", "Outputs", "note", "Logits *with* [signs] of $Markdown$."),
+            Finding("classes", "Class order", "doubt", "Another order is better.", advice="Set the class order."),
+        ]
+        card = {
+            **{name: twin.card[name] for name in ("metrics", "class_names", "shape", "data", "device", "threads")},
+            "framing": specs.Framing().body(),
+            "found": [one.to_json() for one in findings] if found is None else found,
+            "looked_at": {"n": 200, "accuracy": accuracy},
+            "network": {"parameters": 650, "outputs": k, "takes": list(shape), "layers": []},
+            "timing": {"seconds": 2.5},
+        }
+        contents = {"arrays": {"weights": twin.arrays("weights")}, "tables": {"test": twin.table("test")}}
+        made = store.write(spec, self.root, card=card, **contents)
+        shutil.rmtree(twin.folder)
+        return made
 
     def job(self, task: specs.Task, state: str, *, torn: bool = False, message: str = "", log: str = "") -> str:
         """Plant a job folder in one of the states (live ones hold their lock until the test ends); returns its id."""

@@ -16,7 +16,8 @@ from streamlit.testing.v1 import AppTest
 from core.data import framing
 from core.storage import store
 from ui.app import warm
-from ui.playground import answers, attacks, drawing, ladders, uploads, verdicts
+from ui.playground import answers, attacks, drawing, ladders, opening, uploads, verdicts
+from ui.playground import stage as stage_module
 
 if TYPE_CHECKING:
     from tests.pages.conftest import Lab
@@ -301,3 +302,32 @@ def test_recent_answers_forget_the_oldest() -> None:
     held.put("c", "c")
     assert held.get("b") is None
     assert held.get("a") == "a"
+
+
+def test_the_opening_waits_for_no_pytorch(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the bundled models the first picture, both networks' answers at every ε, is there before PyTorch is."""
+    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
+    monkeypatch.setattr(warm, "torch_ready", lambda: False)
+    monkeypatch.setattr(answers, "compute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(stage_module, "ahead", lambda scene: None)
+    data = stage(opened(lab))
+    assert data["wait"] == ""
+    assert len(data["sides"]) == 2
+    for side in data["sides"]:
+        assert side["clean"] is not None
+        assert all(f"any|{place}" in side["frames"] for place in range(len(data["stops"])))
+
+
+def test_the_opening_is_what_would_be_computed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies with the program is what these models answer here: an attack that was changed since is noticed."""
+    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
+    kept = stage(opened(lab))
+    monkeypatch.setattr(opening, "get", lambda key: None)
+    answers.forget()
+    made = stage(opened(lab))
+    assert (kept["at"], kept["stops"]) == (made["at"], made["stops"])
+    for one, other in zip(kept["sides"], made["sides"], strict=True):
+        assert one["clean"] == pytest.approx(other["clean"], abs=1e-3)
+        before, now = (side["frames"][f"any|{kept['at']}"] for side in (one, other))
+        assert before["k"] == now["k"]
+        assert before["p"] == pytest.approx(now["p"], abs=0.05)

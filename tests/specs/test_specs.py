@@ -65,7 +65,7 @@ def test_refusals_say_what_is_missing_or_no_number() -> None:
     """Pydantic's own words are put into those of the project."""
     for fields, said in (
         ({"eps": 0.1}, "model: expected a value, got nothing"),
-        ({"model": "m", "eps": "much"}, "eps: expected a number, got 'much'"),
+        ({"model": "m", "eps": "much"}, "eps: expected a number such as 0.03 or 8/255, got 'much'"),
         ({"model": "m", "eps": 0.1, "n": "all"}, "n: expected a whole number, got 'all'"),
     ):
         with pytest.raises(ValidationError) as caught:
@@ -143,7 +143,7 @@ REFUSED: list[tuple[type[specs.Spec], dict[str, Any], str, str]] = [
         DataSpec,
         {"dataset": "imagenet"},
         "dataset",
-        "'digits28', 'mnist', 'fashion_mnist', 'cifar10', 'digits' or 'folder'",
+        "'digits28', 'mnist', 'fashion_mnist', 'cifar10', 'digits', 'folder' or 'file'",
     ),
     (DataSpec, {"classes": [4, 10]}, "classes", "classes 0 to 9"),
     (DataSpec, {"classes": [4]}, "classes", "two different classes"),

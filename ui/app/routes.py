@@ -58,6 +58,12 @@ ROUTES: dict[str, Route] = {
     "train": Route(
         "Models", "Train", ":material/model_training:", "Train a classifier and see how well it classifies test images."
     ),
+    "add_model": Route(
+        "Models",
+        "Add a model",
+        ":material/upload_file:",
+        "Bring a network of your own, as ONNX or as weights, and see what it needs.",
+    ),
     "generator_attack": Route(
         "Attacks",
         "Generator attack",

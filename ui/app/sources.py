@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from core.progress import Progress
 
 
+M = TypeVar("M", specs.TrainSpec, specs.ImportSpec)
+
 _ORDER = ("mnist", "digits28", "fashion_mnist", "cifar10")
 """Data sets in the order in which their bundled models are offered."""
 
@@ -33,7 +35,7 @@ def start_data() -> str:
 
 def present(dataset: str) -> bool:
     """Whether a data set can be used without a download."""
-    return dataset == "folder" or folder.is_present(dataset)
+    return dataset in specs.OWN or folder.is_present(dataset)
 
 
 def artifact(spec: specs.Task) -> store.Artifact | None:
@@ -99,10 +101,10 @@ def counterpart(spec: specs.TrainSpec) -> store.Artifact | None:
     return reference.counterpart(spec, store.default_root())
 
 
-def model_spec(model: store.Artifact) -> specs.TrainSpec:
-    """The spec that a saved model was trained from."""
+def model_spec(model: store.Artifact) -> specs.ModelSpec:
+    """What a saved model was made from: a training, or the import of a file."""
     spec = model.spec()
-    assert isinstance(spec, specs.TrainSpec)
+    assert isinstance(spec, specs.ModelSpec)
     return spec
 
 
@@ -146,15 +148,18 @@ def has_images(model: store.Artifact) -> bool:
     return any(present(data.dataset) for data in shown.fitting(shown.frame(model.id, model.card)))
 
 
-def as_it_is(spec: specs.TrainSpec) -> specs.TrainSpec | None:
-    """The spec of a training on a folder as it is now; None, with an error on the page, if it cannot be used."""
+def as_it_is(spec: M) -> M | None:
+    """The spec of a training, or an import, on own images as they are now.
+
+    None, with an error on the page, if they cannot be used.
+    """
     try:
-        with st.spinner("Looking through the folder …"):
+        with st.spinner(f"Looking through the {spec.data.dataset} …"):
             found = store.resolve(spec, store.default_root())
     except (folder.DataMissing, ValueError, OSError) as error:
-        st.error(str(error).removeprefix("folder: "), icon=":material/folder_off:")
+        st.error(str(error).removeprefix("folder: ").removeprefix("file: "), icon=":material/folder_off:")
         return None
-    assert isinstance(found, specs.TrainSpec)
+    assert isinstance(found, type(spec))
     return found
 
 

@@ -109,22 +109,24 @@ def _jacobian(page: str, known: Evidence) -> None:
     changes = [arrays["x_adv"][row] - arrays["x"][row] for row in rows]
     gain = gallery.gain_for(changes)
     said = table.set_index("row")
-    gallery.show(
-        [
-            [arrays["x"][row] for row in rows],
-            [gallery.difference(change, gain) for change in changes],
-            [arrays["x_adv"][row] for row in rows],
-        ],
-        alt="Images, the few pixels that were changed, and the adversarial examples",
-        rows=["original", f"change × {gain:g}", "adversarial"],
-        captions=[
-            [names[said["y"][row]] for row in rows],
-            [counted(said["pixels"][row], "pixel") for row in rows],
-            [f"→ {names[said['pred'][row]]}" for row in rows],
-        ],
-        legend="Red: brighter than before; blue: darker.",
-        tile=84,
-    )
+    kinds = ["original", f"change × {gain:g}", "adversarial"]
+    tiles = [
+        [arrays["x"][row] for row in rows],
+        [gallery.difference(change, gain) for change in changes],
+        [arrays["x_adv"][row] for row in rows],
+    ]
+    words = [
+        [names[said["y"][row]] for row in rows],
+        [counted(said["pixels"][row], "pixel") for row in rows],
+        [f"→ {names[said['pred'][row]]}" for row in rows],
+    ]
+    about = "Images, the few pixels that were changed, and the adversarial examples"
+    legend = "Red: brighter than before; blue: darker."
+    if len(rows) < 3:  # beside each other, and larger: three below each other would be a narrow tower
+        tiles, words = ([list(column) for column in zip(*table, strict=True)] for table in (tiles, words))
+        gallery.show(tiles, alt=about, columns=kinds, captions=words, legend=legend, tile=168)
+    else:
+        gallery.show(tiles, alt=about, rows=kinds, captions=words, legend=legend, tile=84)
     _source(found)
 
 

@@ -70,7 +70,7 @@ def _epochs(page: str, known: Evidence) -> None:
         alt=f"Clean and adversarial accuracy by epoch of {found.name()}",
         tools=False,
     )
-    eps = getattr(found.model.recipe, "eps", None)
+    eps = getattr(getattr(found.model, "recipe", None), "eps", None)
     last = {line.name: line.y[-1] for line in lines}
     note = f"Clean: validation images. Under attack: at ε = {both(eps)}, on a part of them. " if eps else ""
     fgsm, pgd = last.get("under FGSM"), last.get("under PGD")

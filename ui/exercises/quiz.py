@@ -39,7 +39,7 @@ def default_model() -> str | None:
 
     def place(model: store.Artifact) -> tuple[bool, bool, bool]:
         spec = sources.model_spec(model)
-        return spec.data.dataset != "mnist", spec.network != "lenet", spec.recipe.name != "standard"
+        return spec.data.dataset != "mnist", spec.network != "lenet", specs.recipe_of(spec) != "standard"
 
     return min(there, key=place).id if there else None
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import streamlit as st
 from pydantic import ValidationError
 
-from core import specs
+from core import epsilon, specs
 from ui.form import widgets
 from ui.form.select import KEEP, select
 from ui.text import both, class_text, eps_text, grey_levels, say
@@ -140,8 +140,8 @@ def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> floa
             **KEEP,
         )
         try:
-            value = widgets.ratio(text)
-        except (ValueError, ZeroDivisionError):
+            value: float = epsilon.parse(text)
+        except ValueError:
             return text
         if 0 <= value <= 1:
             st.caption(f"= {grey_levels(value)}", width="content")
@@ -194,12 +194,13 @@ def eps(
         text=both,
         default=min(options, key=lambda option: abs(option - default)),
         kind="slider",
+        read=widgets.nearest(options),
         help="Largest change of a pixel, in units of its range [0, 1], and in grey levels.",
     )
 
 
 def eps_ladder(page: str, *, name: str = "eps", default: Sequence[float] = specs.DEFAULT_EPS) -> list[float] | None:
-    """A text box for several ε as people write them (see `widgets.words`); None if it cannot be read."""
+    """A text box for several ε as people write them (see `core.epsilon.words`); None if it cannot be read."""
     text = st.text_input(
         "Budgets ε",
         value=" ".join(f"{value:g}" for value in default),
@@ -208,8 +209,8 @@ def eps_ladder(page: str, *, name: str = "eps", default: Sequence[float] = specs
         **KEEP,
     )
     try:
-        values = [widgets.ratio(word) for word in widgets.words(text)]
-    except (ValueError, ZeroDivisionError):
+        values = epsilon.several(text)
+    except ValueError:
         st.error(f"ε: expected numbers such as 0.1 or 8/255, got {text!r}.", icon=":material/error:")
         return None
     if values and max(values) <= 1:

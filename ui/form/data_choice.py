@@ -77,8 +77,8 @@ def common(*models: store.Artifact) -> list[specs.DataSpec]:
     if any((one.shape, one.class_names) != (first.shape, first.class_names) for one in frames):
         return []
     owns = list(dict.fromkeys(one.own for one in frames))
-    if len(owns) > 1:  # a folder's images are shown to its own model alone
-        owns = [own for own in owns if own.dataset != "folder"]
+    if len(owns) > 1:  # people's own images are shown to their own model alone
+        owns = [own for own in owns if own.path is None]
     others = [data for data in shown.fitting(first) if not any(shown.same(data, own) for own in owns)]
     return owns + others
 

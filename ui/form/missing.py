@@ -19,7 +19,7 @@ def note(page: str, model: store.Artifact, what: str = "Attacking this model nee
     `data_choice` says so.
     """
     data = sources.model_spec(model).data
-    if data.dataset == "folder":
+    if data.path is not None:
         text = trained_on.changed(model)
         if text:
             st.warning(text.removeprefix("model: "), icon=":material/folder_off:")

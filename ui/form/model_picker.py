@@ -41,7 +41,7 @@ def pick(
         text: label of the widget.
         scalar: only single-output networks (True), only the others (False), or all (None).
         datasets: only models of these data sets.
-        network: only models of this architecture.
+        network: only models of this architecture that were trained here.
         default: id to start with; otherwise the newest whose images are here. Where they are not, the page says so.
 
     Returns:
@@ -119,7 +119,11 @@ def usual_victim() -> str | None:
     """The usual victim, if its images are here: an undefended LeNet on MNIST."""
     for model in sources.models():
         spec = sources.model_spec(model)
-        if spec.data == specs.DataSpec(dataset="mnist") and spec.network == "lenet" and spec.recipe.name == "standard":
+        if (
+            spec.data == specs.DataSpec(dataset="mnist")
+            and spec.network == "lenet"
+            and specs.recipe_of(spec) == "standard"
+        ):
             return model.id if sources.present("mnist") else None
     return None
 
@@ -139,6 +143,8 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
     text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
     jobs.offer(page, spec, text, name="first")
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
+    if not scalar and network is None:
+        st.page_link("pages/add_model.py", label="Or add a model that you have", icon=":material/upload_file:")
 
 
 def _of_a_data_set(
@@ -191,7 +197,7 @@ def _first(offered: Sequence[str], by_id: Mapping[str, store.Artifact], count: i
 def _images_of(model: store.Artifact) -> str:
     """What models of the same images have in common: the name of the data set, or for a folder the model itself."""
     data = sources.model_spec(model).data
-    return model.id if data.dataset == "folder" else data.dataset
+    return model.id if data.path is not None else data.dataset
 
 
 def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None, network: str | None = None) -> list[store.Artifact]:
@@ -200,5 +206,10 @@ def _fitting(scalar: bool | None, datasets: tuple[str, ...] | None, network: str
         for model in sources.models()
         if (scalar is None or sources.model_spec(model).scalar == scalar)
         and (datasets is None or sources.model_spec(model).data.dataset in datasets)
-        and (network is None or sources.model_spec(model).network == network)
+        and (network is None or _is_trained(model, network))
     ]
+
+
+def _is_trained(model: store.Artifact, network: str) -> bool:
+    spec = sources.model_spec(model)
+    return isinstance(spec, specs.TrainSpec) and spec.network == network

@@ -28,8 +28,8 @@ ORDERS = {
 def table(model: store.Artifact, data: specs.DataSpec | None = None) -> pd.DataFrame | None:
     """The model's test table on the images of `data` (None: its own).
 
-    Of its own images it was made by the training. Of others it is made here, once: it takes PyTorch and a forward pass
-    of the test part.
+    Of its own images it was made by the training, or by the import. Of others it is made here, once: it takes PyTorch
+    and a forward pass of the test part.
 
     Returns:
         A row an image: index, y, pred, confidence, margin[, score]. None, with an error on the page, where it is
@@ -50,7 +50,7 @@ def table(model: store.Artifact, data: specs.DataSpec | None = None) -> pd.DataF
 
 @st.cache_data(max_entries=32, show_spinner="Classifying the test images …")
 def _predicted(_model: store.Artifact, data: specs.DataSpec, sha256: str, root: Path) -> pd.DataFrame:
-    from core.training.task import test_table
+    from core.evaluation.tasks.answers import test_table
 
     return pd.DataFrame(test_table(sources.saved_model(_model.id, root).model, sources.model_data(_model, data)))
 
@@ -134,4 +134,6 @@ def images(model: store.Artifact, indices: Sequence[int], data: specs.DataSpec |
             icon=":material/error:",
         )
         return None
-    return np.stack([test.x[rows[int(index)]].numpy() for index in indices]).astype(np.float32) / 255
+    from core.data.sets import to_float
+
+    return to_float(test.x[[rows[int(index)] for index in indices]]).numpy()

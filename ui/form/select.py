@@ -34,6 +34,7 @@ def select(
     disabled: bool = False,
     on_change: Callable[[], None] | None = None,
     named: bool = False,
+    read: Callable[[str], T | None] | None = None,
 ) -> T:
     """Draw the choice of one option and return it.
 
@@ -54,6 +55,7 @@ def select(
         on_change: called on a change; not inside a form.
         named: a link's choice stays in the address even where it is the default, which later may be another one; only
             of a `list`.
+        read: the option that a text in a link means which names none; None where it means none either.
     """
     key, options = f"{page}_{name}", list(options)
     start = default if default is not None and default in options else options[0]
@@ -65,7 +67,7 @@ def select(
             st.session_state[key] = held  # else the browser goes on showing the old text
     if named and key not in st.session_state:
         st.session_state[key] = start  # what the address says comes before it
-    seed(key, options, text)
+    seed(key, options, text, read=read)
     common: dict[str, Any] = {
         "label": label,
         "options": options,
@@ -133,26 +135,52 @@ def select_many(
     return st.multiselect(placeholder=placeholder, **common)
 
 
-def seed(key: str, options: Sequence[T], text: Callable[[T], str] = str, *, many: bool = False) -> None:
+def seed(
+    key: str,
+    options: Sequence[T],
+    text: Callable[[T], str] = str,
+    *,
+    many: bool = False,
+    read: Callable[[str], T | None] | None = None,
+) -> None:
     """Let a link name an option by its plain name (`?train_network=mlp`). Call it just before the widget.
 
     Streamlit itself knows options in an address by the `text` that the widget shows, so the address is rewritten where
     it may be. With `many`, for a widget of several choices, the parameter may be repeated (`?a=x&a=y`).
+    What names no option is given to `read`, see `select`.
     """
     by_name = {str(option): option for option in options}
     given = st.query_params.get_all(key)
-    named = [by_name[name] for name in given if name in by_name]
     shown = {text(option) for option in options}
+    if read is not None:
+        by_name |= {
+            name: found
+            for name in given
+            if name not in by_name and name not in shown and (found := read(name)) is not None
+        }
+    named = [by_name[name] for name in given if name in by_name]
     # what the widget shows comes first: among the classes 1 and 7, "1" is the first and not number 1
     if not named or shown.issuperset(given):
         st.session_state.pop(f"{key}_followed", None)
         return
+    follow(key, given, named if many else named[0], [text(option) for option in (named if many else named[:1])])
+
+
+def follow(key: str, given: list[str], value: Any, texts: list[str]) -> None:
+    """Give a widget the value that its address means, and write it there as Streamlit does.
+
+    Args:
+        key: of the widget.
+        given: what the address says.
+        value: what that means.
+        texts: how Streamlit writes it.
+    """
     if st.session_state.get(f"{key}_followed") == given:
         return  # the same address as at the last run: something else may have been chosen since
     st.session_state[f"{key}_followed"] = given
-    st.session_state[key] = named if many else named[0]
+    st.session_state[key] = value
     with contextlib.suppress(StreamlitAPIException):  # the widget is bound already: it writes the address itself
-        st.query_params[key] = [text(option) for option in named] if many else text(named[0])
+        st.query_params[key] = texts if len(texts) > 1 else texts[0]
         with get_session_state().query_params() as address:
             # a widget takes its value from the address as it was, and would drop what it does not know from it
             address.set_initial_query_params_from_current()

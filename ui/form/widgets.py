@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Union, get_args, get_origin
 
 import streamlit as st
 from pydantic.fields import FieldInfo
+
+from core import epsilon
+from ui.form import select
 
 
 def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> dict[str, Any]:
@@ -31,6 +34,7 @@ def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float 
             return float(
                 st.slider(min_value=float(low), max_value=float(high), value=float(start), step=step, **common)
             )
+    number_in_address(common["key"], low, high)
     value = st.number_input(
         value=None if start is None else float(start),
         min_value=None if low is None else float(low),
@@ -43,14 +47,47 @@ def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float 
     return None if value is None else float(value)
 
 
+def number_in_address(key: str, low: float | None, high: float | None) -> None:
+    """Let a link name a number as people write it (`?train_pgd_eps=8/255`). Call it just before the widget.
+
+    A text that is no number, or lies outside the bounds, is left to the widget, which takes its default.
+    """
+    given = st.query_params.get_all(key)
+    with contextlib.suppress(ValueError):
+        value = epsilon.parse(given[0] if len(given) == 1 else "")
+        inside = (low is None or value >= low) and (high is None or value <= high)
+        if inside and not _is_float(given[0]):
+            select.follow(key, given, value, [repr(value)])
+
+
+def nearest(options: Sequence[float]) -> Callable[[str], float | None]:
+    """What a slider over these numbers is set to by a number in a link: the nearest of them; None for other text."""
+
+    def read(text: str) -> float | None:
+        with contextlib.suppress(ValueError):
+            wanted: float = epsilon.parse(text)
+            return min(options, key=lambda option: abs(option - wanted))
+        return None
+
+    return read
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def numbers(start: Sequence[float] | None, optional: bool, common: dict[str, Any]) -> tuple[Any, ...] | None:
     """A box for several numbers; words that are no numbers are returned as they are, and the spec refuses them."""
-    found = words(st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common))
+    found = epsilon.words(st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common))
     if optional and not found:
         return None
     try:
-        return tuple(ratio(word) for word in found)
-    except (ValueError, ZeroDivisionError):
+        return tuple(epsilon.parse(word) for word in found)
+    except ValueError:
         return tuple(found)
 
 
@@ -83,24 +120,3 @@ def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
 def whole(value: float | None) -> int | None:
     """A bound as an integer."""
     return None if value is None else int(value)
-
-
-def words(text: str) -> list[str]:
-    """The numbers in a text as people write them, each for `ratio`.
-
-    Semicolons, spaces, and commas separate. A comma between two digits is a decimal comma where the text has no decimal
-    point and the number no second comma: `0,05;0,1`, `0,05 0,1` and `0.05,0.1` are all two numbers, `0,1,2` three.
-    """
-    joined = re.sub(r"\s*/\s*", "/", text)
-    pointed = "." in joined
-    found: list[str] = []
-    for word in re.split(r"[;\s]+", joined):
-        parts = word.strip(",")
-        found += [parts] if not pointed and parts.count(",") == 1 else parts.split(",")
-    return [word for word in found if word]
-
-
-def ratio(word: str) -> float:
-    """A number typed as `0.1`, `.1`, `0,1` or `8/255`. Raises ValueError or ZeroDivisionError."""
-    top, _, bottom = word.strip().replace(",", ".").partition("/")
-    return float(top) / float(bottom) if bottom else float(top)

@@ -119,7 +119,7 @@ def relatives(model: store.Artifact) -> list[store.Artifact]:
     own = sources.model_spec(model).data
 
     def same(other: specs.DataSpec) -> bool:
-        return (other.dataset, other.folder, other.classes) == (own.dataset, own.folder, own.classes)
+        return (other.dataset, other.path, other.classes) == (own.dataset, own.path, own.classes)
 
     return [m for m in sources.models() if m.id != model.id and same(sources.model_spec(m).data)]
 

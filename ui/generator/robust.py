@@ -69,9 +69,9 @@ def show(spec: specs.AttackSpec, model: store.Artifact) -> None:
 def contenders(model: store.Artifact) -> tuple[list[store.Artifact], list[store.Artifact]]:
     """Standard and generator-defended models of the same classes: of the same network, the bundled ones first."""
     same = [model, *compare.relatives(model)]
-    defended = [m for m in same if sources.model_spec(m).recipe.name == RECIPE]
+    defended = [m for m in same if specs.recipe_of(sources.model_spec(m)) == RECIPE]
     networks = [sources.model_spec(m).network for m in defended]
-    plain = [m for m in same if sources.model_spec(m).recipe.name == "standard"]
+    plain = [m for m in same if specs.recipe_of(sources.model_spec(m)) == "standard"]
     plain = [m for m in plain if sources.model_spec(m).network in networks]
     return plain[:1], defended[:1]
 
@@ -218,6 +218,7 @@ def _measured(models: list[store.Artifact], names: dict[str, str]) -> None:
 def _no_defence(model: store.Artifact) -> None:
     """Say that no model of these classes is defended against this attack, and lead to its training."""
     spec = sources.model_spec(model)
+    alike = {"train_network": spec.network} if spec.network in specs.NETWORKS else {}
     st.info("No saved model of these classes was trained against this attack yet.", icon=":material/info:")
     st.button(
         "Train one",
@@ -225,7 +226,7 @@ def _no_defence(model: store.Artifact) -> None:
         key=f"{PAGE}_train_defence",
         on_click=routes.go,
         args=("train",),
-        kwargs={"train_dataset": spec.data.dataset, "train_network": spec.network, "train_recipe": RECIPE},
+        kwargs={"train_dataset": spec.data.dataset, "train_recipe": RECIPE, **alike},
         help="Opens the training page with the recipe that trains against the generator attack.",
     )
 

@@ -15,7 +15,7 @@ from core.evaluation.tables import records
 from core.jobs import queue
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls, data_choice, model_picker
+from ui.form import controls, data_choice, model_picker, widgets
 from ui.form.select import KEEP, select, select_many
 from ui.measure import first_view
 from ui.measure.first_view import norm_of_kind
@@ -294,6 +294,7 @@ def eps_slider(page: str, options: Sequence[float], default: float, norm: str = 
         text=text,
         default=start,
         kind="slider",
+        read=widgets.nearest(options),
         help="The perturbation budget. Moving it looks results up, nothing is computed, and everything below follows. "
         "It stops at the budgets that were run; a figure that no search at this ε supports is shown as –.",
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from core import specs
 from core.figures.base import accuracy_by_epoch
 from core.storage import store
 from ui.app import sources
@@ -76,9 +77,13 @@ def show(page: str, model: store.Artifact) -> None:
 
 
 def same_data(model: store.Artifact) -> list[store.Artifact]:
-    """The other saved models of the same data set and classes."""
+    """The other models that were trained here on the same data set and classes; imported ones have no epochs."""
     data = sources.model_spec(model).data
-    return [other for other in sources.models() if other.id != model.id and sources.model_spec(other).data == data]
+    return [
+        other
+        for other in sources.models()
+        if other.id != model.id and isinstance(spec := sources.model_spec(other), specs.TrainSpec) and spec.data == data
+    ]
 
 
 def _first(model: store.Artifact, others: Sequence[store.Artifact]) -> list[store.Artifact]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from core import specs
 from core.epsilon import same
 from core.figures.robustness import from_clean_to_proven
 from core.models import reference
@@ -203,7 +204,7 @@ def made_of(card: Mapping[str, Any]) -> list[str]:
 def beside(page: str, model: store.Artifact) -> None:
     """Draw a model beside the reference model of the same kind: accuracies, cost, and what may not be compared."""
     spec = sources.model_spec(model)
-    other = sources.counterpart(spec)
+    other = sources.counterpart(spec) if isinstance(spec, specs.TrainSpec) else None
     if other is None or other.folder == model.folder or bundled.is_copy(model.card):
         return  # a reference model is of no other's kind
     name = other.card.get("reference", {}).get("name", other.id)
@@ -232,7 +233,8 @@ def beside(page: str, model: store.Artifact) -> None:
 
 
 def _beside(name: str, model: store.Artifact) -> dict[str, Any]:
-    spec, metrics, timing = sources.model_spec(model), model.card["metrics"], model.card["timing"]
+    spec, metrics, timing = model.spec(), model.card["metrics"], model.card["timing"]
+    assert isinstance(spec, specs.TrainSpec)
     eps = metrics.get("robust_eps")
     return {
         "Model": name,

@@ -16,7 +16,7 @@ from core.storage import bundled, store
 from ui.app import jobs, routes, sources
 from ui.form import missing
 from ui.form.select import KEEP
-from ui.models import references
+from ui.models import found, references
 from ui.show import downloads, elements, model_names, model_rows, provenance
 from ui.text import PERCENT, both, counted, eps_text, interval, say
 
@@ -26,19 +26,20 @@ def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
     rows, names = [], model_names.names()
     for model in models:
         spec, metrics = sources.model_spec(model), model.card.get("metrics", {})
+        trained = spec if isinstance(spec, specs.TrainSpec) else None
         rows.append(
             {
                 "Model": names[model.id],
                 "Data": sources.data_title(spec.data),
                 "Network": say(spec.network) + (", single output" if spec.scalar else ""),
-                "Recipe": spec.recipe.label(),
+                "Recipe": trained.recipe.label() if trained else specs.IMPORTED,
                 "Test accuracy": metrics.get("test_accuracy"),
                 "95 % from": metrics.get("test_low"),
                 "to": metrics.get("test_high"),
                 "n": metrics.get("test_n"),
-                "Epochs": spec.epochs,
+                "Epochs": trained.epochs if trained else None,
                 "Parameters": model.card.get("network", {}).get("parameters"),
-                "Seconds": model.card.get("timing", {}).get("seconds"),
+                "Seconds": model.card.get("timing", {}).get("seconds") if trained else None,
                 "Made": "bundled" if bundled.is_copy(model.card) else _made(model),
                 "Id": model.id,
             }
@@ -128,8 +129,9 @@ def open_settings(page: str, spec: specs.TrainSpec) -> None:
     if eps is not None:
         state[f"train_{recipe.name}_eps"] = eps_text(eps)
     state["train_dataset"] = data.dataset
-    if data.dataset == "folder":
-        state |= {f"train_{name}": getattr(data, name) for name in ("folder", "image_size", "grey")}
+    if data.path is not None:
+        named = ("folder", "image_size", "grey") if data.dataset == "folder" else ("file",)
+        state |= {f"train_{name}": getattr(data, name) for name in named}
         state["train_class_numbers"] = " ".join(map(str, data.classes or ()))
     else:
         state[f"train_{data.dataset}_classes"] = list(data.classes or ())
@@ -169,6 +171,8 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
     """
     st.subheader(model_names.label(model), anchor=False)
     result(page, model)
+    if isinstance(sources.model_spec(model), specs.ImportSpec):
+        return
     references.card(page, model)
     references.beside(page, model)
     with st.expander("Layers", icon=":material/layers:"):
@@ -178,35 +182,56 @@ def report(page: str, model: store.Artifact, *, current: bool) -> None:
 
 
 def settings_button(page: str, model: store.Artifact) -> None:
-    """Draw a button that opens the training page with the settings of a model."""
+    """Draw a button that opens the training page with the settings of a model; nothing for an imported one."""
+    spec = sources.model_spec(model)
+    if isinstance(spec, specs.ImportSpec):
+        return
     st.button(
         "Its settings",
         icon=":material/tune:",
         key=f"{page}_settings_of",
         help="Opens the training page with the settings of this model.",
         on_click=open_settings,
-        args=(page, sources.model_spec(model)),
+        args=(page, spec),
     )
 
 
 def result(page: str, model: store.Artifact, *, here: bool = False) -> None:
     """Draw what came out of a training: figures and curves first, then confusion, scores, and the ways on.
 
-    `here` says that the page's address holds this model's settings.
+    Of an imported model, what was found out stands where the curves would. `here` says that the page's address holds
+    this model's settings.
     """
+    spec = sources.model_spec(model)
+    if isinstance(spec, specs.ImportSpec):
+        found.figures(model)
+        found.chart(page, model.card, len(model.card["class_names"]))
+        found.framing(model)
+        ways_on(page, model)
+        found.table(page, model)
+    else:
+        left, right = st.columns([2, 5])
+        with left:
+            _figures(model.card)
+        with right:
+            _curves(page, model.card)
+        ways_on(page, model)
+    _tests(page, model, here=here)
+
+
+def _curves(page: str, card: Mapping[str, Any]) -> None:
+    elements.chart(
+        training_curves(card["history"], card.get("best_epoch")),
+        key=f"{page}_curves",
+        alt=f"Loss and accuracy over {counted(len(card['history']), 'epoch')}",
+    )
+    overfitting(card["history"])
+    stopped(card["history"])
+
+
+def _tests(page: str, model: store.Artifact, *, here: bool) -> None:
+    """Draw the confusion matrix, the scores where there are some, the provenance, and the test predictions."""
     card = model.card
-    left, right = st.columns([2, 5])
-    with left:
-        _figures(card)
-    with right:
-        elements.chart(
-            training_curves(card["history"], card.get("best_epoch")),
-            key=f"{page}_curves",
-            alt=f"Loss and accuracy over {counted(len(card['history']), 'epoch')}",
-        )
-        overfitting(card["history"])
-        stopped(card["history"])
-    ways_on(page, model)
     try:
         tests = model.table("test")
     except store.DamagedArtifact as damage:

@@ -14,7 +14,7 @@ import numpy as np
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.playground import ladders, pixels, verdicts
+from ui.playground import ladders, opening, pixels, verdicts
 from ui.playground.picture import Picture
 
 KEPT = 8_000
@@ -79,6 +79,14 @@ class Recent:
             while len(self._held) > self._most:
                 self._held.popitem(last=False)
 
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def items(self) -> list[tuple[Any, Any]]:
+        """All that is kept."""
+        with self._lock:
+            return list(self._held.items())
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
@@ -96,20 +104,34 @@ def forget() -> None:
 
 def clean(model: store.Artifact, picture: Picture) -> np.ndarray:
     """The probabilities (K,) that a model gives the image as it is."""
-    key = ("clean", model.id, str(model.card.get("sha256")), picture.digest)
-    found = recent.get(key)
+    found = seen_before(model, picture)
     if found is None:
         from core.evaluation.live import attacking
 
         found = attacking.seen(sources.saved_model(model.id, model.root).model, picture.x).probabilities
-        recent.put(key, found)
-    result: np.ndarray = found
-    return result
+        recent.put(_clean_key(model, picture), found)
+    return found
+
+
+def seen_before(model: store.Artifact, picture: Picture) -> np.ndarray | None:
+    """The probabilities (K,) that a model gives the image as it is, if they are there already."""
+    found: np.ndarray | None = _held(_clean_key(model, picture))
+    return found
+
+
+def _clean_key(model: store.Artifact, picture: Picture) -> Hashable:
+    return ("clean", model.id, str(model.card.get("sha256")), picture.digest)
+
+
+def _held(key: Hashable) -> Any:
+    """What was computed of late under this key, or lies with the program; or None."""
+    found = recent.get(key)
+    return opening.get(key) if found is None else found
 
 
 def known(question: Question, place: int) -> dict[str, Any] | None:
     """The answer at a stop of the slider (0 for a method without ε), if it is there already."""
-    found: dict[str, Any] | None = recent.get((question.key, place))
+    found: dict[str, Any] | None = _held((question.key, place))
     return found
 
 
@@ -186,7 +208,7 @@ def _drawn(question: Question, look: Any, before: int) -> dict[str, Any]:
 
 def proof(question: Question) -> str | None:
     """What is proven of this image against every attack, in a sentence; None where it is not computed yet."""
-    found: str | None = recent.get(_proof_key(question))
+    found: str | None = _held(_proof_key(question))
     return found
 
 

@@ -23,7 +23,7 @@ SOURCES = {"test": "Test set", "draw": "Draw", "upload": "Upload"}
 def choose_data(model: store.Artifact) -> specs.DataSpec | None:
     """Draw the choice of the data set; folded, unless the model's own images are not here, which is said."""
     own = sources.model_spec(model).data.dataset
-    if own != "folder" and not sources.present(own):
+    if own not in specs.OWN and not sources.present(own):
         return data_choice.choose(PAGE, model)
     with st.expander("More settings", icon=":material/tune:"):
         found = data_choice.choose(PAGE, model)
@@ -135,8 +135,9 @@ def pixels_of(model: store.Artifact, index: int, data: specs.DataSpec | None) ->
     raw = peek.one_test_image(spec.dataset, index)
     if raw is not None:
         return raw.astype(np.float32) / 255
-    if spec.dataset != "folder" and not folder.is_present(spec.dataset):
+    if spec.path is None and not folder.is_present(spec.dataset):
         return None
+    from core.data.sets import to_float
     from core.models.saved import data_of
 
     try:
@@ -148,5 +149,5 @@ def pixels_of(model: store.Artifact, index: int, data: specs.DataSpec | None) ->
     if not len(rows):
         st.error("The data set on this machine is not the one that the model was tested on.", icon=":material/error:")
         return None
-    found: np.ndarray = test.x[int(rows[0])].numpy().astype(np.float32) / 255
+    found: np.ndarray = to_float(test.x[int(rows[0])]).numpy()
     return found

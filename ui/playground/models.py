@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core import specs
 from core.storage import store
 from ui.app import sources
 from ui.form.select import select
@@ -40,9 +41,9 @@ def beside(model: store.Artifact) -> store.Artifact | None:
 
     def place(other: store.Artifact) -> tuple[bool, bool, int, bool]:
         own = sources.model_spec(other)
-        recipe = own.recipe.name
+        recipe = specs.recipe_of(own)
         robust = ROBUST.index(recipe) if recipe in ROBUST else len(ROBUST)
-        if spec.recipe.name in ROBUST:  # a robust model has the undefended one beside it
+        if specs.recipe_of(spec) in ROBUST:  # a robust model has the undefended one beside it
             robust = 0 if recipe == "standard" else 1 + robust
         return own.data != spec.data, robust >= len(ROBUST), robust, own.network != spec.network
 

@@ -198,7 +198,8 @@ def _side(scene: Scene, k: int, wrong: str, ready: bool) -> dict[str, Any]:
         name = "any" if target is None else str(target)
         frames |= {f"{name}|{at}": found for at in places if (found := answers.known(asked, at)) is not None}
     proof = answers.proof(side) or ""
-    chances = [round(float(p), 4) for p in answers.clean(side.model, side.picture)] if ready else None
+    seen = answers.clean(side.model, side.picture) if ready else answers.seen_before(side.model, side.picture)
+    chances = None if seen is None else [round(float(p), 4) for p in seen]
     return {
         "id": side.model.id,
         "name": scene.names[k],

@@ -210,6 +210,9 @@ def _likeness(walk: Walk, names: list[str], x: np.ndarray, after: np.ndarray, st
         from core.models.saved import data_of
 
         train = data_of(walk.model, walk.data).train
+        if not len(train):
+            st.caption("There are no training images to compare it with.")
+            return
         means = answers.recent.get((*walk.key[:4], "means"))
         if means is None:
             means = likeness.centroids(train, len(names))
@@ -217,7 +220,7 @@ def _likeness(walk: Walk, names: list[str], x: np.ndarray, after: np.ndarray, st
         found = likeness.alike(train, means, torch.from_numpy(np.stack([x, after])))
         answers.recent.put(key, found)
     before, now = found
-    tiles = [[x, before.neighbour / 255.0], [after, now.neighbour / 255.0]]
+    tiles = [[x, before.neighbour], [after, now.neighbour]]
     picture, words = st.columns([1, 1.4])
     with picture:
         gallery.show(

@@ -137,8 +137,9 @@ def show(
     wished = max(least, min(count * longest * LETTER, most))
     template = f"{'max-content ' if rows else ''}minmax({wished:.0f}px,{most}px)"
     st.html(
-        f'<figure style="margin:0;overflow-x:auto"><div style="display:grid;grid-template-columns:{template};'
-        f'gap:3px 8px;line-height:1.25;font-size:0.8rem">{"".join(parts)}</div>'
+        '<figure tabindex="0" style="margin:0;overflow-x:auto">'
+        f'<div style="display:grid;grid-template-columns:{template};gap:3px 8px;'
+        f'line-height:1.25;font-size:0.8rem">{"".join(parts)}</div>'
         f'<figcaption style="font-size:0.8rem;opacity:0.75;margin-top:4px">{html.escape(legend)}</figcaption></figure>'
     )
     return made

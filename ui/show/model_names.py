@@ -1,7 +1,8 @@
 """What a saved model is called: the same short name on every page, such as `LeNet · FGSM-trained`.
 
-The name says the network and how it was trained. Where several models of a data set would have the same one, the
-bundled model keeps it, then the oldest; the others add their ε if that tells them apart, else the end of their id.
+The name says the network and how it was trained, or what an imported model is called. Where several models of a data
+set would have the same one, the bundled model keeps it, then the oldest; the others add their ε if that tells them
+apart, else the end of their id.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ def label(model: store.Artifact) -> str:
 def facts(model: store.Artifact) -> str:
     """What a help text says of a model: its id, network, recipe, accuracy, and whether it is bundled."""
     spec, accuracy = sources.model_spec(model), model.card.get("metrics", {}).get("test_accuracy")
-    parts = [f"`{model.id}`", sources.data_title(spec.data), say(spec.network), f"recipe {spec.recipe.label()}"]
+    parts = [f"`{model.id}`", sources.data_title(spec.data), say(spec.network)]
+    parts += [f"recipe {spec.recipe.label()}"] if isinstance(spec, specs.TrainSpec) else []
     if accuracy is not None:
         parts.append(f"test accuracy {accuracy:.2%}")
-    return " · ".join([*parts, "bundled" if bundled.is_copy(model.card) else "trained here"])
+    here = "trained here" if isinstance(spec, specs.TrainSpec) else specs.IMPORTED
+    return " · ".join([*parts, "bundled" if bundled.is_copy(model.card) else here])
 
 
 def data_of(model: store.Artifact) -> str:
@@ -63,9 +66,9 @@ def _named(models: Iterable[store.Artifact]) -> dict[str, str]:
         spec = sources.model_spec(model)
         plain = _plain(spec)
         ways = [plain, f"{plain} {short_id(model.id)}"]
-        if (eps := getattr(spec.recipe, "eps", None)) is not None:
+        if (eps := getattr(getattr(spec, "recipe", None), "eps", None)) is not None:
             ways.insert(1, f"{plain}, ε {eps:.3g}")
-        data = spec.data.slug() + (spec.data.folder or "")
+        data = spec.data.slug() + (spec.data.path or "")
         found[model.id] = next((way for way in ways if (data, way) not in taken), model.id)
         taken.add((data, found[model.id]))
     return found
@@ -75,6 +78,8 @@ def _seniority(model: store.Artifact) -> tuple[bool, str, str]:
     return not bundled.is_copy(model.card), str(model.card.get("created", "")), model.id
 
 
-def _plain(spec: specs.TrainSpec) -> str:
+def _plain(spec: specs.ModelSpec) -> str:
+    if isinstance(spec, specs.ImportSpec):
+        return f"{spec.label} · {specs.IMPORTED}"
     network = specs.NETWORKS[spec.network].called + (", one output" if spec.scalar else "")
     return f"{network} · {spec.recipe.kind()}"

@@ -67,6 +67,10 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
         recipe = f"{say(spec.network)}, {how} training, {epochs}"
         n = metrics.get("test_n")
         return line(model=artifact, more=f"{recipe} · {created}" if created else recipe, seed=spec.seed, n=n)
+    if isinstance(spec, specs.ImportSpec):
+        n = artifact.card.get("metrics", {}).get("test_n")
+        what = f"“{spec.label}”, imported from {_kind(spec)}, SHA-256 {spec.digest[:12]}…"
+        return line(model=artifact, more=f"{what} · {created}" if created else what, n=n)
     method: Any = getattr(spec, "attack", None) or getattr(spec, "method", None)
     settings: Any = method
     norm = getattr(settings, "norm", None) or (method.norms[0] if method is not None else None)
@@ -81,6 +85,10 @@ def of(artifact: store.Artifact, model: store.Artifact | None = None) -> str:
         n=artifact.card.get("metrics", {}).get("n", getattr(spec, "n", None)),
         more=more,
     )
+
+
+def _kind(spec: specs.ImportSpec) -> str:
+    return "an ONNX graph" if spec.route == "onnx" else f"weights of {say(spec.architecture)}"
 
 
 def mask_text(result: store.Artifact) -> str:

@@ -35,7 +35,8 @@ def attacks(case: Case) -> list[dict[str, Any]]:
 
 def every_pair(case: Case) -> bool:
     """Whether all pairs are tried at first: where rank-one updates of the first layer make that quick."""
-    return specs.NETWORKS[sources.model_spec(case.model).network].dense_first
+    spec = sources.model_spec(case.model)
+    return isinstance(spec, specs.TrainSpec) and specs.NETWORKS[spec.network].dense_first
 
 
 def one(case: Case) -> None:

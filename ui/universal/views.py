@@ -193,4 +193,6 @@ def before_and_after(result: store.Artifact, part: str, names: list[str], *, cou
 
 def linear(model: store.Artifact, names: list[str], spec: specs.UniversalSpec) -> bool:
     """Whether the programme's rows are the whole truth, so that its bound is a proof."""
-    return sources.model_spec(model).network == "linear" and (len(names) == 2 or spec.target != "any")
+    own = sources.model_spec(model)
+    is_linear = isinstance(own, specs.TrainSpec) and own.network == "linear"
+    return is_linear and (len(names) == 2 or spec.target != "any")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core import epsilon
 from core.attacks.engine.engine import fast_layout, frozen, is_batch
 from core.attacks.engine.find_out import FAILURES
 from core.attacks.engine.geometry import rounded_down
@@ -96,7 +97,8 @@ def check_eps(eps: object, x: Tensor, limit: float = 1.0, name: str = "eps") -> 
     nearest, half of all ε would let images out of the ball (`core.epsilon`).
 
     Args:
-        eps: a number, or a tensor, an array or a list of N numbers, each finite and in [0, limit].
+        eps: a number, or a tensor, an array or a list of N numbers, each finite and in [0, limit]. A number may be a
+            `Fraction` or a text such as "8/255".
         x: (N, C, H, W) the images.
         limit: may be inf.
         name: of the argument, for errors.
@@ -104,9 +106,12 @@ def check_eps(eps: object, x: Tensor, limit: float = 1.0, name: str = "eps") -> 
     Raises:
         ValueError: anything else, None included.
     """
-    if eps is None or isinstance(eps, str | bytes | bool | np.bool_) or getattr(eps, "dtype", None) == torch.bool:
-        hint = "; write 8/255 without quotes" if isinstance(eps, str) else ""
-        raise ValueError(f"{name}: expected a number or {len(x)} numbers, got {eps!r}{hint}")
+    if eps is None or isinstance(eps, bytes | bool | np.bool_) or getattr(eps, "dtype", None) == torch.bool:
+        raise ValueError(f"{name}: expected a number or {len(x)} numbers, got {eps!r}")
+    try:
+        eps = [epsilon.parse(one) for one in eps] if isinstance(eps, list | tuple) else epsilon.parse(eps)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}, got {eps!r}") from None
     try:
         exact = torch.as_tensor(eps, dtype=torch.float64).to_dense().to(device=x.device)
     except (TypeError, ValueError, RuntimeError) as error:

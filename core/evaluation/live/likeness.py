@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.data.sets import Split
+from core.data.sets import Split, to_float
 
 _ROWS = 10_000
 """Training images compared at once."""
@@ -22,7 +22,7 @@ class Likeness:
     Attributes:
         centroid: the class whose mean image is nearest in ℓ2.
         to_centroids: (K,) float64, the distance to the mean of each class.
-        neighbour: (C, H, W) uint8, the nearest training image in ℓ2.
+        neighbour: (C, H, W) float32 in [0, 1], the nearest training image in ℓ2.
         neighbour_class: its class.
         neighbour_index: its index in the training part.
         to_neighbour: the distance to it.
@@ -39,7 +39,7 @@ class Likeness:
 def centroids(train: Split, classes: int) -> Float[Tensor, "k d"]:
     """The mean image of each class, flat, with values in [0, 1]."""
     flat = train.x.flatten(1)
-    return torch.stack([flat[train.y == k].float().mean(0) / 255 for k in range(classes)])
+    return torch.stack([to_float(flat[train.y == k]).mean(0) for k in range(classes)])
 
 
 def alike(train: Split, means: Float[Tensor, "k d"], x: Float[Tensor, "n c h w"]) -> list[Likeness]:
@@ -57,7 +57,7 @@ def alike(train: Split, means: Float[Tensor, "k d"], x: Float[Tensor, "n c h w"]
     best = torch.full((len(points),), torch.inf)
     place = torch.zeros(len(points), dtype=torch.int64)
     for start in range(0, len(train), _ROWS):
-        others = train.x[start : start + _ROWS].flatten(1).float() / 255
+        others = to_float(train.x[start : start + _ROWS]).flatten(1)
         # |a - b|² = |a|² - 2ab + |b|²: one product instead of a difference for each pair
         near, where = ((others * others).sum(1)[None] - 2 * points @ others.T).min(1)
         closer = near < best
@@ -65,12 +65,12 @@ def alike(train: Split, means: Float[Tensor, "k d"], x: Float[Tensor, "n c h w"]
     to_means = torch.cdist(points.double(), means.double()).numpy()
     found = []
     for k, row in enumerate(place.tolist()):
-        apart = train.x[row].flatten().double() / 255 - points[k].double()
+        apart = to_float(train.x[row]).flatten().double() - points[k].double()
         found.append(
             Likeness(
                 int(to_means[k].argmin()),
                 to_means[k],
-                train.x[row].numpy(),
+                to_float(train.x[row]).numpy(),
                 int(train.y[row]),
                 int(train.index[row]),
                 float(apart.norm()),

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from fractions import Fraction
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from core import epsilon
 from core.attacks.engine.bears import Fitted, bears_of
 from core.attacks.engine.checks import check
 from core.attacks.engine.engine import admitted, is_batch, plain, predict, wide
@@ -49,7 +52,7 @@ def evaluate(
     y: Int[Tensor, " n"],
     *,
     norm: str = "linf",
-    eps: float,
+    eps: float | Fraction | str,
     effort: str = "standard",
     seed: int = 0,
     index: Int[Tensor, " n"] | None = None,
@@ -65,7 +68,7 @@ def evaluate(
         x: (N, C, H, W) floating point in [0, 1].
         y: (N,) int64 true classes.
         norm: `linf`, `l2`, `l1` or `l0` (features).
-        eps: perturbation budget, 0 or more; at most 1 in linf.
+        eps: perturbation budget, 0 or more; at most 1 in linf. A `Fraction` or "8/255" is read, too.
         effort: how much is tried; `EFFORTS` in `schedule` says what an image costs that is not fooled.
         seed: of all random draws, together with `index`.
         index: (N,) int64 image numbers that the random draws depend on; default the positions. A slice evaluated alone
@@ -84,13 +87,12 @@ def evaluate(
         FalseProof: an image that interval bounds prove is misclassified inside its ball.
     """
     notes = _of_mode(model)
-    if isinstance(eps, Real) and not isinstance(eps, bool):  # NumPy's numbers, fractions
-        eps = float(eps)
+    size = _number(eps)
     x, y = wide(plain(x)), plain(y)
     device = x.device if isinstance(x, Tensor) else torch.device("cpu")
     with torch.inference_mode(False), own_draws(seed, device), admitted(model, x) as fit:  # frozen, too
-        allowed, more = _checked(fit, x, y, norm, eps, effort)
-        given = Subject(fit, x, y, norm, eps, _numbers(index, y), seed)
+        allowed, more = _checked(fit, x, y, norm, size, effort)
+        given = Subject(fit, x, y, norm, size, _numbers(index, y), seed)
         made = _evaluated(given, allowed, effort, trust, state, on_progress)
         notes += [*bears_of(fit).notes, *more]
     return replace(made, notes=(*notes, *made.notes))
@@ -174,6 +176,15 @@ def _attacked(
 
 
 # ---------------------------------------------------------------- input
+
+
+def _number(eps: object) -> Any:
+    """NumPy's numbers, fractions and text as a float; what is none is returned as it is, to be refused."""
+    try:
+        eps = epsilon.parse(eps)
+    except ValueError as error:
+        raise ValueError(f"eps: {error}, got {eps!r}") from None
+    return float(eps) if isinstance(eps, Real) and not isinstance(eps, bool) else eps
 
 
 def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effort: str) -> tuple[Tensor, list[str]]:

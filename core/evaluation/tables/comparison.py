@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.data import shown
 from core.evaluation.tables import export
-from core.specs import CompareSpec, Method, SweepSpec, TrainSpec
+from core.specs import CompareSpec, Method, ModelSpec, SweepSpec, TrainSpec, recipe_of
 from core.storage import store
 
 METRIC_COLUMNS = ("accuracy", "error", "confidence", "confidence_correct", "confidence_wrong")
@@ -113,19 +113,19 @@ def rows_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def model_row(artifact: store.Artifact) -> dict[str, object]:
-    """What the table of models says of one of them."""
+    """What the table of models says of one of them; of an imported one the time of its training is not known."""
     card, spec = artifact.card, artifact.spec()
-    assert isinstance(spec, TrainSpec)
+    assert isinstance(spec, ModelSpec)
     return {
         "model": artifact.id,
         "data": spec.data.slug(),
         "network": spec.network + (" (scalar)" if spec.scalar else ""),
-        "recipe": spec.recipe.name,
+        "recipe": recipe_of(spec),
         "parameters": card["network"]["parameters"],
         "test_accuracy": card["metrics"]["test_accuracy"],
         "test_low": card["metrics"]["test_low"],
         "test_high": card["metrics"]["test_high"],
-        "seconds": card["timing"]["seconds"],
+        "seconds": card["timing"]["seconds"] if isinstance(spec, TrainSpec) else None,
         "created": card["created"],
     }
 

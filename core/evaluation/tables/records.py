@@ -37,7 +37,7 @@ from core.evaluation.tables.artifact_bounds import (
 )
 from core.evaluation.tables.metrics import intervals
 from core.evaluation.tables.record import Record, Source
-from core.specs import DataSpec, TrainSpec
+from core.specs import DataSpec, ModelSpec
 from core.specs.methods.base import NORMS
 from core.storage import store
 
@@ -256,7 +256,7 @@ def merge(
         for source in sources
     )
     spec = model.spec()
-    assert isinstance(spec, TrainSpec)
+    assert isinstance(spec, ModelSpec)
     return Record(
         model.id,
         str(data or spec.data),

@@ -128,6 +128,8 @@ def made_from_and_held_out(lab: Opened, spec: UniversalSpec | PatternSpec) -> tu
     Both are the first correctly classified ones, in the fixed orders; see `Opened.first_correct`.
     """
     lab.check_classes(source=spec.source, target=spec.target)
+    if not len(lab.data.train):
+        raise ValueError(f"data: expected images to make it from, got {lab.data.title}, which has test images alone")
     fit = lab.first_correct(lab.data.train, spec.n, spec.source, spec.target)
     return fit, lab.first_correct(lab.first(len(lab.data.test)), spec.held_out, spec.source, spec.target)
 

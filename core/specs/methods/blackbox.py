@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from core.specs.base import MaybeReal, Real
 from core.specs.methods.base import Method, Norm, register
 
 
@@ -32,7 +33,7 @@ class Square(Method):
         title="Queries",
         description="Model evaluations per image at most. More queries find more adversarial examples.",
     )
-    area: float = Field(
+    area: Real = Field(
         0.8,
         gt=0,
         le=1,
@@ -69,14 +70,14 @@ class SimBa(Method):
         title="Queries",
         description="Model evaluations per image at most. More queries find more adversarial examples.",
     )
-    relative_step: float | None = Field(
+    relative_step: MaybeReal = Field(
         None,
         gt=0,
         le=2,
         title="Step / ε",
         description="Length of each step as a share of ε. Empty: a good value for the norm and the basis.",
     )
-    frequencies: float = Field(
+    frequencies: Real = Field(
         0.5,
         gt=0,
         le=1,
@@ -144,22 +145,22 @@ class Transfer(Method):
         title="Steps",
         description="Gradient steps. All are taken, also once an image is misclassified.",
     )
-    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
-    momentum: float = Field(
+    relative_step: Real = Field(0.1, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
+    momentum: Real = Field(
         1.0,
         ge=0,
         le=10,
         title="Momentum (MI)",
         description="Share of the running sum of gradients that each step keeps. 0: no momentum.",
     )
-    diversity: float = Field(
+    diversity: Real = Field(
         0.7,
         ge=0,
         le=1,
         title="Diverse inputs (DI)",
         description="Probability that a step looks at a smaller, shifted copy of the image. 0: never.",
     )
-    smallest: float = Field(
+    smallest: Real = Field(
         0.8, gt=0, le=1, title="Least size", description="Smallest size of such a copy, as a share of the image's side."
     )
     kernel: int = Field(

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from core.specs.base import MaybeReal, Real
 from core.specs.methods.base import Method, Norm, register
 
 
@@ -36,7 +37,7 @@ class GeneratorMethod(Method):
     class_steps: int = Field(
         1, ge=1, le=100, title="Class steps (b)", description="Steps per round towards the target class."
     )
-    lr: float = Field(0.05, gt=0, le=10, title="Learning rate", description="Learning rate of Adam.")
+    lr: Real = Field(0.05, gt=0, le=10, title="Learning rate", description="Learning rate of Adam.")
     init: Literal["random", "image"] = Field(
         "random",
         title="Initialisation",
@@ -55,7 +56,7 @@ class GeneratorMethod(Method):
         title="Generator",
         description="Layers of the generator: 1 → C·H·W, or 1 → 256 → C·H·W. A sigmoid keeps its output in [0, 1].",
     )
-    stop_confidence: float | None = Field(
+    stop_confidence: MaybeReal = Field(
         None,
         gt=0,
         lt=1,
@@ -79,7 +80,7 @@ class GeneratorStrong(Method):
     rounds: int = Field(
         100, ge=1, le=20_000, title="Rounds", description="Steps, each towards the image or towards the class."
     )
-    step_size: float = Field(
+    step_size: Real = Field(
         0.5,
         gt=0,
         le=10,

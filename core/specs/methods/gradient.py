@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from core.specs.base import Real
 from core.specs.methods.base import Method, Norm, register
 
 DRAWS: Any = Field(
@@ -83,7 +84,7 @@ class Pgd(GradientMethod):
         title="Steps",
         description="Gradient steps per restart. More steps find more adversarial examples and cost more.",
     )
-    relative_step: float = Field(
+    relative_step: Real = Field(
         1.0,
         gt=0,
         le=2,
@@ -119,7 +120,7 @@ class Rfgsm(GradientMethod):
     random: ClassVar[bool] = True
     stops_early: ClassVar[bool] = True
     name: Literal["rfgsm"] = "rfgsm"
-    offset: float = Field(
+    offset: Real = Field(
         0.5, ge=0, lt=1, title="Random share", description="Length of the random step as a share of ε."
     )
     restarts: int = Field(
@@ -151,7 +152,7 @@ class Bim(GradientMethod):
         "linf", title="Norm", description="Norm in which ε limits the perturbation."
     )
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    relative_step: float = Field(0.25, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
+    relative_step: Real = Field(0.25, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
 
@@ -174,8 +175,8 @@ class MiFgsm(GradientMethod):
         "linf", title="Norm", description="Norm in which ε limits the perturbation."
     )
     steps: int = Field(10, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    relative_step: float = Field(0.1, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
-    momentum: float = Field(
+    relative_step: Real = Field(0.1, gt=0, le=2, title="Step / ε", description="Length of each step as a share of ε.")
+    momentum: Real = Field(
         1.0,
         ge=0,
         le=10,

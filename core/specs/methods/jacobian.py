@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from core.specs.base import AS_WRITTEN, Real
 from core.specs.methods.base import Method, Norm, register
 
 
@@ -38,7 +39,7 @@ class JacobianSparse(Method):
     )
     prune: bool = Field(True, title="Prune", description="At the end, undo every change that is not needed.")
     swaps: bool = Field(True, title="Swaps", description="After pruning, look for one change that replaces two.")
-    cap: float = Field(
+    cap: Real = Field(
         1.0, gt=0, le=1, title="Cap ε", description="Largest change of a feature, in units of the pixel range [0, 1]."
     )
 
@@ -55,7 +56,7 @@ class Frontier(Method):
     norms: ClassVar[tuple[Norm, ...]] = ("l0",)
     function: ClassVar[str] = "core.attacks.sparse.frontier:frontier"
     name: Literal["frontier"] = "frontier"
-    caps: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+    caps: tuple[Annotated[float, Field(gt=0, le=1), AS_WRITTEN], ...] = Field(
         (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
         min_length=1,
         max_length=50,
@@ -94,7 +95,7 @@ class JacobianDense(Method):
     boxed: bool = Field(
         True, title="Respect [0, 1]", description="Respect that no pixel can leave [0, 1] when solving for ε*."
     )
-    factor: float = Field(
+    factor: Real = Field(
         1.1,
         ge=1,
         le=3,

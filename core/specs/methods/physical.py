@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from core.specs.base import Spec
+from core.specs.base import Real, Spec
 from core.specs.methods.base import Method, Norm, register
 
 _HELP = "Every scene draws its own value between minus and plus this."
@@ -15,11 +15,11 @@ _HELP = "Every scene draws its own value between minus and plus this."
 class Scenes(Spec):
     """How much varies from scene to scene, and how a pattern is measured in fresh ones."""
 
-    shift: float = Field(2.0, ge=0, le=100, title="Shift", description=f"In pixels. {_HELP}")
-    angle: float = Field(0.0, ge=0, le=180, title="Turn", description=f"In degrees. {_HELP}")
-    scale: float = Field(0.0, ge=0, le=0.9, title="Size", description=f"Share of the object's size. {_HELP}")
-    brightness: float = Field(0.3, ge=0, le=1, title="Light", description=f"Share of the image's brightness. {_HELP}")
-    noise: float = Field(
+    shift: Real = Field(2.0, ge=0, le=100, title="Shift", description=f"In pixels. {_HELP}")
+    angle: Real = Field(0.0, ge=0, le=180, title="Turn", description=f"In degrees. {_HELP}")
+    scale: Real = Field(0.0, ge=0, le=0.9, title="Size", description=f"Share of the object's size. {_HELP}")
+    brightness: Real = Field(0.3, ge=0, le=1, title="Light", description=f"Share of the image's brightness. {_HELP}")
+    noise: Real = Field(
         0.1,
         ge=0,
         le=1,
@@ -33,7 +33,7 @@ class Scenes(Spec):
         title="Fresh scenes",
         description="New scenes, not used by the optimisation, in which the pattern is measured.",
     )
-    least: float = Field(
+    least: Real = Field(
         0.5,
         gt=0,
         le=1,
@@ -67,10 +67,10 @@ class Physical(Scenes, Method):
         description="Random scenes over which each gradient is averaged. 0: use the still image only.",
     )
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    lr: float = Field(
+    lr: Real = Field(
         0.2, gt=0, le=10, title="Learning rate", description="Learning rate of Adam at the start; it falls to a tenth."
     )
-    smooth: float = Field(
+    smooth: Real = Field(
         0.0,
         ge=0,
         le=1e6,

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from core.specs.base import Real
 from core.specs.methods.base import Method, Norm, register
 
 
@@ -25,7 +26,7 @@ class DeepFool(Method):
         "l2", title="Norm", description="Norm in which the perturbation is made small."
     )
     steps: int = Field(50, ge=1, le=1000, title="Steps", description="Steps at most.")
-    overshoot: float = Field(
+    overshoot: Real = Field(
         0.02,
         ge=0,
         lt=1,
@@ -61,7 +62,7 @@ class CarliniWagner(Method):
         description="Values of c tried per image. More find smaller perturbations and cost more.",
     )
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps for each value of c.")
-    lr: float = Field(
+    lr: Real = Field(
         0.1,
         gt=0,
         le=10,
@@ -85,7 +86,7 @@ class Ead(Method):
     norms: ClassVar[tuple[Norm, ...]] = ("l1",)
     function: ClassVar[str] = "core.attacks.minimal.ead:ead"
     name: Literal["ead"] = "ead"
-    beta: float = Field(
+    beta: Real = Field(
         10.0,
         gt=0,
         le=1000,
@@ -105,7 +106,7 @@ class Ead(Method):
         description="Values of c tried per image. More find smaller perturbations and cost more.",
     )
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps for each value of c.")
-    lr: float = Field(
+    lr: Real = Field(
         0.25, gt=0, le=10, title="Learning rate", description="Learning rate at the start, as a share of the distance."
     )
     accelerate: bool = Field(True, title="Look ahead", description="Use FISTA, which converges faster. Off: ISTA.")
@@ -128,7 +129,7 @@ class Ddn(Method):
     function: ClassVar[str] = "core.attacks.minimal.ddn:ddn"
     name: Literal["ddn"] = "ddn"
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    gamma: float = Field(
+    gamma: Real = Field(
         0.05, gt=0, lt=1, title="Radius change γ", description="Relative change of the radius per step, at the start."
     )
 
@@ -149,14 +150,14 @@ class Fmn(Method):
         "l2", title="Norm", description="Norm in which the perturbation is made small."
     )
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    step_size: float = Field(
+    step_size: Real = Field(
         1.0,
         gt=0,
         le=100,
         title="Step size",
         description="Length of the first step; in ℓ∞ as a share of the ball's radius.",
     )
-    gamma: float = Field(
+    gamma: Real = Field(
         0.05,
         gt=0,
         lt=1,
@@ -185,15 +186,15 @@ class Pdpgd(Method):
         "l2", title="Norm", description="Norm in which the perturbation is made small."
     )
     steps: int = Field(100, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    lr: float = Field(0.3, gt=0, le=10, title="Learning rate", description="Learning rate of Adam at the start.")
-    dual_lr: float = Field(
+    lr: Real = Field(0.3, gt=0, le=10, title="Learning rate", description="Learning rate of Adam at the start.")
+    dual_lr: Real = Field(
         0.1,
         gt=0,
         le=10,
         title="Trade-off's rate",
         description="Change per step of the logarithm of the trade-off, at the start.",
     )
-    dual_start: float = Field(
+    dual_start: Real = Field(
         0.1, gt=0, le=1000, title="First trade-off", description="Weight of the norm at the start."
     )
     loss: Literal["ce", "margin"] = Field(
@@ -232,11 +233,11 @@ class Fab(Method):
         title="Classes",
         description="Number of the most likely other classes that are considered, where runs is 0.",
     )
-    alpha_max: float = Field(0.1, ge=0, le=1, title="Bias α", description="Largest bias of a step towards the image.")
-    eta: float = Field(
+    alpha_max: Real = Field(0.1, ge=0, le=1, title="Bias α", description="Largest bias of a step towards the image.")
+    eta: Real = Field(
         1.05, ge=1, lt=2, title="Overshoot η", description="Factor by which each projection is lengthened."
     )
-    beta: float = Field(
+    beta: Real = Field(
         0.9,
         gt=0,
         lt=1,
@@ -258,15 +259,15 @@ class SigmaZero(Method):
     function: ClassVar[str] = "core.attacks.sparse.sigma_zero:sigma_zero"
     name: Literal["sigma_zero"] = "sigma_zero"
     steps: int = Field(200, ge=1, le=10_000, title="Steps", description="Gradient steps.")
-    lr: float = Field(1.0, gt=0, le=10, title="Learning rate", description="Learning rate of Adam at the start.")
-    sigma: float = Field(
+    lr: Real = Field(1.0, gt=0, le=10, title="Learning rate", description="Learning rate of Adam at the start.")
+    sigma: Real = Field(
         1e-3,
         gt=0,
         le=1,
         title="Sharpness σ",
         description="How closely the smooth count follows the true one. Smaller: closer, but harder to optimise.",
     )
-    threshold: float = Field(
+    threshold: Real = Field(
         0.3, gt=0, lt=1, title="Threshold", description="Changes smaller than this are undone in each step."
     )
     prune_calls: int = Field(

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from core.specs.base import Real
 from core.specs.methods.base import Method, Norm, register
 
 
@@ -20,10 +21,10 @@ class Jsma(Method):
     function: ClassVar[str] = "core.attacks.sparse.jsma:jsma"
     LATER: ClassVar[tuple[str, ...]] = ("pairs", "outputs", "taylor")
     name: Literal["jsma"] = "jsma"
-    theta: float = Field(
+    theta: Real = Field(
         1.0, ge=-1, le=1, title="Change θ", description="Change of a feature in each step. Negative: darker."
     )
-    gamma: float = Field(0.1, gt=0, le=1, title="Share γ", description="Share of the features that may be changed.")
+    gamma: Real = Field(0.1, gt=0, le=1, title="Share γ", description="Share of the features that may be changed.")
     pairs: int = Field(
         1,
         ge=1,
@@ -78,7 +79,7 @@ class SparseRs(Method):
         title="Queries",
         description="Model evaluations per image at most. More queries find more adversarial examples.",
     )
-    alpha: float = Field(
+    alpha: Real = Field(
         0.3,
         gt=0,
         le=1,
@@ -107,7 +108,7 @@ class OnePixel(Method):
     generations: int = Field(
         100, ge=0, le=10_000, title="Generations", description="Generations at most, after the random first one."
     )
-    factor: float = Field(
+    factor: Real = Field(
         0.5,
         gt=0,
         le=2,

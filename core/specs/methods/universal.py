@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from core.specs.base import OneOf, register_in
+from core.specs.base import OneOf, Real, register_in
 from core.specs.methods.base import Method, Norm
 
 
@@ -45,14 +45,14 @@ class UniversalGradient(UniversalMethod):
     )
     epochs: int = Field(10, ge=1, le=1000, title="Epochs", description="Passes over the images.")
     minibatch: int = Field(64, ge=1, le=10_000, title="Mini-batch", description="Images per step.")
-    kappa: float = Field(
+    kappa: Real = Field(
         5.0,
         ge=0,
         le=1000,
         title="Margin κ",
         description="Logit margin beyond which a fooled image adds nothing to the step.",
     )
-    validation: float = Field(
+    validation: Real = Field(
         0.2,
         ge=0,
         le=0.9,
@@ -83,7 +83,7 @@ class Uap(UniversalMethod):
         description="Norm in which ε limits the perturbation, before images are clipped to [0, 1].",
     )
     epochs: int = Field(2, ge=1, le=100, title="Epochs", description="Passes over the images at most.")
-    rate: float = Field(1.0, gt=0, le=1, title="Stop at", description="Stop once this share of the images is fooled.")
+    rate: Real = Field(1.0, gt=0, le=1, title="Stop at", description="Stop once this share of the images is fooled.")
     steps: int = Field(20, ge=1, le=1000, title="DeepFool steps", description="Steps of DeepFool per image at most.")
     together: int = Field(
         16,
@@ -117,7 +117,7 @@ class UniversalLp(UniversalMethod):
         title="Try clipping",
         description="Where no perturbation fools all images, look for one whose images are clipped to [0, 1].",
     )
-    kappa: float = Field(
+    kappa: Real = Field(
         0.01, ge=0, le=1000, title="Margin κ", description="Logit margin by which each image must be fooled."
     )
     rounds: int = Field(
