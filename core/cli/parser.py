@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.cli import attacks, dashboard, docs, evaluation, exercises, models
+from core.cli import attacks, dashboard, docs, evaluation, exercises, gate, models
 from core.cli.flags import add_fields
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, PatternSpec, RadiiSpec, Spec, SweepSpec, TransferSpec
 
@@ -80,7 +80,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "measure robust accuracy at one ε by the strongest evaluation, and check whether the figure is reliable",
-        _fields(EvaluateSpec),
+        gate.flags(EvaluateSpec, "robust accuracy"),
         evaluation.evaluate,
     ),
     "trust": Command(
@@ -100,7 +100,7 @@ COMMANDS = {
     ),
     "certify": Command(
         "prove which test images no perturbation inside a ball can fool",
-        _fields(CertifySpec),
+        gate.flags(CertifySpec, "proven accuracy"),
         evaluation.certify,
     ),
     "transfer": Command(
