@@ -16,36 +16,38 @@ PAGE = adding.PAGE
 CLASSES = "Keep only these classes of the data set, numbered anew in this order: those that the model tells apart."
 
 
-def answer() -> None:
-    """Draw what was found out about an imported model; of a bundled network as an example before there is one."""
+def chosen() -> store.Artifact | None:
+    """Draw the choice of the imported model that is looked at; None where nothing was imported yet."""
     imported = [model for model in sources.models() if isinstance(sources.model_spec(model), specs.ImportSpec)]
     if not imported:
-        example.show(PAGE)
-        return
+        return None
     by_id = {model.id: model for model in imported}
     names = model_names.short_names(imported)
-    model = by_id[
-        select(
-            PAGE,
-            "model",
-            "What was found out about",
-            list(by_id),
-            text=names.__getitem__,
-            kind="list",
-            named=True,
-            help="Every model that was imported into this store, the newest first.",
-        )
-    ]
-    left, right = st.columns([2, 5])
-    with left:
-        found.figures(model)
-    with right:
-        if not found.chart(PAGE, model.card, len(model.card["class_names"])):
-            found.framing(model)
+    picked = select(
+        PAGE,
+        "model",
+        "What was found out about",
+        list(by_id),
+        text=names.__getitem__,
+        kind="list",
+        named=True,
+        help="Every model that was imported into this store, the newest first.",
+    )
+    return by_id[picked]
+
+
+def answer(model: store.Artifact) -> None:
+    """Draw how accurate an imported model is, what was tried, and the ways on."""
+    found.figures(model)
+    found.chart(PAGE, model.card, len(model.card["class_names"]))
     ways_on(model)
+
+
+def details(model: store.Artifact) -> None:
+    """Draw what stands before the network, every finding, and the other readings of those in doubt."""
     found.framing(model)
-    found.table(PAGE, model)
     other_readings(model)
+    found.table(PAGE, model)
     provenance.show(provenance.of(model), here=False)
 
 
@@ -71,16 +73,21 @@ def ways_on(model: store.Artifact) -> None:
 
 
 def other_readings(model: store.Artifact) -> None:
-    """Draw, for each finding in doubt, a button that fills in the other reading."""
-    for place, (text, known) in enumerate(found.other_readings(model)):
-        st.button(
-            text,
-            icon=":material/edit:",
-            key=f"{PAGE}_other_{place}",
-            on_click=adding.fill,
-            args=(model, known),
-            help="Fills in the settings with the model's file. Nothing is imported before you press Import.",
-        )
+    """Draw, for what is in doubt, the buttons that fill in another reading."""
+    readings = found.other_readings(model)
+    if not readings:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**In doubt**", width="content")
+        for place, (text, known) in enumerate(readings):
+            st.button(
+                text,
+                icon=":material/edit:",
+                key=f"{PAGE}_other_{place}",
+                on_click=adding.fill,
+                args=(model, known),
+                help="Fills in the settings, with the model's file. Nothing is imported before you press Import.",
+            )
 
 
 guard.ensure_router()
@@ -94,7 +101,7 @@ asked = adding.asked()
 made = sources.artifact(asked) if asked is not None else None
 if made is not None:
     adding.finished(made)
-form, result = st.columns([2, 3], gap="large")
+form, result = st.columns([3, 5], gap="large")
 with form:
     file = adding.choose_file()
     data = adding.data_choice()
@@ -121,4 +128,11 @@ with form:
             adding.start(file, spec)
         adding.follow()
 with result, st.container(key=f"{PAGE}_answer"):
-    answer()
+    model = chosen()
+    findings = example.show(PAGE) if model is None else []
+    if model is not None:
+        answer(model)
+if model is not None:
+    details(model)
+elif findings:
+    found.listed(findings)

@@ -1,4 +1,4 @@
-"""Models: every trained model on this machine, what is left of its accuracy under attack, and the report of one."""
+"""Models: every model on this machine, what is left of its accuracy under attack, and the report of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import streamlit as st
 from core import specs
 from core.data import folder
 from core.storage import bundled
-from ui.app import guard, jobs, sources
+from ui.app import guard, jobs, routes, sources
 from ui.form import missing, model_picker, tabs
 from ui.models import references, saved
 
@@ -32,9 +32,10 @@ guard.ensure_router()
 
 st.title("Models")
 st.write(
-    "See every trained model on this machine: how accurate it is, and what is left of that under attack. "
+    "See every model on this machine, trained or imported: how accurate it is, and what is left of that under attack. "
     "Choose a row for the report of a model."
 )
+st.page_link(routes.page("add_model"), label="Add a model of your own", icon=routes.ROUTES["add_model"].icon)
 own = [model for model in sources.models() if not bundled.is_copy(model.card)]
 first = "Bundled" if sources.references() else "Yours"
 shown, yours, sets = tabs.tabs(PAGE, ["Bundled", "Yours", "Data sets"], default=first)
@@ -51,7 +52,9 @@ with yours:
         if picked is not None:
             saved.report(PAGE, picked, current=False)
     elif yours.open:
-        st.write("You have not trained a model yet. The embedded digits make one in seconds, without a download.")
+        st.write(
+            "You have not trained or added a model yet. The embedded digits make one in seconds, without a download."
+        )
         jobs.offer(PAGE, model_picker.FIRST, "Train a first model on digits", name="first")
 with sets:
     if sets.open:

@@ -3,7 +3,13 @@
     false_proof  the error that stops a run with a wrong certificate
     ball         linf, l2 and l1 balls inside the box, and the lowest value of a linear function there
     affine       the maps that networks are made of
-    graph        a network as affine maps, ReLUs and sums
+    nodes        a graph of affine maps, ReLUs, tanh and sums
+    graph        the graph of a network, layer by layer
+    onnx_values    values of an ONNX network on its way into a graph
+    onnx_moving    operators that move, pad, join and pool
+    onnx_lowering  the graph of a network from an ONNX file
+    framed_lowering  what stands between images and it; networks of torchvision and timm
+    curves       linear bounds of tanh
     bounds       interval bounds, quick and differentiable; the rounding error of float32
     crown        linear bounds, propagated backwards
     alpha        slopes and multipliers optimised for each image
@@ -26,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "crown": ["linear_margins"],
         "exact": ["Verdicts", "exact_radius", "verify"],
         "false_proof": ["FalseProof"],
-        "graph": ["Unbounded"],
+        "nodes": ["Unbounded"],
         "proof": ["METHODS", "certified_margins", "proven"],
     },
 )

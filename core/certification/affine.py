@@ -169,3 +169,55 @@ class Reshape:
 
     def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
         return rows.reshape(*rows.shape[:2], *self.shape_in), 0.0
+
+
+class Matrix:
+    """A matrix (out, in) along one axis, counted from the last (-1)."""
+
+    def __init__(self, weight: Tensor, shape_in: Shape, axis: int) -> None:
+        self.weight, self.shape_in, self.axis = weight, shape_in, axis
+        sides = list(shape_in)
+        sides[axis] = len(weight)
+        self.shape_out = tuple(sides)
+        self.terms = max(1, int((weight != 0).sum(1).max()))
+
+    def _along(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x.movedim(self.axis, -1), weight).movedim(-1, self.axis)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._along(x, self.weight)
+
+    def spread(self, half: Tensor) -> Tensor:
+        return self._along(half, self.weight.abs())
+
+    size = spread
+
+    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
+        return self._along(rows, self.weight.T), 0.0
+
+
+class Padding:
+    """More values around: `before` and `after` along each axis, all of one value."""
+
+    def __init__(self, shape_in: Shape, before: Shape, after: Shape, value: float = 0.0) -> None:
+        self.shape_in, self.before, self.value = shape_in, before, value
+        self.shape_out = tuple(sum(sides) for sides in zip(shape_in, before, after, strict=True))
+        self.terms = int(value != 0)
+        self.pads = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.pads, value=self.value)
+
+    def spread(self, half: Tensor) -> Tensor:
+        return F.pad(half, self.pads)
+
+    def size(self, largest: Tensor) -> Tensor:
+        return F.pad(largest, self.pads, value=abs(self.value))
+
+    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
+        inner = rows
+        for axis, (start, side) in enumerate(zip(self.before, self.shape_in, strict=True)):
+            inner = inner.narrow(2 + axis, start, side)
+        if self.value == 0:
+            return inner, 0.0
+        return inner, self.value * (rows.flatten(2).sum(2) - inner.flatten(2).sum(2))

@@ -19,7 +19,7 @@ from core.attacks.engine.losses import Goal, margin
 from core.certification.ball import Ball, inside
 from core.certification.bounds import rounding
 from core.certification.false_proof import FalseProof
-from core.certification.graph import Graph, Unbounded
+from core.certification.nodes import Graph, Unbounded
 
 FEW = 4
 """Images for whose points graph and model are both evaluated; their logits must agree up to rounding."""

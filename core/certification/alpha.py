@@ -16,7 +16,7 @@ from torch import Tensor
 from core.certification.ball import Ball
 from core.certification.bounds import Known
 from core.certification.crown import Linear, adaptive_slope, backward
-from core.certification.graph import Graph
+from core.certification.nodes import Graph
 
 SLOPE_RATE, MULTIPLIER_RATE, DECAY = 0.25, 0.1, 0.97
 """Adam's learning rates, and the factor on them after each step."""

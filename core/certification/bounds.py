@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.certification.ball import check_box, exact_eps
-from core.certification.graph import Graph, lower
+from core.certification.graph import lower
+from core.certification.nodes import Graph
 
 Bounds = tuple[Tensor, Tensor]
 Known = dict[int, Bounds]
 """Bounds of nodes by their places."""
+CURVE_UNITS = 16
+"""Units that float32's tanh and logistic function may be wrong by; PyTorch's are within 4."""
 LARGEST = torch.finfo(torch.float32).max
 """Where a sum may exceed it, float32 may give infinity and then NaN."""
 
@@ -104,6 +107,8 @@ def interval_at(graph: Graph, place: int, made: list[Bounds], ends: Bounds, know
         low, high = middle - half, middle + half
     elif node.kind == "relu":
         low, high = (F.relu(end) for end in made[node.parents[0]])
+    elif node.kind == "tanh":
+        low, high = (end.tanh() for end in made[node.parents[0]])
     elif node.pool is not None:
         at, window, stride = node.pool
         low, high = (F.max_pool2d(end, window, stride) for end in made[at])
@@ -170,6 +175,8 @@ def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor
             errors.append(node.affine.spread(before) + share / (1 - share) * parts)
         elif node.kind == "relu":
             errors.append(errors[node.parents[0]])
+        elif node.kind == "tanh":  # its slope is at most 1; its value, at most 1, is computed to a few units
+            errors.append(errors[node.parents[0]] + CURVE_UNITS * unit)
         elif node.max_of is not None:  # a pooling compares and does not compute
             errors.append(torch.maximum(*(errors[parent] for parent in node.max_of)))
         else:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from core.certification.ball import Ball, check_box
 from core.certification.bounds import Bounds, Known, interval_at, intervals, margin_rows
-from core.certification.graph import Graph, lower
+from core.certification.curves import above, below
+from core.certification.graph import lower
+from core.certification.nodes import CURVED, Graph
 
 MAX_VALUES = 2**24
 """The most values in one tensor of coefficients: more rows are bounded in chunks."""
@@ -66,7 +68,7 @@ def backward(
     Args:
         graph: see `graph.lower`.
         start: the nodes' places and coefficients (N, M, *shape of the node).
-        bounds: of what every ReLU before them reads; (N, *shape).
+        bounds: of what every ReLU and tanh before them reads; (N, *shape).
         constant: of the functions, (N, M).
         slopes: for each ReLU slopes in [0, 1] of its lower line, for unstable values; (N, M or 1, *shape).
         shifts: for each ReLU what is added to the coefficients of its input (the multipliers of split constraints).
@@ -77,8 +79,11 @@ def backward(
     for place in range(max(pending), 0, -1):
         if place not in pending:
             continue
-        if graph.nodes[place].kind != "relu":
+        if graph.nodes[place].kind not in CURVED:
             constant = constant + _step(graph, place, pending)
+            continue
+        if graph.nodes[place].kind == "tanh":
+            constant = constant + _bent(graph, place, pending, bounds)
             continue
         value, parent = pending.pop(place), graph.nodes[place].parents[0]
         if keep:
@@ -110,6 +115,16 @@ def _step(graph: Graph, place: int, pending: dict[int, Tensor]) -> Tensor | floa
     return 0.0
 
 
+def _bent(graph: Graph, place: int, pending: dict[int, Tensor], bounds: Known) -> Tensor:
+    """The same for a tanh: lines above and below it."""
+    value, parent = pending.pop(place), graph.nodes[place].parents[0]
+    ends = [end[:, None] for end in bounds[parent]]
+    (steep, upper), (flat, lower) = above(*ends), below(*ends)
+    down, up = value.clamp(max=0), value.clamp(min=0)
+    _give(pending, parent, down * steep + up * flat)
+    return (down * upper + up * lower).flatten(2).sum(2)
+
+
 def _give(pending: dict[int, Tensor], place: int, value: Tensor) -> None:
     pending[place] = pending[place] + value if place in pending else value
 
@@ -139,23 +154,23 @@ def linear_margins(
 
 
 def interval_bounds(graph: Graph, ball: Ball) -> Known:
-    """What every ReLU reads, by intervals; exact for any norm where only affine layers come before.
+    """What every ReLU and tanh reads, by intervals; exact for any norm where only affine layers come before.
 
     Outside linf, the first ReLUs are bounded by linear functions of the image, as the box around a ball says little.
     """
     known = {} if ball.norm == "linf" else _exact_first(graph, ball)
     made = intervals(graph, ball.low, ball.high, known)
-    return {place: made[place] for place in graph.before_relus}
+    return {place: made[place] for place in graph.before_curves}
 
 
 def crown_bounds(graph: Graph, ball: Ball) -> Known:
-    """What every ReLU reads, by linear bounds where intervals leave its sign open, in the order of the layers.
+    """What every ReLU and tanh reads, by linear bounds where intervals leave its sign open, in the order of the layers.
 
     The differences of a max-pooling behind other ReLUs keep their intervals: they are many.
     """
     known: Known = {}
     made: list[Bounds] = []
-    wanted = set(graph.before_relus)
+    wanted = set(graph.before_curves)
     for place in range(max(wanted, default=-1) + 1):
         made.append(interval_at(graph, place, made, (ball.low, ball.high), known))
         if place in wanted:
@@ -166,10 +181,12 @@ def crown_bounds(graph: Graph, ball: Ball) -> Known:
 
 
 def refined(graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known) -> Bounds:
-    """Bounds of a node's values whose sign is open, tightened by linear bounds."""
+    """Bounds of a node's values whose sign is open, or of all where a tanh reads them, tightened by linear bounds."""
     low, high = (end.flatten(1) for end in bound)
     shape = graph.nodes[place].shape
     unstable = (low < 0) & (high > 0)
+    if any(node.kind == "tanh" and node.parents[0] == place for node in graph.nodes):
+        unstable = low < high
     count = int(unstable.sum(1).max()) if len(unstable) else 0
     if count == 0:
         return bound
@@ -215,7 +232,7 @@ def _stem(graph: Graph, place: int, wanted: Tensor) -> tuple[dict[int, Tensor], 
     pending = {place: one.unflatten(1, shape)[None]}
     constant: Tensor | float = one.new_zeros(1, len(wanted))
     for at in range(place, 0, -1):
-        if at in pending and graph.nodes[at].kind != "relu":
+        if at in pending and graph.nodes[at].kind not in CURVED:
             constant = constant + _step(graph, at, pending)
     assert isinstance(constant, Tensor)
     return {stop: rows[0].contiguous() for stop, rows in pending.items()}, constant[0]
@@ -225,7 +242,7 @@ def _exact_first(graph: Graph, ball: Ball) -> Known:
     """Bounds of what ReLUs read that see the image through affine layers only."""
     known: Known = {}
     made = intervals(graph, ball.low, ball.high)
-    for place in graph.before_relus:
+    for place in graph.before_curves:
         if _sees_no_relu(graph, place):
             known[place] = refined(graph, ball, place, made[place], {})
     return known
@@ -233,7 +250,7 @@ def _exact_first(graph: Graph, ball: Ball) -> Known:
 
 def _sees_no_relu(graph: Graph, place: int) -> bool:
     node = graph.nodes[place]
-    return node.kind != "relu" and all(_sees_no_relu(graph, parent) for parent in node.parents)
+    return node.kind not in CURVED and all(_sees_no_relu(graph, parent) for parent in node.parents)
 
 
 def worth_refining(graph: Graph, ball: Ball, place: int) -> bool:

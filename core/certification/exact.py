@@ -24,7 +24,8 @@ from core.attacks.fixed_budget.pgd import pgd
 from core.certification.agreement import checked, refute
 from core.certification.ball import Ball, at_most, exact_eps
 from core.certification.branching import FOOLED, PROVEN, UNKNOWN, BranchAndBound
-from core.certification.proof import TINY, certified_margins, graphs_of
+from core.certification.nodes import Unbounded
+from core.certification.proof import TINY, Graphs, certified_margins, graphs_of
 from core.progress import Progress
 
 
@@ -83,7 +84,7 @@ def verify(
     """
     if not isinstance(time_limit, int | float) or not time_limit > 0:
         raise ValueError(f"time_limit: expected more than 0 seconds, got {time_limit!r}")
-    graphs = graphs_of(model, x, y)
+    graphs = _complete(model, x, y)
     index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device)
     Ball.around(x, eps, norm, torch.float64)  # refuses what is no ε
     eps = exact_eps(eps, x).expand(len(x))
@@ -140,6 +141,17 @@ def verify(
     return Verdicts(verdict.astype(str), found_by.astype(str), x_adv, seconds, cases)
 
 
+def _complete(model: nn.Module, x: Tensor, y: Tensor) -> Graphs:
+    """The graphs of a model whose only non-linearities are ReLUs."""
+    graphs = graphs_of(model, x, y)
+    if graphs.exact.smooth:
+        raise Unbounded(
+            "model: expected a network of ReLUs for complete verification, got one with tanh or sigmoid; the method "
+            "alpha_crown bounds it"
+        )
+    return graphs
+
+
 def exact_radius(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -177,7 +189,7 @@ def exact_radius(
         raise ValueError(f"tolerance: expected more than 0, got {tolerance!r}")
     if not isinstance(high, int | float) or not 0 < high < np.inf:
         raise ValueError(f"high: expected a finite radius above 0, got {high!r}")
-    graphs_of(model, x, y)
+    _complete(model, x, y)
     safe = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     fooled = torch.full_like(safe, torch.inf)
     eps = torch.full_like(safe, high)

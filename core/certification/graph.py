@@ -12,87 +12,33 @@ images (`agreement`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from core.certification.affine import Affine, Conv, Dense, Gather, Reshape, Scale, Shape
+from core.certification.affine import Conv, Dense, Reshape, Scale, Shape
+from core.certification.framed_lowering import lower_framed
+from core.certification.nodes import (
+    Graph,
+    Node,
+    Unbounded,
+    add_affine,
+    add_average,
+    add_maximum,
+    add_relu,
+    add_sigmoid,
+    add_tanh,
+    count,
+    image_at,
+)
+from core.certification.onnx_lowering import lower_onnx
 from core.networks.altered import altered
+from core.networks.framed import Framed
 from core.networks.layers import Centre, FullConv2d, ScalarScore
+from core.networks.onnx_network import OnnxNetwork
 from core.networks.residual import PreActBlock
-
-Kind = Literal["input", "affine", "relu", "add"]
-
-
-class Unbounded(ValueError):
-    """The network has a layer without a rule, or computes something else than its layers do."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One step of the network.
-
-    Attributes:
-        kind: "input", "affine" (of one parent), "relu" (of one), "add" (of two, the second times `sign`).
-        shape: of its value, without the batch.
-        parents: places of the nodes that it reads.
-        affine: the map of an affine node.
-        sign: 1 or -1.
-        max_of: two nodes whose maximum a sum is known to be.
-        pool: the node, window and stride of a max-pooling that a sum is known to be.
-    """
-
-    kind: Kind
-    shape: Shape
-    parents: tuple[int, ...] = ()
-    affine: Affine | None = None
-    sign: int = 1
-    max_of: tuple[int, int] | None = None
-    pool: tuple[int, tuple[int, int], tuple[int, int]] | None = None
-
-
-@dataclass
-class Graph:
-    """Nodes in the order of the forward pass; the last one is the logits. `stems` is what `crown.stem_of` keeps."""
-
-    dtype: torch.dtype
-    device: torch.device
-    nodes: list[Node] = field(default_factory=list)
-    stems: dict[int, tuple[dict[int, Tensor], Tensor]] = field(default_factory=dict)
-
-    def add(self, node: Node) -> int:
-        """Append a node and return its place."""
-        self.nodes.append(node)
-        return len(self.nodes) - 1
-
-    @property
-    def relus(self) -> list[int]:
-        """Places of the ReLUs."""
-        return [place for place, node in enumerate(self.nodes) if node.kind == "relu"]
-
-    @property
-    def before_relus(self) -> list[int]:
-        """Places of what the ReLUs read, each once, in order."""
-        return sorted({self.nodes[place].parents[0] for place in self.relus})
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """The value of every node for images (N, C, H, W)."""
-        values: list[Tensor] = []
-        for node in self.nodes:
-            if node.kind == "input":
-                values.append(x)
-            elif node.kind == "affine":
-                assert node.affine is not None
-                values.append(node.affine(values[node.parents[0]]))
-            elif node.kind == "relu":
-                values.append(values[node.parents[0]].clamp(min=0))
-            else:
-                first, second = (values[parent] for parent in node.parents)
-                values.append(first + node.sign * second)
-        return values
 
 
 def lower(model: nn.Module, shape: Shape, dtype: torch.dtype | None = None) -> Graph:
@@ -152,30 +98,26 @@ def _described(module: nn.Module) -> str:
     return f"{name}, a {base.__name__} with a forward of its own" if own else f"{name}, a subclass of {base.__name__}"
 
 
-def _image(graph: Graph, at: int, layer: str) -> Shape:
-    """The shape (C, H, W) of what a layer of images reads."""
-    shape = graph.nodes[at].shape
-    if len(shape) != 3:
-        raise Unbounded(f"model: expected {layer} of values (C, H, W), got values of shape {shape}")
-    return shape
-
-
-def _affine(graph: Graph, at: int, affine: Affine) -> int:
-    return graph.add(Node("affine", affine.shape_out, (at,), affine))
-
-
 def _to(graph: Graph, value: Tensor | None) -> Tensor | None:
     return None if value is None else value.to(graph.dtype)
+
+
+def _relu(module: Any, graph: Graph, at: int) -> int:
+    return add_relu(graph, at)
+
+
+def _tanh(module: Any, graph: Graph, at: int) -> int:
+    return add_tanh(graph, at)
+
+
+def _sigmoid(module: Any, graph: Graph, at: int) -> int:
+    return add_sigmoid(graph, at)
 
 
 def _sequential(module: Any, graph: Graph, at: int) -> int:
     for part in module:
         at = _lower(part, graph, at)
     return at
-
-
-def _relu(module: Any, graph: Graph, at: int) -> int:
-    return graph.add(Node("relu", graph.nodes[at].shape, (at,)))
 
 
 def _same(module: Any, graph: Graph, at: int) -> int:
@@ -185,14 +127,14 @@ def _same(module: Any, graph: Graph, at: int) -> int:
 def _centre(module: Any, graph: Graph, at: int) -> int:
     factor = torch.ones_like(module.factor) if module.per_pixel else module.factor
     factor, mean = factor.to(graph.dtype), module.mean.to(graph.dtype)
-    shape = _image(graph, at, "centring")
+    shape = image_at(graph, at, "centring")
     if torch.broadcast_shapes(mean.shape, factor.shape, shape) != torch.Size(shape):
         raise Unbounded(f"model: expected a mean image that fits {shape}, got shape {tuple(mean.shape)}")
-    return _affine(graph, at, Scale(factor, -mean * factor, graph.nodes[at].shape))
+    return add_affine(graph, at, Scale(factor, -mean * factor, graph.nodes[at].shape))
 
 
 def _norm(module: Any, graph: Graph, at: int) -> int:
-    _image(graph, at, "batch norm")
+    image_at(graph, at, "batch norm")
     if any(value is None for value in (module.running_mean, module.running_var, module.weight, module.bias)):
         raise Unbounded("model: expected batch norm with running statistics and weights, got one without")
     variance, mean = module.running_var.to(graph.dtype), module.running_mean.to(graph.dtype)
@@ -201,58 +143,53 @@ def _norm(module: Any, graph: Graph, at: int) -> int:
     size = bias.abs() + (mean * factor).abs()
     parts = (value[:, None, None] for value in (factor, bias - mean * factor, size))
     factor, shift, size = parts
-    return _affine(graph, at, Scale(factor, shift, graph.nodes[at].shape, shift_size=size))
+    return add_affine(graph, at, Scale(factor, shift, graph.nodes[at].shape, shift_size=size))
 
 
 def _linear(module: Any, graph: Graph, at: int) -> int:
     shape = graph.nodes[at].shape
     if len(shape) != 1:
         raise Unbounded(f"model: expected linear layers of flat values, got one of shape {shape}")
-    return _affine(graph, at, Dense(module.weight.to(graph.dtype), _to(graph, module.bias), shape))
+    return add_affine(graph, at, Dense(module.weight.to(graph.dtype), _to(graph, module.bias), shape))
 
 
 def _conv(module: Any, graph: Graph, at: int) -> int:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         mode = module.padding if isinstance(module.padding, str) else module.padding_mode
         raise Unbounded(f"model: expected convolutions padded with zeros, got {mode!r}")
-    shape = _image(graph, at, "convolutions")
+    shape = image_at(graph, at, "convolutions")
     weight, bias = module.weight.to(graph.dtype), _to(graph, module.bias)
     whole = module.padding == (0, 0) and module.dilation == (1, 1) and module.groups == 1
     if whole and tuple(shape[1:]) == tuple(module.kernel_size):  # one place only: a dense layer
-        return _affine(graph, at, Dense(weight.flatten(1), bias, shape, (len(weight), 1, 1)))
-    return _affine(graph, at, Conv(weight, bias, shape, module.stride, module.padding, module.dilation, module.groups))
+        return add_affine(graph, at, Dense(weight.flatten(1), bias, shape, (len(weight), 1, 1)))
+    return add_affine(
+        graph, at, Conv(weight, bias, shape, module.stride, module.padding, module.dilation, module.groups)
+    )
 
 
 def _flatten(module: Any, graph: Graph, at: int) -> int:
     if module.start_dim != 1 or module.end_dim != -1:
         raise Unbounded("model: expected flattening from dimension 1 to the last, got another")
-    return _affine(graph, at, Reshape(graph.nodes[at].shape, (_count(graph.nodes[at].shape),)))
+    return add_affine(graph, at, Reshape(graph.nodes[at].shape, (count(graph.nodes[at].shape),)))
 
 
 def _average(module: Any, graph: Graph, at: int) -> int:
     kernel, stride = _pair(module.kernel_size), _pair(module.stride)
     if _pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override is not None:
         raise Unbounded("model: expected average pooling without padding, ceil_mode or divisor, got one with")
-    return _averaged(graph, at, kernel, stride)
+    return add_average(graph, at, kernel, stride)
 
 
 def _adaptive_average(module: Any, graph: Graph, at: int) -> int:
-    kernel = _adaptive(module, _image(graph, at, "adaptive pooling"))
-    return _averaged(graph, at, kernel, kernel)
-
-
-def _averaged(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int, int]) -> int:
-    shape = _image(graph, at, "average pooling")
-    area = kernel[0] * kernel[1]
-    weight = torch.full((shape[0], 1, *kernel), 1 / area, dtype=graph.dtype, device=graph.device)
-    return _affine(graph, at, Conv(weight, None, shape, stride, (0, 0), (1, 1), shape[0]))
+    kernel = _adaptive(module, image_at(graph, at, "adaptive pooling"))
+    return add_average(graph, at, kernel, kernel)
 
 
 def _largest(module: Any, graph: Graph, at: int) -> int:
     if _pair(module.padding) != (0, 0) or _pair(module.dilation) != (1, 1) or module.ceil_mode:
         raise Unbounded("model: expected max-pooling without padding, dilation or ceil_mode, got one with")
     _values_only(module)
-    return _maximum(graph, at, _pair(module.kernel_size), _pair(module.stride))
+    return add_maximum(graph, at, _pair(module.kernel_size), _pair(module.stride))
 
 
 def _values_only(module: Any) -> None:
@@ -262,39 +199,14 @@ def _values_only(module: Any) -> None:
 
 def _adaptive_largest(module: Any, graph: Graph, at: int) -> int:
     _values_only(module)
-    kernel = _adaptive(module, _image(graph, at, "adaptive pooling"))
-    return _maximum(graph, at, kernel, kernel)
-
-
-def _maximum(graph: Graph, at: int, kernel: tuple[int, int], stride: tuple[int, int]) -> int:
-    """A node for each place of the window, then maxima of pairs, of pairs of those, and so on."""
-    channels, height, width = _image(graph, at, "max-pooling")
-    rows = torch.arange((height - kernel[0]) // stride[0] + 1, device=graph.device) * stride[0]
-    columns = torch.arange((width - kernel[1]) // stride[1] + 1, device=graph.device) * stride[1]
-    corner = rows[:, None] * width + columns
-    whole = torch.arange(channels, device=graph.device)[:, None, None] * height * width + corner
-    shape = tuple(whole.shape)
-    places = [i * width + j for i in range(kernel[0]) for j in range(kernel[1])]
-    found = [_affine(graph, at, Gather((whole + place).flatten(), graph.nodes[at].shape, shape)) for place in places]
-    while len(found) > 1:
-        larger = [_larger(graph, a, b) for a, b in zip(found[::2], found[1::2], strict=False)]
-        found = larger + found[2 * len(larger) :]
-    if len(places) > 1:
-        graph.nodes[found[0]] = replace(graph.nodes[found[0]], pool=(at, kernel, stride))
-    return found[0]
-
-
-def _larger(graph: Graph, a: int, b: int) -> int:
-    shape = graph.nodes[a].shape
-    apart = graph.add(Node("add", shape, (a, b), sign=-1))
-    above = graph.add(Node("relu", shape, (apart,)))
-    return graph.add(Node("add", shape, (b, above), max_of=(a, b)))
+    kernel = _adaptive(module, image_at(graph, at, "adaptive pooling"))
+    return add_maximum(graph, at, kernel, kernel)
 
 
 def _block(module: Any, graph: Graph, at: int) -> int:
-    active = _relu(None, graph, _lower(module.norm1, graph, at))
+    active = add_relu(graph, _lower(module.norm1, graph, at))
     aside = at if module.shortcut is None else _lower(module.shortcut, graph, active)
-    inner = _relu(None, graph, _lower(module.norm2, graph, _lower(module.conv1, graph, active)))
+    inner = add_relu(graph, _lower(module.norm2, graph, _lower(module.conv1, graph, active)))
     end = _lower(module.conv2, graph, inner)
     if graph.nodes[end].shape != graph.nodes[aside].shape:
         shapes = f"{graph.nodes[end].shape} and {graph.nodes[aside].shape}"
@@ -308,7 +220,16 @@ def _score(module: Any, graph: Graph, at: int) -> int:
         raise Unbounded(f"model: expected one score per image, got values of shape {graph.nodes[at].shape}")
     weight = torch.tensor([[0.0], [1.0]], dtype=graph.dtype, device=graph.device)
     threshold = module.threshold.to(graph.dtype)
-    return _affine(graph, at, Dense(weight, torch.stack([torch.zeros_like(threshold), -threshold]), (1,)))
+    return add_affine(graph, at, Dense(weight, torch.stack([torch.zeros_like(threshold), -threshold]), (1,)))
+
+
+def _framed(module: Any, graph: Graph, at: int) -> int:
+    kind, changed = _kind(type(module.body)), altered(module.body)
+    return lower_framed(module, graph, at, _lower if kind is not None or changed else None)
+
+
+def _onnx(module: Any, graph: Graph, at: int) -> int:
+    return lower_onnx(module, graph, at)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -324,10 +245,6 @@ def _adaptive(module: Any, shape: Shape) -> tuple[int, int]:
     return shape[1] // wanted[0], shape[2] // wanted[1]
 
 
-def _count(shape: Shape) -> int:
-    return torch.Size(shape).numel()
-
-
 RULES: dict[type[nn.Module], Callable[[Any, Graph, int], int]] = {
     nn.Sequential: _sequential,
     Centre: _centre,
@@ -336,6 +253,8 @@ RULES: dict[type[nn.Module], Callable[[Any, Graph, int], int]] = {
     FullConv2d: _conv,
     nn.BatchNorm2d: _norm,
     nn.ReLU: _relu,
+    nn.Tanh: _tanh,
+    nn.Sigmoid: _sigmoid,
     nn.MaxPool2d: _largest,
     nn.AvgPool2d: _average,
     nn.AdaptiveMaxPool2d: _adaptive_largest,
@@ -346,6 +265,8 @@ RULES: dict[type[nn.Module], Callable[[Any, Graph, int], int]] = {
     nn.Identity: _same,
     PreActBlock: _block,
     ScalarScore: _score,
+    Framed: _framed,
+    OnnxNetwork: _onnx,
 }
 """How each kind of layer becomes nodes. A layer must be of exactly this class."""
 MAKING = frozenset(

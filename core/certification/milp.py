@@ -19,7 +19,7 @@ from torch import Tensor
 from core.certification.ball import Ball
 from core.certification.bounds import Known
 from core.certification.crown import stem_of
-from core.certification.graph import Graph
+from core.certification.nodes import Graph
 
 INFEASIBLE, SOLVED = 2, 0
 

@@ -31,7 +31,8 @@ from core.certification.crown import (
     lower_bounds,
     worth_refining,
 )
-from core.certification.graph import Graph, Unbounded, lower
+from core.certification.graph import lower
+from core.certification.nodes import Graph, Unbounded
 from core.checks import check_choice
 
 METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")

@@ -39,6 +39,6 @@ def candidates(
     if chance is not None:
         figure.add_vline(x=chance, line={"color": UNKNOWN, "dash": "dot", "width": 1})
         figure.add_annotation(x=chance, y=1, yref="paper", yanchor="bottom", text="chance", showarrow=False)
-    figure.update_xaxes(range=[0, 1.12], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
+    figure.update_xaxes(range=[0, 1.12], tickformat=".0%", tickvals=[0, 0.5, 1])
     figure.update_yaxes(autorange="reversed")
     return styled(figure, height=70 + TALL * len(names), margin={"l": 8, "r": 8, "t": 24, "b": 8})

@@ -63,9 +63,13 @@ def import_model(
         options: see `request`.
 
     Raises:
-        ValueError: what the file holds, or the network in it, is refused: see `core.evaluation.tasks.importing`.
+        ValueError: what the file holds, or the network in it, is refused: see `core.evaluation.tasks.importing`; or a
+            module that cannot be exported, or that its export does not agree with.
     """
     root = store.default_root() if root is None else root
+    if not isinstance(source, Path | str | bytes):
+        source, label = _exported(source, data, options, on_progress), options.pop("label", None)
+        options["label"] = label or "model"
     spec = request(source, data=data, root=root, **options)
     try:
         made = running.run(spec, root, device=device, on_progress=on_progress)
@@ -73,3 +77,20 @@ def import_model(
         uploads.forget(spec.digest, root)
     assert isinstance(made, Artifact)
     return made
+
+
+def _exported(module: Any, data: DataSpec | str, options: dict[str, Any], on_progress: Progress | None) -> bytes:
+    """The ONNX file of a module that takes the images of a data set, resized and cropped as the options say."""
+    from torch import nn
+
+    from core.data.sets import load
+    from core.networks.onnx_export import exported
+
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"source: expected a file, its bytes or a torch.nn.Module, got {type(module).__name__}")
+    if options.get("architecture"):
+        raise ValueError("architecture: expected none for a module, which has its own")
+    spec = DataSpec.model_validate(data)
+    channels, *sides = load(spec, on_progress=on_progress).shape
+    side = options.get("crop") or options.get("resize")
+    return exported(module, (channels, *((side, side) if side else sides)))

@@ -130,7 +130,9 @@ def _never_switches(model: nn.Module, shape: Shape) -> bool:
         return True
     ends = torch.zeros(1, *shape, dtype=torch.float64), torch.ones(1, *shape, dtype=torch.float64)
     made = intervals(graph, *ends)
-    return all(bool(((made[place][0] >= 0) | (made[place][1] <= 0)).all()) for place in graph.before_relus)
+    return not graph.smooth and all(
+        bool(((made[place][0] >= 0) | (made[place][1] <= 0)).all()) for place in graph.before_relus
+    )
 
 
 def smallest(

@@ -70,6 +70,7 @@ def requests() -> Iterator[ModelTask]:
         yield _of(RadiiSpec, name, norm="linf")
     for name in ("mnist-cnn-fgsm", "mnist-ibp", "mnist-mlp-stable"):
         yield _of(SweepSpec, name, attack="pgd")
+    yield _of(CertifySpec, "mnist-mlp-stable", method="exact", eps=EPS)
     yield _of(PatternSpec, "mnist-lenet")
     yield _of(PatternSpec, "digits28-standard")
     for norm in ("l2", "l0", "l1"):
@@ -83,8 +84,8 @@ def _quick() -> Iterator[ModelTask]:
     for name in (*DIGITS, *MNIST):
         yield _of(SweepSpec, name, attack="fgsm")
     yield _of(CertifySpec, "mnist-ibp", method="ibp", eps=REFERENCES["mnist-ibp"].eps)
-    for name in ("mnist-lenet", "digits28-standard"):
-        yield _of(UniversalSpec, name, eps=0.2)
+    yield _of(UniversalSpec, "mnist-lenet", eps=0.3)
+    yield _of(UniversalSpec, "digits28-standard", eps=0.2)
     yield _of(AttackSpec, "mnist-lenet", attack="physical", indices=FOUR, mask="eyeglasses")
     yield _of(AttackSpec, "mnist-4v9", attack={"name": "jacobian_sparse", "max_features": 60}, indices=FOUR)
     yield _of(UniversalSpec, "mnist-4v9", eps=0.2, source=(0,))

@@ -13,8 +13,11 @@ onnx_file  ONNX files, read safely
 onnx_operators  ONNX's operators as torch functions
 onnx_shapes  those of shapes, places and types
 onnx_windows  those on windows of images
+onnx_resize  Resize and Upsample
+onnx_check  their numbers, compared with ONNX's own
 onnx_rest  tensors and attributes of ONNX, and onnx2pytorch for the rest of the operators
 onnx_network  a network from an ONNX file
+onnx_export  a module in memory as an ONNX file that computes the same
 catalogue  a new network by its name; logits of many images
 """
 

@@ -106,7 +106,8 @@ def takes(
     Args:
         name: the architecture.
         shape: (C, H, W) of the data set's images.
-        resize, crop: what is done to them before, see `core.specs.Framing`.
+        resize: see `core.specs.Framing`.
+        crop: see there.
         weights: of the architecture: they say how many channels, and for a vision transformer which size.
     """
     channels, height, width = shape

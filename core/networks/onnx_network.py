@@ -1,39 +1,47 @@
 """A network from an ONNX file as a module: read safely, run node by node, and compared with ONNX's own numbers.
 
 Most operators are torch functions of this program (`onnx_operators`, `onnx_windows`); the rest are run by onnx2pytorch,
-one node at a time. At construction the module is compared with ONNX's reference evaluator, and batches with images one
+one node at a time. At construction every node is compared with ONNX's reference evaluator, and batches with images one
 by one.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from core.networks import onnx_file
+from core.networks.onnx_check import close, compared
 from core.networks.onnx_operators import FUNCTIONS, Step
-from core.networks.onnx_rest import Converted, attributes_of, tensor_of, work_of
+from core.networks.onnx_resize import RESIZES
+from core.networks.onnx_rest import Converted, attributes_of, tensor_of
 from core.networks.onnx_shapes import SHAPES
 from core.networks.onnx_windows import WINDOWS
 
-QUICK = 3e8
-"""Multiplications for one image up to which a graph is compared with ONNX's reference evaluator, which is slow."""
-CLOSE = 1e-4
-"""How far numbers may differ from ONNX's own, or a batch's from single images, relative to the largest of them."""
-KNOWN = {**FUNCTIONS, **SHAPES, **WINDOWS}
+KNOWN = {**FUNCTIONS, **SHAPES, **WINDOWS, **RESIZES}
+"""The functions of this program, by operator."""
 CUTS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 THROUGH = {"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 """Operators that only move values."""
-SHAPED = {"Reshape", "Expand", "Slice", "Tile", "Pad", "Unsqueeze", "Squeeze", "Split", "ConstantOfShape", "Range"} | {
-    name for name in FUNCTIONS if name.startswith("Reduce")
-}
+SHAPED = {
+    "Resize",
+    "Upsample",
+    "Reshape",
+    "Expand",
+    "Slice",
+    "Tile",
+    "Pad",
+    "Unsqueeze",
+    "Squeeze",
+    "Split",
+    "ConstantOfShape",
+    "Range",
+} | {name for name in FUNCTIONS if name.startswith("Reduce")}
 """Operators whose further inputs are numbers that stay on the CPU."""
 
 
@@ -53,7 +61,7 @@ class OnnxNetwork(nn.Module):
         one_by_one: whether images are run one at a time, as the graph allows no batch or mixes its images.
         depends_on_batch: whether it is a graph for batches that mixes the images of a batch.
         random: its random operators.
-        verified: whether its numbers were compared with those of ONNX's reference evaluator.
+        unchecked: operators whose numbers ONNX's reference evaluator gave none to compare with, or not in time.
     """
 
     def __init__(self, data: bytes, *, cut: bool = True) -> None:
@@ -79,7 +87,8 @@ class OnnxNetwork(nn.Module):
         self.integers: dict[str, Tensor] = {}
         self.others = nn.ModuleDict()
         self.any_batch: dict[str, tuple[int, ...]] = {}
-        self.one_by_one = self.depends_on_batch = self.verified = self.cut = False
+        self.one_by_one = self.depends_on_batch = self.cut = False
+        self.unchecked: tuple[str, ...] = ()
         self.ends_in = ""
         self.rest: dict[str, int] = {}
         self._read_constants()
@@ -239,32 +248,19 @@ class OnnxNetwork(nn.Module):
         return rest[0] if rest else 1
 
     def _compare(self, values: Mapping[str, Tensor]) -> None:
-        """Refuse a graph whose numbers are not those of ONNX's own evaluator."""
-        if sum(work_of(step, values) for step in self.steps) > QUICK * self.batch:
-            self._compare_rest(values)
-            return
-        draw = torch.Generator().manual_seed(1)
-        for x in (values[self.input], torch.randn(self.batch, *self.takes, generator=draw)):
-            theirs = _referred(self.proto, self.input, x)
-            ours = self._last(x)
-            if theirs is None:
-                return
-            if theirs.shape != ours.shape or not _close(ours, theirs):
+        """Refuse a graph whose nodes do not give ONNX's own numbers, for two inputs."""
+        own, draw = frozenset(KNOWN), torch.Generator().manual_seed(1)
+        other = torch.randn(self.batch, *self.takes, generator=draw)
+        unknown: set[str] = set()
+        for at in (values, self.values(other)):
+            wrong, more = compared(self.proto, self.steps, at, own)
+            unknown |= more
+            if wrong:
                 raise ValueError(
-                    "file: expected a graph that gives ONNX's own numbers here, got others: "
-                    f"{_apart(ours, theirs)} (operators {', '.join(sorted({step.op for step in self.steps}))})"
+                    f"file: expected operators that give ONNX's own numbers here, got others from "
+                    f"{', '.join(sorted(wrong))}"
                 )
-        self.verified = True
-
-    def _compare_rest(self, values: Mapping[str, Tensor]) -> None:
-        for step in self.steps:
-            if step.op not in KNOWN:
-                args = [values[name] for name in step.inputs if name]
-                other = self.others[str(self.rest[step.outputs[0]])]
-                assert isinstance(other, Converted)
-                theirs = other.reference(*args)
-                if theirs is not None and not _close(values[step.outputs[0]], theirs):
-                    raise ValueError(f"file: expected operators that give ONNX's own numbers here, got {step.op}")
+        self.unchecked = tuple(sorted(unknown))
 
     def _cut_end(self, values: Mapping[str, Tensor], cut: bool) -> None:
         made_by = {name: place for place, step in enumerate(self.steps) for name in step.outputs}
@@ -333,20 +329,9 @@ class OnnxNetwork(nn.Module):
         self.integers = {name: value for name, value in self.integers.items() if name in read}
 
 
-def _close(ours: Tensor, theirs: Tensor) -> bool:
-    theirs = theirs.to(ours.dtype)
-    return ours.shape == theirs.shape and bool(((ours - theirs).abs() <= CLOSE * theirs.abs().max() + 1e-6).all())
-
-
-def _apart(ours: Tensor, theirs: Tensor) -> str:
-    if ours.shape != theirs.shape:
-        return f"shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}"
-    return f"{float((ours - theirs).abs().max()):.3g} apart"
-
-
 def _same_as(network: OnnxNetwork, x: Tensor, single: Tensor) -> bool:
     try:
-        return _close(network._answer(x), single)
+        return close(network._answer(x), single)
     except Exception:
         return False
 
@@ -357,16 +342,3 @@ def _runs(network: OnnxNetwork, x: Tensor) -> bool:
     except Exception:
         return False
     return True
-
-
-def _referred(proto: Any, name: str, x: Tensor) -> Tensor | None:
-    """What ONNX's reference evaluator gives; None where it cannot run the graph."""
-    from onnx.reference import ReferenceEvaluator
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        try:
-            (made,) = ReferenceEvaluator(proto).run(None, {name: x.numpy()})
-        except Exception:
-            return None
-    return torch.from_numpy(np.array(made))

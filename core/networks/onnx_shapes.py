@@ -84,7 +84,7 @@ def _gather(step: Step, x: Tensor, index: Tensor) -> Tensor:
     index = index.to(x.device, torch.int64)
     index = torch.where(index < 0, index + x.shape[axis], index)
     made = x.index_select(axis, index.flatten())
-    return made.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    return made.reshape([*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]])
 
 
 def _shape(step: Step, x: Tensor) -> Tensor:

@@ -267,3 +267,7 @@ def _checked(name: str, value: Tensor, notes: list[str]) -> Tensor:
             notes.append(said)
         value = value.to(torch.float32)
     return value.detach().contiguous().clone()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:160]

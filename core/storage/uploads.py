@@ -11,10 +11,13 @@ import contextlib
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 UPLOADS = ".uploads"
+KEPT = 2 * 24 * 3600
+"""Seconds that a file waits; one that was refused or given up goes when another comes later than that."""
 LARGEST = 4 << 30
 """Bytes of a file at most."""
 _CHUNK = 1 << 24
@@ -36,6 +39,7 @@ def keep(source: Path | bytes, root: Path) -> str:
         _check(source.stat().st_size, source.name)
     folder = Path(root) / UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
+    _forget_old(folder)
     half = folder / f".{secrets.token_hex(8)}"
     digest = hashlib.sha256()
     try:
@@ -71,6 +75,14 @@ def forget(digest: str, root: Path) -> None:
     """Drop a waiting file, if it is there."""
     with contextlib.suppress(OSError):
         where(digest, root).unlink()
+
+
+def _forget_old(folder: Path) -> None:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # another process was quicker
+                if entry.stat().st_mtime < time.time() - KEPT:
+                    Path(entry.path).unlink()
 
 
 def _check(size: int, name: str) -> None:

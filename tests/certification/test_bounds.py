@@ -114,9 +114,9 @@ def test_scalar_network_has_bounds(prepared: Made) -> None:
 
 
 def test_layer_without_a_rule_is_named() -> None:
-    """A sigmoid inside: a clear refusal, not a wrong bound."""
-    with pytest.raises(Unbounded, match="got Sigmoid"):
-        interval(nn.Sequential(nn.Flatten(), nn.Sigmoid()), torch.zeros(1, 4), torch.ones(1, 4))
+    """A GELU inside: a clear refusal, not a wrong bound."""
+    with pytest.raises(Unbounded, match="got GELU"):
+        interval(nn.Sequential(nn.Flatten(), nn.GELU()), torch.zeros(1, 4), torch.ones(1, 4))
 
 
 def test_layers_outside_the_rules_are_refused_or_still_right() -> None:

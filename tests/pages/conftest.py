@@ -160,7 +160,14 @@ class Lab:
             tables["measurements"] = pd.DataFrame(rows)
         return store.write(spec, ships or self.root, card=card, arrays={"weights": weights}, tables=tables)
 
-    def imported(self, *, label: str = "my-net", accuracy: float = 0.9, **fields: Any) -> store.Artifact:
+    def imported(
+        self,
+        *,
+        label: str = "my-net",
+        accuracy: float = 0.9,
+        found: list[dict[str, Any]] | None = None,
+        **fields: Any,
+    ) -> store.Artifact:
         """Plant an imported model on `digits`, of the network `linear`, with findings on its card."""
         twin = self.model(accuracy=accuracy, seed=1234)
         spec = specs.ImportSpec(
@@ -172,7 +179,7 @@ class Lab:
             {"normalisation": "none", "mean": [0.0], "std": [1.0], "channels": "rgb", "accuracy": accuracy},
             {"normalisation": "MNIST", "mean": [0.1307], "std": [0.3081], "channels": "bgr", "accuracy": 0.2},
         ]
-        found = [
+        findings = [
             Finding("normalisation", "Normalisation", "fine", "None: 90.0 % of 200 images.", rows=tuple(rows)),
             Finding("outputs", "Outputs", "note", "Logits *with* [signs] of $Markdown$."),
             Finding("classes", "Class order", "doubt", "Another order is better.", advice="Set the class order."),
@@ -180,7 +187,7 @@ class Lab:
         card = {
             **{name: twin.card[name] for name in ("metrics", "class_names", "shape", "data", "device", "threads")},
             "framing": specs.Framing().body(),
-            "found": [one.to_json() for one in found],
+            "found": [one.to_json() for one in findings] if found is None else found,
             "looked_at": {"n": 200, "accuracy": accuracy},
             "network": {"parameters": 650, "outputs": k, "takes": list(shape), "layers": []},
             "timing": {"seconds": 2.5},

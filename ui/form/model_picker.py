@@ -143,6 +143,8 @@ def empty(page: str, *, scalar: bool | None = None, network: str | None = None) 
     text = "Train N on digits, 4 against 9 (seconds)" if scalar else "Train a first model on digits (seconds)"
     jobs.offer(page, spec, text, name="first")
     st.page_link("pages/train.py", label="Or train another one on the training page", icon=":material/model_training:")
+    if not scalar and network is None:
+        st.page_link("pages/add_model.py", label="Or add a model that you have", icon=":material/upload_file:")
 
 
 def _of_a_data_set(

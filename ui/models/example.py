@@ -18,24 +18,25 @@ NAME = "digits28-standard"
 IMAGES = 200
 
 
-def show(page: str) -> None:
-    """Draw what is found out of the bundled example."""
+def show(page: str) -> list[dict[str, Any]]:
+    """Draw the accuracies of the bundled example; returns its findings, none while there is nothing to show yet."""
     st.markdown("**What the import finds out**: an example")
     model = next((model for one, model in sources.references() if one.name == NAME), None)
     if model is None:
         st.info(
             "Nothing was imported yet. What the import finds out about a network is shown here.", icon=":material/info:"
         )
-        return
+        return []
     st.caption(
         f"{model_names.label(model)} is bundled. Here it is examined as if it came from elsewhere, on {IMAGES} images."
     )
     if not warm.torch_ready():
         _wait()
-        return
+        return []
     card = _examined(model.id, store.default_root())
     found.chart(page, card, len(model.card["class_names"]))
-    found.listed(card["found"])
+    findings: list[dict[str, Any]] = card["found"]
+    return findings
 
 
 @st.fragment(run_every=0.5)

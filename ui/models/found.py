@@ -40,17 +40,14 @@ _OUTPUTS = {
 
 def figures(model: store.Artifact) -> None:
     """Draw the accuracy on the test images with its interval, and how large the network is."""
-    metrics, network, looked = model.card["metrics"], model.card["network"], model.card.get("looked_at", {})
-    st.metric(
-        "Test accuracy",
-        f"{metrics['test_accuracy']:.2%}",
-        help=f"Share of the {counted(metrics['test_n'], 'test image')} that are classified correctly. 95 % interval "
-        "(Clopper–Pearson) below.",
+    metrics, looked = model.card["metrics"], model.card.get("looked_at", {})
+    parts = [f"{model.card['network']['parameters']:,} parameters"]
+    parts += [f"examined on {counted(looked['n'], 'image')}"] if looked.get("n") else []
+    parts.append(f"{jobs.duration(model.card['timing']['seconds'])} on a {model.card['device'].upper()}")
+    st.markdown(
+        f"**{metrics['test_accuracy']:.2%}** of {counted(metrics['test_n'], 'test image')} are classified correctly "
+        f"(95 % interval {interval(metrics['test_low'], metrics['test_high'])}).  \n:small[{' · '.join(parts)}]"
     )
-    st.caption(f"{interval(metrics['test_low'], metrics['test_high'])} (95 %)  \nn = {metrics['test_n']:,}")
-    seconds = jobs.duration(model.card["timing"]["seconds"])
-    examined = f"examined on {counted(looked['n'], 'image')}, " if looked.get("n") else ""
-    st.caption(f"{network['parameters']:,} parameters  \n{examined}{seconds} on a {model.card['device'].upper()}")
 
 
 def steps(framing: Mapping[str, Any]) -> list[str]:
@@ -149,7 +146,7 @@ def frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Verdict": [MARKS[finding["verdict"]] for finding in found],
-            "What was looked at": [finding["title"] for finding in found],
+            "Question": [finding["title"] for finding in found],
             "Found": [finding["said"] for finding in found],
             "What to do": [finding.get("advice") or "" for finding in found],
         }
@@ -157,13 +154,15 @@ def frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def listed(found: Sequence[Mapping[str, Any]]) -> None:
-    """Draw a row a finding, and what the verdicts mean."""
-    rows = frame(found)
+    """Draw a row a finding, those first that want a look, and what the verdicts mean."""
+    rows = frame(sorted(found, key=lambda one: -list(MARKS).index(one["verdict"]))).map(_plain)
     verdicts = ", ".join(
         f"{count} {verdict}" for verdict in MARKS if (count := sum(one["verdict"] == verdict for one in found))
     )
-    shown = rows if rows["What to do"].any() else rows.drop(columns="What to do")
-    st.table(shown.map(_plain), hide_index=True, border="horizontal", alt=f"What was found out: {verdicts}")
+    advice = [f" **{text}**" if text else "" for text in rows["What to do"]]
+    shown = rows.drop(columns="What to do").assign(Found=rows["Found"] + advice)
+    shown["Verdict"] = shown["Verdict"].str.replace(" ", "\u00a0")
+    st.table(shown, hide_index=True, border="horizontal", alt=f"What was found out: {verdicts}")
     st.caption(" · ".join(f"{MARKS[verdict]}: {text}" for verdict, text in MEANS.items()))
 
 

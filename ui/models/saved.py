@@ -203,16 +203,14 @@ def result(page: str, model: store.Artifact, *, here: bool = False) -> None:
     this model's settings.
     """
     spec = sources.model_spec(model)
-    left, right = st.columns([2, 5])
     if isinstance(spec, specs.ImportSpec):
-        with left:
-            found.figures(model)
-        with right:
-            if not found.chart(page, model.card, len(model.card["class_names"])):
-                found.framing(model)
+        found.figures(model)
+        found.chart(page, model.card, len(model.card["class_names"]))
+        found.framing(model)
         ways_on(page, model)
         found.table(page, model)
     else:
+        left, right = st.columns([2, 5])
         with left:
             _figures(model.card)
         with right:

@@ -10,24 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from core.certification.graph import Unbounded, lower
-from core.evaluation.imported import answers, cost, verdicts
+from core.evaluation.imported import answers, verdicts
+from core.evaluation.imported.asking import Sample, outputs_of
 from core.evaluation.imported.behaviour import behaviour
+from core.evaluation.imported.candidates import as_asked, candidates
 from core.evaluation.imported.findings import Examination, Finding
-from core.evaluation.imported.fits import Fit, after, dims, fits
-from core.evaluation.imported.normalisations import Normalisation, normalisations, statistics
-from core.evaluation.imported.search import Scored, Tried, best_of, scored
+from core.evaluation.imported.fits import after
+from core.evaluation.imported.search import Scored, Tried, best_of, clearly, scored
 from core.evaluation.imported.slopes import FAILURES, slopes
 from core.networks.framed import Framed
 from core.networks.layers import Shape
 from core.progress import Progress
-from core.specs import Framing, ImportSpec
+from core.specs import ImportSpec
 
 ARITHMETIC = 3e12
 """Floating-point operations that the search for a framing may take: under a minute on two cores."""
-FINAL = 6
-"""Framings that go on to all images where not all of them can."""
-BUDGET = 256 << 20
-"""Bytes that a batch of the search may keep."""
+FEW = 200
+"""Images that every framing is tried on, at most."""
+LEAST = 8
+"""The same, at least."""
+FINAL = 8
+"""Framings that are tried on more images, at most."""
 
 
 def examine(
@@ -43,9 +46,12 @@ def examine(
 ) -> Examination:
     """Find out how a network is to be asked, and whether its figures can be believed.
 
+    Every framing (`candidates`) is tried on the first `FEW` images, or fewer where the network is large; those that
+    these cannot tell from the best one are tried on all, as far as `ARITHMETIC` allows.
+
     Args:
         body: the network, in eval mode, on the images' device; it comes back as it was.
-        x: (N, C, H, W) images in [0, 1], float32, 200 or so.
+        x: (N, C, H, W) images in [0, 1], float32, 200 or more.
         y: (N,) their classes, int64.
         asked: what was asked for; what is given there is taken, and compared with what is found.
         class_names: of the data set.
@@ -65,298 +71,140 @@ def examine(
         flags = [(parameter, parameter.requires_grad) for parameter in body.parameters()]
         try:
             body.requires_grad_(False)
-            return _examined(body, x, y, asked, class_names, takes, x if train is None else train, on_progress)
+            looked = _look(body, x, y, asked, len(class_names), takes, x if train is None else train, on_progress)
+            return _told(looked, takes, asked)
         finally:
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
 
 
-def _examined(
+@dataclass(frozen=True)
+class _Looked:
+    """What the search found.
+
+    Attributes:
+        sample: the network and the images.
+        y: their classes.
+        outputs: how many numbers the network answers with.
+        table: its answers, finite ones.
+        kind: what they are.
+        order: the order of the classes that fits, where it is not the one as it is.
+        every: each framing as good as it is, under `order`.
+        final: those on the most images.
+        best: the best one that what was given allows.
+        plain: the same without `order`.
+    """
+
+    sample: Sample
+    y: Tensor
+    outputs: int
+    table: Tensor
+    kind: str
+    order: verdicts.Order | None
+    every: list[Scored]
+    final: list[Scored]
+    best: Scored
+    plain: Scored
+
+
+def _look(
     body: nn.Module,
     x: Tensor,
     y: Tensor,
     asked: ImportSpec,
-    class_names: Sequence[str],
+    classes: int,
     takes: tuple[int, ...],
     train: Tensor,
     on_progress: Progress | None,
-) -> Examination:
+) -> _Looked:
     shape: Shape = (x.shape[1], x.shape[2], x.shape[3])
-    every = [(title, framing) for title, framing in candidates(shape, takes, asked, train)]
+    every = candidates(shape, takes, asked, train)
     sample = Sample.of(body, x, [framing for _, framing in every])
-    answers_of = _outputs(sample, asked, len(class_names))
-    tried, n = _search(sample, every, asked, on_progress)
-    table = answers.columns([*(one.out for one in tried), *sample.stress])
-    kind = asked.outputs or _kind(table, len(class_names))
-    found = [scored(one, y[:n], kind) for one in tried]
-    fitting = [one for one in found if _as_asked(one.tried.framing, asked)]
-    best = best_of(fitting)
-    if asked.classes is None and (order := verdicts.other_order(best, fitting, y[:n].cpu(), len(class_names))):
-        best = order[2]  # the classes are in another order: the framing under which that is seen best
-    framing = best.tried.framing.model_copy(update={"outputs": kind})
-    model = Framed(body, framing).eval()
-    kept = int(sample.memory)
-    few = x[: min(n, 64)]
-    behaves = behaviour(model, few)
-    steady = all(one.verdict == "fine" for one in behaves if one.name in ("calls", "neighbours"))
-    findings = [
-        verdicts.size(shape, after(shape, asked), takes, framing),
-        verdicts.normalisation(best, fitting, found, asked),
-        verdicts.layout(best, fitting, found, asked, _turned(sample, best, y[:n], kind)),
-        verdicts.outputs(table, kind, asked, answers_of),
-        verdicts.classes(best, found, y[:n], len(class_names), asked),
-        *behaves,
-        slopes(model, few, random=not steady),
-        verdicts.memory(kept, sample.arithmetic),
-        _layers(model, shape),
-    ]
-    return Examination(
-        framing,
-        tuple(findings),
-        best.accuracy,
-        n,
-        {"cost": {"bytes_an_image": kept, "operations_an_image": sample.arithmetic}},
-    )
-
-
-# ---------------------------------------------------------------- what is tried
-
-
-def candidates(shape: Shape, takes: tuple[int, ...], asked: ImportSpec, train: Tensor) -> list[tuple[str, Framing]]:
-    """Every framing that is tried, each with its normalisation in words; the simplest first."""
-    own = statistics(train)
-    overall = (round(float(train.mean()), 4), round(float(train.std().clamp_min(1e-3)), 4))
-    usual = normalisations(shape[0], own, overall)
-    if asked.mean is not None and asked.std is not None:
-        for name, values in (("mean", asked.mean), ("std", asked.std)):
-            if len(values) not in (1, shape[0], 3 if shape[0] == 1 else shape[0]):
-                raise ValueError(f"{name}: expected one number, or one for each of {shape[0]} channels, got {values}")
-        usual = [Normalisation("as given", asked.mean, asked.std), *usual]
-    found = []
-    for fit in fits(shape, takes, asked):
-        for one in usual:
-            for channels in ("rgb", "bgr") if fit.channels == 3 and shape[0] == 3 else ("rgb",):
-                turned = one.reversed() if channels == "bgr" and one.title != "as given" else one
-                found.append((one.title, _framing(fit, turned, channels, asked)))
-    unique: dict[Framing, str] = {}
-    for title, framing in found:
-        unique.setdefault(framing, title)
-    return [(title, framing) for framing, title in unique.items()]
-
-
-def _framing(fit: Fit, one: Normalisation, channels: str, asked: ImportSpec) -> Framing:
-    mean, std = one.mean, one.std
-    if len(mean) != len(std):
-        width = max(len(mean), len(std))
-        mean, std = (values * width if len(values) == 1 else values for values in (mean, std))
-    if fit.channels == 3 and len(mean) == 1:
-        mean = mean * 3  # three equal numbers: grey images become three channels by them
-    return Framing(
-        resize=fit.resize,
-        crop=fit.crop,
-        channels=channels,
-        mean=_short(mean) if fit.channels == 1 or not _spreads(fit, asked) else mean,
-        std=std,
-        layout=fit.layout,
-        shape=fit.shape,
-        classes=asked.classes,
-    )
-
-
-def _spreads(fit: Fit, asked: ImportSpec) -> bool:
-    return fit.channels == 3
-
-
-def _short(values: tuple[float, ...]) -> tuple[float, ...]:
-    return values[:1] if len(set(values)) == 1 else values
-
-
-def _as_asked(framing: Framing, asked: ImportSpec) -> bool:
-    """Whether a framing is one that what was given allows."""
-    if asked.channels is not None and framing.channels != asked.channels:
-        return False
-    if asked.layout is not None and framing.layout != asked.layout:
-        return False
-    if asked.mean is None or asked.std is None:
-        return True
-    width = max(len(framing.mean), len(framing.std), len(asked.mean), len(asked.std))
-
-    def wide(values: tuple[float, ...]) -> tuple[float, ...]:
-        return values * width if len(values) == 1 else values
-
-    return wide(framing.mean) == wide(asked.mean) and wide(framing.std) == wide(asked.std)
-
-
-# ---------------------------------------------------------------- what the network answers
-
-
-@dataclass
-class Sample:
-    """Images to ask a network about, and what one of them costs.
-
-    Attributes:
-        body: the network.
-        x: (N, C, H, W) in [0, 1].
-        arithmetic: operations an image.
-        memory: bytes an image.
-        many: it takes several images at once.
-        stress: its answers to images far outside the pixel range.
-        shape: of an answer, without the batch.
-    """
-
-    body: nn.Module
-    x: Tensor
-    arithmetic: float
-    memory: float
-    many: bool
-    stress: list[Tensor]
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, body: nn.Module, x: Tensor, framings: list[Framing]) -> Sample:
-        """Ask it about the first two images, in the first of these framings that it takes.
-
-        Raises:
-            ValueError: it fails in every one, or answers with something else than numbers an image.
-        """
-        error: Exception | None = None
-        for framing in _one_a_fit(framings):
-            given = Framed(body, framing).given(x[:2] if len(x) > 1 else x[:1].expand(2, *x.shape[1:]))
-            for images in (given, given[:1]):
-                try:
-                    with torch.no_grad():
-                        out = body(images.clone())
-                except torch.OutOfMemoryError:
-                    raise
-                except (*FAILURES, NotImplementedError, OSError) as caught:
-                    error = error or caught
-                    continue
-                _check_answer(out, len(images))
-                function = body
-                return cls(
-                    body,
-                    x,
-                    cost.arithmetic(function, images),
-                    _memory(function, images),
-                    len(images) > 1,
-                    _stress(body, images),
-                    tuple(out.shape[1:]),
-                )
-        why = (str(error) or type(error).__name__).splitlines()[0][:200]
-        sent = dims(tuple(given.shape[1:]))
-        raise ValueError(f"data: the network fails on images of {sent}: {why}") from error
-
-    def ask(self, framing: Framing, images: Tensor) -> Tensor | None:
-        """Its answers under a framing; None where it fails."""
-        framed = Framed(self.body, framing).to(images.device)
-        batch = max(1, min(100, int(BUDGET / max(self.memory, 1)))) if self.many else 1
-        try:
-            with torch.no_grad():
-                parts = [self.body(framed.given(part).contiguous()).clone() for part in images.split(batch)]
-        except torch.OutOfMemoryError:
-            raise
-        except (*FAILURES, NotImplementedError, OSError):
-            return None
-        out = torch.cat(parts)
-        return out if len(out) == len(images) and tuple(out.shape[1:]) == self.shape else None
-
-
-def _one_a_fit(framings: list[Framing]) -> list[Framing]:
-    kept = {(f.resize, f.crop, f.layout, f.shape, len(f.mean)): f for f in reversed(framings)}
-    return list(reversed(kept.values()))
-
-
-def _check_answer(out: object, n: int) -> None:
-    if not isinstance(out, Tensor):
-        raise ValueError(f"outputs: expected one tensor of numbers an image, got a {type(out).__name__}")
-    if not out.is_floating_point():
-        raise ValueError(f"outputs: expected logits or probabilities, got {str(out.dtype).removeprefix('torch.')}")
-    if out.ndim == 0 or len(out) != n:
-        raise ValueError(f"outputs: expected a row an image, got {dims(tuple(out.shape))} for {n} images")
-
-
-def _memory(function: nn.Module, images: Tensor) -> float:
-    try:
-        return cost.memory(function, images)
-    except torch.OutOfMemoryError:
-        raise
-    except (*FAILURES, NotImplementedError):  # it bears no gradients: `slopes` says so
-        return 0.0
-
-
-def _stress(body: nn.Module, images: Tensor) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(images.shape, generator=generator).to(images)
-    found = []
-    for far in (8 * images, -8 * images, 4 * noise, 100 * noise):
-        try:
-            with torch.no_grad():
-                found.append(body(far).clone())
-        except torch.OutOfMemoryError:
-            raise
-        except (*FAILURES, NotImplementedError):
-            continue
-    return found
-
-
-def _outputs(sample: Sample, asked: ImportSpec, classes: int) -> int:
-    """How many numbers it answers with, an image. Raises ValueError where they do not fit the classes."""
-    count = math.prod(sample.shape)
-    if asked.classes is not None:
-        single = count == 1 and classes == 2
-        if len(asked.classes) != classes or max(asked.classes) >= (2 if single else count) or min(asked.classes) < 0:
-            raise ValueError(
-                f"classes: expected {classes} different outputs of 0 to {count - 1}, one a class, got {asked.classes}"
-            )
-    elif count != classes and not (count == 1 and classes == 2):
-        if count > classes:
-            hint = ": name the output of each class (`classes`)"
-        else:
-            hint = ": choose a data set of as many classes, or some of its classes"
-        raise ValueError(
-            f"outputs: the network answers with {count:,} numbers, the data set has {classes} classes{hint}"
-        )
-    if asked.outputs is not None and (asked.outputs in ("score", "probability")) != (count == 1):
-        raise ValueError(f"outputs: expected one of a network with {count:,} outputs, got {asked.outputs}")
-    return count
-
-
-def _kind(table: Tensor, classes: int) -> str:
-    return answers.kind_of(table)
-
-
-# ---------------------------------------------------------------- the search
-
-
-def _search(
-    sample: Sample, every: list[tuple[str, Framing]], asked: ImportSpec, on_progress: Progress | None
-) -> tuple[list[Tried], int]:
-    """What the network answers under each framing, and to how many images.
-
-    Where all images would take too much arithmetic, the first ones are shown under every framing; that is said.
-    """
-    most = len(sample.x)
-    afford = int(ARITHMETIC / max(1.0, sample.arithmetic * len(every)))
-    n = max(1, min(most, max(8, afford)))
+    outputs = outputs_of(sample, asked, classes)
+    n = max(1, min(len(x), FEW, max(LEAST, int(ARITHMETIC / 2 / max(1.0, sample.arithmetic * len(every))))))
     tried = []
     for done, (title, framing) in enumerate(every):
         if on_progress:
             on_progress(done, len(every), phase="finding out what the network needs")
-        out = sample.ask(framing, sample.x[:n])
+        out = sample.ask(framing, x[:n])
         if out is not None:
             tried.append(Tried(title, framing, out))
-    if not any(_as_asked(one.framing, asked) for one in tried):
-        raise ValueError("data: the network fails on every framing that what was given allows")
-    return tried, n
+    if not any(as_asked(one.framing, asked) for one in tried):
+        raise ValueError("data: the network fails on the images in every framing that what was given allows")
+    table = answers.columns([*(one.out for one in tried), *sample.stress])
+    kind = asked.outputs or answers.kind_of(table)
+    labels = y.cpu()
+    plain = [scored(one, labels[:n], kind) for one in tried]
+    allowed = [one for one in plain if as_asked(one.tried.framing, asked)]
+    order = verdicts.other_order(best_of(allowed), allowed, labels[:n], classes)
+    seen = labels if order is None else torch.tensor(order.places)[labels]
+    first = plain if order is None else [scored(one, seen[:n], kind) for one in tried]
+    final = _final(sample, first, seen, kind, asked)
+    best = best_of([one for one in final if as_asked(one.tried.framing, asked)])
+    return _Looked(
+        sample=sample,
+        y=seen,
+        outputs=outputs,
+        table=table,
+        kind=kind,
+        order=order,
+        every=[*final, *(one for one in first if all(one.tried.framing != other.tried.framing for other in final))],
+        final=final,
+        best=best,
+        plain=scored(best.tried, labels[: len(best.right)], kind),
+    )
 
 
-def _turned(sample: Sample, best: Scored, y: Tensor, kind: str) -> Scored | None:
-    """The same framing of images whose rows and columns are swapped; None where they are not square."""
-    x = sample.x[: len(y)]
+def _final(sample: Sample, first: list[Scored], y: Tensor, kind: str, asked: ImportSpec) -> list[Scored]:
+    """Those that the first images cannot tell from the best, on as many images as the arithmetic allows."""
+    best = best_of([one for one in first if as_asked(one.tried.framing, asked)])
+    open_ones = [one for one in first if one is not best and not clearly(best, one)]
+    if not open_ones:
+        return first
+    going = [best, *sorted(open_ones, key=lambda one: one.rank, reverse=True)[: FINAL - 1]]
+    m = min(len(y), int(ARITHMETIC / 2 / max(1.0, sample.arithmetic * len(going))))
+    if m <= len(best.right):
+        return first
+    asked_again = [(one, sample.ask(one.tried.framing, sample.x[:m])) for one in first if one in going]
+    return [
+        scored(Tried(one.tried.title, one.tried.framing, out), y[:m], kind)
+        for one, out in asked_again
+        if out is not None
+    ]
+
+
+def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examination:
+    sample, best, n = looked.sample, looked.best, len(looked.best.right)
+    shape: Shape = (sample.x.shape[1], sample.x.shape[2], sample.x.shape[3])
+    framing = best.tried.framing.model_copy(update={"outputs": looked.kind})
+    model = Framed(sample.body, framing).to(sample.x.device).eval()
+    few = sample.x[: min(n, 16)]
+    behaves = behaviour(model, few)
+    steady = all(one.verdict == "fine" for one in behaves if one.name in ("calls", "neighbours"))
+    findings = [
+        verdicts.size(shape, after(shape, asked), takes, framing),
+        verdicts.normalisation(best, looked.final, looked.every, asked),
+        verdicts.layout(best, looked.final, looked.every, asked, _turned(looked)),
+        verdicts.outputs(looked.table, looked.kind, asked, looked.outputs),
+        verdicts.classes(looked.plain, looked.order, looked.y[:n], asked),
+        *behaves,
+        slopes(model, few, random=not steady),
+        verdicts.memory(int(sample.memory), sample.arithmetic),
+        _layers(model, shape),
+    ]
+    more = {"cost": {"bytes_an_image": int(sample.memory), "operations_an_image": sample.arithmetic}}
+    return Examination(framing, tuple(findings), looked.plain.accuracy, n, more)
+
+
+def _turned(looked: _Looked) -> Scored | None:
+    """The best framing for images whose rows and columns are swapped; None where they are not square."""
+    n = min(len(looked.best.right), FEW)
+    x = looked.sample.x[:n]
     if x.shape[2] != x.shape[3]:
         return None
-    out = sample.ask(best.tried.framing, x.transpose(2, 3).contiguous())
-    return None if out is None else scored(Tried("rows and columns swapped", best.tried.framing, out), y, kind)
+    out = looked.sample.ask(looked.best.tried.framing, x.transpose(2, 3).contiguous())
+    title = "rows and columns swapped"
+    return None if out is None else scored(Tried(title, looked.best.tried.framing, out), looked.y[:n], looked.kind)
 
 
 def _layers(model: Framed, shape: Shape) -> Finding:
@@ -368,5 +216,5 @@ def _layers(model: Framed, shape: Shape) -> Finding:
     except (*FAILURES, NotImplementedError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0][:160]
         return Finding("layers", title, "note", f"No proofs of this network: {why}")
-    said = f"Yes: {len(graph.relus)} layers of ReLUs, {sum(math.prod(graph.nodes[p].shape) for p in graph.relus):,} in all."
-    return Finding("layers", title, "fine", said)
+    units = sum(math.prod(graph.nodes[place].shape) for place in graph.relus)
+    return Finding("layers", title, "fine", f"Yes: {len(graph.relus)} layers of ReLUs with {units:,} units in all.")

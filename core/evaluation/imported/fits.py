@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from core.networks.layers import Shape
 from core.specs import ImportSpec
@@ -20,7 +22,7 @@ class Fit:
 
     resize: int | None
     crop: int | None
-    layout: str
+    layout: Literal["nchw", "nhwc"]
     shape: tuple[int, ...] | None
     channels: int
 
@@ -78,15 +80,18 @@ def _as_they_are(images: Shape, takes: tuple[int, ...], asked: ImportSpec) -> li
 
 
 def _of(sized: Shape, takes: tuple[int, ...], resize: int | None, crop: int | None) -> list[Fit]:
-    found = []
+    found: list[Fit] = []
+    ways: tuple[tuple[Literal["nchw", "nhwc"], Callable[[int], tuple[int, ...]]], ...] = (
+        ("nchw", lambda c: (c, *sized[1:])),
+        ("nhwc", lambda c: (*sized[1:], c)),
+    )
     for channels in (sized[0], 3) if sized[0] == 1 else (sized[0],):
-        first, last = (channels, *sized[1:]), (*sized[1:], channels)
-        exact = [name for name, shape in (("nchw", first), ("nhwc", last)) if _same(shape, takes)]
+        exact = [name for name, shape in ways if _same(shape(channels), takes)]
         if exact:
             found += [Fit(resize, crop, name, None, channels) for name in exact]
-        elif all(side > 0 for side in takes) and math.prod(takes) == math.prod(first):
-            names = ("nchw", "nhwc") if channels > 1 else ("nchw",)
-            found += [Fit(resize, crop, name, takes, channels) for name in names]
+        elif all(side > 0 for side in takes) and math.prod(takes) == channels * sized[1] * sized[2]:
+            # one number a pixel lies alike either way
+            found += [Fit(resize, crop, name, takes, channels) for name, _ in ways[: 2 if channels > 1 else 1]]
     return found
 
 

@@ -70,6 +70,8 @@ class Scored:
         framing = self.tried.framing
         return {
             "normalisation": self.tried.title,
+            "mean": list(framing.mean),
+            "std": list(framing.std),
             "channels": framing.channels,
             "layout": framing.layout,
             "accuracy": self.accuracy,

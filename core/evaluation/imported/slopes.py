@@ -57,7 +57,7 @@ def slopes(model: nn.Module, x: Tensor, *, random: bool = False) -> Finding:
     precise = _in_float64(model, images)
     wrong, compared, unit = _disagreements(*(precise or (model, images)))
     if wrong > compared / 4:
-        said = f"The gradient disagrees with differences of the logits in {wrong} of {compared} directions ({unit}); {share}."
+        said = f"The gradient disagrees with differences of the logits in {wrong} of {compared} directions ({unit})."
         return Finding("gradients", TITLE, "doubt", said, _ADVICE)
     said = f"The gradient of {n} images is finite and agrees with differences of the logits ({unit}); {share}."
     return Finding("gradients", TITLE, "fine" if zeros < 0.5 else "note", said)

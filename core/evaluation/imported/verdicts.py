@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import torch
 from scipy.special import bdtrc
 from torch import Tensor
 
 from core.evaluation.imported import answers
-from core.evaluation.imported.findings import Finding
+from core.evaluation.imported.findings import Finding, Verdict
 from core.evaluation.imported.fits import dims
-from core.evaluation.tables.paired import mcnemar
 from core.evaluation.imported.search import Scored, clearly, rivals, unlike
+from core.evaluation.tables.paired import mcnemar
 from core.networks.layers import Shape
 from core.specs import Framing, ImportSpec
 
@@ -77,8 +80,8 @@ def normalisation(best: Scored, fitting: list[Scored], every: list[Scored], aske
             "normalisation",
             title,
             "note",
-            f"{said}. {', '.join(_plainly(one) for one in alike[:3])} cannot be told from it, but the probabilities differ "
-            f"by {far:.1%} at most.",
+            f"{said}. {', '.join(_plainly(one) for one in alike[:3])} cannot be told from it, but the probabilities "
+            f"differ by {far:.1%} at most.",
             "",
             rows,
         )
@@ -148,7 +151,7 @@ def outputs(table: Tensor, kind: str, asked: ImportSpec, count: int) -> Finding:
     if asked.outputs is not None and seen != kind:
         # logarithms of probabilities are logits as well: a softmax leaves them as they are
         harmless = (kind, seen) == ("logits", "log_probabilities")
-        verdict = "fine" if harmless else "doubt"
+        verdict: Verdict = "fine" if harmless else "doubt"
         return Finding(
             "outputs", title, verdict, f"As given: {words[kind]}. Its answers look like {words[seen]}.",
             "" if harmless else "Leave outputs empty.",
@@ -167,62 +170,76 @@ def outputs(table: Tensor, kind: str, asked: ImportSpec, count: int) -> Finding:
             "outputs",
             title,
             "note",
-            f"{count:,} numbers in [0, 1] that do not sum to 1: a probability for each class by itself, taken as logits.",
+            f"{count:,} numbers in [0, 1] that do not sum to 1: a probability for each class by itself, as logits.",
             "Cut the network before its last sigmoid, if you can: attacks then see every gradient.",
         )
     return Finding("outputs", title, "fine", f"{words[kind]}.")
 
 
-def classes(best: Scored, every: list[Scored], y: Tensor, count: int, asked: ImportSpec) -> Finding:
-    """Whether the network knows these classes, and in this order."""
+@dataclass(frozen=True)
+class Order:
+    """An order of the classes that fits better than the one as it is.
+
+    Attributes:
+        places: the network's output for each class.
+        accuracy: on images that this order was not made from.
+    """
+
+    places: list[int]
+    accuracy: float
+
+
+def other_order(best: Scored, every: list[Scored], labels: Tensor, count: int) -> Order | None:
+    """An order of the classes in which one framing is right clearly more often than the best as it is; or None."""
+    found: Order | None = None
+    for one in [best, *(one for one in every if one is not best)]:
+        order = answers.other_order(one.pred, labels, count)
+        if order is None:
+            continue
+        right = float(order[1].double().mean())
+        only_new, only_old = int((order[1] & ~best.right).sum()), int((best.right & ~order[1]).sum())
+        better = only_new > only_old and mcnemar(only_new, only_old) <= answers.CERTAIN
+        if better and (found is None or right > found.accuracy):
+            found = Order(order[0], right)
+    return found
+
+
+def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec) -> Finding:
+    """Whether the network knows these classes, and in this order.
+
+    Args:
+        plain: the framing in the order of the classes that was given, or as it is.
+        order: one that fits better.
+        y: (N,) classes.
+        asked: its `classes`.
+    """
     title = "Does it know the classes, in this order?"
-    labels = y.cpu()
-    n, right = len(labels), int(best.right.sum())
-    order = other_order(best, every, labels, count)
+    n, right = len(plain.right), int(plain.right.sum())
     if order is not None:
-        places = [asked.classes[place] for place in order[0]] if asked.classes is not None else order[0]
-        listed = " ".join(map(str, places))
+        places = order.places if asked.classes is None else [asked.classes[place] for place in order.places]
         return Finding(
             "classes",
             title,
             "wrong" if asked.classes is None else "doubt",
-            f"Accuracy is {best.accuracy:.1%} in the order as it is, and {float(order[1].double().mean()):.1%} in another one: the "
+            f"Accuracy is {plain.accuracy:.1%} in the order as it is, and {order.accuracy:.1%} in another one: the "
             "network's outputs are in another order than the data set's classes.",
-            f"If that is how the network was trained, give classes: {listed}",
+            f"If that is how the network was trained, give classes: {' '.join(map(str, places))}",
         )
-    common = int(torch.bincount(labels, minlength=count).max())
-    if n and float(bdtrc(right - 1, n, common / n)) > CHANCE and right < n:
+    common = int(torch.bincount(y).max())
+    if float(bdtrc(right - 1, n, common / n)) > CHANCE and right < n:
         return Finding(
             "classes",
             title,
             "doubt",
-            f"Accuracy is {best.accuracy:.1%} of {n} images, no more than chance: always answering with the commonest class "
-            f"gives {common / n:.1%}.",
-            "Is this the data set that the network is for? No normalisation or order of the classes that was tried helps.",
+            f"Accuracy is {plain.accuracy:.1%} of {n} images, no more than chance: always answering with the commonest "
+            f"class gives {common / n:.1%}.",
+            "Is this the data set that the network is for? No normalisation or order of the classes that was tried "
+            "helps.",
         )
     given = "in the order given" if asked.classes is not None else "in the data set's order"
     return Finding(
-        "classes", title, "fine", f"Accuracy is {best.accuracy:.1%} of {n} images, with the classes {given}."
+        "classes", title, "fine", f"Accuracy is {plain.accuracy:.1%} of {n} images, with the classes {given}."
     )
-
-
-def other_order(
-    best: Scored, every: list[Scored], labels: Tensor, count: int
-) -> tuple[list[int], Tensor, Scored] | None:
-    """An order of the classes in which one framing is right clearly more often than the best as it is; or None.
-
-    Returns:
-        The order, which images are right in it (see `answers.other_order`), and the framing.
-    """
-    found = None
-    for one in [best, *(one for one in every if one is not best)]:
-        order = answers.other_order(one.pred, labels, count)
-        if order is None or (found is not None and int(order[1].sum()) <= int(found[1].sum())):
-            continue
-        only_new, only_old = int((order[1] & ~best.right).sum()), int((best.right & ~order[1]).sum())
-        if only_new > only_old and mcnemar(only_new, only_old) <= answers.CERTAIN:
-            found = (*order, one)
-    return found
 
 
 def memory(kept: int, operations: float) -> Finding:
@@ -237,10 +254,10 @@ def _plainly(one: Scored) -> str:
     return one.tried.title + (f" ({', '.join(more)})" if more else "")
 
 
-def _by_title(every: object) -> list[Scored]:
+def _by_title(every: Iterable[Scored]) -> list[Scored]:
     """The best of each normalisation, the best first."""
     best: dict[str, Scored] = {}
-    for one in every:  # type: ignore[attr-defined]
+    for one in every:
         if one.tried.title not in best or one.rank > best[one.tried.title].rank:
             best[one.tried.title] = one
     return sorted(best.values(), key=lambda one: one.rank, reverse=True)

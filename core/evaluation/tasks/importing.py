@@ -22,7 +22,7 @@ from core.progress import Progress
 from core.specs import ImportSpec
 from core.storage import store, uploads
 
-LOOKED_AT = 200
+LOOKED_AT = 1000
 """Images that the examination looks at, at most."""
 STATISTICS = 5000
 """Training images that the data set's own mean and standard deviation are taken from, at most."""

@@ -1,0 +1,102 @@
+"""A module in memory as an ONNX file that computes the same, gradients included."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.networks.onnx_network import OnnxNetwork
+from core.networks.table import device_of
+
+OPSET = 17
+INSTEAD = "core.evaluation.evaluate(model, x, y, ...) takes it as it is"
+NEAR = 1e-4
+"""How far answers and gradients may differ, relative to the largest."""
+
+
+def exported(module: nn.Module, takes: tuple[int, ...]) -> bytes:
+    """The ONNX file of a module in eval mode, for any batch size; the module's mode is as before afterwards.
+
+    It is compared with the module on random inputs in [0, 1], in batches and one by one, with the gradient.
+
+    Args:
+        module: takes float32 (N, *takes).
+        takes: shape of one image.
+
+    Raises:
+        ValueError: it cannot be exported, or the file computes something else than the module.
+    """
+    modes = {part: part.training for part in module.modules()}
+    device = device_of(module)
+    x = torch.rand(7, *takes, generator=torch.Generator().manual_seed(0)).to(device)
+    x[3:5], x[5:] = 0.1 * x[3:5], 1 - 0.1 * x[5:]  # dark and bright ones: a branch may ask for it
+    try:
+        module.eval()
+        theirs = _of_itself(module, x)
+        data = _written(module, x[:2])
+        ours = _answered(OnnxNetwork(data, cut=False).to(device), x)
+        _check("its ONNX file", ours[0], theirs[0])
+        _check("its ONNX file in the gradient", ours[1], theirs[1])
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    return data
+
+
+def _written(module: nn.Module, x: Tensor) -> bytes:
+    out: Any = io.BytesIO()
+    quick = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no such operator
+        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                (x,),
+                out,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["x"],
+                output_names=["y"],
+                dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+            )
+    except Exception as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"model: expected one that can be exported to ONNX, got {said}; {INSTEAD}") from None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(quick)
+    return out.getvalue()
+
+
+def _of_itself(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What the module answers, and its gradient: the same in every call, and image by image."""
+    try:
+        first, again = _answered(module, x), _answered(module, x)
+        single = torch.cat([_answered(module, row[None])[0] for row in x])
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(f"model: expected one that takes batches and gives gradients, got {said}; {INSTEAD}") from None
+    _check("itself when it is called again", again[0], first[0])
+    _check("itself image by image", single, first[0])
+    return first
+
+
+def _check(what: str, ours: Tensor, theirs: Tensor) -> None:
+    if ours.shape != theirs.shape or not bool(((ours - theirs).abs() <= NEAR * theirs.abs().max() + 1e-7).all()):
+        raise ValueError(f"model: expected one that agrees with its export, but it differs from {what}; {INSTEAD}")
+
+
+def _answered(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Answers (N, K), and the gradient of their sum, weighted, to the input."""
+    with torch.enable_grad():
+        given = x.detach().clone().requires_grad_()
+        out = module(given)
+        out = out.reshape(len(x), -1)
+        weight = torch.linspace(0.5, 1.5, out.numel(), device=x.device).view_as(out)
+        (slope,) = torch.autograd.grad((out * weight).sum(), given)
+    return out.detach(), slope
