@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.cli import attacks, dashboard, docs, evaluation, exercises, gate, models
+from core.cli import attacks, dashboard, docs, evaluation, exercises, gate, importing, models
 from core.cli.flags import add_fields
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, PatternSpec, RadiiSpec, Spec, SweepSpec, TransferSpec
 
@@ -43,6 +43,11 @@ def _fields(spec: type[Spec]) -> Flags:
 COMMANDS = {
     "dashboard": Command("start the dashboard in a browser", dashboard.dashboard_flags, dashboard.dashboard),
     "train": Command("train a model, or load it if it was trained before", models.train_flags, models.train),
+    "import": Command(
+        "make a network of somebody else a saved model, and find out what it needs",
+        importing.import_flags,
+        importing.import_,
+    ),
     "models": Command("list your models and the bundled ones", models.models_flags, models.models),
     "reference": Command(
         "list the bundled models; with --make, train and measure the named ones again",
