@@ -84,6 +84,7 @@ class OnnxNetwork(nn.Module):
         )
         self.weights = nn.ParameterList()
         self.places: dict[str, int] = {}
+        self.folded: dict[str, torch.Size] = {}
         self.integers: dict[str, Tensor] = {}
         self.others = nn.ModuleDict()
         self.any_batch: dict[str, tuple[int, ...]] = {}
@@ -124,7 +125,11 @@ class OnnxNetwork(nn.Module):
 
     def constants(self) -> dict[str, Tensor]:
         """The values that no input changes, by name."""
-        return {**self.integers, **{name: self.weights[place] for name, place in self.places.items()}}
+        found = dict(self.integers)
+        for name, place in self.places.items():
+            weight = self.weights[place]
+            found[name] = weight.view(self.folded[name]) if name in self.folded else weight
+        return found
 
     # ------------------------------------------------------------ running
 
@@ -173,6 +178,9 @@ class OnnxNetwork(nn.Module):
     def _keep(self, name: str, value: Tensor) -> None:
         if value.is_floating_point():
             self.places[name] = len(self.weights)
+            if value.ndim > 4:  # `to(memory_format=...)` refuses parameters of more dimensions
+                self.folded[name] = value.shape
+                value = value.flatten()
             self.weights.append(nn.Parameter(value.detach().clone(), requires_grad=False))
         else:
             self.integers[name] = value
