@@ -164,7 +164,7 @@ def _final(sample: Sample, first: list[Scored], y: Tensor, kind: str, asked: Imp
     """Those that the first images cannot tell from the best, on as many images as the arithmetic allows."""
     best = best_of([one for one in first if as_asked(one.tried.framing, asked)])
     open_ones = [one for one in first if one is not best and not clearly(best, one)]
-    if not open_ones:
+    if not open_ones or not verdicts.above_chance(best, y):
         return first
     going = [best, *sorted(open_ones, key=lambda one: one.rank, reverse=True)[: FINAL - 1]]
     m = min(len(y), int(ARITHMETIC / 2 / max(1.0, sample.arithmetic * len(going))))

@@ -64,7 +64,9 @@ def normalisation(
             )
         return Finding("normalisation", title, "fine", f"{said}; nothing that was tried is clearly better.", "", rows)
     if not above:
-        said = f"Nothing can be told: accuracy is {best.accuracy:.1%} on {n} images, no more than chance. Taken: {numbers}."
+        said = (
+            f"Nothing can be told: accuracy is {best.accuracy:.1%} on {n} images, no more than chance; {numbers} taken."
+        )
         return Finding("normalisation", title, "doubt", said, "Give mean and std, if you know them.", rows)
     others = _by_title(one for one in rivals(best, fitting) if one.tried.title != best.tried.title)
     if others:
