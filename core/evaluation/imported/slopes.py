@@ -7,17 +7,15 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from core.evaluation.imported.behaviour import FAILURES, LARGE
 from core.evaluation.imported.findings import Finding
 
 FEW = 4
 """Images whose gradients are looked at."""
-LARGE = 50_000
-"""Pixel values of an image from which on one image is enough."""
 WAYS = 6
 """Random directions an image along which gradients are compared with differences."""
 TITLE = "Do gradients reach the images, and are they right?"
 _ADVICE = "Attacks that follow gradients will look too weak: trust only square, simba, hop_skip_jump, sparse_rs."
-FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError)
 
 
 def slopes(model: nn.Module, x: Tensor, *, random: bool = False) -> Finding:

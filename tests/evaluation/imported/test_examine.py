@@ -132,6 +132,7 @@ def _taken(layout: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return ways.get(layout, (channels * height * width,))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("layout", ["nchw", "nhwc", "flat nchw"])
 @pytest.mark.parametrize("name", RANGES)
@@ -201,10 +202,11 @@ def test_one_output_for_two_classes(grey: Images, kind: str, turned: bool) -> No
 
     found = told(Made(network, _same, after), x, y)
     assert found.framing.outputs == kind
-    assert finding(found, "classes").verdict == ("wrong" if turned else "fine")
+    # turned, it could be one for negative images as well: digits are nearly black and white
+    assert finding(found, "classes").verdict == ("doubt" if turned else "fine")
     if turned:
         assert "classes: 1 0" in finding(found, "classes").advice
-        again = told(Made(network, _same, after), x, y, classes=(1, 0))
+        again = told(Made(network, _same, after), x, y, classes=(1, 0), mean=(0.0,), std=(1.0,))
         assert again.accuracy > 0.9
         assert finding(again, "classes").verdict == "fine"
 
