@@ -49,7 +49,9 @@ def graph(
     return helper.make_model(made, opset_imports=imports, ir_version=8 if opset < 19 else 9 if opset < 21 else 10)
 
 
-def one(op: str, takes: Sequence[Any], opset: int = 17, *, held: Mapping[str, np.ndarray] | None = None, **more: Any) -> bytes:
+def one(
+    op: str, takes: Sequence[Any], opset: int = 17, *, held: Mapping[str, np.ndarray] | None = None, **more: Any
+) -> bytes:
     """One operator on the input and `held`, and all numbers of its output as logits."""
     held = dict(held or {})
     last = [

@@ -26,12 +26,27 @@ TIMM_MISSING = "architecture: timm is not installed here: pip install timm"
 _ASIDE = ("aux1.", "aux2.", "AuxLogits.")
 """Heads of GoogLeNet and Inception that are used in training only."""
 _COUNTER = "num_batches_tracked"
-_PLAUSIBLE = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "alexnet", "vgg11"),
-    *("vgg11_bn", "vgg13", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "densenet121", "mobilenet_v2", "squeezenet1_1"),
-    *("efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large", "convnext_tiny", "vit_b_16", "googlenet"),
-)
-"""The models of torchvision that foreign weights are compared with first."""
+_STEMS: dict[str, tuple[str, ...]] = {
+    "conv1.weight": ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d"),
+    "features.0.weight": (
+        *("alexnet", "squeezenet1_0", "squeezenet1_1", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn"),
+        *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+    ),
+    "features.conv0.weight": ("densenet121", "densenet169"),
+    "features.0.0.weight": (
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "mobilenet_v3_large",
+        "efficientnet_b0",
+        "convnext_tiny",
+    ),
+    "conv_proj.weight": ("vit_b_16", "vit_b_32"),
+    "conv1.conv.weight": ("googlenet",),
+    "Conv2d_1a_3x3.conv.weight": ("inception_v3",),
+}
+"""The models of torchvision that foreign weights with such a name are compared with."""
+_MANY = 1013
+"""A number of outputs that nothing else in a network has."""
 
 
 def build(name: str, shape: Shape, outputs: int, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -296,10 +311,9 @@ def _dims(value: Tensor) -> str:
 def nearest(weights: Mapping[str, Tensor], *, but: str = "") -> tuple[str, float] | None:
     """The architecture whose names and shapes fit best, and the share of both that do; None below a half.
 
-    Compared are the networks of this program, and models of torchvision that are plausible or named like `but`.
+    Compared are the networks of this program, and models of torchvision whose first layer has the same name.
     """
-    family = but.rpartition(":")[2].rstrip("0123456789_")[:6]
-    theirs = [n for n in torchvision_names() if n in _PLAUSIBLE or (family and n.startswith(family))]
+    theirs = [known for stem, names in _STEMS.items() if stem in weights for known in names]
     first = next((value for value in weights.values() if value.ndim == 4), None)
     channels = first.shape[1] if first is not None and first.shape[1] in (1, 3) else 3
     best: tuple[str, float] | None = None
@@ -313,11 +327,26 @@ def nearest(weights: Mapping[str, Tensor], *, but: str = "") -> tuple[str, float
 
 
 def _share(name: str, weights: Mapping[str, Tensor], shape: Shape) -> float:
+    stem = weights.get("conv1.weight")
+    small = stem is not None and stem.ndim == 4 and tuple(stem.shape[2:]) == (3, 3)
     try:
-        own = _shapes(name, takes(name, shape, resize=None, crop=None, weights=weights), 10, weights)
+        taken = takes(name, shape, resize=None, crop=None, weights=weights)
+        ours = _outline(name, taken, small and name.startswith("torchvision:"))
     except (ValueError, RuntimeError):
         return 0.0
-    ours = {key: value.shape for key, value in own.items() if not key.endswith(_COUNTER)}
-    theirs = {key: value.shape for key, value in weights.items() if not key.endswith(_COUNTER)}
-    same = sum(theirs.get(key) == value for key, value in ours.items())
+    theirs = {key: tuple(value.shape) for key, value in weights.items() if not key.endswith(_COUNTER)}
+    same = sum(
+        len(theirs.get(key, ())) == len(value)
+        and all(a in (b, _MANY) for a, b in zip(value, theirs.get(key, ()), strict=True))
+        for key, value in ours.items()
+        if key in theirs
+    )
     return same / max(1, len(ours.keys() | theirs.keys()))
+
+
+@lru_cache(maxsize=128)
+def _outline(name: str, shape: Shape, small: bool) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an architecture's weights for `_MANY` outputs."""
+    weights = {"conv1.weight": torch.empty(1, 1, 3, 3)} if small else {}
+    own = _shapes(name, shape, _MANY, weights)
+    return {key: tuple(value.shape) for key, value in own.items() if not key.endswith(_COUNTER)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,9 +61,13 @@ class Scored:
         return float(self.right.double().mean())
 
     @property
-    def rank(self) -> tuple[int, float]:
+    def rank(self) -> tuple[float, float]:
         """What the best has most of."""
-        return int(self.right.sum()), -float(self.loss.mean())
+        return self.accuracy, -float(self.loss.mean())
+
+    def first(self, n: int) -> Scored:
+        """The same on the first n images."""
+        return replace(self, right=self.right[:n], loss=self.loss[:n], shares=self.shares[:n], pred=self.pred[:n])
 
     def row(self) -> dict[str, Any]:
         """As evidence."""
@@ -102,13 +106,20 @@ def scored(tried: Tried, y: Int[Tensor, " n"], outputs: str) -> Scored:
 def clearly(one: Scored, other: Scored) -> bool:
     """Whether one framing is better than another beyond what these images can mistake.
 
-    By accuracy: McNemar's exact test on the same images. Or by the loss, where accuracy does not say otherwise.
+    By accuracy: McNemar's exact test on the images that both were tried on. Or by the loss, where accuracy does not say
+    otherwise.
     """
+    one, other = _shared(one, other)
     only_one, only_other = int((one.right & ~other.right).sum()), int((other.right & ~one.right).sum())
     p = mcnemar(only_one, only_other)
     if p < LEVEL:
         return only_one > only_other
     return _by_loss(one, other)
+
+
+def _shared(one: Scored, other: Scored) -> tuple[Scored, Scored]:
+    n = min(len(one.right), len(other.right))
+    return one.first(n), other.first(n)
 
 
 def _by_loss(one: Scored, other: Scored) -> bool:
@@ -134,6 +145,7 @@ def best_of(every: list[Scored]) -> Scored:
 
 def unlike(one: Scored, other: Scored) -> float:
     """Mean total variation between the probabilities under two framings."""
+    one, other = _shared(one, other)
     return float((one.shares - other.shares).abs().sum(1).mean() / 2)
 
 
