@@ -15,6 +15,7 @@ from core.models import bodies, trained_on
 from core.networks.catalogue import build, with_threshold
 from core.networks.framed import Framed
 from core.networks.layers import Shape
+from core.networks.portions import at_once
 from core.networks.table import device_of
 from core.progress import Progress
 from core.specs import DataSpec, Framing, ImportSpec, Method, ModelSpec, TrainSpec
@@ -128,7 +129,8 @@ def _imported(artifact: store.Artifact, spec: ImportSpec) -> nn.Module:
         body = bodies.of_weights(
             spec.architecture, network["outputs"], _weights(artifact), cast(Shape, tuple(network["takes"]))
         )
-    return Framed(body, Framing.model_validate(artifact.card["framing"]))
+    cost = artifact.card.get("cost", {}).get("bytes_an_image", 0)
+    return Framed(body, Framing.model_validate(artifact.card["framing"]), at_once(cost))
 
 
 def _weights(artifact: store.Artifact) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ altered   hooks and replaced methods: whether a layer computes what its class sa
 plain     linear, dense, CNN 10-20-50, LeNet, strided CNNs
 residual  small residual network, PreActResNet-18
 table     the layer table
+portions  what an image costs; batches in portions that fit the memory
 framed   a network made by others behind what it needs
 cifar     residual networks for 32×32 images, named as public checkpoints name their weights
 architectures  networks of this program, torchvision and timm by name, and weights into them

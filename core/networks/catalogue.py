@@ -16,6 +16,10 @@ torch.backends.cudnn.allow_tf32 = False
 """Verdicts and proofs are in float32; cuDNN's own choice for convolutions has ten bits of mantissa."""
 
 
+LARGEST = 1 << 24
+"""Pixel values in one batch of `logits_of`, at most: 1000 images of 3×74×74."""
+
+
 def build(network: str, shape: Shape, classes: int, *, scalar: bool = False) -> nn.Module:
     """A new network with PyTorch's default initial weights (drawn from the global generator: seed it first).
 
@@ -59,9 +63,11 @@ def with_threshold(model: nn.Module, threshold: float) -> nn.Module:
 def logits_of(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Float[Tensor, "n k"]:
     """Logits of many images, in batches, without gradients and in eval mode; the model's mode is put back.
 
-    `x` is (N, C, H, W), float in [0, 1] or uint8 grey levels; batches go to the model's device, logits stay there.
+    Batches have `batch_size` images, fewer where images are large. `x` is (N, C, H, W), float in [0, 1]
+    or uint8 grey levels; batches go to the model's device, logits stay there.
     """
     device, training = device_of(model), model.training
+    batch_size = max(1, min(batch_size, LARGEST // max(1, x[:1].numel())))
     model.eval()
     try:
         with torch.no_grad():

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.networks.portions import in_portions
 from core.specs.importing import Framing
 
 
@@ -19,15 +20,17 @@ class Framed(nn.Module):
     Attributes:
         body: the network, from what it takes to what it answers with.
         framing: what is done before and after it.
+        most: images that go through the body at once, see `core.networks.portions`; None: any number. Larger batches go
+            in portions, with the same logits.
     """
 
     mean: Tensor
     std: Tensor
     order: Tensor
 
-    def __init__(self, body: nn.Module, framing: Framing) -> None:
+    def __init__(self, body: nn.Module, framing: Framing, most: int | None = None) -> None:
         super().__init__()
-        self.body, self.framing = body, framing
+        self.body, self.framing, self.most = body, framing, most
         self.register_buffer("mean", _per_channel(framing.mean))
         self.register_buffer("std", _per_channel(framing.std))
         self.register_buffer("order", torch.tensor(framing.classes or (), dtype=torch.int64))
@@ -54,6 +57,9 @@ class Framed(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Logits, in the order of the data set's classes."""
+        return in_portions(self._at_once, x, self.most)
+
+    def _at_once(self, x: Tensor) -> Tensor:
         return self.logits(self.body(self.given(x)))
 
     def logits(self, out: Any) -> Float[Tensor, "n k"]:

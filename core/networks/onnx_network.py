@@ -234,6 +234,8 @@ class OnnxNetwork(nn.Module):
         return known
 
     def _outputs_of(self, made: Tensor) -> int:
+        if not isinstance(made, Tensor):
+            raise ValueError("file: expected a graph that answers with numbers, got something else")
         shape = tuple(made.shape)
         rest = [side for side in (shape[1:] if shape[:1] == (self.batch,) else shape) if side != 1]
         if not made.is_floating_point():

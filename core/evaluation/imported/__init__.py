@@ -7,7 +7,6 @@ candidates      the framings that are tried
 asking          a network is asked: what it takes, answers and costs
 answers         logits, probabilities or a score; the order of the classes
 search          framings tried on the same images, and told from each other
-cost            arithmetic and memory an image
 behaviour       batch, calls, train mode
 slopes          gradients
 verdicts        the findings that come from the search, in sentences

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from core.evaluation.imported import cost
 from core.evaluation.imported.fits import dims
 from core.evaluation.imported.slopes import FAILURES
 from core.networks.framed import Framed
+from core.networks.portions import BUDGET, arithmetic, memory
 from core.specs import Framing, ImportSpec
-
-BUDGET = 256 << 20
-"""Bytes that a batch of the search may keep."""
 
 
 @dataclass
@@ -35,7 +32,7 @@ class Sample:
     body: nn.Module
     x: Tensor
     arithmetic: float
-    memory: float
+    memory: int
     many: bool
     stress: list[Tensor]
     shape: tuple[int, ...]
@@ -63,7 +60,7 @@ class Sample:
                 return cls(
                     body,
                     x,
-                    cost.arithmetic(body, images),
+                    arithmetic(body, images),
                     _memory(body, images),
                     len(images) > 1,
                     _stress(body, images),
@@ -76,7 +73,7 @@ class Sample:
     def ask(self, framing: Framing, images: Tensor) -> Tensor | None:
         """Its answers under a framing; None where it fails."""
         framed = Framed(self.body, framing).to(images.device)
-        batch = max(1, min(100, int(BUDGET / max(self.memory, 1)))) if self.many else 1
+        batch = max(1, min(100, BUDGET // max(self.memory, 1))) if self.many else 1
         try:
             with torch.no_grad():
                 parts = [self.body(framed.given(part).contiguous()).clone() for part in images.split(batch)]
@@ -102,13 +99,13 @@ def _check_answer(out: object, n: int) -> None:
         raise ValueError(f"outputs: expected a row an image, got {dims(tuple(out.shape))} for {n} images")
 
 
-def _memory(function: nn.Module, images: Tensor) -> float:
+def _memory(function: nn.Module, images: Tensor) -> int:
     try:
-        return cost.memory(function, images)
+        return memory(function, images)
     except torch.OutOfMemoryError:
         raise
     except (*FAILURES, NotImplementedError):  # it bears no gradients: `slopes` says so
-        return 0.0
+        return 0
 
 
 def _stress(body: nn.Module, images: Tensor) -> list[Tensor]:

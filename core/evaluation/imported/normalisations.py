@@ -65,6 +65,7 @@ def normalisations(
             Normalisation("CIFAR-10's, with the smaller std", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
             Normalisation("CIFAR-100's", (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
             Normalisation("ImageNet's", *_IMAGENET),
+            Normalisation("ImageNet's mean, std 0.225 (Wong and Kolter)", _IMAGENET[0], (0.225, 0.225, 0.225)),
             Normalisation("Caffe's: 0…255 less ImageNet's mean", _CAFFE, (1 / 255,)),
         ]
     kept: list[Normalisation] = []

@@ -41,8 +41,10 @@ def size(images: Shape, sized: Shape, takes: tuple[int, ...], framing: Framing) 
     return Finding("size", title, "note", f"{said}, and are {', '.join(parts)}. ε is of the data set's pixels.")
 
 
-def normalisation(best: Scored, fitting: list[Scored], every: list[Scored], asked: ImportSpec) -> Finding:
-    """Which normalisation is right, and which could be as well."""
+def normalisation(
+    best: Scored, fitting: list[Scored], every: list[Scored], asked: ImportSpec, *, above: bool
+) -> Finding:
+    """Which normalisation is right, and which could be as well; `above` says whether accuracy is above chance."""
     title = "Which normalisation does it need?"
     n = len(best.right)
     rows = tuple(one.row() for one in sorted(every, key=lambda one: one.rank, reverse=True)[:SHOWN])
@@ -61,6 +63,9 @@ def normalisation(best: Scored, fitting: list[Scored], every: list[Scored], aske
                 rows,
             )
         return Finding("normalisation", title, "fine", f"{said}; nothing that was tried is clearly better.", "", rows)
+    if not above:
+        said = f"Nothing can be told: accuracy is {best.accuracy:.1%} on {n} images, no more than chance. Taken: {numbers}."
+        return Finding("normalisation", title, "doubt", said, "Give mean and std, if you know them.", rows)
     others = _by_title(one for one in rivals(best, fitting) if one.tried.title != best.tried.title)
     if others:
         listed = "; ".join(f"{_plainly(one)} {one.accuracy:.1%}" for one in others[:3])
@@ -204,6 +209,13 @@ def other_order(best: Scored, every: list[Scored], labels: Tensor, count: int) -
     return found
 
 
+def above_chance(one: Scored, y: Tensor) -> bool:
+    """Whether more images are right than of a network that always answers with the commonest class."""
+    n, right = len(one.right), int(one.right.sum())
+    common = int(torch.bincount(y[:n].cpu()).max())
+    return right == n or (right > 0 and float(bdtrc(right - 1, n, common / n)) <= CHANCE)
+
+
 def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec) -> Finding:
     """Whether the network knows these classes, and in this order.
 
@@ -214,7 +226,7 @@ def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec) ->
         asked: its `classes`.
     """
     title = "Does it know the classes, in this order?"
-    n, right = len(plain.right), int(plain.right.sum())
+    n = len(plain.right)
     if order is not None:
         places = order.places if asked.classes is None else [asked.classes[place] for place in order.places]
         return Finding(
@@ -225,8 +237,8 @@ def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec) ->
             "network's outputs are in another order than the data set's classes.",
             f"If that is how the network was trained, give classes: {' '.join(map(str, places))}",
         )
-    common = int(torch.bincount(y).max())
-    if float(bdtrc(right - 1, n, common / n)) > CHANCE and right < n:
+    if not above_chance(plain, y):
+        common = int(torch.bincount(y[:n]).max())
         return Finding(
             "classes",
             title,

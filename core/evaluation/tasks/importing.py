@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,18 @@ from core.evaluation.tasks.answers import test_table
 from core.evaluation.tasks.opening import facts_of
 from core.models import bodies
 from core.networks.framed import Framed
+from core.networks.portions import at_once
 from core.networks.table import parameter_count
 from core.progress import Progress
 from core.specs import ImportSpec
 from core.storage import store, uploads
 
-LOOKED_AT = 1000
+LOOKED_AT = 4000
 """Images that the examination looks at, at most."""
 STATISTICS = 5000
 """Training images that the data set's own mean and standard deviation are taken from, at most."""
+VALUES = 1 << 26
+"""Pixel values of either, at most."""
 
 
 def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
@@ -44,7 +48,8 @@ def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | No
     begun = time.perf_counter()
     data = load(spec.data, on_progress=on_progress)
     body = bodies.read(spec, uploads.read(spec.digest, root), data.shape, len(data.class_names))
-    images = first_of_test(data, LOOKED_AT)
+    room = max(1, VALUES // math.prod(data.shape))
+    images = first_of_test(data, min(LOOKED_AT, room))
     found = examine(
         body.network.to(device),
         to_float(images.x).to(device),
@@ -52,12 +57,13 @@ def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | No
         asked=spec,
         class_names=data.class_names,
         takes=body.takes,
-        train=to_float(data.train.x[:STATISTICS]),
+        train=to_float(data.train.x[: min(STATISTICS, room)]),
         on_progress=on_progress,
     )
     if wrong := [f"{one.said} {one.advice}".strip() for one in found.findings if one.verdict == "wrong"]:
         raise ValueError(f"model: not imported, since its figures would be wrong. {' '.join(wrong)}")
-    model = Framed(body.network, found.framing).to(device).eval().requires_grad_(False)
+    most = at_once(found.more["cost"]["bytes_an_image"])
+    model = Framed(body.network, found.framing, most).to(device).eval().requires_grad_(False)
     if on_progress:
         on_progress(0, 1, phase="accuracy on the test images")
     table = test_table(model, data)

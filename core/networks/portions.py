@@ -1,0 +1,91 @@
+"""What a network costs an image, counted; and batches in portions that fit the memory.
+
+Counted and not measured, so that it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+BUDGET = 768 << 20
+"""Bytes that the images of one forward and backward pass may take together, beside the network's weights."""
+WORKING = 3
+"""Tensors of the largest size that one step of a pass holds beside what is kept: input, output, another layout."""
+
+
+def arithmetic(network: nn.Module, images: Tensor) -> float:
+    """Floating-point operations an image of one forward pass; matrix products and convolutions are counted."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(images)
+    return counter.get_total_flops() / len(images)
+
+
+def memory(network: nn.Module, images: Tensor) -> int:
+    """Bytes an image that a forward and a backward pass hold at once, beside the weights.
+
+    What autograd keeps, each memory block once, and `WORKING` times the largest result of one step. Parameters should
+    be frozen, as they are under attack.
+    """
+    weights = {value.untyped_storage().data_ptr() for value in (*network.parameters(), *network.buffers())}
+    seen: dict[int, int] = {}
+    held: list[Tensor] = []
+
+    def keep(value: Tensor) -> Tensor:
+        block = value.untyped_storage()
+        if block.data_ptr() not in weights:
+            seen[block.data_ptr()] = block.nbytes()
+        held.append(value)  # so that no address is given out twice
+        return value
+
+    largest = _Largest()
+    with torch.enable_grad(), largest, saved_tensors_hooks(keep, lambda value: value):
+        network(images.detach().clone().requires_grad_())
+    return int((sum(seen.values()) + WORKING * largest.found) / len(images))
+
+
+class _Largest(TorchDispatchMode):
+    """While it is on, the size of the largest tensor that a step makes is looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at what comes out."""
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(value, Tensor):
+                self.found = max(self.found, value.numel() * value.element_size())
+        return out
+
+
+def at_once(bytes_an_image: int) -> int | None:
+    """How many images fit into `BUDGET`, at least one; None where that is not known."""
+    return max(1, BUDGET // bytes_an_image) if bytes_an_image > 0 else None
+
+
+def in_portions(function: Callable[[Tensor], Tensor], x: Tensor, most: int | None) -> Tensor:
+    """`function(x)`, in portions of at most so many rows.
+
+    Where gradients are taken, each portion's steps are computed anew in the backward pass instead of kept.
+    """
+    if most is None or len(x) <= most:
+        return function(x)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return torch.cat([checkpoint(function, part, use_reentrant=False) for part in x.split(most)])
+    return torch.cat([function(part) for part in x.split(most)])
+
+
+def most_of(model: nn.Module) -> int | None:
+    """How many images a model takes at once, where a part of it says so (`most`); None: any number."""
+    found = [most for part in model.modules() if isinstance(most := getattr(part, "most", None), int)]
+    return min(found, default=None)
