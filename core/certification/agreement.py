@@ -121,9 +121,9 @@ def _check_same(graph: Graph, points: Tensor, logits: Tensor) -> None:
     values = graph.forward(points.to(graph.dtype))
     apart = (values[-1] - logits).abs()
     allowed = rounding(graph, [(value, value) for value in values]) + HIDDEN * values[-1].abs()
+    known = values[-1].isfinite() & allowed.isfinite()
     size = values[-1].abs().amax(1, keepdim=True)
     allowed = torch.minimum(allowed, LIKELY * (1 + size))  # the worst case says nothing of deep networks
-    known = values[-1].isfinite() & allowed.isfinite()
     off = known & ~(apart <= allowed)
     if off.any():
         raise Unbounded(
