@@ -7,6 +7,7 @@ evaluated again in float64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,7 @@ def optimized(
     slopes: dict[int, Tensor] | None = None,
     multipliers: dict[int, Tensor] | None = None,
     goal: float = torch.inf,
+    noise: Sequence[Tensor] | None = None,
 ) -> Choice:
     """The highest lower bound of one function a row, of the logits or of another node, that `steps` steps find.
 
@@ -83,6 +85,7 @@ def optimized(
         slopes: where to start.
         multipliers: where to start.
         goal: stop when every bound is above it.
+        noise: see `crown.backward`.
     """
     at = len(graph.nodes) - 1 if at is None else at
     slopes = first_choice(graph, bounds, at) if slopes is None else slopes
@@ -99,7 +102,7 @@ def optimized(
 
     def look(keep: bool) -> tuple[Tensor, Linear]:
         shifts = shifts_of(graph, b, signs) if signs is not None else None
-        made = backward(graph, {at: rows}, bounds, slopes=a, shifts=shifts, keep=keep)
+        made = backward(graph, {at: rows}, bounds, slopes=a, shifts=shifts, keep=keep, noise=noise)
         return (ball.lowest(made.coefficients) + made.constant)[:, 0], made
 
     def note(value: Tensor, made: Linear, best: Choice | None) -> Choice:

@@ -118,6 +118,9 @@ def interval_at(graph: Graph, place: int, made: list[Bounds], ends: Bounds, know
     else:
         (low_a, high_a), (low_b, high_b) = (made[parent] for parent in node.parents)
         low, high = (low_a + low_b, high_a + high_b) if node.sign > 0 else (low_a - high_b, high_a - low_b)
+    if graph.unit:
+        error = own_error(graph, place, made)
+        low, high = low - error, high + error
     if place in known:
         low, high = torch.maximum(low, known[place][0]), torch.minimum(high, known[place][1])
     return low, high
@@ -138,7 +141,65 @@ def interval_margins(graph: Graph, made: list[Bounds], rows: Float[Tensor, "n m 
     return (flat @ middle[..., None] - flat.abs() @ half[..., None])[..., 0] + constant
 
 
-def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor:
+UNIT = 2.0**-24
+"""Float32's unit roundoff."""
+
+
+def own_error(graph: Graph, place: int, made: list[Bounds]) -> Tensor | float:
+    """How far the arithmetic of `graph.unit` may take one node from what is exact for the values that it reads.
+
+    `made` bounds those values, as that arithmetic gives them. See `rounding` for the bound of a sum.
+    """
+    node, unit = graph.nodes[place], graph.unit
+    if node.kind == "affine":
+        assert node.affine is not None
+        if node.affine.terms == 0:  # values are moved, not computed
+            return 0.0
+        low, high = made[node.parents[0]]
+        parts = node.affine.size(torch.maximum(low.abs(), high.abs()))
+        share = _share(node.affine.terms, unit)
+        return share * parts.where(parts < LARGEST, torch.inf)
+    if node.kind == "tanh":
+        return CURVE_UNITS * unit
+    if node.kind == "add" and node.max_of is None:  # a pooling compares and does not compute
+        sizes = [torch.maximum(made[parent][0].abs(), made[parent][1].abs()) for parent in node.parents]
+        return 2 * unit * (sizes[0] + sizes[1])
+    return 0.0
+
+
+def noise_at(graph: Graph, place: int, made: list[Bounds], before: list[Tensor]) -> Tensor:
+    """How far rounding may take a node from what is exact for the outputs of the ReLUs and tanh that it sees.
+
+    Linear bounds (`crown.backward`) pass from such an output to what it reads; what rounding adds there counts by the
+    coefficient that it has, signs and all. That is much less than `rounding`, which carries every error through all
+    layers by absolute weights.
+    """
+    node, nothing = graph.nodes[place], torch.zeros_like(made[place][0])
+    if node.kind in ("input", "relu"):
+        return nothing
+    own = own_error(graph, place, made)
+    if node.kind == "tanh":
+        return nothing + own
+    if node.kind == "affine":
+        assert node.affine is not None
+        return node.affine.spread(before[node.parents[0]]) + own
+    return sum((before[parent] for parent in node.parents), nothing) + own
+
+
+def noises(graph: Graph, made: list[Bounds]) -> list[Tensor]:
+    """`noise_at` of every node, for bounds of every node that hold in the arithmetic of `graph.unit`."""
+    found: list[Tensor] = []
+    for place in range(len(graph.nodes)):
+        found.append(noise_at(graph, place, made, found))
+    return found
+
+
+def _share(terms: int, unit: float) -> float:
+    share = min(terms + 4, 10 * math.sqrt(terms + 4)) * unit
+    return share / (1 - share)
+
+
+def rounding(graph: Graph, made: list[Bounds], unit: float = UNIT) -> Tensor:
     """How far float32 may take each logit (N, K) from the exact one, anywhere in the bounded region.
 
     The a priori bound of sums of products, in any order of summation, carried through the network: an error e before an
@@ -156,6 +217,11 @@ def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor
         made: bounds of every node, see `intervals`.
         unit: the unit roundoff; float32's.
     """
+    return roundings(graph, made, unit)[-1]
+
+
+def roundings(graph: Graph, made: list[Bounds], unit: float = UNIT) -> list[Tensor]:
+    """`rounding` of every node."""
     errors: list[Tensor] = []
     for node in graph.nodes:
         if node.kind == "input":
@@ -168,11 +234,9 @@ def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor
                 continue
             low, high = made[node.parents[0]]
             size = torch.maximum(low.abs(), high.abs()) + before
-            terms = node.affine.terms + 4
-            share = min(terms, 10 * math.sqrt(terms)) * unit
             parts = node.affine.size(size)
             parts = parts.where(parts < LARGEST, torch.inf)
-            errors.append(node.affine.spread(before) + share / (1 - share) * parts)
+            errors.append(node.affine.spread(before) + _share(node.affine.terms, unit) * parts)
         elif node.kind == "relu":
             errors.append(errors[node.parents[0]])
         elif node.kind == "tanh":  # its slope is at most 1; its value, at most 1, is computed to a few units
@@ -183,4 +247,4 @@ def rounding(graph: Graph, made: list[Bounds], unit: float = 2.0**-24) -> Tensor
             sizes = [torch.maximum(made[parent][0].abs(), made[parent][1].abs()) for parent in node.parents]
             total = sum(errors[parent] for parent in node.parents)
             errors.append(total + 2 * unit * (sizes[0] + sizes[1] + total))
-    return errors[-1]
+    return errors

@@ -20,7 +20,7 @@ from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import Goal
 from core.certification.alpha import first_choice, optimized, shifts_of
 from core.certification.ball import Ball, inside
-from core.certification.bounds import Known, intervals, margin_rows, rounding
+from core.certification.bounds import Known, intervals, margin_rows, noises, roundings
 from core.certification.crown import backward, crown_bounds, interval_bounds
 from core.certification.milp import IntegerProgram, decide, program
 from core.certification.proof import TINY, Graphs, evaluated, sloped_margins, tightened
@@ -88,12 +88,15 @@ class BranchAndBound:
                 if not left.any():
                     return PROVEN, "alpha_crown", None
             self.rows = margin_rows(classes, self.y, self.ball.x)[0]
-            errors = rounding(self.graph, intervals(self.graph, self.ball.low, self.ball.high, self.known))
-            self.less = self.rows.abs() @ errors[0]
+            made = intervals(self.graph, self.ball.low, self.ball.high, self.known)
+            self.noise = noises(self.graph, made)
+            self.short_noise = [value.float() for value in self.noise]
+            self.errors = roundings(self.graph, made)  # of programmes, which know no rounding
+            self.less = self.rows.abs() @ self.errors[-1][0]
         self._index()
         if not all(bool(end.isfinite().all()) for bound in self.known.values() for end in bound):
             return UNKNOWN, "", None  # NaN has no sign: a case would be left out
-        if not bool(self.less.isfinite().all()):
+        if not all(bool(value.isfinite().all()) for value in self.noise):
             return UNKNOWN, "", None
         begun = time.perf_counter()
         if begun > deadline:
@@ -130,11 +133,13 @@ class BranchAndBound:
         parts = [values[place].flatten(1)[:, where] for place, where in self.where.items()]
         return torch.cat(parts, 1) if parts else torch.zeros(count, 0, device=self.x.device)
 
-    def _bounds(self, signs: dict[int, Tensor]) -> Known:
+    def _bounds(self, signs: dict[int, Tensor], errors: list[Tensor] | None = None) -> Known:
+        """Bounds of a case. Its signs are those that float32 gives: exact values may lie beyond 0 by `errors`."""
         made = {}
         for place, (low, high) in self.known.items():
-            sign = signs[place]
-            made[place] = torch.where(sign > 0, low.clamp(min=0), low), torch.where(sign < 0, high.clamp(max=0), high)
+            sign, room = signs[place], 0.0 if errors is None else errors[place]
+            bottom, top = torch.clamp(low, min=-room), torch.clamp(high, max=room)
+            made[place] = torch.where(sign > 0, bottom, low), torch.where(sign < 0, top, high)
         return made
 
     def _by_relu(self, values: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -200,11 +205,11 @@ class BranchAndBound:
                 signs=short_signs,
                 slopes=self._by_relu(self._spread(part.slopes)),
                 multipliers=self._by_relu(self._spread(part.multipliers)),
-                goal=float(self.less.max()) + 1e-3,
+                goal=1e-3,
+                noise=self.short_noise,
             )
-        less = self.less[part.row]
         left = torch.ones(len(part), dtype=torch.bool, device=part.row.device)
-        likely = (choice.value.double() > less).nonzero()[:, 0]
+        likely = (choice.value.double() > 0).nonzero()[:, 0]
         if len(likely):
             with torch.no_grad():
                 shifts = shifts_of(self.quick, choice.multipliers, short_signs)
@@ -215,8 +220,9 @@ class BranchAndBound:
                     {place: (low[likely], high[likely]) for place, (low, high) in bounds.items()},
                     {relu: value[likely] for relu, value in choice.slopes.items()},
                     {relu: value[likely] for relu, value in shifts.items()},
+                    noise=self.noise,
                 )
-            left[likely[found - less[likely] > TINY]] = False
+            left[likely[found > TINY]] = False
         slopes, multipliers = (
             self._gather(self._by_place({relu: value[:, 0] for relu, value in values.items()}), len(part))
             for values in (choice.slopes, choice.multipliers)
@@ -266,7 +272,7 @@ class BranchAndBound:
                 return FOOLED, "branch and bound", adversarial
             return None if len(left) else (PROVEN, "branch and bound", None)
         signs = {place: value.double() for place, value in self._spread(case.signs).items()}
-        return self._program(self._bounds(signs), case.row, deadline)
+        return self._program(self._bounds(signs, self.errors), case.row, deadline)
 
     # ------------------------------------------------------------ linear programmes
 

@@ -10,6 +10,7 @@ A margin is a function of the logits (a row true - other), so the last layer is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.certification.ball import Ball, check_box
-from core.certification.bounds import Bounds, Known, interval_at, intervals, margin_rows
+from core.certification.bounds import Bounds, Known, interval_at, intervals, margin_rows, noise_at, noises
 from core.certification.curves import above, below
 from core.certification.graph import lower
 from core.certification.nodes import CURVED, Graph
@@ -62,6 +63,7 @@ def backward(
     slopes: dict[int, Tensor] | None = None,
     shifts: dict[int, Tensor] | None = None,
     keep: bool = False,
+    noise: Sequence[Tensor] | None = None,
 ) -> Linear:
     """Functions of some nodes as functions of the image that are nowhere above them, as long as `bounds` hold.
 
@@ -73,8 +75,12 @@ def backward(
         slopes: for each ReLU slopes in [0, 1] of its lower line, for unstable values; (N, M or 1, *shape).
         shifts: for each ReLU what is added to the coefficients of its input (the multipliers of split constraints).
         keep: keep the coefficients at each ReLU's output.
+        noise: what rounding may add to each node, see `bounds.noise_at`: then the functions are not above what that
+            arithmetic gives, if `bounds` are of it.
     """
     pending = dict(start)
+    if noise is not None:
+        constant = constant - sum(_noisy(noise[place], value) for place, value in start.items())
     kept: dict[int, Tensor] = {}
     for place in range(max(pending), 0, -1):
         if place not in pending:
@@ -83,7 +89,7 @@ def backward(
             constant = constant + _step(graph, place, pending)
             continue
         if graph.nodes[place].kind == "tanh":
-            constant = constant + _bent(graph, place, pending, bounds)
+            constant = constant + _bent(graph, place, pending, bounds, noise)
             continue
         value, parent = pending.pop(place), graph.nodes[place].parents[0]
         if keep:
@@ -95,7 +101,10 @@ def backward(
         above = value.clamp(max=0)
         constant = constant + (above * intercept).flatten(2).sum(2)
         value = above * upper + value.clamp(min=0) * lower
-        _give(pending, parent, value if shifts is None else value + shifts[place])
+        value = value if shifts is None else value + shifts[place]
+        if noise is not None:
+            constant = constant - _noisy(noise[parent], value)
+        _give(pending, parent, value)
     some = next(iter(start.values()))
     zero = some.new_zeros(*some.shape[:2], *graph.nodes[0].shape)
     return Linear(pending.get(0, zero), constant + zero.flatten(2)[..., 0], kept)
@@ -115,14 +124,24 @@ def _step(graph: Graph, place: int, pending: dict[int, Tensor]) -> Tensor | floa
     return 0.0
 
 
-def _bent(graph: Graph, place: int, pending: dict[int, Tensor], bounds: Known) -> Tensor:
+def _noisy(noise: Tensor, value: Tensor) -> Tensor:
+    """The most that noise (N, *shape) takes off functions with these coefficients (N, M, *shape)."""
+    return (value.abs() * noise[:, None]).flatten(2).sum(2)
+
+
+def _bent(
+    graph: Graph, place: int, pending: dict[int, Tensor], bounds: Known, noise: Sequence[Tensor] | None
+) -> Tensor:
     """The same for a tanh: lines above and below it."""
     value, parent = pending.pop(place), graph.nodes[place].parents[0]
     ends = [end[:, None] for end in bounds[parent]]
     (steep, upper), (flat, lower) = above(*ends), below(*ends)
     down, up = value.clamp(max=0), value.clamp(min=0)
-    _give(pending, parent, down * steep + up * flat)
-    return (down * upper + up * lower).flatten(2).sum(2)
+    slope, constant = down * steep + up * flat, (down * upper + up * lower).flatten(2).sum(2)
+    _give(pending, parent, slope)
+    if noise is None:
+        return constant
+    return constant - _noisy(noise[parent], slope) - _noisy(noise[place], value)
 
 
 def _give(pending: dict[int, Tensor], place: int, value: Tensor) -> None:
@@ -130,10 +149,15 @@ def _give(pending: dict[int, Tensor], place: int, value: Tensor) -> None:
 
 
 def lower_bounds(
-    graph: Graph, ball: Ball, at: int, rows: Float[Tensor, "n m ..."], bounds: Known
+    graph: Graph,
+    ball: Ball,
+    at: int,
+    rows: Float[Tensor, "n m ..."],
+    bounds: Known,
+    noise: Sequence[Tensor] | None = None,
 ) -> Float[Tensor, "n m"]:
     """The smallest value over the ball of functions of node `at`, or less."""
-    made = backward(graph, {at: rows}, bounds)
+    made = backward(graph, {at: rows}, bounds, noise=noise)
     return ball.lowest(made.coefficients) + made.constant
 
 
@@ -170,17 +194,22 @@ def crown_bounds(graph: Graph, ball: Ball) -> Known:
     """
     known: Known = {}
     made: list[Bounds] = []
+    noise: list[Tensor] = []
     wanted = set(graph.before_curves)
     for place in range(max(wanted, default=-1) + 1):
         made.append(interval_at(graph, place, made, (ball.low, ball.high), known))
+        if graph.unit:
+            noise.append(noise_at(graph, place, made, noise))
         if place in wanted:
             if worth_refining(graph, ball, place):
-                made[place] = refined(graph, ball, place, made[place], known)
+                made[place] = refined(graph, ball, place, made[place], known, noise if graph.unit else None)
             known[place] = made[place]
     return known
 
 
-def refined(graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known) -> Bounds:
+def refined(
+    graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known, noise: Sequence[Tensor] | None = None
+) -> Bounds:
     """Bounds of a node's values whose sign is open, or of all where a tanh reads them, tightened by linear bounds."""
     low, high = (end.flatten(1) for end in bound)
     shape = graph.nodes[place].shape
@@ -198,8 +227,9 @@ def refined(graph: Graph, ball: Ball, place: int, bound: Bounds, known: Known) -
         stem, constant = stem_of(graph, place, wanted)
         start = {stop: torch.cat([rows[at], -rows[at]], 1) for stop, rows in stem.items()}
         shift = torch.cat([constant[at], -constant[at]], 1)
-        made = backward(graph, start, known, constant=shift)
-        parts.append(torch.stack((ball.lowest(made.coefficients) + made.constant).chunk(2, dim=1)))
+        made = backward(graph, start, known, constant=shift, noise=noise)
+        ends = torch.stack((ball.lowest(made.coefficients) + made.constant).chunk(2, dim=1))
+        parts.append(ends if noise is None else ends - noise[place].flatten(1).gather(1, chosen))
     bottom, top = torch.cat(parts, dim=2)
     low = low.scatter(1, order, torch.maximum(low.gather(1, order), bottom))
     high = high.scatter(1, order, torch.minimum(high.gather(1, order), -top))
@@ -242,9 +272,10 @@ def _exact_first(graph: Graph, ball: Ball) -> Known:
     """Bounds of what ReLUs read that see the image through affine layers only."""
     known: Known = {}
     made = intervals(graph, ball.low, ball.high)
+    noise = noises(graph, made) if graph.unit else None
     for place in graph.before_curves:
         if _sees_no_relu(graph, place):
-            known[place] = refined(graph, ball, place, made[place], {})
+            known[place] = refined(graph, ball, place, made[place], {}, noise)
     return known
 
 

@@ -16,6 +16,8 @@ from core.networks.framed import Framed
 from core.networks.onnx_export import exported
 from core.networks.onnx_network import OnnxNetwork
 
+EXTRA = 8
+"""Units more for resizing, whose weights are themselves computed in float32."""
 TRACED = ("torchvision.", "timm.")
 """Packages whose networks are exported and read back where their class has no rule."""
 
@@ -56,7 +58,9 @@ def _given(module: Framed, graph: Graph, at: int) -> int:
         if sides != list(shape[1:]):
             for axis, side in zip((-2, -1), sides, strict=True):
                 matrix = _resizing(shape[axis], side).to(graph.device, graph.dtype)
-                at = add_affine(graph, at, Matrix(matrix, graph.nodes[at].shape, axis))
+                part = Matrix(matrix, graph.nodes[at].shape, axis)
+                part.terms += EXTRA
+                at = add_affine(graph, at, part)
     places = _places(graph.nodes[at].shape, framing.crop, framing.channels == "bgr")
     at = _moved(graph, at, places)
     if framing.mean != (0.0,) or framing.std != (1.0,):

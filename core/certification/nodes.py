@@ -47,12 +47,20 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in the order of the forward pass; the last one is the logits. `stems` is what `crown.stem_of` keeps."""
+    """Nodes in the order of the forward pass; the last one is the logits.
+
+    Attributes:
+        dtype, device: of the weights.
+        nodes: the steps.
+        stems: what `crown.stem_of` keeps.
+        unit: the unit roundoff of the arithmetic that bounds are to hold for; 0: exact arithmetic.
+    """
 
     dtype: torch.dtype
     device: torch.device
     nodes: list[Node] = field(default_factory=list)
     stems: dict[int, tuple[dict[int, Tensor], Tensor]] = field(default_factory=dict)
+    unit: float = 0.0
 
     def add(self, node: Node) -> int:
         """Append a node and return its place."""

@@ -147,9 +147,12 @@ def mean(made: Lowering, step: Step) -> None:
         axes = [axis % dims for axis in given(step, "axes", args, 1) or ()]
     if not axes or 0 in axes:
         raise refused(step, "over axes of an image")
+    terms = torch.Size([shape[axis - 1] for axis in axes]).numel()
     for axis in axes:
         side = shape[axis - 1]
         weight = torch.full((1, side), 1.0 if step.op == "ReduceSum" else 1 / side, dtype=made.graph.dtype)
-        at = add_affine(made.graph, at, Matrix(weight.to(made.graph.device), made.graph.nodes[at].shape, axis - dims))
+        part = Matrix(weight.to(made.graph.device), made.graph.nodes[at].shape, axis - dims)
+        part.terms = terms  # the network may sum over all axes at once
+        at = add_affine(made.graph, at, part)
     at = add_affine(made.graph, at, Reshape(made.graph.nodes[at].shape, made.shape(step.outputs[0])))
     give(made, step, at)

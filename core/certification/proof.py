@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,13 @@ from core.certification.agreement import checked
 from core.certification.alpha import optimized
 from core.certification.ball import Ball, exact_eps
 from core.certification.bounds import (
+    UNIT,
     Known,
     interval_margins,
     intervals,
     margin_bounds,
     margin_rows,
-    rounding,
+    noises,
 )
 from core.certification.crown import (
     MAX_VALUES,
@@ -65,7 +66,7 @@ def certified_margins(
     """Lower bounds of how far logit y stays above every other logit in the ball; float64, -inf where nothing is known.
 
     Computed in float64, for the network as float32 evaluates it: what rounding may take off a margin, in any order of
-    summation, is subtracted (`bounds.rounding`). Stronger methods are only used where weaker ones prove nothing.
+    summation, is part of the bounds (`bounds.noise_at`). Stronger methods are used where weaker ones prove nothing.
 
     The result is checked on the model itself (`agreement`), at four forward passes and one backward pass for each image
     that is proven, and for a few others.
@@ -140,6 +141,7 @@ def graphs_of(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"
     if coarse:
         raise Unbounded(f"model: expected float32 or float64 for a proof, got {', '.join(map(str, coarse))}")
     exact, quick = (lower(model, tuple(x.shape[1:]), dtype) for dtype in (torch.float64, torch.float32))
+    exact.unit = UNIT
     if len(exact.nodes[-1].shape) != 1:
         raise Unbounded(f"model: expected logits (N, K), got values of shape {exact.nodes[-1].shape} for an image")
     return Graphs(model, exact, quick)
@@ -191,8 +193,8 @@ def _nearly_proven(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor, batch: i
 
 def margin_rounding(graph: Graph, ball: Ball, known: Known, rows: Float[Tensor, "n m k"]) -> Float[Tensor, "n m"]:
     """By how much rounding in float32 may lower functions of the logits."""
-    errors = rounding(graph, intervals(graph, ball.low, ball.high, known))
-    return (rows.abs() @ errors[..., None])[..., 0]
+    noise = noises(graph, intervals(graph, ball.low, ball.high, known))
+    return (rows.abs() @ noise[-1][..., None])[..., 0]
 
 
 def smallest_margin(margins: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -212,8 +214,8 @@ def _by_linear(bounds_of: Callable[[Graph, Ball], Known]) -> Callable[..., Tenso
         graph = graphs.exact
         known = bounds_of(graph, ball)
         rows = margin_rows(graphs.classes, y, ball.x)
-        bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known)
-        return smallest_margin(bound - margin_rounding(graph, ball, known, rows), y)
+        noise = noises(graph, intervals(graph, ball.low, ball.high, known))
+        return smallest_margin(lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known, noise), y)
 
     return margins
 
@@ -236,18 +238,25 @@ def sloped_margins(graphs: Graphs, ball: Ball, y: Tensor, known: Known, steps: i
     graph = graphs.exact
     rows = margin_rows(graphs.classes, y, ball.x)
     made = intervals(graph, ball.low, ball.high, known)
-    less = (rows.abs() @ rounding(graph, made)[..., None])[..., 0]
-    bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known)
-    bound = torch.fmax(bound, interval_margins(graph, made, rows)) - less
+    noise = noises(graph, made)
+    less = (rows.abs() @ noise[-1][..., None])[..., 0]
+    bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known, noise)
+    bound = torch.fmax(bound, interval_margins(graph, made, rows) - less)
     image, row = (~(bound > TINY)).scatter(1, y[:, None], False).nonzero(as_tuple=True)
     if len(image) and graph.relus:
         part = {place: (low[image], high[image]) for place, (low, high) in known.items()}
-        wanted = rows[image, row][:, None]
+        wanted, noise = rows[image, row][:, None], [value[image] for value in noise]
         with frozen(graphs.model):
             choice = optimized(
-                graphs.quick, ball.take(image).to(torch.float32), wanted.float(), _cast(part), steps=steps, goal=RISEN
+                graphs.quick,
+                ball.take(image).to(torch.float32),
+                wanted.float(),
+                _cast(part),
+                steps=steps,
+                goal=RISEN,
+                noise=[value.float() for value in noise],
             )
-        better = evaluated(graph, ball.take(image), wanted, part, choice.slopes) - less[image, row]
+        better = evaluated(graph, ball.take(image), wanted, part, choice.slopes, noise=noise)
         bound[image, row] = torch.fmax(bound[image, row], better)
     return bound
 
@@ -256,6 +265,8 @@ def sloped_margins(graphs: Graphs, ball: Ball, y: Tensor, known: Known, steps: i
 def tightened(graphs: Graphs, ball: Ball, known: Known, steps: int = STEPS) -> Known:
     """Bounds of what the ReLUs of one image read, once more, with slopes chosen for each value whose sign is open."""
     graph, made = graphs.exact, dict(known)
+    noise = noises(graph, intervals(graph, ball.low, ball.high, known))  # (1, ...): as for every row
+    less = [value.float() for value in noise]
     for place in graph.before_relus:
         low, high = (end.flatten().clone() for end in made[place])
         where = ((low < 0) & (high > 0)).nonzero()[:, 0]
@@ -270,9 +281,9 @@ def tightened(graphs: Graphs, ball: Ball, known: Known, steps: int = STEPS) -> K
             balls, part = ball.take(count), {at: (a[count], b[count]) for at, (a, b) in made.items() if at < place}
             with frozen(graphs.model):
                 found = optimized(
-                    graphs.quick, balls.to(torch.float32), rows.float(), _cast(part), steps=steps, at=place
+                    graphs.quick, balls.to(torch.float32), rows.float(), _cast(part), steps=steps, at=place, noise=less
                 )
-            bottom, top = evaluated(graph, balls, rows, part, found.slopes, at=place).chunk(2)
+            bottom, top = evaluated(graph, balls, rows, part, found.slopes, at=place, noise=noise).chunk(2)
             low[chosen], high[chosen] = torch.maximum(low[chosen], bottom), torch.minimum(high[chosen], -top)
         made[place] = low.view_as(known[place][0]), torch.maximum(low, high).view_as(known[place][1])
     return made
@@ -286,12 +297,13 @@ def evaluated(
     slopes: dict[int, Tensor],
     shifts: dict[int, Tensor] | None = None,
     at: int | None = None,
+    noise: Sequence[Tensor] | None = None,
 ) -> Float[Tensor, " n"]:
     """The bound of functions of a node (the logits by default) that slopes and shifts prove, in the graph's dtype."""
     slopes = {relu: value.to(graph.dtype) for relu, value in slopes.items()}
     shifts = None if shifts is None else {relu: value.to(graph.dtype) for relu, value in shifts.items()}
     at = len(graph.nodes) - 1 if at is None else at
-    made = backward(graph, {at: rows}, known, slopes=slopes, shifts=shifts)
+    made = backward(graph, {at: rows}, known, slopes=slopes, shifts=shifts, noise=noise)
     return (ball.lowest(made.coefficients) + made.constant)[:, 0]
 
 

@@ -6,13 +6,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.attacks import pgd
-from core.certification.bounds import interval, linf_box, margin_bounds
-from core.certification.graph import Unbounded
+from core.certification.ball import Ball
+from core.certification.bounds import interval, intervals, linf_box, margin_bounds, noises, own_error
+from core.certification.crown import crown_bounds, lower_bounds
+from core.certification.graph import Unbounded, lower
+from core.certification.nodes import Graph
 from core.certification.proof import TINY, certified_margins, proven
 from core.networks.layers import Centre
+from core.networks.residual import PreActBlock
 from core.specs import NETWORKS
 
 Made = Callable[..., tuple[nn.Module, torch.Tensor]]
@@ -130,3 +134,58 @@ def test_layers_outside_the_rules_are_refused_or_still_right() -> None:
     centre.factor.fill_(-2.0)
     low, high = interval(centre, x - 0.1, x + 0.1)
     assert (low < high).all()
+
+
+def noisy(graph: Graph, x: Tensor, draw: torch.Generator) -> list[Tensor]:
+    """The values of every node in an arithmetic that errs as much as it may, up or down, at every step."""
+    values: list[Tensor] = []
+    for place, node in enumerate(graph.nodes):
+        if node.kind == "input":
+            values.append(x)
+            continue
+        read = [values[parent] for parent in node.parents]
+        if node.kind == "affine":
+            assert node.affine is not None
+            exact = node.affine(read[0])
+        elif node.kind == "relu":
+            exact = read[0].clamp(min=0)
+        elif node.kind == "tanh":
+            exact = read[0].tanh()
+        else:
+            exact = read[0] + node.sign * read[1]
+        error = own_error(graph, place, [(value, value) for value in values])
+        error = 0.0 if node.sign < 0 else error  # the differences of a pooling are never computed
+        values.append(exact + error * (2 * torch.rand(exact.shape, generator=draw, dtype=exact.dtype).round() - 1))
+    return values
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "residual", "smooth"])
+@pytest.mark.parametrize("unit", [2.0**-24, 2.0**-12, 2.0**-9])
+def test_bounds_hold_in_coarse_arithmetic(name: str, unit: float) -> None:
+    """Whatever rounding does at each step, values and functions of the logits stay within their bounds."""
+    torch.manual_seed(0)
+    smooth = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 9), nn.Sigmoid(), nn.Linear(9, 4))
+    pooled = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4)),
+    )
+    dense = nn.Sequential(nn.Flatten(), *(nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 4)))
+    residual = nn.Sequential(PreActBlock(1, 4, 1), PreActBlock(4, 4, 2), nn.Flatten(), nn.Linear(64, 4)).eval()
+    model = {"mlp": dense, "cnn": pooled, "residual": residual, "smooth": smooth}[name]
+    graph = lower(model, (1, 8, 8), torch.float64)
+    graph.unit = unit
+    x = torch.rand(3, 1, 8, 8)
+    ball = Ball.around(x, 0.02, "linf", torch.float64)
+    known = crown_bounds(graph, ball)
+    made = intervals(graph, ball.low, ball.high, known)
+    noise = noises(graph, made)
+    rows = torch.randn(3, 5, 4, dtype=torch.float64)
+    least = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known, noise)
+    draw = torch.Generator().manual_seed(0)
+    for turn in range(40):
+        share = torch.rand(ball.low.shape, generator=draw, dtype=torch.float64)
+        values = noisy(graph, ball.low + (ball.high - ball.low) * (share.round() if turn % 2 else share), draw)
+        for place, (low, high) in enumerate(made):
+            assert (values[place] >= low - 1e-12).all()
+            assert (values[place] <= high + 1e-12).all()
+        assert ((rows @ values[-1][..., None])[..., 0] >= least - 1e-12).all()
