@@ -3,7 +3,8 @@
 An installed package has the same under the name `adversarial-lab`.
 
 Flags are the specs' fields. Results go to standard output (`--json`: as JSON), progress and errors to standard error;
-exit status 0, or 2 for a request that is refused, or 1 for one that fails. The commands are in `core.cli`.
+exit status 0, or 2 for a request that is refused, or 1 for one that fails, or 3 for a result that is below what a gate
+asks for (`--fail-under`). The commands are in `core.cli`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from core.certification.false_proof import FalseProof
+from core.cli import gate
 from core.cli.parser import COMMANDS, parser
 from core.data.folder import DataMissing
 from core.specs import explain
@@ -43,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except gate.Failed as failed:
+        print(failed, file=sys.stderr)
+        return 3
     except BrokenPipeError:  # whoever read has enough, as `head` does; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (DataMissing, DamagedArtifact, FalseProof, FloatingPointError, OSError) as error:

@@ -130,3 +130,11 @@ def test_light_modules_leave_torch_unloaded() -> None:
     """What pages and the command line import at once loads no torch, whose import takes seconds."""
     code = f"import sys\nfor name in {LIGHT}:\n    __import__(name)\n    assert 'torch' not in sys.modules, name"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
+def test_the_first_paint_needs_no_pandas() -> None:
+    """What the dashboard and its first page import before they draw a title; Streamlit alone loads none of it."""
+    names = ["streamlit", "dashboard", "ui.playground.stage", "ui.playground.images", "ui.playground.steps"]
+    heavy = {"pandas", "torch", "scipy", "sklearn"}
+    code = f"import sys\nfor name in {names}:\n    __import__(name)\n    assert not {heavy} & set(sys.modules), name"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, stderr=subprocess.DEVNULL)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from core import specs
 from core.specs.shared import NORM_SIGNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHOICES: dict[str, str] = {
     "folder": "Folder of images",

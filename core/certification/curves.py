@@ -18,7 +18,11 @@ FLAT = 1e-6
 
 def above(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Slope and intercept of a line that tanh does not exceed between `low` and `high`."""
-    return _raised(_slope(low, high), low, high)
+    slope, intercept = _raised(_slope(low, high), low, high)
+    flat = torch.zeros_like(slope)
+    _, top = _raised(flat, low, high)
+    level = top < slope * ((low + high) / 2) + intercept  # a tangent rises far above 1 on a wide interval
+    return torch.where(level, flat, slope), torch.where(level, top, intercept)
 
 
 def below(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

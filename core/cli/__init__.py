@@ -7,6 +7,8 @@ docs        docs: the reference pages, made from the registries
 models      train, models, reference, bundle
 attacks     attack, minimum, sweep, universal, pattern, transfer
 evaluation  compare, evaluate, radii, curve, audit, certify
+importing   import
+gate        --fail-under and --junit: a result as a gate in somebody's CI
 exercises   report, and the list of the exercises in the docs
 parser      the list of the commands, and the parser made from it
 """

@@ -181,7 +181,8 @@ def command_line(parser: argparse.ArgumentParser) -> str:
         "# Command line",
         "`python -m core COMMAND` in a clone, `adversarial-lab COMMAND` where the package is installed. Results go to "
         "standard output, progress and errors to standard error. The exit status is 0, or 2 for a request that is "
-        "refused, or 1 for one that fails. Every command takes `--json`, which prints JSON instead of a table, and "
+        "refused, or 1 for one that fails, or 3 for a result that does not pass a gate (`--fail-under`, see "
+        "[a gate in your CI](gate.md)). Every command takes `--json`, which prints JSON instead of a table, and "
         "`--help`.",
         "`ID` is the id of a model, the beginning of one, or the name of a bundled model such as `digits28-pgd`.",
         _table(

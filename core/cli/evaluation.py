@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from core.checks import check_choice
+from core.cli import gate
 from core.cli.flags import add_fields, given, number
 from core.cli.output import about, artifacts, images, note, show
 from core.data import shown
@@ -51,7 +52,12 @@ def _method(text: str) -> dict[str, Any]:
 
 
 def evaluate(options: dict[str, Any], as_json: bool) -> None:
-    """Evaluate a model and show its robust accuracy, and whether it is a reliable estimate."""
+    """Evaluate a model and show its robust accuracy, and whether it is a reliable estimate.
+
+    Raises:
+        gate.Failed: the result is below what was asked for, or must not be used.
+    """
+    wanted = gate.taken(options)
     spec = EvaluateSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
     trust = artifact.card["trust"]
@@ -64,6 +70,8 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
     if artifact.card.get("certificate") is None and not metrics["proven_accuracy"]:
         metrics["proven_accuracy"] = None  # no proof was tried, or (in older results) nobody knows
         note("proven_accuracy: unknown, because no proof was tried in this norm on this network")
+    if wanted.asked:
+        _cases(wanted, spec, metrics, trust, warning)
     show(
         {
             "usable": not warning if as_json else "NO, see above" if warning else "yes",
@@ -73,9 +81,37 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
             **metrics,
             "trust": trust if as_json else trust and trust["verdict"],
             "result": str(artifact.folder),
+            **(wanted.row() if as_json else {}),
         },
         as_json,
     )
+    _close(wanted, artifact, named | {"n": metrics["n"]})
+
+
+def _cases(
+    wanted: gate.Gate, spec: EvaluateSpec, metrics: Mapping[str, Any], trust: Mapping[str, Any] | None, warning: str
+) -> None:
+    """What a gate asks of an evaluation: the attacked accuracy, whether it may be used, each reliability check.
+
+    The attacked accuracy is the share that no attack fooled, so the true one is at most that.
+    """
+    n, interval = f"n = {metrics['n']:,}", f"95 % interval {metrics['low']:.3f}–{metrics['high']:.3f}"
+    where = f"({spec.norm}, ε = {spec.eps:g}, {n}, {interval})"
+    wanted.at_least("robust accuracy", metrics["robust_accuracy"], wanted.fail_under, where)
+    wanted.at_least("clean accuracy", metrics["clean_accuracy"], wanted.fail_under_clean, f"({n})")
+    said = f"this accuracy must not be used: {warning}" if warning else "nothing forbids using this accuracy"
+    wanted.add("the robust accuracy may be used", "fail" if warning else "pass", said)
+    for check in trust["checks"] if trust else ():
+        bad = bool(warning) and check["verdict"] == "fail" and check["name"] in gate.UNUSABLE
+        outcome: gate.Outcome = "fail" if bad else "skipped" if check["verdict"] == "skipped" else "pass"
+        wanted.add(f"reliability: {check['title']}", outcome, f"{check['verdict']}: {check['finding']}")
+
+
+def _close(wanted: gate.Gate, artifact: store.Artifact, named: Mapping[str, Any]) -> None:
+    """Write a gate's report, under the name of what was measured. Raises `gate.Failed` where it does not pass."""
+    task, about_it = artifact.card["task"], about(artifact)
+    title = f"{task} {', '.join(about_it.values())} {named['norm']} ε = {named['eps']:g}"
+    wanted.close(artifact, title, {"task": task, **about_it, **named})
 
 
 def _warning(trust: Mapping[str, Any] | None) -> str:
@@ -159,13 +195,29 @@ def radii(options: dict[str, Any], as_json: bool) -> None:
 
 
 def certify(options: dict[str, Any], as_json: bool) -> None:
-    """Certify test images and show the proven accuracy."""
+    """Certify test images and show the proven accuracy.
+
+    Raises:
+        gate.Failed: the result is below what was asked for.
+    """
+    wanted = gate.taken(options)
     spec = CertifySpec.model_validate(given(options))
+    if wanted.asked and spec.eps is None:
+        raise ValueError(
+            "fail_under: expected a method that proves at one ε, got smoothing, which finds a radius for each image"
+        )
     (artifact,) = artifacts(spec)
     card = artifact.card
     named = {**about(artifact), "method": spec.method, "norm": spec.norm, "eps": spec.eps}
     rest = {"seconds": card["seconds"], "seed": spec.seed, "result": str(artifact.folder)}
-    show({**named, **card["metrics"], **rest}, as_json)
+    metrics = card["metrics"]
+    if wanted.asked:
+        where = f"({spec.method}, {spec.norm}, ε = {spec.eps:g}, n = {metrics['n']:,})"
+        wanted.at_least("proven accuracy", metrics["proven_accuracy"], wanted.fail_under, where)
+        wanted.at_least("clean accuracy", metrics["clean_accuracy"], wanted.fail_under_clean, f"(n = {metrics['n']:,})")
+    show({**named, **metrics, **rest, **(wanted.row() if as_json else {})}, as_json)
+    if wanted.asked:
+        _close(wanted, artifact, {**named, "n": metrics["n"], "seed": spec.seed})
 
 
 def curve_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.cli import attacks, dashboard, docs, evaluation, exercises, models
+from core.cli import attacks, dashboard, docs, evaluation, exercises, gate, importing, models
 from core.cli.flags import add_fields
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, PatternSpec, RadiiSpec, Spec, SweepSpec, TransferSpec
 
@@ -43,6 +43,11 @@ def _fields(spec: type[Spec]) -> Flags:
 COMMANDS = {
     "dashboard": Command("start the dashboard in a browser", dashboard.dashboard_flags, dashboard.dashboard),
     "train": Command("train a model, or load it if it was trained before", models.train_flags, models.train),
+    "import": Command(
+        "make a network of somebody else a saved model, and find out what it needs",
+        importing.import_flags,
+        importing.import_,
+    ),
     "models": Command("list your models and the bundled ones", models.models_flags, models.models),
     "reference": Command(
         "list the bundled models; with --make, train and measure the named ones again",
@@ -80,7 +85,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "measure robust accuracy at one ε by the strongest evaluation, and check whether the figure is reliable",
-        _fields(EvaluateSpec),
+        gate.flags(EvaluateSpec, "robust accuracy"),
         evaluation.evaluate,
     ),
     "trust": Command(
@@ -100,7 +105,7 @@ COMMANDS = {
     ),
     "certify": Command(
         "prove which test images no perturbation inside a ball can fool",
-        _fields(CertifySpec),
+        gate.flags(CertifySpec, "proven accuracy"),
         evaluation.certify,
     ),
     "transfer": Command(

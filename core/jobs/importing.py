@@ -40,7 +40,11 @@ def request(
     name = label or label_of("model" if isinstance(source, bytes) else Path(source).name)
     digest = uploads.keep(source if isinstance(source, bytes) else Path(source), root)
     fields = {"data": data, "label": name, "architecture": architecture, **settings}
-    return ImportSpec(route="weights" if architecture else "onnx", digest=digest, **fields)
+    try:
+        return ImportSpec(route="weights" if architecture else "onnx", digest=digest, **fields)
+    except ValueError:
+        uploads.forget(digest, root)
+        raise
 
 
 def import_model(

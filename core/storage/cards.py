@@ -16,15 +16,17 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from core import __version__
 from core.specs import FORMAT, TASKS, Task, dump_task
 from core.specs.tasks import MODELS
 from core.storage import files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CARD = "card.json"
 WRITTEN_BY_STORE = ("format", "task", "spec", "key", "created", "versions", "files", "sha256")

@@ -15,12 +15,14 @@ import re
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import safetensors
 import safetensors.numpy
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PACKED = ".zst"
 """The ending of a packed file, behind its own."""
@@ -73,6 +75,8 @@ def encode_table(table: pd.DataFrame) -> bytes:
 
 def decode_table(data: bytes) -> pd.DataFrame:
     """The inverse of `encode_table`. Raises ValueError or OSError on anything but a whole Parquet file."""
+    import pandas as pd
+
     return pd.read_parquet(io.BytesIO(data))
 
 

@@ -18,10 +18,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from core import paths
 from core.data import own, shown
@@ -45,6 +44,9 @@ from core.storage import bundled, cards, damage, files, locks
 from core.storage.cards import CARD, Damage
 from core.storage.damage import SET_ASIDE as SET_ASIDE
 from core.storage.damage import DamagedArtifact as DamagedArtifact
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHECKPOINTS = ".checkpoints"
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from core import specs
@@ -16,6 +15,9 @@ from core.storage import store
 from ui.app import sources
 from ui.form.select import KEEP
 from ui.show import elements
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ORDERS = {
     "test": "as in the test set",
@@ -50,6 +52,8 @@ def table(model: store.Artifact, data: specs.DataSpec | None = None) -> pd.DataF
 
 @st.cache_data(max_entries=32, show_spinner="Classifying the test images …")
 def _predicted(_model: store.Artifact, data: specs.DataSpec, sha256: str, root: Path) -> pd.DataFrame:
+    import pandas as pd
+
     from core.evaluation.tasks.answers import test_table
 
     return pd.DataFrame(test_table(sources.saved_model(_model.id, root).model, sources.model_data(_model, data)))

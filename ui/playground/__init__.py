@@ -10,6 +10,7 @@ uploads   an uploaded picture in the form of a data set's images
 models    the choice of the model, and of the one beside it
 answers   what the models answer, computed in this process and kept for a while
 opening   the answers to what the page opens with, kept with the program
+make_opening  makes them
 pixels    images as the browser is sent them
 verdicts  what happened, in a sentence
 steps     gradient steps on the input, which class it looks like, the matrix of success

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from core import specs
@@ -16,6 +17,9 @@ from ui.playground import drawing, uploads
 from ui.playground.address import PAGE
 from ui.playground.picture import Picture
 from ui.show import elements
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SOURCES = {"test": "Test set", "draw": "Draw", "upload": "Upload"}
 

@@ -6,10 +6,9 @@ import html
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from core import specs
@@ -21,6 +20,9 @@ from ui.playground import answers, images, pixels
 from ui.playground.address import PAGE
 from ui.show import gallery
 from ui.text import class_text, counted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 LIMIT = 2.0

@@ -198,7 +198,7 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
     model = Framed(sample.body, framing).to(sample.x.device).eval()
     few = sample.x[: min(n, 16)]
     behaves = behaviour(model, few)
-    steady = all(one.verdict == "fine" for one in behaves if one.name in ("calls", "neighbours"))
+    steady = all(one.verdict in ("fine", "note") for one in behaves if one.name in ("calls", "neighbours"))
     findings = [
         verdicts.size(shape, after(shape, asked), takes, framing),
         verdicts.normalisation(best, looked.final, looked.every, asked, above=verdicts.above_chance(best, looked.y)),
