@@ -46,24 +46,24 @@ def memory(network: nn.Module, images: Tensor) -> int:
         held.append(value)  # so that no address is given out twice
         return value
 
-    largest = _Largest()
+    largest = _Largest(weights)
     with torch.enable_grad(), largest, saved_tensors_hooks(keep, lambda value: value):
         network(images.detach().clone().requires_grad_())
     return int((sum(seen.values()) + WORKING * largest.found) / len(images))
 
 
 class _Largest(TorchDispatchMode):
-    """While it is on, the size of the largest tensor that a step makes is looked for."""
+    """While it is on, the size of the largest tensor that a step makes is looked for; views of weights are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: set[int]) -> None:
         super().__init__()
-        self.found = 0
+        self.weights, self.found = weights, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look at what comes out."""
         out = func(*args, **(kwargs or {}))
         for value in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() not in self.weights:
                 self.found = max(self.found, value.numel() * value.element_size())
         return out
 

@@ -96,6 +96,7 @@ class _Looked:
         every: each framing as good as it is, under `order`.
         final: those on the most images.
         best: the best one that what was given allows.
+        turned: the best with rows and columns of the images swapped, where that is clearly better.
         rival: where the best takes negative images, an order of the classes that explains the answers as well.
         plain: the best one without `order`.
     """
@@ -109,6 +110,7 @@ class _Looked:
     every: list[Scored]
     final: list[Scored]
     best: Scored
+    turned: Scored | None
     rival: verdicts.Order | None
     plain: Scored
 
@@ -143,6 +145,12 @@ def _look(
     plain = [scored(one, labels[:n], kind) for one in tried]
     order = verdicts.other_order(best_of(plain), plain, labels[:n], classes)
     seen = labels if order is None else torch.tensor(order.places)[labels]
+    turned = _turned(sample, plain, labels, kind)
+    if turned is not None and order is not None:
+        if turned.accuracy >= order.accuracy:
+            order = None  # one change explains it better than another order of all classes
+        else:
+            turned = None
     first = plain if order is None else [scored(one, seen[:n], kind) for one in tried]
     final = _final(sample, first, seen, kind, asked)
     fitting = [one for one in final if as_asked(one.tried.framing, asked)]
@@ -159,6 +167,7 @@ def _look(
         every=[*final, *(one for one in first if all(one.tried.framing != other.tried.framing for other in final))],
         final=final,
         best=best,
+        turned=turned,
         rival=None if order is not None else verdicts.order_of_positives(best, first, labels[:n], classes),
         plain=scored(best.tried, labels[: len(best.right)], kind),
     )
@@ -193,7 +202,7 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
     findings = [
         verdicts.size(shape, after(shape, asked), takes, framing),
         verdicts.normalisation(best, looked.final, looked.every, asked, above=verdicts.above_chance(best, looked.y)),
-        verdicts.layout(best, looked.final, looked.every, asked, _turned(looked)),
+        verdicts.layout(best, looked.final, looked.every, asked, looked.turned),
         verdicts.outputs(looked.table, looked.kind, asked, looked.outputs),
         verdicts.classes(looked.plain, looked.order, looked.y[:n], asked, looked.rival),
         *behaves,
@@ -205,21 +214,23 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
     return Examination(framing, tuple(findings), looked.plain.accuracy, n, more)
 
 
-def _turned(looked: _Looked) -> Scored | None:
-    """The best framing for images whose rows and columns are swapped; None where that is out of the question."""
-    n = min(len(looked.best.right), FEW)
-    x = looked.sample.x[:n]
-    if x.shape[2] != x.shape[3] or looked.best.accuracy > HIGH:
+def _turned(sample: Sample, plain: list[Scored], y: Tensor, kind: str) -> Scored | None:
+    """The best framing of images whose rows and columns are swapped, where it is clearly better than all as they are.
+
+    Not looked for where images are not square, or accuracy is high as it is.
+    """
+    best = best_of(plain)
+    n = len(best.right)
+    x = sample.x[:n]
+    if x.shape[2] != x.shape[3] or best.accuracy > HIGH or sample.arithmetic * n * len(plain) > ARITHMETIC / 2:
         return None
-    every = [one.tried for one in looked.every]
-    if looked.sample.arithmetic * n * len(every) > ARITHMETIC / 2:
-        every = [looked.best.tried]
-    turned = x.transpose(2, 3).contiguous()
-    outs = [(one, looked.sample.ask(one.framing, turned)) for one in every]
-    found = [
-        scored(Tried(one.title, one.framing, out), looked.y[:n], looked.kind) for one, out in outs if out is not None
-    ]
-    return best_of(found) if found else None
+    swapped, found = x.transpose(2, 3).contiguous(), []
+    for one in plain:
+        out = sample.ask(one.tried.framing, swapped)
+        if out is not None:
+            found.append(scored(Tried(one.tried.title, one.tried.framing, out), y[:n], kind))
+    top = best_of(found) if found else None
+    return top if top is not None and top.accuracy > best.accuracy and clearly(top, best) else None
 
 
 def _layers(model: Framed, shape: Shape, operations: float) -> Finding:

@@ -55,7 +55,7 @@ def slopes(model: nn.Module, x: Tensor, *, random: bool = False) -> Finding:
             f"The gradient of {n} images is finite; {share}. Its answers change with calls or batches.",
         )
     precise = _in_float64(model, images)
-    wrong, compared, unit = _disagreements(*(precise or (model, images)))
+    wrong, compared, unit = _disagreements(*(precise or (model, images)), ways=WAYS if n > 1 else 2)
     if wrong > compared / 4:
         said = f"The gradient disagrees with differences of the logits in {wrong} of {compared} directions ({unit})."
         return Finding("gradients", TITLE, "doubt", said, _ADVICE)
@@ -102,7 +102,7 @@ def _in_float64(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor] | 
     return wide, images.double()
 
 
-def _disagreements(model: nn.Module, images: Tensor) -> tuple[int, int, str]:
+def _disagreements(model: nn.Module, images: Tensor, ways: int) -> tuple[int, int, str]:
     """In how many directions the gradient is not the slope of the logits, of how many, and the precision."""
     exact = images.dtype == torch.float64
     step, loose = (1e-6, 1e-3) if exact else (2e-3, 0.2)
@@ -112,11 +112,11 @@ def _disagreements(model: nn.Module, images: Tensor) -> tuple[int, int, str]:
     with torch.no_grad():
         order = model(images).argsort(1, descending=True)
         wrong = 0
-        for _ in range(WAYS):
+        for _ in range(ways):
             way = torch.randn(images.shape, generator=generator, dtype=torch.float64).to(images)
             way = torch.where(slope.sign() * way > 0, way, -way)  # along the gradient, so that the slope is not near 0
             there, back = (_gap(model(images + sign * step * way), order) for sign in (1, -1))
             found = (there - back) / (2 * step)
             said = (slope * way).flatten(1).sum(1)
             wrong += int(((found - said).abs() > loose * torch.maximum(found.abs(), said.abs())).sum())
-    return wrong, WAYS * len(images), "float64" if exact else "float32"
+    return wrong, ways * len(images), "float64" if exact else "float32"

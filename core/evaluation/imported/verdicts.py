@@ -107,7 +107,7 @@ def layout(
     colour = len({one.tried.framing.channels for one in every}) > 1
     place = len({one.tried.framing.layout for one in every}) > 1
     said = words[framing.layout] + (f", {words[framing.channels]}" if colour else "")
-    if turned is not None and turned.accuracy > best.first(len(turned.right)).accuracy and clearly(turned, best):
+    if turned is not None:
         return Finding(
             "layout",
             title,
