@@ -42,9 +42,13 @@ SEEN = """() => {
         const box = element.getBoundingClientRect();
         return box.width >= 48 && box.height >= 48 && box.top < 800 && (element.tagName !== 'IMG' || element.complete);
     };
-    const what = '[data-testid=stImage] img, .js-plotly-plot .main-svg, [data-testid=stDataFrame] canvas, '
-        + '[data-testid=stBidiComponent] canvas, [data-testid=stBidiComponent] img, [data-testid=stTable] table';
-    return !!main && [...main.querySelectorAll(what)].some(drawn);
+    const what = 'figure img, [data-testid=stImage] img, .js-plotly-plot .main-svg, [data-testid=stDataFrame] canvas, '
+        + '[data-testid=stTable] table, canvas';
+    const under = (root) => [...root.querySelectorAll('*')].flatMap(
+        (element) => element.shadowRoot ? [element.shadowRoot, ...under(element.shadowRoot)] : []);
+    const stage = under(document).map((root) => root.querySelector('#stage')).find((element) => element);
+    if (stage) return (stage.dataset.painted || '').endsWith('true');
+    return !!main && [main, ...under(main)].flatMap((root) => [...root.querySelectorAll(what)]).some(drawn);
 }"""
 WATCH = """() => {
     const app = document.querySelector('[data-testid=stApp]');
