@@ -70,7 +70,8 @@ def parse(value: Any) -> Any:
         return value
     found = _RATIO.fullmatch(value.strip())
     if found is None:
-        raise ValueError(EXPECTED)
+        none = value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
+        raise ValueError("expected a finite number" if none else EXPECTED)
     top, bottom = found.group(1), found.group(2) or "1"
     for part in (top, bottom):
         if _THOUSANDS.fullmatch(part):

@@ -110,13 +110,18 @@ def by_number(data: DataSpec, class_names: Sequence[str]) -> bool:
 def note(data: DataSpec | None, class_names: Sequence[str]) -> str:
     """A sentence on images whose classes a model takes by their numbers; "" for others, or where they are gone."""
     with contextlib.suppress(DataMissing):
-        if data is not None and by_number(data, class_names):
+        if data is not None and by_number(data, class_names) and not _are_numbers(class_names):
             first = ", ".join(f"{number} = {name}" for number, name in enumerate(class_names[:3]))
             return (
                 f"{data.file} names no classes: its numbers count as the model's ({first}, …). Add class_names to the "
                 "file to have them compared by name."
             )
     return ""
+
+
+def _are_numbers(class_names: Sequence[str]) -> bool:
+    """Whether the classes are called by their numbers, so that names and numbers say the same."""
+    return list(class_names) == [str(number) for number in range(len(class_names))]
 
 
 def _numbered(data: DataSpec, frame: Frame) -> DataSpec | None:

@@ -336,5 +336,10 @@ def test_classes_without_names_are_taken_by_their_numbers_and_that_is_said(tmp_p
     assert made is not None
     assert made.classes == (2, 0)
     assert shown.note(made, ("2", "0")) == ""
+    digits = tuple(map(str, range(10)))
+    made = shown.fitted(spec, framed(*digits))
+    assert made is not None
+    assert made.classes is None
+    assert shown.note(made, digits) == ""
     with pytest.raises(ValueError, match="expected none for a file that names no classes"):
         shown.fitted(spec.model_copy(update={"classes": (1, 0)}), framed("ship", "truck"))

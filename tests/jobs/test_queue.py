@@ -172,7 +172,7 @@ def test_every_task_has_its_runner() -> None:
     assert running.runner_for(PatternSpec(model="x")) is pattern.run
     assert running.runner_for(RadiiSpec(model="x")) is radii.run
     assert running.runner_for(TransferSpec(models=("x", "y"), eps=0.1)) is transfer.run
-    with pytest.raises(ValueError, match=r"task: expected one of train, attack, .*, got 'compare'"):
+    with pytest.raises(ValueError, match=r"task: expected one of train, import, attack, .*, got 'compare'"):
         running.runner_for(CompareSpec(models=("x",)))
 
 

@@ -92,6 +92,46 @@ def test_eps_ladder_reads_numbers_and_fractions(text: str, values: list[float] |
     assert bool(app.error) == (values is None)
 
 
+def from_links() -> None:
+    """Numbers and sliders of ε, as links set them."""
+    import streamlit as st
+
+    from core import specs
+    from ui.form import controls, widgets
+    from ui.form.select import select
+
+    stops = [0.0, 0.03, 0.1]
+    st.session_state["made"] = [
+        controls.field("page", specs.EvaluateSpec, "eps", default=0.3),
+        controls.eps("page", name="slider", default=0.5, step=0.05),
+        select("page", "at", "ε", stops, default=0.1, kind="slider", read=widgets.nearest(stops)),
+        controls.eps_ladder("page", name="ladder"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("8/255", [8 / 255, 0.05, 0.03, [8 / 255]]),
+        ("0,031", [0.031, 0.05, 0.03, [0.031]]),
+        (".031", [0.031, 0.05, 0.03, [0.031]]),
+        ("0.1", [0.1, 0.1, 0.1, [0.1]]),
+        ("8/0", [0.3, 0.5, 0.1, None]),
+        ("much", [0.3, 0.5, 0.1, None]),
+    ],
+)
+def test_a_link_names_a_number_as_people_write_it(text: str, made: list[object]) -> None:
+    """`?page_eps=8/255`: a box takes the number itself, a slider its nearest stop; what is no number is the default."""
+    app = AppTest.from_function(from_links, default_timeout=300)
+    for name in ("eps", "slider", "at", "ladder"):
+        app.query_params[f"page_{name}"] = text
+    app.run()
+    assert not app.exception
+    assert app.session_state["made"] == made
+    app.run()
+    assert app.session_state["made"] == made
+
+
 def test_eps_is_written_in_both_units() -> None:
     """In units of the range and in grey levels."""
     assert both(0.1) == "0.1 (25.5/255)"
