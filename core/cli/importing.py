@@ -109,6 +109,8 @@ def _kind(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(b"PK\x03\x04"):
+        if path.suffix.lower() in (".npz", ".zip"):
+            raise ValueError(f"file: expected a network, got {path.name}; images go into --data")
         return f"{path.name}, a checkpoint or a program of PyTorch"
     if head.startswith(b"\x80") and head[1:2] <= b"\x05":
         return f"{path.name}, a pickle"

@@ -11,7 +11,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from core.specs import DataSpec, Task
+from core.data import shown
+from core.specs import CompareSpec, DataSpec, ModelSpec, Task, TransferSpec
 from core.storage import files, store
 
 
@@ -21,7 +22,21 @@ def artifacts(spec: Task) -> list[store.Artifact]:
 
     with progress() as line:
         made = queue.run(spec, on_progress=line)
+    _note_numbers(spec)
     return made if isinstance(made, list) else [made]
+
+
+def _note_numbers(spec: Task) -> None:
+    """Print a note where a model takes the classes of its images by their numbers, since they have no names."""
+    if isinstance(spec, ModelSpec) or spec.data is None:
+        return
+    models = spec.models if isinstance(spec, TransferSpec | CompareSpec) else (spec.model,)
+    root = store.default_root()
+    for text in dict.fromkeys(
+        shown.note(spec.data, store.open_model(model, root).card["class_names"]) for model in models
+    ):
+        if text:
+            note(text)
 
 
 def about(result: store.Artifact) -> dict[str, str]:

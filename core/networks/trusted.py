@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, Self
@@ -67,7 +68,9 @@ def _called(source: str) -> Any:
 def _opened(path: Path) -> Any:
     names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
-        return torch.jit.load(str(path), map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch gives TorchScript up
+            return torch.jit.load(str(path), map_location="cpu")
     if names and not any(name.endswith("data.pkl") for name in names):
         return _Fixed(torch.export.load(str(path)).module())
     found = torch.load(path, map_location="cpu", weights_only=False)

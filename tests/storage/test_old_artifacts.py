@@ -16,10 +16,10 @@ from core.evaluation.trust.report import Trust
 from core.jobs import running
 from core.models import reference
 from core.models.saved import load_model
-from core.specs import TASKS, CompareSpec, Task, TrainSpec, task_name
+from core.specs import TASKS, CompareSpec, ModelSpec, Task, task_name
 from core.storage import store
 from core.storage.store import Artifact
-from tests.fixtures.artifacts import LINEAR, ROBUST, SCALAR, SPECS, STORE
+from tests.fixtures.artifacts import IMPORTED, LINEAR, ROBUST, SCALAR, SPECS, STORE
 from ui.app import warm
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -28,6 +28,7 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "train": {"weights:2.weight": (10, 64), "test": (360, 5)},
     "train_robust": {"weights:2.weight": (10, 64), "test": (360, 5)},
     "train_scalar": {"weights:body.2.weight": (1, 64), "weights:threshold": (), "test": (58, 6)},
+    "import": {"weights:2.weight": (10, 64), "test": (360, 5)},
     "attack": {
         "images:x": (4, *IMAGE),
         "images:x_adv": (4, *IMAGE),
@@ -94,8 +95,8 @@ def test_asking_again_runs_nothing(name: str, old_store: Path) -> None:
     assert sorted(path for path in old_store.rglob("card.json")) == before
 
 
-@pytest.mark.parametrize("spec", [LINEAR, ROBUST, SCALAR], ids=lambda spec: spec.slug())
-def test_a_model_classifies_as_its_card_says(spec: TrainSpec, old_store: Path) -> None:
+@pytest.mark.parametrize("spec", [LINEAR, ROBUST, SCALAR, IMPORTED], ids=lambda spec: spec.slug())
+def test_a_model_classifies_as_its_card_says(spec: ModelSpec, old_store: Path) -> None:
     """The accuracy over the whole test set, and each image's class, are those of its table."""
     saved = load_model(spec.artifact_name(), old_store)
     test = saved.data().test
@@ -138,7 +139,7 @@ def test_tables_and_reports_read_them(old_store: Path) -> None:
     made = comparison.compare(spec, old_store)
     assert len(made.table) == len(spec.models) * len(spec.eps)
     assert {row["model"] for row in map(comparison.model_row, store.models(old_store))} == {
-        one.artifact_name() for one in (LINEAR, ROBUST, SCALAR)
+        one.artifact_name() for one in (LINEAR, ROBUST, SCALAR, IMPORTED)
     }
     (evaluated,) = found(SPECS["evaluate"], old_store)
     report = Trust.from_json(evaluated.card["trust"])

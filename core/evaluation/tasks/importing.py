@@ -57,7 +57,7 @@ def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | No
         asked=spec,
         class_names=data.class_names,
         takes=body.takes,
-        train=to_float(data.train.x[: min(STATISTICS, room)]),
+        train=to_float((data.train if len(data.train) else data.test).x[: min(STATISTICS, room)]),
         on_progress=on_progress,
     )
     if wrong := [f"{one.said} {one.advice}".strip() for one in found.findings if one.verdict == "wrong"]:
