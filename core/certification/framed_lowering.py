@@ -103,7 +103,7 @@ def _traced(body: nn.Module, graph: Graph, at: int) -> int:
         name = foreign[0].__name__ if foreign else type(body).__name__
         raise Unbounded(f"model: expected layers that have a rule, got {name}{' with ' + changed if changed else ''}")
     try:
-        network = OnnxNetwork(exported(body, graph.nodes[at].shape), cut=False)
+        network = OnnxNetwork(exported(body, graph.nodes[at].shape), cut=False, compare=False)
     except ValueError as error:
         raise Unbounded(
             f"model: expected a network that ONNX can express, got {type(body).__name__}: {error}"

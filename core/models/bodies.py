@@ -63,8 +63,8 @@ def read(spec: ImportSpec, data: bytes, shape: Shape, classes: int) -> Body:
 
 
 def of_graph(data: bytes) -> nn.Module:
-    """The network of an ONNX file. Raises ValueError: see `OnnxNetwork`."""
-    return OnnxNetwork(data)
+    """The network of an ONNX file that was compared when it was imported. Raises ValueError: see `OnnxNetwork`."""
+    return OnnxNetwork(data, compare=False)
 
 
 def of_weights(architecture: str, outputs: int, weights: Mapping[str, Tensor], shape: Shape) -> nn.Module:

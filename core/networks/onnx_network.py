@@ -54,7 +54,7 @@ class OnnxNetwork(nn.Module):
     Attributes:
         takes: shape of one image as the graph takes it, without the batch.
         outputs: numbers that it answers with, an image.
-        proto: the checked `onnx.ModelProto`.
+        proto: the checked `onnx.ModelProto`, without its weights.
         steps: what is computed, in order.
         ends_in: "softmax", "log_softmax" or "sigmoid" where the graph ends in one; else "".
         cut: whether that end is cut off.
@@ -64,12 +64,14 @@ class OnnxNetwork(nn.Module):
         unchecked: operators whose numbers ONNX's reference evaluator gave none to compare with, or not in time.
     """
 
-    def __init__(self, data: bytes, *, cut: bool = True) -> None:
+    def __init__(self, data: bytes, *, cut: bool = True, compare: bool = True) -> None:
         """Read the graph in the bytes of a file.
 
         Args:
             data: the file.
             cut: whether to cut off a last softmax or sigmoid.
+            compare: whether to compare every node with ONNX's reference evaluator, which takes seconds on large
+                networks: not needed for a file that was compared before.
 
         Raises:
             ValueError: see `onnx_file.read`; or a graph that answers with something else than numbers for each class,
@@ -84,6 +86,7 @@ class OnnxNetwork(nn.Module):
         )
         self.weights = nn.ParameterList()
         self.places: dict[str, int] = {}
+        self.folded: dict[str, torch.Size] = {}
         self.integers: dict[str, Tensor] = {}
         self.others = nn.ModuleDict()
         self.any_batch: dict[str, tuple[int, ...]] = {}
@@ -97,7 +100,7 @@ class OnnxNetwork(nn.Module):
         with torch.no_grad():
             values = self._first_values()
             self.outputs = self._outputs_of(values[self.output])
-            if not self.random:
+            if compare and not self.random:
                 self._compare(values)
             self._cut_end(values, cut)
             self._fit_batches(values, file.batch)
@@ -124,7 +127,11 @@ class OnnxNetwork(nn.Module):
 
     def constants(self) -> dict[str, Tensor]:
         """The values that no input changes, by name."""
-        return {**self.integers, **{name: self.weights[place] for name, place in self.places.items()}}
+        found = dict(self.integers)
+        for name, place in self.places.items():
+            weight = self.weights[place]
+            found[name] = weight.view(self.folded[name]) if name in self.folded else weight
+        return found
 
     # ------------------------------------------------------------ running
 
@@ -173,6 +180,9 @@ class OnnxNetwork(nn.Module):
     def _keep(self, name: str, value: Tensor) -> None:
         if value.is_floating_point():
             self.places[name] = len(self.weights)
+            if value.ndim > 4:  # `to(memory_format=...)` refuses parameters of more dimensions
+                self.folded[name] = value.shape
+                value = value.flatten()
             self.weights.append(nn.Parameter(value.detach().clone(), requires_grad=False))
         else:
             self.integers[name] = value
@@ -203,7 +213,7 @@ class OnnxNetwork(nn.Module):
                     for name in constant.keys() - before:
                         self._keep(name, constant[name])
                     continue
-            except (Exception, RuntimeWarning):
+            except Exception:
                 unknown.append(node.op_type)
                 continue
             steps.append(step)
@@ -323,7 +333,8 @@ class OnnxNetwork(nn.Module):
         return torch.cat(made)
 
     def _drop_unread(self) -> None:
-        """Forget weights that no step reads."""
+        """Forget weights that no step reads, and the file's copy of all of them."""
+        del self.proto.graph.initializer[:]
         read = {name for step in self.steps for name in step.inputs} | {self.output}
         kept = [(name, self.weights[place]) for name, place in self.places.items() if name in read]
         self.weights = nn.ParameterList([value for _, value in kept]).requires_grad_(False)

@@ -22,7 +22,11 @@ def tensor_of(tensor: Any) -> Tensor:
     if tensor.data_type not in TYPES:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
         raise ValueError(f"file: expected weights of float32, got {tensor.name or 'a constant'} of {kind}")
-    return torch.from_numpy(np.array(onnx.numpy_helper.to_array(tensor)))
+    try:
+        return torch.from_numpy(np.array(onnx.numpy_helper.to_array(tensor)))
+    except Exception:
+        name, shape = tensor.name or "a constant", tuple(tensor.dims)
+        raise ValueError(f"file: expected weights that fit their shapes, got {name} of shape {shape}") from None
 
 
 def attributes_of(node: Any) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def _tile(step: Step, x: Tensor, repeats: Tensor) -> Tensor:
 
 def _constant_of_shape(step: Step, shape: Tensor) -> Tensor:
     value = step.get("value", torch.zeros(1))
-    return torch.full(sized(numbers(shape) or []), value.item(), dtype=value.dtype)
+    dtype = step.dtype if value.dtype == torch.float32 else value.dtype
+    return torch.full(sized(numbers(shape) or []), value.item(), dtype=dtype)
 
 
 def _range(step: Step, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:

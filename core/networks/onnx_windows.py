@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.networks.onnx_operators import Function, Step, given, numbers
+from core.networks.onnx_operators import Function, Step, given, numbers, sized
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -33,6 +33,7 @@ def window_of(
     else:
         pads = list(step.get("pads") or [0] * 2 * count) if mode == "NOTSET" else [0] * 2 * count
         before, after = pads[:count], pads[count:]
+        sized([side + sum(pads) for side in sides])
     past = [0] * count
     if step.get("ceil_mode", 0):
         for at, (side, by, far) in enumerate(zip(sides, strides, reach, strict=True)):
@@ -50,6 +51,8 @@ def padded(
     """An image with more around it; `before` and `after` are of the last dimensions, in their order."""
     if not any(before) and not any(after):
         return x
+    ends = zip(x.shape[-len(before) :], before, after, strict=True)
+    sized([*x.shape[: -len(before)], *(max(0, sum(sides)) for sides in ends)])
     sides = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
     return F.pad(x, sides, mode=mode, value=value) if mode == "constant" else F.pad(x, sides, mode=mode)
 

@@ -358,3 +358,18 @@ def test_modules_are_exported_for_any_batch() -> None:
     x = torch.rand(6, 1, 8, 8)
     assert torch.allclose(network(x), module.eval()(x), atol=1e-5)
     assert (network.takes, network.outputs, network.one_by_one) == ((1, 8, 8), 5, False)
+
+
+def test_weights_of_five_dimensions_move_with_the_memory_format() -> None:
+    """As `load_model` asks for it."""
+    network = OnnxNetwork(one("Add", ["n", 2, 2, 2, 3], held={"c": random(1, 2, 1, 2, 3)}))
+    x = torch.rand(3, 2, 2, 2, 3)
+    before = network(x)
+    assert torch.equal(network.to(memory_format=torch.channels_last)(x), before)
+
+
+def test_copies_are_of_their_own() -> None:
+    """A deep copy in float64 leaves the network as it is."""
+    network = OnnxNetwork(one("Conv", ["n", 1, 4, 4], held={"w": random(2, 1, 3, 3)}))
+    assert copy.deepcopy(network).double()(torch.rand(2, 1, 4, 4).double()).dtype == torch.float64
+    assert network(torch.rand(2, 1, 4, 4)).dtype == torch.float32

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from core.evaluation.imported.behaviour import FAILURES
 from core.evaluation.imported.fits import dims
-from core.evaluation.imported.slopes import FAILURES
 from core.networks.framed import Framed
 from core.networks.portions import BUDGET, arithmetic, memory
 from core.specs import Framing, ImportSpec
@@ -45,6 +45,7 @@ class Sample:
             ValueError: it fails in every one, or answers with something else than numbers an image.
         """
         error: Exception | None = None
+        sent = ""
         for framing in _one_a_fit(framings):
             given = Framed(body, framing).given(x[:2] if len(x) > 1 else x[:1].expand(2, *x.shape[1:]))
             for images in (given, given[:1]):
@@ -54,7 +55,7 @@ class Sample:
                 except torch.OutOfMemoryError:
                     raise
                 except (*FAILURES, NotImplementedError, OSError) as caught:
-                    error = error or caught
+                    error, sent = error or caught, sent or dims(tuple(given.shape[1:]))
                     continue
                 _check_answer(out, len(images))
                 return cls(
@@ -67,7 +68,6 @@ class Sample:
                     tuple(out.shape[1:]),
                 )
         why = (str(error) or type(error).__name__).splitlines()[0][:200]
-        sent = dims(tuple(given.shape[1:]))
         raise ValueError(f"data: the network fails on images of {sent}: {why}") from error
 
     def ask(self, framing: Framing, images: Tensor) -> Tensor | None:

@@ -7,16 +7,22 @@ from torch import Tensor, nn
 
 from core.evaluation.imported.findings import Finding
 from core.networks.framed import Framed
+from core.networks.onnx_network import OnnxNetwork
 
+FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError)
+"""What a network of which nothing is known may end in."""
 APART = 1e-3
 """Share of the logits' spread from which two answers to an image are different ones and not only rounded ones."""
+NEIGHBOURS = "Does an image's answer depend on the other images of its batch?"
+LARGE = 50_000
+"""Pixel values of an image from which on three images are enough."""
 FEW = 8
 """Images that are asked about."""
 
 
 def behaviour(model: Framed, x: Tensor) -> list[Finding]:
     """Whether an image's logits depend on the batch, on the call, on train mode; and whether calls change buffers."""
-    images = x[:FEW]
+    images = x[: FEW if x[:1].numel() < LARGE else 3]
     before = {name: value.detach().clone() for name, value in model.body.named_buffers()}
     with torch.no_grad():
         first, again = model(images), model(images)
@@ -27,17 +33,21 @@ def behaviour(model: Framed, x: Tensor) -> list[Finding]:
         for name, value in model.body.named_buffers():
             if name in changed and before.get(name) is not None and before[name].shape == value.shape:
                 value.copy_(before[name])
-    return [_of_calls(random, len(images)), _of_neighbours(random, together, len(images)), *_of_mode(model, changed)]
+    neighbours = _of_graph(model.body) or _of_neighbours(random, together, len(images))
+    return [_of_calls(random, len(images)), neighbours, *_of_mode(model, changed)]
 
 
 def _beside(model: nn.Module, images: Tensor, first: Tensor) -> float:
     """How far an image's logits move when its neighbours are others: none, the same in another order, noise."""
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     found = []
-    for row in range(min(4, len(images))):
-        alone = model(images[row : row + 1])
-        among = model(torch.cat([images[row : row + 1], noise[1:]]))[:1]
-        found += [apart(first[row : row + 1], alone), apart(alone, among)]
+    for row in range(min(4, len(images)) if images[:1].numel() < LARGE else 1):
+        before = first[row : row + 1]
+        found.append(apart(before, model(torch.cat([images[row : row + 1], noise[1:]]))[:1]))
+        try:
+            found.append(apart(before, model(images[row : row + 1])))
+        except FAILURES:  # as batch normalisation in train mode does; or a batch of one has no rule
+            continue
     return max([*found, apart(first, model(images.flip(0)).flip(0))])
 
 
@@ -71,8 +81,29 @@ def _of_calls(random: float, n: int) -> Finding:
     )
 
 
+def _of_graph(body: nn.Module) -> Finding | None:
+    """What reading the graph told already: then its images are run one by one."""
+    if not isinstance(body, OnnxNetwork) or not body.one_by_one:
+        return None
+    if body.depends_on_batch:
+        return Finding(
+            "neighbours",
+            NEIGHBOURS,
+            "wrong",
+            "The graph takes batches of any size but mixes their images: an image's logits change with its neighbours.",
+            "Batch normalisation is probably in train mode: export the network after model.eval().",
+        )
+    return Finding(
+        "neighbours",
+        NEIGHBOURS,
+        "note",
+        "No: the graph takes one image at a time, so images are run one by one, which is slower.",
+        "Export it with a batch of any size, if you can.",
+    )
+
+
 def _of_neighbours(random: float, together: float, n: int) -> Finding:
-    title = "Does an image's answer depend on the other images of its batch?"
+    title = NEIGHBOURS
     if random > APART:
         return Finding("neighbours", title, "note", "Not told: the network answers differently on every call.")
     if together <= APART:

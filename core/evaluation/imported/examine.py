@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from core.certification.graph import Unbounded, lower
 from core.evaluation.imported import answers, verdicts
 from core.evaluation.imported.asking import Sample, outputs_of
-from core.evaluation.imported.behaviour import behaviour
+from core.evaluation.imported.behaviour import FAILURES, behaviour
 from core.evaluation.imported.candidates import as_asked, candidates
 from core.evaluation.imported.findings import Examination, Finding
 from core.evaluation.imported.fits import after
 from core.evaluation.imported.search import Scored, Tried, best_of, clearly, scored
-from core.evaluation.imported.slopes import FAILURES, slopes
+from core.evaluation.imported.slopes import slopes
 from core.networks.framed import Framed
 from core.networks.layers import Shape
 from core.progress import Progress
@@ -31,6 +31,8 @@ FEW = 200
 """Images that every framing is tried on, at most."""
 LEAST = 8
 """The same, at least."""
+HIGH = 0.97
+"""Accuracy from which on images need not be tried with rows and columns swapped."""
 FINAL = 8
 """Framings that are tried on more images, at most."""
 
@@ -94,7 +96,8 @@ class _Looked:
         every: each framing as good as it is, under `order`.
         final: those on the most images.
         best: the best one that what was given allows.
-        plain: the same without `order`.
+        rival: where the best takes negative images, an order of the classes that explains the answers as well.
+        plain: the best one without `order`.
     """
 
     sample: Sample
@@ -106,6 +109,7 @@ class _Looked:
     every: list[Scored]
     final: list[Scored]
     best: Scored
+    rival: verdicts.Order | None
     plain: Scored
 
 
@@ -137,8 +141,7 @@ def _look(
     kind = asked.outputs or answers.kind_of(table)
     labels = y.cpu()
     plain = [scored(one, labels[:n], kind) for one in tried]
-    allowed = [one for one in plain if as_asked(one.tried.framing, asked)]
-    order = verdicts.other_order(best_of(allowed), allowed, labels[:n], classes)
+    order = verdicts.other_order(best_of(plain), plain, labels[:n], classes)
     seen = labels if order is None else torch.tensor(order.places)[labels]
     first = plain if order is None else [scored(one, seen[:n], kind) for one in tried]
     final = _final(sample, first, seen, kind, asked)
@@ -156,6 +159,7 @@ def _look(
         every=[*final, *(one for one in first if all(one.tried.framing != other.tried.framing for other in final))],
         final=final,
         best=best,
+        rival=None if order is not None else verdicts.order_of_positives(best, first, labels[:n], classes),
         plain=scored(best.tried, labels[: len(best.right)], kind),
     )
 
@@ -164,7 +168,7 @@ def _final(sample: Sample, first: list[Scored], y: Tensor, kind: str, asked: Imp
     """Those that the first images cannot tell from the best, on as many images as the arithmetic allows."""
     best = best_of([one for one in first if as_asked(one.tried.framing, asked)])
     open_ones = [one for one in first if one is not best and not clearly(best, one)]
-    if not open_ones:
+    if not open_ones or not verdicts.above_chance(best, y):
         return first
     going = [best, *sorted(open_ones, key=lambda one: one.rank, reverse=True)[: FINAL - 1]]
     m = min(len(y), int(ARITHMETIC / 2 / max(1.0, sample.arithmetic * len(going))))
@@ -185,13 +189,13 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
     model = Framed(sample.body, framing).to(sample.x.device).eval()
     few = sample.x[: min(n, 16)]
     behaves = behaviour(model, few)
-    steady = all(one.verdict == "fine" for one in behaves if one.name in ("calls", "neighbours"))
+    steady = all(one.verdict in ("fine", "note") for one in behaves if one.name in ("calls", "neighbours"))
     findings = [
         verdicts.size(shape, after(shape, asked), takes, framing),
         verdicts.normalisation(best, looked.final, looked.every, asked, above=verdicts.above_chance(best, looked.y)),
         verdicts.layout(best, looked.final, looked.every, asked, _turned(looked)),
         verdicts.outputs(looked.table, looked.kind, asked, looked.outputs),
-        verdicts.classes(looked.plain, looked.order, looked.y[:n], asked),
+        verdicts.classes(looked.plain, looked.order, looked.y[:n], asked, looked.rival),
         *behaves,
         slopes(model, few, random=not steady),
         verdicts.memory(sample.memory, sample.arithmetic),
@@ -202,14 +206,20 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
 
 
 def _turned(looked: _Looked) -> Scored | None:
-    """The best framing for images whose rows and columns are swapped; None where they are not square."""
+    """The best framing for images whose rows and columns are swapped; None where that is out of the question."""
     n = min(len(looked.best.right), FEW)
     x = looked.sample.x[:n]
-    if x.shape[2] != x.shape[3]:
+    if x.shape[2] != x.shape[3] or looked.best.accuracy > HIGH:
         return None
-    out = looked.sample.ask(looked.best.tried.framing, x.transpose(2, 3).contiguous())
-    title = "rows and columns swapped"
-    return None if out is None else scored(Tried(title, looked.best.tried.framing, out), looked.y[:n], looked.kind)
+    every = [one.tried for one in looked.every]
+    if looked.sample.arithmetic * n * len(every) > ARITHMETIC / 2:
+        every = [looked.best.tried]
+    turned = x.transpose(2, 3).contiguous()
+    outs = [(one, looked.sample.ask(one.framing, turned)) for one in every]
+    found = [
+        scored(Tried(one.title, one.framing, out), looked.y[:n], looked.kind) for one, out in outs if out is not None
+    ]
+    return best_of(found) if found else None
 
 
 def _layers(model: Framed, shape: Shape, operations: float) -> Finding:

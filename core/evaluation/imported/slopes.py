@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from core.evaluation.imported.behaviour import FAILURES, LARGE
 from core.evaluation.imported.findings import Finding
 
 FEW = 4
@@ -15,7 +16,6 @@ WAYS = 6
 """Random directions an image along which gradients are compared with differences."""
 TITLE = "Do gradients reach the images, and are they right?"
 _ADVICE = "Attacks that follow gradients will look too weak: trust only square, simba, hop_skip_jump, sparse_rs."
-FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError)
 
 
 def slopes(model: nn.Module, x: Tensor, *, random: bool = False) -> Finding:
@@ -28,7 +28,7 @@ def slopes(model: nn.Module, x: Tensor, *, random: bool = False) -> Finding:
         x: (N, C, H, W) in [0, 1].
         random: its answers differ from call to call, or with the batch: no differences are taken.
     """
-    images = _off_the_kinks(x[:FEW].clamp(0.02, 0.98))
+    images = _off_the_kinks(x[: FEW if x[:1].numel() < LARGE else 1].clamp(0.02, 0.98))
     try:
         slope = _slope(model, images)
     except torch.OutOfMemoryError:

@@ -12,7 +12,7 @@ from torch import Tensor
 from core.evaluation.imported import answers
 from core.evaluation.imported.findings import Finding, Verdict
 from core.evaluation.imported.fits import dims
-from core.evaluation.imported.search import Scored, clearly, rivals, unlike
+from core.evaluation.imported.search import Scored, best_of, clearly, rivals, unlike
 from core.evaluation.tables.paired import mcnemar
 from core.networks.layers import Shape
 from core.specs import Framing, ImportSpec
@@ -64,7 +64,9 @@ def normalisation(
             )
         return Finding("normalisation", title, "fine", f"{said}; nothing that was tried is clearly better.", "", rows)
     if not above:
-        said = f"Nothing can be told: accuracy is {best.accuracy:.1%} on {n} images, no more than chance. Taken: {numbers}."
+        said = (
+            f"Nothing can be told: accuracy is {best.accuracy:.1%} on {n} images, no more than chance; {numbers} taken."
+        )
         return Finding("normalisation", title, "doubt", said, "Give mean and std, if you know them.", rows)
     others = _by_title(one for one in rivals(best, fitting) if one.tried.title != best.tried.title)
     if others:
@@ -209,6 +211,15 @@ def other_order(best: Scored, every: list[Scored], labels: Tensor, count: int) -
     return found
 
 
+def order_of_positives(best: Scored, every: list[Scored], labels: Tensor, count: int) -> Order | None:
+    """Where the best framing takes negative images: an order of the classes under which positive ones do as well."""
+    positive = [one for one in every if min(one.tried.framing.std) > 0]
+    if min(best.tried.framing.std) > 0 or not positive:
+        return None
+    order = other_order(best_of(positive), positive, labels, count)
+    return order if order is not None and order.accuracy >= best.accuracy - 0.02 else None
+
+
 def above_chance(one: Scored, y: Tensor) -> bool:
     """Whether more images are right than of a network that always answers with the commonest class."""
     n, right = len(one.right), int(one.right.sum())
@@ -216,7 +227,7 @@ def above_chance(one: Scored, y: Tensor) -> bool:
     return right == n or (right > 0 and float(bdtrc(right - 1, n, common / n)) <= CHANCE)
 
 
-def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec) -> Finding:
+def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec, rival: Order | None = None) -> Finding:
     """Whether the network knows these classes, and in this order.
 
     Args:
@@ -224,6 +235,7 @@ def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec) ->
         order: one that fits better.
         y: (N,) classes.
         asked: its `classes`.
+        rival: one that explains the answers as well, with other images.
     """
     title = "Does it know the classes, in this order?"
     n = len(plain.right)
@@ -236,6 +248,16 @@ def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec) ->
             f"Accuracy is {plain.accuracy:.1%} in the order as it is, and {order.accuracy:.1%} in another one: the "
             "network's outputs are in another order than the data set's classes.",
             f"If that is how the network was trained, give classes: {' '.join(map(str, places))}",
+        )
+    if rival is not None:
+        places = rival.places if asked.classes is None else [asked.classes[place] for place in rival.places]
+        return Finding(
+            "classes",
+            title,
+            "doubt",
+            f"Accuracy is {plain.accuracy:.1%} with negative images and the classes in their order, and "
+            f"{rival.accuracy:.1%} with positive images and the classes in another order.",
+            f"Which one is right? For positive images, give mean, std and classes: {' '.join(map(str, places))}",
         )
     if not above_chance(plain, y):
         common = int(torch.bincount(y[:n]).max())
