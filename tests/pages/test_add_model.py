@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import specs
+from core.evaluation.imported.findings import REFUSED
 from core.jobs import queue
 from core.storage import store, uploads
 from ui.models import adding, found
@@ -112,6 +113,18 @@ def test_a_refusal_keeps_the_file_and_names_the_setting(lab: Lab, asked: list[sp
     app.text_input(key="add_model_classes").set_value("9 8 7 6 5 4 3 2 1 0").run()
     press(app)
     assert (asked[1].digest, asked[1].classes) == (asked[0].digest, tuple(range(9, -1, -1)))
+
+
+def test_a_refused_order_of_classes_is_set_by_a_button(lab: Lab, asked: list[specs.ImportSpec]) -> None:
+    """The reasons of the examination stand on the page, and what it would set is one click away."""
+    app = press(upload(lab.open("add_model", add_model_dataset="digits"), "net.onnx"))
+    why = "Accuracy is 9.7% in the order as it is. If so, give classes: 9 8 7 6 5 4 3 2 1 0"
+    event(lab, state="failed", message=f"model: {REFUSED} {why}")
+    app.run()
+    assert why in [element.value for element in app.markdown]
+    app.button(key="add_model_advised_classes").click().run()
+    press(app)
+    assert asked[1].classes == tuple(range(9, -1, -1))
 
 
 def test_another_file_drops_the_kept_one(lab: Lab, asked: list[specs.ImportSpec]) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
 import streamlit as st
 
 from core import epsilon, specs
+from core.evaluation.imported.findings import REFUSED
 from core.jobs import queue
 from core.specs.importing import label_of
 from core.storage import store, uploads
 from ui.app import jobs, sources
 from ui.form import controls, data_set, widgets
 from ui.form.select import KEEP, select
-from ui.models import architectures
+from ui.models import architectures, found
 from ui.text import say
 
 PAGE = "add_model"
@@ -172,8 +174,8 @@ def start(file: File, spec: specs.ImportSpec) -> None:
 
 def asked() -> specs.ImportSpec | None:
     """The import that this visitor has asked for and whose end was not seen yet."""
-    found: specs.ImportSpec | None = st.session_state.get(_ASKED)
-    return found
+    spec: specs.ImportSpec | None = st.session_state.get(_ASKED)
+    return spec
 
 
 def finished(model: store.Artifact) -> None:
@@ -194,11 +196,28 @@ def follow() -> None:
     if job is None:  # dismissed
         st.session_state.pop(_ASKED, None)
     elif job.state == "failed":
-        name = refused_by(job.message)
-        if name:
-            st.caption(
-                f"Change **{title_of(name)}** and press Import again. The file is still here, and so are the settings."
-            )
+        refused_for(job.message)
+
+
+def refused_for(message: str) -> None:
+    """Draw why an import was refused, and what to set; what the examination would set is filled in by a button."""
+    name, (_, examined, why) = refused_by(message), message.partition(REFUSED)
+    kept = "The file is still here, and so are the settings."
+    if examined:
+        st.write(why.strip())
+    if name:
+        st.caption(f"Change **{title_of(name)}** and press Import again. {kept}")
+    elif examined:
+        st.caption(f"Change the settings, or the data set, and press Import again. {kept}")
+    for setting, text, numbers in found.advised(message):
+        st.button(
+            f"Set {title_of(setting)}: {text}",
+            icon=":material/edit:",
+            key=f"{PAGE}_advised_{setting}",
+            on_click=_set,
+            args=({setting: numbers},),
+            help="Fills in the setting. Nothing is imported before you press Import.",
+        )
 
 
 def running() -> bool:
@@ -216,8 +235,8 @@ def refused() -> str:
 
 def refused_by(message: str) -> str:
     """The setting that a refusal names first, such as `outputs`; "" where it names none of this page's."""
-    found = re.match(r"(?:[A-Za-z_.]+: )?([a-z]+)[.:]", message)
-    return found[1] if found and found[1] in specs.ImportSpec.model_fields and found[1] != "digest" else ""
+    named = re.match(r"(?:[A-Za-z_.]+: )?([a-z]+)[.:]", message)
+    return named[1] if named and named[1] in specs.ImportSpec.model_fields and named[1] != "digest" else ""
 
 
 def title_of(name: str) -> str:
@@ -237,21 +256,25 @@ def fill(model: store.Artifact, known: dict[str, Any]) -> None:
     state: dict[str, Any] = {"label": f"{spec.label[:37]}-2", "dataset": spec.data.dataset}
     if spec.architecture:
         state["architecture"] = spec.architecture
-    asked = {name: getattr(spec, name) for name in (*TYPED, *CHOSEN, *SIZES)}
-    for setting, value in {**asked, **known}.items():
-        if setting in TYPED:
-            state[setting] = " ".join(f"{number:.6g}" for number in value or ())
-        elif setting in CHOSEN:
-            state[setting] = value or UNKNOWN
-        else:
-            state[setting] = value
     for setting, value in state.items():
         st.session_state[f"{PAGE}_{setting}"] = value
+    _set({name: getattr(spec, name) for name in (*TYPED, *CHOSEN, *SIZES)} | known)
+
+
+def _set(known: Mapping[str, Any]) -> None:
+    """Write settings of an ImportSpec into their widgets."""
+    for setting, value in known.items():
+        written = value
+        if setting in TYPED:
+            written = " ".join(f"{number:.6g}" for number in value or ())
+        elif setting in CHOSEN:
+            written = value or UNKNOWN
+        st.session_state[f"{PAGE}_{setting}"] = written
 
 
 def _imports(digest: str) -> list[queue.Job]:
-    found = queue.jobs(store.default_root())
-    return [job for job in found if isinstance(job.task, specs.ImportSpec) and job.task.digest == digest]
+    known = queue.jobs(store.default_root())
+    return [job for job in known if isinstance(job.task, specs.ImportSpec) and job.task.digest == digest]
 
 
 def _uploader() -> str:

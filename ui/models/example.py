@@ -13,9 +13,9 @@ from ui.app import sources, warm
 from ui.models import found
 from ui.show import model_names
 
-NAME = "digits28-standard"
+NAME = "digits28-pgd"
 """The bundled model that is examined: its images are embedded."""
-IMAGES = 200
+IMAGES = 360
 
 
 def show(page: str) -> list[dict[str, Any]]:

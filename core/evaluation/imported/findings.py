@@ -12,6 +12,10 @@ Verdict = Literal["fine", "note", "doubt", "wrong"]
 `wrong`: figures would be wrong, the import is refused unless the reader says otherwise."""
 
 
+REFUSED = "not imported, since its figures would be wrong."
+"""How the refusal of an examination begins; what was found follows, with what to do."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One question about a network, and its answer.

@@ -12,7 +12,7 @@ import torch
 
 from core.data.sets import Dataset, first_of_test, load, to_float
 from core.evaluation.imported.examine import examine
-from core.evaluation.imported.findings import Examination, Finding
+from core.evaluation.imported.findings import REFUSED, Examination, Finding
 from core.evaluation.tables.metrics import five_metrics
 from core.evaluation.tasks.answers import test_table
 from core.evaluation.tasks.opening import facts_of
@@ -61,7 +61,7 @@ def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | No
         on_progress=on_progress,
     )
     if wrong := [f"{one.said} {one.advice}".strip() for one in found.findings if one.verdict == "wrong"]:
-        raise ValueError(f"model: not imported, since its figures would be wrong. {' '.join(wrong)}")
+        raise ValueError(f"model: {REFUSED} {' '.join(wrong)}")
     most = at_once(found.more["cost"]["bytes_an_image"])
     model = Framed(body.network, found.framing, most).to(device).eval().requires_grad_(False)
     if on_progress:
