@@ -16,7 +16,7 @@ from core.evaluation.imported.behaviour import FAILURES, behaviour
 from core.evaluation.imported.candidates import as_asked, candidates
 from core.evaluation.imported.findings import Examination, Finding
 from core.evaluation.imported.fits import after
-from core.evaluation.imported.search import Scored, Tried, best_of, clearly, scored
+from core.evaluation.imported.search import Scored, Tried, best_of, clearly, scored, simplest_of
 from core.evaluation.imported.slopes import slopes
 from core.networks.framed import Framed
 from core.networks.layers import Shape
@@ -154,7 +154,7 @@ def _look(
     first = plain if order is None else [scored(one, seen[:n], kind) for one in tried]
     final = _final(sample, first, seen, kind, asked)
     fitting = [one for one in final if as_asked(one.tried.framing, asked)]
-    best = best_of(fitting)
+    best = simplest_of(best_of(fitting), fitting)
     if not verdicts.above_chance(best, seen):  # nothing can be told: the simplest
         best = fitting[0]
     return _Looked(
@@ -180,6 +180,8 @@ def _final(sample: Sample, first: list[Scored], y: Tensor, kind: str, asked: Imp
     if not open_ones or not verdicts.above_chance(best, y):
         return first
     going = [best, *sorted(open_ones, key=lambda one: one.rank, reverse=True)[: FINAL - 1]]
+    plain = simplest_of(best, [best, *open_ones])
+    going += [plain] * all(one is not plain for one in going)
     m = min(len(y), int(ARITHMETIC / 2 / max(1.0, sample.arithmetic * len(going))))
     if m <= len(best.right):
         return first

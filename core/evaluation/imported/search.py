@@ -18,7 +18,10 @@ from core.specs import Framing
 CLEAR = 3.0
 """Standard errors by which the loss of one framing must lie below another's to be told from it."""
 ALIKE = 0.02
-"""Mean distance of probabilities (total variation) below which it hardly matters which of two framings is taken."""
+"""Mean distance of probabilities (total variation) below which it hardly matters which of two framings is taken, if
+their divisors are alike as well."""
+SCALE = 1.05
+"""Ratio of two divisors up to which they are alike: the same ε is so much larger inside the network."""
 
 
 @dataclass(frozen=True)
@@ -150,5 +153,33 @@ def unlike(one: Scored, other: Scored) -> float:
 
 
 def rivals(best: Scored, every: list[Scored]) -> list[Scored]:
-    """Those that these images cannot tell from the best, though the network answers differently under them."""
-    return [one for one in every if one is not best and not clearly(best, one) and unlike(best, one) > ALIKE]
+    """Those that these images cannot tell from the best, though figures under them would be others.
+
+    That is so where the network answers otherwise; and where the divisor is another one, since the same ε is then
+    larger or smaller inside the network, whatever its answers to unchanged images are.
+    """
+    return [
+        one
+        for one in every
+        if one is not best
+        and not clearly(best, one)
+        and (unlike(best, one) > ALIKE or _scale(best.tried.framing, one.tried.framing) > SCALE)
+    ]
+
+
+def _scale(one: Framing, other: Framing) -> float:
+    """The largest ratio of two divisors, either way, over the channels."""
+    wide = max(len(one.std), len(other.std))
+    pairs = zip(*(framing.std * (wide // len(framing.std)) for framing in (one, other)), strict=True)
+    ratios = [abs(a / b) for a, b in pairs]
+    return max(max(ratio, 1 / ratio) for ratio in ratios)
+
+
+def simplest_of(best: Scored, every: list[Scored]) -> Scored:
+    """The best one; or, where these images cannot tell it from the network without any normalisation, the latter.
+
+    Most networks that need another range of values are far worse without it.
+    """
+    plain = [one for one in every if set(one.tried.framing.mean) == {0.0} and set(one.tried.framing.std) == {1.0}]
+    top = max(plain, key=lambda one: one.rank, default=best)
+    return best if clearly(best, top) else top
