@@ -187,7 +187,7 @@ EPS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("eps", ["8/255", None, True, 1j, [0.1, 0.1], torch.full((3, 1, 1, 1), 0.1), -0.1, np.nan])
+@pytest.mark.parametrize("eps", ["eight", None, True, 1j, [0.1, 0.1], torch.full((3, 1, 1, 1), 0.1), -0.1, np.nan])
 @pytest.mark.parametrize("name", EPS)
 def test_what_is_no_radius_is_refused(name: str, eps: Any) -> None:
     """In the sentence that attacks have for it, never in PyTorch's."""
