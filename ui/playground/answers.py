@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -170,6 +171,35 @@ def compute(question: Question, places: Sequence[int], limit: float = LIMIT) -> 
     for place, look in zip(missing, looks, strict=True):
         recent.put((question.key, place), _drawn(question, look, int(before.argmax())))
     return ""
+
+
+_moves = 0
+_counted = threading.Lock()
+_beforehand = threading.Lock()
+
+
+@contextlib.contextmanager
+def awaited() -> Iterator[None]:
+    """Somebody waits for what is computed inside: nothing is begun beforehand meanwhile (`beforehand`)."""
+    global _moves
+    with _counted:
+        _moves += 1
+    try:
+        yield
+    finally:
+        with _counted:
+            _moves -= 1
+
+
+@contextlib.contextmanager
+def beforehand() -> Iterator[bool]:
+    """Whether there is room to compute what nobody has asked for yet: nobody waits, and one at a time does so."""
+    free = _moves == 0 and _beforehand.acquire(blocking=False)
+    try:
+        yield free
+    finally:
+        if free:
+            _beforehand.release()
 
 
 def is_quick(question: Question) -> bool:

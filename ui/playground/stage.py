@@ -67,7 +67,8 @@ def show(scene: Scene) -> None:
     ready, wait, more = warm.torch_ready(), "", ""
     wrong = [""] * len(scene.sides)
     if ready:
-        wrong = [answers.compute(side, [scene.place]) for side in scene.sides]
+        with answers.awaited():
+            wrong = [answers.compute(side, [scene.place]) for side in scene.sides]
         work = [] if any(wrong) else _work(scene)
         if work:
             more = f"{scene.id}|{scene.sides[0].target}|{scene.place}|{len(work)}|{_done(scene)}"
@@ -86,8 +87,9 @@ def ahead(scene: Scene) -> None:
     if any(answers.known(side, scene.place) is None for side in scene.sides):
         return  # the time was over
     work = _work(scene)
-    if work:
-        work[0]()
+    with answers.beforehand() as free:
+        if work and free:  # else the next move of this session goes on with it
+            work[0]()
 
 
 def _work(scene: Scene) -> list[Callable[[], object]]:
