@@ -127,7 +127,7 @@ def test_on_the_command_line(capsys: Capture) -> None:
     """Help lists all three; they are trained, attacked and swept by name, and the attack's setting is a flag."""
     text = help_of(capsys, "train")
     assert "toy_pooled}" in text
-    assert "toy_halves,folder}" in text
+    assert "toy_halves,folder,file}" in text
     text = help_of(capsys, "attack", "--attack", "toy_fog")
     assert "toy_fog" in text
     assert "--grey GREY Grey level. What every pixel moves to. Default: 0.5." in text
@@ -170,7 +170,7 @@ def test_in_a_form() -> None:
     assert app.get_by_key("page_toy_fog_grey").label == "Grey level"
     assert "Everything becomes grey." in app.caption[0].value
     assert app.selectbox(key="page_network").options[-1] == "Toy pooled"
-    assert app.selectbox(key="page_dataset").options[-2:] == ["Toy halves", "Folder of images"]
+    assert app.selectbox(key="page_dataset").options[-3:-1] == ["Toy halves", "Folder of images"]
     app.selectbox(key="page_network").select("toy_pooled").run()
     assert app.session_state["network"] == "toy_pooled"
 
@@ -208,7 +208,7 @@ def test_what_is_not_registered_is_refused() -> None:
         specs.AttackSpec(model="m", attack="toy_fog", eps=0.1)
     with pytest.raises(ValidationError, match="Input should be 'linear'"):
         specs.TrainSpec(network="toy_pooled")
-    with pytest.raises(ValidationError, match="'digits' or 'folder'"):
+    with pytest.raises(ValidationError, match="'digits', 'folder' or 'file'"):
         specs.DataSpec(dataset="toy_halves")
 
 

@@ -237,7 +237,12 @@ def test_a_moved_target_shows_what_there_is_and_what_is_missing(lab: Lab, monkey
 
 @pytest.mark.parametrize(
     ("eps", "said"),
-    [("0 2", "expected"), ("0 nan", "finite"), ("", "at least one ε"), ("0.1 zero", "expected numbers such as 0.1")],
+    [
+        ("0 2", "expected"),
+        ("0 nan", "expected numbers such as 0.1"),
+        ("", "at least one ε"),
+        ("0.1 zero", "expected numbers such as 0.1"),
+    ],
 )
 def test_refused_ladders_are_one_plain_sentence(lab: Lab, eps: str, said: str) -> None:
     """ε above 1, no number, none at all, a word."""
