@@ -9,9 +9,8 @@ import pandas as pd
 import torch
 
 from core.data.sets import load
-from core.evaluation.tables.metrics import five_metrics
 from core.evaluation.tasks.answers import test_table
-from core.evaluation.tasks.opening import facts_of
+from core.evaluation.tasks.opening import card_of_model
 from core.networks.table import layer_table, parameter_count
 from core.progress import Progress
 from core.specs import TrainSpec
@@ -37,29 +36,16 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
     trained = train(spec, data, device=device, keep=keep, on_progress=on_progress)
     cpu_seconds = time.process_time() - cpu if whole else None  # of one that was stopped, a part is not known
     table = test_table(trained.model, data)
-    scores = five_metrics(table["y"], table["pred"], table["confidence"])
     best = trained.history[trained.best_epoch - 1]
     card = {
-        "metrics": {
-            "test_accuracy": scores.accuracy,
-            "test_low": scores.low,
-            "test_high": scores.high,
-            "test_n": scores.n,
-            "validation_accuracy": best["validation_accuracy"],
+        **card_of_model(
+            data,
+            table,
+            validation_accuracy=best["validation_accuracy"],
             **_under_attack(best, len(data.validation)),
-            **scores.row(),
-        },
+        ),
         "history": trained.history,
         "best_epoch": trained.best_epoch,
-        "class_names": list(data.class_names),
-        "shape": list(data.shape),
-        "data": {
-            **facts_of(data),
-            "train_size": len(data.train),
-            "validation_size": len(data.validation),
-            "test_size": len(data.test),
-            "notes": list(data.notes),
-        },
         "network": {
             "parameters": parameter_count(trained.model),
             "layers": [vars(layer) for layer in layer_table(trained.model, data.shape)],

@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from core.data.sets import Dataset, first_of_test, load, to_float
+from core.data.sets import first_of_test, load, to_float
 from core.evaluation.imported.examine import examine
 from core.evaluation.imported.findings import REFUSED, Examination, Finding
-from core.evaluation.tables.metrics import five_metrics
 from core.evaluation.tasks.answers import test_table
-from core.evaluation.tasks.opening import facts_of
+from core.evaluation.tasks.opening import card_of_model
 from core.models import bodies
 from core.networks.framed import Framed
 from core.networks.portions import at_once
@@ -67,19 +66,9 @@ def run(spec: ImportSpec, root: Path, *, device: str, on_progress: Progress | No
     if on_progress:
         on_progress(0, 1, phase="accuracy on the test images")
     table = test_table(model, data)
-    scores = five_metrics(table["y"], table["pred"], table["confidence"])
     card = {
-        "metrics": {
-            "test_accuracy": scores.accuracy,
-            "test_low": scores.low,
-            "test_high": scores.high,
-            "test_n": scores.n,
-            **scores.row(),
-        },
+        **card_of_model(data, table),
         **_of_the_examination(found, body.notes),
-        "class_names": list(data.class_names),
-        "shape": list(data.shape),
-        "data": {**facts_of(data), **_sizes(data), "notes": list(data.notes)},
         "network": {
             "parameters": parameter_count(body.network),
             "outputs": body.outputs,
@@ -101,8 +90,3 @@ def _of_the_examination(found: Examination, notes: tuple[str, ...]) -> dict[str,
         "looked_at": {"n": found.n, "accuracy": found.accuracy},
         **found.more,
     }
-
-
-def _sizes(data: Dataset) -> dict[str, int]:
-    parts = (("train", data.train), ("validation", data.validation), ("test", data.test))
-    return {f"{name}_size": len(part) for name, part in parts}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from core.attacks.engine.masks import Masked
 from core.attacks.engine.streams import Streams
 from core.attacks.physical import mask_shapes
 from core.data.sets import Dataset, Split, first_of_test, to_float
+from core.evaluation.tables.metrics import five_metrics
 from core.models.saved import SavedModel, load_model, load_surrogate
 from core.networks.catalogue import logits_of
 from core.progress import Progress
@@ -152,6 +153,31 @@ def card_of(data: Dataset, device: str, **between: Any) -> dict[str, Any]:
 def facts_of(data: Dataset) -> dict[str, Any]:
     """What a card says of a data set, so that a changed one is noticed."""
     return {"title": data.title, "fingerprint": data.fingerprint}
+
+
+def card_of_model(data: Dataset, table: Mapping[str, Any], **metrics: Any) -> dict[str, Any]:
+    """What the card of any model says of its data set and of its answers to the test images.
+
+    Args:
+        data: the data set.
+        table: see `answers.test_table`.
+        metrics: what else was measured.
+    """
+    scores = five_metrics(table["y"], table["pred"], table["confidence"])
+    parts = (("train", data.train), ("validation", data.validation), ("test", data.test))
+    return {
+        "metrics": {
+            "test_accuracy": scores.accuracy,
+            "test_low": scores.low,
+            "test_high": scores.high,
+            "test_n": scores.n,
+            **metrics,
+            **scores.row(),
+        },
+        "class_names": list(data.class_names),
+        "shape": list(data.shape),
+        "data": {**facts_of(data), **{f"{name}_size": len(of) for name, of in parts}, "notes": list(data.notes)},
+    }
 
 
 def card_of_mask(mask: np.ndarray) -> dict[str, Any]:
