@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from core.exercises import sets
 from core.exercises.items import Item, Link
 from tests.browser import conftest
+from tests.browser.test_flow import calm
 from ui.app.routes import ROUTES
 
 pytestmark = pytest.mark.browser
@@ -120,13 +121,16 @@ def test_the_first_screen_holds_a_picture_or_a_chart(new_page: Page, number: int
 def test_quiz_by_keyboard(new_page: Page) -> None:
     """A digit answers, backspace takes it back, and the end shows both accuracies."""
     new_page.goto("/exercises?exercises_tab=Quiz&exercises_quiz_each=2")
-    expect(new_page.get_by_text("Image 1 of 14")).to_be_visible()
-    new_page.keyboard.press("3")
-    expect(new_page.get_by_text("Image 2 of 14")).to_be_visible()
-    new_page.keyboard.press("Backspace")
+
+    def press(key: str, image: int) -> None:
+        expect(new_page.get_by_text(f"Image {image} of 14")).to_be_visible()
+        calm(new_page, 500)  # the text comes before the buttons that listen to the keys
+        new_page.keyboard.press(key)
+
+    press("3", 1)
+    press("Backspace", 2)
     for place in range(14):
-        expect(new_page.get_by_text(f"Image {place + 1} of 14")).to_be_visible()
-        new_page.keyboard.press(str(place % 10))
+        press(str(place % 10), place + 1)
     expect(new_page.get_by_role("heading", name=re.compile(r"^You: \d+%"))).to_be_visible()
     expect(new_page.locator(".js-plotly-plot").first).to_be_visible()
 

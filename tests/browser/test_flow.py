@@ -16,16 +16,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 expect.set_options(timeout=300_000)  # milliseconds at most: a wait ends when its condition holds
 
 
-CALM = """() => {
+CALM = """(long) => {
     const running = document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'running';
     if (running || !window.labCalm) window.labCalm = performance.now();
-    return performance.now() - window.labCalm > 3000;
+    return performance.now() - window.labCalm > long;
 }"""
 
 
-def calm(page: Page) -> None:
-    """Wait until no script has run for three seconds: the page has settled on what it opens with."""
-    page.wait_for_function(CALM, polling=100)
+def calm(page: Page, long: int = 3000) -> None:
+    """Wait until no script has run for so many milliseconds: the page has settled on what it opens with."""
+    page.evaluate("delete window.labCalm")
+    page.wait_for_function(CALM, arg=long, polling=100)
 
 
 def test_the_end_of_a_run_is_announced_and_brought_into_view(bundled_page: Page) -> None:
