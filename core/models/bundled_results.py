@@ -23,6 +23,7 @@ from core.specs import (
 )
 
 DIGITS = ("digits28-standard", "digits28-fgsm-mix", "digits28-pgd")
+SMALL = ("digits-standard", "digits-fgsm-mix", "digits-pgd")
 MNIST = (
     *("mnist-lenet", "mnist-lenet-fgsm-mix", "mnist-pgd", "mnist-cnn", "mnist-cnn-fgsm", "mnist-linear"),
     *("mnist-strided", "mnist-ibp", "mnist-mlp-stable"),
@@ -78,10 +79,13 @@ def requests() -> Iterator[ModelTask]:
             yield _of(RadiiSpec, name, norm=norm)
     for name in DEEPLY:
         yield _of(EvaluateSpec, name, eps=REFERENCES[name].eps)
+    for name in SMALL:  # what stands beside the first model that somebody trains on them
+        yield _of(SweepSpec, name, attack="pgd")
+        yield _of(RadiiSpec, name, norm="linf")
 
 
 def _quick() -> Iterator[ModelTask]:
-    for name in (*DIGITS, *MNIST):
+    for name in (*DIGITS, *SMALL, *MNIST):
         yield _of(SweepSpec, name, attack="fgsm")
     yield _of(CertifySpec, "mnist-ibp", method="ibp", eps=REFERENCES["mnist-ibp"].eps)
     yield _of(UniversalSpec, "mnist-lenet", eps=0.3)

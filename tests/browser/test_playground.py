@@ -49,6 +49,35 @@ def test_a_slider_changes_picture_and_verdict(bundled_page: Page) -> None:
     assert pixels(bundled_page) == now
 
 
+def test_both_sliders_paint_what_the_browser_has(bundled_page: Page) -> None:
+    """Once the answers to all targets are there, a move is painted before any server could answer: at once."""
+    opened(bundled_page, "/")
+    stage = bundled_page.locator("#stage")
+    expect(stage).to_have_attribute("data-whole", "true")
+    painted = bundled_page.evaluate(
+        """() => {
+            const find = (root) => {
+                for (const node of root.querySelectorAll('*')) {
+                    if (node.id === 'stage') return node
+                    const below = node.shadowRoot && find(node.shadowRoot)
+                    if (below) return below
+                }
+            }
+            const stage = find(document), seen = []
+            for (const [target, eps] of [[3, 5], [9, 30], [0, 40], [5, 1]]) {
+                for (const [name, to] of [['target', target], ['eps', eps]]) {
+                    stage.querySelector('#' + name).value = to
+                    stage.querySelector('#' + name).dispatchEvent(new Event('input'))
+                    seen.push(stage.dataset.painted)
+                }
+            }
+            return seen
+        }"""
+    )
+    assert len(set(painted)) == len(painted) == 8
+    assert all(one.endswith("|true") for one in painted)
+
+
 def test_the_stage_is_in_the_first_screen(bundled_page: Page) -> None:
     """At 1280 × 800 both adversarial images, and both verdicts, are seen without scrolling."""
     bundled_page.set_viewport_size({"width": 1280, "height": 800})

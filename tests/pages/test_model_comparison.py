@@ -68,13 +68,26 @@ def test_table_is_ranked_and_says_what_was_not_run(lab: Lab, monkeypatch: pytest
     assert submitted == [specs.CompareSpec(models=(weak.id, bare.id, robust.id), eps=LADDER, n=100)]
 
 
-@pytest.mark.parametrize("tab", [*("Ranking", "Side by side", "Is A more robust than B?", "Who fools whom")])
+@pytest.mark.parametrize("tab", [*("Ranking", "Side by side", "Is A more robust than B?", "Who fools whom"), "Export"])
 def test_tab_opens_from_the_address_on_a_store_with_nothing_run(lab: Lab, tab: str) -> None:
     """What is missing is said as missing."""
     app = opened(lab, tab, lab.model(), lab.model(network="mlp"))
     assert "not run yet" in texts(app).lower()
     assert (tab == "Ranking") == any("curve" in table.value for table in app.dataframe)
     assert not [button.key for button in app.get("download_button")]
+
+
+@pytest.mark.parametrize("dataset", ["digits", "digits28"])
+def test_models_that_are_not_measured_yet_stand_beside_bundled_figures(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, dataset: str
+) -> None:
+    """After a first training the page opens with figures as before, and with the new model, newest first."""
+    monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
+    own = [lab.model(data={"dataset": dataset}, seed=seed) for seed in range(3)]
+    table = ranking(lab.open("model_comparison"))
+    assert [model.id in set(table["id"]) for model in own] == [False, True, True]
+    assert table["attacked"].notna().sum() >= 2
+    assert table.loc[table["id"].isin([model.id for model in own]), "attacked"].isna().all()
 
 
 def test_tables_of_set_three_follow_the_slider(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from core import specs
 from core.data import framing
 from core.storage import store
 from ui.app import warm
-from ui.playground import answers, attacks, drawing, ladders, opening, uploads, verdicts
+from ui.playground import answers, attacks, drawing, ladders, opening, packs, uploads, verdicts
 from ui.playground import stage as stage_module
+from ui.playground.picture import Picture
 
 if TYPE_CHECKING:
     from tests.pages.conftest import Lab
@@ -238,19 +241,51 @@ def test_the_image_is_there_before_torch(lab: Lab, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_lies_ahead_is_computed(lab: Lab) -> None:
-    """Run by run the other ε, the other targets and the proof come; then nothing is left to ask for."""
+    """Run by run the other ε, the proof and the other targets come, at last as one file; then nothing is left."""
     planted(lab)
     app = opened(lab)
-    for _ in range(20):
+    grew = [set(stage(app)["sides"][0]["frames"])]
+    for _ in range(40):
         if not stage(app)["more"]:
             break
         app.run()
+        grew.append(set(stage(app)["sides"][0]["frames"]))
     data = stage(app)
     assert data["more"] == ""
     side = data["sides"][0]
-    assert {f"any|{k}" for k in range(len(data["stops"]))} <= set(side["frames"])
-    assert {f"{target}|{data['at']}" for target, _ in data["targets"]} <= set(side["frames"])
+    assert {f"any|{k}" for k in range(len(data["stops"]))} <= grew[-3]
+    assert {f"{target}|{data['at']}" for target, _ in data["targets"]} <= grew[-3]
     assert side["proof"].startswith("Could any attack do it?")
+    assert side["pack"].endswith(".gz")
+    assert set(side["frames"]) == {f"any|{data['at']}"}  # the file has the others
+    ((digest, _),) = packs.made.items()
+    everything = {f"{target}|{k}" for target, _ in data["targets"] for k in range(len(data["stops"]))}
+    assert set(packs.frames(digest)) == everything
+    assert all(frame["a"] and frame["t"] for frame in packs.frames(digest).values())
+
+
+def test_a_file_of_all_answers_answers_for_them(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was forgotten since is read from it, not computed again; without a file a move is computed, as before."""
+    model = planted(lab)
+    app = opened(lab)
+    while stage(app)["more"]:
+        app.run()
+    answers.recent.clear()
+    monkeypatch.setattr(answers, "clean", lambda model, picture: np.full(10, 0.1))
+    monkeypatch.setattr("core.evaluation.live.attacking.attacked", lambda *_, **__: pytest.fail("computed"))
+    data = stage(opened(lab, playground_model=model.id, playground_target="1", playground_eps="0.3"))
+    assert data["sides"][0]["frames"][f"1|{data['at']}"]["a"]
+
+
+def test_answers_of_many_classes_are_not_sent_together(lab: Lab) -> None:
+    """Of a thousand classes only what the sliders ask for is computed and sent."""
+    names = [f"class {k}" for k in range(1000)]
+    picture = Picture(np.zeros((3, 64, 64), np.float32), 0, "black")
+    model = planted(lab)
+    many = replace(model, card={**model.card, "class_names": names})
+    side = answers.Question(many, picture, 0, specs.Fgsm(), "linf", 5, tuple(k / 40 for k in range(41)))
+    assert stage_module._targets(side) == [5]
+    assert stage_module._bytes(side) > stage_module.MOST
 
 
 def test_measure_goes_to_the_sweep(lab: Lab) -> None:
@@ -315,14 +350,16 @@ def test_the_opening_waits_for_no_pytorch(lab: Lab, monkeypatch: pytest.MonkeyPa
     assert len(data["sides"]) == 2
     for side in data["sides"]:
         assert side["clean"] is not None
-        assert all(f"any|{place}" in side["frames"] for place in range(len(data["stops"])))
+        assert f"any|{data['at']}" in side["frames"]
+        assert side["pack"].endswith(".gz")
 
 
-def test_the_opening_is_what_would_be_computed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_opening_is_what_would_be_computed(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What lies with the program is what these models answer here: an attack that was changed since is noticed."""
     monkeypatch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
     kept = stage(opened(lab))
     monkeypatch.setattr(opening, "get", lambda key: None)
+    monkeypatch.setattr(packs, "FOLDER", tmp_path)
     answers.forget()
     made = stage(opened(lab))
     assert (kept["at"], kept["stops"]) == (made["at"], made["stops"])

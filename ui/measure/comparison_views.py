@@ -208,6 +208,9 @@ def exports(
     page: str, made: comparison.Comparison, more: Mapping[str, pd.DataFrame], sources: Sequence[str] = ()
 ) -> None:
     """Draw buttons that download the table with every ε of every cell that has been run, as `files` makes it."""
+    if made.table.empty:
+        st.info("No sweep of these models has been run with these settings: there is no table.", icon=":material/info:")
+        return
     with st.container(horizontal=True):
         for ending, (title, mime, content) in files(made, more, sources).items():
             st.download_button(

@@ -1,4 +1,4 @@
-"""What the measuring pages show at first: the newest of your own sweeps, else bundled models with bundled results."""
+"""What the measuring pages show at first: the newest of your own sweeps, else bundled results beside your models."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ START: dict[str, tuple[str, ...]] = {
 """Bundled models that a page starts with, by the ends of their names: what is there of one data set."""
 FIRST_DATA = ("mnist", "digits28", "digits")
 """Which data set that is: the first one that is on this machine and has such models."""
+OWN = 2
+"""Models of yours beside them, where none of yours has been measured yet."""
 FIVE = ("mnist-linear", "mnist-cnn", "mnist-cnn-fgsm")
 """The bundled models of exercise set 5."""
 DEFENDED_LINEAR = specs.TrainSpec.model_validate(
@@ -96,19 +98,26 @@ def _own() -> dict[str, Any]:
 
 
 def _bundled(page: str) -> dict[str, Any]:
-    """The bundled models that the page starts with; nothing where you have models of your own, or there are none."""
+    """The bundled models that the page starts with, beside your newest ones of their data; nothing if there are none.
+
+    So the page has figures at once, also where you have trained models and measured none of them yet.
+    """
     listed = sources.models()
-    if not listed or not bundled.is_copy(listed[0].card):
-        return {}
+    own = [model for model in listed if not bundled.is_copy(model.card)]
+    newest = sources.model_spec(own[0]).data if own else None
     for dataset in filter(sources.present, FIRST_DATA):
+        data = specs.DataSpec(dataset=dataset)
+        if newest not in (None, data):
+            continue
         found = {
             one.name.removeprefix(f"{dataset}-"): model.id
             for one, model in sources.references()
-            if sources.model_spec(model).data == specs.DataSpec(dataset=dataset)
+            if sources.model_spec(model).data == data
         }
         chosen = [found[name] for name in START.get(page, ()) if name in found]
         if chosen:
-            return {"models": chosen, "attacks": [_most_run(chosen)]}
+            beside = [model.id for model in own if sources.model_spec(model).data == data][:OWN]
+            return {"models": [*beside, *chosen], "attacks": [_most_run(chosen)]}
     return {}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,10 +14,11 @@ import numpy as np
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.playground import ladders, opening, pixels, verdicts
+from ui.playground import ladders, opening, packs, pixels, verdicts
 from ui.playground.picture import Picture
+from ui.playground.recent import Recent
 
-KEPT = 8_000
+KEPT = 16_000
 """Pictures that are kept, of some kilobytes each."""
 AHEAD = 0.35
 """Seconds of one processor for one result, up to which the others are computed ahead of the slider."""
@@ -57,43 +57,6 @@ class Question:
         )
 
 
-class Recent:
-    """The answers of late, for all visitors; the oldest are forgotten."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
-        self._held: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable) -> Any:
-        """What is kept under this key, or None."""
-        with self._lock:
-            if key not in self._held:
-                return None
-            self._held.move_to_end(key)
-            return self._held[key]
-
-    def put(self, key: Hashable, value: Any) -> None:
-        """Keep a value."""
-        with self._lock:
-            self._held[key] = value
-            self._held.move_to_end(key)
-            while len(self._held) > self._most:
-                self._held.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def items(self) -> list[tuple[Any, Any]]:
-        """All that is kept."""
-        with self._lock:
-            return list(self._held.items())
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._held.clear()
-
-
 recent = Recent(KEPT)
 """What was computed of late."""
 
@@ -101,6 +64,7 @@ recent = Recent(KEPT)
 def forget() -> None:
     """Forget every answer."""
     recent.clear()
+    packs.forget()
 
 
 def clean(model: store.Artifact, picture: Picture) -> np.ndarray:
@@ -133,7 +97,52 @@ def _held(key: Hashable) -> Any:
 def known(question: Question, place: int) -> dict[str, Any] | None:
     """The answer at a stop of the slider (0 for a method without ε), if it is there already."""
     found: dict[str, Any] | None = _held((question.key, place))
+    if found is None and (packed := packs.frames(pack_digest(question))) is not None:
+        return packed.get(frame_name(question.target, place))
     return found
+
+
+def frame_name(target: int | None, place: int) -> str:
+    """What the browser keeps an answer under: the target and the stop of the ε slider."""
+    return f"{'any' if target is None else target}|{place}"
+
+
+def pack_digest(question: Question) -> str:
+    """What the answers to all targets and all ε are kept under together."""
+    return opening.digest((replace(question, target=None).key, question.stops))
+
+
+def is_packed(question: Question) -> bool:
+    """Whether the answers to all targets and all ε are together."""
+    return packs.get(pack_digest(question)) is not None
+
+
+def targets(question: Question) -> list[int | None]:
+    """Every target that the slider offers."""
+    return [None, *(k for k in range(len(question.model.card["class_names"])) if k != question.label)]
+
+
+def lacking(question: Question) -> dict[int | None, list[int]]:
+    """The targets of which answers are not there yet, and at which stops."""
+    found = {}
+    for target in targets(question):
+        asked = replace(question, target=target)
+        places = [place for place in range(len(question.stops)) if known(asked, place) is None]
+        if places:
+            found[target] = places
+    return found
+
+
+def pack(question: Question) -> None:
+    """Put the answers to all targets and ε together, all of which are there."""
+    packs.put(
+        pack_digest(question),
+        {
+            frame_name(target, place): known(replace(question, target=target), place)
+            for target in targets(question)
+            for place in range(len(question.stops))
+        },
+    )
 
 
 def compute(question: Question, places: Sequence[int], limit: float = LIMIT) -> str:

@@ -1,6 +1,19 @@
 const states = new WeakMap()
+const packs = new Map()  // answers for every target and ε by the address of their file; null while it is fetched
 const BLUE = [33, 102, 172], WHITE = [247, 247, 247], RED = [178, 24, 43]
 
+function fetchPack(address, done) {
+  if (!address || packs.has(address)) return
+  packs.set(address, null)
+  if (packs.size > 8) packs.delete(packs.keys().next().value)
+  fetch(address)
+    .then((answer) => {
+      if (!answer.ok) throw new Error(answer.statusText)
+      return new Response(answer.body.pipeThrough(new DecompressionStream("gzip"))).json()
+    })
+    .then((found) => { packs.set(address, found); done() })
+    .catch(() => packs.delete(address))  // then every answer is asked for, as before there was a file
+}
 function bytes(text) {
   const raw = atob(text)
   const found = new Uint8Array(raw.length)
@@ -78,7 +91,10 @@ export default function (component) {
   eps.max = Math.max(0, data.stops.length - 1)
   target.max = Math.max(0, data.targets.length - 1)
 
-  const frame = (side) => side.frames[`${data.targets[state.target]?.[0] ?? "any"}|${data.stops.length ? state.at : 0}`]
+  const frame = (side) => {
+    const name = `${data.targets[state.target]?.[0] ?? "any"}|${data.stops.length ? state.at : 0}`
+    return side.frames[name] ?? packs.get(side.pack)?.[name]
+  }
 
   function paint() {
     const { w, h } = data
@@ -123,6 +139,7 @@ export default function (component) {
       state.painted = true
     })
     stage.dataset.painted = `${data.id}|${data.targets[state.target]?.[0] ?? "any"}|${state.at}|${data.sides.every((side) => frame(side) || side.wrong)}`
+    stage.dataset.whole = data.sides.every((side) => packs.get(side.pack))
   }
   function later(name, value) {  // while a slider is dragged over what is not there yet: a few questions a second
     if (state.timer) return
@@ -136,6 +153,8 @@ export default function (component) {
   target.oninput = () => { state.target = Number(target.value); paint(); if (!there()) later("target", wish) }
   target.onchange = () => setStateValue("target", wish())
   paint()
+  state.paint = paint
+  data.sides.forEach((side) => fetchPack(side.pack, () => state.paint()))
   if (data.more && data.more !== state.asked) {
     state.asked = data.more
     // while PyTorch loads, a question may be lost: it is asked again until an answer is there

@@ -1,6 +1,7 @@
 """The stage: image, change, adversarial image and verdict, for a model and the one beside it, as one component.
 
-The browser is sent the answers at every ε, so that the slider paints at once; what it lacks, it asks for.
+The browser is sent the answers at every ε and, when all of them are there, for every target as one file, so that the
+sliders paint at once; what it lacks, it asks for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import streamlit as st
 
 from ui.app import projector, warm
-from ui.playground import address, answers, ladders, pixels
+from ui.playground import address, answers, ladders, packs, pixels
 from ui.playground.address import PAGE
 from ui.playground.answers import Question
 from ui.text import class_text
@@ -32,6 +33,10 @@ _STAGE = f"{PAGE}_stage"
 _SET = f"{PAGE}_set"
 NEAR = 8
 """Stops of the ε slider that are computed first, around where it stands."""
+MOST = 6_000_000
+"""Bytes of all answers to one question, up to which those for all targets are computed ahead of the sliders."""
+MOST_AT_ONE = 500_000
+"""Bytes of the answers for all targets at one ε, up to which these are."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +100,16 @@ def ahead(scene: Scene) -> None:
 def _work(scene: Scene) -> list[Callable[[], object]]:
     """What is computed ahead, in this order: the nearest ε, the others, the other targets, what is proven."""
     work: list[Callable[[], object]] = []
-    quick = all(answers.is_quick(side) for side in scene.sides)
+    quick = all(answers.is_quick(side) for side in scene.sides) and bool(scene.sides[0].stops)
+    asked = [side for side in scene.sides if quick and not answers.is_packed(side)]
     near = sorted(range(len(scene.sides[0].stops)), key=lambda stop: abs(stop - scene.place))
-    for part in (near[: NEAR + 1], near[NEAR + 1 :]) if quick else ():
+    for part in (near[: NEAR + 1], near[NEAR + 1 :]):
         work += [
             partial(answers.compute, side, part, 1.0)
-            for side in scene.sides
+            for side in asked
             if any(answers.known(side, stop) is None for stop in part)
         ]
-    for side in scene.sides if quick and near else ():
+    for side in asked:
         others = [replace(side, target=target) for target in _targets(side)]
         lacking = [other for other in others if answers.known(other, scene.place) is None]
         if lacking:
@@ -113,7 +119,26 @@ def _work(scene: Scene) -> list[Callable[[], object]]:
         for side in scene.sides
         if answers.can_be_proven(side) and answers.proof(side) is None
     ]
+    for side in asked:
+        if _bytes(side) > MOST:
+            continue
+        rest = answers.lacking(side)
+        work += [partial(answers.compute, replace(side, target=target), at, 1.0) for target, at in rest.items()]
+        if not rest:
+            work.append(partial(answers.pack, side))
     return work
+
+
+def _targets(side: Question) -> list[int | None]:
+    """Those of which the browser is sent the answer at one ε before there are all: every one, or as many as are few."""
+    targets = answers.targets(side)
+    return targets if _bytes(side) <= MOST_AT_ONE * len(side.stops) else [side.target]
+
+
+def _bytes(side: Question) -> int:
+    """About how much the answers to all targets and ε are, the image and its change in base64."""
+    channels, height, width = side.picture.x.shape
+    return len(answers.targets(side)) * len(side.stops) * (channels + 1) * height * width * 4 // 3
 
 
 def _all(sides: Sequence[Question], place: int) -> None:
@@ -122,12 +147,8 @@ def _all(sides: Sequence[Question], place: int) -> None:
 
 
 def _done(scene: Scene) -> int:
-    return sum(answers.known(side, stop) is not None for side in scene.sides for stop in range(len(side.stops)))
-
-
-def _targets(side: Question) -> list[int | None]:
-    classes = range(len(side.model.card["class_names"]))
-    return [target for target in (None, *classes) if target not in (side.label, side.target)]
+    sides = [side for side in scene.sides if not answers.is_packed(side)]
+    return sum(answers.known(side, stop) is not None for side in sides for stop in range(len(side.stops)))
 
 
 def _mount(scene: Scene, wrong: Sequence[str], wait: str, more: str, ready: bool) -> None:
@@ -193,12 +214,14 @@ def _says(norm: str) -> str:
 
 def _side(scene: Scene, k: int, wrong: str, ready: bool) -> dict[str, Any]:
     side = scene.sides[k]
+    pack = packs.address(answers.pack_digest(side), f"{_STAGE}_{k}")
     frames: dict[str, Any] = {}
-    for target in (side.target, *_targets(side)):
+    for target in [side.target] if pack else _targets(side):
         asked = replace(side, target=target)
-        places = range(max(1, len(side.stops))) if target == side.target else [scene.place]
-        name = "any" if target is None else str(target)
-        frames |= {f"{name}|{at}": found for at in places if (found := answers.known(asked, at)) is not None}
+        everywhere = target == side.target and not pack
+        for at in range(max(1, len(side.stops))) if everywhere else [scene.place]:
+            if (found := answers.known(asked, at)) is not None:
+                frames[answers.frame_name(target, at)] = found
     proof = answers.proof(side) or ""
     seen = answers.clean(side.model, side.picture) if ready else answers.seen_before(side.model, side.picture)
     chances = None if seen is None else [round(float(p), 4) for p in seen]
@@ -206,6 +229,7 @@ def _side(scene: Scene, k: int, wrong: str, ready: bool) -> dict[str, Any]:
         "id": side.model.id,
         "name": scene.names[k],
         "frames": frames,
+        "pack": pack,
         "clean": chances,
         "proof": proof,
         "sure": "Proven:" in proof,
