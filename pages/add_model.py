@@ -92,11 +92,6 @@ def other_readings(model: store.Artifact) -> None:
 
 guard.ensure_router()
 
-st.title("Add a model")
-st.write(
-    "Bring a network of your own. The program finds out how to prepare its images, and says what it found; then every "
-    "page works on it."
-)
 asked = adding.asked()
 made = sources.artifact(asked) if asked is not None else None
 if made is not None:

@@ -56,9 +56,6 @@ def answer(shown: Measured) -> None:
 
 guard.ensure_router()
 
-st.title("Epsilon sweep")
-st.write("See how accuracy falls as an attack may change each pixel by more, and what is proven whatever the attack.")
-
 left, right = st.columns([1, 2.8], gap="medium")
 with left:
     choice = sweep_choice.choose(PAGE)

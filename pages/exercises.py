@@ -15,11 +15,6 @@ QUIZ, COSTS, REPORT = "Quiz", "What it costs", "Lab report"
 
 guard.ensure_router()
 
-st.title("Exercises")
-st.write(
-    "Work through the five exercise sets: every item opens the right page with the right settings, and your figures "
-    "appear beside the published ones."
-)
 evidence = known.of_store()
 tabs = tab_row.tabs(PAGE, [*SETS.values(), QUIZ, COSTS, REPORT])
 for number, tab in zip(SETS, tabs, strict=False):

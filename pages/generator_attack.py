@@ -46,8 +46,6 @@ def is_running(job: queue.Job | None) -> bool:
 
 guard.ensure_router()
 
-st.title("Generator attack")
-st.write("A network with one input, always 1, redraws your sample so that the model classifies it as another class.")
 left, middle = st.columns([3, 2], vertical_alignment="bottom")
 with left:
     model = model_picker.pick(PAGE, text="Model", default=choices.default_model())

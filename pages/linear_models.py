@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from ui.app import guard
 from ui.form import tabs
 from ui.linear import images, plane, toy
@@ -14,10 +12,6 @@ PARTS = ("Six features, by hand", "In the plane, with the SVM", "Images, exactly
 
 guard.ensure_router()
 
-st.title("Linear models")
-st.write(
-    "A linear model can be attacked exactly: see the worst and the smallest change, and how close an attack comes."
-)
 for tab, draw in zip(tabs.tabs(PAGE, PARTS, name="part"), (toy.show, plane.show, images.show), strict=True):
     if tab.open:
         with tab:

@@ -13,11 +13,6 @@ TABS = ("One image", "One pattern for many", "Why it works", "Export")
 
 guard.ensure_router()
 
-st.title("Glasses and masks")
-st.write(
-    "Fool a model by changing only the pixels under a pair of glasses, a sticker or a shape that you draw. The pattern "
-    "also works when the object moves and the light changes."
-)
 chosen = choice.choose()
 if chosen is None:
     st.stop()

@@ -73,9 +73,6 @@ def export(shown: Measured, eps: float) -> None:
 
 guard.ensure_router()
 
-st.title("Model comparison")
-st.write("See which model keeps most of its accuracy when its images are attacked, and what is proven of each.")
-
 choice = sweep_choice.choose(PAGE, start=4, row=True)
 if choice is None:
     st.stop()

@@ -30,11 +30,6 @@ def data() -> None:
 
 guard.ensure_router()
 
-st.title("Models")
-st.write(
-    "See every model on this machine, trained or imported: how accurate it is, and what is left of that under attack. "
-    "Choose a row for the report of a model."
-)
 st.page_link(routes.page("add_model"), label="Add a model of your own", icon=routes.ROUTES["add_model"].icon)
 own = [model for model in sources.models() if not bundled.is_copy(model.card)]
 first = "Bundled" if sources.references() else "Yours"

@@ -17,11 +17,6 @@ from ui.text import say
 
 PAGE = "playground"
 TABS = ("Attack", "Gradient steps on the input")
-_LOOK = """<style>
-[data-testid="stMainBlockContainer"] { padding: 1.25rem 2rem 2rem; }
-[data-testid="stMainBlockContainer"] h1 { font-size: 1.6rem; padding-bottom: 0; }
-@media (max-width: 640px) { [data-testid="stMainBlockContainer"] { padding: 4rem 1rem 2rem; } }
-</style>"""
 
 
 def choose_attack() -> tuple[Offer, str]:
@@ -173,9 +168,5 @@ def play() -> None:
 
 guard.ensure_router()
 
-st.html(_LOOK)
-with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    st.title("Playground", anchor=False, width="content")
-    st.write("Change an image so slightly that a network misclassifies it: move the sliders and watch.")
 stage.entered()
 play()

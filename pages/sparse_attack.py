@@ -13,11 +13,6 @@ TABS = ("One image", "How sparse can it be?", "All pixels a little", "Many image
 
 guard.ensure_router()
 
-st.title("Jacobian and sparse attack")
-st.write(
-    "Turn an image into another class by changing a few of its pixels. The Jacobian, the derivative of the output with "
-    "respect to each pixel, shows which ones."
-)
 chosen = choice.choose()
 if chosen is None:
     st.stop()

@@ -166,9 +166,6 @@ def models_tab() -> None:
 
 guard.ensure_router()
 
-st.title("Train")
-st.write("Train a classifier and see how well it classifies test images. What was trained once is kept and loaded.")
-
 one, two, three, four = st.columns([3, 3, 3, 4], vertical_alignment="bottom")
 with one:
     dataset = data_set.choose(PAGE, on_change=apply_epochs)

@@ -13,11 +13,6 @@ TABS = ("Perturbation", "Held-out images", "Solver and lower bound", "Export")
 
 guard.ensure_router()
 
-st.title("Universal perturbation")
-st.write(
-    "Find one perturbation that fools the model on many images. It is made from some images and measured on others, "
-    "beside random noise of the same size."
-)
 chosen = choice.choose()
 if chosen is None:
     st.stop()

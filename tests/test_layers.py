@@ -132,8 +132,16 @@ def test_light_modules_leave_torch_unloaded() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
-def test_the_first_paint_needs_no_pandas() -> None:
-    """What the dashboard and its first page import before they draw a title; Streamlit alone loads none of it."""
+def test_a_title_waits_for_nothing() -> None:
+    """The router draws the heading of every page before it imports a module of the package, whose import takes half a
+    second on a server that has just started.
+    """
+    code = "import sys, streamlit, dashboard\nassert not [name for name in sys.modules if name.split('.')[0] == 'core']"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, stderr=subprocess.DEVNULL)
+
+
+def test_the_first_picture_needs_no_pandas() -> None:
+    """What the first page imports before it draws a picture; Streamlit alone loads none of it."""
     names = ["streamlit", "dashboard", "ui.playground.stage", "ui.playground.images", "ui.playground.steps"]
     heavy = {"pandas", "torch", "scipy", "sklearn"}
     code = f"import sys\nfor name in {names}:\n    __import__(name)\n    assert not {heavy} & set(sys.modules), name"

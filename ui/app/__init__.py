@@ -1,6 +1,7 @@
 """The dashboard around the pages.
 
 routes   the pages by url path, and links between them
+heading  a page's title and the sentence below it, before anything else
 browser  the script that goes with every page into the browser
 guard    a page that is opened without the router hands over to it
 sources  cached access to the store, the data and the networks

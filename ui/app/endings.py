@@ -25,7 +25,7 @@ class Ended(NamedTuple):
 
 def enter(page: str) -> None:
     """Say which page is on show. Call it first in a run."""
-    st.session_state[_PAGE] = page if page in routes.ROUTES else routes.DEFAULT
+    st.session_state[_PAGE] = routes.name_of(page)
 
 
 def page_on_show() -> str:

@@ -9,6 +9,8 @@ drawing   a digit drawn by hand
 uploads   an uploaded picture in the form of a data set's images
 models    the choice of the model, and of the one beside it
 answers   what the models answer, computed in this process and kept for a while
+recent    what was computed of late, up to a number of things
+packs     the answers to all targets and all ε as one file that the browser fetches
 opening   the answers to what the page opens with, kept with the program
 make_opening  makes them
 pixels    images as the browser is sent them
