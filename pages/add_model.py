@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import guard, routes, sources
+from ui.app import routes, sources
 from ui.form import data_set
 from ui.form.select import select
 from ui.models import adding, example, found
@@ -89,8 +93,6 @@ def other_readings(model: store.Artifact) -> None:
                 help="Fills in the settings, with the model's file. Nothing is imported before you press Import.",
             )
 
-
-guard.ensure_router()
 
 asked = adding.asked()
 made = sources.artifact(asked) if asked is not None else None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
-from ui.app import guard
 from ui.form import tabs
 from ui.measure import (
     first_view,
@@ -53,8 +56,6 @@ def answer(shown: Measured) -> None:
         with export:
             sweep_export.section(shown, eps)
 
-
-guard.ensure_router()
 
 left, right = st.columns([1, 2.8], gap="medium")
 with left:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
 from core.exercises import sets
-from ui.app import guard
 from ui.exercises import cards, central, costs, hand_in, known, quiz
 from ui.form import tabs as tab_row
 
 PAGE = "exercises"
 SETS = {number: f"{number} {one.title}" for number, one in sets.SETS.items()}
 QUIZ, COSTS, REPORT = "Quiz", "What it costs", "Lab report"
-
-guard.ensure_router()
 
 evidence = known.of_store()
 tabs = tab_row.tabs(PAGE, [*SETS.values(), QUIZ, COSTS, REPORT])

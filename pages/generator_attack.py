@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import functools
 
 import streamlit as st
@@ -9,7 +13,7 @@ import streamlit as st
 from core import specs
 from core.jobs import queue
 from core.storage import store
-from ui.app import guard, jobs, sources
+from ui.app import jobs, sources
 from ui.form import controls, data_choice, model_picker, samples, tabs
 from ui.generator import choices, compare, cost, results, robust, views
 from ui.generator import pairs as stored
@@ -43,8 +47,6 @@ def is_running(job: queue.Job | None) -> bool:
     """Whether a job is waiting or running: its images so far then take the grid's place."""
     return job is not None and job.live
 
-
-guard.ensure_router()
 
 left, middle = st.columns([3, 2], vertical_alignment="bottom")
 with left:

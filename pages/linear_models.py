@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from ui.app import guard
+
+guard.ensure_router()
+
 from ui.form import tabs
 from ui.linear import images, plane, toy
 from ui.show import lessons
 
 PAGE = "linear_models"
 PARTS = ("Six features, by hand", "In the plane, with the SVM", "Images, exactly")
-
-guard.ensure_router()
 
 for tab, draw in zip(tabs.tabs(PAGE, PARTS, name="part"), (toy.show, plane.show, images.show), strict=True):
     if tab.open:

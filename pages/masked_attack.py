@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
-from ui.app import guard
 from ui.form import tabs
 from ui.masks import choice, each_image, export, one_pattern, why
 
 PAGE = "masked_attack"
 TABS = ("One image", "One pattern for many", "Why it works", "Export")
-
-guard.ensure_router()
 
 chosen = choice.choose()
 if chosen is None:

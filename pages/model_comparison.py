@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
 from core.evaluation.tables import comparison
 from core.storage import store
-from ui.app import guard, routes
+from ui.app import routes
 from ui.form import tabs
 from ui.measure import (
     audit_views,
@@ -70,8 +74,6 @@ def export(shown: Measured, eps: float) -> None:
     comparison_views.exports(PAGE, made, more, [record_views.line(record) for record in shown.found.values()])
     provenance.show(made.provenance())
 
-
-guard.ensure_router()
 
 choice = sweep_choice.choose(PAGE, start=4, row=True)
 if choice is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
 from core import specs
 from core.data import folder
 from core.storage import bundled
-from ui.app import guard, jobs, routes, sources
+from ui.app import jobs, routes, sources
 from ui.form import missing, model_picker, tabs
 from ui.models import references, saved
 
@@ -27,8 +31,6 @@ def data() -> None:
             missing.offer(PAGE, name)
     st.caption(f"The data folder is {folder.data_root()}. A folder of your own images can be chosen on the page Train.")
 
-
-guard.ensure_router()
 
 st.page_link(routes.page("add_model"), label="Add a model of your own", icon=routes.ROUTES["add_model"].icon)
 own = [model for model in sources.models() if not bundled.is_copy(model.card)]

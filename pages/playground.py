@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
 from core import epsilon
 from core.storage import store
-from ui.app import guard, projector, routes, sources
+from ui.app import projector, routes, sources
 from ui.form import model_picker, tabs
 from ui.form.select import select
 from ui.playground import address, answers, attacks, images, ladders, models, stage, steps
@@ -165,8 +169,6 @@ def play() -> None:
             with tab:
                 draw()
 
-
-guard.ensure_router()
 
 stage.entered()
 play()

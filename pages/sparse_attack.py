@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
-from ui.app import guard
 from ui.form import tabs
 from ui.sparse import choice, dense, export, fewest, many_images, one_image, quiz
 
 PAGE = "sparse_attack"
 TABS = ("One image", "How sparse can it be?", "All pixels a little", "Many images", "Quiz", "Export")
-
-guard.ensure_router()
 
 chosen = choice.choose()
 if chosen is None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +15,7 @@ from core import specs
 from core.figures.base import running_loss, training_curves
 from core.jobs import queue
 from core.storage import store
-from ui.app import guard, jobs, sources, warm
+from ui.app import jobs, sources, warm
 from ui.form import controls, data_set, tabs
 from ui.form.select import select
 from ui.models import earlier, references, saved
@@ -163,8 +167,6 @@ def models_tab() -> None:
         saved.settings_button(PAGE, chosen)
         saved.result(f"{PAGE}_chosen", chosen)
 
-
-guard.ensure_router()
 
 one, two, three, four = st.columns([3, 3, 3, 4], vertical_alignment="bottom")
 with one:

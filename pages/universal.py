@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from ui.app import guard
+
+guard.ensure_router()
+
 import streamlit as st
 
-from ui.app import guard
 from ui.form import tabs
 from ui.universal import choice, export, held_out, solver, views
 
 PAGE = "universal"
 TABS = ("Perturbation", "Held-out images", "Solver and lower bound", "Export")
-
-guard.ensure_router()
 
 chosen = choice.choose()
 if chosen is None:

@@ -133,9 +133,7 @@ def test_light_modules_leave_torch_unloaded() -> None:
 
 
 def test_a_title_waits_for_nothing() -> None:
-    """The router draws the heading of every page before it imports a module of the package, whose import takes half a
-    second on a server that has just started.
-    """
+    """The router draws every page's heading before it imports anything of the package, which takes half a second."""
     code = "import sys, streamlit, dashboard\nassert not [name for name in sys.modules if name.split('.')[0] == 'core']"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, stderr=subprocess.DEVNULL)
 

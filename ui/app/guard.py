@@ -28,7 +28,7 @@ def routed() -> Iterator[None]:
 
 
 def ensure_router() -> None:
-    """Run the router if it did not run: it shows the requested page. Call it first on every page."""
+    """Run the router if it did not run: it shows the requested page. Call it first on every page, before imports."""
     if st.session_state.get(_ROUTED):
         return
     # within this run, and not by a rerun: that would lose the click that led here
