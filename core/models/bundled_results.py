@@ -42,6 +42,9 @@ FRAMED = (1177, 1508, 778, 561, 377)
 """The same of digits28."""
 COLOUR = (44,)
 """A test image of CIFAR-10."""
+COLOURS = ("cifar10-standard", "cifar10-fgsm", "cifar10-generator")
+COLOUR_EPS = (0, *(k / 255 for k in (1, 2, 4, 8, 16)))
+"""What the measuring pages ask of colour images."""
 FOUR = (4,)
 """MNIST's first test image of a 4."""
 
@@ -79,6 +82,8 @@ def requests() -> Iterator[ModelTask]:
             yield _of(RadiiSpec, name, norm=norm)
     for name in DEEPLY:
         yield _of(EvaluateSpec, name, eps=REFERENCES[name].eps)
+    for name in COLOURS:
+        yield _of(SweepSpec, name, attack="pgd", eps=COLOUR_EPS)
     for name in SMALL:  # what stands beside the first model that somebody trains on them
         yield _of(SweepSpec, name, attack="pgd")
         yield _of(RadiiSpec, name, norm="linf")

@@ -92,6 +92,32 @@ def test_eps_ladder_reads_numbers_and_fractions(text: str, values: list[float] |
     assert bool(app.error) == (values is None)
 
 
+def two_kinds_of_images() -> None:
+    """Budgets of which the default depends on the images."""
+    import streamlit as st
+
+    from ui.form import controls
+
+    st.session_state["eps"] = controls.eps_ladder(
+        "page", default="0 8/255" if st.session_state.get("colour") else "0 0.3"
+    )
+
+
+@pytest.mark.parametrize("written", [None, "0.1 0.2"])
+def test_other_images_have_other_budgets(written: str | None) -> None:
+    """Their default takes the place of the default before, never of what somebody wrote."""
+    app = AppTest.from_function(two_kinds_of_images, default_timeout=300).run()
+    assert app.session_state["eps"] == [0, 0.3]
+    if written is not None:
+        app.text_input[0].set_value(written).run()
+    app.session_state["colour"] = True
+    app.run()
+    assert app.session_state["eps"] == ([0, 8 / 255] if written is None else [0.1, 0.2])
+    app.session_state["colour"] = False
+    app.run()
+    assert app.session_state["eps"] == ([0, 0.3] if written is None else [0.1, 0.2])
+
+
 def from_links() -> None:
     """Numbers and sliders of ε, as links set them."""
     import streamlit as st

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from core import specs
+from core.epsilon import several
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.jobs import queue
 from core.storage import store
@@ -401,3 +402,15 @@ def test_attack_in_an_address_says_its_norm(lab: Lab, kind: str) -> None:
     app = lab.open("epsilon_sweep", epsilon_sweep_models=model.id, epsilon_sweep_attacks=kind)
     assert app.session_state["epsilon_sweep_norm"] == "l2"
     assert app.multiselect(key="epsilon_sweep_attacks").value == ["pgd_l2"]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_colour_images_have_budgets_of_their_own(lab: Lab, norm: str) -> None:
+    """In the units of the literature, 8/255 among them exactly; the slider starts at one of them above 0."""
+    model = lab.model(network="linear", data={"dataset": "cifar10"})
+    app = lab.open("epsilon_sweep", epsilon_sweep_models=[model.id], epsilon_sweep_norm=norm)
+    text = app.text_input(key="epsilon_sweep_eps").value
+    assert text == sweep_choice.ladder(norm, [model])
+    assert (text == sweep_choice.LADDERS[norm]) == (norm == "l0")
+    assert norm != "linf" or 8 / 255 in several(text)
+    assert app.select_slider(key="epsilon_sweep_at").value > 0

@@ -199,12 +199,23 @@ def eps(
     )
 
 
-def eps_ladder(page: str, *, name: str = "eps", default: Sequence[float] = specs.DEFAULT_EPS) -> list[float] | None:
-    """A text box for several ε as people write them (see `core.epsilon.words`); None if it cannot be read."""
+USUAL_EPS = " ".join(f"{value:g}" for value in specs.DEFAULT_EPS)
+"""The budgets of the specs, as people write them."""
+
+
+def eps_ladder(page: str, *, name: str = "eps", default: str = USUAL_EPS) -> list[float] | None:
+    """A text box for several ε as people write them (see `core.epsilon.words`); None if it cannot be read.
+
+    Another `default`, as for other images, takes the place of the one before, and of nothing that somebody wrote.
+    """
+    key, was = f"{page}_{name}", f"_{page}_{name}_default"
+    if st.session_state.get(was, default) != default and st.session_state.get(key) == st.session_state[was]:
+        st.session_state[key] = default
+    st.session_state[was] = default
     text = st.text_input(
         "Budgets ε",
-        value=" ".join(f"{value:g}" for value in default),
-        key=f"{page}_{name}",
+        value=default,
+        key=key,
         help="Separated by spaces, semicolons or commas. 0.05, .05, 0,05 and 8/255 are understood. In ℓ∞ from 0 to 1.",
         **KEEP,
     )

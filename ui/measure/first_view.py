@@ -12,6 +12,7 @@ from streamlit.errors import StreamlitAPIException
 from core import specs
 from core.storage import bundled, store
 from ui.app import jobs, sources
+from ui.form import controls
 from ui.measure.sweep_views import KINDS, kind_of, norm_of
 
 START: dict[str, tuple[str, ...]] = {
@@ -172,7 +173,7 @@ def exercise_five(page: str) -> None:
         st.session_state[f"{page}_models"] = [*have, *([trained.id] if trained else [])]
         st.session_state[f"{page}_norm"] = "linf"
         st.session_state[f"{page}_attacks"] = ["fgsm"]
-        st.session_state[f"{page}_eps"] = " ".join(f"{value:g}" for value in specs.DEFAULT_EPS)
+        st.session_state[f"{page}_eps"] = controls.USUAL_EPS
         st.session_state[f"{page}_target"] = "any"
 
     st.button(

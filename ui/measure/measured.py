@@ -111,7 +111,8 @@ def start(measured: Measured, options: Sequence[float]) -> float:
     above = [eps for eps in options if eps > 0] or list(options)
     counts = {eps: known(eps) for eps in above}
     most = max(counts.values())
-    return min((eps for eps in above if counts[eps] == most), key=lambda eps: abs(eps - USUAL[measured.norm]))
+    usual = USUAL[measured.norm] if USUAL[measured.norm] <= max(above) else max(above) / 2  # of colour images: 8/255
+    return min((eps for eps in above if counts[eps] == most), key=lambda eps: abs(eps - usual))
 
 
 def figures(measured: Measured, eps: float) -> pd.DataFrame:

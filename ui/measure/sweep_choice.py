@@ -23,13 +23,21 @@ from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name
 from ui.show import model_names
 from ui.text import ANY_CLASS, both, class_text, say
 
-LADDERS: dict[str, tuple[float, ...]] = {
-    "linf": specs.DEFAULT_EPS,
-    "l2": (0, 0.5, 1, 1.5, 2, 2.5, 3),
-    "l1": (0, 5, 10, 15, 20, 25, 30),
-    "l0": (0, 1, 2, 5, 10, 15, 20),
+LADDERS = {
+    "linf": controls.USUAL_EPS,
+    "l2": "0 0.5 1 1.5 2 2.5 3",
+    "l1": "0 5 10 15 20 25 30",
+    "l0": "0 1 2 5 10 15 20",
 }
 """Budgets that say something on digits, by norm."""
+COLOUR = {"linf": "0 1/255 2/255 4/255 8/255 16/255", "l2": "0 0.1 0.25 0.5 1 2", "l1": "0 2 4 8 12 16"}
+"""The same on colour images, of which far less is needed."""
+
+
+def ladder(norm: str, models: Sequence[store.Artifact]) -> str:
+    """Budgets that say something on the images of these models."""
+    colour = all(model.card["shape"][0] > 1 for model in models)
+    return (COLOUR if colour else LADDERS).get(norm, LADDERS[norm])
 
 
 @dataclass(frozen=True)
@@ -71,11 +79,11 @@ def choose(page: str, *, start: int = 1, row: bool = False) -> Choice | None:
     with more if row and here else first:  # where images are not here, it has something to say
         data = data_choice.choose(page, *models, stored=True)
     with more:
-        norm = _norm(page, inferred)
+        norm = _norm(page, inferred, models)
     with second:
         kinds = _attacks(page, norm)
     with more:
-        eps = controls.eps_ladder(page, default=LADDERS[norm])
+        eps = controls.eps_ladder(page, default=ladder(norm, models))
         columns = st.columns(2)
         with columns[0]:
             n = controls.field(page, specs.CompareSpec, "n")
@@ -113,7 +121,7 @@ def usual_attack(norm: str) -> str:
     return f"pgd_{norm}" if f"pgd_{norm}" in KINDS else next(kind for kind in KINDS if norm_of_kind(kind) == norm)
 
 
-def _norm(page: str, inferred: str | None) -> str:
+def _norm(page: str, inferred: str | None, models: Sequence[store.Artifact]) -> str:
     key = f"{page}_norm"
     if inferred is not None:
         st.session_state[key] = inferred
@@ -121,7 +129,7 @@ def _norm(page: str, inferred: str | None) -> str:
     def other() -> None:
         norm = st.session_state[key]
         st.session_state[f"{page}_attacks"] = [usual_attack(norm)]
-        st.session_state[f"{page}_eps"] = " ".join(f"{value:g}" for value in LADDERS[norm])
+        st.session_state[f"{page}_eps"] = ladder(norm, models)
         st.session_state.pop(f"{page}_at", None)
 
     return select(
