@@ -15,6 +15,7 @@ from core import specs
 from core.epsilon import several
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.jobs import queue
+from core.models import bundled_results
 from core.storage import store
 from ui.measure import sweep_choice, sweep_notes, sweep_views
 from ui.show import model_names
@@ -414,3 +415,8 @@ def test_colour_images_have_budgets_of_their_own(lab: Lab, norm: str) -> None:
     assert (text == sweep_choice.LADDERS[norm]) == (norm == "l0")
     assert norm != "linf" or 8 / 255 in several(text)
     assert app.select_slider(key="epsilon_sweep_at").value > 0
+
+
+def test_what_is_bundled_of_colour_images_is_what_the_page_asks_for() -> None:
+    """The same budgets, to the last bit."""
+    assert tuple(several(sweep_choice.COLOUR["linf"])) == bundled_results.COLOUR_EPS
