@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from core.checks import check_choice
 from core.cli import gate
@@ -18,6 +19,9 @@ from core.models import trained_on
 from core.specs import DEFAULT_EPS, METHODS, CertifySpec, CompareSpec, DataSpec, EvaluateSpec, Norm, RadiiSpec
 from core.specs.base import settings_in
 from core.storage import store
+
+if TYPE_CHECKING:
+    from core.evaluation.tables.records import Record
 
 
 def compare_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -225,14 +229,26 @@ def curve_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
     command.add_argument("--models", nargs="+", required=True, metavar="ID", help="saved models of one data set")
     _data_flag(command)
     command.add_argument("--norm", choices=get_args(Norm), default="linf", help="what ε is measured in")
-    command.add_argument("--eps", nargs="+", type=number, default=list(DEFAULT_EPS), metavar="EPS")
+    shown_at = " ".join(f"{eps:g}" for eps in DEFAULT_EPS)
+    command.add_argument(
+        "--eps", nargs="+", type=number, metavar="EPS", help=f"where to look. Default: {shown_at}. A gate needs it."
+    )
     command.add_argument("--n", type=int, help="only the first n images")
+    gate.add_flags(command, "robust accuracy of a model at one of the ε")
 
 
 def curve(options: dict[str, Any], as_json: bool) -> None:
-    """Look accuracies up in stored results, and test their differences."""
+    """Look accuracies up in stored results, and test their differences.
+
+    Raises:
+        gate.Failed: an accuracy is below what was asked for, or not known.
+    """
     from core.evaluation.tables import paired, records
 
+    wanted = gate.taken(options)
+    if wanted.asked and options["eps"] is None:
+        raise ValueError("eps: expected at least one ε at which the gate looks, such as 8/255, got none")
+    values = sorted(DEFAULT_EPS if options["eps"] is None else set(options["eps"]))
     models, norm, root, data = options["models"], options["norm"], store.default_root(), _data(options)
     if data is None and len({str(store.open_model(model, root).card["spec"]["data"]) for model in models}) > 1:
         raise ValueError("models: expected models of one data set, got several; name images for all of them in `data`")
@@ -260,7 +276,7 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     tests = []
-    for value in sorted(options["eps"]):
+    for value in values:
         for model, record in shared.items():
             (at,) = cast(list[dict[str, Any]], records.curve(record, [value]).to_dict("records"))
             rows.append({"model": model, **images(data), **at})
@@ -272,14 +288,50 @@ def curve(options: dict[str, Any], as_json: bool) -> None:
                 notes.append(f"{model}, ε = {value:g}: {weak}; run `radii`, or `evaluate` at this ε")
         table = records.tests(shared, value)
         tests += [{"eps": value, **row} for row in table.to_dict("records")]
+    if wanted.asked:
+        _curve_cases(wanted, shared, rows, norm)
     if as_json:
-        show({"norm": norm, "curves": rows, "tests": tests}, as_json)
-        return
-    show([{name: value for name, value in row.items() if name != "note"} for row in rows], as_json)
-    for text in notes:
-        print(text)
-    for row in tests:
-        print(f"ε = {row['eps']:g}: {paired.sentence(cast(Mapping[str, object], row))}")
+        show({"norm": norm, "curves": rows, "tests": tests, **wanted.row()}, as_json)
+    else:
+        show([{name: value for name, value in row.items() if name != "note"} for row in rows], as_json)
+        for text in notes:
+            print(text)
+        for row in tests:
+            print(f"ε = {row['eps']:g}: {paired.sentence(cast(Mapping[str, object], row))}")
+    at_all = " ".join(f"{value:g}" for value in values)
+    properties = {"task": "curve", "models": ", ".join(shared), **images(data), "norm": norm, "eps": at_all}
+    wanted.close(None, f"curve {', '.join(shared)} {norm} ε = {at_all}", properties)
+
+
+def _curve_cases(
+    wanted: gate.Gate, shared: Mapping[str, Record], rows: Sequence[Mapping[str, Any]], norm: Norm
+) -> None:
+    """What a gate asks of curves: of each model the clean accuracy, and the attacked one at each ε.
+
+    An accuracy that is reached only because single attacks did not fool some images passes no gate; neither does that
+    of a model of which a proof and an adversarial example contradict each other.
+    """
+    from core.evaluation.tables import records
+
+    for model, record in shared.items():
+        clean = float(records.curve(record, [0.0])["attacked"].iloc[0])
+        known = None if isnan(clean) else clean
+        wanted.at_least(f"clean accuracy of {model}", known, wanted.fail_under_clean, f"(n = {len(record):,})")
+        if len(record.contradictions):
+            said = "a proof and an adversarial example contradict each other"
+            wanted.add(f"the accuracies of {model} may be used", "fail", f"{model}: {said}")
+    for row in rows:
+        name, least, found = f"robust accuracy of {row['model']}", wanted.fail_under, float(row["attacked"])
+        interval = f"95 % interval {row['attacked_low']:.3f}–{row['attacked_high']:.3f}"
+        where = f"({norm}, ε = {row['eps']:g}, n = {row['n']:,}, {interval})"
+        sure = found - row["single_attacks"] / max(1, row["n"])
+        if isnan(found):
+            wanted.at_least(name, None, least, f"({norm}, ε = {row['eps']:g}): run `evaluate` there, or `radii`")
+        elif least is not None and found >= least - gate.ROUNDING > sure:
+            said = f"only single attacks were run on {row['single_attacks']} of the images that count as robust"
+            wanted.add(name, "fail", f"{name} {found:.4g} is not known to be {least:g} {where}: {said}")
+        else:
+            wanted.at_least(name, found, least, where)
 
 
 def _data_flag(command: argparse.ArgumentParser) -> None:

@@ -18,6 +18,8 @@ from core.storage.store import Artifact
 Outcome = Literal["pass", "fail", "skipped"]
 UNUSABLE = ("randomness", "neighbours", "images", "proven", "missed")
 """Reliability checks whose failure can mean that a robust accuracy must not be used."""
+ROUNDING = 1e-12
+"""What a share may miss the least that passes by: floating point rounds the last digit."""
 _NO_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold
 
 
@@ -69,12 +71,17 @@ class Gate:
         elif least is None:
             self.add(name, "pass", f"{name} {found:.4g} {about}")
         else:
-            passes = found >= least - 1e-12
+            passes = found >= least - ROUNDING
             sign = "at least" if passes else "below"
             self.add(name, "pass" if passes else "fail", f"{name} {found:.4g} is {sign} {least:g} {about}")
 
-    def close(self, artifact: Artifact, title: str, properties: Mapping[str, Any]) -> None:
+    def close(self, artifact: Artifact | None, title: str, properties: Mapping[str, Any]) -> None:
         """Write the report, if one is wanted.
+
+        Args:
+            artifact: the result that was judged; None where several were looked up.
+            title: of the suite.
+            properties: of the suite.
 
         Raises:
             Failed: something does not pass.
@@ -87,9 +94,9 @@ class Gate:
         if failed := [case.said for case in self.cases if case.outcome == "fail"]:
             raise Failed("FAILED: " + "; ".join(failed))
 
-    def _report(self, artifact: Artifact, title: str, properties: Mapping[str, Any]) -> bytes:
+    def _report(self, artifact: Artifact | None, title: str, properties: Mapping[str, Any]) -> bytes:
         """JUnit's XML: a suite, its properties and its cases."""
-        card = artifact.card
+        card: Mapping[str, Any] = {} if artifact is None else artifact.card
         seconds = f"{float(card.get('seconds') or 0):.3f}"
         counts = {
             "tests": str(len(self.cases)),
@@ -102,7 +109,7 @@ class Gate:
         when = {"timestamp": str(card["created"])} if card.get("created") else {}
         suite = ET.SubElement(root, "testsuite", {"name": _text(title), **counts, **when})
         versions = {f"version.{name}": version for name, version in card.get("versions", {}).items()}
-        about = {**properties, "result": artifact.id, **versions}
+        about = {**properties, "result": None if artifact is None else artifact.id, **versions}
         known = ET.SubElement(suite, "properties")
         for name, value in about.items():
             if value is not None:
@@ -130,14 +137,19 @@ def flags(spec: type[Spec], figure: str) -> Callable[[argparse.ArgumentParser, S
 
     def add(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
         add_fields(command, spec)
-        share: dict[str, Any] = {"type": number, "metavar": "SHARE"}
-        command.add_argument(
-            "--fail-under", help=f"exit with status 3 if the {figure} is below this share, such as 0.40", **share
-        )
-        command.add_argument("--fail-under-clean", help="likewise for the accuracy on clean images", **share)
-        command.add_argument("--junit", metavar="FILE", help="write the outcome to this file as JUnit XML")
+        add_flags(command, figure)
 
     return add
+
+
+def add_flags(command: argparse.ArgumentParser, figure: str) -> None:
+    """The flags of a gate on a command's `figure`."""
+    share: dict[str, Any] = {"type": number, "metavar": "SHARE"}
+    command.add_argument(
+        "--fail-under", help=f"exit with status 3 if the {figure} is below this share, such as 0.40", **share
+    )
+    command.add_argument("--fail-under-clean", help="likewise for the accuracy on clean images", **share)
+    command.add_argument("--junit", metavar="FILE", help="write the outcome to this file as JUnit XML")
 
 
 def taken(options: dict[str, Any]) -> Gate:

@@ -122,6 +122,40 @@ def test_a_gate_on_the_proven_accuracy(capsys: Capture, tmp_path: Path) -> None:
     assert "finds a radius for each image" in capsys.readouterr().err
 
 
+def test_a_gate_on_accuracies_that_are_looked_up(robust: float, capsys: Capture, tmp_path: Path) -> None:
+    """Of curve: at every ε that was named; one that nothing is known of passes no gate."""
+    report = tmp_path / "report.xml"
+    at = ("--models", MODEL, "--n", "30", "--junit", str(report))
+    assert main(["curve", *at, "--eps", "8/255", "--fail-under", repr(robust), "--fail-under-clean", "0.1"]) == 0
+    found = suite(report)
+    assert failures(found) == []
+    assert [case.attrib["name"].split(" of ")[0] for case in found.findall("testcase")] == [
+        "clean accuracy",
+        "robust accuracy",
+    ]
+    capsys.readouterr()
+    assert main(["curve", *at, "--eps", "8/255", "--fail-under", repr(robust + 0.01), "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["gate"]["passed"] is False
+    assert f"{robust:.4g} is below" in err
+    assert main(["curve", *at, "--eps", "8/255", "0.3", "--fail-under", "0"]) == 3
+    assert "is not known (linf, ε = 0.3)" in capsys.readouterr().err
+    assert len(failures(suite(report))) == 1
+    assert main(["curve", *at, "--eps", "8/255", "--fail-under-clean", "1"]) == 3
+    assert "clean accuracy" in capsys.readouterr().err
+    assert main(["curve", *at, "--fail-under", "0"]) == 2
+    assert "eps: expected at least one ε at which the gate looks" in capsys.readouterr().err
+
+
+def test_what_only_single_attacks_say_passes_no_gate(capsys: Capture, tmp_path: Path) -> None:
+    """A sweep by FGSM fools few images, which is no reason to call the others robust."""
+    assert main(["sweep", "--model", MODEL, "--attack", "fgsm", "--eps", "8/255", "--n", "30"]) == 0
+    at = ("--models", MODEL, "--n", "30", "--eps", "8/255")
+    assert main(["curve", *at, "--fail-under", "0"]) == 0
+    assert main(["curve", *at, "--fail-under", "0.01"]) == 3
+    assert "only single attacks were run on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
