@@ -7,10 +7,13 @@ from typing import Any
 
 from core.jobs import running
 from core.progress import Progress
-from core.specs import DataSpec, ImportSpec
+from core.specs import DataSpec, Framing, ImportSpec
 from core.specs.importing import label_of
 from core.storage import store, uploads
 from core.storage.store import Artifact
+
+COMPARED = 4
+"""Images of the data set on which a module is compared with its export."""
 
 
 def request(
@@ -87,7 +90,8 @@ def _exported(module: Any, data: DataSpec | str, options: dict[str, Any], on_pro
     """The ONNX file of a module that takes the images of a data set, resized and cropped as the options say."""
     from torch import nn
 
-    from core.data.sets import load
+    from core.data.sets import first_of_test, load, to_float
+    from core.networks.framed import Framed
     from core.networks.onnx_export import exported
 
     if not isinstance(module, nn.Module):
@@ -95,6 +99,10 @@ def _exported(module: Any, data: DataSpec | str, options: dict[str, Any], on_pro
     if options.get("architecture"):
         raise ValueError("architecture: expected none for a module, which has its own")
     spec = DataSpec.model_validate(data)
-    channels, *sides = load(spec, on_progress=on_progress).shape
-    side = options.get("crop") or options.get("resize")
-    return exported(module, (channels, *((side, side) if side else sides)))
+    images = to_float(first_of_test(load(spec, on_progress=on_progress), COMPARED).x)
+    framing = Framing(resize=options.get("resize"), crop=options.get("crop"))
+    side = framing.crop or framing.resize
+    fitted = Framed(nn.Identity(), framing).given(images)
+    if side and fitted.shape[2:] != (side, side):
+        fitted = nn.functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    return exported(module, tuple(fitted.shape[1:]), fitted)

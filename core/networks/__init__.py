@@ -19,6 +19,7 @@ onnx_check  their numbers, compared with ONNX's own
 onnx_rest  tensors and attributes of ONNX, and onnx2pytorch for the rest of the operators
 onnx_network  a network from an ONNX file
 onnx_export  a module in memory as an ONNX file that computes the same
+draws        whether a call draws random numbers
 trusted      networks that only running code brings into memory
 catalogue  a new network by its name; logits of many images
 """

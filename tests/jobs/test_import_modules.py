@@ -22,6 +22,23 @@ class Noisy(nn.Module):
         return x.flatten(1)[:, :10] + torch.randn(len(x), 10)
 
 
+class Rarely(nn.Module):
+    """Random on so few calls that none of a hundred shows it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same answer nearly every time."""
+        return x.flatten(1)[:, :10] * (2 if torch.rand(()) < 1e-6 else 1)
+
+
+class Branching(nn.Module):
+    """Computes something else where the images are strongly black and white, as digits are and noise is not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One of two answers."""
+        flat = x.flatten(1)
+        return flat[:, :10] if float(flat.detach().std(1).max()) < 0.34 else flat[:, 10:20]
+
+
 def trained() -> nn.Module:
     """A few steps on the digits, enough to be right about most."""
     torch.manual_seed(0)
@@ -53,6 +70,10 @@ def test_modules_that_cannot_be_imported(tmp_path: Path) -> None:
     """The sentence names what takes them; nothing is left behind."""
     with pytest.raises(ValueError, match=r"^model: expected .* core\.evaluation\.evaluate"):
         import_model(Noisy(), data="digits", root=tmp_path, device="cpu")
+    with pytest.raises(ValueError, match=r"^model: expected .* draws random numbers"):
+        import_model(Rarely(), data="digits", root=tmp_path, device="cpu")
+    with pytest.raises(ValueError, match=r"^model: expected one that agrees with its export"):
+        import_model(Branching(), data="digits", root=tmp_path, device="cpu")
     with pytest.raises(ValueError, match=r"^source: expected a file, its bytes or a torch.nn.Module, got int"):
         import_model(3, data="digits", root=tmp_path, device="cpu")
     with pytest.raises(ValueError, match=r"^architecture: expected none for a module"):

@@ -49,6 +49,25 @@ def within_one(table: Tensor) -> bool:
     return len(table) > 0 and table.shape[1] > 1 and bool((table >= 0).all() and (table <= 1).all())
 
 
+def sum_of(table: Tensor) -> float | None:
+    """What the numbers of every row sum to, where none is negative and it is the same in every row, and not 0.
+
+    Such numbers are probabilities times a constant, 100 for percent, whatever range of pixels was tried.
+    """
+    if not len(table) or table.shape[1] < 2 or bool((table < 0).any()):
+        return None
+    sums = table.double().sum(1)
+    mean = float(sums.mean())
+    return mean if mean > 0 and bool(((sums - mean).abs() <= SUM * mean).all()) else None
+
+
+def tied(table: Tensor) -> float:
+    """The share of rows in which several numbers are the largest, so that the order of the classes decides."""
+    if not len(table) or table.shape[1] < 2:
+        return 0.0
+    return float(((table == table.amax(1, keepdim=True)).sum(1) > 1).double().mean())
+
+
 def saturated(table: Tensor) -> float:
     """The share of rows with a probability that rounding made 0 or 1."""
     return float(((table <= 0) | (table >= 1)).any(1).double().mean()) if len(table) else 0.0

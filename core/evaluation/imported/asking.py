@@ -86,8 +86,10 @@ class Sample:
 
 
 def _one_a_fit(framings: list[Framing]) -> list[Framing]:
-    kept = {(f.resize, f.crop, f.layout, f.shape, len(f.mean)): f for f in reversed(framings)}
-    return list(reversed(kept.values()))
+    kept: dict[tuple[object, ...], Framing] = {}
+    for framing in framings:
+        kept.setdefault((framing.resize, framing.crop, framing.layout, framing.shape, len(framing.mean)), framing)
+    return list(kept.values())
 
 
 def _check_answer(out: object, n: int) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
 
 from core.evaluation.imported.findings import Finding
+from core.networks.draws import drawn_by
 from core.networks.framed import Framed
 from core.networks.onnx_network import OnnxNetwork
 
@@ -13,6 +16,14 @@ FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError,
 """What a network of which nothing is known may end in."""
 APART = 1e-3
 """Share of the logits' spread from which two answers to an image are different ones and not only rounded ones."""
+_RANDOM = (
+    "If this is dropout or noise that was left on, export the network in eval mode. If it is a defence, attack it with "
+    "averaged gradients and repeat every measurement."
+)
+_TOGETHER = (
+    "Batch normalisation in train mode does so (export the network after model.eval()), and so does a step over the "
+    "whole batch, such as a softmax over dimension 0 or a division by the batch's maximum."
+)
 NEIGHBOURS = "Does an image's answer depend on the other images of its batch?"
 LARGE = 50_000
 """Pixel values of an image from which on three images are enough."""
@@ -27,6 +38,7 @@ def behaviour(model: Framed, x: Tensor) -> list[Finding]:
     with torch.no_grad():
         first, again = model(images), model(images)
         random = max(apart(first, again), apart(first, model(images)))
+        draws = drawn_by(lambda: model(images))
         together = _beside(model, images, first) if random <= APART else 0.0
     changed = [name for name, value in model.body.named_buffers() if not _equal(before.get(name), value)]
     with torch.no_grad():
@@ -34,21 +46,29 @@ def behaviour(model: Framed, x: Tensor) -> list[Finding]:
             if name in changed and before.get(name) is not None and before[name].shape == value.shape:
                 value.copy_(before[name])
     neighbours = _of_graph(model.body) or _of_neighbours(random, together, len(images))
-    return [_of_calls(random, len(images)), neighbours, *_of_mode(model, changed)]
+    return [_of_calls(random, draws, len(images)), neighbours, *_of_mode(model, changed)]
 
 
 def _beside(model: nn.Module, images: Tensor, first: Tensor) -> float:
-    """How far an image's logits move when its neighbours are others: none, the same in another order, noise."""
+    """How far an image's logits move when its neighbours are others: none, the same in another order, noise, extremes.
+
+    A faint image is asked about as well: where a network divides by the largest value of a batch, most images have the
+    same one.
+    """
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
-    found = []
+    others = (noise, torch.zeros_like(images), torch.ones_like(images))
+    found = [apart(first, model(images.flip(0)).flip(0))]
     for row in range(min(4, len(images)) if images[:1].numel() < LARGE else 1):
-        before = first[row : row + 1]
-        found.append(apart(before, model(torch.cat([images[row : row + 1], noise[1:]]))[:1]))
-        try:
-            found.append(apart(before, model(images[row : row + 1])))
-        except FAILURES:  # as batch normalisation in train mode does; or a batch of one has no rule
-            continue
-    return max([*found, apart(first, model(images.flip(0)).flip(0))])
+        for image, before in (
+            (images[row : row + 1], first[row : row + 1]),
+            (0.25 + 0.5 * images[row : row + 1], None),
+        ):
+            answers = [] if before is None else [before]
+            answers += [model(torch.cat([image, other[1:]]))[:1] for other in others]
+            with contextlib.suppress(*FAILURES):  # batch normalisation in train mode refuses a batch of one
+                answers.append(model(image))
+            found += [apart(answers[0], answer) for answer in answers[1:]]
+    return max(found)
 
 
 def apart(one: Tensor, other: Tensor) -> float:
@@ -66,8 +86,17 @@ def _equal(before: Tensor | None, after: Tensor) -> bool:
     return before is not None and before.shape == after.shape and torch.equal(before.nan_to_num(0), after.nan_to_num(0))
 
 
-def _of_calls(random: float, n: int) -> Finding:
+def _of_calls(random: float, draws: bool, n: int) -> Finding:
     title = "Does it answer the same on every call?"
+    if random <= APART and draws:
+        return Finding(
+            "calls",
+            title,
+            "doubt",
+            f"The network draws random numbers on every call, though the logits of {n} images were the same on three "
+            "calls.",
+            _RANDOM,
+        )
     if random <= APART:
         return Finding("calls", title, "fine", f"The logits of {n} images are the same on three calls.")
     return Finding(
@@ -76,8 +105,7 @@ def _of_calls(random: float, n: int) -> Finding:
         "doubt",
         f"The network is random: the logits of the same {n} images differ by {random:.2g} of their spread from call "
         "to call.",
-        "If this is dropout or noise that was left on, export the network in eval mode. If it is a defence, attack it "
-        "with averaged gradients and repeat every measurement.",
+        _RANDOM,
     )
 
 
@@ -91,7 +119,7 @@ def _of_graph(body: nn.Module) -> Finding | None:
             NEIGHBOURS,
             "wrong",
             "The graph takes batches of any size but mixes their images: an image's logits change with its neighbours.",
-            "Batch normalisation is probably in train mode: export the network after model.eval().",
+            _TOGETHER,
         )
     return Finding(
         "neighbours",
@@ -107,14 +135,14 @@ def _of_neighbours(random: float, together: float, n: int) -> Finding:
     if random > APART:
         return Finding("neighbours", title, "note", "Not told: the network answers differently on every call.")
     if together <= APART:
-        said = f"The logits of {n} images are the same alone, in another order and beside noise."
+        said = f"The logits of {n} images are the same alone, in another order, and beside noise, black and white."
         return Finding("neighbours", title, "fine", said)
     return Finding(
         "neighbours",
         title,
         "wrong",
         f"The logits of an image change by {together:.2g} of their spread with the other images of its batch.",
-        "Batch normalisation is probably in train mode: export the network after model.eval().",
+        _TOGETHER,
     )
 
 

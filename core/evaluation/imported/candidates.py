@@ -26,6 +26,8 @@ def candidates(shape: Shape, takes: tuple[int, ...], asked: ImportSpec, train: T
     found = []
     for fit in fits(shape, takes, asked):
         for one in usual:
+            if fit.channels == 1 and max(len(one.mean), len(one.std)) == 3:
+                continue  # it would make three channels of grey images
             for channels in orders if shape[0] == 3 else orders[:1]:
                 turned = one.reversed() if channels == "bgr" and one.title != "as given" else one
                 found.append((one.title, _framing(fit, shape[0], turned, channels, asked)))

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.certification.graph import Unbounded, lower
 from core.evaluation.imported import answers, verdicts
 from core.evaluation.imported.asking import Sample, outputs_of
-from core.evaluation.imported.behaviour import FAILURES, behaviour
+from core.evaluation.imported.behaviour import APART, FAILURES, apart, behaviour
 from core.evaluation.imported.candidates import as_asked, candidates
 from core.evaluation.imported.findings import Examination, Finding
 from core.evaluation.imported.fits import after
-from core.evaluation.imported.search import Scored, Tried, best_of, clearly, scored, simplest_of
+from core.evaluation.imported.search import Scored, Tried, best_of, clearly, scored, simplest_of, usual_of
 from core.evaluation.imported.slopes import slopes
 from core.networks.framed import Framed
 from core.networks.layers import Shape
+from core.networks.onnx_network import OnnxNetwork
 from core.progress import Progress
 from core.specs import ImportSpec
 
@@ -32,7 +34,7 @@ FEW = 200
 LEAST = 8
 """The same, at least."""
 HIGH = 0.97
-"""Accuracy from which on images need not be tried with rows and columns swapped."""
+"""Accuracy from which on images need not be tried lying in another way, nor the smallest output as the class."""
 FINAL = 8
 """Framings that are tried on more images, at most."""
 
@@ -96,9 +98,13 @@ class _Looked:
         every: each framing as good as it is, under `order`.
         final: those on the most images.
         best: the best one that what was given allows.
-        turned: the best with rows and columns of the images swapped, where that is clearly better.
+        turned: the best with images that lie in another way, where that is clearly better.
         rival: where the best takes negative images, an order of the classes that explains the answers as well.
         plain: the best one without `order`.
+        weak: an order that fits better and explains too few answers to be believed.
+        negative: the best one if the smallest number marks the class, where that is clearly better.
+        alike: framings under which the network answers the same to any image, as under the best.
+        padded: images padded to the size that the network takes, where that is clearly better than resized ones.
     """
 
     sample: Sample
@@ -110,9 +116,13 @@ class _Looked:
     every: list[Scored]
     final: list[Scored]
     best: Scored
-    turned: Scored | None
+    turned: verdicts.Turned | None
     rival: verdicts.Order | None
     plain: Scored
+    weak: verdicts.Order | None
+    negative: Scored | None
+    alike: list[Scored]
+    padded: Scored | None
 
 
 def _look(
@@ -144,19 +154,32 @@ def _look(
     labels = y.cpu()
     plain = [scored(one, labels[:n], kind) for one in tried]
     order = verdicts.other_order(best_of(plain), plain, labels[:n], classes)
-    seen = labels if order is None else torch.tensor(order.places)[labels]
     turned = _turned(sample, plain, labels, kind)
-    if turned is not None and order is not None:
-        if turned.accuracy >= order.accuracy:
-            order = None  # one change explains it better than another order of all classes
-        else:
-            turned = None
+    negative = _negative(plain, labels[:n], kind, classes)
+    # one change explains it better than another order of all classes; of several, the one that explains most
+    explained = [
+        one.scored if isinstance(one, verdicts.Turned) else one for one in (turned, negative) if one is not None
+    ]
+    most = max((one.accuracy for one in explained), default=0.0)
+    if turned is not None and turned.scored.accuracy < most:
+        turned = None
+    if negative is not None and negative.accuracy < most:
+        negative = None
+    weak = None
+    if order is not None and explained and most >= order.accuracy:
+        order = None
+    elif order is not None and not order.explains and asked.classes is None:
+        order, weak = None, order
+    if order is not None or weak is not None:
+        turned = negative = None
+    seen = labels if order is None else torch.tensor(order.places)[labels]
     first = plain if order is None else [scored(one, seen[:n], kind) for one in tried]
     final = _final(sample, first, seen, kind, asked)
     fitting = [one for one in final if as_asked(one.tried.framing, asked)]
-    best = simplest_of(best_of(fitting), fitting)
+    best = usual_of(simplest_of(best_of(fitting), fitting), fitting)
     if not verdicts.above_chance(best, seen):  # nothing can be told: the simplest
         best = fitting[0]
+    seen_all = [*final, *(one for one in first if all(one.tried.framing != other.tried.framing for other in final))]
     return _Looked(
         sample=sample,
         y=seen,
@@ -164,12 +187,16 @@ def _look(
         table=table,
         kind=kind,
         order=order,
-        every=[*final, *(one for one in first if all(one.tried.framing != other.tried.framing for other in final))],
+        every=seen_all,
         final=final,
         best=best,
         turned=turned,
         rival=None if order is not None else verdicts.order_of_positives(best, first, labels[:n], classes),
         plain=scored(best.tried, labels[: len(best.right)], kind),
+        weak=weak,
+        negative=negative,
+        alike=_alike(sample, best, [one for one in final if one is not best]),
+        padded=None if asked.resize is not None else _padded(sample, best, seen, kind),
     )
 
 
@@ -202,11 +229,30 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
     behaves = behaviour(model, few)
     steady = all(one.verdict in ("fine", "note") for one in behaves if one.name in ("calls", "neighbours"))
     findings = [
-        verdicts.size(shape, after(shape, asked), takes, framing),
-        verdicts.normalisation(best, looked.final, looked.every, asked, above=verdicts.above_chance(best, looked.y)),
+        verdicts.size(shape, after(shape, asked), takes, framing, best, looked.padded),
+        verdicts.normalisation(
+            best, looked.final, looked.every, asked, above=verdicts.above_chance(best, looked.y), alike=looked.alike
+        ),
         verdicts.layout(best, looked.final, looked.every, asked, looked.turned),
-        verdicts.outputs(looked.table, looked.kind, asked, looked.outputs),
-        verdicts.classes(looked.plain, looked.order, looked.y[:n], asked, looked.rival),
+        verdicts.outputs(
+            looked.table,
+            best,
+            looked.kind,
+            asked,
+            looked.outputs,
+            negative=looked.negative,
+            cut=sample.body.ends_in if isinstance(sample.body, OnnxNetwork) and sample.body.cut else "",
+        ),
+        verdicts.classes(
+            looked.plain,
+            looked.order,
+            looked.y[:n],
+            asked,
+            tried=len(looked.every),
+            rival=looked.rival,
+            weak=looked.weak,
+        ),
+        *filter(None, (verdicts.operators(getattr(sample.body, "unchecked", ())),)),
         *behaves,
         slopes(model, few, random=not steady),
         verdicts.memory(sample.memory, sample.arithmetic),
@@ -216,23 +262,83 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
     return Examination(framing, tuple(findings), looked.plain.accuracy, n, more)
 
 
-def _turned(sample: Sample, plain: list[Scored], y: Tensor, kind: str) -> Scored | None:
-    """The best framing of images whose rows and columns are swapped, where it is clearly better than all as they are.
+TURNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "with rows and columns swapped": lambda x: x.transpose(2, 3),
+    "with rows and columns swapped and upside down": lambda x: x.transpose(2, 3).flip(2),
+    "with rows and columns swapped and mirrored": lambda x: x.transpose(2, 3).flip(3),
+    "with rows and columns swapped, upside down and mirrored": lambda x: x.transpose(2, 3).flip(2, 3),
+    "mirrored": lambda x: x.flip(3),
+    "upside down": lambda x: x.flip(2),
+    "upside down and mirrored": lambda x: x.flip(2, 3),
+}
+"""The other ways in which images can lie; those that swap rows and columns only for square ones."""
 
-    Not looked for where images are not square, or accuracy is high as it is.
+
+def _turned(sample: Sample, plain: list[Scored], y: Tensor, kind: str) -> verdicts.Turned | None:
+    """The best way in which images lie and framing, where it is clearly better than all framings as they are.
+
+    Tried with the framings that are best as they are; not where accuracy is high, or the network is large.
     """
     best = best_of(plain)
     n = len(best.right)
     x = sample.x[:n]
-    if x.shape[2] != x.shape[3] or best.accuracy > HIGH or sample.arithmetic * n * len(plain) > ARITHMETIC / 2:
+    ways = {how: turn for how, turn in TURNS.items() if turn(x[:1]).shape == x[:1].shape}
+    going = sorted(plain, key=lambda one: one.rank, reverse=True)[:FINAL]
+    if best.accuracy > HIGH or sample.arithmetic * n * len(ways) * len(going) > ARITHMETIC / 2:
         return None
-    swapped, found = x.transpose(2, 3).contiguous(), []
-    for one in plain:
-        out = sample.ask(one.tried.framing, swapped)
+    found = []
+    for how, turn in ways.items():
+        images = turn(x).contiguous()
+        for one in going:
+            out = sample.ask(one.tried.framing, images)
+            if out is not None:
+                found.append(verdicts.Turned(how, scored(Tried(one.tried.title, one.tried.framing, out), y[:n], kind)))
+    top = max(found, key=lambda one: one.scored.rank, default=None)
+    return top if top is not None and verdicts.surely(top.scored, best, of=len(ways)) else None
+
+
+def _negative(plain: list[Scored], y: Tensor, kind: str, classes: int) -> Scored | None:
+    """The best framing if the smallest number is that of the class, where it is clearly better than the largest."""
+    best = best_of(plain)
+    if kind != "logits" or classes < 3 or best.accuracy > HIGH:  # of two classes it is another order
+        return None
+    every = [scored(replace(one.tried, out=-one.tried.out), y, kind) for one in plain]
+    top = max(every, key=lambda one: one.rank)
+    return top if verdicts.surely(top, best) else None
+
+
+def _alike(sample: Sample, best: Scored, every: list[Scored]) -> list[Scored]:
+    """Framings under which a network answers the same to images, to faint and noisy ones and to noise.
+
+    So does one that normalises each image by itself.
+    """
+    x = sample.x[:4]
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    probes = torch.cat([x, 0.3 + 0.4 * x, 0.8 * x + 0.2 * noise, 0.5 * x + 0.5 * noise, noise])
+    ours, found = sample.ask(best.tried.framing, probes), []
+    for one in every:
+        theirs = sample.ask(one.tried.framing, probes)
+        if ours is not None and theirs is not None and apart(ours.flatten(1), theirs.flatten(1)) <= APART:
+            found.append(one)
+    return found
+
+
+def _padded(sample: Sample, best: Scored, y: Tensor, kind: str) -> Scored | None:
+    """The best framing with the images in the middle of an even frame, where that is clearly better than resizing."""
+    side = best.tried.framing.resize
+    height, width = sample.x.shape[2:]
+    if side is None or side <= max(height, width):
+        return None
+    n = len(best.right)
+    left, top = (side - width) // 2, (side - height) // 2
+    frame = (left, side - width - left, top, side - height - top)
+    found = []
+    for value in (0.0, 1.0):
+        out = sample.ask(best.tried.framing, F.pad(sample.x[:n], frame, value=value))
         if out is not None:
-            found.append(scored(Tried(one.tried.title, one.tried.framing, out), y[:n], kind))
-    top = best_of(found) if found else None
-    return top if top is not None and top.accuracy > best.accuracy and clearly(top, best) else None
+            found.append(scored(replace(best.tried, out=out), y[:n], kind))
+    better = max(found, key=lambda one: one.rank, default=None)
+    return better if better is not None and verdicts.surely(better, best, of=2) else None
 
 
 def _layers(model: Framed, shape: Shape, operations: float) -> Finding:

@@ -34,7 +34,7 @@ def statistics(x: Float[Tensor, "n c h w"]) -> tuple[tuple[float, ...], tuple[fl
 def normalisations(
     channels: int, own: tuple[Sequence[float], Sequence[float]], overall: tuple[float, float]
 ) -> list[Normalisation]:
-    """Those that are tried, the simplest first; of two with the same numbers the first one stays.
+    """Those that are tried, the simplest and most usual first, the data set's own last; the first of equal ones stays.
 
     Args:
         channels: of the images.
@@ -49,24 +49,26 @@ def normalisations(
         Normalisation("negative: 1…0", (1.0,), (-1.0,)),
         Normalisation("negative: 1…−1", (0.5,), (-0.5,)),
         Normalisation("negative: 255…0", (1.0,), (-1 / 255,)),
-        Normalisation("this data set's mean and std", tuple(own[0]), tuple(own[1])),
     ]
+    computed = Normalisation("this data set's mean and std", tuple(own[0]), tuple(own[1]))
     if channels == 1:
         every = [
             *one,
             Normalisation("MNIST's", (0.1307,), (0.3081,)),
             Normalisation("ImageNet's", *_IMAGENET),
+            computed,
         ]
     else:
         every = [
             *one,
-            Normalisation("this data set's mean and std, all channels together", (overall[0],), (overall[1],)),
             Normalisation("CIFAR-10's", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
             Normalisation("CIFAR-10's, with the smaller std", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
             Normalisation("CIFAR-100's", (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
             Normalisation("ImageNet's", *_IMAGENET),
             Normalisation("ImageNet's mean, std 0.225 (Wong and Kolter)", _IMAGENET[0], (0.225, 0.225, 0.225)),
             Normalisation("Caffe's: 0…255 less ImageNet's mean", _CAFFE, (1 / 255,)),
+            computed,
+            Normalisation("this data set's mean and std, all channels together", (overall[0],), (overall[1],)),
         ]
     kept: list[Normalisation] = []
     for entry in every:

@@ -167,6 +167,19 @@ def rivals(best: Scored, every: list[Scored]) -> list[Scored]:
     ]
 
 
+def usual_of(best: Scored, every: list[Scored]) -> Scored:
+    """The first of those that hardly differ from the best one, which is the most usual; or the best one.
+
+    These images cannot tell such a framing from the best, and its answers and its divisor are nearly the same.
+    """
+    for one in every:
+        if one is best:
+            break
+        if not clearly(best, one) and one not in rivals(best, [one]):
+            return one
+    return best
+
+
 def _scale(one: Framing, other: Framing) -> float:
     """The largest ratio of two divisors, either way, over the channels."""
     wide = max(len(one.std), len(other.std))

@@ -11,7 +11,7 @@ from core.evaluation.imported.behaviour import FAILURES, LARGE
 from core.evaluation.imported.findings import Finding
 
 FEW = 4
-"""Images whose gradients are looked at."""
+"""Images whose gradients are compared with differences."""
 WAYS = 6
 """Random directions an image along which gradients are compared with differences."""
 TITLE = "Do gradients reach the images, and are they right?"
@@ -25,10 +25,10 @@ def slopes(model: nn.Module, x: Tensor, *, random: bool = False) -> Finding:
 
     Args:
         model: images to logits, frozen, in eval mode.
-        x: (N, C, H, W) in [0, 1].
+        x: (N, C, H, W) in [0, 1]; gradients are taken of all of them, differences of the first `FEW`.
         random: its answers differ from call to call, or with the batch: no differences are taken.
     """
-    images = _off_the_kinks(x[: FEW if x[:1].numel() < LARGE else 1].clamp(0.02, 0.98))
+    images = _off_the_kinks((x if x[:1].numel() < LARGE else x[:1]).clamp(0.02, 0.98))
     try:
         slope = _slope(model, images)
     except torch.OutOfMemoryError:
@@ -54,12 +54,16 @@ def slopes(model: nn.Module, x: Tensor, *, random: bool = False) -> Finding:
             "note",
             f"The gradient of {n} images is finite; {share}. Its answers change with calls or batches.",
         )
+    images = images[:FEW]
     precise = _in_float64(model, images)
-    wrong, compared, unit = _disagreements(*(precise or (model, images)), ways=WAYS if n > 1 else 2)
+    wrong, compared, unit = _disagreements(*(precise or (model, images)), ways=WAYS if len(images) > 1 else 2)
     if wrong > compared / 4:
         said = f"The gradient disagrees with differences of the logits in {wrong} of {compared} directions ({unit})."
         return Finding("gradients", TITLE, "doubt", said, _ADVICE)
-    said = f"The gradient of {n} images is finite and agrees with differences of the logits ({unit}); {share}."
+    said = (
+        f"The gradient of {n} images is finite; of {len(images)} it agrees with differences of the logits ({unit}); "
+        f"{share}."
+    )
     return Finding("gradients", TITLE, "fine" if zeros < 0.5 else "note", said)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +23,24 @@ SHOWN = 16
 """Rows of evidence at most."""
 
 
-def size(images: Shape, sized: Shape, takes: tuple[int, ...], framing: Framing) -> Finding:
-    """What stands between the data set's images and the size that the network takes."""
+def surely(one: Scored, other: Scored, *, of: int = 1) -> bool:
+    """Whether one of `of` other readings is right clearly more often than what was taken, so that figures are wrong."""
+    only_one, only_other = int((one.right & ~other.right).sum()), int((other.right & ~one.right).sum())
+    return only_one > only_other and mcnemar(only_one, only_other) * of <= answers.CERTAIN
+
+
+def size(
+    images: Shape,
+    sized: Shape,
+    takes: tuple[int, ...],
+    framing: Framing,
+    best: Scored,
+    padded: Scored | None = None,
+) -> Finding:
+    """What stands between the data set's images and the size that the network takes.
+
+    `padded` is the framing on images in an even frame, where that is clearly better than resizing (`best`).
+    """
     title = "Which size of images does it take?"
     parts = []
     if framing.resize is not None:
@@ -36,15 +52,40 @@ def size(images: Shape, sized: Shape, takes: tuple[int, ...], framing: Framing) 
     if framing.shape is not None:
         parts.append(f"reshaped to {dims(framing.shape)}")
     said = f"It takes {dims(takes)}; the data set's images are {dims(images)}"
+    if padded is not None:
+        return Finding(
+            "size",
+            title,
+            "wrong",
+            f"{said}. In the middle of an even frame of that size, accuracy is {padded.accuracy:.1%} instead of "
+            f"{best.accuracy:.1%} when they are resized: the network was made for padded images.",
+            "Give the images with their frame as data, or put the padding in front of the network's first layer; or "
+            f"give resize {framing.resize} if they are to be resized.",
+        )
     if not parts:
         return Finding("size", title, "fine", f"{said}.")
     return Finding("size", title, "note", f"{said}, and are {', '.join(parts)}. ε is of the data set's pixels.")
 
 
 def normalisation(
-    best: Scored, fitting: list[Scored], every: list[Scored], asked: ImportSpec, *, above: bool
+    best: Scored,
+    fitting: list[Scored],
+    every: list[Scored],
+    asked: ImportSpec,
+    *,
+    above: bool,
+    alike: Sequence[Scored] = (),
 ) -> Finding:
-    """Which normalisation is right, and which could be as well; `above` says whether accuracy is above chance."""
+    """Which normalisation is right, and which could be as well.
+
+    Args:
+        best: the framing that is proposed.
+        fitting: those on the most images, of which what was given allows each.
+        every: all that were tried.
+        asked: its mean and std.
+        above: whether accuracy is above chance.
+        alike: those under which the network answers the same to any image.
+    """
     title = "Which normalisation does it need?"
     n = len(best.right)
     rows = tuple(one.row() for one in sorted(every, key=lambda one: one.rank, reverse=True)[:SHOWN])
@@ -68,7 +109,7 @@ def normalisation(
             f"Nothing can be told: accuracy is {best.accuracy:.1%} on {n} images, no more than chance; {numbers} taken."
         )
         return Finding("normalisation", title, "doubt", said, "Give mean and std, if you know them.", rows)
-    others = _by_title(one for one in rivals(best, fitting) if one.tried.title != best.tried.title)
+    others = _by_title(one for one in rivals(best, fitting) if one.tried.title != best.tried.title and one not in alike)
     if others:
         listed = "; ".join(f"{_plainly(one)} {one.accuracy:.1%}" for one in others[:3])
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -80,14 +121,24 @@ def normalisation(
             "Ask whoever made the network, and give mean and std.",
             rows,
         )
-    alike = _by_title(one for one in fitting if one.tried.title != best.tried.title and not clearly(best, one))
-    if alike:
-        far = max(unlike(best, one) for one in alike)
+    if same := _by_title(one for one in alike if one.tried.title != best.tried.title):
         return Finding(
             "normalisation",
             title,
             "note",
-            f"{said}. {', '.join(_plainly(one) for one in alike[:3])} cannot be told from it, but the probabilities "
+            f"{said}. It makes no difference: the network answers the same to any image with "
+            f"{', '.join(_plainly(one) for one in same[:3])}, so it normalises by itself.",
+            "",
+            rows,
+        )
+    near = _by_title(one for one in fitting if one.tried.title != best.tried.title and not clearly(best, one))
+    if near:
+        far = max(unlike(best, one) for one in near)
+        return Finding(
+            "normalisation",
+            title,
+            "note",
+            f"{said}. {', '.join(_plainly(one) for one in near[:3])} cannot be told from it, but the probabilities "
             f"differ by {far:.1%} at most.",
             "",
             rows,
@@ -98,9 +149,9 @@ def normalisation(
 
 
 def layout(
-    best: Scored, fitting: list[Scored], every: list[Scored], asked: ImportSpec, turned: Scored | None
+    best: Scored, fitting: list[Scored], every: list[Scored], asked: ImportSpec, turned: Turned | None
 ) -> Finding:
-    """Order of the colours, place of the channels, and whether rows and columns are swapped."""
+    """Order of the colours, place of the channels, and whether images lie as the network expects them."""
     title = "In which order do colours and pixels come?"
     framing = best.tried.framing
     words = {"rgb": "red, green, blue", "bgr": "blue, green, red", "nchw": "channels first", "nhwc": "channels last"}
@@ -112,9 +163,9 @@ def layout(
             "layout",
             title,
             "wrong",
-            f"With rows and columns of the images swapped, accuracy is {turned.accuracy:.1%} instead of "
-            f"{best.accuracy:.1%}: the network was made for transposed images.",
-            "Import one whose first layer takes rows first.",
+            f"With the images {turned.how}, accuracy is {turned.scored.accuracy:.1%} instead of {best.accuracy:.1%}: "
+            "the network was made for images that lie so.",
+            "Turn them back in front of its first layer, or choose a data set whose images lie as in its training.",
         )
     same = [
         one
@@ -144,8 +195,27 @@ def layout(
     return Finding("layout", title, "fine", f"{said}: accuracy {figures}.")
 
 
-def outputs(table: Tensor, kind: str, asked: ImportSpec, count: int) -> Finding:
-    """What the network answers with."""
+def outputs(
+    table: Tensor,
+    best: Scored,
+    kind: str,
+    asked: ImportSpec,
+    count: int,
+    *,
+    negative: Scored | None = None,
+    cut: str = "",
+) -> Finding:
+    """What the network answers with.
+
+    Args:
+        table: finite answers to all images that were tried, under every framing, and to far ones.
+        best: the framing that is proposed.
+        kind: what the answers are taken for.
+        asked: its `outputs`.
+        count: how many numbers an image.
+        negative: the best framing if the smallest number marks the class, where that is clearly better.
+        cut: the operator that was cut off the end of its graph, such as "softmax"; "" where none was.
+    """
     title = "What does it answer with?"
     words = {
         "logits": f"{count:,} logits",
@@ -154,6 +224,19 @@ def outputs(table: Tensor, kind: str, asked: ImportSpec, count: int) -> Finding:
         "score": "one score: class 1 above 0",
         "probability": "one probability, of class 1",
     }
+    cut_off = f" Its graph ends in a {cut.replace('_', '-')}, which was cut off." if cut else ""
+    if negative is not None:
+        return Finding(
+            "outputs",
+            title,
+            "wrong",
+            f"The smallest of its {count:,} numbers is that of the class on {negative.accuracy:.1%} of "
+            f"{len(negative.right)} images, the largest on {best.accuracy:.1%}: they are distances or losses.{cut_off}",
+            "Change their sign at the end of the network.",
+        )
+    here = answers.columns([best.tried.out])
+    if bad := _no_good_answers(here, best, title):
+        return bad
     seen = answers.kind_of(table)
     if asked.outputs is not None and seen != kind:
         # logarithms of probabilities are logits as well: a softmax leaves them as they are
@@ -164,13 +247,23 @@ def outputs(table: Tensor, kind: str, asked: ImportSpec, count: int) -> Finding:
             "" if harmless else "Leave outputs empty.",
         )  # fmt: skip
     if kind in ("probabilities", "probability"):
-        share = answers.saturated(table)
         return Finding(
             "outputs",
             title,
             "note",
-            f"{words[kind]}. {share:.0%} of the rows have one that rounding made 0 or 1: its gradient is lost.",
+            f"{words[kind]}. {answers.saturated(here):.0%} of the images have one that rounding made 0 or 1: its "
+            "gradient is lost.",
             "Cut the network before its last softmax or sigmoid, if you can: attacks then see every gradient.",
+        )
+    total = answers.sum_of(table)
+    if kind == "logits" and total is not None:
+        return Finding(
+            "outputs",
+            title,
+            "doubt",
+            f"{count:,} numbers of 0 or more that sum to {total:.4g} for every image: probabilities times {total:.4g}, "
+            "taken as logits. Classes are right; confidences are not, and gradients are lost where it is sure.",
+            f"Cut the network before its last softmax, or divide its answers by {total:.4g}.",
         )
     if kind == "logits" and answers.within_one(table):
         return Finding(
@@ -180,7 +273,64 @@ def outputs(table: Tensor, kind: str, asked: ImportSpec, count: int) -> Finding:
             f"{count:,} numbers in [0, 1] that do not sum to 1: a probability for each class by itself, as logits.",
             "Cut the network before its last sigmoid, if you can: attacks then see every gradient.",
         )
-    return Finding("outputs", title, "fine", f"{words[kind]}.")
+    return Finding("outputs", title, "fine", f"{words[kind]}.{cut_off}")
+
+
+def _no_good_answers(here: Tensor, best: Scored, title: str) -> Finding | None:
+    """Answers that name no class: not finite, the same for every image, or several numbers the largest."""
+    n, finite = len(best.right), len(here)
+    if not finite:
+        said = f"The answers to all {n} images are NaN or infinite."
+        return Finding("outputs", title, "wrong", said, "Look for a division by 0 or an overflow in the network.")
+    if finite < n:
+        return Finding(
+            "outputs",
+            title,
+            "doubt",
+            f"The answers to {n - finite} of {n} images are NaN or infinite; these count as misclassified.",
+            "Look for a division by 0 or a logarithm or root of a negative number in the network.",
+        )
+    if n > 1 and bool((here == here[:1]).all()):
+        said = f"The answers to all {n} images are the same: they do not depend on the image."
+        return Finding("outputs", title, "wrong", said, "Look at how the network was exported.")
+    share = answers.tied(here)
+    if share * n >= 2:
+        return Finding(
+            "outputs",
+            title,
+            "doubt",
+            f"On {share:.0%} of {n} images several classes share the largest number, so that their order decides: its "
+            "outputs are saturated or rounded.",
+            "Cut the network before its last sigmoid, tanh or rounding: accuracy and attacks suffer from it.",
+        )
+    return None
+
+
+def operators(unchecked: Sequence[str]) -> Finding | None:
+    """Which operators of a graph could not be compared with ONNX's own numbers; None where all were."""
+    if not unchecked:
+        return None
+    return Finding(
+        "operators",
+        "Does every operator give ONNX's own numbers?",
+        "note",
+        f"Not compared: {', '.join(unchecked)}. ONNX's reference evaluator gives no numbers for them here, or is too "
+        "slow; all others agree.",
+        "Compare the test accuracy with the one that you know of this network.",
+    )
+
+
+@dataclass(frozen=True)
+class Turned:
+    """The best framing of images that lie in another way.
+
+    Attributes:
+        how: in words, such as "mirrored".
+        scored: the framing.
+    """
+
+    how: str
+    scored: Scored
 
 
 @dataclass(frozen=True)
@@ -194,6 +344,11 @@ class Order:
 
     places: list[int]
     accuracy: float
+
+    @property
+    def explains(self) -> bool:
+        """Whether most images are right under it; else it may only be the best that chance or other images leave."""
+        return self.accuracy > 0.5
 
 
 def other_order(best: Scored, every: list[Scored], labels: Tensor, count: int) -> Order | None:
@@ -227,7 +382,16 @@ def above_chance(one: Scored, y: Tensor) -> bool:
     return right == n or (right > 0 and float(bdtrc(right - 1, n, common / n)) <= CHANCE)
 
 
-def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec, rival: Order | None = None) -> Finding:
+def classes(
+    plain: Scored,
+    order: Order | None,
+    y: Tensor,
+    asked: ImportSpec,
+    *,
+    tried: int,
+    rival: Order | None = None,
+    weak: Order | None = None,
+) -> Finding:
     """Whether the network knows these classes, and in this order.
 
     Args:
@@ -235,7 +399,9 @@ def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec, ri
         order: one that fits better.
         y: (N,) classes.
         asked: its `classes`.
+        tried: how many framings were.
         rival: one that explains the answers as well, with other images.
+        weak: an order that fits better and explains too few answers to be believed.
     """
     title = "Does it know the classes, in this order?"
     n = len(plain.right)
@@ -259,16 +425,27 @@ def classes(plain: Scored, order: Order | None, y: Tensor, asked: ImportSpec, ri
             f"{rival.accuracy:.1%} with positive images and the classes in another order.",
             f"Which one is right? For positive images, give mean, std and classes: {' '.join(map(str, places))}",
         )
-    if not above_chance(plain, y):
-        common = int(torch.bincount(y[:n]).max())
+    common = int(torch.bincount(y[:n].cpu()).max()) / n
+    chance = "" if above_chance(plain, y) else f", no more than chance ({common:.1%} are of the commonest class)"
+    if weak is not None:
         return Finding(
             "classes",
             title,
             "doubt",
-            f"Accuracy is {plain.accuracy:.1%} of {n} images, no more than chance: always answering with the commonest "
-            f"class gives {common / n:.1%}.",
-            "Is this the data set that the network is for? No normalisation or order of the classes that was tried "
-            "helps.",
+            f"Accuracy is {plain.accuracy:.1%} of {n} images{chance} with the best of {tried} framings and the classes "
+            f"in their order. The order of the classes that fits best gives {weak.accuracy:.1%}, which is too little "
+            "for a network that knows these classes in another order.",
+            "Is this the data set that the network is for, and are the images prepared as in its training? If it "
+            f"is a weak network for other places of the classes, give classes: {' '.join(map(str, weak.places))}",
+        )
+    if chance:
+        return Finding(
+            "classes",
+            title,
+            "doubt",
+            f"Accuracy is {plain.accuracy:.1%} of {n} images{chance} with the best of {tried} framings, and no other "
+            "order of the classes gives clearly more.",
+            "Is this the data set that the network is for, and are the images prepared as in its training?",
         )
     given = "in the order given" if asked.classes is not None else "in the data set's order"
     return Finding(

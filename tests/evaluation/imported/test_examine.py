@@ -12,44 +12,8 @@ from torch import Tensor, nn
 
 from core.evaluation.imported.answers import kind_of
 from core.evaluation.imported.examine import examine
-from core.evaluation.imported.findings import Examination, Finding
 from core.networks.framed import Framed
-from core.specs import ImportSpec
-
-Images = tuple[nn.Module, Tensor, Tensor]
-NAMES = tuple("0123456789")
-
-
-class Made(nn.Module):
-    """A network on pixels in [0, 1] behind what undoes a framing, and before what changes its answers."""
-
-    def __init__(self, network: nn.Module, before: Callable[..., Tensor], after: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.network, self.before, self.after = network, before, after
-
-    def forward(self, x: Tensor) -> Any:
-        """The answer."""
-        return self.after(self.network(self.before(x)))
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
-
-
-@pytest.fixture(scope="module")
-def grey() -> Images:
-    """A small network for the 28×28 digits that ships, and 200 test images."""
-    from core.data.sets import first_of_test, to_float
-    from core.models.saved import load_model
-    from core.storage import bundled
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("ADVERSARIAL_LAB_REFERENCE", raising=False)
-        folder = bundled.folder("digits28-lenet-pgd-8b18107758")
-    assert folder is not None
-    saved = load_model(folder.name, folder.parent)
-    batch = first_of_test(saved.data(), 200)
-    return saved.model, to_float(batch.x), batch.y
+from tests.evaluation.imported.made import NAMES, Images, Made, asked, finding, same, told
 
 
 class _Red(nn.Module):
@@ -72,23 +36,6 @@ def colour(grey: Images) -> Images:
     return _Red(network), torch.cat([x, green, 1 - x.roll(1, 0)], 1), y
 
 
-def asked(**fields: Any) -> ImportSpec:
-    """What is asked of an import; nothing but what is given."""
-    return ImportSpec(data="digits28", label="made", route="onnx", digest="0" * 64, **fields)
-
-
-def told(network: nn.Module, x: Tensor, y: Tensor, takes: tuple[int, ...] | None = None, **fields: Any) -> Examination:
-    """The examination of a network."""
-    names = NAMES[: int(y.max()) + 1]
-    taken = tuple(x.shape[1:]) if takes is None else takes
-    return examine(network.eval(), x, y, asked=asked(**fields), class_names=names, takes=taken)
-
-
-def finding(made: Examination, name: str) -> Finding:
-    """One of the findings."""
-    return next(one for one in made.findings if one.name == name)
-
-
 RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "none": ((0.0,), (1.0,)),
     "both signs": ((0.5,), (0.5,)),
@@ -104,7 +51,7 @@ COLOURS = {
     "Caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
 }
 ANSWERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "logits": _same,
+    "logits": same,
     "probabilities": lambda logits: logits.softmax(1),
     "log_probabilities": lambda logits: logits.log_softmax(1),
 }
@@ -159,7 +106,7 @@ def test_colour_framings_are_told(colour: Images, name: str, layout: str, bgr: b
     network, x, y = colour
     mean, std = (values[::-1] if bgr else values for values in COLOURS[name])
     shape = tuple(x.shape[1:])
-    made = Made(network, _undo(mean, std, layout, shape, bgr), _same)
+    made = Made(network, _undo(mean, std, layout, shape, bgr), same)
     found = told(made, x, y, _taken(layout, shape))
     assert found.framing.channels == ("bgr" if bgr else "rgb")
     assert found.framing.layout == layout.removeprefix("flat ")
@@ -182,7 +129,7 @@ def test_the_data_set_s_own_statistics_are_tried(grey: Images) -> None:
     network, x, y = grey
     train = (x * 0.5 + 0.2)[:100]
     mean, std = float(train.mean()), float(train.std())
-    made = Made(network, _undo((mean,), (std,), "nchw", (1, 28, 28), False), _same)
+    made = Made(network, _undo((mean,), (std,), "nchw", (1, 28, 28), False), same)
     found = examine(made.eval(), x, y, asked=asked(), class_names=NAMES, takes=(1, 28, 28), train=train)
     assert found.framing.mean == pytest.approx((mean,), abs=1e-3)
     assert found.framing.std == pytest.approx((std,), abs=1e-3)
@@ -200,13 +147,13 @@ def test_one_output_for_two_classes(grey: Images, kind: str, turned: bool) -> No
         score = (logits[:, 7] - logits[:, 1]) * (-1 if turned else 1)
         return score if kind == "score" else score.sigmoid()
 
-    found = told(Made(network, _same, after), x, y)
+    found = told(Made(network, same, after), x, y)
     assert found.framing.outputs == kind
     # turned, it could be one for negative images as well: digits are nearly black and white
     assert finding(found, "classes").verdict == ("doubt" if turned else "fine")
     if turned:
         assert "classes: 1 0" in finding(found, "classes").advice
-        again = told(Made(network, _same, after), x, y, classes=(1, 0), mean=(0.0,), std=(1.0,))
+        again = told(Made(network, same, after), x, y, classes=(1, 0), mean=(0.0,), std=(1.0,))
         assert again.accuracy > 0.9
         assert finding(again, "classes").verdict == "fine"
 
@@ -237,7 +184,7 @@ def test_two_swapped_classes_are_seen(grey: Images) -> None:
     """Though accuracy is far above chance."""
     network, x, y = grey
     swapped = [0, 1, 2, 4, 3, 5, 6, 7, 8, 9]
-    found = told(Made(network, _same, lambda logits: logits[:, swapped]), x, y)
+    found = told(Made(network, same, lambda logits: logits[:, swapped]), x, y)
     assert f"classes: {' '.join(map(str, swapped))}" in finding(found, "classes").advice
 
 
@@ -254,7 +201,7 @@ def test_what_knows_nothing_of_the_classes_is_said(grey: Images) -> None:
 def test_transposed_images_are_told(grey: Images) -> None:
     """A network made for columns first."""
     network, x, y = grey
-    found = told(Made(network, lambda images: images.transpose(2, 3), _same), x, y)
+    found = told(Made(network, lambda images: images.transpose(2, 3), same), x, y)
     assert finding(found, "layout").verdict == "wrong"
 
 
@@ -265,7 +212,7 @@ def test_batch_normalisation_in_train_mode_is_told(grey: Images) -> None:
     def normalised(logits: Tensor) -> Tensor:
         return nn.functional.batch_norm(logits, None, None, training=True)
 
-    found = told(Made(network, _same, normalised), x, y)
+    found = told(Made(network, same, normalised), x, y)
     assert finding(found, "neighbours").verdict == "wrong"
     assert finding(found, "calls").verdict == "fine"
 
@@ -278,11 +225,11 @@ def test_random_layers_are_told(grey: Images) -> None:
         return nn.functional.dropout(images, 0.2, training=True)
 
     before = torch.get_rng_state()
-    found = told(Made(network, dropped, _same), x, y)
+    found = told(Made(network, dropped, same), x, y)
     assert torch.equal(before, torch.get_rng_state())
     assert finding(found, "calls").verdict == "doubt"
     torch.rand(9)
-    again = told(Made(network, dropped, _same), x, y)
+    again = told(Made(network, dropped, same), x, y)
     assert [one.to_json() for one in again.findings] == [one.to_json() for one in found.findings]
 
 
@@ -339,7 +286,7 @@ def test_gradients_that_are_missing_or_wrong_are_told(grey: Images, way: str) ->
         "rounded": lambda images: (images * 8).round() / 8,
         "straight through": _Rounded.apply,
     }
-    found = finding(told(Made(network, before[way], _same), x, y), "gradients")
+    found = finding(told(Made(network, before[way], same), x, y), "gradients")
     assert found.verdict == "doubt"
     assert "square" in found.advice
 
@@ -347,7 +294,7 @@ def test_gradients_that_are_missing_or_wrong_are_told(grey: Images, way: str) ->
 def test_what_was_given_is_taken_and_compared(grey: Images) -> None:
     """A normalisation and outputs that are not the best are kept, with the figures of what is better."""
     network, x, y = grey
-    made = Made(network, _same, lambda logits: logits.softmax(1))
+    made = Made(network, same, lambda logits: logits.softmax(1))
     found = told(made, x, y, mean=(0.5,), std=(-0.5,), outputs="logits")
     assert found.framing.mean == (0.5,)
     assert found.framing.std == (-0.5,)
@@ -364,7 +311,7 @@ def test_images_are_brought_to_the_size_that_the_network_takes(grey: Images) -> 
     def smaller(images: Tensor) -> Tensor:
         return nn.functional.interpolate(images.mean(1, keepdim=True), size=(28, 28), mode="bilinear", antialias=True)
 
-    found = told(Made(network, smaller, _same), x, y, (3, 56, 56))
+    found = told(Made(network, smaller, same), x, y, (3, 56, 56))
     assert found.framing.resize == 56
     assert len(found.framing.mean) == 3
     assert found.accuracy > 0.9
@@ -399,7 +346,7 @@ def test_answers_that_are_no_logits_are_refused(grey: Images) -> None:
     ]
     for after, words in cases:
         with pytest.raises(ValueError, match=words) as caught:
-            told(Made(network, _same, after), x, y)
+            told(Made(network, same, after), x, y)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="classes: expected 10 different outputs"):
         told(network, x, y, classes=(0, 1))
@@ -409,7 +356,7 @@ def test_more_outputs_than_classes_need_the_classes(grey: Images) -> None:
     """Ten of a thousand outputs."""
     network, x, y = grey
     places = tuple(range(990, 1000))
-    made = Made(network, _same, lambda logits: torch.cat([torch.zeros(len(logits), 990) - 50, logits], 1))
+    made = Made(network, same, lambda logits: torch.cat([torch.zeros(len(logits), 990) - 50, logits], 1))
     found = told(made, x, y, classes=places)
     assert found.framing.classes == places
     assert found.accuracy > 0.9
@@ -447,5 +394,5 @@ def test_images_without_a_finite_answer_are_wrong_ones(grey: Images, bad: float)
     def broken(logits: Tensor) -> Tensor:
         return torch.where(logits.amax(1, keepdim=True) > logits.amax(1).median(), logits, bad)
 
-    found = told(Made(network, _same, broken), x, y)
+    found = told(Made(network, same, broken), x, y)
     assert found.accuracy < 0.6
