@@ -277,14 +277,16 @@ TURNS: dict[str, Callable[[Tensor], Tensor]] = {
 def _turned(sample: Sample, plain: list[Scored], y: Tensor, kind: str) -> verdicts.Turned | None:
     """The best way in which images lie and framing, where it is clearly better than all framings as they are.
 
-    Tried with the framings that are best as they are; not where accuracy is high, or the network is large.
+    Tried with the framings that are best as they are; not where accuracy is high, or the network is large or takes
+    images one by one.
     """
     best = best_of(plain)
     n = len(best.right)
     x = sample.x[:n]
     ways = {how: turn for how, turn in TURNS.items() if turn(x[:1]).shape == x[:1].shape}
     going = sorted(plain, key=lambda one: one.rank, reverse=True)[:FINAL]
-    if best.accuracy > HIGH or sample.arithmetic * n * len(ways) * len(going) > ARITHMETIC / 2:
+    slow = not sample.many or getattr(sample.body, "one_by_one", False)
+    if slow or best.accuracy > HIGH or sample.arithmetic * n * len(ways) * len(going) > ARITHMETIC / 2:
         return None
     found = []
     for how, turn in ways.items():

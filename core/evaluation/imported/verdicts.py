@@ -19,6 +19,10 @@ from core.specs import Framing, ImportSpec
 
 CHANCE = 1e-3
 """p of the binomial test from which an accuracy is more than always answering with the commonest class."""
+UNDERFLOW = 104.0
+"""Difference of two logits from which float32 makes the smaller one's probability 0."""
+FLAT = 1e-2
+"""Spread of logits below which every probability is that of chance."""
 SHOWN = 16
 """Rows of evidence at most."""
 
@@ -273,7 +277,21 @@ def outputs(
             f"{count:,} numbers in [0, 1] that do not sum to 1: a probability for each class by itself, as logits.",
             "Cut the network before its last sigmoid, if you can: attacks then see every gradient.",
         )
+    if kind in ("logits", "log_probabilities") and (said := _out_of_scale(here)):
+        return Finding("outputs", title, "note", f"{words[kind]}.{cut_off} {said}", "Bring its logits to units.")
     return Finding("outputs", title, "fine", f"{words[kind]}.{cut_off}")
+
+
+def _out_of_scale(logits: Tensor) -> str:
+    """That logits are so large that a softmax has no gradient, or so small that it tells no class from another."""
+    if len(logits) == 0 or logits.shape[1] < 2:
+        return ""
+    top = logits.double().topk(2, dim=1).values
+    lost = float((top[:, 0] - top[:, 1] > UNDERFLOW).double().mean())
+    if lost > 0:
+        return f"On {lost:.0%} of the images one is so much the largest that a softmax has no gradient in float32."
+    spread = float((logits.amax(1) - logits.amin(1)).amax())
+    return f"They differ by {spread:.2g} at most, so that no confidence is above chance." if spread < FLAT else ""
 
 
 def _no_good_answers(here: Tensor, best: Scored, title: str) -> Finding | None:
@@ -435,8 +453,8 @@ def classes(
             f"Accuracy is {plain.accuracy:.1%} of {n} images{chance} with the best of {tried} framings and the classes "
             f"in their order. The order of the classes that fits best gives {weak.accuracy:.1%}, which is too little "
             "for a network that knows these classes in another order.",
-            "Is this the data set that the network is for, and are the images prepared as in its training? If it "
-            f"is a weak network for other places of the classes, give classes: {' '.join(map(str, weak.places))}",
+            "Is this the data set that the network is for, and are the images prepared as in its training? Take that "
+            f"order ({' '.join(map(str, weak.places))}) only if you know that its outputs lie so.",
         )
     if chance:
         return Finding(

@@ -70,6 +70,7 @@ def test_a_network_that_does_not_know_the_data_is_told_no_order(grey: Images, se
     assert f"{found.accuracy:.1%}" in told_classes.said
     assert "framings" in told_classes.said
     assert "data set" in told_classes.advice
+    assert "classes:" not in told_classes.advice  # no button of a page takes that order
 
 
 STUCK: dict[str, tuple[Change, str, str]] = {
@@ -83,11 +84,13 @@ STUCK: dict[str, tuple[Change, str, str]] = {
     "saturated": (lambda logits: torch.tanh(1000 * logits), "doubt", "share the largest"),
     "rounded": (lambda logits: (logits / 8).round(), "doubt", "share the largest"),
     "sigmoids": (lambda logits: 1 / (1 + (-1000 * (logits - logits.mean())).exp()), "doubt", "share the largest"),
+    "huge": (lambda logits: 1e20 * logits, "note", "no gradient"),
+    "tiny": (lambda logits: 1e-9 * logits, "note", "above chance"),
     "percent": (lambda logits: 100 * logits.softmax(1), "doubt", "sum to 100"),
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", STUCK)
 def test_answers_that_name_no_class_or_no_confidence_are_told(grey: Images, name: str) -> None:
     """Constant, not finite, several classes the largest, probabilities that are not of 1."""
