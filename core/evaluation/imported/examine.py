@@ -104,7 +104,7 @@ class _Looked:
         weak: an order that fits better and explains too few answers to be believed.
         negative: the best one if the smallest number marks the class, where that is clearly better.
         alike: framings under which the network answers the same to any image, as under the best.
-        padded: images padded to the size that the network takes, where that is clearly better than resized ones.
+        padded: on images resized, and padded to the size that the network takes, where the latter is clearly better.
     """
 
     sample: Sample
@@ -122,7 +122,7 @@ class _Looked:
     weak: verdicts.Order | None
     negative: Scored | None
     alike: list[Scored]
-    padded: Scored | None
+    padded: tuple[Scored, Scored] | None
 
 
 def _look(
@@ -229,7 +229,7 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
     behaves = behaviour(model, few)
     steady = all(one.verdict in ("fine", "note") for one in behaves if one.name in ("calls", "neighbours"))
     findings = [
-        verdicts.size(shape, after(shape, asked), takes, framing, best, looked.padded),
+        verdicts.size(shape, after(shape, asked), takes, framing, looked.padded),
         verdicts.normalisation(
             best, looked.final, looked.every, asked, above=verdicts.above_chance(best, looked.y), alike=looked.alike
         ),
@@ -263,13 +263,13 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
 
 
 TURNS: dict[str, Callable[[Tensor], Tensor]] = {
-    "with rows and columns swapped": lambda x: x.transpose(2, 3),
-    "with rows and columns swapped and upside down": lambda x: x.transpose(2, 3).flip(2),
-    "with rows and columns swapped and mirrored": lambda x: x.transpose(2, 3).flip(3),
-    "with rows and columns swapped, upside down and mirrored": lambda x: x.transpose(2, 3).flip(2, 3),
-    "mirrored": lambda x: x.flip(3),
-    "upside down": lambda x: x.flip(2),
-    "upside down and mirrored": lambda x: x.flip(2, 3),
+    "whose rows and columns are swapped": lambda x: x.transpose(2, 3),
+    "whose rows and columns are swapped and which are upside down": lambda x: x.transpose(2, 3).flip(2),
+    "whose rows and columns are swapped and which are mirrored": lambda x: x.transpose(2, 3).flip(3),
+    "whose rows and columns are swapped and which are upside down and mirrored": lambda x: x.transpose(2, 3).flip(2, 3),
+    "that are mirrored": lambda x: x.flip(3),
+    "that are upside down": lambda x: x.flip(2),
+    "that are upside down and mirrored": lambda x: x.flip(2, 3),
 }
 """The other ways in which images can lie; those that swap rows and columns only for square ones."""
 
@@ -325,22 +325,26 @@ def _alike(sample: Sample, best: Scored, every: list[Scored]) -> list[Scored]:
     return found
 
 
-def _padded(sample: Sample, best: Scored, y: Tensor, kind: str) -> Scored | None:
-    """The best framing with the images in the middle of an even frame, where that is clearly better than resizing."""
+def _padded(sample: Sample, best: Scored, y: Tensor, kind: str) -> tuple[Scored, Scored] | None:
+    """The best framing with images resized, and in the middle of an even frame, where that is clearly better."""
     side = best.tried.framing.resize
     height, width = sample.x.shape[2:]
     if side is None or side <= max(height, width):
         return None
-    n = len(best.right)
+    n = max(1, min(len(y), int(ARITHMETIC / 6 / max(1.0, sample.arithmetic))))
     left, top = (side - width) // 2, (side - height) // 2
     frame = (left, side - width - left, top, side - height - top)
+    x = sample.x[:n]
     found = []
-    for value in (0.0, 1.0):
-        out = sample.ask(best.tried.framing, F.pad(sample.x[:n], frame, value=value))
+    for images in (x, F.pad(x, frame), F.pad(x, frame, value=1.0)):
+        out = sample.ask(best.tried.framing, images)
         if out is not None:
             found.append(scored(replace(best.tried, out=out), y[:n], kind))
-    better = max(found, key=lambda one: one.rank, default=None)
-    return better if better is not None and verdicts.surely(better, best, of=2) else None
+    if len(found) < 3:
+        return None
+    resized, *padded = found
+    better = max(padded, key=lambda one: one.rank)
+    return (resized, better) if verdicts.surely(better, resized, of=2) else None
 
 
 def _layers(model: Framed, shape: Shape, operations: float) -> Finding:

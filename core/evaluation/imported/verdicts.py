@@ -38,12 +38,11 @@ def size(
     sized: Shape,
     takes: tuple[int, ...],
     framing: Framing,
-    best: Scored,
-    padded: Scored | None = None,
+    padded: tuple[Scored, Scored] | None = None,
 ) -> Finding:
     """What stands between the data set's images and the size that the network takes.
 
-    `padded` is the framing on images in an even frame, where that is clearly better than resizing (`best`).
+    `padded` is the framing on images resized, and in an even frame, where the latter is clearly better.
     """
     title = "Which size of images does it take?"
     parts = []
@@ -61,8 +60,8 @@ def size(
             "size",
             title,
             "wrong",
-            f"{said}. In the middle of an even frame of that size, accuracy is {padded.accuracy:.1%} instead of "
-            f"{best.accuracy:.1%} when they are resized: the network was made for padded images.",
+            f"{said}. In the middle of an even frame of that size, accuracy is {padded[1].accuracy:.1%} instead "
+            f"of {padded[0].accuracy:.1%} when they are resized: the network was made for padded images.",
             "Give the images with their frame as data, or put the padding in front of the network's first layer; or "
             f"give resize {framing.resize} if they are to be resized.",
         )
@@ -167,7 +166,7 @@ def layout(
             "layout",
             title,
             "wrong",
-            f"With the images {turned.how}, accuracy is {turned.scored.accuracy:.1%} instead of {best.accuracy:.1%}: "
+            f"On images {turned.how}, accuracy is {turned.scored.accuracy:.1%} instead of {best.accuracy:.1%}: "
             "the network was made for images that lie so.",
             "Turn them back in front of its first layer, or choose a data set whose images lie as in its training.",
         )
@@ -343,7 +342,7 @@ class Turned:
     """The best framing of images that lie in another way.
 
     Attributes:
-        how: in words, such as "mirrored".
+        how: in words, such as "that are mirrored".
         scored: the framing.
     """
 

@@ -36,7 +36,7 @@ def test_images_that_lie_in_another_way_are_told(grey: Images, how: str) -> None
     network, x, y = grey
     found = told(Made(network, back(TURNS[how]), same), x, y)
     assert wrong(found) == ["layout"]
-    assert f"images {how}," in finding(found, "layout").said
+    assert f"On images {how}," in finding(found, "layout").said
 
 
 NEGATIVE: dict[str, Change] = {
