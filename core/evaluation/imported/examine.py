@@ -19,7 +19,7 @@ from core.evaluation.imported.findings import Examination, Finding
 from core.evaluation.imported.fits import after
 from core.evaluation.imported.search import Scored, Tried, best_of, clearly, scored, simplest_of, usual_of
 from core.evaluation.imported.slopes import slopes
-from core.networks.framed import Framed
+from core.networks.framed import Framed, as_logits
 from core.networks.layers import Shape
 from core.networks.onnx_network import OnnxNetwork
 from core.progress import Progress
@@ -195,7 +195,7 @@ def _look(
         plain=scored(best.tried, labels[: len(best.right)], kind),
         weak=weak,
         negative=negative,
-        alike=_alike(sample, best, [one for one in final if one is not best]),
+        alike=_alike(sample, best, [one for one in final if one is not best], kind),
         padded=None if asked.resize is not None else _padded(sample, best, seen, kind),
     )
 
@@ -309,7 +309,7 @@ def _negative(plain: list[Scored], y: Tensor, kind: str, classes: int) -> Scored
     return top if verdicts.surely(top, best) else None
 
 
-def _alike(sample: Sample, best: Scored, every: list[Scored]) -> list[Scored]:
+def _alike(sample: Sample, best: Scored, every: list[Scored], kind: str) -> list[Scored]:
     """Framings under which a network answers the same to images, to faint and noisy ones and to noise.
 
     So does one that normalises each image by itself.
@@ -320,7 +320,9 @@ def _alike(sample: Sample, best: Scored, every: list[Scored]) -> list[Scored]:
     ours, found = sample.ask(best.tried.framing, probes), []
     for one in every:
         theirs = sample.ask(one.tried.framing, probes)
-        if ours is not None and theirs is not None and apart(ours.flatten(1), theirs.flatten(1)) <= APART:
+        if ours is None or theirs is None:
+            continue
+        if apart(as_logits(ours, kind), as_logits(theirs, kind)) <= APART:
             found.append(one)
     return found
 
