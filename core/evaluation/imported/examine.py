@@ -103,6 +103,7 @@ class _Looked:
         plain: the best one without `order`.
         weak: an order that fits better and explains too few answers to be believed.
         negative: the best one if the smallest number marks the class, where that is clearly better.
+        halved: a framing that is as good as the best if class 1 is above a score of 0.5, and clearly worse if above 0.
         alike: framings under which the network answers the same to any image, as under the best.
         padded: on images resized, and padded to the size that the network takes, where the latter is clearly better.
     """
@@ -121,6 +122,7 @@ class _Looked:
     plain: Scored
     weak: verdicts.Order | None
     negative: Scored | None
+    halved: Scored | None
     alike: list[Scored]
     padded: tuple[Scored, Scored] | None
 
@@ -195,6 +197,7 @@ def _look(
         plain=scored(best.tried, labels[: len(best.right)], kind),
         weak=weak,
         negative=negative,
+        halved=_halved(best, first, seen[:n], kind),
         alike=_alike(sample, best, [one for one in final if one is not best], kind),
         padded=None if asked.resize is not None else _padded(sample, best, seen, kind),
     )
@@ -241,6 +244,7 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
             asked,
             looked.outputs,
             negative=looked.negative,
+            halved=looked.halved,
             cut=sample.body.ends_in if isinstance(sample.body, OnnxNetwork) and sample.body.cut else "",
         ),
         verdicts.classes(
@@ -307,6 +311,15 @@ def _negative(plain: list[Scored], y: Tensor, kind: str, classes: int) -> Scored
     every = [scored(replace(one.tried, out=-one.tried.out), y, kind) for one in plain]
     top = max(every, key=lambda one: one.rank)
     return top if verdicts.surely(top, best) else None
+
+
+def _halved(best: Scored, every: list[Scored], y: Tensor, kind: str) -> Scored | None:
+    """The best framing if a score is one of class 1 above 0.5, as of a regression to 0 and 1, where that may be so."""
+    if kind != "score":
+        return None
+    moved = [(one, scored(replace(one.tried, out=one.tried.out - 0.5), y, kind)) for one in every]
+    fitting = [half for one, half in moved if verdicts.surely(half, one) and not clearly(best, half)]
+    return max(fitting, key=lambda half: half.rank, default=None)
 
 
 def _alike(sample: Sample, best: Scored, every: list[Scored], kind: str) -> list[Scored]:

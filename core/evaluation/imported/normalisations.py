@@ -57,6 +57,8 @@ def normalisations(
             Normalisation("MNIST's", (0.1307,), (0.3081,)),
             Normalisation("ImageNet's", *_IMAGENET),
             computed,
+            Normalisation("MNIST's mean alone", (0.1307,), (1.0,)),
+            Normalisation("this data set's mean alone", tuple(own[0]), (1.0,)),
         ]
     else:
         every = [
@@ -69,6 +71,9 @@ def normalisations(
             Normalisation("Caffe's: 0…255 less ImageNet's mean", _CAFFE, (1 / 255,)),
             computed,
             Normalisation("this data set's mean and std, all channels together", (overall[0],), (overall[1],)),
+            Normalisation("CIFAR-10's mean alone", (0.4914, 0.4822, 0.4465), (1.0,) * 3),
+            Normalisation("ImageNet's mean alone", _IMAGENET[0], (1.0,) * 3),
+            Normalisation("this data set's mean alone", tuple(own[0]), (1.0,) * len(own[0])),
         ]
     kept: list[Normalisation] = []
     for entry in every:

@@ -206,6 +206,7 @@ def outputs(
     count: int,
     *,
     negative: Scored | None = None,
+    halved: Scored | None = None,
     cut: str = "",
 ) -> Finding:
     """What the network answers with.
@@ -217,6 +218,7 @@ def outputs(
         asked: its `outputs`.
         count: how many numbers an image.
         negative: the best framing if the smallest number marks the class, where that is clearly better.
+        halved: a framing that is as good as the best if class 1 is above 0.5, and clearly worse if it is above 0.
         cut: the operator that was cut off the end of its graph, such as "softmax"; "" where none was.
     """
     title = "What does it answer with?"
@@ -258,6 +260,15 @@ def outputs(
             "gradient is lost.",
             "Cut the network before its last softmax or sigmoid, if you can: attacks then see every gradient.",
         )
+    if halved is not None:
+        return Finding(
+            "outputs",
+            title,
+            "doubt",
+            f"{words[kind]}: accuracy {best.accuracy:.1%} with {_plainly(best)}. With class 1 above 0.5 instead and "
+            f"{_plainly(halved)}, it is {halved.accuracy:.1%}.",
+            "If it was trained to answer 0 and 1, subtract 0.5 at its end; or give mean and std, if you know them.",
+        )
     total = answers.sum_of(table)
     if kind == "logits" and total is not None:
         return Finding(
@@ -295,17 +306,28 @@ def _out_of_scale(logits: Tensor) -> str:
 
 def _no_good_answers(here: Tensor, best: Scored, title: str) -> Finding | None:
     """Answers that name no class: not finite, the same for every image, or several numbers the largest."""
-    n, finite = len(best.right), len(here)
-    if not finite:
+    n = len(best.right)
+    given = best.tried.out.flatten(1) if best.tried.out.ndim > 1 else best.tried.out[:, None]
+    top = given.amax(1)  # NaN where one of a row is; infinity below it rules a class out
+    none, ruled_out = int((~top.isfinite()).sum()), int((top.isfinite() & ~given.isfinite().all(1)).sum())
+    if none == n:
         said = f"The answers to all {n} images are NaN or infinite."
         return Finding("outputs", title, "wrong", said, "Look for a division by 0 or an overflow in the network.")
-    if finite < n:
+    if none:
         return Finding(
             "outputs",
             title,
             "doubt",
-            f"The answers to {n - finite} of {n} images are NaN or infinite; these count as misclassified.",
+            f"The answers to {none} of {n} images are NaN, which counts as misclassified, or infinite.",
             "Look for a division by 0 or a logarithm or root of a negative number in the network.",
+        )
+    if ruled_out:
+        return Finding(
+            "outputs",
+            title,
+            "doubt" if ruled_out > n / 2 else "note",
+            f"On {ruled_out} of {n} images some classes have −∞, which rules them out: no gradient leads to them.",
+            "Where these are logarithms of a softmax, cut the network before it.",
         )
     if n > 1 and bool((here == here[:1]).all()):
         said = f"The answers to all {n} images are the same: they do not depend on the image."

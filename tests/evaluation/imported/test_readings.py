@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from core.evaluation.imported import answers, verdicts
 from core.evaluation.imported.examine import TURNS
 from core.evaluation.imported.findings import Examination
+from core.evaluation.imported.normalisations import normalisations
 from core.networks.framed import Framed
 from tests.evaluation.imported.made import Images, Made, finding, same, told
 
@@ -99,6 +100,38 @@ def test_answers_that_name_no_class_or_no_confidence_are_told(grey: Images, name
     found = finding(told(Made(network, same, after), x, y), "outputs")
     assert found.verdict == verdict
     assert words in found.said
+
+
+def test_classes_that_are_ruled_out_are_told(grey: Images) -> None:
+    """Minus infinity is an answer: the others are compared; no image counts as one without a class."""
+    network, x, y = grey
+    found = told(Made(network, same, lambda logits: (60 * logits).softmax(1).log()), x, y)
+    assert "rules them out" in finding(found, "outputs").said
+    assert found.accuracy > 0.9
+
+
+def test_a_regression_to_0_and_1_is_pointed_out(grey: Images) -> None:
+    """Its class 1 is above 0.5; a score above 0 is not taken for one."""
+    network, x, y = grey
+    kept = (y == 1) | (y == 7)
+    x, y = x[kept], (y[kept] == 7).long()
+
+    def score(logits: Tensor) -> Tensor:
+        return logits[:, 7] - logits[:, 1]
+
+    found = finding(told(Made(network, same, lambda logits: 0.5 + score(logits).clamp(-9, 9) / 15), x, y), "outputs")
+    assert found.verdict == "doubt"
+    assert "above 0.5" in found.said
+    assert "above 0.5" not in finding(told(Made(network, same, score), x, y), "outputs").said
+
+
+@pytest.mark.parametrize("mean", [(0.4914, 0.4822, 0.4465), (0.485, 0.456, 0.406)])
+def test_a_mean_alone_is_tried(mean: tuple[float, ...]) -> None:
+    """Subtracted, and nothing divided by."""
+    own = ((0.2, 0.3, 0.4), (0.1, 0.1, 0.1))
+    tried = {(one.mean, one.std) for one in normalisations(3, own, (0.3, 0.1))}
+    assert (mean, (1.0, 1.0, 1.0)) in tried
+    assert (own[0], (1.0, 1.0, 1.0)) in tried
 
 
 def test_saturation_is_that_of_the_framing_that_is_taken(grey: Images) -> None:
