@@ -128,6 +128,7 @@ def submit(task: Task, root: Path | None = None) -> Job:
                 return job
         for job in [job for job in everything if not job.live][KEPT:]:
             forget(job.id, root)
+        _sweep(root)
         folder = _new_folder(task, root)
         for note in notes:
             events.append(folder, {"message": note})
@@ -200,6 +201,15 @@ def _new_folder(task: Task, root: Path) -> Path:
     body = {**dump_task(task), "created": now.timestamp()}
     files.replace_file(folder / events.SPEC, json.dumps(body).encode())
     return folder
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed processes left: jobs without a task, and what they had half written; not what is new."""
+    for folder in (root / ".jobs").iterdir() if (root / ".jobs").is_dir() else ():
+        bare = files.is_id(folder.name) and not (folder / events.SPEC).exists()
+        if bare and locks.is_old(folder, locks.OLD) and not _is_held(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    locks.remove_stale(root, locks.OLD)
 
 
 def _read(folder: Path) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import logging
 import math
 import os
 import platform
@@ -175,7 +176,7 @@ def work(folder: Path) -> int:
         report = Reporter(folder)
         report.state("waiting", pid=os.getpid(), host=platform.node())
         lower_priority()
-        with _signals(report):
+        with _signals(report), _warned(report):
             ending = _ending(folder, report)
             report.state(**ending)
         return 0 if ending["name"] == "done" else 1
@@ -224,6 +225,29 @@ def _turn(root: Path, report: Reporter) -> Iterator[None]:
     """Queue for the device."""
     with locks.hold("device", root, on_wait=report.check):
         yield
+
+
+class _ToReader(logging.Handler):
+    """Passes warnings on to the reader of the job."""
+
+    def __init__(self, report: Reporter) -> None:
+        super().__init__(logging.WARNING)
+        self.report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self.report.note(record.getMessage())
+
+
+@contextlib.contextmanager
+def _warned(report: Reporter) -> Iterator[None]:
+    """What is wrong with a checkpoint is a message of the job."""
+    logger, handler = logging.getLogger("core.storage.checkpoint"), _ToReader(report)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -154,11 +154,18 @@ def write_folder(folder: Path, files: dict[str, bytes], temporary: Path) -> None
     _sync_folder(folder.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in the place of another, in one step for every reader. Raises OSError; the other stays then."""
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Put a file in the place of another, in one step for every reader. Raises OSError; the other stays then.
+
+    durable: whether it is on the disk before it takes the other's place, so that a power cut leaves one of the two.
+    """
     half = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        half.write_bytes(data)
+        with half.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         half.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 
+CHECKPOINTS = ".checkpoints"
+"""The folder of a store where the checkpoints of unfinished runs lie (see `core.storage.checkpoint`)."""
+OLD = 3600.0
+"""Seconds after which what is half written is swept, where nobody holds its lock."""
 POLL = 0.1
 """Seconds between two looks at a lock that another process or thread holds."""
 
 
 @contextlib.contextmanager
 def hold(name: str, root: Path, *, on_wait: Callable[[], None] | None = None, timeout: float = -1.0) -> Iterator[None]:
-    """Hold the lock of this name alone, and remove what a dead holder left half written under `root/.tmp`.
+    """Hold the lock of this name alone, and remove what a dead holder left half written (see `remove_stale`).
 
     A thread that holds it already goes straight in.
 
@@ -49,14 +54,36 @@ def _asking(on_wait: Callable[[], None] | None) -> Callable[[], bool] | None:
     return ask
 
 
-def remove_stale(root: Path) -> None:
-    """Remove what killed writers left half written; what a living one writes stays."""
-    for folder in (Path(root) / ".tmp").glob("*.*"):
-        with contextlib.suppress(filelock.Timeout), hold(folder.name.rpartition(".")[0], Path(root), timeout=0.0):
+def remove_stale(root: Path, older: float = 0.0) -> None:
+    """Remove what killed writers left half written; what a living one writes stays.
+
+    Args:
+        root: the store's folder.
+        older: only what was last changed so many seconds ago.
+    """
+    root = Path(root)
+    names = {path.name.rpartition(".")[0] for path in (root / ".tmp").glob("*.*") if is_old(path, older)}
+    halves = (path for path in (root / CHECKPOINTS).glob(f"*{_CHECKPOINT}.*") if is_old(path, older))
+    for name in names | {path.name.rpartition(_CHECKPOINT)[0] for path in halves}:
+        with contextlib.suppress(filelock.Timeout, OSError), hold(name, root, timeout=0.0):
             pass  # taking the lock has removed it
 
 
+def is_old(path: Path, seconds: float) -> bool:
+    """Whether a file or folder is there and was last changed so many seconds ago."""
+    try:
+        return seconds <= 0 or time.time() - path.stat().st_mtime >= seconds
+    except OSError:
+        return False
+
+
+_CHECKPOINT = ".safetensors"
+
+
 def _remove_stale(name: str, root: Path) -> None:
-    # Only the holder of the artifact's lock writes it, so whoever wrote these is dead.
+    # Only the holder of the artifact's lock writes it and its checkpoint, so whoever wrote these is dead.
     for folder in (root / ".tmp").glob(f"{name}.*"):
         shutil.rmtree(folder, ignore_errors=True)
+    for half in (root / CHECKPOINTS).glob(f"{name}{_CHECKPOINT}.*"):
+        with contextlib.suppress(OSError):
+            half.unlink()
