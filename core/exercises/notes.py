@@ -6,7 +6,6 @@ One small JSON file in the store, written whole or not at all. It belongs to the
 from __future__ import annotations
 
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,4 @@ def _change(root: Path, part: str, item: str | None, value: Any) -> None:
             kept[part].pop(item, None)
         else:
             kept[part][item] = value
-        half = root / f".{NAME}.{secrets.token_hex(4)}"
-        half.write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
-        half.replace(root / NAME)
+        files.replace_file(root / NAME, json.dumps(kept, indent=1, ensure_ascii=False).encode())

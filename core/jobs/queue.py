@@ -207,9 +207,9 @@ def _sweep(root: Path) -> None:
     """Remove what killed processes left: jobs without a task, and what they had half written; not what is new."""
     for folder in (root / ".jobs").iterdir() if (root / ".jobs").is_dir() else ():
         bare = files.is_id(folder.name) and not (folder / events.SPEC).exists()
-        if bare and locks.is_old(folder, locks.OLD) and not _is_held(folder):
+        if bare and files.is_old(folder, files.OLD) and not _is_held(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    locks.remove_stale(root, locks.OLD)
+    locks.remove_stale(root, files.OLD)
 
 
 def _read(folder: Path) -> Job:

@@ -133,12 +133,12 @@ def replace(model_id: str, data: dict[str, bytes]) -> Path:
     files.write_folder(new, data, temporary)
     with filelock.FileLock(where / ".tmp" / "replace.lock"):
         if target.exists():
-            target.rename(before)
+            files.move(target, before)
         try:
-            new.rename(target)
+            files.move(new, target)
         except OSError:
             if before.exists():
-                before.rename(target)
+                files.move(before, target)
             raise
     shutil.rmtree(temporary)
     return target

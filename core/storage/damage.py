@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import filelock
 
-from core.storage import bundled, locks
+from core.storage import bundled, files, locks
 from core.storage.cards import Damage
 
 SET_ASIDE = "set_aside"
@@ -64,11 +64,11 @@ def set_aside(path: Path, root: Path, reason: str) -> Path:
         number += 1
         where = stem.with_name(f"{stem.name}-{number}")
     if path.is_dir():
-        path.rename(where)
+        files.move(path, where)
     else:
         where.mkdir()
         try:
-            path.rename(where / path.name)
+            files.move(path, where / path.name)
         except OSError:
             where.rmdir()
             raise

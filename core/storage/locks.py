@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 
+from core.storage import files
+
 CHECKPOINTS = ".checkpoints"
 """The folder of a store where the checkpoints of unfinished runs lie (see `core.storage.checkpoint`)."""
-OLD = 3600.0
-"""Seconds after which what is half written is swept, where nobody holds its lock."""
 POLL = 0.1
 """Seconds between two looks at a lock that another process or thread holds."""
 
@@ -62,19 +61,11 @@ def remove_stale(root: Path, older: float = 0.0) -> None:
         older: only what was last changed so many seconds ago.
     """
     root = Path(root)
-    names = {path.name.rpartition(".")[0] for path in (root / ".tmp").glob("*.*") if is_old(path, older)}
-    halves = (path for path in (root / CHECKPOINTS).glob(f"*{_CHECKPOINT}.*") if is_old(path, older))
+    names = {path.name.rpartition(".")[0] for path in (root / ".tmp").glob("*.*") if files.is_old(path, older)}
+    halves = (path for path in (root / CHECKPOINTS).glob(f"*{_CHECKPOINT}.*") if files.is_old(path, older))
     for name in names | {path.name.rpartition(_CHECKPOINT)[0] for path in halves}:
         with contextlib.suppress(filelock.Timeout, OSError), hold(name, root, timeout=0.0):
             pass  # taking the lock has removed it
-
-
-def is_old(path: Path, seconds: float) -> bool:
-    """Whether a file or folder is there and was last changed so many seconds ago."""
-    try:
-        return seconds <= 0 or time.time() - path.stat().st_mtime >= seconds
-    except OSError:
-        return False
 
 
 _CHECKPOINT = ".safetensors"

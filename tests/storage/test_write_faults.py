@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.exercises import notes
 from core.jobs import queue, running
 from core.specs import (
     TASKS,
@@ -30,7 +32,7 @@ from core.specs import (
     TransferSpec,
     UniversalSpec,
 )
-from core.storage import locks, store, uploads
+from core.storage import bundled, files, store, uploads
 from tests.faults import Operations, killed_at
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
@@ -135,7 +137,7 @@ def age(root: Path, seconds: float) -> None:
         os.utime(path, (then, then))
 
 
-@pytest.mark.parametrize(("seconds", "stays"), [(locks.OLD + 60, False), (60, True)])
+@pytest.mark.parametrize(("seconds", "stays"), [(files.OLD + 60, False), (60, True)])
 def test_what_is_left_over_is_swept_when_it_is_old(models: Path, seconds: float, stays: bool) -> None:
     """At the next request of anything: what is new may be in use, whatever its lock says, and a checkpoint stays."""
     found = left_over(models)
@@ -151,10 +153,10 @@ def test_what_is_left_over_is_swept_when_it_is_old(models: Path, seconds: float,
 def test_what_a_living_process_writes_is_not_swept(models: Path) -> None:
     """However old it is: whoever holds the lock writes it."""
     found = left_over(models)
-    age(models, locks.OLD + 60)
+    age(models, files.OLD + 60)
     job = found["a job without a task"].parent
     with filelock.FileLock(models / ".locks" / f"{NAME}.lock"), filelock.FileLock(job / "lock"):
-        age(models, locks.OLD + 60)
+        age(models, files.OLD + 60)
         queue.submit(MODEL, models)
     assert all(path.exists() for path in found.values())
 
@@ -165,3 +167,102 @@ def test_whoever_takes_a_lock_removes_what_the_one_before_left(models: Path) -> 
     with store.lock(MODEL, models):
         assert not found["half a checkpoint"].exists()
         assert not found["half an artifact"].exists()
+
+
+# ---------------------------------------------------------------- renames that fail
+
+
+def _artifact(root: Path) -> None:
+    running.run(TrainSpec(seed=1), root)
+
+
+def _set_aside(root: Path) -> None:
+    (root / NAME / "weights.safetensors").write_bytes(b"cut short")
+    with pytest.raises(store.DamagedArtifact, match="was set aside"):
+        store.find(MODEL, root)
+    assert store.find(MODEL, root) is None
+
+
+def _upload(root: Path) -> None:
+    assert uploads.read(uploads.keep(FILE, root), root) == FILE
+
+
+def _file(root: Path) -> None:
+    files.replace_file(root / "file", b"old")
+    files.replace_file(root / "file", b"new")
+    assert (root / "file").read_bytes() == b"new"
+
+
+def _notes(root: Path) -> None:
+    notes.answer(root, "1a", "because")
+    assert notes.read(root)["answers"] == {"1a": "because"}
+
+
+def _bundled(root: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVERSARIAL_LAB_REFERENCE", str(root / "reference"))
+        (root / "reference").mkdir(exist_ok=True)
+        for content in (b"one", b"two"):
+            assert (bundled.replace("a-model", {"card.json": content}) / "card.json").read_bytes() == content
+
+
+MOVES: dict[str, Callable[[Path], None]] = {
+    "artifact": _artifact,
+    "set aside": _set_aside,
+    "upload": _upload,
+    "file": _file,
+    "notes": _notes,
+    "bundled": _bundled,
+}
+"""Everything that renames something into its place."""
+ERRORS = ("ESTALE", "EIO", "EXDEV", "EACCES", "ENOTEMPTY", "EBUSY")
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["failed", "done, its answer lost"])
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("name", MOVES)
+def test_a_rename_that_fails_once_loses_nothing(
+    name: str, error: str, done: bool, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rename in turn: it is tried again, and on another file system the content is copied beside its place."""
+    if done and error in ("EXDEV", "EACCES", "ENOTEMPTY"):
+        pytest.skip("such an error says that nothing was done")
+    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0, 0.0))
+    real, calls, failing = os.replace, list[int](), [0]
+
+    def replace(source: Any, target: Any) -> None:
+        calls.append(len(calls) + 1)
+        if calls[-1] == failing[0]:
+            if done:
+                real(source, target)
+            raise OSError(getattr(errno, error), error)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    while failing[0] <= len(calls):  # the last round fails nowhere
+        failing[0] += 1
+        calls.clear()
+        root = Path(shutil.copytree(models, models.with_name(f"{failing[0]}")))
+        MOVES[name](root)
+        assert not list((root / ".tmp").glob("*"))
+        left = [path for path in root.rglob(".*.*") if path.name.startswith(f".{NAME}")]
+        assert not left
+    assert failing[0] > 1
+
+
+@pytest.mark.parametrize("error", ["ESTALE", "EXDEV"])
+def test_a_rename_that_always_fails_is_an_error_and_leaves_nothing(
+    error: str, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is as it was."""
+    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0, 0.0))
+
+    def replace(source: Any, target: Any) -> None:
+        raise OSError(getattr(errno, error), error)
+
+    before = {path.name for path in models.iterdir()}
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match=error):
+        running.run(TrainSpec(seed=1), models)
+    assert {path.name for path in models.iterdir()} == before
+    assert not list((models / ".tmp").glob("*"))
