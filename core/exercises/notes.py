@@ -9,9 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from core.storage import files
+from core.storage import files, locks
 
 NAME = "exercises.json"
 LONGEST = 20_000
@@ -48,7 +46,7 @@ def quiz(root: Path, rows: list[dict[str, Any]]) -> None:
 def _change(root: Path, part: str, item: str | None, value: Any) -> None:
     root = Path(root)
     (root / ".locks").mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root / ".locks" / "exercises.lock"):
+    with locks.held(root / ".locks" / "exercises.lock"):
         kept = read(root)
         if item is None:
             kept[part] = value

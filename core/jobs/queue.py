@@ -32,7 +32,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
 from core.jobs import events, running, spare
@@ -43,11 +42,6 @@ from core.progress import Cancelled
 from core.specs import Task, dump_task, load_task
 from core.storage import files, locks, store
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = ["ENDED", "Cancelled", "Job", "cancel", "forget", "jobs", "read", "run", "submit", "work"]
 
 START_GRACE = 30.0  # seconds that a worker may take, on a busy machine, to start Python and take its lock
@@ -56,6 +50,8 @@ KEPT = 300  # ended jobs
 LOG_TAIL = 4000  # bytes
 
 _children: dict[Path, subprocess.Popen[bytes]] = {}  # living workers that this process started
+_seen: dict[Path, float] = {}  # time.monotonic() of the first look at a job that has not begun
+_asked: dict[Path, float] = {}  # time.monotonic() of the first look at a job that is to stop
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ def submit(task: Task, root: Path | None = None) -> Job:
     root = _root(root)
     task = store.resolve(task, root)
     (root / ".locks").mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root / ".locks" / "submit.lock"):
+    with locks.held(root / ".locks" / "submit.lock"):
         everything = jobs(root)
         same = [job for job in everything if job.task == task]
         for job in same:
@@ -179,7 +175,8 @@ def forget(job_id: str, root: Path | None = None) -> None:
     if state not in (*ENDED, "broken"):
         raise ValueError(f"job_id: expected the id of an ended job, got {job_id!r} ({state})")
     events.forget(folder)
-    _ended.pop(folder, None)
+    for known in (_ended, _seen, _asked):
+        known.pop(folder, None)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -272,7 +269,7 @@ def _described(folder: Path, held: bool, log: list[dict[str, Any]]) -> Job:
         total=last.get("total", 0),
         phase=last.get("phase", ""),
         seconds=max(0.0, now - begun),
-        eta=max(0.0, eta - (now - last["time"])) if eta is not None else None,
+        eta=max(0.0, eta - max(0.0, now - last["time"])) if eta is not None else None,
         metrics=metrics,
         history=history,
         message=last.get("message") or _MESSAGES.get(state, ""),
@@ -335,24 +332,7 @@ def _reap(folder: Path, process: subprocess.Popen[bytes]) -> None:
 
 def _is_held(folder: Path) -> bool:
     """Whether a living worker holds the job's lock."""
-    path = folder / events.LOCK
-    if not path.exists():
-        return False
-    if fcntl is None:
-        probe = filelock.FileLock(path)
-        try:
-            probe.acquire(blocking=False)
-        except filelock.Timeout:
-            return True
-        probe.release()
-        return False
-    # A shared lock: several readers that look at once do not take each other for a worker.
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    return locks.is_held(folder / events.LOCK)
 
 
 def _may_still_start(folder: Path, created: float) -> bool:
@@ -364,7 +344,8 @@ def _may_still_start(folder: Path, created: float) -> bool:
                 os.kill(pid, 0)
             except ProcessLookupError:
                 return False
-    return time.time() - created < START_GRACE
+    seen = _seen.setdefault(folder, time.monotonic())  # the clock may have been set back since
+    return time.time() - created < START_GRACE and time.monotonic() - seen < START_GRACE
 
 
 def _pid(folder: Path) -> int | None:
@@ -386,6 +367,7 @@ def _signal(folder: Path, number: int) -> None:
 
 
 def _kill_if_overdue(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if time.time() - (folder / events.CANCEL).stat().st_mtime >= KILL_AFTER:
-            _signal(folder, getattr(signal, "SIGKILL", signal.SIGTERM))
+    if not (folder / events.CANCEL).exists():
+        return
+    if time.monotonic() - _asked.setdefault(folder, time.monotonic()) >= KILL_AFTER:
+        _signal(folder, getattr(signal, "SIGKILL", signal.SIGTERM))

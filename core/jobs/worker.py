@@ -164,24 +164,24 @@ def lower_priority() -> None:
 def work(folder: Path) -> int:
     """Do the job in `folder` in this process, until it ends; returns the exit status. A job is done once."""
     folder = Path(folder).resolve()
-    life = filelock.FileLock(folder / events.LOCK)
     try:
-        life.acquire(timeout=LOCK_TIMEOUT)
+        with locks.held(folder / events.LOCK, timeout=LOCK_TIMEOUT):
+            return _work_once(folder)
     except filelock.Timeout:
         print(f"{folder.name}: another process works on this job", file=sys.stderr)  # noqa: T201  # goes to the log
         return 1
-    try:
-        if any(event.get("state") in events.ENDED for event in events.read(folder)):
-            return 0
-        report = Reporter(folder)
-        report.state("waiting", pid=os.getpid(), host=platform.node())
-        lower_priority()
-        with _signals(report), _warned(report):
-            ending = _ending(folder, report)
-            report.state(**ending)
-        return 0 if ending["name"] == "done" else 1
-    finally:
-        life.release()
+
+
+def _work_once(folder: Path) -> int:
+    if any(event.get("state") in events.ENDED for event in events.read(folder)):
+        return 0
+    report = Reporter(folder)
+    report.state("waiting", pid=os.getpid(), host=platform.node())
+    lower_priority()
+    with _signals(report), _warned(report):
+        ending = _ending(folder, report)
+        report.state(**ending)
+    return 0 if ending["name"] == "done" else 1
 
 
 def _ending(folder: Path, report: Reporter) -> dict[str, Any]:
