@@ -150,13 +150,20 @@ class Pace:
         return round((total - done) * (now - begun) / (done - first), 2) if done > first and now > begun else None
 
 
+LOWERED = "_ADVERSARIAL_LAB_LOWERED"
+"""Set in the environment of a process that was started by a worker: it has that one's low priority."""
 _lowered = False
+
+
+def is_lowered() -> bool:
+    """Whether this process is a worker, of low priority."""
+    return _lowered
 
 
 def lower_priority() -> None:
     """Give way to other processes, once. Not on Windows, where a worker is started with a low priority."""
     global _lowered
-    if hasattr(os, "nice") and not _lowered:
+    if hasattr(os, "nice") and not _lowered and LOWERED not in os.environ:
         os.nice(NICENESS)
     _lowered = True
 
