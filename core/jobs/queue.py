@@ -86,13 +86,19 @@ def submit(task: Task, root: Path | None = None) -> Job:
         if live and found is None:
             turns.check_room(sum(job.queued for job in live))
         folder = _new_folder(task, root, 1 + max((job.ticket for job in live), default=0))
-        for note in notes:
-            events.append(folder, {"message": note})
-        if found is not None:
-            events.append(folder, {"state": "done", "artifacts": names, "message": "Loaded from the store."})
-        else:
-            events.append(folder, {"state": QUEUED})
-            _start_next(root)
+        try:
+            for note in notes:
+                events.append(folder, {"message": note})
+            if found is not None:
+                events.append(folder, {"state": "done", "artifacts": names, "message": "Loaded from the store."})
+            else:
+                events.append(folder, {"state": QUEUED})
+                _start_next(root)
+        except OSError:  # the disk is full: a request that is refused leaves no job
+            if reading.last_state(events.read(folder)) in (QUEUED, None):
+                shutil.rmtree(folder, ignore_errors=True)
+                reading.forget(folder)
+            raise
     return read(folder.name, root)
 
 
@@ -271,7 +277,8 @@ def _spawn(folder: Path) -> bool:
         except OSError as error:
             events.append(folder, {"state": "failed", "message": f"No process could be started: {error}"})
             return False
-        events.append(folder, {"pid": process.pid, "host": platform.node()})
+        with contextlib.suppress(OSError):  # it runs, whether there is room to say so or not
+            events.append(folder, {"pid": process.pid, "host": platform.node()})
     _children[folder] = process
     threading.Thread(target=_reap, args=(folder, process), name=f"reap {folder.name}", daemon=True).start()
     return True

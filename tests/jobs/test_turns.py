@@ -284,3 +284,23 @@ def test_killed_at_every_operation_a_request_holds_nobody_up(
     assert number > 10
     record_property("operations", number - 1)
     print(f"submit: killed at each of {number - 1} operations")  # noqa: T201  # for the reader of `pytest -rP`
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_request_that_finds_the_disk_full_leaves_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """Where it is to be queued, and where it is to be started: it is refused, and no process is started."""
+    real, calls = events.append, list[int]()
+    monkeypatch.setattr(queue.spare, "start", lambda *_, **__: pytest.fail("a process was started"))
+
+    def full(folder: Path, event: dict[str, Any]) -> None:
+        calls.append(1)
+        if len(calls) >= call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(folder, event)
+
+    monkeypatch.setattr(events, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        queue.submit(MODEL, tmp_path)
+    assert list((tmp_path / ".jobs").iterdir()) == []
