@@ -121,7 +121,11 @@ def _is_of_a_dead_process(content: bytes) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass
+        return False
+    with contextlib.suppress(OSError, IndexError):  # it may have ended and wait for its parent to notice
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "Z"
+        )
     return False
 
 
