@@ -59,7 +59,9 @@ def held(path: Path, *, on_wait: Callable[[], None] | None = None, timeout: floa
     Yields:
         Whether this thread did not hold it already.
     """
-    if _has_flock(path.parent):
+    for _ in files.PAUSES:
+        if not _has_flock(path.parent):
+            break
         try:
             # a singleton counts how often its thread has entered; each thread has a count, and a lock, of its own
             lock = filelock.FileLock(path, is_singleton=True)
@@ -67,7 +69,7 @@ def held(path: Path, *, on_wait: Callable[[], None] | None = None, timeout: floa
         except OSError as error:
             if isinstance(error, filelock.Timeout) or error.errno not in NO_FLOCK:
                 raise
-            _flocks[path.parent.stat().st_dev] = False
+            _flocks.clear()  # look again: one error does not mean that there is none
         else:
             with taken:
                 yield lock.lock_counter == 1

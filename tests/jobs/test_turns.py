@@ -97,6 +97,7 @@ def test_jobs_that_wait_outlive_the_server(tmp_path: Path) -> None:
     folders = sorted((tmp_path / ".jobs").iterdir(), key=lambda folder: files.read_json(folder / "spec.json")["ticket"])
     wait_for(lambda: all(reading.last_state(events.read(folder)) == "done" for folder in folders))
     assert [mark for _, mark, _ in runs(tmp_path)] == ["mark0", "mark1", "mark2"]
+    assert len(set((tmp_path / "priorities").read_text().split())) == 1
 
 
 @posix

@@ -26,6 +26,9 @@ def run(spec: Task, root: Path, *, device: str, on_progress: Progress) -> store.
     """Count itself, then pass TOY_SECONDS with progress; TOY_MISDEED is what goes wrong at the end."""
     with (root / "runs").open("a") as file:
         file.write(f"{os.getpid()} {os.environ.get('TOY_MARK')} {'torch' in sys.modules}\n")
+    if os.name == "posix":
+        with (root / "priorities").open("a") as file:
+            file.write(f"{os.getpriority(os.PRIO_PROCESS, 0)}\n")
     seconds, misdeed = float(os.environ.get("TOY_SECONDS", "0.2")), os.environ.get("TOY_MISDEED", "")
     sys.stdout.write("a word on standard output\n")
     sys.stdout.flush()

@@ -37,13 +37,16 @@ def without_flock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     locks._flocks.clear()
 
 
-def test_one_error_does_not_make_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_one_error_does_not_make_a_disk_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
     """EIO that is gone at the next try: the kernel's lock is taken."""
     real, calls = fcntl.flock, list[int]()
 
     def once(*args: Any) -> None:
         calls.append(1)
-        if len(calls) == 1:
+        if len(calls) == failing:  # in the look for such locks, in taking one, in a look at it
             raise OSError(errno.EIO, "EIO")
         real(*args)
 
