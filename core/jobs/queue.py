@@ -215,7 +215,7 @@ def _new_folder(task: Task, root: Path, ticket: int) -> Path:
     folder.mkdir(parents=True)
     more = {"created": now.timestamp(), "ticket": ticket, "start": turns.circumstances()}
     body = {**dump_task(task), **more}
-    files.replace_file(folder / events.SPEC, json.dumps(body).encode())
+    files.replace_file(folder / events.SPEC, json.dumps(body).encode(), durable=True)
     return folder
 
 

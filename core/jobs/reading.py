@@ -118,7 +118,8 @@ def _described(folder: Path, held: bool, log: list[dict[str, Any]]) -> Job:
     """The job, from its files. Raises ValueError, OSError, AttributeError, KeyError, TypeError on broken ones."""
     body = files.read_json(folder / events.SPEC)
     task, created = load_task(body), float(body["created"])
-    queued = last_state(log) == QUEUED
+    # with a number and without an event whoever asked was killed, or its machine, before it could say more
+    queued = last_state(log) == QUEUED or (last_state(log) is None and not held and "ticket" in body)
     state = "waiting" if queued else _state(folder, held, created, log)
     last: dict[str, Any] = {}
     metrics: dict[str, float] = {}

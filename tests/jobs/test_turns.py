@@ -287,6 +287,16 @@ def test_killed_at_every_operation_a_request_holds_nobody_up(
     print(f"submit: killed at each of {number - 1} operations")  # noqa: T201  # for the reader of `pytest -rP`
 
 
+def test_a_request_whose_events_were_lost_has_its_turn(tmp_path: Path, toys: Callable[..., queue.Job]) -> None:
+    """As after a power cut: the request is on the disk, what was said of it is not."""
+    first, second = toys(misdeed="hold"), toys(TrainSpec(seed=1))
+    until(first, "running", tmp_path)
+    (second.folder / events.EVENTS).unlink()
+    assert queue.read(second.id, tmp_path).queued
+    (tmp_path / "release").touch()
+    until(second, "done", tmp_path)
+
+
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_request_that_finds_the_disk_full_leaves_no_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
