@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -116,8 +115,3 @@ def flip(path: Path, place: int, bit: int = 2) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1 << bit
     path.write_bytes(data)
-
-
-def copy_of(root: Path, to: Path) -> Path:
-    """A copy of a store."""
-    return Path(shutil.copytree(root, to))
