@@ -6,6 +6,7 @@ The parts, from the bottom up (a test checks that a part imports only from those
     specs          what can be asked: frozen, validated, hashable descriptions
     epsilon        the one rule for comparing a distance or a proven radius with eps
     paths          where files are kept, in a clone and in an installed package
+    access         what strangers on a server may reach
     progress       how a long run tells where it is, and how it is told to stop
     data           data sets as uint8 tensors in memory
     storage        artifacts on disk, under keys made from their specs

@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return queue.work(Path(arguments[1]))
     if arguments == ["wait"]:  # a process that waits for a job, started by core.jobs.spare
-        from core.jobs import spare
+        from core.jobs import queue, spare
 
-        return spare.wait()
+        return spare.wait(queue.work)
     options = vars(parser(arguments).parse_args(arguments))
     command, as_json = options.pop("command"), options.pop("json")
     try:

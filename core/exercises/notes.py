@@ -6,13 +6,10 @@ One small JSON file in the store, written whole or not at all. It belongs to the
 from __future__ import annotations
 
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from core.storage import files
+from core.storage import files, locks
 
 NAME = "exercises.json"
 LONGEST = 20_000
@@ -49,7 +46,7 @@ def quiz(root: Path, rows: list[dict[str, Any]]) -> None:
 def _change(root: Path, part: str, item: str | None, value: Any) -> None:
     root = Path(root)
     (root / ".locks").mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root / ".locks" / "exercises.lock"):
+    with locks.held(root / ".locks" / "exercises.lock"):
         kept = read(root)
         if item is None:
             kept[part] = value
@@ -57,6 +54,4 @@ def _change(root: Path, part: str, item: str | None, value: Any) -> None:
             kept[part].pop(item, None)
         else:
             kept[part][item] = value
-        half = root / f".{NAME}.{secrets.token_hex(4)}"
-        half.write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
-        half.replace(root / NAME)
+        files.replace_file(root / NAME, json.dumps(kept, indent=1, ensure_ascii=False).encode())

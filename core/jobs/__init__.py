@@ -1,8 +1,10 @@
 """Jobs: run a spec, here or in a process of its own.
 
 running          run a spec in this process: find its artifact, or make it
-queue            run a spec in a process of its own: start, watch, cancel, forget
-worker           that process
+queue            run a spec in a process of its own, one after another: start, watch, cancel, forget
+reading          what a job is at one moment, read from its files
+turns            how many jobs may wait, and with what the next one is started
+worker           the process of a job
 spare            a process that has loaded PyTorch and waits for the next job
 importing        from a file or a module in memory to a model in the store
 at_once          run a small task in this process, within a time limit, without writing to the store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -33,7 +34,7 @@ from core.specs import (
     TransferSpec,
     UniversalSpec,
 )
-from core.storage import store, uploads
+from core.storage import bundled, store, uploads
 from core.storage.store import Artifact, Outcome
 
 _logger = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ def _make(
                     tables=outcome.tables,
                     blobs=outcome.blobs,
                 )
-                store.unfinished(task, root).unlink(missing_ok=True)
+                _forget_progress(task, root)
                 if isinstance(task, ImportSpec):
                     uploads.forget(task.digest, root)
                 return made
@@ -224,10 +225,19 @@ def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Art
         for model in trained_on.models_of(task) if task.data is None else ():
             trained_on.check_own(store.open_model(model, root))
     try:
-        return store.find(task, root, allow_bundled=allow_bundled)
+        found = store.find(task, root, allow_bundled=allow_bundled)
     except store.DamagedArtifact as damage:
         note(str(damage))
         return None
+    if found is not None and found.root == root and not bundled.is_copy(found.card):
+        _forget_progress(task, root)  # whoever made it may have been killed before it came to this
+    return found
+
+
+def _forget_progress(task: Task, root: Path) -> None:
+    """Remove the checkpoint of a task whose artifact is written."""
+    with contextlib.suppress(OSError):
+        store.unfinished(task, root).unlink(missing_ok=True)
 
 
 def _of_comparison(report: Progress, place: int, cells: list[ModelSpec | ModelTask]) -> Progress:

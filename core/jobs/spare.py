@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def allowed() -> bool:
     return os.environ.get(SETTING, "1").lower() not in ("0", "false", "no", "off") and _free_memory() >= NEEDED
 
 
-def wait() -> int:
+def wait(work: Callable[[Path], int] = worker.work) -> int:
     """The body of the process: load, say so, do the one job whose folder comes on standard input; its exit status."""
     asked: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=lambda: asked.put(b"".join(iter(lambda: os.read(0, 4096), b""))), daemon=True).start()
@@ -156,24 +156,32 @@ def wait() -> int:
     with (folder / events.LOG).open("ab") as log, Path(os.devnull).open("rb") as nothing:
         for target, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source.fileno(), target)
-    return worker.work(folder)
+    return work(folder)
 
 
-def start(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
-    """Start a process that can import `core`, of low priority, that outlives this one. Raises OSError."""
+def start(
+    command: list[str], *, env: dict[str, str] | None = None, cwd: str | None = None, **streams: Any
+) -> subprocess.Popen[bytes]:
+    """Start a process that can import `core`, of low priority, that outlives this one. Raises OSError.
+
+    env, cwd: its environment and working folder; by default `environment()` and this process's.
+    """
     return subprocess.Popen(
         command,
-        env=environment(),
+        env=environment() if env is None else env,
+        cwd=cwd,
         start_new_session=True,  # a group of its own: signals for the server pass it by
         creationflags=_FLAGS,
         **streams,
     )
 
 
-def environment() -> dict[str, str]:
-    """The environment of a job's process."""
-    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}
+def environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a job's process: this process's, or `own`, with what leads to this package."""
+    own = os.environ if own is None else own
+    paths = [str(PROJECT), *filter(None, own.get("PYTHONPATH", "").split(os.pathsep))]
+    lowered = {worker.LOWERED: "1"} if worker.is_lowered() else {}
+    return {**own, **lowered, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUTF8": "1"}
 
 
 def _command() -> list[str]:
@@ -203,7 +211,7 @@ def _code(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 def _begun(folder: Path) -> bool:
     """Whether a worker has written into the job's log of events."""
-    return any("state" in event for event in events.read(folder))
+    return any(event.get("state") == "waiting" for event in events.read(folder))
 
 
 def _free_memory() -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import logging
 import math
 import os
 import platform
@@ -149,13 +150,20 @@ class Pace:
         return round((total - done) * (now - begun) / (done - first), 2) if done > first and now > begun else None
 
 
+LOWERED = "_ADVERSARIAL_LAB_LOWERED"
+"""Set in the environment of a process that was started by a worker: it has that one's low priority."""
 _lowered = False
+
+
+def is_lowered() -> bool:
+    """Whether this process is a worker, of low priority."""
+    return _lowered
 
 
 def lower_priority() -> None:
     """Give way to other processes, once. Not on Windows, where a worker is started with a low priority."""
     global _lowered
-    if hasattr(os, "nice") and not _lowered:
+    if hasattr(os, "nice") and not _lowered and LOWERED not in os.environ:
         os.nice(NICENESS)
     _lowered = True
 
@@ -163,24 +171,24 @@ def lower_priority() -> None:
 def work(folder: Path) -> int:
     """Do the job in `folder` in this process, until it ends; returns the exit status. A job is done once."""
     folder = Path(folder).resolve()
-    life = filelock.FileLock(folder / events.LOCK)
     try:
-        life.acquire(timeout=LOCK_TIMEOUT)
+        with locks.held(folder / events.LOCK, timeout=LOCK_TIMEOUT):
+            return _work_once(folder)
     except filelock.Timeout:
         print(f"{folder.name}: another process works on this job", file=sys.stderr)  # noqa: T201  # goes to the log
         return 1
-    try:
-        if any(event.get("state") in events.ENDED for event in events.read(folder)):
-            return 0
-        report = Reporter(folder)
-        report.state("waiting", pid=os.getpid(), host=platform.node())
-        lower_priority()
-        with _signals(report):
-            ending = _ending(folder, report)
-            report.state(**ending)
-        return 0 if ending["name"] == "done" else 1
-    finally:
-        life.release()
+
+
+def _work_once(folder: Path) -> int:
+    if any(event.get("state") in events.ENDED for event in events.read(folder)):
+        return 0
+    report = Reporter(folder)
+    report.state("waiting", pid=os.getpid(), host=platform.node())
+    lower_priority()
+    with _signals(report), _warned(report):
+        ending = _ending(folder, report)
+        report.state(**ending)
+    return 0 if ending["name"] == "done" else 1
 
 
 def _ending(folder: Path, report: Reporter) -> dict[str, Any]:
@@ -224,6 +232,29 @@ def _turn(root: Path, report: Reporter) -> Iterator[None]:
     """Queue for the device."""
     with locks.hold("device", root, on_wait=report.check):
         yield
+
+
+class _ToReader(logging.Handler):
+    """Passes warnings on to the reader of the job."""
+
+    def __init__(self, report: Reporter) -> None:
+        super().__init__(logging.WARNING)
+        self.report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self.report.note(record.getMessage())
+
+
+@contextlib.contextmanager
+def _warned(report: Reporter) -> Iterator[None]:
+    """What is wrong with a checkpoint is a message of the job."""
+    logger, handler = logging.getLogger("core.storage.checkpoint"), _ToReader(report)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 files       arrays, tables and JSON as bytes; folders and files written in one step
 locks       locks among processes and threads
+leases      locks for disks that have none of the kernel's
 cards       what an artifact's folder holds, and whether it matches its card
 bundled     the bundled reference models and results on them, as a second root of the store
 damage      what is found damaged is set aside

@@ -17,10 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from core import paths
-from core.storage import cards, files
+from core.storage import cards, files, locks
 
 
 def root() -> Path | None:
@@ -93,7 +91,7 @@ def adopt(model_id: str, store_root: Path) -> None:
     data[cards.CARD] = (source / cards.CARD).read_bytes()
     temporary = store_root / ".tmp" / "adopted"  # of its own: who holds a model's lock clears the rest
     (store_root / ".locks").mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(store_root / ".locks" / "adopt.lock"):
+    with locks.held(store_root / ".locks" / "adopt.lock"):
         shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
         if not (store_root / model_id / cards.CARD).is_file():
             files.write_folder(store_root / model_id, data, temporary)
@@ -131,14 +129,14 @@ def replace(model_id: str, data: dict[str, bytes]) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=f"{model_id}.", dir=where / ".tmp"))
     target, new, before = where / model_id, temporary / "new", temporary / "before"
     files.write_folder(new, data, temporary)
-    with filelock.FileLock(where / ".tmp" / "replace.lock"):
+    with locks.held(where / ".tmp" / "replace.lock"):
         if target.exists():
-            target.rename(before)
+            files.move(target, before)
         try:
-            new.rename(target)
+            files.move(new, target)
         except OSError:
             if before.exists():
-                before.rename(target)
+                files.move(before, target)
             raise
     shutil.rmtree(temporary)
     return target

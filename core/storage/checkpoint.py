@@ -1,12 +1,18 @@
 """The state of an unfinished run, so that a cancelled or killed one resumes where it was.
 
 One safetensors file, replaced in one step: every tensor that the rest of the run depends on, random states included,
-and everything else as JSON. A resumed run ends in the same result as one that was never stopped.
+and everything else as JSON: with what it is of (the task and all else that the run depends on), the versions of the
+program and of its libraries, and the SHA-256 of all this. A resumed run ends in the same result as one that was never
+stopped. A checkpoint that is damaged, or is not of this run and this version, is set aside with a note, and the run
+starts anew.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.storage import files
+from core.storage import cards, damage, files
+from core.storage.locks import CHECKPOINTS
 
 META = "meta"
+UNFIT = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What restoring a state may raise that does not fit what it is restored into; see `set_aside`."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -33,29 +44,98 @@ class State:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def write(path: Path, state: State) -> None:
-    """Keep the state in the place of the one before. Raises OSError; the one before stays then."""
+def write(path: Path, state: State, of: dict[str, Any]) -> bool:
+    """Keep the state in the place of the one before; whether it could be kept: a full disk ends no run.
+
+    Args:
+        path: the file.
+        state: what the run is now.
+        of: what the run depends on, ready for JSON; `read` gives the state out for the same alone.
+    """
     arrays = {
         f"{group}/{name}": value.detach().cpu().contiguous().numpy()
         for group, tensors in state.tensors.items()
         for name, value in tensors.items()
     }
-    arrays[META] = np.frombuffer(json.dumps(state.facts).encode(), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.replace_file(path, files.encode_arrays(arrays))
-
-
-def read(path: Path) -> State | None:
-    """The state that was kept; None where there is none, or none that is whole: then the run starts again."""
+    meta = json.loads(json.dumps({"facts": state.facts, "of": of, "versions": cards.versions()}))
+    meta["sha256"] = _hash(arrays, meta)
+    data = files.encode_arrays(arrays | {META: np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)})
     try:
-        arrays = files.decode_arrays(path.read_bytes())
-        state = State(facts=json.loads(arrays.pop(META).tobytes()))
-    except (OSError, ValueError, KeyError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace_file(path, data, durable=True)
+    except OSError as error:
+        _logger.warning("The progress so far could not be saved (%s). The run continues.", error)
+        return False
+    return True
+
+
+def read(path: Path, of: dict[str, Any]) -> State | None:
+    """The state that was kept of the same run; None where there is none: then the run starts anew.
+
+    Anything else that lies there is set aside: see `set_aside`.
+    """
+    try:
+        return _sound(path.read_bytes(), of)
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        set_aside(path, str(error))
+        return None
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Move a checkpoint that cannot be used out of the way, with the reason in `why.txt` and as a warning in the log.
+
+    It goes to the folder of the store for what is set aside (elsewhere: to one beside it). Where it cannot be moved it
+    stays, and is replaced by the next one.
+    """
+    where = ""
+    with contextlib.suppress(OSError):
+        root = path.parents[1] if path.parent.name == CHECKPOINTS else path.parent
+        where = f" It was set aside in {damage.set_aside(path, root, reason)}."
+    _logger.warning("The saved progress could not be used: %s.%s The run starts from the beginning.", reason, where)
+
+
+def _sound(data: bytes, of: dict[str, Any]) -> State:
+    """The state in these bytes. Raises ValueError saying what is wrong with it."""
+    try:
+        arrays = files.decode_arrays(data)
+    except ValueError:
+        raise ValueError(f"expected a whole checkpoint, got {len(data):,} bytes that are none") from None
+    try:
+        meta = json.loads(arrays.pop(META).tobytes())
+        expected, facts, versions = meta.pop("sha256"), meta["facts"], meta["versions"]
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ValueError("expected a checkpoint with its SHA-256, got one without") from None
+    if _hash(arrays, meta) != expected:
+        raise ValueError("its content does not match its SHA-256")
+    if versions != cards.versions():
+        names = sorted(name for name in {**versions, **cards.versions()} if versions.get(name) != _version(name))
+        raise ValueError(
+            f"expected a checkpoint of {', '.join(f'{name} {_version(name)}' for name in names)}, got one of "
+            f"{', '.join(f'{name} {versions.get(name)}' for name in names)}"
+        )
+    if meta["of"] != json.loads(json.dumps(of)):
+        names = sorted(name for name in {**meta["of"], **of} if meta["of"].get(name) != of.get(name))
+        raise ValueError(f"expected a checkpoint of this run, got one of another: {', '.join(names)}")
+    state = State(facts=facts)
     for key, value in arrays.items():
         group, _, name = key.partition("/")
         state.tensors.setdefault(group, {})[name] = torch.from_numpy(value)
     return state
+
+
+def _version(name: str) -> str | None:
+    return cards.versions().get(name)
+
+
+def _hash(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> str:
+    """SHA-256 of every array, its name, type and shape, and of all else."""
+    total = hashlib.sha256(cards.json_hash(meta).encode())
+    for name, array in sorted(arrays.items()):
+        total.update(json.dumps([name, array.dtype.name, list(array.shape)]).encode())
+        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
 
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

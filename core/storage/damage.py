@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import filelock
 
-from core.storage import bundled, locks
+from core.storage import bundled, files, locks
 from core.storage.cards import Damage
 
 SET_ASIDE = "set_aside"
@@ -52,15 +52,26 @@ def or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
     raise DamagedArtifact(f"{folder.name}: {found}. It was set aside in {where}. {again}")
 
 
-def set_aside(folder: Path, root: Path, reason: str) -> Path:
-    """Move a folder out of the store's way, with the reason in `why.txt`; returns where it is now. Raises OSError."""
-    stem = where = root / SET_ASIDE / f"{folder.name}-{datetime.now():%Y%m%d-%H%M%S}"
+def set_aside(path: Path, root: Path, reason: str) -> Path:
+    """Move a folder or file out of the store's way, with the reason in `why.txt`.
+
+    Returns the folder where it is now, the folder itself or one around the file. Raises OSError.
+    """
+    stem = where = root / SET_ASIDE / f"{path.name}-{datetime.now():%Y%m%d-%H%M%S}"
     where.parent.mkdir(exist_ok=True)
     number = 1
     while where.exists():
         number += 1
         where = stem.with_name(f"{stem.name}-{number}")
-    folder.rename(where)
+    if path.is_dir():
+        files.move(path, where)
+    else:
+        where.mkdir()
+        try:
+            files.move(path, where / path.name)
+        except OSError:
+            where.rmdir()
+            raise
     with contextlib.suppress(OSError):
         (where / "why.txt").write_text(f"Set aside: {reason}\n", encoding="utf-8")
     return where

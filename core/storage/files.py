@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,23 +149,99 @@ def write_folder(folder: Path, files: dict[str, bytes], temporary: Path) -> None
                 file.flush()
                 os.fsync(file.fileno())
         _sync_folder(half)
-        half.rename(folder)
+        move(half, folder)
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise
     _sync_folder(folder.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in the place of another, in one step for every reader. Raises OSError; the other stays then."""
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Put a file in the place of another, in one step for every reader. Raises OSError; the other stays then.
+
+    durable: whether it is on the disk before it takes the other's place, so that a power cut leaves one of the two.
+    """
     half = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        half.write_bytes(data)
-        half.replace(path)
+        with half.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        move(half, path)
     except BaseException:
         with contextlib.suppress(OSError):
             half.unlink()
         raise
+
+
+TRANSIENT = (errno.ESTALE, errno.EIO, errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENOTEMPTY, errno.EEXIST)
+"""Errors of a rename after which a second try may succeed: on disks of a network, and where others look at the file."""
+PAUSES = (0.02, 0.1, 0.4)
+"""Seconds before each further try."""
+OLD = 3600.0
+"""Seconds after which what is half written is swept, where nobody holds its lock."""
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file, in the place of another if there is one, or a folder; tried again after a `TRANSIENT` error.
+
+    On another file system it is copied beside the target, synced, and renamed there. Raises the last OSError.
+    """
+    failed = False
+    for pause in (*PAUSES, None):
+        try:
+            source.replace(target)
+        except FileNotFoundError:
+            if not (failed and target.exists()):  # else the try before was done, and only its answer was lost
+                raise
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                _move_across(source, target)
+            elif pause is None or error.errno not in TRANSIENT:
+                raise
+            else:
+                failed = True
+                time.sleep(pause)
+                continue
+        return
+
+
+def _move_across(source: Path, target: Path) -> None:
+    for old in target.parent.glob(f".{glob.escape(target.name)}.*"):  # what a killed process left
+        if is_old(old, OLD):
+            _remove(old)
+    half = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        if source.is_dir():
+            shutil.copytree(source, half)
+        else:
+            shutil.copy2(source, half)
+        for path in (half, *half.rglob("*")):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        half.replace(target)
+    except BaseException:
+        _remove(half)
+        raise
+    _remove(source)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def is_old(path: Path, seconds: float) -> bool:
+    """Whether a file or folder is there and was last changed so many seconds ago."""
+    try:
+        return seconds <= 0 or time.time() - path.stat().st_mtime >= seconds
+    except OSError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

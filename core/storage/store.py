@@ -44,11 +44,10 @@ from core.storage import bundled, cards, damage, files, locks
 from core.storage.cards import CARD, Damage
 from core.storage.damage import SET_ASIDE as SET_ASIDE
 from core.storage.damage import DamagedArtifact as DamagedArtifact
+from core.storage.locks import CHECKPOINTS as CHECKPOINTS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CHECKPOINTS = ".checkpoints"
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound=Task)

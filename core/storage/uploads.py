@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.storage import files
+
 UPLOADS = ".uploads"
 KEPT = 2 * 24 * 3600
 """Seconds that a file waits; one that was refused or given up goes when another comes later than that."""
@@ -49,7 +51,7 @@ def keep(source: Path | bytes, root: Path) -> str:
                 out.write(chunk)
             out.flush()
             os.fsync(out.fileno())
-        half.replace(folder / digest.hexdigest())
+        files.move(half, folder / digest.hexdigest())
     finally:
         half.unlink(missing_ok=True)
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -44,13 +43,17 @@ _FACTS = ("history", "best", "best_epoch", "step", "seen", "seconds", "training_
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model (eval mode, weights of the best epoch), its history (a row an epoch) and what it cost."""
+    """A trained model (eval mode, weights of the best epoch), its history (a row an epoch) and what it cost.
+
+    resumed: whether it resumed from the state of an earlier run.
+    """
 
     model: nn.Module
     history: list[dict[str, float]]
     best_epoch: int
     seconds: float
     images_per_second: float
+    resumed: bool = False
 
 
 def train(
@@ -69,6 +72,7 @@ def train(
         device: "cpu", "cuda" or "cuda:0"; data and model live there.
         keep: file for the state of the unfinished training, written after an epoch, `CHECKPOINT_EVERY` seconds after
             the last time; training resumes from the state that is there, and ends in the weights of an unbroken run.
+            A state that does not fit is set aside. Remove it when you have kept the model.
         on_progress: called with images seen and to be seen, a few times a second with the running loss, and after each
             epoch with the row of its history; what it raises stops the training.
 
@@ -90,10 +94,21 @@ def train(
         FloatingPointError: the loss or a weight is no longer finite; the state that was kept before stays.
     """
     cuda = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=cuda):
+
+    def first() -> _Loop:
         torch.manual_seed(spec.seed)
-        model = compiled(new_model(spec, data).to(device), spec, device)
-        return _Loop(spec, data, model, device, on_progress).run(keep)
+        return _Loop(spec, data, compiled(new_model(spec, data).to(device), spec, device), device, on_progress)
+
+    with torch.random.fork_rng(devices=cuda):
+        loop = first()
+        state = None if keep is None else checkpoint.read(keep, loop.identity())
+        if keep is not None and state is not None:
+            try:
+                loop.resume(state)
+            except checkpoint.UNFIT as error:
+                checkpoint.set_aside(keep, f"it does not fit this training ({type(error).__name__}: {error})")
+                loop = first()
+        return loop.run(keep)
 
 
 class _Loop:
@@ -133,21 +148,19 @@ class _Loop:
         self.seconds, self.training_seconds = 0.0, 0.0
 
     def run(self, keep: Path | None) -> TrainedModel:
-        """All epochs, or those that the state in `keep` has not seen; the state is written there now and then."""
-        if keep is not None:
-            self._resume(checkpoint.read(keep))
+        """All epochs, or those that a restored state has not seen; the state is written to `keep` now and then."""
         written = time.perf_counter()
+        resumed = bool(self.history)
         for epoch in range(len(self.history) + 1, self.spec.epochs + 1):
+            if self.history and self.history[-1].get("stopped"):
+                break
             start = time.perf_counter()
             self._one_epoch(epoch)
             self.seconds += time.perf_counter() - start
             self._report(**self.history[-1])
-            if self.history[-1].get("stopped"):
-                break
             due = self.group.rank == 0 and time.perf_counter() - written > CHECKPOINT_EVERY
-            if keep is not None and due and epoch < self.spec.epochs:
-                with contextlib.suppress(OSError):  # a full disk ends no training: the state is a convenience
-                    checkpoint.write(keep, self._state())
+            if keep is not None and due:  # after the last epoch, too: the model may not be written at once
+                if checkpoint.write(keep, self._state(), self.identity()):
                     self.kept_epoch = epoch
                 written = time.perf_counter()
         self.judged.load_state_dict(self.best_state)
@@ -157,6 +170,7 @@ class _Loop:
             best_epoch=self.best_epoch,
             seconds=self.seconds,
             images_per_second=self.seen / self.training_seconds,
+            resumed=resumed,
         )
 
     def _one_epoch(self, epoch: int) -> None:
@@ -212,22 +226,14 @@ class _Loop:
             "recipe": self.loss.state(),
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
         }
-        facts = {name: getattr(self, name) for name in _FACTS}
-        return checkpoint.State(tensors, {**facts, "of": self._identity()})
+        return checkpoint.State(tensors, {name: getattr(self, name) for name in _FACTS})
 
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for a run to resume from a state."""
-        return {
-            "format": 1,
-            "data": self.fingerprint,
-            "torch": torch.__version__,
-            "device": self.group.named(self.device),
-        }
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to resume from a state, the versions of the program and PyTorch aside."""
+        return {"task": self.spec.key(), "data": self.fingerprint, "device": self.group.named(self.device)}
 
-    def _resume(self, state: checkpoint.State | None) -> None:
-        """Restore the state of an earlier run, if it was on the same data and device with the same PyTorch."""
-        if state is None or state.facts.get("of") != self._identity():
-            return
+    def resume(self, state: checkpoint.State) -> None:
+        """Restore the state of an earlier run. Raises one of `checkpoint.UNFIT` in the middle of it where it cannot."""
         self.model.load_state_dict(state.tensors["model"])
         self.best_state = {name: value.to(self.device) for name, value in state.tensors["best"].items()}
         if self.averaged is not None:

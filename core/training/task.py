@@ -31,10 +31,9 @@ def run(spec: TrainSpec, root: Path, *, device: str, on_progress: Progress | Non
     """
     with parallel.group().one_first():
         data = load(spec.data, on_progress=on_progress)
-    keep = store.unfinished(spec, root)
-    whole, cpu = not keep.is_file(), time.process_time()
-    trained = train(spec, data, device=device, keep=keep, on_progress=on_progress)
-    cpu_seconds = time.process_time() - cpu if whole else None  # of one that was stopped, a part is not known
+    cpu = time.process_time()
+    trained = train(spec, data, device=device, keep=store.unfinished(spec, root), on_progress=on_progress)
+    cpu_seconds = None if trained.resumed else time.process_time() - cpu  # of one that was stopped, a part is not known
     table = test_table(trained.model, data)
     best = trained.history[trained.best_epoch - 1]
     card = {

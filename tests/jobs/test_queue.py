@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import math
@@ -20,7 +19,7 @@ import filelock
 import numpy as np
 import pytest
 
-from core.jobs import events, queue, running, worker
+from core.jobs import events, queue, reading, running, turns, worker
 from core.progress import Cancelled
 from core.specs import (
     AttackSpec,
@@ -37,10 +36,9 @@ from core.specs import (
     dump_task,
 )
 from core.storage import store
+from tests.jobs.toys import MODEL, TOY, WAIT, runs, submitting, until, wait_for
 
 PROJECT = Path(queue.__file__).parents[2]
-TOY = [sys.executable, str(Path(__file__).with_name("toy_worker.py"))]
-MODEL = TrainSpec(epochs=1)
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
@@ -60,14 +58,11 @@ class Runner:
         return store.Outcome(card={}, arrays={"weights": {"w": np.ones(3)}})
 
 
-WAIT = 300.0
-"""Seconds that are waited for another process at most: a wait ends as soon as what it waits for is there."""
-
-
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine may take long to start a worker."""
-    monkeypatch.setattr(queue, "START_GRACE", WAIT)
+    monkeypatch.setattr(reading, "START_GRACE", WAIT)
+    monkeypatch.setattr(turns, "CARRIED", (*turns.CARRIED, "TOY_"))
 
 
 @pytest.fixture
@@ -375,7 +370,7 @@ def test_an_ended_job_tells_all(tmp_path: Path) -> None:
         (9, 0.25, 129.0),
     ]
     assert job.task == MODEL
-    assert len(job.log_tail) <= queue.LOG_TAIL
+    assert len(job.log_tail) <= reading.LOG_TAIL
     assert job.log_tail.endswith("é end\n")
     assert job.snapshot() is None
 
@@ -427,7 +422,7 @@ def test_a_job_is_live_while_its_lock_is_held(tmp_path: Path) -> None:
 def test_a_new_job_is_starting_until_its_time_is_up(tmp_path: Path) -> None:
     """A worker needs a moment to take its lock; one that never does, or is known to be gone, is dead."""
     fake(tmp_path, "new", age=1)
-    fake(tmp_path, "late", age=queue.START_GRACE + 1)
+    fake(tmp_path, "late", age=reading.START_GRACE + 1)
     assert queue.read("new", tmp_path).state == "starting"
     assert queue.read("late", tmp_path).state == "dead"
     if os.name == "posix":
@@ -445,7 +440,7 @@ def test_a_worker_that_comes_between_two_looks_is_seen(tmp_path: Path, monkeypat
     """It takes its lock after the reader looked at it, and speaks before the reader reads: alive, not dead."""
     fake(tmp_path, "one", START[0], age=1)
     looks = iter([False, True])
-    monkeypatch.setattr(queue, "_is_held", lambda folder: next(looks))
+    monkeypatch.setattr(reading, "is_held", lambda folder: next(looks))
     assert queue.read("one", tmp_path).state == "waiting"
 
 
@@ -457,7 +452,7 @@ def test_a_worker_that_ends_between_two_looks_is_seen(tmp_path: Path, monkeypatc
         events.append(folder, {"state": "done", "artifacts": []})
         return False
 
-    monkeypatch.setattr(queue, "_is_held", look)
+    monkeypatch.setattr(reading, "is_held", look)
     assert queue.read("one", tmp_path).state == "done"
 
 
@@ -516,7 +511,7 @@ def test_many_ended_jobs_are_read_once(tmp_path: Path, monkeypatch: pytest.Monke
         fake(tmp_path, f"job{number}", *START, {"state": "done"})
     first = queue.jobs(tmp_path)
     events.append(tmp_path / ".jobs" / "job3", {"message": "changed"})
-    monkeypatch.setattr(queue, "load_task", lambda body: first[0].task)
+    monkeypatch.setattr(reading, "load_task", lambda body: first[0].task)
     read: list[Path] = []
     monkeypatch.setattr(events, "read", lambda folder: read.append(folder) or [])
     queue.jobs(tmp_path)
@@ -536,51 +531,10 @@ def test_the_oldest_ended_jobs_are_forgotten(tmp_path: Path, runner: Runner, mon
 # ---------------------------------------------------------------- jobs as processes
 
 
-def wait_for(true: Callable[[], Any], seconds: float = WAIT) -> Any:
-    """Whatever `true` gives, as soon as it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := true():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not true after {seconds} s")
-
-
-def until(job: queue.Job, state: str, root: Path, seconds: float = WAIT) -> queue.Job:
-    """The job as soon as it is in `state`."""
-
-    def look() -> queue.Job | None:
-        now = queue.read(job.id, root)
-        assert now.live or now.state == state, now
-        return now if now.state == state else None
-
-    return wait_for(look, seconds)
-
-
-def runs(root: Path) -> list[list[str]]:
-    """For each time that a toy ran: its process, its mark, and whether torch was loaded."""
-    path = root / "runs"
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-
-
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., queue.Job]]:
     """Submit jobs whose processes are toys; none is left when the test ends."""
-    monkeypatch.setattr(queue, "_command", lambda folder: [*TOY, "work", str(folder)])
-    monkeypatch.setattr(queue, "KILL_AFTER", 0.3)
-
-    def submit(task: Task = MODEL, *, seconds: float = 0.1, misdeed: str = "") -> queue.Job:
-        with monkeypatch.context() as patch:
-            patch.setenv("TOY_SECONDS", str(seconds))
-            patch.setenv("TOY_MISDEED", misdeed)
-            patch.setenv("TOY_MARK", "passed-on")
-            return queue.submit(task, tmp_path)
-
-    yield submit
-    for process in list(queue._children.values()):
-        process.kill()
-    wait_for(lambda: not queue._children)
-    gc.collect()  # a child that was not waited for would warn now
+    yield from submitting(tmp_path, monkeypatch)
 
 
 def test_a_job_runs_to_its_end(tmp_path: Path, toys: Callable[..., queue.Job]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from core.jobs import events, queue, spare
+from core.jobs import events, queue, reading, spare, turns
 from core.specs import TrainSpec
 from core.storage import store
 
@@ -41,7 +41,8 @@ def until(job: queue.Job, state: str, root: Path) -> queue.Job:
 def ready(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
     """Gives the number of a toy that waits for a job. No process is left when the test ends."""
     monkeypatch.setattr(queue, "_command", lambda folder: [*TOY, "work", str(folder)])
-    monkeypatch.setattr(queue, "START_GRACE", WAIT)
+    monkeypatch.setattr(reading, "START_GRACE", WAIT)
+    monkeypatch.setattr(turns, "CARRIED", (*turns.CARRIED, "TOY_"))
     monkeypatch.setattr(spare, "_command", lambda: [*TOY, "wait"])
     monkeypatch.setattr(spare, "ANSWER", WAIT)
     monkeypatch.setattr(spare, "PAUSE", WAIT)  # a second one comes only where a test asks for it

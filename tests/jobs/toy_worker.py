@@ -5,16 +5,18 @@ It stands in for `python -m core` in tests/test_jobs.py, where training a networ
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from core.jobs import queue, running, spare
+from core.jobs import queue, running, spare, turns
 from core.progress import Cancelled, Progress
 from core.specs import Task, TrainSpec
 from core.storage import store
@@ -24,6 +26,9 @@ def run(spec: Task, root: Path, *, device: str, on_progress: Progress) -> store.
     """Count itself, then pass TOY_SECONDS with progress; TOY_MISDEED is what goes wrong at the end."""
     with (root / "runs").open("a") as file:
         file.write(f"{os.getpid()} {os.environ.get('TOY_MARK')} {'torch' in sys.modules}\n")
+    if os.name == "posix":
+        with (root / "priorities").open("a") as file:
+            file.write(f"{os.getpriority(os.PRIO_PROCESS, 0)}\n")
     seconds, misdeed = float(os.environ.get("TOY_SECONDS", "0.2")), os.environ.get("TOY_MISDEED", "")
     sys.stdout.write("a word on standard output\n")
     sys.stdout.flush()
@@ -54,9 +59,29 @@ def run(spec: Task, root: Path, *, device: str, on_progress: Progress) -> store.
     return store.Outcome(card={"device": device}, arrays={"weights": {"w": np.full(4, seed)}})
 
 
+def loaded(task: Task) -> Callable[..., store.Outcome]:
+    """The toy; loading it may take for ever, deaf to every signal that can be heard."""
+    if os.environ.get("TOY_MISDEED") == "deaf loading":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        time.sleep(600)
+    return run
+
+
+def no_flock(*_: object) -> None:
+    """A disk without such locks."""
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
 if __name__ == "__main__":
-    running.runner_for = lambda task: run
+    running.runner_for = loaded
+    if "TOY_FLOCK" in os.environ:
+        import fcntl
+
+        fcntl.flock = no_flock
     running.default_device = lambda: "cpu"
+    turns.CARRIED += ("TOY_",)
+    queue._command = lambda folder: [sys.executable, __file__, "work", str(folder)]
     if sys.argv[1] == "work":
         sys.exit(queue.work(Path(sys.argv[2])))
     if sys.argv[1] == "wait":
@@ -64,6 +89,6 @@ if __name__ == "__main__":
             sys.exit(1)
         spare.IDLE = float(os.environ.get("TOY_IDLE", "60"))
         running.load = lambda: None
-        sys.exit(spare.wait())
+        sys.exit(spare.wait(queue.work))
     if sys.argv[1] == "run":  # an asker in a process of its own
         sys.stdout.write(queue.run(TrainSpec(epochs=1), Path(sys.argv[2])).id)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from core import specs
-from core.jobs import queue
+from core.jobs import queue, turns
 from core.storage import store
 from ui.app import jobs, routes
 from ui.text import eps_text
@@ -334,6 +334,17 @@ def test_settings_of_another_model_are_opened(lab: Lab) -> None:
     assert (app.number_input(key="train_epochs").value, app.selectbox(key="train_network").value) == (4, "mlp")
     assert app.multiselect(key="train_digits_classes").value == [4, 9]
     assert app.toggle(key="train_scalar").value
+
+
+def test_page_says_that_too_many_jobs_wait(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sentence that names the setting; nothing is started."""
+    lab.job(specs.TrainSpec(seed=99), "running")
+    monkeypatch.setenv(turns.SETTING, "0")
+    app = opened(lab)
+    button(app).click().run()
+    assert not app.exception
+    assert "The job could not be started: jobs: expected at most 0 waiting jobs, and 0 are waiting" in texts(app)
+    assert len(queue.jobs(lab.root)) == 1
 
 
 def test_stopped_training_offers_to_go_on(lab: Lab) -> None:

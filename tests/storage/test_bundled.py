@@ -158,7 +158,7 @@ def test_replacing_never_loses_what_ships(ships: Path, monkeypatch: pytest.Monke
     others = ships / ".tmp" / "another.0000" / "before"
     others.mkdir(parents=True)
     before = content(ships / name)
-    real = Path.rename
+    real = Path.replace
 
     def full(self: Path, target: Path) -> Path:
         if self.name == "new":
@@ -166,7 +166,7 @@ def test_replacing_never_loses_what_ships(ships: Path, monkeypatch: pytest.Monke
         return real(self, target)
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "rename", full)
+        broken.setattr(Path, "replace", full)
         with pytest.raises(OSError, match="disk full"):
             bundled.replace(name, {"card.json": b"{}"})
     assert content(ships / name) == before

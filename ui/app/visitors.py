@@ -30,4 +30,4 @@ def check_room() -> None:
     mine = st.session_state.get(_STARTED, set())
     live = [job.id for job in queue.jobs(store.default_root()) if job.live and job.id in mine]
     if len(live) >= MOST:
-        raise ValueError(f"on this server a visitor has at most {MOST} jobs at a time; wait for one to end, or cancel it")
+        raise ValueError(f"expected at most {MOST} jobs of a visitor at a time; wait for one to end, or cancel it")

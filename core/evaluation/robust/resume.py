@@ -15,7 +15,7 @@ from core.storage import checkpoint
 
 def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
     """A hash of all that the result depends on."""
-    settings = [given.norm, given.eps, effort, given.seed, *map(described, plan)]
+    settings = [given.norm, given.eps, effort, given.seed, str(given.x.device), *map(described, plan)]
     total = hashlib.sha256(repr(settings).encode())
     for part in (given.x, given.y, given.index, *given.model.state_dict().values()):
         if isinstance(part, Tensor) and not part.is_quantized:
@@ -28,8 +28,7 @@ def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
 def save(path: Path, state: CascadeState, mark: str, done: int, added: bool) -> None:
     """Keep what is known after `done` stages, and whether straight-through stages were added to the schedule."""
     tensors = {name: getattr(state, name) for name in STATE}
-    facts = {"mark": mark, "done": done, "added": added}
-    checkpoint.write(path, checkpoint.State({"cascade": tensors}, facts))
+    checkpoint.write(path, checkpoint.State({"cascade": tensors}, {"done": done, "added": added}), {"evaluation": mark})
 
 
 def load(path: Path, mark: str, state: CascadeState) -> tuple[int, bool]:
@@ -38,9 +37,20 @@ def load(path: Path, mark: str, state: CascadeState) -> tuple[int, bool]:
     Returns:
         The number of stages that are done, 0 where nothing fits, and whether straight-through stages were added.
     """
-    kept = checkpoint.read(path)
-    if kept is None or kept.facts.get("mark") != mark:
+    kept = checkpoint.read(path, {"evaluation": mark})
+    if kept is None:
         return 0, False
-    for name, value in kept.tensors["cascade"].items():
-        setattr(state, name, value.to(getattr(state, name)))
-    return int(kept.facts["done"]), bool(kept.facts["added"])
+    try:
+        found = {name: kept.tensors["cascade"][name].to(getattr(state, name)) for name in STATE}
+        done, added = int(kept.facts["done"]), bool(kept.facts["added"])
+        for name, value in found.items():
+            if value.shape != getattr(state, name).shape:
+                raise ValueError(
+                    f"{name}: expected shape {tuple(getattr(state, name).shape)}, got {tuple(value.shape)}"
+                )
+    except checkpoint.UNFIT as error:
+        checkpoint.set_aside(path, f"it does not fit this evaluation ({type(error).__name__}: {error})")
+        return 0, False
+    for name, value in found.items():
+        setattr(state, name, value)
+    return done, added

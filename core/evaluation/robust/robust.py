@@ -75,7 +75,7 @@ def evaluate(
             under its own numbers gives the slice of the whole, up to rounding.
         trust: add the reliability checks (about a tenth of the cost of 1,000 images).
         state: a file in which the run is kept after each attack. A run that was stopped resumes from it and ends in
-            the same result. It is removed at the end.
+            the same result. One that does not fit is set aside. Remove it when you have kept the result.
         on_progress: called with done, total, `phase` and `robust_accuracy` so far; may raise Cancelled.
 
     Returns:
@@ -133,8 +133,6 @@ def _evaluated(
     )
     if trust:
         made = _checks(given, judge, made, draws, on_progress)
-    if kept is not None:
-        kept.unlink(missing_ok=True)
     return made
 
 

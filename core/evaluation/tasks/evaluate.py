@@ -23,7 +23,8 @@ from core.storage import store
 def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
     """Evaluate the first n test images (fixed order).
 
-    A run that was stopped resumes from the store's checkpoints and ends in the same result.
+    A run that was stopped resumes from the store's checkpoints and ends in the same result. The checkpoint stays until
+    the artifact is written.
 
     Returns:
         Outcome: table `images` (a row an image: index, y, pred, confidence, clean_correct, lower, upper, found_by,

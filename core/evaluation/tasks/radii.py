@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from core.storage import checkpoint, store
 
 PART = 500
 """Images that are searched before what was found is kept."""
+_FOUND = ("x_adv", "forwards", "backwards", "part")
 HALVINGS = 12
 """Halvings of the interval that the proven radius lies in: to a four-thousandth of what the attack found."""
 
@@ -34,7 +36,8 @@ HALVINGS = 12
 def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | None = None) -> store.Outcome:
     """Look for the smallest perturbation of the first n test images (fixed order), wrong ones included.
 
-    A run that was stopped resumes from the store's checkpoints and ends in the same result.
+    A run that was stopped resumes from the store's checkpoints and ends in the same result. The checkpoint stays until
+    the artifact is written.
 
     Returns:
         Outcome: table `images`, a row an image: index, y, pred and confidence of what was found (of the image itself
@@ -51,9 +54,14 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     x, y = lab.tensors(batch)
 
     start = time.perf_counter()
-    mark = f"{store.resolve(spec, root).key()} {lab.saved.artifact.card['sha256']} {lab.data.fingerprint}"
+    of = {
+        "task": store.resolve(spec, root).key(),
+        "model": lab.saved.artifact.card["sha256"],
+        "data": lab.data.fingerprint,
+        "device": device,
+    }
     kept = store.unfinished(spec, root)
-    result = _searched(lab.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, mark, on_progress)
+    result = _searched(lab.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, of, on_progress)
     clean = predicted(logits_of(lab.model, x)) == y
     x_adv = result["x_adv"]
     confidence, pred = second_look(lab.model, x_adv)
@@ -92,21 +100,24 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
         **card_of(lab.data, device, seconds=seconds),
     }
     arrays = {"images": {"index": batch.index.numpy(), "x_adv": x_adv.cpu().numpy()}}
-    kept.unlink(missing_ok=True)
     return store.Outcome(card=card, arrays=arrays, tables={"images": table})
 
 
 def _searched(
-    model: nn.Module, x: Tensor, y: Tensor, method: Minimum, path: Path, mark: str, on_progress: Progress | None
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    method: Minimum,
+    path: Path,
+    of: dict[str, Any],
+    on_progress: Progress | None,
 ) -> dict[str, Tensor]:
     """`x_adv`, `forwards`, `backwards` and `part` of the attack, `PART` images at a time, each kept when it is done.
 
-    What `path` holds under the same `mark` is not done again. Nothing is drawn, and no image hangs on its neighbours.
+    What `path` holds of the same run is not done again. Nothing is drawn, and no image hangs on its neighbours.
     """
-    kept = checkpoint.read(path)
-    known = kept.tensors["images"] if kept is not None and kept.facts.get("mark") == mark else {}
-    done = len(known["part"]) if known else 0
-    found = [{name: value.to(x.device) for name, value in known.items()}] if known else []
+    found = _known(path, of, x)
+    done = sum(len(known["part"]) for known in found)
     for low in range(done, len(x), PART):
         rows = slice(low, low + PART)
         result = run_method(
@@ -120,9 +131,21 @@ def _searched(
                 "part": result.trace["part"],
             }
         )
-        if low + PART < len(x):
-            checkpoint.write(path, checkpoint.State({"images": _whole(found)}, {"mark": mark}))
+        checkpoint.write(path, checkpoint.State({"images": _whole(found)}), of)
     return _whole(found)
+
+
+def _known(path: Path, of: dict[str, Any], x: Tensor) -> list[dict[str, Tensor]]:
+    """What was found of the first images before the run was stopped: nothing, or one part."""
+    kept = checkpoint.read(path, of)
+    if kept is None:
+        return []
+    known = {name: value.to(x.device) for name, value in kept.tensors.get("images", {}).items()}
+    counts = {len(value) for value in known.values()}
+    if known.keys() != set(_FOUND) or len(counts) != 1 or known["x_adv"].shape[1:] != x.shape[1:]:
+        checkpoint.set_aside(path, f"expected {', '.join(_FOUND)} of the same images, got {', '.join(known) or 'none'}")
+        return []
+    return [known]
 
 
 def _whole(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
