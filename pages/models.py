@@ -13,7 +13,7 @@ from core.data import folder
 from core.storage import bundled
 from ui.app import jobs, routes, sources
 from ui.form import missing, model_picker, tabs
-from ui.models import references, saved
+from ui.models import references, saved, unreadable
 
 PAGE = "models"
 
@@ -53,6 +53,8 @@ with yours:
             "You have not trained or added a model yet. The embedded digits make one in seconds, without a download."
         )
         jobs.offer(PAGE, model_picker.FIRST, "Train a first model on digits", name="first")
+if not sets.open:
+    unreadable.section(PAGE)
 with sets:
     if sets.open:
         data()

@@ -68,11 +68,14 @@ def models(options: dict[str, Any], as_json: bool) -> None:
     """List the models of the store."""
     from core.evaluation.tables.comparison import model_row
 
-    rows = [model_row(artifact) for artifact in store.models(store.default_root())]
+    root = store.default_root()
+    rows = [model_row(artifact) for artifact in store.models(root)]
     if not rows and not as_json:
-        print(f"no saved models in {store.default_root()}; train one: python -m core train")
-        return
-    show(rows, as_json)
+        print(f"no saved models in {root}; train one: python -m core train")
+    else:
+        show(rows, as_json)
+    for one in store.unreadable(root):
+        note(f"cannot be read: {one.sentence()}")
 
 
 def reference_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:

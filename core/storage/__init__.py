@@ -5,6 +5,7 @@ locks       locks among processes and threads
 leases      locks for disks that have none of the kernel's
 cards       what an artifact's folder holds, and whether it matches its card
 bundled     the bundled reference models and results on them, as a second root of the store
+readable    whether this version can read an artifact
 damage      what is found damaged is set aside
 store       artifacts under keys made from their specs
 uploads     files that wait to be imported

@@ -55,7 +55,7 @@ def is_of_models_here(card: dict[str, Any], store_root: Path) -> bool:
         where = own.parent if own.is_file() else folder(model_id)
         try:
             model = None if where is None else cards.read_card(where)
-        except cards.Damage:
+        except (cards.Damage, cards.OtherVersion):
             model = None
         if model is None or weights_of(model) != weights:
             return False

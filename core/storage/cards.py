@@ -22,7 +22,6 @@ import numpy as np
 
 from core import __version__
 from core.specs import FORMAT, TASKS, Task, dump_task
-from core.specs.tasks import MODELS
 from core.storage import files
 
 if TYPE_CHECKING:
@@ -31,13 +30,19 @@ if TYPE_CHECKING:
 CARD = "card.json"
 WRITTEN_BY_STORE = ("format", "task", "spec", "key", "created", "versions", "files", "sha256")
 """Fields of a card that `compose` fills in itself."""
+_KINDS: dict[str, type] = {"format": int, "task": str, "spec": dict, "key": str, "created": str, "files": dict}
 
+_ENDS_IN_KEY = re.compile(r"-[0-9a-f]{10}$")
 _NAME = re.compile(r"[a-z0-9_]{1,60}")
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # other errors say nothing about the artifact
 
 
 class Damage(Exception):
     """What is wrong with a folder, before it is decided what to do about it."""
+
+
+class OtherVersion(Exception):
+    """Why a folder that may well be sound cannot be read by this version: nothing is to be done about it."""
 
 
 # ---------------------------------------------------------------- reading
@@ -49,7 +54,10 @@ _read: dict[Path, tuple[tuple[int, ...], dict[str, Any]]] = {}  # sound cards, a
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a folder, whole and unchanged. Raises Damage, or OSError where nothing can be said of it.
+    """The card of a folder, whole and unchanged.
+
+    Raises Damage, OtherVersion (another format, or a task that is not known here), or OSError where nothing can be
+    said of it.
 
     It is shared by all who read it: change a copy. A file that has not changed is not read again.
     """
@@ -77,13 +85,21 @@ def _sound_card(folder: Path) -> dict[str, Any]:
         raise Damage(f"{CARD} is missing") from error
     except ValueError as error:
         raise Damage(f"{CARD} is not JSON ({error})") from error
-    lacks = [name for name in WRITTEN_BY_STORE if not isinstance(card, dict) or name not in card]
+    if not isinstance(card, dict):
+        raise Damage(f"{CARD} is no card")
+    if isinstance(card.get("format"), int) and card["format"] != FORMAT:
+        age = "an earlier version (python -m core migrate)" if card["format"] < FORMAT else "a later version"
+        raise OtherVersion(f"{CARD} is of format {card['format']}, which {age} wrote; this version reads {FORMAT}")
+    lacks = [name for name in WRITTEN_BY_STORE if name not in card]
     if lacks:
         raise Damage(f"{CARD} lacks {', '.join(lacks)}")
-    if card["format"] != FORMAT or card["task"] not in list(TASKS):
-        raise Damage(f"{CARD} is of format {card['format']!r}, task {card['task']!r}; this version reads {FORMAT}")
     if card["sha256"] != card_hash(card):
         raise Damage(f"{CARD} was changed after it was written")
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(card[name], kind)]
+    if wrong:
+        raise OtherVersion(f"{CARD} has another kind of {', '.join(wrong)} than this version writes")
+    if card["task"] not in TASKS:
+        raise OtherVersion(f"{CARD} is of the task {card['task']!r}; this version knows {', '.join(TASKS)}")
     # The raw JSON, not the spec it would load as: a later version may add fields with defaults, and that is no damage.
     body = {"format": FORMAT, "spec": TASKS[card["task"]].__name__, **card["spec"]}
     key = json_hash(body)
@@ -93,7 +109,7 @@ def _sound_card(folder: Path) -> dict[str, Any]:
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """The card of a folder whose every file matches it. Raises Damage or OSError."""
+    """The card of a folder whose every file matches it. Raises Damage, OtherVersion or OSError."""
     card = read_card(folder)
     for filename, expected in card["files"].items():
         checked_bytes(folder, filename, expected)
@@ -111,7 +127,7 @@ def checked_bytes(folder: Path, filename: str, expected: str) -> bytes:
         raise Damage(f"{filename} is missing") from error
     except ValueError as error:
         raise Damage(f"{filename}{files.PACKED} is damaged ({error})") from error
-    if _hash(data) != expected:
+    if hash_of(data) != expected:
         raise Damage(f"{filename} ({len(data)} bytes) does not match the SHA-256 in its card")
     return data
 
@@ -123,13 +139,21 @@ def _bytes(path: Path) -> bytes:
         return files.unpacked(path.with_name(f"{path.name}{files.PACKED}").read_bytes())
 
 
-def may_be_model(folder: Path) -> bool:
-    """False for a readable card of another format or task: not damaged, but no model of this version."""
+def raw(folder: Path) -> dict[str, Any]:
+    """What a card says, of whatever version, unchecked; empty where it says nothing."""
     try:
-        card = files.read_json(folder / CARD)
-        return bool(card["format"] == FORMAT and card["task"] in MODELS)
-    except (ValueError, KeyError, TypeError):
-        return True
+        found = files.read_json(folder / CARD)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def artifact_folders(root: Path) -> list[Path]:
+    """Every folder in `root` that is an artifact of some version, sound or not, by name: it has a card, or an id."""
+    with contextlib.suppress(OSError), os.scandir(root) as entries:
+        named = (Path(entry.path) for entry in entries if files.is_id(entry.name) and entry.is_dir())
+        return sorted(folder for folder in named if (folder / CARD).is_file() or _ENDS_IN_KEY.search(folder.name))
+    return []
 
 
 def folders(root: Path, *tasks: str) -> list[tuple[Path, dict[str, Any]]]:
@@ -137,7 +161,7 @@ def folders(root: Path, *tasks: str) -> list[tuple[Path, dict[str, Any]]]:
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as entries:
         for entry in entries:
-            with contextlib.suppress(Damage, OSError):
+            with contextlib.suppress(Damage, OtherVersion, OSError):
                 card = read_card(Path(entry.path))
                 if card["task"] in tasks:
                     found.append((Path(entry.path), card))
@@ -176,7 +200,7 @@ def compose(
         "key": spec.key(),
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "versions": versions(),
-        "files": {filename: _hash(content) for filename, content in data.items()},
+        "files": {filename: hash_of(content) for filename, content in data.items()},
     }
     body["sha256"] = card_hash(body)
     return body, data | {CARD: json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()}
@@ -208,8 +232,9 @@ def card_hash(card: dict[str, Any]) -> str:
 
 def json_hash(body: dict[str, Any]) -> str:
     """SHA-256 of canonical JSON, in hexadecimal."""
-    return _hash(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+    return hash_of(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _hash(data: bytes) -> str:
+def hash_of(data: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import TypeVar
 
 import filelock
 
-from core.storage import bundled, files, locks
-from core.storage.cards import Damage
+from core.storage import bundled, cards, files, locks
+from core.storage.cards import Damage, OtherVersion
 
+BODIES = ("weights.safetensors", "model.onnx")
+"""The files, one of which holds a model's weights."""
 SET_ASIDE = "set_aside"
 """The folder of a store that they are moved to."""
 
+_STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 _T = TypeVar("_T")
 
 
@@ -23,13 +27,19 @@ class DamagedArtifact(RuntimeError):
     """An artifact that does not match its card. The message says what was found, and how to make it again."""
 
 
+class UnreadableArtifact(DamagedArtifact):
+    """An artifact of another version, which was left as it is. The message says what cannot be read."""
+
+
 def or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
     """`read()`; where it finds damage, look again alone (it may have been made again), then set the folder aside.
 
-    Raises DamagedArtifact. What is bundled is left as it is.
+    Raises DamagedArtifact; UnreadableArtifact for one of another version. That, and what is bundled, is left as it is.
     """
     try:
         return read()
+    except OtherVersion as error:
+        raise unreadable(folder.name, str(error)) from None
     except Damage as error:
         found = str(error)
     if bundled.is_inside(folder):
@@ -49,7 +59,19 @@ def or_set_aside(folder: Path, root: Path, read: Callable[[], _T]) -> _T:
         raise DamagedArtifact(f"{folder.name}: {found}. Another process is making it again; wait for it.") from None
     except OSError as error:
         raise DamagedArtifact(f"{folder.name}: {found}. It could not be set aside ({error}).") from error
+    count = len(results_in(where))
+    if count:
+        many = "1 result on it was" if count == 1 else f"{count} results on it were"
+        again += (
+            f" {many} set aside with it, and will be back when a model of the same weights is; "
+            "python -m core restore looks for what is whole."
+        )
     raise DamagedArtifact(f"{folder.name}: {found}. It was set aside in {where}. {again}")
+
+
+def unreadable(name: str, why: str) -> UnreadableArtifact:
+    """The refusal of an artifact that this version cannot read."""
+    return UnreadableArtifact(f"{name} cannot be read by this version: {why}. It was left as it is.")
 
 
 def set_aside(path: Path, root: Path, reason: str) -> Path:
@@ -75,3 +97,61 @@ def set_aside(path: Path, root: Path, reason: str) -> Path:
     with contextlib.suppress(OSError):
         (where / "why.txt").write_text(f"Set aside: {reason}\n", encoding="utf-8")
     return where
+
+
+def aside(root: Path) -> list[Path]:
+    """Every folder that was set aside, the newest first."""
+    with contextlib.suppress(OSError):
+        return sorted((folder for folder in (root / SET_ASIDE).iterdir() if folder.is_dir()), key=_when, reverse=True)
+    return []
+
+
+def _when(folder: Path) -> tuple[str, str]:
+    found = _STAMP.search(folder.name)
+    return (found.group(0) if found else "", folder.name)
+
+
+def id_of(folder: Path) -> str:
+    """The id of an artifact that was set aside, from its folder there."""
+    return _STAMP.sub("", folder.name)
+
+
+def results_in(folder: Path) -> list[Path]:
+    """The folders of the results that were set aside with a model."""
+    return cards.artifact_folders(folder / "results")
+
+
+def weights_in(folder: Path) -> str:
+    """The SHA-256 of a model's weights, or of its graph: by its card, or by the file where no card can be read."""
+    by_name = cards.raw(folder).get("files")
+    for name in BODIES:
+        if isinstance(by_name, dict) and isinstance(by_name.get(name), str):
+            return str(by_name[name])
+    for name in BODIES:
+        with contextlib.suppress(OSError):
+            return cards.hash_of((folder / name).read_bytes())
+    return ""
+
+
+def same_weights(folder: Path, data: dict[str, bytes]) -> bool:
+    """Whether a model in a folder has the weights that are among the files of another, by their names."""
+    return weights_in(folder) in [cards.hash_of(data[name]) for name in BODIES if name in data]
+
+
+def bring_results_back(model: Path, root: Path) -> int:
+    """Move results that were set aside with a model of this id and these weights under it; returns how many.
+
+    model: the folder of one that is in the store again. A result that is there already, made again, stays.
+    """
+    weights, moved = weights_in(model), 0
+    for folder in aside(root):
+        if not weights or id_of(folder) != model.name or weights_in(folder) != weights:
+            continue
+        for result in results_in(folder):
+            (model / "results").mkdir(exist_ok=True)
+            there = model / "results" / result.name
+            with contextlib.suppress(OSError):  # another process was quicker
+                if not there.exists():
+                    result.rename(there)
+                    moved += 1
+    return moved

@@ -40,11 +40,12 @@ from core.specs import (
     load_task,
 )
 from core.specs.tasks import MODELS
-from core.storage import bundled, cards, damage, files, locks
-from core.storage.cards import CARD, Damage
+from core.storage import bundled, cards, damage, files, locks, readable
+from core.storage.cards import CARD, Damage, OtherVersion
 from core.storage.damage import SET_ASIDE as SET_ASIDE
 from core.storage.damage import DamagedArtifact as DamagedArtifact
 from core.storage.locks import CHECKPOINTS as CHECKPOINTS
+from core.storage.damage import UnreadableArtifact as UnreadableArtifact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,12 +195,14 @@ def _full_surrogate(method: Method, root: Path) -> Method:
 def find(spec: Task, root: Path, *, allow_bundled: bool = True) -> Artifact | None:
     """The artifact of `spec` with every file checked, or None. A damaged one is set aside: DamagedArtifact.
 
+    One that this version cannot read is left as it is: UnreadableArtifact.
+
     allow_bundled: whether what is bundled, or a copy of a bundled model, counts as found.
     """
     folder = located(spec, root, allow_bundled=allow_bundled)
     if folder is None:
         return None
-    found = damage.or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder)))
+    found = _readable(damage.or_set_aside(folder, Path(root), lambda: Artifact(folder, cards.verified(folder))))
     return found if allow_bundled or not bundled.is_copy(found.card) else None
 
 
@@ -221,7 +224,7 @@ def located(spec: Task, root: Path, *, allow_bundled: bool = True) -> Path | Non
         return None
     try:
         card = cards.read_card(there / folder.name)
-    except Damage:
+    except (Damage, OtherVersion):
         return there / folder.name  # whoever reads it is told
     return there / folder.name if bundled.is_of_models_here(card, root) else None
 
@@ -231,7 +234,8 @@ def open_model(model_id: str, root: Path) -> Artifact:
 
     Its card is checked, its files when they are read.
 
-    Raises ValueError listing the ids there are, DamagedArtifact when its card cannot be trusted.
+    Raises ValueError listing the ids there are, DamagedArtifact when its card cannot be trusted, UnreadableArtifact
+    when another version made it.
     """
     root = Path(root)
     found = _opened(files.checked_id(model_id, "model"), root)
@@ -254,9 +258,16 @@ def _opened(model_id: str, root: Path) -> Artifact | None:
     """The model of exactly this id: your own, else the bundled one."""
     own = root / model_id
     folder = own if (own / CARD).is_file() else bundled.folder(model_id)
-    if folder is None or not cards.may_be_model(folder):
+    if folder is None:
         return None
-    return damage.or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
+    found = damage.or_set_aside(folder, root, lambda: Artifact(folder, cards.read_card(folder)))
+    return _readable(found) if found.card["task"] in MODELS else None
+
+
+def _readable(artifact: Artifact) -> Artifact:
+    if why := readable.reason(artifact.card):
+        raise damage.unreadable(artifact.id, why)
+    return artifact
 
 
 def unfinished(spec: Task, root: Path) -> Path:
@@ -265,19 +276,19 @@ def unfinished(spec: Task, root: Path) -> Path:
 
 
 def models(root: Path) -> list[Artifact]:
-    """Every saved model whose card can be read, newest first, then the bundled ones.
+    """Every saved model that this version can read, newest first, then the bundled ones.
 
-    Reads cards only; skips whatever is no model.
+    Reads cards only; skips whatever is no model. What cannot be read is among the `unreadable`.
     """
     own = _list(Path(root), *MODELS)
     here = {model.id for model in own}
-    return own + [model for model in bundled_models() if model.id not in here]
+    return _understood(own) + [model for model in bundled_models() if model.id not in here]
 
 
 def bundled_models() -> list[Artifact]:
     """The bundled models, as `models` lists them, also those of which the store has another one."""
     where = bundled.root()
-    return [] if where is None else _list(where, *MODELS)
+    return [] if where is None else _understood(_list(where, *MODELS))
 
 
 def results(model_id: str, root: Path, *tasks: str, data: DataSpec | None = None) -> list[Artifact]:
@@ -287,12 +298,12 @@ def results(model_id: str, root: Path, *tasks: str, data: DataSpec | None = None
     the same numbers are other images elsewhere.
     """
     wanted = None if data is None else shown_data(open_model(model_id, root), data)
-    return [result for result in _listed(model_id, root, tasks or ("attack", "sweep")) if _is_about(result, wanted)]
+    return [result for result in all_results(model_id, root, *tasks) if data_of(result) == wanted]
 
 
 def all_results(model_id: str, root: Path, *tasks: str) -> list[Artifact]:
     """As `results`, whichever images they are about."""
-    return [result for result in _listed(model_id, root, tasks or ("attack", "sweep")) if _is_understood(result)]
+    return _understood(_listed(model_id, root, tasks or ("attack", "sweep")))
 
 
 def _listed(model_id: str, root: Path, tasks: tuple[str, ...]) -> list[Artifact]:
@@ -303,21 +314,60 @@ def _listed(model_id: str, root: Path, tasks: tuple[str, ...]) -> list[Artifact]
     return own + [result for result in more if bundled.is_of_models_here(result.card, root)]
 
 
-def _is_understood(artifact: Artifact) -> bool:
-    """Whether this version can read the spec: another may have more fields."""
-    try:
-        artifact.spec()
-    except ValueError:
-        return False
-    return True
+def _understood(artifacts: list[Artifact]) -> list[Artifact]:
+    return [artifact for artifact in artifacts if not readable.reason(artifact.card)]
 
 
-def _is_about(artifact: Artifact, data: DataSpec | None) -> bool:
-    """Whether a result is about these images, and this version can read its spec: another may have more fields."""
+@dataclass(frozen=True)
+class Unreadable:
+    """An artifact that no list has, and why.
+
+    Attributes:
+        name: its folder's.
+        model: the model's that it lies under, for a result; "" for a model.
+        why: one line.
+        made_by: the version of the program that made it, "" where that is not known.
+        damaged: whether it does not match its card; else another version made it.
+    """
+
+    name: str
+    model: str
+    why: str
+    made_by: str = ""
+    damaged: bool = False
+
+    def sentence(self) -> str:
+        """In one line: what it is, why, and the version that made it."""
+        of = f"a result on {self.model}" if self.model else "a model"
+        made = f"; version {self.made_by} made it" if self.made_by else ""
+        return f"{self.name}, {of}: {self.why}{made}"
+
+
+def unreadable(root: Path) -> list[Unreadable]:
+    """What lies in the store, or is bundled, and is left out of every list: models, then results, by name.
+
+    Reads cards only: files that are damaged are found when they are read, or by `core.storage.repair.verify`.
+    """
+    found: list[Unreadable] = []
+    for place in filter(None, (Path(root), bundled.root())):
+        models = cards.artifact_folders(place)
+        found += [Unreadable(folder.name, "", *why) for folder in models if (why := _why_not(folder))]
+        for model in models:
+            results = cards.artifact_folders(model / "results")
+            found += [Unreadable(folder.name, model.name, *why) for folder in results if (why := _why_not(folder))]
+    return sorted(set(found), key=lambda one: (one.model, one.name))
+
+
+def _why_not(folder: Path) -> tuple[str, str, bool] | None:
+    """Why an artifact cannot be read, what made it, and whether it is damaged; None where it can."""
     try:
-        return data_of(artifact) == data
-    except ValueError:
-        return False
+        card = cards.read_card(folder)
+    except OtherVersion as error:
+        return str(error), readable.made_by(cards.raw(folder)), False
+    except (Damage, OSError) as error:
+        return str(error), "", True
+    why = readable.reason(card)
+    return (why, readable.made_by(card), False) if why else None
 
 
 def data_of(result: Artifact) -> DataSpec | None:
@@ -357,7 +407,8 @@ def write(
     arrays, tables: by file name without its ending; tables are written without their index. blobs: files as they are.
 
     A copy of a bundled model is set aside for one that was trained here, with the results on it. Then the card says
-    where (`set_aside`) and how many results (`results_set_aside`).
+    where (`set_aside`) and how many results (`results_set_aside`). So is what this version cannot read. Results that
+    were set aside with a model come back where the new one has the very same weights.
 
     Raises ValueError on what cannot be written without pickle, or when the model of a result is not in the store;
     OSError on a full disk, and the store is as it was.
@@ -376,18 +427,24 @@ def write(
             if not (root / spec.model / CARD).is_file():
                 raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
             folder.parent.mkdir(exist_ok=True)
-        elif folder.exists():  # a copy of the bundled model, and results on it: of other weights than these
-            kept = len(cards.folders(folder / "results", *TASKS))
-            where = damage.set_aside(folder, root, "it was a copy of the bundled model; now one was trained here")
-            if kept:
+        if folder.exists():  # a copy of the bundled model, or what this version cannot read
+            why, kept = _why_not(folder), len(cards.folders(folder / "results", *TASKS))
+            text = f"this version cannot read it: {why[0]}" if why else "it was a copy of the bundled model"
+            where = damage.set_aside(folder, root, f"{text}; now one was made here")
+            if kept and not damage.same_weights(where, data):
                 moved = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
                 body, data = cards.compose(spec, {**card, **moved}, arrays or {}, tables or {}, blobs)
         files.write_folder(folder, data, root / ".tmp")
+        if isinstance(spec, ModelSpec):
+            damage.bring_results_back(folder, root)
     return Artifact(folder, body)
 
 
 def _adopt(model_id: str, root: Path) -> None:
+    there = (root / model_id / CARD).is_file()
     try:
         bundled.adopt(model_id, root)
-    except Damage as damage:
-        raise DamagedArtifact(f"{model_id}: {damage}. It is a bundled model and was left as it is.") from None
+        if not there:
+            damage.bring_results_back(root / model_id, root)
+    except (Damage, OtherVersion) as error:
+        raise DamagedArtifact(f"{model_id}: {error}. It is a bundled model and was left as it is.") from None

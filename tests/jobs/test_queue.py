@@ -37,6 +37,7 @@ from core.specs import (
 )
 from core.storage import store
 from tests.jobs.toys import MODEL, TOY, WAIT, runs, submitting, until, wait_for
+from tests.planted import CARD
 
 PROJECT = Path(queue.__file__).parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -55,7 +56,7 @@ class Runner:
             on_progress(step, 4, phase="toying", loss=1 / step)
         self.made.append(spec)
         self.devices.append(device)
-        return store.Outcome(card={}, arrays={"weights": {"w": np.ones(3)}})
+        return store.Outcome(card=CARD, arrays={"weights": {"w": np.ones(3)}})
 
 
 @pytest.fixture(autouse=True)
@@ -752,6 +753,7 @@ import sys
 from pathlib import Path
 from core.jobs import queue
 from core.specs import TrainSpec
+from tests.planted import CARD
 
 queue._command = lambda folder: [*sys.argv[2:], "work", str(folder)]
 print(queue.submit(TrainSpec(epochs=1), Path(sys.argv[1])).id)

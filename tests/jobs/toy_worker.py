@@ -20,6 +20,7 @@ from core.jobs import queue, running, spare, turns
 from core.progress import Cancelled, Progress
 from core.specs import Task, TrainSpec
 from core.storage import store
+from tests.planted import CARD
 
 
 def run(spec: Task, root: Path, *, device: str, on_progress: Progress) -> store.Outcome:
@@ -56,7 +57,7 @@ def run(spec: Task, root: Path, *, device: str, on_progress: Progress) -> store.
     if misdeed == "slow write":
         os.fsync = lambda descriptor: ((root / "writing").touch(), time.sleep(60))
     seed = spec.seed if isinstance(spec, TrainSpec) else 0
-    return store.Outcome(card={"device": device}, arrays={"weights": {"w": np.full(4, seed)}})
+    return store.Outcome(card={**CARD, "device": device}, arrays={"weights": {"w": np.full(4, seed)}})
 
 
 def loaded(task: Task) -> Callable[..., store.Outcome]:

@@ -20,6 +20,7 @@ from core.models.reference import REFERENCES, Reference
 from core.models.saved import load_model
 from core.networks.catalogue import logits_of
 from core.storage import bundled, cards, store
+from tests.planted import CARD
 
 TINY = Reference(
     "tiny", specs.TrainSpec(network="linear", recipe={"name": "ibp", "eps": 0.05}, epochs=12), "A test.", drawn=True
@@ -57,7 +58,7 @@ def test_the_counterpart_is_the_nearest_of_the_same_kind(store_root: Path) -> No
     pgd = specs.TrainSpec(recipe={"name": "pgd", "eps": 0.2})
     assert reference.counterpart(pgd, store_root) is None
     for name in wanted:
-        store.write(REFERENCES[name].spec, store_root, card={})
+        store.write(REFERENCES[name].spec, store_root, card=CARD)
 
     def nearest(**fields: Any) -> str | None:
         found = reference.counterpart(specs.TrainSpec(**fields), store_root)
@@ -70,8 +71,8 @@ def test_the_counterpart_is_the_nearest_of_the_same_kind(store_root: Path) -> No
     assert nearest(recipe={"name": "ibp"}) is None
     assert nearest(data={"classes": (4, 9)}) is None
     assert nearest() == nearest(epochs=3) == ids["digits-standard"]
-    store.write(REFERENCES["mnist-linear"].spec, store_root, card={})
-    own = store.write(REFERENCES["mnist-lenet"].spec, store_root, card={})
+    store.write(REFERENCES["mnist-linear"].spec, store_root, card=CARD)
+    own = store.write(REFERENCES["mnist-lenet"].spec, store_root, card=CARD)
     assert reference.counterpart(REFERENCES["mnist-lenet"].spec, store_root) == own  # not mnist-linear
 
 

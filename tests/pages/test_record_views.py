@@ -31,9 +31,8 @@ def radii(lab: Lab, model: store.Artifact, *, n: int = 100, upper: Any = 0.2, lo
     right = tests["pred"] == tests["y"]
     table = pd.DataFrame({"index": tests["index"], "y": tests["y"], "clean_correct": right})
     table = table.assign(lower=np.where(right, lower, 0), upper=np.where(right, upper, 0), found_by="fmn")
-    store.write(
-        spec, lab.root, card={"norm": spec.norm, "eps": None}, tables={"images": table.assign(forwards=9, backwards=6)}
-    )
+    card = {"metrics": {}, "norm": spec.norm, "eps": None}
+    store.write(spec, lab.root, card=card, tables={"images": table.assign(forwards=9, backwards=6)})
 
 
 def evaluation(
@@ -54,7 +53,7 @@ def evaluation(
     images["upper"] = np.where(right, images["upper"], 0.0)
     report = Trust((), norm, eps, n, 0, "quick", {}, (), (), n, n).to_json()
     spec = specs.EvaluateSpec.model_validate({"model": model.id, "norm": norm, "eps": eps, "effort": effort, "n": n})
-    card = {"norm": norm, "eps": eps, "effort": effort, "trust": report}
+    card = {"metrics": {}, "norm": norm, "eps": eps, "effort": effort, "trust": report}
     return store.write(spec, lab.root, card=card, tables={"images": images})
 
 

@@ -12,6 +12,7 @@ import pytest
 from core.jobs import queue
 from core.specs import AttackSpec, Fgsm, TrainSpec
 from core.storage import bundled, cards, store
+from tests.planted import CARD
 
 MODEL = TrainSpec(epochs=1)
 OTHER = TrainSpec(epochs=2)
@@ -32,7 +33,7 @@ def ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def put(root: Path, spec: TrainSpec | AttackSpec, **card: object) -> store.Artifact:
     """Write a small artifact."""
     arrays = {"weights": {"w": np.arange(4, dtype=np.float16)}}
-    return store.write(spec, root, card=card, arrays=arrays, tables={"test": pd.DataFrame({"y": [1]})})
+    return store.write(spec, root, card={**CARD, **card}, arrays=arrays, tables={"test": pd.DataFrame({"y": [1]})})
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -106,7 +107,7 @@ def test_a_copy_is_no_training_of_ones_own(ships: Path, store_root: Path) -> Non
     assert store.find(MODEL, store_root, allow_bundled=False) is None
     put(store_root, spec)
     assert store.find(MODEL, store_root, allow_bundled=False) is None
-    own = put(store_root, MODEL, here=True)
+    own = store.write(MODEL, store_root, card=CARD, arrays={"weights": {"w": np.zeros(4)}})
     assert store.find(MODEL, store_root, allow_bundled=False) == store.find(MODEL, store_root) == own
     (aside,) = (store_root / "set_aside").iterdir()
     assert "copy of the bundled model" in (aside / "why.txt").read_text()

@@ -12,6 +12,7 @@ import pytest
 from core.jobs import queue
 from core.specs import AttackSpec, DataSpec, Fgsm, SweepSpec, TrainSpec, TransferSpec
 from core.storage import bundled, cards, files, store
+from tests.planted import CARD
 
 MODEL, OTHER = TrainSpec(epochs=1), TrainSpec(epochs=2)
 ID = MODEL.artifact_name()
@@ -23,8 +24,7 @@ X = np.linspace(0, 1, 5000, dtype=np.float32)
 def train(root: Path, spec: TrainSpec, weights: float, **card: object) -> store.Artifact:
     """Write a small model."""
     arrays = {"weights": {"w": np.full(4, weights, dtype=np.float16)}}
-    frame = {"shape": [1, 8, 8], "class_names": [str(digit) for digit in range(10)]}
-    return store.write(spec, root, card={**frame, **card}, arrays=arrays)
+    return store.write(spec, root, card={**CARD, **card}, arrays=arrays)
 
 
 def ship(spec: SweepSpec | AttackSpec | TransferSpec, **weights: str) -> Path:
@@ -34,7 +34,7 @@ def ship(spec: SweepSpec | AttackSpec | TransferSpec, **weights: str) -> Path:
         name: weights.get("all") or bundled.weights_of(cards.read_card(bundled.root() / name)) for name in models
     }
     _, data = cards.compose(
-        spec, {"bundled": {"weights": made_on}}, {"images": {"x": X}}, {"t": pd.DataFrame({"y": [1]})}
+        spec, {**CARD, "bundled": {"weights": made_on}}, {"images": {"x": X}}, {"t": pd.DataFrame({"y": [1]})}
     )
     return bundled.add_result(spec.model, spec.artifact_name(), data.pop(cards.CARD), data)
 
@@ -92,10 +92,10 @@ def test_files_lie_packed_and_cards_say_what_they_are_unpacked(ships: Path, stor
 def test_a_copy_of_the_model_keeps_them_and_own_results_come_first(ships: Path, store_root: Path) -> None:
     """A result of one's own puts a copy of the model into the store; the same request made there hides the bundled."""
     shipped = store.find(SWEEP, store_root)
-    own = store.write(ATTACK, store_root, card={})
+    own = store.write(ATTACK, store_root, card=CARD)
     assert bundled.is_copy(store.open_model(ID, store_root).card)
     assert store.results(ID, store_root) == [own, shipped]
-    again = store.write(SWEEP, store_root, card={"mine": True})
+    again = store.write(SWEEP, store_root, card={**CARD, "mine": True})
     assert store.find(SWEEP, store_root) == again
     assert again.root == store_root
     assert sorted(result.id for result in store.results(ID, store_root)) == sorted([again.id, own.id])
@@ -146,7 +146,7 @@ def test_damaged_ones_are_reported_and_left(ships: Path, store_root: Path, filen
         store.find(SWEEP, store_root)
     assert content(ships) == before
     assert not (store_root / "set_aside").exists()
-    own = store.write(SWEEP, store_root, card={})
+    own = store.write(SWEEP, store_root, card=CARD)
     assert store.find(SWEEP, store_root) == own
 
 

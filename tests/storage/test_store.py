@@ -22,6 +22,7 @@ import pytest
 from core import paths
 from core.specs import AttackSpec, CompareSpec, DataSpec, Fgsm, SweepSpec, TrainSpec
 from core.storage import cards, files, locks, store
+from tests.planted import CARD
 
 MODEL = TrainSpec(epochs=1)
 WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 2], dtype=np.int64)}
@@ -30,7 +31,7 @@ TABLE = pd.DataFrame({"index": [0, 1], "y": [3, 4], "name": ["three", "four"], "
 
 def put(root: Path, spec: TrainSpec | AttackSpec | SweepSpec = MODEL, **card: object) -> store.Artifact:
     """Write a small artifact."""
-    return store.write(spec, root, card=card, arrays={"weights": WEIGHTS}, tables={"test": TABLE})
+    return store.write(spec, root, card={**CARD, **card}, arrays={"weights": WEIGHTS}, tables={"test": TABLE})
 
 
 def attack_on(model: store.Artifact, seed: int = 0) -> AttackSpec:
@@ -58,7 +59,7 @@ def test_write_then_find_gives_back_every_array_and_table(tmp_path: Path) -> Non
         "big_endian": np.arange(3, dtype=">i4"),
         "undefined": np.array([np.nan, np.inf]),
     }
-    store.write(MODEL, tmp_path, card={}, arrays={"weights": arrays}, tables={"test": TABLE})
+    store.write(MODEL, tmp_path, card=CARD, arrays={"weights": arrays}, tables={"test": TABLE})
     found = store.find(MODEL, tmp_path)
     assert found is not None
     back = found.arrays("weights")
@@ -73,10 +74,10 @@ def test_write_then_find_gives_back_every_array_and_table(tmp_path: Path) -> Non
 
 def test_the_card_names_the_spec_the_versions_and_every_file(tmp_path: Path) -> None:
     """The card alone says what the artifact is; its own fields and the store's lie side by side."""
-    made = put(tmp_path, metrics={"test_accuracy": 0.5})
+    made = put(tmp_path)
     card = json.loads((made.folder / "card.json").read_text(encoding="utf-8"))
     assert card == made.card
-    assert card["metrics"] == {"test_accuracy": 0.5}
+    assert card["metrics"] == CARD["metrics"]
     assert (card["format"], card["task"], card["key"]) == (1, "train", MODEL.key())
     assert set(card["files"]) == {"weights.safetensors", "test.parquet"}
     assert {"python", "numpy", "torch", "adversarial_lab"} <= set(card["versions"])
@@ -199,14 +200,14 @@ def test_a_card_that_cannot_be_json_is_refused(tmp_path: Path, card: dict, messa
 def test_arrays_that_would_need_pickle_are_refused(tmp_path: Path, array: np.ndarray) -> None:
     """Numbers and truth values only."""
     with pytest.raises(ValueError, match="w: expected an array of numbers or truth values, got dtype"):
-        store.write(MODEL, tmp_path, card={}, arrays={"weights": {"w": array}})
+        store.write(MODEL, tmp_path, card=CARD, arrays={"weights": {"w": array}})
     assert content(tmp_path) == {}
 
 
 def test_tables_of_objects_are_refused(tmp_path: Path) -> None:
     """A column of Python objects cannot be a Parquet column."""
     with pytest.raises(ValueError, match="table: expected columns of numbers, truth values or text"):
-        store.write(MODEL, tmp_path, card={}, tables={"test": pd.DataFrame({"a": [object(), {}]})})
+        store.write(MODEL, tmp_path, card=CARD, tables={"test": pd.DataFrame({"a": [object(), {}]})})
     assert content(tmp_path) == {}
 
 
@@ -214,7 +215,7 @@ def test_tables_of_objects_are_refused(tmp_path: Path) -> None:
 def test_file_names_are_plain(tmp_path: Path, name: str) -> None:
     """A file's name cannot lead out of the folder."""
     with pytest.raises(ValueError, match="name: expected lower-case letters"):
-        store.write(MODEL, tmp_path, card={}, arrays={name: WEIGHTS})
+        store.write(MODEL, tmp_path, card=CARD, arrays={name: WEIGHTS})
 
 
 def test_unknown_file_names_list_those_there_are(tmp_path: Path) -> None:
@@ -263,11 +264,10 @@ DAMAGE = {
     "cut card": (lambda folder: _cut(folder / "card.json"), "card.json is not JSON"),
     "binary card": (lambda folder: (folder / "card.json").write_bytes(b"\xff\xfe\x00"), "card.json is not JSON"),
     "deep card": (lambda folder: (folder / "card.json").write_bytes(b"[" * 200_000), "card.json is not JSON"),
-    "list for a card": (lambda folder: (folder / "card.json").write_text("[]"), "card.json lacks format"),
+    "list for a card": (lambda folder: (folder / "card.json").write_text("[]"), "card.json is no card"),
     "missing card": (lambda folder: (folder / "card.json").unlink(), "card.json is missing"),
     "undefined in card": (_edit_card(metrics=math.nan), "NaN is not JSON"),
     "edited card": (_edit_card(metrics={"test_accuracy": 1.0}), "card.json was changed"),
-    "other format": (_edit_card(format=99), "of format 99"),
     "other spec": (_resign_card, "not the one that the folder is named after"),
 }
 
@@ -321,14 +321,27 @@ def test_a_damaged_result_leaves_its_model(tmp_path: Path) -> None:
     assert store.results(model.id, tmp_path) == []
 
 
-def test_the_results_of_a_damaged_model_go_with_it(tmp_path: Path) -> None:
-    """A model made again has no results: the old ones were another file's, and are kept with it."""
+@pytest.mark.parametrize("file", ["weights.safetensors", "test.parquet", "card.json"])
+def test_the_results_of_a_damaged_model_come_back_with_its_weights(tmp_path: Path, file: str) -> None:
+    """They go with it; a model made again has them where its weights are the same, whatever was damaged."""
+    model = put(tmp_path)
+    result, other = put(tmp_path, attack_on(model)), put(tmp_path, attack_on(model, seed=1))
+    _cut(model.folder / file)
+    with pytest.raises(store.DamagedArtifact, match="2 results on it were set aside with it"):
+        store.find(MODEL, tmp_path)
+    put(tmp_path)
+    assert {one.id for one in store.results(model.id, tmp_path)} == {result.id, other.id}
+    assert store.find(attack_on(model), tmp_path) == result
+
+
+def test_results_on_other_weights_stay_aside(tmp_path: Path) -> None:
+    """A model made again with other weights has none of the results on those before: they are kept where they are."""
     model = put(tmp_path)
     result = put(tmp_path, attack_on(model))
     _flip(model.folder / "weights.safetensors")
     with pytest.raises(store.DamagedArtifact):
         model.arrays("weights")
-    put(tmp_path)
+    store.write(MODEL, tmp_path, card=CARD, arrays={"weights": {"w": np.zeros(9)}})
     assert store.results(model.id, tmp_path) == []
     aside = next((tmp_path / "set_aside").iterdir())
     assert (aside / "results" / result.id / "card.json").is_file()
@@ -358,7 +371,7 @@ def test_an_artifact_in_hand_survives_its_being_made_again(tmp_path: Path) -> No
     _cut(old.folder / "weights.safetensors")
     with pytest.raises(store.DamagedArtifact):
         store.find(MODEL, tmp_path)
-    store.write(MODEL, tmp_path, card={}, arrays={"weights": {"w": np.ones(3)}})
+    store.write(MODEL, tmp_path, card=CARD, arrays={"weights": {"w": np.ones(3)}})
     np.testing.assert_array_equal(old.arrays("weights")["w"], np.ones(3))
     assert len(list((tmp_path / "set_aside").iterdir())) == 1
 
@@ -420,7 +433,10 @@ def test_an_unreadable_disk_is_no_damage(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_card_of_another_version_of_a_spec_is_sound(tmp_path: Path) -> None:
-    """The key is that of the JSON in the card: a field that this version does not know of yet is no damage."""
+    """The key is that of the JSON in the card: a field that this version does not know of yet is no damage.
+
+    It is told, and left where it is.
+    """
     spec = MODEL.model_dump(mode="json") | {"later_field": 1}
     body = {"format": 1, "spec": "TrainSpec", **spec}
     key = cards.json_hash(body)
@@ -430,7 +446,13 @@ def test_a_card_of_another_version_of_a_spec_is_sound(tmp_path: Path) -> None:
     folder = tmp_path / f"from-later-{key[:10]}"
     folder.mkdir()
     (folder / "card.json").write_text(json.dumps(card))
-    assert {model.id for model in store.models(tmp_path)} == {folder.name, MODEL.artifact_name()}
+    assert [model.id for model in store.models(tmp_path)] == [MODEL.artifact_name()]
+    (told,) = store.unreadable(tmp_path)
+    assert (told.name, told.damaged) == (folder.name, False)
+    assert "later_field" in told.why
+    with pytest.raises(store.UnreadableArtifact, match="later_field"):
+        store.open_model(folder.name, tmp_path)
+    assert folder.is_dir()
 
 
 # ---------------------------------------------------------------- what goes wrong in mid-write
@@ -473,7 +495,7 @@ def test_a_full_disk_in_mid_file_leaves_the_store_as_it_was(tmp_path: Path, monk
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
         with pytest.raises(OSError, match="File too large"):
-            store.write(MODEL, tmp_path, card={}, arrays={"weights": {"w": np.zeros(100_000)}})
+            store.write(MODEL, tmp_path, card=CARD, arrays={"weights": {"w": np.zeros(100_000)}})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
@@ -487,9 +509,10 @@ from pathlib import Path
 import numpy as np
 from core.storage import store
 from core.specs import TrainSpec
+from tests.planted import CARD
 
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
-store.write(TrainSpec(epochs=1), Path(sys.argv[1]), card={}, arrays={"weights": {"w": np.zeros(1000)}})
+store.write(TrainSpec(epochs=1), Path(sys.argv[1]), card=CARD, arrays={"weights": {"w": np.zeros(1000)}})
 """
 
 
@@ -627,8 +650,11 @@ def test_lists_skip_what_is_no_artifact(tmp_path: Path) -> None:
     before = content(tmp_path)
     assert store.models(tmp_path) == [model]
     assert store.results(model.id, tmp_path) == []
-    with pytest.raises(ValueError, match="expected the id of a saved model"):
+    with pytest.raises(store.UnreadableArtifact, match="of format 2, which a later version"):
         store.open_model("later-0123456789", tmp_path)
+    told = {one.name: one for one in store.unreadable(tmp_path)}
+    assert set(told) == {"later-0123456789", "torn-0123456789", "foreign", "strange", "number", "copy-of-another"}
+    assert [name for name, one in told.items() if not one.damaged] == ["later-0123456789"]
     assert content(tmp_path) == before
 
 
@@ -744,9 +770,11 @@ from pathlib import Path
 import numpy as np
 from core.storage import store
 from core.specs import TrainSpec
+from tests.planted import CARD
 
 for seed in range(10):
-    made = store.write(TrainSpec(seed=seed), Path(sys.argv[1]), card={}, arrays={"weights": {"w": np.full(999, seed)}})
+    arrays = {"weights": {"w": np.full(999, seed)}}
+    made = store.write(TrainSpec(seed=seed), Path(sys.argv[1]), card=CARD, arrays=arrays)
     assert (made.arrays("weights")["w"] == seed).all()
 """
 

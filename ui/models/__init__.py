@@ -7,4 +7,5 @@ example     what is found out, shown of a bundled network before anything is imp
 found       what was found out about an imported model
 saved       the table of saved models and the report of one
 references  the table of reference models, the card of one, a model beside one
+unreadable  what lies in the store and cannot be read
 """

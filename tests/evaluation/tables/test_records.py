@@ -43,7 +43,7 @@ def plant(
     )
     budget = 50 + len(store.results(model(root).id, root, "radii"))
     spec = RadiiSpec(model=model(root).id, norm=norm, n=n, budget=budget)  # type: ignore[arg-type]
-    card = {"norm": norm, "eps": eps} | ({"data": {"fingerprint": data}} if data else {})
+    card = {"metrics": {}, "rows": [], "norm": norm, "eps": eps} | ({"data": {"fingerprint": data}} if data else {})
     return store.write(spec, root, card=card, tables={"images": table.reset_index(drop=True)})
 
 

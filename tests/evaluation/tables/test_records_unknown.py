@@ -14,6 +14,7 @@ from core.evaluation.tables import records
 from core.jobs import queue
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, RadiiSpec, SweepSpec, Task
 from core.storage import store
+from tests.planted import CARD
 
 MODEL = "digits-linear"
 N = 20
@@ -34,7 +35,7 @@ def plant(root: Path, task: str, *, n: int = N, card: dict[str, Any] | None = No
     spec: Task = kinds[task].model_validate({"model": model, "n": n} | fields)
     table = images(root, n).assign(**{"lower": 0.0, "upper": np.inf, "forwards": 3, "backwards": 2} | columns)
     table["upper"] = np.where(table["clean_correct"], table["upper"], 0.0)
-    made = {"norm": spec.norm, "eps": getattr(spec, "eps", None)} | (card or {})  # type: ignore[union-attr]
+    made = {"metrics": {}, "norm": spec.norm, "eps": getattr(spec, "eps", None)} | (card or {})  # type: ignore[union-attr]
     return store.write(spec, root, card=made, tables={"images": table.assign(found_by="fmn").reset_index(drop=True)})
 
 
@@ -341,7 +342,7 @@ def test_distances_stored_by_older_versions_are_read_at_their_eps(root: Path, no
         upper = np.where(np.arange(N) < 10, float(rounded), np.inf)
         upper[~right(root)] = 0
         made = table.assign(lower=0.0, upper=upper, found_by="", forwards=1, backwards=1)
-        artifact = store.write(spec, root, card={"norm": norm, "eps": eps}, tables={"images": made})
+        artifact = store.write(spec, root, card={**CARD, "norm": norm, "eps": eps}, tables={"images": made})
         record = records.merge(store.open_model(MODEL, root), norm, [artifact])
         assert record is not None
         assert at(record, eps)["attacked"] == (right(root) & (np.arange(N) >= 10)).mean()
