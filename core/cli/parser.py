@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.cli import attacks, dashboard, docs, evaluation, exercises, gate, importing, models
+from core.cli import attacks, dashboard, docs, evaluation, exercises, gate, importing, models, upkeep
 from core.cli.flags import add_fields
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, PatternSpec, RadiiSpec, Spec, SweepSpec, TransferSpec
 
@@ -58,6 +58,21 @@ COMMANDS = {
         "make the results that are missing with the bundled models, so that pages open with an answer",
         models.bundle_flags,
         models.bundle,
+    ),
+    "verify": Command(
+        "check every file of the store, and of what is bundled, against its hash; changes nothing",
+        upkeep.verify_flags,
+        upkeep.verify,
+    ),
+    "restore": Command(
+        "put back what was set aside or is damaged, as far as a part with the right hash is left",
+        upkeep.restore_flags,
+        upkeep.restore,
+    ),
+    "migrate": Command(
+        "rewrite models and results of earlier formats to today's; with --dry-run, say what would change",
+        upkeep.migrate_flags,
+        upkeep.migrate,
     ),
     "attack": Command(
         "attack images of a model and keep the adversarial examples", attacks.attack_flags(AttackSpec), attacks.attack

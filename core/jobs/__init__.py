@@ -10,6 +10,7 @@ importing        from a file or a module in memory to a model in the store
 at_once          run a small task in this process, within a time limit, without writing to the store
 events           what a job has reported so far
 reference_build  train, measure and bundle a reference model
+remade           what is derived of a saved model, made again from its weights
 bundle           make the results that lie with the bundled models
 """
 

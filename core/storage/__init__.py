@@ -8,6 +8,9 @@ bundled     the bundled reference models and results on them, as a second root o
 readable    whether this version can read an artifact
 damage      what is found damaged is set aside
 store       artifacts under keys made from their specs
+verify      every artifact against its hashes
+restore     puts back what was set aside, part by part
+migrate     rewrites artifacts of earlier formats
 uploads     files that wait to be imported
 checkpoint  the state of an unfinished run, from which it resumes
 """

@@ -70,7 +70,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     known = _read.get(folder)
     if known is not None and known[0] == signature:
         return known[1]
-    card = _sound_card(folder)
+    card = sound_card(folder, folder.name)
     if time.time() - max(stat.st_mtime, stat.st_ctime) > _SETTLED:
         if len(_read) >= _KEPT:
             _read.clear()
@@ -78,7 +78,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def _sound_card(folder: Path) -> dict[str, Any]:
+def sound_card(folder: Path, name: str) -> dict[str, Any]:
+    """As `read_card`, of the artifact of this name, wherever its folder lies by now; always read."""
     try:
         card = files.read_json(folder / CARD)
     except _MISSING as error:
@@ -103,7 +104,7 @@ def _sound_card(folder: Path) -> dict[str, Any]:
     # The raw JSON, not the spec it would load as: a later version may add fields with defaults, and that is no damage.
     body = {"format": FORMAT, "spec": TASKS[card["task"]].__name__, **card["spec"]}
     key = json_hash(body)
-    if key != card["key"] or not folder.name.endswith(f"-{key[:10]}"):
+    if key != card["key"] or not name.endswith(f"-{key[:10]}"):
         raise Damage(f"the spec in {CARD} is not the one that the folder is named after")
     return card
 

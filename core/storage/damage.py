@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import filelock
 
+from core.specs import load_task
+from core.specs.tasks import MODELS
 from core.storage import bundled, cards, files, locks
 from core.storage.cards import Damage, OtherVersion
 
@@ -18,7 +20,10 @@ BODIES = ("weights.safetensors", "model.onnx")
 """The files, one of which holds a model's weights."""
 SET_ASIDE = "set_aside"
 """The folder of a store that they are moved to."""
+WHY = "why.txt"
+"""The file that says why, in each."""
 
+_FROM = "It was: "
 _STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 _T = TypeVar("_T")
 
@@ -85,6 +90,7 @@ def set_aside(path: Path, root: Path, reason: str) -> Path:
     while where.exists():
         number += 1
         where = stem.with_name(f"{stem.name}-{number}")
+    place = path.relative_to(root).as_posix()
     if path.is_dir():
         files.move(path, where)
     else:
@@ -95,7 +101,7 @@ def set_aside(path: Path, root: Path, reason: str) -> Path:
             where.rmdir()
             raise
     with contextlib.suppress(OSError):
-        (where / "why.txt").write_text(f"Set aside: {reason}\n", encoding="utf-8")
+        (where / WHY).write_text(f"Set aside: {reason}\n{_FROM}{place}\n", encoding="utf-8")
     return where
 
 
@@ -107,13 +113,34 @@ def aside(root: Path) -> list[Path]:
 
 
 def _when(folder: Path) -> tuple[str, str]:
+    return stamp(folder), folder.name
+
+
+def stamp(folder: Path) -> str:
+    """When a folder was set aside, so that later ones are greater; from its name."""
     found = _STAMP.search(folder.name)
-    return (found.group(0) if found else "", folder.name)
+    return found.group(0) if found else ""
 
 
 def id_of(folder: Path) -> str:
     """The id of an artifact that was set aside, from its folder there."""
     return _STAMP.sub("", folder.name)
+
+
+def model_of(folder: Path) -> str | None:
+    """The id of the model that a result was on, from its folder among those set aside; "" for a model, None unknown."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in (folder / WHY).read_text(encoding="utf-8").splitlines():
+            parts = line.removeprefix(_FROM).split("/")
+            if line.startswith(_FROM) and all(map(files.is_id, parts)):
+                return parts[0] if len(parts) > 1 else ""
+    card = cards.raw(folder)  # set aside by a version that did not write the place
+    if card.get("task") in MODELS:
+        return ""
+    try:
+        return str(load_task(card).model)  # type: ignore[union-attr]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def results_in(folder: Path) -> list[Path]:

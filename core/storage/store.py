@@ -44,8 +44,8 @@ from core.storage import bundled, cards, damage, files, locks, readable
 from core.storage.cards import CARD, Damage, OtherVersion
 from core.storage.damage import SET_ASIDE as SET_ASIDE
 from core.storage.damage import DamagedArtifact as DamagedArtifact
-from core.storage.locks import CHECKPOINTS as CHECKPOINTS
 from core.storage.damage import UnreadableArtifact as UnreadableArtifact
+from core.storage.locks import CHECKPOINTS as CHECKPOINTS
 
 if TYPE_CHECKING:
     import pandas as pd
