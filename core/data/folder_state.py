@@ -5,7 +5,9 @@ Imports neither torch nor an image library.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,7 +15,20 @@ from pathlib import Path
 
 from core.data.folder import DataMissing
 from core.data.folder_layout import Layout, cannot_be_read
-from core.specs import DataSpec
+from core.specs import DATASETS, DataSpec
+
+
+def stamp_of_files(dataset: str, root: Path) -> str:
+    """As `stamp`, of the files of a built-in data set; the same for ever where it needs none."""
+    info, found = DATASETS[dataset], []
+    if info.embedded:
+        return ""
+    with contextlib.suppress(OSError), os.scandir((root / info.mark).parent) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                facts = entry.stat()
+                found.append((entry.name, facts.st_size, facts.st_mtime_ns, facts.st_ino))
+    return repr(sorted(found))
 
 
 def stamp(found: Layout) -> str:

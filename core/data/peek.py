@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,18 @@ from core.specs import DATASETS
 _FILE = "t10k-images-idx3-ubyte"
 _MAGIC = 2051  # of files of images in MNIST's format
 _HEADER = 16
+_SHA256 = {"mnist": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"}
+"""Of that file: where it is another one, the image is left to the data set, which is compared as a whole."""
 _EMBEDDED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "digits28": lambda ink: framed(ink, 16),
     "digits": lambda ink: np.rint(ink * (255 / 16)).astype(np.uint8),
 }
+
+
+@lru_cache(maxsize=16)
+def _is_known(path: Path, name: str, size: int, time: int) -> bool:
+    """Whether a file is the one that a data set comes with, as far as that is known; read once, until it changes."""
+    return name not in _SHA256 or hashlib.sha256(path.read_bytes()).hexdigest() == _SHA256[name]
 
 
 def one_test_image(dataset: str, index: int, root: Path | None = None) -> UInt8[np.ndarray, "c h w"] | None:
@@ -40,6 +50,8 @@ def one_test_image(dataset: str, index: int, root: Path | None = None) -> UInt8[
         return None
     path = ((root or data_root()) / info.mark).with_name(_FILE)
     try:
+        if not _is_known(path, info.name, path.stat().st_size, path.stat().st_mtime_ns):
+            return None
         with path.open("rb") as file:
             magic, count, height, width = struct.unpack(">4i", file.read(_HEADER))
             if magic != _MAGIC or index >= count or (1, height, width) != info.shape:

@@ -99,7 +99,7 @@ def first_of_test(dataset: Dataset, n: int) -> Split:
 def load(spec: DataSpec, root: Path | None = None, on_progress: Progress | None = None) -> Dataset:
     """Load a data set into memory, downloading it if it is not on disk.
 
-    What was loaded before is returned again, unless people's own images have changed since.
+    What was loaded before is returned again, unless its files have changed since.
 
     Args:
         spec: what to load.
@@ -107,14 +107,15 @@ def load(spec: DataSpec, root: Path | None = None, on_progress: Progress | None 
         on_progress: called with bytes while downloading, with files while reading an image folder.
 
     Raises:
-        DataMissing: not on disk and not to be downloaded, or own images that hold nothing usable.
+        DataMissing: not on disk and not to be downloaded, a built-in set with other images or labels than it comes
+            with, or own images that hold nothing usable.
         ValueError: a class that own images do not have, or own images that are no longer those of `spec.content`.
     """
     root = (root or data_root()).resolve()
     if spec.path is None:
         if not is_present(spec.dataset, root):
             _download(spec.dataset, root, on_progress)
-        return _load(spec, root, "", _Quiet(on_progress))
+        return _load(spec, root, folder_state.stamp_of_files(spec.dataset, root), _Quiet(on_progress))
     found = folder_layout.layout(spec.path) if spec.dataset == "folder" else None
     stamp = _stamp(spec.path, found)
     if text := own.changed(spec):
@@ -198,23 +199,47 @@ def _load(spec: DataSpec, root: Path, stamp: str, quiet: _Quiet) -> Dataset:
         parts = _read(spec, root)
     else:
         parts = _read_folder(spec, quiet.found, quiet.call)
+    fingerprint = None if spec.path is not None else _checked(spec.dataset, root, stamp, parts)
     if spec.classes is not None:
-        parts = parts.only(spec.classes)
+        parts, fingerprint = parts.only(spec.classes), None
     train, validation = parts.split()
-    digest = hashlib.sha256()
-    for part in (parts.train, parts.test, parts.validation):
-        if part is not None:
-            digest.update(part.x.contiguous().numpy().data)
-            digest.update(part.y.contiguous().numpy().data)
     return Dataset(
         title=parts.title,
         class_names=parts.names,
         train=train,
         validation=validation,
         test=parts.test,
-        fingerprint=digest.hexdigest(),
+        fingerprint=fingerprint or _fingerprint(parts),
         notes=parts.notes,
     )
+
+
+def _fingerprint(parts: _Parts) -> str:
+    digest = hashlib.sha256()
+    for part in (parts.train, parts.test, parts.validation):
+        if part is not None:
+            digest.update(part.x.contiguous().numpy().data)
+            digest.update(part.y.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+_found: dict[tuple[str, Path, str], str] = {}  # fingerprints of whole built-in sets, by their files' sizes and times
+
+
+def _checked(dataset: str, root: Path, stamp: str, parts: _Parts) -> str:
+    """The fingerprint of a whole built-in set. Raises DataMissing where it is not the one that is known."""
+    if (dataset, root, stamp) not in _found:
+        _found[dataset, root, stamp] = _fingerprint(parts)
+    fingerprint, info = _found[dataset, root, stamp], DATASETS[dataset]
+    if info.fingerprint not in ("", fingerprint):
+        where, mend = "", "it comes with scikit-learn: install that again"
+        if not info.embedded:
+            where, mend = f" in {root}", f"remove {info.mark.split('/')[0]} there, and it is downloaded again"
+        raise DataMissing(
+            f"{info.title}{where} holds other images or labels than it comes with (fingerprint {fingerprint:.8}, "
+            f"expected {info.fingerprint:.8}), so that a file is damaged or was replaced; to mend it, {mend}."
+        )
+    return fingerprint
 
 
 def _only(split: Split, classes: tuple[int, ...]) -> Split:

@@ -229,6 +229,9 @@ def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Art
     except store.DamagedArtifact as damage:
         note(str(damage))
         return None
+    if found is not None and (text := trained_on.of_other_images(found, root)):
+        note(f"{text}. {store.step_aside(found, root, text)}")
+        return None
     if found is not None and found.root == root and not bundled.is_copy(found.card):
         _forget_progress(task, root)  # whoever made it may have been killed before it came to this
     return found

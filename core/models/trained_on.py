@@ -3,24 +3,22 @@
 A model's card holds its class names in their order and the fingerprint of its images; the spec of one that was trained
 on an own folder holds the SHA-256 of the folder's files (`content`). A model answers with numbers of classes, and
 results name images by their numbers: where these mean something else by now, every result would be wrong without a
-warning.
+warning. They are compared at every use, of every data set; that a built-in set is what it comes with is looked at where
+it is loaded (`core.data.sets`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.data import own
-from core.data.folder import DataMissing, data_root
+from core.data import own, shown
+from core.data.folder import DataMissing
 from core.data.folder_layout import listed
-from core.specs import DataSpec, ModelSpec, ModelTask, TrainSpec, TransferSpec
+from core.specs import DATASETS, DataSpec, ModelSpec, ModelTask, TrainSpec, TransferSpec
 from core.storage import store
 
-_logger = logging.getLogger(__name__)
-_warned: set[tuple[str, str]] = set()  # models and fingerprints that were warned of
 _PARTS = ("train", "validation", "test")
 
 
@@ -41,8 +39,7 @@ def check(
 ) -> None:
     """Compare a loaded data set with what a model was trained on.
 
-    Other classes are refused, and other images of an own folder. Of a built-in set, whose labels are fixed, other
-    images are a warning in the log, once: a file may be damaged.
+    Other classes are refused, and other images.
 
     Args:
         model: a saved model.
@@ -59,14 +56,11 @@ def check(
     if data.get("fingerprint") in (None, fingerprint):
         return
     if not own.is_own(spec):
-        if (model.id, fingerprint) not in _warned:
-            _warned.add((model.id, fingerprint))
-            _logger.warning(
-                "%s: the images of %s on this machine are not those that it was trained on (fingerprint %.8s, "
-                "not %.8s). A file may be damaged: remove the data set from %s, and it is downloaded again.",
-                *(model.id, data.get("title", spec.dataset), fingerprint, data["fingerprint"], data_root().resolve()),
-            )
-        return
+        raise ValueError(
+            f"model: {model.id} {_how(model)} other images or labels than {data.get('title', spec.dataset)} holds on "
+            f"this machine (fingerprint {data['fingerprint']:.8}, now {fingerprint:.8}), so that no figure on it would "
+            f"be right; put the files back as they were, or move {model.folder} away and {_verb(model)} again."
+        )
     if spec.content is None or own.content(spec) != spec.content:  # else the same files, decoded by another version
         raise ValueError(_other_images(model, sizes))
 
@@ -105,6 +99,28 @@ def changed(model: store.Artifact) -> str:
     return ""
 
 
+def of_other_images(found: store.Artifact, root: Path) -> str:
+    """Why what was stored is no answer: it was made on other images or labels than are meant; "" where it was not.
+
+    By cards alone: the fingerprint of a built-in set that is known, else that of the model that a result is on. Of
+    people's own images it is their content that is compared.
+    """
+    spec = found.spec()
+    fingerprint = found.card.get("data", {}).get("fingerprint")
+    data = spec.data or spec_of(store.open_model(models_of(spec)[0], root))  # type: ignore[arg-type]
+    if fingerprint is None or data.dataset not in DATASETS:
+        return ""
+    wanted = DATASETS[data.dataset].fingerprint if data.classes is None else ""
+    if not wanted and isinstance(spec, ModelTask) and spec.data is None:
+        wanted = store.open_model(models_of(spec)[0], root).card.get("data", {}).get("fingerprint") or ""
+    if wanted in ("", fingerprint):
+        return ""
+    return (
+        f"{found.id} was made on other images or labels than {shown.title(data)} has (fingerprint {fingerprint:.8}, "
+        f"expected {wanted:.8})"
+    )
+
+
 def earlier(spec: TrainSpec, root: Path) -> str:
     """A sentence on the model that was trained with the same settings before the folder changed; "" where none was."""
     if spec.data.content is None:
@@ -128,12 +144,16 @@ def _without_content(spec: TrainSpec) -> TrainSpec:
 
 def _again(model: store.Artifact) -> str:
     """What can be done where the images of a model are others by now."""
-    what, verb = spec_of(model).dataset, "train" if isinstance(model.spec(), TrainSpec) else "import"
+    what, verb = spec_of(model).dataset, _verb(model)
     what = what if own.is_own(spec_of(model)) else "data set"
     return (
         f"To use this model, put the {what} back as it was. To use the {what} as it is now, {verb} again: that makes "
         "another model and keeps this one."
     )
+
+
+def _verb(model: store.Artifact) -> str:
+    return "train" if isinstance(model.spec(), TrainSpec) else "import"
 
 
 def _how(model: store.Artifact) -> str:

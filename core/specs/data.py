@@ -30,6 +30,8 @@ class DatasetInfo(BaseModel):
     """A file below the data folder that is there only when the data set can be read; empty for an embedded one."""
     download_size: int = 0
     """Bytes of the download."""
+    fingerprint: str = ""
+    """SHA-256 of all its images and labels, as `core.data.Dataset` has it; others are refused. Empty: not known."""
     fast_epochs: int = 3
     """Epochs that the fast preset needs on this set."""
 
@@ -63,6 +65,7 @@ for _info in (
         train_size=1437,
         test_size=360,
         reader="core.data.digits:digits28",
+        fingerprint="4fe7bfdfc1289e4f9895a95c2f80b80220a25747a8f5f5d2b72a10eb2bd7d141",
         fast_epochs=10,
     ),
     DatasetInfo(
@@ -73,6 +76,7 @@ for _info in (
         train_size=60_000,
         test_size=10_000,
         reader="core.data.mnist:mnist",
+        fingerprint="1e35582d42a90940c55b956deb61875c020b567ed20e3c5b174f52bf7809ed9b",
         mark="MNIST/raw/t10k-labels-idx1-ubyte",
         download_size=11_594_722,
     ),
@@ -101,6 +105,7 @@ for _info in (
         train_size=50_000,
         test_size=10_000,
         reader="core.data.cifar10:cifar10",
+        fingerprint="9048fcbac9c08a64d57a7c5a5a66750a974ad4eab380914df129f7e223d823df",
         mark="cifar-10-batches-py/test_batch",
         download_size=170_498_071,
         fast_epochs=8,
@@ -113,6 +118,7 @@ for _info in (
         train_size=1437,
         test_size=360,
         reader="core.data.digits:digits",
+        fingerprint="3c13ddfdddb285f60ef52a608014c32658bb47dd5eb67174a2184cbf01dc2e78",
         fast_epochs=40,
     ),
 ):

@@ -283,7 +283,7 @@ def test_a_damaged_file_of_mnist_is_named(tmp_path: Path, damage: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             head = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
             path.write_bytes(head + bytes(math.prod(shape)))
-    assert len(load(DataSpec(dataset="mnist"), root=tmp_path).test) == 10_000
+    assert len(mnist.mnist(tmp_path)[1]) == 10_000
     path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     data = path.read_bytes()
     path.write_bytes(

@@ -27,6 +27,15 @@ from ui.app import warm
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+def fingerprint_of(data: specs.DataSpec) -> str:
+    """Of the images on this machine, where they are embedded; else as they are known."""
+    if specs.DATASETS[data.dataset].embedded:
+        from core.data.sets import load
+
+        return load(data).fingerprint
+    return specs.DATASETS[data.dataset].fingerprint or "planted"
+
+
 class Lab:
     """The dashboard under test, its store, and what can be planted there."""
 
@@ -123,7 +132,7 @@ class Lab:
             "shape": list(shape),
             "data": {
                 "title": specs.DATASETS[spec.data.dataset].title,
-                "fingerprint": "planted",
+                "fingerprint": fingerprint_of(spec.data),
                 "train_size": 1294,
                 "validation_size": 143,
                 "test_size": n,
