@@ -29,6 +29,7 @@ PAGE = "epsilon_sweep"
 
 
 @st.fragment
+@guard.told()
 def answer(shown: Measured) -> None:
     """Draw the ε slider and all that depends on it; a move draws only this part again, from memory."""
     options = measured.stops(shown)

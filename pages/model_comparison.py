@@ -43,6 +43,7 @@ TABS = [
 
 
 @st.fragment
+@guard.told()
 def answer(shown: Measured) -> None:
     """Draw the ε slider and all that depends on it; a move draws only this part again, from memory."""
     options = measured.stops(shown)

@@ -161,6 +161,7 @@ def step_by_step() -> None:
 
 
 @st.fragment
+@guard.told()
 def play() -> None:
     """Everything that answers while somebody plays: only this part is drawn again."""
     shown = tabs.tabs(PAGE, TABS)

@@ -97,6 +97,7 @@ def expected(spec: specs.TrainSpec) -> float | None:
 
 
 @st.fragment(run_every=1.0)
+@guard.told()
 def redraw_with_torch() -> None:
     """Wait for torch, which is being imported in the background, then draw the page once more with times and layers."""
     if warm.torch_ready():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from core.networks.portions import at_once
 from core.networks.table import device_of
 from core.progress import Progress
 from core.specs import DataSpec, Framing, ImportSpec, Method, ModelSpec, TrainSpec
-from core.storage import store
+from core.storage import readable, store
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def load_model(model_id: str, root: Path | None = None, *, device: str = "cpu", 
     Raises:
         ValueError: unknown id, or a threshold for a model that has none.
         store.DamagedArtifact: its files do not match its card; they were set aside.
+        store.UnreadableArtifact: another version made it, with weights that do not fit the network as it is now.
     """
     artifact = store.open_model(model_id, store.default_root() if root is None else root)
     spec = artifact.spec()
@@ -116,21 +118,48 @@ def load_model(model_id: str, root: Path | None = None, *, device: str = "cpu", 
 def _trained(artifact: store.Artifact, spec: TrainSpec) -> nn.Module:
     shape = cast(Shape, tuple(artifact.card["shape"]))
     model = build(spec.network, shape, len(artifact.card["class_names"]), scalar=spec.scalar)
-    model.load_state_dict(_weights(artifact))
+    weights = _weights(artifact)
+    if why := _misfit(model, weights):
+        raise _does_not_fit(artifact, f"the network {spec.network}", why)
+    model.load_state_dict(weights)
     return model
+
+
+def _does_not_fit(artifact: store.Artifact, what: str, why: str) -> store.UnreadableArtifact:
+    made = f" (version {version} made it)" if (version := readable.made_by(artifact.card)) else ""
+    return store.UnreadableArtifact(
+        f"{artifact.id}: its weights do not fit {what} of this version{made}: {why}. It was left as it is."
+    )
+
+
+def _misfit(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+    """How weights differ in name or shape from those of a network; "" where they fit."""
+    expected, found = ({name: tuple(value.shape) for name, value in of.items()} for of in (model.state_dict(), weights))
+    wrong = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if not wrong:
+        return ""
+    name = wrong[0]
+    shapes = ["none" if shape is None else f"shape {shape}" for shape in (expected.get(name), found.get(name))]
+    more = f", and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
+    return f"expected {shapes[0]} for {name}, got {shapes[1]}{more}"
 
 
 def _imported(artifact: store.Artifact, spec: ImportSpec) -> nn.Module:
     """The network behind what was found out when it was imported."""
+    try:
+        body, framing = _body(artifact, spec), Framing.model_validate(artifact.card["framing"])
+    except (ValueError, KeyError, TypeError) as error:
+        said = "; ".join(str(error).removeprefix("architecture: ").splitlines())
+        raise _does_not_fit(artifact, spec.architecture or "the ONNX reader", said) from None
+    return Framed(body, framing, at_once(artifact.card.get("cost", {}).get("bytes_an_image", 0)))
+
+
+def _body(artifact: store.Artifact, spec: ImportSpec) -> nn.Module:
     if spec.route == "onnx":
-        body = bodies.of_graph(artifact.blob(bodies.GRAPH))
-    else:
-        network = artifact.card["network"]
-        body = bodies.of_weights(
-            spec.architecture, network["outputs"], _weights(artifact), cast(Shape, tuple(network["takes"]))
-        )
-    cost = artifact.card.get("cost", {}).get("bytes_an_image", 0)
-    return Framed(body, Framing.model_validate(artifact.card["framing"]), at_once(cost))
+        return bodies.of_graph(artifact.blob(bodies.GRAPH))
+    network = artifact.card["network"]
+    takes = cast(Shape, tuple(network["takes"]))
+    return bodies.of_weights(spec.architecture, network["outputs"], _weights(artifact), takes)
 
 
 def _weights(artifact: store.Artifact) -> dict[str, torch.Tensor]:

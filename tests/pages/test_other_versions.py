@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from core.storage import store
+from core.storage import cards, files, store
 from tests import other_versions
 from tests.fixtures.artifacts import LINEAR, STORE
 from tests.pages.conftest import Lab
@@ -34,6 +36,41 @@ def test_every_page_opens(page: str, lab: Lab, mixed: dict[Path, str]) -> None:
     app = lab.open(page)
     assert not app.exception
     assert all(folder.is_dir() for folder in mixed)
+
+
+def _misfit(folder: Path) -> None:
+    """Weights of another network than the spec names today, sound in themselves."""
+    card = json.loads((folder / cards.CARD).read_bytes())
+    data = files.encode_arrays({"1.weight": np.zeros((3, 4), dtype=np.float32)})
+    (folder / "weights.safetensors").write_bytes(data)
+    card["files"]["weights.safetensors"] = cards.hash_of(data)
+    (folder / cards.CARD).write_text(json.dumps(card | {"sha256": cards.card_hash(card)}))
+
+
+def _flip(name: str) -> Callable[[Path], None]:
+    def flip(folder: Path) -> None:
+        data = bytearray((folder / name).read_bytes())
+        data[-1] ^= 1
+        (folder / name).write_bytes(data)
+
+    return flip
+
+
+HARM = {"misfit": _misfit, "weights": _flip("weights.safetensors"), "table": _flip("test.parquet")}
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("page", routes.ROUTES)
+def test_every_page_opens_on_models_that_cannot_be_used(page: str, harm: str, lab: Lab) -> None:
+    """Weights of another network, or damaged files: a sentence where they are needed, and no exception."""
+    made = [lab.model(), lab.model(data={"dataset": "digits", "classes": (4, 9)}, scalar=True)]
+    for model in made:
+        HARM[harm](model.folder)
+    app = lab.open(page)
+    assert not app.exception
+    if harm == "misfit":
+        assert all(model.folder.is_dir() for model in made)
 
 
 def test_the_page_models_lists_what_cannot_be_read(lab: Lab, mixed: dict[Path, str]) -> None:

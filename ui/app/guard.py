@@ -19,12 +19,29 @@ _ROUTED = "_routed"
 
 @contextmanager
 def routed() -> Iterator[None]:
-    """Mark the run of a page as one that the router started."""
+    """Mark the run of a page as one that the router started; see `told`."""
     st.session_state[_ROUTED] = True
     try:
-        yield
+        with told():
+            yield
     finally:
         st.session_state.pop(_ROUTED, None)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Say in a sentence that an artifact cannot be read, wherever that is noticed; what was drawn before it stays.
+
+    As a decorator for what runs apart from the page: fragments.
+    """
+    try:
+        yield
+    except Exception as error:
+        from core.storage.damage import DamagedArtifact
+
+        if not isinstance(error, DamagedArtifact):
+            raise
+        st.error(str(error), icon=":material/error:")
 
 
 def ensure_router() -> None:

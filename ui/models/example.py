@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.app import sources, warm
+from ui.app import guard, sources, warm
 from ui.models import found
 from ui.show import model_names
 
@@ -40,6 +40,7 @@ def show(page: str) -> list[dict[str, Any]]:
 
 
 @st.fragment(run_every=0.5)
+@guard.told()
 def _wait() -> None:
     st.caption("Loading PyTorch …")
     if warm.torch_ready():
