@@ -24,6 +24,7 @@ WHY = "why.txt"
 """The file that says why, in each."""
 
 _FROM = "It was: "
+_REPLACED = "It is not to be put back.\n"
 _STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 _T = TypeVar("_T")
 
@@ -79,11 +80,14 @@ def unreadable(name: str, why: str) -> UnreadableArtifact:
     return UnreadableArtifact(f"{name} cannot be read by this version: {why}. It was left as it is.")
 
 
-def set_aside(path: Path, root: Path, reason: str) -> Path:
+def set_aside(path: Path, root: Path, reason: str, *, replaced: bool = False) -> Path:
     """Move a folder or file out of the store's way, with the reason in `why.txt`.
 
     Returns the folder where it is now, the folder itself or one around the file. Raises OSError.
+
+    replaced: another one takes its place: it is not to be put back (`core.storage.restore`). A file never is.
     """
+    replaced = replaced or not path.is_dir()
     stem = where = root / SET_ASIDE / f"{path.name}-{datetime.now():%Y%m%d-%H%M%S}"
     where.parent.mkdir(exist_ok=True)
     number = 1
@@ -101,7 +105,7 @@ def set_aside(path: Path, root: Path, reason: str) -> Path:
             where.rmdir()
             raise
     with contextlib.suppress(OSError):
-        (where / WHY).write_text(f"Set aside: {reason}\n{_FROM}{place}\n", encoding="utf-8")
+        (where / WHY).write_text(f"Set aside: {reason}\n{_FROM}{place}\n{_REPLACED * replaced}", encoding="utf-8")
     return where
 
 
@@ -125,6 +129,13 @@ def stamp(folder: Path) -> str:
 def id_of(folder: Path) -> str:
     """The id of an artifact that was set aside, from its folder there."""
     return _STAMP.sub("", folder.name)
+
+
+def is_replaced(folder: Path) -> bool:
+    """Whether what was set aside is not to be put back."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (folder / WHY).read_text(encoding="utf-8").endswith(_REPLACED)
+    return False
 
 
 def model_of(folder: Path) -> str | None:

@@ -88,7 +88,9 @@ def _rewrite(change: Change, results: list[Change], root: Path) -> None:
         _write_card(half / "results" / one.name, one.card)
     _write_card(half, change.card)
     half.rename(change.folder.with_name(change.name))
-    damage.set_aside(change.folder, root, f"it is of format {change.before}; rewritten, it is {change.name}")
+    damage.set_aside(
+        change.folder, root, f"it is of format {change.before}; rewritten, it is {change.name}", replaced=True
+    )
 
 
 def _write_card(folder: Path, card: Json | None) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from core.specs import explain, load_task
+from core.specs import DATASETS, METHODS, NETWORKS, RECIPES, UNIVERSAL_METHODS, explain, load_task
 
 Json = dict[str, Any]
+_REGISTRIES = (DATASETS, METHODS, NETWORKS, RECIPES, UNIVERSAL_METHODS)
 
 
 class _Accuracy(BaseModel):
@@ -68,8 +69,24 @@ NEEDS: dict[str, type[BaseModel]] = {
 """What pages and commands need of a card, by its task; every card that was ever released has it."""
 
 
+_KEPT = 4096
+_read: set[tuple[Any, ...]] = set()  # cards that can be read, by their hashes, with what was registered then
+
+
 def reason(card: Json) -> str:
     """Why this version cannot read an artifact with a sound card, as one line; "" where it can."""
+    known = (card["sha256"], *map(len, _REGISTRIES))
+    if known in _read:
+        return ""
+    why = _reason(card)
+    if not why:
+        if len(_read) >= _KEPT:
+            _read.clear()
+        _read.add(known)
+    return why
+
+
+def _reason(card: Json) -> str:
     try:
         load_task(card)
     except ValidationError as error:

@@ -55,7 +55,8 @@ def restore(root: Path, backups: Sequence[Path] = (), rebuild: Rebuild | None = 
         if looked.damaged and not looked.bundled and not looked.unreadable:
             with contextlib.suppress(FileNotFoundError), locks.hold(looked.folder.name, root):
                 damage.set_aside(looked.folder, root, "; ".join(looked.damaged))
-    models = {folder: damage.model_of(folder) for folder in damage.aside(root)}
+    asides = [folder for folder in damage.aside(root) if not damage.is_replaced(folder)]
+    models = {folder: damage.model_of(folder) for folder in asides}
     for folder in (folder for folder, model in models.items() if model == ""):
         said += _model(folder, root, backups, rebuild)
     for folder, model in models.items():

@@ -211,7 +211,7 @@ def step_aside(artifact: Artifact, root: Path, reason: str) -> str:
     if bundled.is_inside(artifact.folder):
         return "It is bundled and was left as it is."
     with locks.hold(artifact.id, Path(root)):
-        return f"It was set aside in {damage.set_aside(artifact.folder, Path(root), reason)}."
+        return f"It was set aside in {damage.set_aside(artifact.folder, Path(root), reason, replaced=True)}."
 
 
 def located(spec: Task, root: Path, *, allow_bundled: bool = True) -> Path | None:
@@ -438,7 +438,7 @@ def write(
         if folder.exists():  # a copy of the bundled model, or what this version cannot read
             why, kept = _why_not(folder), len(cards.folders(folder / "results", *TASKS))
             text = f"this version cannot read it: {why[0]}" if why else "it was a copy of the bundled model"
-            where = damage.set_aside(folder, root, f"{text}; now one was made here")
+            where = damage.set_aside(folder, root, f"{text}; now one was made here", replaced=True)
             if kept and not damage.same_weights(where, data):
                 moved = {"set_aside": f"{SET_ASIDE}/{where.name}", "results_set_aside": kept}
                 body, data = cards.compose(spec, {**card, **moved}, arrays or {}, tables or {}, blobs)

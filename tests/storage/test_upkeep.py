@@ -168,6 +168,16 @@ def test_results_on_other_weights_stay_aside(root: Path) -> None:
     assert store.all_results(ID, root, *TASKS) == []
 
 
+def test_what_was_replaced_is_not_put_back(root: Path) -> None:
+    """An artifact that stepped aside though it is whole stays there."""
+    for artifact in (store.open_model(ID, root), *store.all_results(LINEAR.artifact_name(), root, "sweep")):
+        if artifact.folder.exists():
+            store.step_aside(artifact, root, "it was made on other images")
+    before = content(root)
+    assert restore.restore(root, [STORE]) == []
+    assert content(root) == before
+
+
 def whole_table() -> Any:
     """The table of the model's test images."""
     return store.Artifact(STORE / ID, cards.read_card(STORE / ID)).table("test")
@@ -242,6 +252,7 @@ def test_artifacts_of_an_earlier_format_are_rewritten(root: Path) -> None:
     assert not any(one.damaged or one.unreadable for one in verify.every(root))
     aside = [path for path in (root / store.SET_ASIDE).rglob(cards.CARD)]
     assert len(aside) == len(names)
+    assert restore.restore(root, [STORE]) == [], "what was rewritten is not put back"
     assert migrate.plan(root, {0: rate_to_lr}) == []
 
 
