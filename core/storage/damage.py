@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -94,7 +95,7 @@ def set_aside(path: Path, root: Path, reason: str, *, replaced: bool = False) ->
     while where.exists():
         number += 1
         where = stem.with_name(f"{stem.name}-{number}")
-    place = path.relative_to(root).as_posix()
+    place = Path(os.path.relpath(path, root)).as_posix()
     if path.is_dir():
         files.move(path, where)
     else:
@@ -190,6 +191,6 @@ def bring_results_back(model: Path, root: Path) -> int:
             there = model / "results" / result.name
             with contextlib.suppress(OSError):  # another process was quicker
                 if not there.exists():
-                    result.rename(there)
+                    files.move(result, there)
                     moved += 1
     return moved

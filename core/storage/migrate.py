@@ -84,10 +84,10 @@ def _rewrite(change: Change, results: list[Change], root: Path) -> None:
     half = root / ".tmp" / f"{change.folder.name}.{secrets.token_hex(4)}"
     shutil.copytree(change.folder, half)
     for one in results:
-        (half / "results" / one.folder.name).rename(half / "results" / one.name)
+        files.move(half / "results" / one.folder.name, half / "results" / one.name)
         _write_card(half / "results" / one.name, one.card)
     _write_card(half, change.card)
-    half.rename(change.folder.with_name(change.name))
+    files.move(half, change.folder.with_name(change.name))
     damage.set_aside(
         change.folder, root, f"it is of format {change.before}; rewritten, it is {change.name}", replaced=True
     )

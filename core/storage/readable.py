@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from core.specs import DATASETS, METHODS, NETWORKS, RECIPES, UNIVERSAL_METHODS, explain, load_task
 
 Json = dict[str, Any]
-_REGISTRIES = (DATASETS, METHODS, NETWORKS, RECIPES, UNIVERSAL_METHODS)
+_REGISTRIES: tuple[dict[str, Any], ...] = (DATASETS, METHODS, NETWORKS, RECIPES, UNIVERSAL_METHODS)
 
 
 class _Accuracy(BaseModel):
@@ -75,7 +75,7 @@ _read: set[tuple[Any, ...]] = set()  # cards that can be read, by their hashes, 
 
 def reason(card: Json) -> str:
     """Why this version cannot read an artifact with a sound card, as one line; "" where it can."""
-    known = (card["sha256"], *map(len, _REGISTRIES))
+    known = (card["sha256"], *(len(registry) for registry in _REGISTRIES))
     if known in _read:
         return ""
     why = _reason(card)
