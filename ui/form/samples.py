@@ -13,7 +13,7 @@ from core import specs
 from core.data import folder
 from core.storage import store
 from ui.app import sources
-from ui.form.select import KEEP
+from ui.form import bound
 from ui.show import elements
 
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
     """
     if key in st.session_state and isinstance(st.session_state[key], int):
         st.session_state[key] = min(max(1, st.session_state[key]), count)
-    number = st.number_input(
+    number = bound.number_input(
         label,
+        whole=True,
         min_value=1,
         max_value=count,
         value=1,
@@ -106,7 +107,6 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
         key=key,
         help=help,
         label_visibility=label_visibility,
-        **KEEP,
     )
     return int(number or 1) - 1
 

@@ -13,10 +13,12 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.state.session_state_proxy import get_session_state
 
+from ui.app import refused
+from ui.form import bound
+from ui.form.bound import KEEP
+
 T = TypeVar("T")
 
-KEEP: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
-"""Arguments of every widget that belongs to a page's settings: its value survives a switch of pages and a reload."""
 FEW, SHORT = 4, 32
 """So many options, with so many letters in all, are drawn as buttons side by side."""
 
@@ -68,6 +70,8 @@ def select(
     if named and key not in st.session_state:
         st.session_state[key] = start  # what the address says comes before it
     seed(key, options, text, read=read)
+    shown = {text(option) for option in options}
+    bound.check(key, label, shown.__contains__, "one of the options of this setting")
     common: dict[str, Any] = {
         "label": label,
         "options": options,
@@ -86,6 +90,7 @@ def select(
     else:
         chosen = st.selectbox(index=None if named else options.index(start), **common)
         chosen = start if chosen is None else chosen
+    refused.settle(key, chosen)
     st.session_state[f"{key}_text"] = text(chosen)
     return chosen
 
@@ -121,6 +126,7 @@ def select_many(
     if key in st.session_state:
         st.session_state[key] = [option for option in st.session_state[key] if option in options]
     seed(key, options, text, many=True)
+    bound.check_many(key, label, {text(option) for option in options})
     common: dict[str, Any] = {
         "label": label,
         "options": options,
@@ -130,9 +136,13 @@ def select_many(
         "key": key,
         **KEEP,
     }
+    chosen: list[T]
     if kind == "pills":
-        return st.pills(selection_mode="multi", wrap=True, **common)
-    return st.multiselect(placeholder=placeholder, **common)
+        chosen = st.pills(selection_mode="multi", wrap=True, **common)
+    else:
+        chosen = st.multiselect(placeholder=placeholder, **common)
+    refused.settle(key, chosen)
+    return chosen
 
 
 def seed(

@@ -14,8 +14,8 @@ from core.epsilon import within
 from core.figures.linear import exact_against_attacks
 from core.storage import store
 from ui.app import sources
-from ui.form import controls, data_choice, model_picker, samples
-from ui.form.select import KEEP, select
+from ui.form import bound, controls, data_choice, model_picker, samples
+from ui.form.select import select
 from ui.show import downloads, elements, gallery, provenance
 from ui.show.sheet import Picture
 from ui.text import ANY_CLASS, both, class_text, counted, grey_levels, percent, say
@@ -144,15 +144,15 @@ def show(page: str) -> None:
         gap = st.container()
         drawn = pictures(model)  # at once: the curves take seconds when they are first drawn
         with st.expander("More settings", icon=":material/tune:"):
-            n = st.number_input(
+            n = bound.number_input(
                 "Images (n)",
+                whole=True,
                 min_value=20,
                 max_value=2000,
                 value=500,
                 step=100,
                 help="The first n of the test set's fixed order. More images take longer, most of it for PGD.",
                 key=f"{page}_image_n",
-                **KEEP,
             )
     table = measured(model.id, model.root, norm, int(n), data)
     with left:

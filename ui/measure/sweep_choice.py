@@ -15,8 +15,8 @@ from core.evaluation.tables import records
 from core.jobs import queue
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls, data_choice, model_picker, widgets
-from ui.form.select import KEEP, select, select_many
+from ui.form import bound, controls, data_choice, model_picker, widgets
+from ui.form.select import select, select_many
 from ui.measure import first_view
 from ui.measure.first_view import norm_of_kind
 from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name
@@ -91,12 +91,11 @@ def choose(page: str, *, start: int = 1, row: bool = False) -> Choice | None:
             seed = controls.field(page, specs.CompareSpec, "seed")
         target = _target(page, models)
         settings = _settings(page, kinds)
-        fine = st.toggle(
+        fine = bound.toggle(
             "Fine steps of ε",
             key=f"{page}_fine",
             help="The slider stops between the budgets that were run, too. What radii and proofs say is known there; "
             "what a sweep says is not, and is shown as –.",
-            **KEEP,
         )
     if not kinds:
         st.info("Choose at least one attack.", icon=":material/info:")

@@ -14,8 +14,7 @@ from core.figures import heat
 from core.figures.base import score_histogram, training_curves
 from core.storage import bundled, store
 from ui.app import jobs, routes, sources
-from ui.form import missing
-from ui.form.select import KEEP
+from ui.form import bound, missing
 from ui.models import found, references
 from ui.show import downloads, elements, model_names, model_rows, provenance
 from ui.text import PERCENT, both, counted, eps_text, interval, say
@@ -291,7 +290,7 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
     names = model.card["class_names"]
     st.markdown("**Raw scores N(x)**")
     low, high = float(tests["score"].min()), float(tests["score"].max())
-    threshold = st.slider(
+    threshold = bound.slider(
         "Threshold τ",
         min_value=min(low, 0.0),
         max_value=max(high, 0.0),
@@ -299,7 +298,6 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
         step=max((high - low) / 200, 1e-6),
         help=f"An image is classified as {names[1]} when its score is above τ. The network was trained for τ = 0.",
         key=f"{page}_threshold",
-        **KEEP,
     )
     above = tests["score"].to_numpy() > threshold
     y = tests["y"].to_numpy()

@@ -14,8 +14,8 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.form import controls, samples
-from ui.form.select import KEEP, select
+from ui.form import bound, controls, samples
+from ui.form.select import select
 from ui.playground import answers, images, pixels
 from ui.playground.address import PAGE
 from ui.show import gallery
@@ -114,14 +114,13 @@ def _choose(
             help="The class that the network is to see in the image (`target_class`).",
         )
     with third:
-        steps = st.slider(
+        steps = bound.slider(
             "Iterations",
-            1,
-            200,
-            60,
+            min_value=1,
+            max_value=200,
+            value=60,
             key=f"{PAGE}_iterations",
             help="Gradient steps. More lead further away from the original image.",
-            **KEEP,
         )
     with fourth:
         rate = select(

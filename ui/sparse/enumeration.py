@@ -13,8 +13,8 @@ from core.evaluation.tables.enumeration import Enumeration
 from core.figures import heat
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls
-from ui.form.select import KEEP, select
+from ui.form import bound, controls
+from ui.form.select import select
 from ui.show import at_once, downloads, elements, gallery, provenance
 from ui.sparse import one_image, views
 from ui.sparse.case import Case
@@ -73,13 +73,12 @@ def settings(case: Case) -> dict[str, Any]:
     pairs: int | None = None
     if pixels == 2:
         with right:
-            every = st.toggle(
+            every = bound.toggle(
                 "Every pair",
                 value=every_pair(case),
                 help="Off: only the most promising pairs, by what each change does alone. Then nothing is proven about "
                 "the others.",
                 key=f"{PAGE}_every_pair",
-                **KEEP,
             )
         pairs = None if every else MANY_PAIRS
     return {"name": "exhaustive", "pixels": pixels, "pairs": pairs}
