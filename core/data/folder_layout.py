@@ -206,6 +206,11 @@ class _Reader:
         folders = _folders(folder)
         for child in folders:
             name = unicodedata.normalize("NFC", child.name)  # an archive of macOS has é as two characters
+            if bad := [char for char in name if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")]:
+                raise DataMissing(
+                    f"folder: expected class folders with names of printable UTF-8, got {child.name!a} in "
+                    f"{self.root}, which has {bad[0]!a}: rename it"
+                )
             images, others = _files_below(child)
             found.setdefault(name, []).extend(images)
             self.unread += others
