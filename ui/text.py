@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from core import specs
+from core import escaping, specs
 from core.specs.shared import NORM_SIGNS
 
 if TYPE_CHECKING:
@@ -39,29 +38,8 @@ CHOICES: dict[str, str] = {
 """How the choices of a spec's field are written for people, besides what is registered under a title of its own."""
 
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that have no place in a line of text: controls, line ends, changes of the writing direction."""
-_MARKS = re.compile(r"([\\\\`*_{}\[\]<>|~$&:#])")
-"""Characters that mean something in Markdown wherever they stand."""
-_BLOCK = re.compile(r"^(\d+(?=[.)])|(?=[-+=]))")
-"""What makes a list or a heading of a line that starts with it."""
-_LATER = re.compile(
-    r"((?<=:)(?=[\w+/-]+:)|(?<=http)(?=s?:)|(?<=www)(?=\.)|(?=@)|(?<=\s[-<>=~])(?=[-=>]\s))", re.IGNORECASE
-)
-"""What Streamlit looks for in the finished text, where a backslash is no help: icons, emoji, addresses, arrows."""
-_NOTHING = "\u2060"
-"""A character without width, at which no line breaks."""
-
-
-def literal(text: object) -> str:
-    """The Markdown that shows this text as it is, on one line: for names that people or files gave to things.
-
-    A class named `![x](http://…)` would else make the browser call another host.
-    """
-    line = CONTROL.sub(" ", str(text)).strip()
-    line = _LATER.sub(_NOTHING, f" {line} ")[1:-1]
-    line = _MARKS.sub(r"\\\1", line)
-    return _BLOCK.sub(lambda found: f"{found[0]}\\", line)
+literal = escaping.markdown
+"""The Markdown that shows a text as it is, on one line: for every name that a person or a file gave to a thing."""
 
 
 def say(name: object) -> str:
@@ -105,7 +83,7 @@ ANY_CLASS = {"any": "any wrong class"}
 
 def wanted_class(target: str | int | None, class_names: Sequence[str]) -> str:
     """What an attack wants the images to be classified as: `a wrong class`, or the name of its target class."""
-    return "a wrong class" if target in ("any", None) else f"“{class_names[int(target)]}”"
+    return "a wrong class" if target in ("any", None) else f"“{literal(class_names[int(target)])}”"
 
 
 PERCENT = "%.2f%%"

@@ -14,7 +14,7 @@ from core.data import folder
 from core.jobs import queue
 from core.storage import store
 from ui.app import endings, sources
-from ui.text import say, sentence_case
+from ui.text import literal, say, sentence_case
 
 POLL = 0.5
 """Seconds between two looks at a live job."""
@@ -240,7 +240,7 @@ def describe(task: specs.Task) -> tuple[str, str]:
     what, on = _described(task)
     if isinstance(task, specs.ModelSpec) or task.data is None:
         return what, on
-    return what, f"{on}, images of {sources.data_title(task.data)}"
+    return what, f"{on}, images of {literal(sources.data_title(task.data))}"
 
 
 def _described(task: specs.Task) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from core.storage import store
 from ui.app import sources
 from ui.form import bound, data_choice, model_picker, samples
 from ui.show import elements, gallery, model_names
-from ui.text import both
+from ui.text import both, literal
 
 TILE = 280
 """CSS pixels of the image that is asked about."""
@@ -137,7 +137,7 @@ def _ask(page: str, questions: core_quiz.Questions, state: dict[str, Any], names
             with st.container(horizontal=True):
                 for label in range(start, min(start + 5, len(names))):
                     st.button(
-                        names[label],
+                        literal(names[label]),
                         key=f"{page}_quiz_{label}",
                         on_click=answer,
                         args=(label,),

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import streamlit as st
 from streamlit.runtime.state.session_state_proxy import get_session_state
 
+from core.escaping import CONTROL
 from ui.app import endings, refused
-from ui.text import CONTROL
 
 N = TypeVar("N", int, float)
 

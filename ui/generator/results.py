@@ -16,7 +16,7 @@ from ui.generator import pairs as stored
 from ui.generator import views
 from ui.generator.pairs import Pairs
 from ui.show import downloads, elements, provenance
-from ui.text import PERCENT, in_percent
+from ui.text import PERCENT, in_percent, literal
 
 PAGE = "generator_attack"
 KINDS = {"image": "Images", "change": "Changes"}
@@ -34,7 +34,7 @@ def grid(pairs: Pairs, target: int | None) -> None:
         views.grid(pairs, kind, views.shown_targets(pairs, SLIDER_CLASSES), target)
     row = _row_of(pairs, sample, target)
     if row is None:
-        st.caption(f"{pairs.names[target or 0]}: – (this pair is not drawn yet).")
+        st.caption(f"{literal(pairs.names[target or 0])}: – (this pair is not drawn yet).")
         return
     if target is None:
         st.caption("Move the slider above to choose the target class of this pair.")

@@ -21,7 +21,7 @@ from ui.measure import first_view
 from ui.measure.first_view import norm_of_kind
 from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name
 from ui.show import model_names
-from ui.text import ANY_CLASS, both, class_text, say
+from ui.text import ANY_CLASS, both, class_text, literal, say
 
 LADDERS = {
     "linf": controls.USUAL_EPS,
@@ -239,7 +239,7 @@ def run_missing(
     names = model_names.short_names(models)
     everything = len(missing) == len(spec.sweeps())
     listed = [curve_name(names, sweep) for sweep in missing]
-    towards = "" if spec.target is None else f" towards class “{models[0].card['class_names'][spec.target]}”"
+    towards = "" if spec.target is None else f" towards class “{literal(models[0].card['class_names'][spec.target])}”"
     title = (
         f"**Not run yet with these settings{towards}**"
         if everything
@@ -274,7 +274,7 @@ def stored_targets(spec: specs.CompareSpec, models: Sequence[store.Artifact]) ->
     }
     names = models[0].card["class_names"]
     return [
-        ANY_CLASS["any"] if target is None else class_text(target, names)
+        ANY_CLASS["any"] if target is None else literal(class_text(target, names))
         for target in sorted(found - {spec.target}, key=lambda target: -1 if target is None else target)
     ]
 

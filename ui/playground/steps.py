@@ -19,7 +19,7 @@ from ui.form.select import select
 from ui.playground import answers, images, pixels
 from ui.playground.address import PAGE
 from ui.show import gallery
-from ui.text import class_text, counted
+from ui.text import class_text, counted, literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,9 +234,9 @@ def _likeness(walk: Walk, names: list[str], x: np.ndarray, after: np.ndarray, st
     with words:
         for what, one in (("The original", before), (f"The modified image after {counted(step, 'step')}", now)):
             st.markdown(
-                f"{what} is nearest to the mean image of class **{names[one.centroid]}** "
+                f"{what} is nearest to the mean image of class **{literal(names[one.centroid])}** "
                 f"(ℓ2 {one.to_centroids[one.centroid]:.3g}). Its nearest training image is a "
-                f"**{names[one.neighbour_class]}** (ℓ2 {one.to_neighbour:.3g})."
+                f"**{literal(names[one.neighbour_class])}** (ℓ2 {one.to_neighbour:.3g})."
             )
         if now.neighbour_class == walk.source:
             st.caption("By its pixels it is still what it was: only the network sees something else.")

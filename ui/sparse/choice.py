@@ -15,7 +15,7 @@ from ui.app import sources
 from ui.form import bound, controls, data_choice, model_picker, samples
 from ui.form.select import select
 from ui.sparse.case import Case
-from ui.text import ANY_CLASS, class_text
+from ui.text import ANY_CLASS, class_text, literal
 
 PAGE = "sparse_attack"
 MAX_PIXELS = 200
@@ -148,7 +148,8 @@ def pick_threshold(tests: pd.DataFrame, names: list[str]) -> float:
         max_value=float(max(high, 0)),
         value=0.0,
         step=0.1,
-        help=f"An image is classified as {names[1]} when its score N(x) is above τ. The network was trained for τ = 0.",
+        help=f"An image is classified as {literal(names[1])} when its score N(x) is above τ. "
+        "The network was trained for τ = 0.",
         key=key,
     )
 

@@ -19,7 +19,7 @@ from ui.show import at_once, downloads, elements, gallery, provenance
 from ui.sparse import one_image, views
 from ui.sparse.case import Case
 from ui.sparse.choice import PAGE
-from ui.text import counted, grey_levels
+from ui.text import counted, grey_levels, literal
 
 MANY_PAIRS = 20_000
 """Pairs tried at first where the whole network must be run for each."""
@@ -150,7 +150,7 @@ def show(result: store.Artifact, case: Case) -> None:
             st.dataframe(changed(proof), hide_index=True, alt="What was changed: where, from and to which level")
         else:
             picture = gallery.show([[case.x]], alt=f"Test image {case.index}, which nothing tried flips", tile=196)
-            st.caption(f"Whatever was tried, it is still classified as {case.names[int(found['pred'])]}.")
+            st.caption(f"Whatever was tried, it is still classified as {literal(case.names[int(found['pred'])])}.")
     line = one_image.source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):
