@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from streamlit.testing.v1 import AppTest
 
 from core import escaping, specs
+from tests.fixtures import hostile
 from tests.pages.test_junk_address import fresh
 from ui.app import routes
 
@@ -65,14 +66,12 @@ def drawn(app: AppTest) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def hostile(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """A dashboard whose models tell classes with such names apart, in two data sets and with one output."""
+def harmful(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A dashboard with models and results of every kind, whose classes have such names."""
     info = specs.DATASETS["digits"]
     monkeypatch.setitem(specs.DATASETS, "digits", info.model_copy(update={"class_names": NAMES}))
-    lab.model()
+    hostile.copied(lab.root, lambda number, count: NAMES[number] if count > 2 else NAMES[(4, 9)[number]])
     lab.model(network="lenet")
-    lab.model(data={"dataset": "digits", "classes": (0, 2)}, scalar=True)
-    lab.imported()
     return lab
 
 
@@ -92,17 +91,17 @@ def taken_for_more(app: AppTest) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("page", list(routes.ROUTES))
-def test_no_page_takes_a_name_of_a_class_for_markdown(hostile: Lab, page: str) -> None:
+def test_no_page_takes_a_name_of_a_class_for_markdown(harmful: Lab, page: str) -> None:
     """The first view; the test finds its names there, where it shows names at all."""
-    assert taken_for_more(fresh(hostile, page, {})) == []
+    assert taken_for_more(fresh(harmful, page, {})) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", list(routes.ROUTES))
-def test_no_tab_takes_a_name_of_a_class_for_markdown(hostile: Lab, page: str) -> None:
+def test_no_tab_takes_a_name_of_a_class_for_markdown(harmful: Lab, page: str) -> None:
     """Every other view."""
-    for label in [tab.label for tab in fresh(hostile, page, {}).tabs][1:]:
-        assert taken_for_more(fresh(hostile, page, {f"{page}_tab": label})) == [], label
+    for label in [tab.label for tab in fresh(harmful, page, {}).tabs][1:]:
+        assert taken_for_more(fresh(harmful, page, {f"{page}_tab": label})) == [], label
 
 
 @pytest.mark.parametrize("name", [*NAMES, "a\nb", "3. c", "# h", "a -> b", "x@y.org", "&lt;", ":smile:", "~a~", "a|b"])

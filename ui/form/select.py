@@ -16,6 +16,7 @@ from streamlit.runtime.state.session_state_proxy import get_session_state
 from ui.app import refused
 from ui.form import bound
 from ui.form.bound import KEEP
+from ui.text import literal
 
 T = TypeVar("T")
 
@@ -60,6 +61,9 @@ def select(
         read: the option that a text in a link means which names none; None where it means none either.
     """
     key, options = f"{page}_{name}", list(options)
+    buttons = kind == "buttons" or (kind == "fitting" and _short(map(text, options)))
+    if buttons:  # what is written on them is read as Markdown
+        text = _literally(text)
     start = default if default is not None and default in options else options[0]
     if key in st.session_state:
         held = st.session_state[key]
@@ -85,7 +89,7 @@ def select(
     chosen: Any
     if kind == "slider":
         chosen = st.select_slider(value=start, **common)
-    elif kind == "buttons" or (kind == "fitting" and _short(map(text, options))):
+    elif buttons:
         chosen = st.segmented_control(default=start, required=True, **common)
     else:
         chosen = st.selectbox(index=None if named else options.index(start), **common)
@@ -123,6 +127,8 @@ def select_many(
         help: what the choice does.
     """
     key, options = f"{page}_{name}", list(options)
+    if kind == "pills":
+        text = _literally(text)
     if key in st.session_state:
         st.session_state[key] = [option for option in st.session_state[key] if option in options]
     seed(key, options, text, many=True)
@@ -194,6 +200,10 @@ def follow(key: str, given: list[str], value: Any, texts: list[str]) -> None:
         with get_session_state().query_params() as address:
             # a widget takes its value from the address as it was, and would drop what it does not know from it
             address.set_initial_query_params_from_current()
+
+
+def _literally(text: Callable[[T], str]) -> Callable[[T], str]:
+    return lambda option: literal(text(option))
 
 
 def _short(texts: Iterable[str]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
@@ -41,7 +42,7 @@ def to_text(frame: pd.DataFrame, ending: str, provenance: str, keep: Sequence[st
 def to_markdown(frame: pd.DataFrame, provenance: str, *, as_text: bool = False) -> str:
     """GitHub's Markdown, the provenance below; `as_text` leaves numbers in text as they are written."""
     told = "\n".join(map(escaping.markdown, provenance.splitlines()))
-    return f"{_printed(_each(frame, escaping.markdown), 'pipe', as_text)}\n\n{told}\n"
+    return f"{_printed(each_text(frame, escaping.markdown), 'pipe', as_text)}\n\n{told}\n"
 
 
 def to_latex(frame: pd.DataFrame, provenance: str, *, as_text: bool = False) -> str:
@@ -54,18 +55,18 @@ def to_latex(frame: pd.DataFrame, provenance: str, *, as_text: bool = False) -> 
         unknown_char_policy="replace",
         unknown_char_warning=False,
     )
-    body = encoder.unicode_to_latex(_printed(_each(frame, escaping.line), "latex_booktabs", as_text))
+    body = encoder.unicode_to_latex(_printed(each_text(frame, escaping.line), "latex_booktabs", as_text))
     lines = [*provenance.splitlines(), "needs \\usepackage{booktabs}"]
     return "".join(f"% {line}\n" for line in lines).encode("ascii", "replace").decode() + body + "\n"
 
 
 def in_cells(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as a spreadsheet may open it: no text in it, and no heading, is worked out there."""
-    return _each(frame, escaping.cell)
+    return each_text(frame, escaping.cell)
 
 
-def _each(frame: pd.DataFrame, write: Callable[[str], str]) -> pd.DataFrame:
-    """The table with every text in it, and every heading, written anew."""
+def each_text(frame: pd.DataFrame, write: Callable[[str], str]) -> pd.DataFrame:
+    """The table with every text in it, and every heading, written anew by `write`."""
 
     def written(value: object) -> object:
         return write(value) if isinstance(value, str) else value
@@ -73,7 +74,9 @@ def _each(frame: pd.DataFrame, write: Callable[[str], str]) -> pd.DataFrame:
     changed = frame.copy()
     for place, dtype in enumerate(frame.dtypes):
         if not pd.api.types.is_numeric_dtype(dtype):
-            changed.isetitem(place, [written(value) for value in frame.iloc[:, place]])
+            texts = np.empty(len(frame), dtype=object)  # a list of numbers and None would become numbers and NaN
+            texts[:] = [written(value) for value in frame.iloc[:, place]]
+            changed.isetitem(place, texts)
     return changed.set_axis([written(name) for name in frame.columns], axis=1)
 
 

@@ -35,7 +35,7 @@ def to_excel(sheets: Mapping[str, pd.DataFrame], provenance: Sequence[str]) -> b
     with pd.ExcelWriter(buffer, engine="openpyxl") as writer:
         first = pd.DataFrame({"provenance": list(provenance)})
         for title, table in zip(("provenance", *titles), (first, *sheets.values()), strict=True):
-            export.in_cells(table).to_excel(writer, sheet_name=title, index=False)
+            export.each_text(table, escaping.line).to_excel(writer, sheet_name=title, index=False)
             sheet = writer.sheets[title]
             sheet.freeze_panes = "A2"
             for column in sheet.columns:
