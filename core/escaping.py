@@ -11,9 +11,9 @@ from typing import Any
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that have no place in a line of text: controls, line ends, changes of the writing direction."""
-_MARKS = re.compile(r"([\\`*{}\[\]<>|~$&:#]|(?<![^\W_])_|_(?![^\W_]))")
-"""Characters that mean something in Markdown; of `_`, those that are not inside a word."""
-_BLOCK = re.compile(r"^(\d+(?=[.)])|(?=[-+=]))")
+_MARKS = re.compile(r"([\\`*{}\[\]<>|~$]|:(?=\u2060?[A-Za-z])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))")
+"""Characters that mean something in Markdown: `:` and `&` in front of a name, `_` at the end of a word."""
+_BLOCK = re.compile(r"^(\d+(?=[.)])|(?=[-+=#]))")
 """What makes a list or a heading of a line that starts with it."""
 _LATER = re.compile(
     r"((?<=:)(?=[\w+/-]+:)|(?<=http)(?=s?:)|(?<=www)(?=\.)|(?=@)|(?<=\s[-<>=~])(?=[-=>]\s))", re.IGNORECASE
