@@ -120,3 +120,26 @@ def test_markdown_of_a_name_has_nothing_left_that_means_something(name: str) -> 
 def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
     """So that texts can be searched."""
     assert escaping.markdown(name) == name
+
+
+@pytest.mark.parametrize("field", ["epsilon_sweep_eps", "model_comparison_eps"])
+@pytest.mark.parametrize("given", [NAMES[0], NAMES[6], NAMES[9]])
+def test_what_an_address_gives_a_text_box_is_no_markdown(harmful: Lab, field: str, given: str) -> None:
+    """It is refused in a sentence that quotes it."""
+    app = fresh(harmful, field.rpartition("_")[0], {field: given})
+    assert taken_for_more(app) == []
+    assert any("evil" in error.value for error in app.error)
+
+
+def test_settings_that_are_refused_are_quoted_as_they_are() -> None:
+    """Whatever was typed, or came with a link."""
+
+    def script() -> None:
+        from core import specs
+        from ui.form import controls
+
+        controls.build(specs.TrainSpec, lr="![x](http://evil.example/a.png)")
+
+    app = AppTest.from_function(script, default_timeout=300).run()
+    assert "evil" in app.error[0].value
+    assert taken_for_more(app) == []

@@ -37,7 +37,7 @@ def start(*tasks: specs.Task) -> None:
         for task in tasks:
             endings.seen(queue.submit(task, store.default_root()).id)
     except (ValueError, OSError, folder.DataMissing) as error:
-        st.error(f"The job could not be started: {error}", icon=":material/error:")
+        st.error(f"The job could not be started: {literal(error)}", icon=":material/error:")
         return
     st.rerun()
 
@@ -149,14 +149,14 @@ def ended(page: str, job: queue.Job) -> None:
         kept = "its progress is kept" if resumes else "nothing was saved"
         st.info(f"Cancelled after {duration(job.seconds)}; {kept}.", icon=":material/cancel:")
     elif job.state == "dead":
-        st.error(f"The job crashed after {duration(job.seconds)}. {job.message}", icon=":material/error:")
+        st.error(f"The job crashed after {duration(job.seconds)}. {literal(job.message)}", icon=":material/error:")
     else:
         said, more = _first_sentence(job.message)
-        st.error(f"The job failed. {said}", icon=":material/error:")
+        st.error(f"The job failed. {literal(said)}", icon=":material/error:")
     if job.log_tail or more:
         with st.expander("Details and the end of its log", icon=":material/description:"):
             if more:
-                st.write(more)
+                st.write(literal(more))
             if job.log_tail:
                 st.code(job.log_tail, language=None)
     with st.container(horizontal=True):

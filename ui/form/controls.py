@@ -259,7 +259,7 @@ def build(spec: type[S], **values: Any) -> S | None:
     try:
         return spec(**values)
     except ValidationError as error:
-        refused = specs.explain(error).splitlines()
+        refused = [literal(line) for line in specs.explain(error).splitlines()]
         text = refused[0] + "." if len(refused) == 1 else "\n".join(f"- {line}" for line in refused)
         st.error(f"These settings cannot be run. {text}", icon=":material/error:")
         return None

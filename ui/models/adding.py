@@ -17,7 +17,7 @@ from ui.app import jobs, sources
 from ui.form import bound, controls, data_set, widgets
 from ui.form.select import KEEP, select
 from ui.models import architectures, found
-from ui.text import say
+from ui.text import literal, say
 
 PAGE = "add_model"
 ENDINGS = ("onnx", "safetensors", "pt", "pth")
@@ -165,7 +165,7 @@ def start(file: File, spec: specs.ImportSpec) -> None:
         try:
             digest = uploads.keep(given.getvalue(), store.default_root())
         except (ValueError, OSError) as error:
-            st.error(f"The file was not taken: {error}", icon=":material/error:")
+            st.error(f"The file was not taken: {literal(error)}", icon=":material/error:")
             return
         spec, file = spec.model_copy(update={"digest": digest}), file._replace(digest=digest)
         st.session_state[_COUNT] = st.session_state.get(_COUNT, 0) + 1  # the old box, with its bytes, is gone
