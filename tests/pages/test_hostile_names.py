@@ -32,6 +32,10 @@ PLAIN = re.compile(
 """Fields of messages that the browser shows as plain text, or not at all."""
 
 
+PLAIN_KINDS = ("html", "text", "selectbox", "multiselect", "text_input", "text_area")
+"""Elements whose value is plain text, or HTML that is escaped as such."""
+
+
 def texts(message: Message, where: str) -> Iterator[tuple[str, str]]:
     """Every text in a message to the browser, with the way to it."""
     for field, value in message.ListFields():
@@ -58,7 +62,7 @@ def drawn(app: AppTest) -> Iterator[tuple[str, str]]:
         if not isinstance(proto, Message) or kind in ("bidi_component", "iframe", "arrow_data_frame", "plotly_chart"):
             continue
         for where, text in texts(proto, kind):
-            if kind in ("html", "text", "selectbox", "multiselect") and where.endswith((".body", ".value")):
+            if kind in PLAIN_KINDS and where.endswith((".body", ".value")):
                 continue
             option = kind == "button_group" and where.endswith(".content") and ".options" in where
             if option or not PLAIN.search(where):
