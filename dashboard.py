@@ -17,10 +17,11 @@ def main() -> None:
     st.set_page_config(page_title=f"{page.title} · Adversarial Lab")
     heading.show(page.url_path)
     # after the first paint: these bring the specs, the store and the queue, half a second on a server that just started
-    from ui.app import endings, guard, sidebar, warm
+    from ui.app import endings, guard, refused, sidebar, warm
 
     warm.later()
     endings.enter(page.url_path)
+    refused.place(endings.page_on_show())
     sidebar.show()
     with guard.routed():
         page.run()

@@ -3,6 +3,7 @@
 The parts, from the bottom up (a test checks that a part imports only from those above it in this list):
 
     checks         one sentence for an argument that is none of the known values
+    escaping       names written so that no reader takes them for more than names
     specs          what can be asked: frozen, validated, hashable descriptions
     epsilon        the one rule for comparing a distance or a proven radius with eps
     paths          where files are kept, in a clone and in an installed package

@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if len(arguments) == 2 and arguments[0] == "work":  # the body of a job's process, started by core.jobs.queue
+        if not (Path(arguments[1]) / "spec.json").is_file():
+            print(f"work: expected the folder of a job, got {arguments[1]!r}", file=sys.stderr)
+            return 2
         from core.jobs import queue
 
         return queue.work(Path(arguments[1]))

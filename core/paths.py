@@ -17,6 +17,14 @@ def in_clone() -> bool:
     return (BESIDE / "pyproject.toml").is_file()
 
 
+def expanded(text: str) -> Path:
+    """The path that a person wrote, with `~` as the home folder; that of a user who does not exist stays as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def own_folder(name: str) -> Path:
     r"""The folder `name` that programs may write to: in a clone at its root, else in the user's data folder.
 

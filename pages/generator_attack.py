@@ -19,6 +19,7 @@ from ui.generator import choices, compare, cost, results, robust, views
 from ui.generator import pairs as stored
 from ui.generator.pairs import Pairs
 from ui.show import lessons, provenance
+from ui.text import literal
 
 PAGE = "generator_attack"
 NAMES = ["Grid", "Curves", "Success by class", "Transfer", "Robust to this attack", "Export"]
@@ -36,7 +37,7 @@ def button_text(request: specs.AttackSpec, labels: list[int], model: store.Artif
     targets = range(len(names)) if request.target == "all" else [int(request.target)]
     things = f"{stored.wrong_pairs(labels, targets):,} adversarial {stored.noun(names)}"
     if request.target != "all":
-        things += f" towards {names[int(request.target)]}"
+        things += f" towards {literal(names[int(request.target)])}"
     if done:
         return f"{things}: already there"
     seconds = cost.seconds(request, model)
@@ -121,7 +122,7 @@ if pairs is not None:
     line = " + ".join(provenance.of(result, model) for result in shown)
     st.markdown(views.verdict(pairs, chosen))
     if (images_of := stored.spec_of(shown[0]).data) is not None:
-        st.caption(f"Images: {sources.data_title(images_of)}.")
+        st.caption(f"Images: {literal(sources.data_title(images_of))}.")
     if other is not None:
         differs = stored.differences(stored.spec_of(shown[0]), spec)
         st.caption(f"These were drawn earlier with other settings ({differs}). Yours are not drawn yet.")

@@ -71,18 +71,18 @@ def choose_eps(model: store.Artifact, norm: str, picture: Picture) -> tuple[tupl
             return None
         return stops[ladders.nearest(stops, eps)] if 0 <= eps < float("inf") else None
 
-    eps = address.value("eps", read, lambda found: f"{float(found):.6g}", start)
+    eps = address.value("eps", read, lambda found: f"{float(found):.6g}", start, ("ε", "a number such as 0.1 or 8/255"))
     return stops, ladders.nearest(stops, eps)
 
 
 def choose_target(names: list[str], label: int) -> int | None:
     """The wished class, as the address says it; None: any other."""
+    known = {"any", *(str(k) for k in range(len(names)) if k != label)}
 
     def read(text: str) -> str | None:
-        fits = text == "any" or (text.isdigit() and int(text) < len(names) and int(text) != label)
-        return text if fits else None
+        return text if text in known else None
 
-    chosen = address.value("target", read, str, "any")
+    chosen = address.value("target", read, str, "any", ("Target class", "`any`, or the number of another class"))
     return None if chosen == "any" else int(chosen)
 
 
@@ -96,7 +96,7 @@ def measure(models: list[store.Artifact], offer: Offer, norm: str) -> None:
         if offer.needs_eps:  # where the sliders stand now, which move without a run of this script
             state["epsilon_sweep_at"] = float(st.session_state[f"{PAGE}_eps"])
         target = str(st.session_state[f"{PAGE}_target"])
-        state["epsilon_sweep_target"] = int(target) if target.isdigit() else "any"
+        state["epsilon_sweep_target"] = int(target) if target != "any" else "any"
         routes.go("epsilon_sweep", **state)
 
     st.button(

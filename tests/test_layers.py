@@ -15,19 +15,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 ORDER: dict[str, list[str]] = {
     "": ["core", "ui", "pages dashboard"],
     "core": [
-        *("checks epsilon", "specs progress paths", "access", "data", "storage", "networks", "models kernels"),
-        *(
-            "attacks",
-            "certification",
-            "linear",
-            "evaluation",
-            "training",
-            "figures",
-            "exercises",
-            "jobs",
-            "cli",
-            "__main__",
-        ),
+        *("checks epsilon escaping", "specs progress paths", "access", "data", "storage", "networks", "models kernels"),
+        "attacks",
+        *("certification", "linear", "evaluation", "training", "figures", "exercises", "jobs", "cli", "__main__"),
     ],
     "core.attacks": [
         "engine",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from core import specs
+from core import escaping, specs
 from core.specs.shared import NORM_SIGNS
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ CHOICES: dict[str, str] = {
     "at_least_autoattack": "at least AutoAttack",
 }
 """How the choices of a spec's field are written for people, besides what is registered under a title of its own."""
+
+
+literal = escaping.markdown
+"""The Markdown that shows a text as it is, on one line: for every name that a person or a file gave to a thing."""
 
 
 def say(name: object) -> str:
@@ -79,7 +83,7 @@ ANY_CLASS = {"any": "any wrong class"}
 
 def wanted_class(target: str | int | None, class_names: Sequence[str]) -> str:
     """What an attack wants the images to be classified as: `a wrong class`, or the name of its target class."""
-    return "a wrong class" if target in ("any", None) else f"“{class_names[int(target)]}”"
+    return "a wrong class" if target in ("any", None) else f"“{literal(class_names[int(target)])}”"
 
 
 PERCENT = "%.2f%%"

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from core import paths
+from core.cli import flags
 
 
 def dashboard_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Where the server listens."""
-    command.add_argument("--port", type=int, default=8501, help="port of the server. Default: 8501.")
+    command.add_argument("--port", type=flags.port, default=8501, help="port of the server. Default: 8501.")
     command.add_argument("--address", help="network address to listen on. Default: all addresses of this machine.")
     command.add_argument("--headless", action="store_true", help="do not open a browser window")
 

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from core import paths, specs
 from core.cli import exercises
+from core.cli.flags import path
 from core.specs.shared import NORM_SIGNS
 
 MADE = "<!-- Made by `python -m core docs`: change the specs or docstrings and run it again. -->\n"
@@ -26,7 +27,7 @@ PUBLIC = ("attacks", "evaluation", "certification", "training", "data", "models"
 
 def docs_flags(command: argparse.ArgumentParser, arguments: Any) -> None:
     """Where the pages are written."""
-    command.add_argument("--folder", help="folder to write to. Default: docs in the clone.")
+    command.add_argument("--folder", type=path, help="folder to write to. Default: docs in the clone.")
 
 
 def write(options: dict[str, Any], commands: argparse.ArgumentParser) -> None:

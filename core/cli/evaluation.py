@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from core.checks import check_choice
 from core.cli import gate
-from core.cli.flags import add_fields, given, number
+from core.cli.flags import add_fields, given, number, path
 from core.cli.output import about, artifacts, images, note, show
 from core.data import shown
 from core.epsilon import same
@@ -349,7 +349,7 @@ def _data(options: Mapping[str, Any]) -> DataSpec | None:
 
 def audit_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Which table."""
-    command.add_argument("file", help="CSV, Markdown, LaTeX or plain text; - for standard input")
+    command.add_argument("file", type=path, help="CSV, Markdown, LaTeX or plain text; - for standard input")
 
 
 def audit(options: dict[str, Any], as_json: bool) -> None:
@@ -357,7 +357,11 @@ def audit(options: dict[str, Any], as_json: bool) -> None:
     from core.evaluation.tables import auditor
 
     file = options["file"]
-    findings = auditor.audit(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8"))
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"file: expected text in UTF-8, got {file!r}") from None
+    findings = auditor.audit(text)
     show(
         [
             {

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from core.checks import check_choice
+from core.cli.flags import path
 from core.cli.output import note, show
 from core.exercises import sets, written
 from core.exercises.report import report as lab
@@ -15,7 +16,9 @@ from core.storage import store
 
 def report_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Where the report is written, and what is in it."""
-    command.add_argument("--out", default="lab.html", metavar="FILE", help="file to write. Default: lab.html")
+    command.add_argument(
+        "--out", type=path, default="lab.html", metavar="FILE", help="file to write. Default: lab.html"
+    )
     command.add_argument(
         "--sets", nargs="+", type=int, metavar="N", help="exercise sets, some of 1 to 5. Default: all of them"
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from core import epsilon
+from core import epsilon, paths
 from core.specs import Spec, choices_of
 
 
@@ -84,6 +84,21 @@ def number(text: str) -> float:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from None
     return found
+
+
+def port(text: str) -> int:
+    """The value of a flag that is a port of this machine."""
+    found = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+    if not 1 <= found <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
+    return found
+
+
+def path(text: str) -> str:
+    """The value of a flag that is a path, with `~` as the home folder."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
+    return str(paths.expanded(text))
 
 
 def _help(info: FieldInfo) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from core.cli.flags import add_fields, number
+from core.cli.flags import add_fields, number, path
 from core.specs import Spec
 from core.storage import files
 from core.storage.store import Artifact
@@ -149,7 +149,7 @@ def add_flags(command: argparse.ArgumentParser, figure: str) -> None:
         "--fail-under", help=f"exit with status 3 if the {figure} is below this share, such as 0.40", **share
     )
     command.add_argument("--fail-under-clean", help="likewise for the accuracy on clean images", **share)
-    command.add_argument("--junit", metavar="FILE", help="write the outcome to this file as JUnit XML")
+    command.add_argument("--junit", type=path, metavar="FILE", help="write the outcome to this file as JUnit XML")
 
 
 def taken(options: dict[str, Any]) -> Gate:

@@ -11,6 +11,7 @@ shown          which images a model may be shown besides its own
 folder_layout  parts, classes and files of an own folder of images
 folder_state   its content as one hash
 folder_images  reading its images
+image_file    one image file, opened within limits
 npz            people's own images in a .npz file
 own            what a folder or a file holds now: classes, content, whether it has changed
 """

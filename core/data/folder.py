@@ -16,7 +16,7 @@ class DataMissing(RuntimeError):
 def data_root() -> Path:
     """The data folder: `ADVERSARIAL_LAB_DATA` if set, else `data` in the clone or in the user's data folder."""
     named = os.environ.get("ADVERSARIAL_LAB_DATA")
-    return Path(named).expanduser() if named else paths.own_folder("data")
+    return paths.expanded(named) if named else paths.own_folder("data")
 
 
 def is_present(dataset: str, root: Path | None = None) -> bool:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from core.data.folder import DataMissing
 from core.data.folder_layout import cannot_be_read, count
+from core.data.image_file import NotRead, opened
 from core.progress import Progress
 
 DEPTHS = (8, 10, 12, 14, 16)
@@ -104,20 +105,12 @@ def _in_eight_bits(image: _Pixels, bits: int, grey: bool) -> np.ndarray:
     return np.repeat(values[None], 1 if grey else 3, axis=0)
 
 
-class _Refused(ValueError):
-    """What is wrong with an image that is not read."""
-
-
 def _tried(path: Path, size: int, grey: bool) -> _Pixels | str:
     """The image, or what is wrong with it."""
     try:
         return _read(path, size, grey)
-    except _Refused as error:
+    except NotRead as error:
         return str(error)
-    except UnidentifiedImageError:
-        return "is not an image" if path.stat().st_size else "is empty"
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return f"is too large (more than {Image.MAX_IMAGE_PIXELS:,} pixels)"
     except OSError as error:
         return f"cannot be opened ({error.strerror})" if error.strerror else f"is damaged ({error})"
     except MemoryError:
@@ -127,20 +120,24 @@ def _tried(path: Path, size: int, grey: bool) -> _Pixels | str:
 
 
 def _read(path: Path, size: int, grey: bool) -> _Pixels:
-    with Image.open(path) as opened:
-        animated = bool(getattr(opened, "is_animated", False)) and opened.format != "MPO"
-        sixteen = ";16" in repr(opened.tile)
-        if opened.format == "TIFF":
-            _refuse_tiff(opened, deep=opened.mode.startswith("I"))
-        image = ImageOps.exif_transpose(opened)
+    with opened(path) as image:
+        return _pixels(image, size, grey)
+
+
+def _pixels(image: Image.Image, size: int, grey: bool) -> _Pixels:
+    animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+    sixteen = ";16" in repr(image.tile)  # type: ignore[attr-defined]
+    if image.format == "TIFF":
+        _refuse_tiff(image, deep=image.mode.startswith("I"))
+    image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise _Refused("has decimal numbers, whose range is not known (save it with 8 or 16 bits)")
+        raise NotRead("has decimal numbers, whose range is not known (save it with 8 or 16 bits)")
     if image.mode.startswith("I"):
         if "transparency" in image.info:
-            raise _Refused("has 16 bits and a transparent grey (save it with 8)")
+            raise NotRead("has 16 bits and a transparent grey (save it with 8)")
         numbers = np.asarray(image)
         if numbers.min() < 0 or numbers.max() > 65535:
-            raise _Refused(f"has values from {numbers.min():,} to {numbers.max():,} (expected 0 to 65,535)")
+            raise NotRead(f"has values from {numbers.min():,} to {numbers.max():,} (expected 0 to 65,535)")
         image = Image.fromarray(numbers.astype(np.float32))
         return _Pixels(np.asarray(_square(image, size)), peak=int(numbers.max()), animated=animated)
     # of 16 bits a colour the decoder has cut off the low 8
@@ -154,9 +151,9 @@ def _refuse_tiff(image: Image.Image, *, deep: bool) -> None:
     """Kinds of TIFF that Pillow reads wrongly, without an error."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if deep and tags.get(262) == 0:
-        raise _Refused("is a TIFF of 16 bits in which 0 is white (save it with 0 as black)")
+        raise NotRead("is a TIFF of 16 bits in which 0 is white (save it with 0 as black)")
     if tags.get(274, 1) in (5, 6, 7, 8) and tags.get(256) != tags.get(257):
-        raise _Refused("is a TIFF that lies on its side by its orientation tag (save it upright)")
+        raise NotRead("is a TIFF that lies on its side by its orientation tag (save it upright)")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -168,7 +165,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     drawn = image.convert("RGBA")
     flat = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
     if np.ptp(np.asarray(drawn)[..., 3]) and not np.ptp(np.asarray(flat), axis=(0, 1)).any():
-        raise _Refused("is a white drawing on a transparent ground, which is read as white (give it a ground)")
+        raise NotRead("is a white drawing on a transparent ground, which is read as white (give it a ground)")
     return flat
 
 

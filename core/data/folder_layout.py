@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core import paths
 from core.data.folder import DataMissing
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -69,13 +70,13 @@ class Layout:
     def every(self) -> Iterator[tuple[str, str, Path]]:
         """Part, class and path of every image."""
         for part, classes in self.parts.items():
-            for name, paths in classes.items():
-                yield from ((part, name, path) for path in paths)
+            for name, files in classes.items():
+                yield from ((part, name, path) for path in files)
 
 
 def layout(folder: str) -> Layout:
     """Find the parts, classes and images of a folder. Raises DataMissing with what is wrong and how to mend it."""
-    root = Path(folder).expanduser()
+    root = paths.expanded(folder)
     if not root.is_dir():
         raise DataMissing(f"folder: expected an existing folder of images, got {folder!r}")
     try:
@@ -205,6 +206,11 @@ class _Reader:
         folders = _folders(folder)
         for child in folders:
             name = unicodedata.normalize("NFC", child.name)  # an archive of macOS has é as two characters
+            if bad := [char for char in name if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")]:
+                raise DataMissing(
+                    f"folder: expected class folders with names of printable UTF-8, got {child.name!a} in "
+                    f"{self.root}, which has {bad[0]!a}: rename it"
+                )
             images, others = _files_below(child)
             found.setdefault(name, []).extend(images)
             self.unread += others

@@ -68,7 +68,11 @@ def _content(listed: _Listed, stamped: str) -> str:
     unreadable = []
     for part, name, path in listed.found.every():
         try:
-            body = hashlib.sha256(path.read_bytes()).hexdigest()
+            if path.exists() and not path.is_file():  # a pipe would never end
+                unreadable.append((path, "is no file"))
+                continue
+            with path.open("rb") as file:
+                body = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             unreadable.append((path, f"cannot be opened ({error.strerror or error})"))
             continue

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
+from core import paths
 from core.data.folder import DataMissing
 
 PARTS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
@@ -68,11 +69,12 @@ class Facts:
 
 def stamp(file: str) -> tuple[str, int, int, int]:
     """What tells one state of a file from another without reading it. Raises DataMissing where there is none."""
-    path = Path(file).expanduser()
+    path = paths.expanded(file)
     try:
         found = path.stat()
-    except OSError as error:
-        raise DataMissing(f"file: expected an existing .npz file, got {file!r} ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # ValueError: no file can have that name
+        why = getattr(error, "strerror", None) or error
+        raise DataMissing(f"file: expected an existing .npz file, got {file!r} ({why})") from None
     if path.is_dir():
         raise DataMissing(f"file: expected a .npz file, got {file!r}, which is a folder (of images: folder:{file})")
     return str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core import paths
 from core.data import folder_layout, folder_state, npz
 from core.specs import DataSpec
 
@@ -19,7 +20,7 @@ def is_there(spec: DataSpec) -> bool:
     """Whether the folder, or the file, exists."""
     if spec.path is None:
         return False
-    path = Path(spec.path).expanduser()
+    path = paths.expanded(spec.path)
     return path.is_dir() if spec.dataset == "folder" else path.is_file()
 
 

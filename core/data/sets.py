@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from core import paths
 from core.data import folder_layout, folder_state, npz, own
 from core.data.folder import DataMissing, data_root, is_present, missing_message
 from core.data.folder_images import read_images
@@ -375,5 +376,5 @@ def _read_folder(spec: DataSpec, found: Layout, on_progress: Progress | None) ->
         if not held.any():
             notes += ("There are too few images to hold some out: the training images are for validation, too.",)
     assert spec.folder is not None
-    title = Path(spec.folder).expanduser().name or found.root.resolve().name
+    title = paths.expanded(spec.folder).name or found.root.resolve().name
     return _Parts(title, found.classes, train, test, validation if len(validation) else None, held, notes)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from core import paths
 from core.data import npz, own
 from core.data.folder import DataMissing
 from core.data.folder_layout import listed
@@ -61,7 +61,7 @@ def same(one: DataSpec, other: DataSpec) -> bool:
         return False
     if one.path is None or other.path is None:
         return _numbers(one) == _numbers(other)
-    if Path(one.path).expanduser().resolve() != Path(other.path).expanduser().resolve():
+    if paths.expanded(one.path).resolve() != paths.expanded(other.path).resolve():
         return False
     settings = [(spec.image_size, spec.grey, spec.classes) for spec in (one, other)]
     return settings[0] == settings[1] and other.content in (None, one.content) and one.content is not None

@@ -19,6 +19,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     TypeAdapter,
     ValidationError,
+    field_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError, core_schema
@@ -27,6 +28,8 @@ from core import epsilon
 
 C = TypeVar("C", bound="type[Spec]")
 
+LARGEST = (1 << 53) - 1
+"""Largest whole number of a field: JSON, as browsers read it, holds it exactly."""
 FORMAT = 1
 """Version of the artifact format; part of every key."""
 AS_WRITTEN = BeforeValidator(epsilon.parse)
@@ -43,6 +46,15 @@ class Spec(BaseModel):
     LATER: ClassVar[tuple[str, ...]] = ()
     """Fields that came after the first artifacts were made: left out of the key at their default, so that what was made
     before is still found."""
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_stored(cls, value: Any) -> Any:
+        """No whole number that JSON, a table or a tensor cannot hold, where a field has no bound of its own."""
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int) and abs(one) > LARGEST:
+                raise ValueError(f"expected a whole number of at most {LARGEST:,}")
+        return value
 
     def body(self) -> dict[str, Any]:
         """The fields, ready for JSON: what cards hold and keys are made from."""
@@ -196,7 +208,12 @@ _PLAIN = {
 def explain(error: ValidationError) -> str:
     """One line per refused field: its name, what was expected, what came."""
     lines = []
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    refused = {item["loc"] for item in found}
+    for item in found:
+        inside = any(loc[: len(item["loc"])] == item["loc"] for loc in refused - {item["loc"]})
+        if item["type"] == "too_short" and inside:
+            continue  # short of what is refused itself
         where = ".".join(str(part) for part in item["loc"]) or "spec"
         got = "nothing" if item["type"] == "missing" else repr(item["input"])
         if len(got) > 120:

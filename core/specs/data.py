@@ -175,6 +175,13 @@ class DataSpec(Spec):
             return {"dataset": name, name: rest or None}
         return {"dataset": name, **({"classes": rest.replace(",", " ").split()} if rest else {})}
 
+    @field_validator(*OWN)
+    @classmethod
+    def _is_a_path(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or "\0" in value):
+            raise ValueError("expected a path")
+        return value
+
     @field_validator("classes")
     @classmethod
     def _distinct_classes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -60,6 +60,7 @@ class ImportSpec(Spec):
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", title="Content", description="SHA-256 of the file.")
     architecture: str = Field(
         "",
+        max_length=200,
         pattern=r"^([a-z]+:)?[A-Za-z0-9_.]*$",
         title="Architecture",
         description="Only for weights: a network of this program, torchvision:NAME or timm:NAME.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import struct
 import unicodedata
@@ -450,6 +451,18 @@ def _jpeg() -> bytes:
     return buffer.getvalue()
 
 
+def header(width: int, height: int) -> bytes:
+    """The beginning of a PNG that says it has this size."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + b"\0\0\0\x04IDATx\x9c\0\0"
+    )
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
     "text": (lambda path: path.write_text("not an image"), "is not an image"),
@@ -457,6 +470,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut PNG": (lambda path: (save(path, NOISE), path.write_bytes(path.read_bytes()[:1500])), "is damaged"),
     "bomb": (lambda path: Image.new("1", (20_000, 20_000)).save(path, "PNG"), "is too large"),
     "half a bomb": (lambda path: Image.new("1", (10_000, 10_000)).save(path, "PNG"), "is too large"),
+    "a header of 50,000 × 50,000": (lambda path: path.write_bytes(header(50_000, 50_000)), "is too large"),
+    "pipe": (lambda path: os.mkfifo(path), "is no file"),
+    "PostScript": (
+        lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        "is not an image",
+    ),
+    "Photoshop": (lambda path: path.write_bytes(b"8BPS\x00\x01" + bytes(60)), "is not an image"),
     "float": (lambda path: Image.fromarray(RAMP.astype(np.float32)).save(path, "TIFF"), "has decimal numbers"),
     "32 bits": (lambda path: Image.fromarray((RAMP * 1e6).astype(np.int32)).save(path, "TIFF"), "has values from 0 to"),
     "negative": (
@@ -474,6 +494,23 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
     write, expected = BROKEN[kind]
     with pytest.raises(DataMissing, match=rf"2 files in .* cannot be read: test/x/a\.png {expected}.*; test/y/a\.png"):
         one(tmp_path, write)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"bell\x07"])
+def test_a_class_with_a_name_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: bytes) -> None:
+    """Before anything is trained that could not be stored."""
+    fill(tmp_path)
+    os.rename(os.fsencode(tmp_path / "dog"), os.fsencode(tmp_path) + b"/" + name)  # noqa: PTH104  # bytes
+    with pytest.raises(DataMissing, match=r"names of printable UTF-8, got '.*\\.*rename it"):
+        read(tmp_path)
+
+
+def test_files_with_names_that_are_no_utf8_are_read(tmp_path: Path) -> None:
+    """Their names are nothing but an order."""
+    fill(tmp_path)
+    os.rename(os.fsencode(tmp_path / "dog" / "0.png"), os.fsencode(tmp_path / "dog") + b"/caf\xe9.png")  # noqa: PTH104
+    assert sum(1 for _ in layout(str(tmp_path)).every()) == 12
+    assert len(read(tmp_path).class_names) == 2
 
 
 def test_all_broken_files_are_named_at_once(tmp_path: Path) -> None:

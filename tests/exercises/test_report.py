@@ -7,8 +7,10 @@ import io
 import re
 import shutil
 from html import unescape
+from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -19,6 +21,7 @@ from core.__main__ import main
 from core.exercises import curves, evidence, notes, sets
 from core.exercises.report import page, report, svg
 from core.storage import store
+from tests.fixtures import hostile
 
 STORE = Path(__file__).resolve().parents[1] / "fixtures" / "artifacts" / "store"
 
@@ -144,3 +147,25 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_missing_values_are_dashes() -> None:
     """In a table, None and an empty text."""
     assert page.table(("a", "b"), [(None, "")], caption="c").count("<td>–</td>") == 2
+
+
+def test_no_name_in_a_store_becomes_a_part_of_the_page(tmp_path: Path) -> None:
+    """Names of classes, of the author, and answers stand there as text: no tag, no request."""
+    name = "<img src=x onerror=alert(1)> ![x](http://evil.example/a.png) \"'--></script>"
+    where = hostile.copied(tmp_path / "store", lambda number, _: f"{name}{number}")
+    notes.answer(where, "2.4", name)
+    text = report.html(evidence.gather(where, notes.read(where)), author=name)
+
+    class Page(HTMLParser):
+        """Every tag with its attributes."""
+
+        found: ClassVar[list[tuple[str, dict[str, str | None]]]] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.found.append((tag, dict(attrs)))
+
+    Page().feed(text)
+    assert len(set(re.findall(r"script&gt;(\d)", text))) > 1, "names of several classes are there"
+    assert not [tag for tag, given in Page.found if "onerror" in given or (given.get("src") or "data:").startswith("x")]
+    assert not [given for _, given in Page.found for key in ("src", "href") if "evil" in (given.get(key) or "")]
+    assert "<img src=x" not in text

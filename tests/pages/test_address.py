@@ -57,11 +57,19 @@ def _is_bound(call: ast.Call) -> bool:
 def test_every_input_is_bound_to_the_address() -> None:
     """Wherever it is drawn."""
     found = list(_calls())
-    assert len(found) > 25, "the search finds the widgets"
+    assert len(found) > 15, "the search finds the widgets"
     loose = [f"{name} (line {call.lineno})" for name, call in found if not _is_bound(call)]
     unknown = [name for name in loose if name.split(" ")[0] not in NOT_IN_THE_ADDRESS]
     assert not unknown, "add **KEEP, or a reason to NOT_IN_THE_ADDRESS"
     assert {name.split(" ")[0] for name in loose} == set(NOT_IN_THE_ADDRESS), "an exception that is none any more"
+
+
+def test_every_bound_widget_is_drawn_where_the_address_is_checked_first() -> None:
+    """By the functions of ui.form; `ui.form.bound.check` names what a widget can have."""
+    drawn = {name.partition(":")[0] for name, call in _calls() if _is_bound(call)}
+    drawn -= {"ui/form/bound.py", "ui/form/select.py", "ui/form/tabs.py"}
+    assert drawn == {"ui/models/adding.py"}, "call ui.form.bound, or check the address as adding.py does"
+    assert "bound.check_text(key" in (routes.PROJECT / "ui/models/adding.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", list(routes.ROUTES))

@@ -197,7 +197,13 @@ def test_an_upload_is_framed() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"not a picture", png(np.full((9, 9), 255, np.uint8)), png(np.zeros((9, 9), np.uint8))[:40]]
+    "raw",
+    [
+        *(b"", b"not a picture", png(np.full((9, 9), 255, np.uint8)), png(np.zeros((9, 9), np.uint8))[:40]),
+        *(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"8BPS\x00\x01" + bytes(60)),
+        *(png(np.zeros((10_000, 10_000), np.uint8)), png(np.zeros((9, 9), np.uint8), "GIF")),
+    ],
+    ids=["empty", "text", "white", "cut", "PostScript", "Photoshop", "large", "GIF"],
 )
 def test_a_bad_upload_is_refused_in_a_sentence(raw: bytes) -> None:
     """No picture, an empty one, or half of one."""

@@ -28,6 +28,8 @@ EXAMPLES: list[specs.Spec] = [
     specs.RadiiSpec(model="m"),
     specs.EvaluateSpec(model="m", eps=0.1),
     specs.CertifySpec(model="m", eps=0.1),
+    specs.ImportSpec(label="m", route="onnx", digest="0" * 64, mean=(0.5,), std=(0.5,)),
+    specs.Framing(),
 ]
 """A valid spec of every kind."""
 
@@ -52,7 +54,10 @@ def beyond(kind: dict[str, Any]) -> Iterator[Any]:
     if "exclusiveMaximum" in kind:
         yield kind["exclusiveMaximum"]
     if kind.get("type") in ("integer", "number"):
-        yield from (float("nan"), float("inf"))
+        yield from (float("nan"), float("inf"), float("-inf"), 10**400)
+        yield from ("nan", "inf", "1e400", "9" * 5000, "x", "", "8/0", [1], {"a": 1}, b"\xff")
+    if kind.get("type") == "integer":
+        yield from (1.5, "1.5")
     if "enum" in kind:
         yield "bogus"
 
@@ -71,8 +76,21 @@ def test_a_value_beyond_its_bounds_is_refused_by_the_fields_name(spec: specs.Spe
     for field, value in cases(spec):
         with pytest.raises(ValidationError) as caught:
             type(spec)(**(spec.model_dump() | {field: value}))
-        assert any(str(error["loc"][0]) == field for error in caught.value.errors()), (field, value)
+        named = any(error["loc"] and str(error["loc"][0]) == field for error in caught.value.errors())
+        assert named or specs.explain(caught.value).startswith(f"{field}: "), (field, value)
         assert specs.explain(caught.value).startswith(field)
+
+
+def test_every_kind_of_spec_has_an_example() -> None:
+    """A new one is tested as the others are, once it stands above."""
+
+    def below(kind: type[specs.Spec]) -> Iterator[type[specs.Spec]]:
+        for one in kind.__subclasses__():
+            yield one
+            yield from below(one)
+
+    ready = {kind for kind in below(specs.Spec) if kind.__module__.startswith("core.") and not kind.__subclasses__()}
+    assert {kind.__name__ for kind in ready} - {type(example).__name__ for example in EXAMPLES} == set()
 
 
 def test_every_setting_that_is_a_number_has_a_least_value() -> None:

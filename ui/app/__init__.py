@@ -6,6 +6,7 @@ browser  the script that goes with every page into the browser
 guard    a page that is opened without the router hands over to it
 sources  cached access to the store, the data and the networks
 warm     imports PyTorch in the background
+refused  the note about what an address asked for and the page cannot take
 endings  announces the end of a job
 visitors  who may stop, repeat and remove a job
 jobs     starts a job, shows its progress, cancels it, returns its stored result; the sidebar's cards

@@ -14,7 +14,7 @@ from core.data import folder
 from core.jobs import queue
 from core.storage import store
 from ui.app import endings, sources
-from ui.text import say, sentence_case
+from ui.text import literal, say, sentence_case
 
 POLL = 0.5
 """Seconds between two looks at a live job."""
@@ -37,7 +37,7 @@ def start(*tasks: specs.Task) -> None:
         for task in tasks:
             endings.seen(queue.submit(task, store.default_root()).id)
     except (ValueError, OSError, folder.DataMissing) as error:
-        st.error(f"The job could not be started: {error}", icon=":material/error:")
+        st.error(f"The job could not be started: {literal(error)}", icon=":material/error:")
         return
     st.rerun()
 
@@ -149,14 +149,14 @@ def ended(page: str, job: queue.Job) -> None:
         kept = "its progress is kept" if resumes else "nothing was saved"
         st.info(f"Cancelled after {duration(job.seconds)}; {kept}.", icon=":material/cancel:")
     elif job.state == "dead":
-        st.error(f"The job crashed after {duration(job.seconds)}. {job.message}", icon=":material/error:")
+        st.error(f"The job crashed after {duration(job.seconds)}. {literal(job.message)}", icon=":material/error:")
     else:
         said, more = _first_sentence(job.message)
-        st.error(f"The job failed. {said}", icon=":material/error:")
+        st.error(f"The job failed. {literal(said)}", icon=":material/error:")
     if job.log_tail or more:
         with st.expander("Details and the end of its log", icon=":material/description:"):
             if more:
-                st.write(more)
+                st.write(literal(more))
             if job.log_tail:
                 st.code(job.log_tail, language=None)
     with st.container(horizontal=True):
@@ -240,7 +240,7 @@ def describe(task: specs.Task) -> tuple[str, str]:
     what, on = _described(task)
     if isinstance(task, specs.ModelSpec) or task.data is None:
         return what, on
-    return what, f"{on}, images of {sources.data_title(task.data)}"
+    return what, f"{on}, images of {literal(sources.data_title(task.data))}"
 
 
 def _described(task: specs.Task) -> tuple[str, str]:

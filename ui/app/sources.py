@@ -13,7 +13,7 @@ from core import specs
 from core.data import folder, shown
 from core.models import reference
 from core.storage import bundled, store
-from ui.text import sentence_case
+from ui.text import literal, sentence_case
 
 if TYPE_CHECKING:
     from core.data.sets import Dataset
@@ -43,7 +43,7 @@ def artifact(spec: specs.Task) -> store.Artifact | None:
     try:
         return store.find(spec, store.default_root())
     except store.DamagedArtifact as error:
-        st.warning(str(error), icon=":material/warning:")
+        st.warning(literal(error), icon=":material/warning:")
         return None
 
 
@@ -157,7 +157,7 @@ def as_it_is(spec: M) -> M | None:
         with st.spinner(f"Looking through the {spec.data.dataset} …"):
             found = store.resolve(spec, store.default_root())
     except (folder.DataMissing, ValueError, OSError) as error:
-        st.error(str(error).removeprefix("folder: ").removeprefix("file: "), icon=":material/folder_off:")
+        st.error(literal(str(error).removeprefix("folder: ").removeprefix("file: ")), icon=":material/folder_off:")
         return None
     assert isinstance(found, type(spec))
     return found

@@ -14,7 +14,7 @@ from core.exercises.evidence import Evidence, Found
 from core.figures.base import score_histogram
 from core.storage import store
 from ui.show import elements, gallery
-from ui.text import counted
+from ui.text import counted, literal
 
 EPS_TITLE = "ε, in units of a pixel's range [0, 1]"
 ROWS = 4
@@ -37,7 +37,7 @@ def show(page: str, number: int, known: Evidence) -> None:
 
 
 def _source(found: Found) -> None:
-    st.caption(found.provenance())
+    st.caption(literal(found.provenance()))
 
 
 def _generators(page: str, known: Evidence) -> None:

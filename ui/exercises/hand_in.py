@@ -12,7 +12,8 @@ from core.exercises.evidence import Evidence, Stamp, stamp
 from core.exercises.report import report
 from core.storage import files, store
 from ui.exercises import known as stored
-from ui.form.select import KEEP, select_many
+from ui.form import bound
+from ui.form.select import select_many
 
 
 def show(page: str, known: Evidence) -> None:
@@ -25,12 +26,11 @@ def show(page: str, known: Evidence) -> None:
     with first:
         author = st.text_input("Your name", key=f"{page}_author", max_chars=200, persist_state="session")
     with second:
-        with_bundled = st.toggle(
+        with_bundled = bound.toggle(
             "With bundled results",
             value=True,
             key=f"{page}_with_bundled",
             help="Also the items that only bundled results show; each is labelled. Off: only what you made.",
-            **KEEP,
         )
     with third:
         numbers = select_many(page, "report_sets", "Sets", list(sets.SETS), default=list(sets.SETS), kind="pills")

@@ -16,10 +16,9 @@ from core.exercises.evidence import Evidence
 from core.exercises.published import EPS5
 from core.storage import store
 from ui.app import sources
-from ui.form import data_choice, model_picker, samples
-from ui.form.select import KEEP
+from ui.form import bound, data_choice, model_picker, samples
 from ui.show import elements, gallery, model_names
-from ui.text import both
+from ui.text import both, literal
 
 TILE = 280
 """CSS pixels of the image that is asked about."""
@@ -54,18 +53,23 @@ def show(page: str, known: Evidence) -> None:
         model = model_picker.pick(page, name="quiz_model", text="Model that the images are made against", default=start)
         left, right = st.columns(2)
         with left:
-            each = st.slider(
+            each = bound.slider(
                 "Images at each ε",
-                2,
-                20,
-                3,
+                min_value=2,
+                max_value=20,
+                value=3,
                 key=f"{page}_quiz_each",
                 help="More make your accuracy more certain, and the quiz longer.",
-                **KEEP,
             )
         with right:
-            seed = st.number_input(
-                "Seed", 0, 10_000, 0, key=f"{page}_quiz_seed", help="Another seed draws other images.", **KEEP
+            seed = bound.number_input(
+                "Seed",
+                whole=True,
+                min_value=0,
+                max_value=10_000,
+                value=0,
+                key=f"{page}_quiz_seed",
+                help="Another seed draws other images.",
             )
         data = None if model is None else data_choice.choose(page, model)
     if model is None:
@@ -133,7 +137,7 @@ def _ask(page: str, questions: core_quiz.Questions, state: dict[str, Any], names
             with st.container(horizontal=True):
                 for label in range(start, min(start + 5, len(names))):
                     st.button(
-                        names[label],
+                        literal(names[label]),
                         key=f"{page}_quiz_{label}",
                         on_click=answer,
                         args=(label,),

@@ -1,6 +1,7 @@
 """What a person fills in.
 
 tabs          tabs of which only the open one is drawn, bound to the address
+bound         widgets whose value stands in the address, which is checked first
 select        the choice of one option or of several, kept and bound to the address
 widgets       a number, several numbers, and what the annotation of a spec's field says
 controls      widgets drawn from the fields of a spec; invalid settings explained in one sentence

@@ -13,9 +13,9 @@ import streamlit as st
 from pydantic import ValidationError
 
 from core import epsilon, specs
-from ui.form import widgets
-from ui.form.select import KEEP, select
-from ui.text import both, class_text, eps_text, grey_levels, say
+from ui.form import bound, widgets
+from ui.form.select import select
+from ui.text import both, class_text, eps_text, grey_levels, literal, say
 
 S = TypeVar("S", bound=specs.Spec)
 
@@ -66,21 +66,20 @@ def field(
     offered = options or specs.choices_of(info) or (get_args(kind) if get_origin(kind) is Literal else ())
     if offered:
         return select(page, key or name, options=list(offered), text=say, default=start, **common)
-    common |= {"key": f"{page}_{key or name}", **KEEP}
+    common |= {"key": f"{page}_{key or name}"}
     if kind is bool:
-        return st.toggle(value=bool(start), **common)
+        return bound.toggle(value=bool(start), **common)
     if kind is int:
         low, high = widgets.bounds(info)
         start = None if optional and start is None else int(start)
-        return st.number_input(
-            value=start, min_value=widgets.whole(low), max_value=widgets.whole(high), step=1, **common
-        )
+        ends: dict[str, Any] = {"min_value": widgets.whole(low), "max_value": widgets.whole(high)}
+        return bound.number_input(whole=True, value=start, step=1, **ends, **common)
     if kind is float:
         return widgets.real(info, start, common)
     if get_origin(kind) is tuple:
         return widgets.numbers(start, optional, common)
     if kind is str:
-        return st.text_input(value=start or "", **common) or (None if optional else "")
+        return bound.text_input(value=start or "", **common) or (None if optional else "")
     raise TypeError(f"{spec.__name__}.{name}: no widget for {info.annotation}")
 
 
@@ -132,12 +131,11 @@ def typed_eps(page: str, spec: type[specs.Spec], name: str, *, key: str) -> floa
     """
     info = spec.model_fields[name]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        text = st.text_input(
+        text = bound.text_input(
             info.title or name,
             value=eps_text(info.get_default()),
             key=f"{page}_{key}",
             help=f"{info.description} 0.1 and 8/255 are both understood.",
-            **KEEP,
         )
         try:
             value: float = epsilon.parse(text)
@@ -212,17 +210,16 @@ def eps_ladder(page: str, *, name: str = "eps", default: str = USUAL_EPS) -> lis
     if st.session_state.get(was, default) != default and st.session_state.get(key) == st.session_state[was]:
         st.session_state[key] = default
     st.session_state[was] = default
-    text = st.text_input(
+    text = bound.text_input(
         "Budgets ε",
         value=default,
         key=key,
         help="Separated by spaces, semicolons or commas. 0.05, .05, 0,05 and 8/255 are understood. In ℓ∞ from 0 to 1.",
-        **KEEP,
     )
     try:
         values = epsilon.several(text)
     except ValueError:
-        st.error(f"ε: expected numbers such as 0.1 or 8/255, got {text!r}.", icon=":material/error:")
+        st.error(f"ε: expected numbers such as 0.1 or 8/255, got “{literal(text)}”.", icon=":material/error:")
         return None
     if values and max(values) <= 1:
         st.caption("= " + ", ".join(f"{value * 255:.4g}" for value in values) + " /255")
@@ -262,7 +259,7 @@ def build(spec: type[S], **values: Any) -> S | None:
     try:
         return spec(**values)
     except ValidationError as error:
-        refused = specs.explain(error).splitlines()
+        refused = [literal(line) for line in specs.explain(error).splitlines()]
         text = refused[0] + "." if len(refused) == 1 else "\n".join(f"- {line}" for line in refused)
         st.error(f"These settings cannot be run. {text}", icon=":material/error:")
         return None

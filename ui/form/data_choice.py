@@ -11,6 +11,7 @@ from core.storage import store
 from ui.app import sources
 from ui.form import missing
 from ui.form.select import select
+from ui.text import literal
 
 TASKS = ("radii", "evaluate", "certify", "sweep")
 """Results that say something of a model without its images."""
@@ -95,7 +96,7 @@ def _size(data: specs.DataSpec) -> int:
 
 def _stand_in(page: str, own: specs.DataSpec, chosen: specs.DataSpec) -> None:
     """Say that other images are shown than the model's own, and offer to fetch those."""
-    shown_as = _AS.get(chosen.dataset, shown.title(chosen))
+    shown_as = _AS.get(chosen.dataset, literal(shown.title(chosen)))
     title = specs.DATASETS[own.dataset].title
     text = f"the images are {shown_as}." if chosen != own else "these are stored results. To run more, fetch it."
     missing.offer(page, own.dataset, f"{title} is not on this machine: {text}")

@@ -10,8 +10,8 @@ import streamlit as st
 from core import specs
 from core.data.folder import missing_message
 from ui.app import sources
-from ui.form import controls
-from ui.form.select import KEEP, select_many
+from ui.form import bound, controls
+from ui.form.select import select_many
 from ui.text import class_text
 
 
@@ -48,7 +48,7 @@ def _file(page: str) -> dict[str, Any]:
 
 
 def _class_numbers(page: str) -> tuple[str, ...] | None:
-    text = st.text_input("Classes", key=f"{page}_class_numbers", placeholder="all; or numbers, such as 0 3", **KEEP)
+    text = bound.text_input("Classes", key=f"{page}_class_numbers", placeholder="all; or numbers, such as 0 3")
     return tuple(text.replace(",", " ").split()) or None
 
 

@@ -13,8 +13,8 @@ import streamlit as st
 from core import specs
 from core.attacks.physical import mask_shapes
 from core.figures.base import styled
-from ui.form import controls
-from ui.form.select import KEEP, select
+from ui.form import bound, controls
+from ui.form.select import select
 from ui.show import gallery
 
 SHAPES = {"eyeglasses": "Eyeglasses", "patch": "Patch", "cells": "Drawn by hand"}
@@ -115,11 +115,10 @@ def draw(page: str, image: np.ndarray) -> specs.Cells | None:
         with st.container(horizontal=True):
             st.button("Clear", icon=":material/delete:", key=f"{page}_clear", on_click=_keep, args=(page, "0"))
             st.button("Eyeglasses", icon=":material/eyeglasses:", key=f"{page}_ready", on_click=_keep, args=(page, ""))
-        st.text_input(
+        bound.text_input(
             "The drawing as text",
             key=key,
             help="Copy it to keep a drawing; paste one to have it back. Empty: the eyeglasses.",
-            **KEEP,
         )
     with left:
         name = f"{board}_{turn}"

@@ -10,6 +10,7 @@ from core.models import trained_on
 from core.storage import store
 from ui.app import sources
 from ui.show import elements
+from ui.text import literal
 
 
 def note(page: str, model: store.Artifact, what: str = "Attacking this model needs its images.") -> bool:
@@ -22,7 +23,7 @@ def note(page: str, model: store.Artifact, what: str = "Attacking this model nee
     if data.path is not None:
         text = trained_on.changed(model)
         if text:
-            st.warning(text.removeprefix("model: "), icon=":material/folder_off:")
+            st.warning(literal(text.removeprefix("model: ")), icon=":material/folder_off:")
         return bool(text)
     if sources.has_images(model):
         return False

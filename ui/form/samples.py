@@ -13,8 +13,9 @@ from core import specs
 from core.data import folder
 from core.storage import store
 from ui.app import sources
-from ui.form.select import KEEP
+from ui.form import bound
 from ui.show import elements
+from ui.text import literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +43,11 @@ def table(model: store.Artifact, data: specs.DataSpec | None = None) -> pd.DataF
         if wanted is None:
             return model.table("test")
         if not sources.present(wanted.dataset):  # nothing is downloaded without being asked for
-            st.info(f"{sources.data_title(wanted)} is not on this machine.", icon=":material/info:")
+            st.info(f"{literal(sources.data_title(wanted))} is not on this machine.", icon=":material/info:")
             return None
         return _predicted(model, wanted, model.card["sha256"], store.default_root())
     except (store.DamagedArtifact, ValueError, folder.DataMissing, OSError) as error:
-        st.error(f"The model's test table cannot be read. {error}", icon=":material/error:")
+        st.error(f"The model's test table cannot be read. {literal(error)}", icon=":material/error:")
         return None
 
 
@@ -87,7 +88,7 @@ def candidates(
 
 def none_of(name: str, more: str = "") -> None:
     """Say that a model classifies no test image of a class correctly; `more` says under which settings."""
-    st.warning(f"No test image of class {name} is classified correctly{more}.", icon=":material/warning:")
+    st.warning(f"No test image of class {literal(name)} is classified correctly{more}.", icon=":material/warning:")
 
 
 def place(key: str, count: int, *, label: str, help: str, label_visibility: Any = "visible") -> int:
@@ -97,8 +98,9 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
     """
     if key in st.session_state and isinstance(st.session_state[key], int):
         st.session_state[key] = min(max(1, st.session_state[key]), count)
-    number = st.number_input(
+    number = bound.number_input(
         label,
+        whole=True,
         min_value=1,
         max_value=count,
         value=1,
@@ -106,7 +108,6 @@ def place(key: str, count: int, *, label: str, help: str, label_visibility: Any 
         key=key,
         help=help,
         label_visibility=label_visibility,
-        **KEEP,
     )
     return int(number or 1) - 1
 
@@ -125,7 +126,7 @@ def images(model: store.Artifact, indices: Sequence[int], data: specs.DataSpec |
             test = sources.model_data(model, data).test
     except (folder.DataMissing, OSError, ValueError) as error:
         elements.failed(
-            f"The images of {sources.data_title(of)} are not here, or cannot be read.",
+            f"The images of {literal(sources.data_title(of))} are not here, or cannot be read.",
             error,
             details="What was looked for, and ways to mend it",
         )

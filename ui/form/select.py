@@ -13,10 +13,13 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.state.session_state_proxy import get_session_state
 
+from ui.app import refused
+from ui.form import bound
+from ui.form.bound import KEEP
+from ui.text import literal
+
 T = TypeVar("T")
 
-KEEP: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
-"""Arguments of every widget that belongs to a page's settings: its value survives a switch of pages and a reload."""
 FEW, SHORT = 4, 32
 """So many options, with so many letters in all, are drawn as buttons side by side."""
 
@@ -58,6 +61,9 @@ def select(
         read: the option that a text in a link means which names none; None where it means none either.
     """
     key, options = f"{page}_{name}", list(options)
+    buttons = kind == "buttons" or (kind == "fitting" and _short(map(text, options)))
+    if buttons:  # what is written on them is read as Markdown
+        text = _literally(text)
     start = default if default is not None and default in options else options[0]
     if key in st.session_state:
         held = st.session_state[key]
@@ -68,6 +74,8 @@ def select(
     if named and key not in st.session_state:
         st.session_state[key] = start  # what the address says comes before it
     seed(key, options, text, read=read)
+    shown = {text(option) for option in options}
+    bound.check(key, label, shown.__contains__, "one of the options of this setting")
     common: dict[str, Any] = {
         "label": label,
         "options": options,
@@ -81,11 +89,12 @@ def select(
     chosen: Any
     if kind == "slider":
         chosen = st.select_slider(value=start, **common)
-    elif kind == "buttons" or (kind == "fitting" and _short(map(text, options))):
+    elif buttons:
         chosen = st.segmented_control(default=start, required=True, **common)
     else:
         chosen = st.selectbox(index=None if named else options.index(start), **common)
         chosen = start if chosen is None else chosen
+    refused.settle(key, chosen)
     st.session_state[f"{key}_text"] = text(chosen)
     return chosen
 
@@ -118,9 +127,12 @@ def select_many(
         help: what the choice does.
     """
     key, options = f"{page}_{name}", list(options)
+    if kind == "pills":
+        text = _literally(text)
     if key in st.session_state:
         st.session_state[key] = [option for option in st.session_state[key] if option in options]
     seed(key, options, text, many=True)
+    bound.check_many(key, label, {text(option) for option in options})
     common: dict[str, Any] = {
         "label": label,
         "options": options,
@@ -130,9 +142,13 @@ def select_many(
         "key": key,
         **KEEP,
     }
+    chosen: list[T]
     if kind == "pills":
-        return st.pills(selection_mode="multi", wrap=True, **common)
-    return st.multiselect(placeholder=placeholder, **common)
+        chosen = st.pills(selection_mode="multi", wrap=True, **common)
+    else:
+        chosen = st.multiselect(placeholder=placeholder, **common)
+    refused.settle(key, chosen)
+    return chosen
 
 
 def seed(
@@ -184,6 +200,10 @@ def follow(key: str, given: list[str], value: Any, texts: list[str]) -> None:
         with get_session_state().query_params() as address:
             # a widget takes its value from the address as it was, and would drop what it does not know from it
             address.set_initial_query_params_from_current()
+
+
+def _literally(text: Callable[[T], str]) -> Callable[[T], str]:
+    return lambda option: literal(text(option))
 
 
 def _short(texts: Iterable[str]) -> bool:

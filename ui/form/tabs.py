@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 from streamlit.elements.lib.mutable_tab_container import TabContainer
 
+from ui.form import bound
+
 
 def tabs(page: str, names: Sequence[str], *, name: str = "tab", default: str | None = None) -> list[TabContainer]:
     """Draw tabs and return a container for each, whose `open` says whether it is the one on show.
@@ -30,5 +32,6 @@ def tabs(page: str, names: Sequence[str], *, name: str = "tab", default: str | N
     key = f"{page}_{name}"
     if key in st.session_state and st.session_state[key] not in names:
         del st.session_state[key]  # that tab is not there any more
+    bound.check(key, "the tab", list(names).__contains__, f"one of {', '.join(names)}")
     start = default if default in names else names[0]
     return list(st.tabs(list(names), key=key, default=start, on_change="rerun", bind="query-params"))

@@ -11,7 +11,7 @@ import streamlit as st
 from pydantic.fields import FieldInfo
 
 from core import epsilon
-from ui.form import select
+from ui.form import bound, select
 
 
 def in_columns(names: list[str], columns: int, draw: Callable[[str], Any]) -> dict[str, Any]:
@@ -31,11 +31,11 @@ def real(info: FieldInfo, start: float | None, common: dict[str, Any]) -> float 
     if start is not None and low is not None and high is not None and high - low <= 3:
         step = (high - low) / 100
         if start >= step and abs(start / step - round(start / step)) < 1e-6:
-            return float(
-                st.slider(min_value=float(low), max_value=float(high), value=float(start), step=step, **common)
-            )
+            ends: dict[str, Any] = {"min_value": float(low), "max_value": float(high)}
+            return bound.slider(value=float(start), step=step, **ends, **common)
     number_in_address(common["key"], low, high)
-    value = st.number_input(
+    value = bound.number_input(
+        whole=False,
         value=None if start is None else float(start),
         min_value=None if low is None else float(low),
         max_value=None if high is None else float(high),
@@ -82,7 +82,7 @@ def _is_float(text: str) -> bool:
 
 def numbers(start: Sequence[float] | None, optional: bool, common: dict[str, Any]) -> tuple[Any, ...] | None:
     """A box for several numbers; words that are no numbers are returned as they are, and the spec refuses them."""
-    found = epsilon.words(st.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common))
+    found = epsilon.words(bound.text_input(value=" ".join(f"{value:g}" for value in start or ()), **common))
     if optional and not found:
         return None
     try:

@@ -16,7 +16,7 @@ from ui.form import controls, samples
 from ui.form.select import select, select_many
 from ui.generator import pairs as stored
 from ui.show import gallery
-from ui.text import class_text, counted, exact_percent
+from ui.text import class_text, counted, exact_percent, literal
 
 PAGE = "generator_attack"
 MODES = {"generator": "literal, as the exercise says", "generator_strong": "strong: the nearest image"}
@@ -141,7 +141,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> Samples:
             "higher value gives clearer samples, which are harder to turn into another class.",
         )
     found = {k: samples.candidates(tests, k, confidence=confidence) for k in chosen}
-    left_out = [class_text(k, names) for k in chosen if not len(found[k])]
+    left_out = [literal(class_text(k, names)) for k in chosen if not len(found[k])]
     chosen = [k for k in chosen if len(found[k])]
     picked, slots = [], []
     with st.grid(5, min_column_width=120):
@@ -151,7 +151,7 @@ def pick_samples(model: store.Artifact, tests: pd.DataFrame) -> Samples:
                 place = samples.place(
                     f"{PAGE}_sample_{k}",
                     len(found[k]),
-                    label=f"{names[k]}, sample",
+                    label=f"{literal(names[k])}, sample",
                     help=f"+ takes another sample; {counted(len(found[k]), 'test image')} to choose from.",
                 )
                 row = found[k].iloc[place]

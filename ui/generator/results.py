@@ -9,14 +9,14 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import jobs
-from ui.form import samples
+from ui.form import bound, samples
 from ui.form.controls import SLIDER_CLASSES
-from ui.form.select import KEEP, select
+from ui.form.select import select
 from ui.generator import pairs as stored
 from ui.generator import views
 from ui.generator.pairs import Pairs
 from ui.show import downloads, elements, provenance
-from ui.text import PERCENT, in_percent
+from ui.text import PERCENT, in_percent, literal
 
 PAGE = "generator_attack"
 KINDS = {"image": "Images", "change": "Changes"}
@@ -34,7 +34,7 @@ def grid(pairs: Pairs, target: int | None) -> None:
         views.grid(pairs, kind, views.shown_targets(pairs, SLIDER_CLASSES), target)
     row = _row_of(pairs, sample, target)
     if row is None:
-        st.caption(f"{pairs.names[target or 0]}: – (this pair is not drawn yet).")
+        st.caption(f"{literal(pairs.names[target or 0])}: – (this pair is not drawn yet).")
         return
     if target is None:
         st.caption("Move the slider above to choose the target class of this pair.")
@@ -72,8 +72,9 @@ def rounds(pairs: Pairs, target: int | None) -> None:
 def matrix(model: store.Artifact, pairs: Pairs, spec: specs.AttackSpec, tests: pd.DataFrame, confidence: float) -> None:
     """Draw the success by true class and target, of the samples, or of several images of every class."""
     names = model.card["class_names"]
-    each = st.number_input(
+    each = bound.number_input(
         "Images of every class",
+        whole=True,
         min_value=0,
         max_value=20,
         value=0,
@@ -81,7 +82,6 @@ def matrix(model: store.Artifact, pairs: Pairs, spec: specs.AttackSpec, tests: p
         help="0: your samples. More: the first so many images of each class that are classified this confidently, "
         "each drawn towards every class, with the settings of this page.",
         key=f"{PAGE}_each",
-        **KEEP,
     )
     if each:
         found = pd.concat([samples.candidates(tests, k, confidence=confidence).head(each) for k in range(len(names))])

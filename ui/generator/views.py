@@ -16,7 +16,7 @@ from core.jobs import queue
 from ui.generator.pairs import Pairs, counted
 from ui.show import elements, gallery
 from ui.show.sheet import Picture
-from ui.text import both, say
+from ui.text import both, literal, say
 
 DISTANCES = ("l0", "l1", "l2", "linf")
 """Norms in which the table of pairs gives the size of a change."""
@@ -47,7 +47,7 @@ def verdict(pairs: Pairs, target: int | None = None) -> str:
 
 
 def _towards(pairs: Pairs, target: int) -> str:
-    name = pairs.names[target]
+    name = literal(pairs.names[target])
     if target not in pairs.targets:
         return f"Towards **{name}**: – (not drawn yet)."
     one = pairs.summary(target)

@@ -14,11 +14,11 @@ from core.epsilon import within
 from core.figures.linear import exact_against_attacks
 from core.storage import store
 from ui.app import sources
-from ui.form import controls, data_choice, model_picker, samples
-from ui.form.select import KEEP, select
+from ui.form import bound, controls, data_choice, model_picker, samples
+from ui.form.select import select
 from ui.show import downloads, elements, gallery, provenance
 from ui.show.sheet import Picture
-from ui.text import ANY_CLASS, both, class_text, counted, grey_levels, percent, say
+from ui.text import ANY_CLASS, both, class_text, counted, grey_levels, literal, percent, say
 
 LADDERS: dict[str, tuple[float, ...]] = {
     "linf": (0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15),
@@ -144,15 +144,15 @@ def show(page: str) -> None:
         gap = st.container()
         drawn = pictures(model)  # at once: the curves take seconds when they are first drawn
         with st.expander("More settings", icon=":material/tune:"):
-            n = st.number_input(
+            n = bound.number_input(
                 "Images (n)",
+                whole=True,
                 min_value=20,
                 max_value=2000,
                 value=500,
                 step=100,
                 help="The first n of the test set's fixed order. More images take longer, most of it for PGD.",
                 key=f"{page}_image_n",
-                **KEEP,
             )
     table = measured(model.id, model.root, norm, int(n), data)
     with left:
@@ -274,9 +274,10 @@ def smallest_change(
     looked = one(model.id, model.root, index, norm, target, data)
     if not np.isfinite(looked["distance"]) or looked["distance"] == 0:
         st.info(
-            f"No valid image is classified as {'another class' if target is None else names[target]}."
+            f"No valid image is classified as {'another class' if target is None else literal(names[target])}."
             if looked["distance"]
-            else f"This image is classified as {names[looked['y'] if target is None else target]} without any change.",
+            else f"This image is classified as {literal(names[looked['y'] if target is None else target])} "
+            "without any change.",
             icon=":material/info:",
         )
         return
@@ -311,12 +312,12 @@ def before_and_after(looked: dict[str, Any], names: list[str], index: int, norm:
 
 def proof(looked: dict[str, Any], names: list[str], index: int, norm: str, target: int | None) -> str:
     """The smallest change of an image in words, and why no smaller one exists."""
-    rival = names[looked["rival"]]
+    rival = literal(names[looked["rival"]])
     if norm == "l0":
         k = int(looked["distance"])
         text = (
             f"**{counted(k, 'feature')}** {'change' if k > 1 else 'changes'} the class of test image #{index} from "
-            f"{names[looked['y']]} to {rival}; with fewer it is impossible. Proof: "
+            f"{literal(names[looked['y']])} to {rival}; with fewer it is impossible. Proof: "
         )
         if target is None:
             return text + (
@@ -329,7 +330,7 @@ def proof(looked: dict[str, Any], names: list[str], index: int, norm: str, targe
         )
     distance = looked["distance"]
     length = f"**{distance:.5f}**" + (f" ({grey_levels(distance)})" if norm == "linf" else "")
-    safe = "keeps its class" if target is None else f"is not classified as {names[target]}"
+    safe = "keeps its class" if target is None else f"is not classified as {literal(names[target])}"
     text = (
         f"Test image #{index} {safe} under every change of {say(norm)} norm below {length}. Just beyond, it is "
         f"classified as {rival}. The picture shows the smallest change, lengthened by a ten-thousandth."

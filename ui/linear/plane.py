@@ -10,7 +10,8 @@ import streamlit as st
 
 from core.figures import linear
 from core.figures.base import CLEAN, colour, traces
-from ui.form.select import KEEP, select
+from ui.form import bound
+from ui.form.select import select
 from ui.linear import limits, points
 from ui.show import downloads, elements
 from ui.text import say
@@ -21,7 +22,7 @@ LOSSES = ("hinge", "logistic")
 
 def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
     """Draw the settings; returns points, distance, seed, norm, loss, ε and the position of the marked point."""
-    eps = st.slider(
+    eps = bound.slider(
         "ε",
         min_value=0.0,
         max_value=1.5,
@@ -30,14 +31,13 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
         help="Radius of the ball around every point, in units of the plane. The plane has no valid range: a point may "
         "go anywhere in its ball.",
         key=f"{page}_plane_eps",
-        **KEEP,
     )
     with st.container(horizontal=True):
         norm = select(page, "norm", "Norm", NORMS, text=say)
         loss = select(page, "loss", "Loss", LOSSES)
     with st.expander("More settings", icon=":material/tune:"):
-        n = st.slider("Points", min_value=10, max_value=100, value=40, step=2, key=f"{page}_n", **KEEP)
-        apart = st.slider(
+        n = bound.slider("Points", min_value=10, max_value=100, value=40, step=2, key=f"{page}_n")
+        apart = bound.slider(
             "Distance of the classes",
             min_value=0.0,
             max_value=3.0,
@@ -45,23 +45,22 @@ def choose(page: str) -> tuple[int, float, int, str, str, float, int]:
             step=0.1,
             help="Half the distance between their means. Each class has standard deviation ½.",
             key=f"{page}_apart",
-            **KEEP,
         )
         first, second = st.columns(2)
         with first:
             if isinstance(st.session_state.get(f"{page}_point"), int):
                 st.session_state[f"{page}_point"] = min(st.session_state[f"{page}_point"], n)
-            chosen = st.number_input(
+            chosen = bound.number_input(
                 "Point",
+                whole=True,
                 min_value=1,
                 max_value=n,
                 value=1,
                 help="The point whose ball is drawn.",
                 key=f"{page}_point",
-                **KEEP,
             )
         with second:
-            seed = st.number_input("Seed", min_value=0, max_value=9999, value=0, key=f"{page}_seed", **KEEP)
+            seed = bound.number_input("Seed", whole=True, min_value=0, max_value=9999, value=0, key=f"{page}_seed")
     return int(n), float(apart), int(seed), norm, loss, float(eps), int(chosen) - 1
 
 

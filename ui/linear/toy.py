@@ -9,7 +9,8 @@ import streamlit as st
 from core.figures import linear
 from core.figures.base import ATTACKED, CLEAN, colour, traces
 from core.linear import toy
-from ui.form.select import KEEP, select
+from ui.form import bound
+from ui.form.select import select
 from ui.show import downloads, elements
 from ui.text import counted
 
@@ -29,7 +30,7 @@ def choose(page: str) -> tuple[str, str, float, int]:
     """Draw the settings; returns start, objective, rate and number of steps."""
     start = select(page, "start", "Start at", list(STARTS))
     rate = select(page, "rate", "Rate η", RATES, text="{:g}".format, default=0.1, kind="slider")
-    steps = st.slider("Steps", min_value=0, max_value=300, value=7, key=f"{page}_steps", **KEEP)
+    steps = bound.slider("Steps", min_value=0, max_value=300, value=7, key=f"{page}_steps")
     with st.expander("More settings", icon=":material/tune:"):
         objective = select(
             page,

@@ -10,8 +10,8 @@ import streamlit as st
 
 from core import specs
 from core.storage import store
-from ui.form import controls, data_choice, mask_choice, model_picker, samples
-from ui.form.select import KEEP, select
+from ui.form import bound, controls, data_choice, mask_choice, model_picker, samples
+from ui.form.select import select
 from ui.text import ANY_CLASS, class_text, say
 
 PAGE = "masked_attack"
@@ -72,14 +72,13 @@ def choose() -> Chosen | None:
     height, width = model.card["shape"][1:]
     with more_settings:
         mask = mask_choice.settings(PAGE, shape, height, width) if shape != "cells" else None
-        count = st.slider(
+        count = bound.slider(
             "Images",
-            1,
-            MOST,
-            1,
+            min_value=1,
+            max_value=MOST,
+            value=1,
             key=f"{PAGE}_n",
             help="So many, from the chosen one on; each gets its own pattern.",
-            **KEEP,
         )
         attack, eps = settings(width)
     indices = tuple(int(k) for k in found["index"][place : place + count])

@@ -15,7 +15,7 @@ from ui.form import mask_choice
 from ui.masks.choice import PAGE, Chosen
 from ui.show import at_once, gallery, provenance
 from ui.show.sheet import Picture
-from ui.text import counted, percent, wanted_class
+from ui.text import counted, literal, percent, wanted_class
 
 VIEWS = 4
 """New transformations shown for each image."""
@@ -82,7 +82,7 @@ def verdict(result: store.Artifact, chosen: Chosen) -> None:
 
 def one_sentence(found: pd.Series, spec: specs.AttackSpec, names: Sequence[str], share: float | None) -> str:
     """What the model answers for one image with the pattern, as it is and under new transformations."""
-    own, after = names[int(found["y"])], names[int(found["pred"])]
+    own, after = literal(names[int(found["y"])]), literal(names[int(found["pred"])])
     still = "still " if own == after else ""
     text = f"With {OBJECTS[spec.mask.shape if spec.mask else 'cells']} the {own} is {still}classified as {after}"
     text += f" with {found['confidence']:.0%} confidence"

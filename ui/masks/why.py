@@ -16,7 +16,7 @@ from core.storage import store
 from ui.app import jobs, sources
 from ui.masks.choice import PAGE, Chosen
 from ui.show import at_once, elements, lessons
-from ui.text import percent
+from ui.text import literal, percent
 
 
 def show(chosen: Chosen) -> None:
@@ -83,7 +83,7 @@ def room(chosen: Chosen) -> None:
         key=f"{PAGE}_room",
         alt="The margin of the image beside what the pixels in the mask, and all pixels, can do to it",
     )
-    own, other = chosen.names[chosen.label], chosen.names[aim]
+    own, other = literal(chosen.names[chosen.label]), literal(chosen.names[aim])
     enough = "more than" if inside > gap else "less than"
     st.caption(
         f"Test image {chosen.indices[0]}: class {own} leads class {other} by {gap:.3g}. By the Jacobian the pixels in "

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from core.evaluation.tables import auditor
+from ui.text import literal
 
 EXAMPLE = """model | correct | error | confidence | confidence when correct | confidence when wrong
 standard, clean | .9858 | .0142 | .9858 | .9899 | .7029
@@ -46,7 +47,7 @@ def section(page: str) -> None:
     try:
         findings = auditor.audit(text)
     except ValueError as error:
-        st.error(f"No table of the five metrics was found. {error}", icon=":material/error:")
+        st.error(f"No table of the five metrics was found. {literal(error)}", icon=":material/error:")
         return
     rows = [
         {

@@ -22,7 +22,7 @@ from core.evaluation.trust.report import Trust
 from core.storage import store
 from ui.measure import sweep_views, trust_views
 from ui.measure.sweep_views import Curve
-from ui.text import both, counted
+from ui.text import both, counted, literal
 
 USUAL = {"linf": 0.1, "l2": 1.0, "l1": 10.0, "l0": 5.0}
 """Where the slider starts, by norm, if something is known there."""
@@ -234,7 +234,7 @@ def sentence(measured: Measured, eps: float, frame: pd.DataFrame) -> str:
 
 
 def _targeted(measured: Measured, eps: float) -> str:
-    name = measured.models[0].card["class_names"][measured.spec.target or 0]
+    name = literal(measured.models[0].card["class_names"][measured.spec.target or 0])
     parts = []
     for curve in measured.curves:
         rate = curve.at(eps)["success_rate"] if curve.has(eps) else None

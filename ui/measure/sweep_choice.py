@@ -15,13 +15,13 @@ from core.evaluation.tables import records
 from core.jobs import queue
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls, data_choice, model_picker, widgets
-from ui.form.select import KEEP, select, select_many
+from ui.form import bound, controls, data_choice, model_picker, widgets
+from ui.form.select import select, select_many
 from ui.measure import first_view
 from ui.measure.first_view import norm_of_kind
 from ui.measure.sweep_views import KINDS, TITLES, attack_text, curve_name
 from ui.show import model_names
-from ui.text import ANY_CLASS, both, class_text, say
+from ui.text import ANY_CLASS, both, class_text, literal, say
 
 LADDERS = {
     "linf": controls.USUAL_EPS,
@@ -91,12 +91,11 @@ def choose(page: str, *, start: int = 1, row: bool = False) -> Choice | None:
             seed = controls.field(page, specs.CompareSpec, "seed")
         target = _target(page, models)
         settings = _settings(page, kinds)
-        fine = st.toggle(
+        fine = bound.toggle(
             "Fine steps of ε",
             key=f"{page}_fine",
             help="The slider stops between the budgets that were run, too. What radii and proofs say is known there; "
             "what a sweep says is not, and is shown as –.",
-            **KEEP,
         )
     if not kinds:
         st.info("Choose at least one attack.", icon=":material/info:")
@@ -240,7 +239,7 @@ def run_missing(
     names = model_names.short_names(models)
     everything = len(missing) == len(spec.sweeps())
     listed = [curve_name(names, sweep) for sweep in missing]
-    towards = "" if spec.target is None else f" towards class “{models[0].card['class_names'][spec.target]}”"
+    towards = "" if spec.target is None else f" towards class “{literal(models[0].card['class_names'][spec.target])}”"
     title = (
         f"**Not run yet with these settings{towards}**"
         if everything
@@ -275,7 +274,7 @@ def stored_targets(spec: specs.CompareSpec, models: Sequence[store.Artifact]) ->
     }
     names = models[0].card["class_names"]
     return [
-        ANY_CLASS["any"] if target is None else class_text(target, names)
+        ANY_CLASS["any"] if target is None else literal(class_text(target, names))
         for target in sorted(found - {spec.target}, key=lambda target: -1 if target is None else target)
     ]
 

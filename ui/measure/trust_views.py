@@ -11,7 +11,7 @@ import streamlit as st
 from core.evaluation.trust.report import MARKS, Check, Surface, Trust
 from core.evaluation.trust.rules import RULES
 from core.figures.trust import attacks, loss_landscape, loss_surface, strip
-from ui.form.select import KEEP
+from ui.form import bound
 from ui.show import elements
 from ui.text import sentence_case
 
@@ -85,7 +85,7 @@ def pictures(made: Trust, key: str) -> None:
     elements.chart(attacks(made), key=f"{key}_attacks", alt=f"Accuracy left: {left}")
     if made.surfaces:
         note = "To turn with the mouse; flat is exact to read."
-        solid = st.toggle("Surfaces in 3-D", key=f"{key}_solid", help=note, **KEEP)
+        solid = bound.toggle("Surfaces in 3-D", key=f"{key}_solid", help=note)
         with st.grid(min(2, len(made.surfaces)), min_column_width=330):
             for place, surface in enumerate(made.surfaces):
                 picture(surface, solid, f"{key}_surface_{place}")

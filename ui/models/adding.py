@@ -14,10 +14,10 @@ from core.jobs import queue
 from core.specs.importing import label_of
 from core.storage import store, uploads
 from ui.app import jobs, sources
-from ui.form import controls, data_set, widgets
+from ui.form import bound, controls, data_set, widgets
 from ui.form.select import KEEP, select
 from ui.models import architectures, found
-from ui.text import say
+from ui.text import literal, say
 
 PAGE = "add_model"
 ENDINGS = ("onnx", "safetensors", "pt", "pth")
@@ -82,11 +82,13 @@ def choose_architecture(file: File | None) -> str:
     graph = file is not None and file.onnx
     key = f"{PAGE}_architecture"
     names = architectures.names()
+    label = "Architecture of the weights"
+    bound.check_text(key, label, longest=200)
     held = st.session_state.get(key) or st.query_params.get(key)
     if held and held not in names:
         names.append(str(held))
     chosen = st.selectbox(
-        "Architecture of the weights",
+        label,
         names,
         index=None,
         format_func=architectures.title,
@@ -113,12 +115,11 @@ def settings() -> dict[str, Any]:
             return None if picked == UNKNOWN else picked
         if name in SIZES:
             return controls.field(PAGE, specs.ImportSpec, name)
-        text = st.text_input(
+        text = bound.text_input(
             info.title or name,
             key=f"{PAGE}_{name}",
             placeholder=TYPED[name],
             help=info.description,
-            **KEEP,
         )
         return tuple(epsilon.words(text)) or None
 
@@ -129,8 +130,8 @@ def choose_name(file: File | None) -> str:
     """Draw the box for the model's name; empty: made from the file's."""
     start = label_of(file.name) if file is not None else "made from the file's name"
     info = specs.ImportSpec.model_fields["label"]
-    text = st.text_input(
-        info.title or "Name", key=f"{PAGE}_label", placeholder=start, help=info.description, max_chars=40, **KEEP
+    text = bound.text_input(
+        info.title or "Name", key=f"{PAGE}_label", placeholder=start, help=info.description, max_chars=40
     )
     return text.strip() or (label_of(file.name) if file is not None else "model")
 
@@ -164,7 +165,7 @@ def start(file: File, spec: specs.ImportSpec) -> None:
         try:
             digest = uploads.keep(given.getvalue(), store.default_root())
         except (ValueError, OSError) as error:
-            st.error(f"The file was not taken: {error}", icon=":material/error:")
+            st.error(f"The file was not taken: {literal(error)}", icon=":material/error:")
             return
         spec, file = spec.model_copy(update={"digest": digest}), file._replace(digest=digest)
         st.session_state[_COUNT] = st.session_state.get(_COUNT, 0) + 1  # the old box, with its bytes, is gone

@@ -14,11 +14,10 @@ from core.figures import heat
 from core.figures.base import score_histogram, training_curves
 from core.storage import bundled, store
 from ui.app import jobs, routes, sources
-from ui.form import missing
-from ui.form.select import KEEP
+from ui.form import bound, missing
 from ui.models import found, references
 from ui.show import downloads, elements, model_names, model_rows, provenance
-from ui.text import PERCENT, both, counted, eps_text, interval, say
+from ui.text import PERCENT, both, counted, eps_text, interval, literal, say
 
 
 def table(models: Sequence[store.Artifact]) -> pd.DataFrame:
@@ -283,7 +282,9 @@ def confusion(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
         st.markdown(f"**{len(wrong):,} of {len(tests):,} test images are misclassified.**")
         pairs = Counter(zip(wrong["y"].tolist(), wrong["pred"].tolist(), strict=True))
         for (true, pred), count in pairs.most_common(3):
-            st.markdown(f"- {counted(count, 'image')} of **{names[true]}** classified as **{names[pred]}**")
+            st.markdown(
+                f"- {counted(count, 'image')} of **{literal(names[true])}** classified as **{literal(names[pred])}**"
+            )
 
 
 def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
@@ -291,22 +292,26 @@ def scores(page: str, model: store.Artifact, tests: pd.DataFrame) -> None:
     names = model.card["class_names"]
     st.markdown("**Raw scores N(x)**")
     low, high = float(tests["score"].min()), float(tests["score"].max())
-    threshold = st.slider(
+    threshold = bound.slider(
         "Threshold τ",
         min_value=min(low, 0.0),
         max_value=max(high, 0.0),
         value=0.0,
         step=max((high - low) / 200, 1e-6),
-        help=f"An image is classified as {names[1]} when its score is above τ. The network was trained for τ = 0.",
+        help=f"An image is classified as {literal(names[1])} when its score is above τ. "
+        "The network was trained for τ = 0.",
         key=f"{page}_threshold",
-        **KEEP,
     )
     above = tests["score"].to_numpy() > threshold
     y = tests["y"].to_numpy()
     first, second, third = st.columns(3)
     first.metric("Accuracy at this τ", f"{(above == (y == 1)).mean():.2%}")
-    second.metric(f"{names[0]} classified as {names[1]}", f"{(above & (y == 0)).sum()} of {(y == 0).sum()}")
-    third.metric(f"{names[1]} classified as {names[0]}", f"{(~above & (y == 1)).sum()} of {(y == 1).sum()}")
+    second.metric(
+        f"{literal(names[0])} classified as {literal(names[1])}", f"{(above & (y == 0)).sum()} of {(y == 0).sum()}"
+    )
+    third.metric(
+        f"{literal(names[1])} classified as {literal(names[0])}", f"{(~above & (y == 1)).sum()} of {(y == 1).sum()}"
+    )
     elements.chart(
         score_histogram(tests["score"].to_numpy(), y, names, threshold),
         key=f"{page}_scores",

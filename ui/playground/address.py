@@ -11,12 +11,20 @@ from typing import TypeVar
 
 import streamlit as st
 
+from ui.app import refused
+
 T = TypeVar("T")
 
 PAGE = "playground"
 
 
-def value(name: str, read: Callable[[str], T | None], text: Callable[[T], str], default: T) -> T:
+def value(
+    name: str,
+    read: Callable[[str], T | None],
+    text: Callable[[T], str],
+    default: T,
+    said: tuple[str, str] | None = None,
+) -> T:
     """The value now: of the address if that has changed, else of the session, else the default.
 
     Args:
@@ -24,6 +32,7 @@ def value(name: str, read: Callable[[str], T | None], text: Callable[[T], str], 
         read: the value that a text in the address means; None where it means nothing, which is then ignored.
         text: how a value is written in the address.
         default: the value at first; it leaves no trace in the address.
+        said: what people call the setting, and what it can be, for the note about an address that means nothing.
     """
     key = f"{PAGE}_{name}"
     given = st.query_params.get(key)
@@ -31,10 +40,14 @@ def value(name: str, read: Callable[[str], T | None], text: Callable[[T], str], 
         found = read(given)
         if found is not None:
             st.session_state[key] = found
+        elif said is not None:
+            label, expected = said
+            refused.add(PAGE, key, label, [given], expected)
     now = st.session_state.get(key, default)
     found = read(text(now)) if isinstance(now, type(default)) else read(str(now))
     now = default if found is None else found
     st.session_state[key] = now
+    refused.settle(key, now)
     written = text(now)
     st.session_state[f"{key}_followed"] = written
     if now == default:

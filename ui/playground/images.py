@@ -11,8 +11,8 @@ from core import specs
 from core.data import folder, peek
 from core.storage import store
 from ui.app import sources
-from ui.form import controls, data_choice, missing, samples
-from ui.form.select import KEEP, select
+from ui.form import bound, controls, data_choice, missing, samples
+from ui.form.select import select
 from ui.playground import drawing, uploads
 from ui.playground.address import PAGE
 from ui.playground.picture import Picture
@@ -83,15 +83,15 @@ def _of_test_set(model: store.Artifact, data: specs.DataSpec | None) -> Picture 
         following()
     first = _start(tests, names) if wanted == "any" else _next(tests, None, wanted)
     with st.container(width=150):
-        index = st.number_input(
+        index = bound.number_input(
             "Number",
+            whole=True,
             min_value=min(places),
             max_value=max(places),
             value=first,
             step=1,
             key=key,
             help="The image's index in the test set.",
-            **KEEP,
         )
     with st.container(width=170):
         st.button(

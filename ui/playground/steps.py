@@ -14,12 +14,12 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.form import controls, samples
-from ui.form.select import KEEP, select
+from ui.form import bound, controls, samples
+from ui.form.select import select
 from ui.playground import answers, images, pixels
 from ui.playground.address import PAGE
 from ui.show import gallery
-from ui.text import class_text, counted
+from ui.text import class_text, counted, literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,14 +114,13 @@ def _choose(
             help="The class that the network is to see in the image (`target_class`).",
         )
     with third:
-        steps = st.slider(
+        steps = bound.slider(
             "Iterations",
-            1,
-            200,
-            60,
+            min_value=1,
+            max_value=200,
+            value=60,
             key=f"{PAGE}_iterations",
             help="Gradient steps. More lead further away from the original image.",
-            **KEEP,
         )
     with fourth:
         rate = select(
@@ -235,9 +234,9 @@ def _likeness(walk: Walk, names: list[str], x: np.ndarray, after: np.ndarray, st
     with words:
         for what, one in (("The original", before), (f"The modified image after {counted(step, 'step')}", now)):
             st.markdown(
-                f"{what} is nearest to the mean image of class **{names[one.centroid]}** "
+                f"{what} is nearest to the mean image of class **{literal(names[one.centroid])}** "
                 f"(ℓ2 {one.to_centroids[one.centroid]:.3g}). Its nearest training image is a "
-                f"**{names[one.neighbour_class]}** (ℓ2 {one.to_neighbour:.3g})."
+                f"**{literal(names[one.neighbour_class])}** (ℓ2 {one.to_neighbour:.3g})."
             )
         if now.neighbour_class == walk.source:
             st.caption("By its pixels it is still what it was: only the network sees something else.")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import streamlit as st
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from core.data.image_file import NotRead, opened
 from core.storage import store
 from ui.playground.address import PAGE
 from ui.playground.picture import Picture
+from ui.text import literal
 
 MOST_BYTES = 10_000_000
-MOST_PIXELS = 40_000_000
 
 
 class Refused(ValueError):
@@ -35,9 +34,9 @@ def choose(model: store.Artifact, shape: tuple[int, int, int]) -> Picture | None
     try:
         x = framed(raw, shape, digits=is_digits(model))
     except Refused as error:
-        st.error(f"{name}: {error}", icon=":material/error:")
+        st.error(f"{literal(name)}: {literal(error)}", icon=":material/error:")
         return None
-    st.caption(f"{name}. An upload is too large for the address: a link to this page does not carry it.")
+    st.caption(f"{literal(name)}. An upload is too large for the address: a link to this page does not carry it.")
     return Picture(x, None, f"your picture {name}")
 
 
@@ -66,15 +65,15 @@ def framed(raw: bytes, shape: tuple[int, int, int], *, digits: bool) -> np.ndarr
     if len(raw) > MOST_BYTES:
         raise Refused(f"this file is larger than {MOST_BYTES // 1_000_000} MB.")
     try:
-        with Image.open(io.BytesIO(raw)) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise Refused(f"this picture has more than {MOST_PIXELS // 1_000_000} million pixels.")
-            upright = ImageOps.exif_transpose(opened) or opened
+        with opened(raw, ("PNG", "JPEG", "MPO")) as image:
+            upright = ImageOps.exif_transpose(image) or image
             whole = upright.convert("RGBA")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, Refused):
-            raise
-        raise Refused("this file cannot be read as a PNG or JPEG.") from error
+    except NotRead as error:
+        raise Refused(f"this file {error}; expected a PNG or a JPEG.") from None
+    except MemoryError:
+        raise Refused("this picture is too large for the memory.") from None
+    except Exception as error:  # decoders of damaged files raise whatever comes: SyntaxError, struct.error, …
+        raise Refused("this file is damaged, and cannot be read as a PNG or JPEG.") from error
     ground = Image.new("RGBA", whole.size, "white")
     flat = Image.alpha_composite(ground, whole).convert("L" if shape[0] == 1 else "RGB")
     if digits:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
 import plotly.graph_objects as go
 import streamlit as st
+
+_LINK = re.compile(r"<(?=\s*/?\s*a\b)", re.IGNORECASE)
 
 
 def chart(figure: go.Figure, *, key: str, alt: str, tools: bool = True) -> None:
@@ -15,8 +21,25 @@ def chart(figure: go.Figure, *, key: str, alt: str, tools: bool = True) -> None:
         alt: the chart in words, for those who do not see it.
         tools: whether the buttons to zoom and to save stand over it.
     """
+    _no_links(figure)
     config = {"displaylogo": False} | ({} if tools else {"displayModeBar": False})
     st.plotly_chart(figure, key=key, alt=alt, config=config)
+
+
+def _no_links(figure: go.Figure) -> None:
+    """Write what a name has of a link as text: plotly draws `<a href=…>` in a text as one."""
+    if _LINK.search(repr(figure.to_dict())):
+        mended = json.loads(figure.to_json() or "{}", object_hook=_without_links)
+        figure.update(data=mended["data"], layout=mended["layout"], overwrite=True)
+
+
+def _without_links(part: dict[str, Any]) -> dict[str, Any]:
+    def write(value: Any) -> Any:
+        if isinstance(value, list):
+            return [write(one) for one in value]
+        return _LINK.sub("&lt;", value) if isinstance(value, str) else value
+
+    return {name: write(value) for name, value in part.items()}
 
 
 def table_height(rows: int, most: int | None = None) -> int:
@@ -29,4 +52,4 @@ def failed(text: str, error: Exception, *, details: str = "What went wrong") -> 
     """Say in a sentence that something failed; the error's own text is folded under `details`."""
     st.error(text, icon=":material/error:")
     with st.expander(details):
-        st.write(str(error))
+        st.code(str(error), language=None, wrap_lines=True)

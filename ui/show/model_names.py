@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from core import specs
+from core import escaping, specs
 from core.storage import bundled, store
 from ui.app import sources
 from ui.text import say
@@ -40,7 +40,7 @@ def label(model: store.Artifact) -> str:
 def facts(model: store.Artifact) -> str:
     """What a help text says of a model: its id, network, recipe, accuracy, and whether it is bundled."""
     spec, accuracy = sources.model_spec(model), model.card.get("metrics", {}).get("test_accuracy")
-    parts = [f"`{model.id}`", sources.data_title(spec.data), say(spec.network)]
+    parts = [f"`{model.id}`", data_of(model), say(spec.network)]
     parts += [f"recipe {spec.recipe.label()}"] if isinstance(spec, specs.TrainSpec) else []
     if accuracy is not None:
         parts.append(f"test accuracy {accuracy:.2%}")
@@ -49,8 +49,11 @@ def facts(model: store.Artifact) -> str:
 
 
 def data_of(model: store.Artifact) -> str:
-    """The data set of a model as it stands in front of names, without what is known: `MNIST`, `MNIST, 4 against 9`."""
-    return sources.data_title(sources.model_spec(model).data)
+    """The data set of a model as it stands in front of names: `MNIST`, `MNIST, 4 against 9`.
+
+    Its own folder and classes may have any names: what means something in Markdown is left out.
+    """
+    return escaping.tame(sources.data_title(sources.model_spec(model).data))
 
 
 def short_id(model_id: str) -> str:

@@ -9,7 +9,7 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import sources
-from ui.text import both, counted, grey_levels, say
+from ui.text import both, counted, grey_levels, literal, say
 
 
 def line(
@@ -102,4 +102,5 @@ def mask_text(result: store.Artifact) -> str:
 
 def show(text: str, *, here: bool = True) -> None:
     """Write the line under a figure; with `here` also that the page's address reproduces the figure."""
-    st.caption(f"{text} · this page's address reproduces it" if here else text)
+    written = "  \n".join(map(literal, text.splitlines()))
+    st.caption(f"{written} · this page's address reproduces it" if here else written)

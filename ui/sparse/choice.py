@@ -12,10 +12,10 @@ import streamlit as st
 
 from core import specs
 from ui.app import sources
-from ui.form import controls, data_choice, model_picker, samples
-from ui.form.select import KEEP, select
+from ui.form import bound, controls, data_choice, model_picker, samples
+from ui.form.select import select
 from ui.sparse.case import Case
-from ui.text import ANY_CLASS, class_text
+from ui.text import ANY_CLASS, class_text, literal
 
 PAGE = "sparse_attack"
 MAX_PIXELS = 200
@@ -126,14 +126,13 @@ def pick_budget(size: int) -> int:
     key = f"{PAGE}_max_features"
     if isinstance(st.session_state.get(key), int):  # chosen for larger images
         st.session_state[key] = min(most, st.session_state[key])
-    return st.slider(
+    return bound.slider(
         "Pixel budget",
         min_value=1,
         max_value=most,
         value=min(60, most),
         help="The attack may change at most so many pixels; of a colour image each colour of a pixel counts.",
         key=key,
-        **KEEP,
     )
 
 
@@ -143,15 +142,15 @@ def pick_threshold(tests: pd.DataFrame, names: list[str]) -> float:
     key = f"{PAGE}_threshold"
     if isinstance(st.session_state.get(key), int | float):
         st.session_state[key] = float(min(max(low, st.session_state[key]), high))
-    return st.slider(
+    return bound.slider(
         "Threshold τ",
         min_value=float(min(low, 0)),
         max_value=float(max(high, 0)),
         value=0.0,
         step=0.1,
-        help=f"An image is classified as {names[1]} when its score N(x) is above τ. The network was trained for τ = 0.",
+        help=f"An image is classified as {literal(names[1])} when its score N(x) is above τ. "
+        "The network was trained for τ = 0.",
         key=key,
-        **KEEP,
     )
 
 

@@ -13,13 +13,13 @@ from core.evaluation.tables.enumeration import Enumeration
 from core.figures import heat
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls
-from ui.form.select import KEEP, select
+from ui.form import bound, controls
+from ui.form.select import select
 from ui.show import at_once, downloads, elements, gallery, provenance
 from ui.sparse import one_image, views
 from ui.sparse.case import Case
 from ui.sparse.choice import PAGE
-from ui.text import counted, grey_levels
+from ui.text import counted, grey_levels, literal
 
 MANY_PAIRS = 20_000
 """Pairs tried at first where the whole network must be run for each."""
@@ -73,13 +73,12 @@ def settings(case: Case) -> dict[str, Any]:
     pairs: int | None = None
     if pixels == 2:
         with right:
-            every = st.toggle(
+            every = bound.toggle(
                 "Every pair",
                 value=every_pair(case),
                 help="Off: only the most promising pairs, by what each change does alone. Then nothing is proven about "
                 "the others.",
                 key=f"{PAGE}_every_pair",
-                **KEEP,
             )
         pairs = None if every else MANY_PAIRS
     return {"name": "exhaustive", "pixels": pixels, "pairs": pairs}
@@ -151,7 +150,7 @@ def show(result: store.Artifact, case: Case) -> None:
             st.dataframe(changed(proof), hide_index=True, alt="What was changed: where, from and to which level")
         else:
             picture = gallery.show([[case.x]], alt=f"Test image {case.index}, which nothing tried flips", tile=196)
-            st.caption(f"Whatever was tried, it is still classified as {case.names[int(found['pred'])]}.")
+            st.caption(f"Whatever was tried, it is still classified as {literal(case.names[int(found['pred'])])}.")
     line = one_image.source_line(result, case)
     provenance.show(line)
     with st.container(horizontal=True):

@@ -14,6 +14,7 @@ from ui.show import at_once, elements, lessons, provenance
 from ui.sparse import enumeration, frontier, many_images, one_image, trace
 from ui.sparse.case import Case
 from ui.sparse.choice import PAGE, Chosen
+from ui.text import literal
 
 QUESTIONS = {
     "ways": "Ways to count",
@@ -68,7 +69,7 @@ def ways(chosen: Chosen) -> None:
         many = many or at_once.result(PAGE, case.ask_many(chosen.greedy, many_images.FIRST), name="many")
         if many is not None:
             n = many.card["metrics"]["n"]
-            st.markdown(f"**{n} images of class {case.names[case.label]}**")
+            st.markdown(f"**{n} images of class {literal(case.names[case.label])}**")
             many_images.distribution(many, case, int(found["l0"]) if success else None)
     provenance.show(one_image.source_line(result, case))
     lessons.sparse()

@@ -17,7 +17,7 @@ from ui.show import at_once, elements, gallery, provenance
 from ui.sparse import dense, enumeration, one_image, trace
 from ui.sparse.case import Case
 from ui.sparse.choice import PAGE, Chosen
-from ui.text import PERCENT, grey_levels, in_percent
+from ui.text import PERCENT, grey_levels, in_percent, literal
 
 FIRST = 20
 """Images that are attacked at once, where no larger measurement is there."""
@@ -80,7 +80,7 @@ def pixels(chosen: Chosen) -> None:
 
 def sentence(case: Case, metrics: dict[str, Any]) -> str:
     """The answer in a sentence: the median count, and how many images were fooled within the budget."""
-    name, median = case.names[case.label], metrics["median_l0"]
+    name, median = literal(case.names[case.label]), metrics["median_l0"]
     if median is None:
         return f"**None of the {metrics['n']:,} images of class {name} was fooled within the pixel budget.**"
     return (
@@ -148,7 +148,7 @@ def formula(chosen: Chosen) -> None:
     boxed = frame[frame["formula"] == dense.BOXED].iloc[-1]
     st.markdown(
         f"**A change of every pixel by {boxed['size']} fools {boxed['fooled']:.1%} of {boxed['n']:,} images of class "
-        f"{case.names[case.label]}**; half of them have ε* below {boxed['median ε*']:.3g}, in the box."
+        f"{literal(case.names[case.label])}**; half of them have ε* below {boxed['median ε*']:.3g}, in the box."
     )
     shares = ("fooled", "95 % from", "to")
     st.dataframe(

@@ -16,7 +16,7 @@ from ui.show import at_once, elements, gallery, lessons, provenance
 from ui.sparse import trace, views
 from ui.sparse.case import Case, derivative, flat
 from ui.sparse.choice import GREEDY, PAGE, Chosen
-from ui.text import class_text
+from ui.text import class_text, literal
 
 LEVELS = {name: st.column_config.NumberColumn(format="%.3f") for name in ("old", "new")}
 """How a table of changed pixels writes grey levels."""
@@ -124,7 +124,7 @@ def before_and_after(case: Case, after: np.ndarray) -> None:
             delta=f"{score - case.threshold - float(case.logits[1]):+.3g}",
             delta_color="off",
             help=f"Before: {case.threshold + float(case.logits[1]):.4g}. Above τ = {case.threshold:g} the image is "
-            f"classified as {case.names[1]}.",
+            f"classified as {literal(case.names[1])}.",
         )
     for title, logits in (("before", case.logits), ("after", after)):
         st.markdown(f"**Probabilities {title}**")

@@ -10,6 +10,7 @@ from ui.show import at_once, gallery
 from ui.sparse import dense
 from ui.sparse.case import with_article
 from ui.sparse.choice import PAGE, Chosen
+from ui.text import literal
 
 IMAGES = 20
 """Images that the quiz draws from."""
@@ -35,8 +36,8 @@ def show(chosen: Chosen) -> None:
     row, changed = int(draw.choice(won)), int(draw.integers(2))
     pair, found = [arrays["x"][row], arrays["x_adv"][row]], table.iloc[row]
     st.write(
-        f"Both pictures show the same test image, {with_article(case.names[case.label])}. One was changed, and the "
-        "model classifies it as another class. Which one?"
+        f"Both pictures show the same test image, {literal(with_article(case.names[case.label]))}. One was changed, "
+        "and the model classifies it as another class. Which one?"
     )
     answered = state["answer"] is not None
     captions = [list(SIDES)]

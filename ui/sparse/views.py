@@ -11,7 +11,7 @@ from core.figures.base import colour, styled
 from ui.show import gallery
 from ui.show.sheet import Picture
 from ui.sparse.case import Case, derivative, read_as, toward, with_article
-from ui.text import counted
+from ui.text import counted, literal
 
 STEPS = 60
 """Sizes tried for the curve over ε."""
@@ -26,7 +26,7 @@ def verdict(case: Case, found: pd.Series, enough: str, short: str) -> None:
         enough: how a success begins, such as `7 pixels of 784 are enough`.
         short: what was not enough, such as `60 changed pixels of 784`.
     """
-    own, after = case.names[case.label], case.names[int(found["pred"])]
+    own, after = literal(case.names[case.label]), literal(case.names[int(found["pred"])])
     if found["success"]:
         st.success(f"**{enough} to turn this {own} into {with_article(after)}.**", icon=":material/check_circle:")
     elif own != after:

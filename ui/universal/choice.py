@@ -10,8 +10,8 @@ import streamlit as st
 from core import specs
 from core.storage import store
 from ui.app import jobs, sources
-from ui.form import controls, data_choice, model_picker
-from ui.form.select import KEEP, select, select_many
+from ui.form import bound, controls, data_choice, model_picker
+from ui.form.select import select, select_many
 from ui.show import at_once
 from ui.text import ANY_CLASS, both, class_text, counted, say
 
@@ -72,15 +72,15 @@ def size(norm: str, dataset: str) -> float:
     if norm == "linf":
         return controls.eps(PAGE, default=EPS_OF.get(dataset, EPS[norm]), high=1.0, step=0.01)
     return float(
-        st.number_input(
+        bound.number_input(
             "ε",
+            whole=False,
             min_value=0.0,
             max_value=specs.MAX_EPS[norm],
             value=EPS[norm],
             step=0.5 if norm == "l2" else 5.0,
             key=f"{PAGE}_eps_{norm}",
             help=f"Largest {say(norm)} norm of the perturbation, before images are clipped to [0, 1].",
-            **KEEP,
         )
     )
 
@@ -112,15 +112,15 @@ def more(cls: type[specs.UniversalMethod], names: list[str], scalar: bool, metho
             PAGE, names, name="target", label="Target class", extra=ANY_CLASS, slider=False
         )
     with third:
-        values["n"] = st.number_input(
+        values["n"] = bound.number_input(
             "Made from (n)",
+            whole=True,
             min_value=1,
             max_value=min(cls.max_images, 20_000),
             value=cls.images,
             step=1,
             help=specs.UniversalSpec.model_fields["n"].description,
             key=f"{PAGE}_{name}_n",
-            **KEEP,
         )
     with fourth:
         values["held_out"] = controls.field(PAGE, specs.UniversalSpec, "held_out")

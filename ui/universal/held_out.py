@@ -8,7 +8,7 @@ import streamlit as st
 from core import specs
 from core.evaluation.tables.metrics import clopper_pearson
 from ui.show import provenance
-from ui.text import PERCENT, class_text, in_percent
+from ui.text import PERCENT, class_text, in_percent, literal
 from ui.universal import choice, views
 from ui.universal.choice import Chosen
 
@@ -67,7 +67,9 @@ def by_class(rows: pd.DataFrame, held: pd.DataFrame, spec: specs.UniversalSpec, 
     st.markdown("**By class**")
     if len(won) and spec.target == "any" and len(names) > 2:
         common, count = most_common(won["pred"])
-        st.caption(f"{count / len(won):.0%} of the fooled images are classified as {class_text(common, names)}.")
+        st.caption(
+            f"{count / len(won):.0%} of the fooled images are classified as {literal(class_text(common, names))}."
+        )
     share = st.column_config.NumberColumn(format=PERCENT)
     st.dataframe(
         in_percent(rows, ("fooled", "low", "high")),

@@ -15,7 +15,7 @@ from core.storage import store
 from ui.app import jobs, sources
 from ui.form import controls
 from ui.show import elements, gallery, provenance
-from ui.text import both
+from ui.text import both, literal
 from ui.universal import views
 from ui.universal.choice import PAGE, Chosen
 
@@ -139,7 +139,7 @@ def explain(card: dict[str, Any], made: pd.DataFrame, names: list[str], *, exact
     size = both(metrics["linf"])
     if lp["contradiction"]:
         who = made[made["weight"] > 1e-6].sort_values("weight", ascending=False).head(NAMED)
-        named = ", ".join(f"#{index} ({names[y]})" for index, y in zip(who["index"], who["y"], strict=True))
+        named = ", ".join(f"#{index} ({literal(names[y])})" for index, y in zip(who["index"], who["y"], strict=True))
         said.append(
             f"{'No' if exact else 'To first order no'} change s at all fools {images} without clipping. The rows of "
             f"{named}, added with the weights below, leave nothing (or too little) that s could move, and yet their "

@@ -16,7 +16,7 @@ from core.storage import store
 from ui.app import sources
 from ui.show import elements, gallery, lessons, provenance
 from ui.show.sheet import Picture
-from ui.text import both, class_text, counted, grey_levels
+from ui.text import both, class_text, counted, grey_levels, literal
 from ui.universal import choice
 from ui.universal.choice import PAGE, Chosen
 
@@ -76,7 +76,7 @@ def headline(
         verdict, text = f"It fools {of_set} that it was made for.", f"It also fools {new}; {noise}."
         state = "success" if won == count else "partly" if won else "failure"
     else:
-        reads = "another class" if spec.target == "any" else f"class {class_text(int(spec.target), names)}"
+        reads = "another class" if spec.target == "any" else f"class {literal(class_text(int(spec.target), names))}"
         text = f"It makes the model classify {new} as {reads}; {noise}."
         verdict, state = "It fools some new images.", "partly"
         if metrics["low"] <= metrics["noise_rate"]:

@@ -19,6 +19,8 @@ SLACK = 1e-12
 """For the arithmetic itself, where numbers are printed in full."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)\s*(\\?%)?")
+MAX_TEXT, MAX_LINE, MAX_DIGITS = 500_000, 5_000, 40
+"""Characters of a table and of a line, and digits of a number, that are read at most."""
 _NOTHING = {"", "-", "–", "—", "n/a", "nan", "none"}
 
 
@@ -160,7 +162,9 @@ def _changed(text: str) -> Iterator[str]:
 
 def parse(text: str) -> list[Row]:
     """The rows of a pasted table; lines without numbers are headers or are left out."""
-    lines = [cells for line in text.splitlines() if (cells := _cells(line))]
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"text: expected a table of at most {MAX_TEXT:,} characters, got {len(text):,}")
+    lines = [cells for number, line in enumerate(text.splitlines(), 1) if (cells := _cells(_checked(line, number)))]
     names = [[_metric(cell) for cell in cells] for cells in lines]
     sideways = [k for k, line in enumerate(names) if line[0] and len(lines[k]) > 1 and _is_number(lines[k][1])]
     if len(sideways) >= 4:
@@ -172,6 +176,16 @@ def parse(text: str) -> list[Row]:
         if row is not None:
             rows.append(row)
     return rows
+
+
+def _checked(line: str, number: int) -> str:
+    """A line whose length, and whose numbers, are those of a printed table. Raises ValueError for another."""
+    if len(line) > MAX_LINE:
+        raise ValueError(f"text: expected lines of at most {MAX_LINE:,} characters, got {len(line):,} in line {number}")
+    longest = max(map(len, re.findall(r"[\d.]+", line)), default=0)
+    if longest > MAX_DIGITS:
+        raise ValueError(f"text: expected numbers of at most {MAX_DIGITS} digits, got {longest:,} in line {number}")
+    return line
 
 
 def _cells(line: str) -> list[str]:

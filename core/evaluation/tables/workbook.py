@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from core import escaping
+from core.evaluation.tables import export
+
 
 def to_excel(sheets: Mapping[str, pd.DataFrame], provenance: Sequence[str]) -> bytes:
     """An Excel workbook.
@@ -25,14 +28,14 @@ def to_excel(sheets: Mapping[str, pd.DataFrame], provenance: Sequence[str]) -> b
     """
     if not sheets:
         raise ValueError("sheets: expected at least one table, got none")
-    titles = [re.sub(r"[\[\]:*?/\\]", " ", name)[:31] for name in sheets]
+    titles = [re.sub(r"[\[\]:*?/\\]", " ", escaping.line(name))[:31] for name in sheets]
     if len({title.lower() for title in (*titles, "provenance")}) <= len(titles):
         raise ValueError(f"sheets: expected names that differ in their first 31 letters, got {', '.join(sheets)}")
     buffer = io.BytesIO()
     with pd.ExcelWriter(buffer, engine="openpyxl") as writer:
         first = pd.DataFrame({"provenance": list(provenance)})
         for title, table in zip(("provenance", *titles), (first, *sheets.values()), strict=True):
-            table.to_excel(writer, sheet_name=title, index=False)
+            export.each_text(table, escaping.line).to_excel(writer, sheet_name=title, index=False)
             sheet = writer.sheets[title]
             sheet.freeze_panes = "A2"
             for column in sheet.columns:
