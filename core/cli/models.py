@@ -12,7 +12,7 @@ from core.cli.output import artifacts, note, progress, show
 from core.jobs import running
 from core.models import reference, trained_on
 from core.specs import PRESETS, RECIPES, DataSpec, TrainSpec, preset
-from core.storage import bundled, store
+from core.storage import bundled, left_out, store
 
 
 def train_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def models(options: dict[str, Any], as_json: bool) -> None:
         print(f"no saved models in {root}; train one: python -m core train")
     else:
         show(rows, as_json)
-    for one in store.unreadable(root):
+    for one in left_out.unreadable(root):
         note(f"cannot be read: {one.sentence()}")
 
 

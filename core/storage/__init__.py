@@ -6,6 +6,7 @@ leases      locks for disks that have none of the kernel's
 cards       what an artifact's folder holds, and whether it matches its card
 bundled     the bundled reference models and results on them, as a second root of the store
 readable    whether this version can read an artifact
+left_out    what lies in a store and no list has, and why
 damage      what is found damaged is set aside
 store       artifacts under keys made from their specs
 verify      every artifact against its hashes

@@ -40,7 +40,7 @@ from core.specs import (
     load_task,
 )
 from core.specs.tasks import MODELS
-from core.storage import bundled, cards, damage, files, locks, readable
+from core.storage import bundled, cards, damage, files, left_out, locks, readable
 from core.storage.cards import CARD, Damage, OtherVersion
 from core.storage.damage import SET_ASIDE as SET_ASIDE
 from core.storage.damage import DamagedArtifact as DamagedArtifact
@@ -326,58 +326,6 @@ def _understood(artifacts: list[Artifact]) -> list[Artifact]:
     return [artifact for artifact in artifacts if not readable.reason(artifact.card)]
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """An artifact that no list has, and why.
-
-    Attributes:
-        name: its folder's.
-        model: the model's that it lies under, for a result; "" for a model.
-        why: one line.
-        made_by: the version of the program that made it, "" where that is not known.
-        damaged: whether it does not match its card; else another version made it.
-    """
-
-    name: str
-    model: str
-    why: str
-    made_by: str = ""
-    damaged: bool = False
-
-    def sentence(self) -> str:
-        """In one line: what it is, why, and the version that made it."""
-        of = f"a result on {self.model}" if self.model else "a model"
-        made = f"; version {self.made_by} made it" if self.made_by else ""
-        return f"{self.name}, {of}: {self.why}{made}"
-
-
-def unreadable(root: Path) -> list[Unreadable]:
-    """What lies in the store, or is bundled, and is left out of every list: models, then results, by name.
-
-    Reads cards only: files that are damaged are found when they are read, or by `core.storage.repair.verify`.
-    """
-    found: list[Unreadable] = []
-    for place in filter(None, (Path(root), bundled.root())):
-        models = cards.artifact_folders(place)
-        found += [Unreadable(folder.name, "", *why) for folder in models if (why := _why_not(folder))]
-        for model in models:
-            results = cards.artifact_folders(model / "results")
-            found += [Unreadable(folder.name, model.name, *why) for folder in results if (why := _why_not(folder))]
-    return sorted(set(found), key=lambda one: (one.model, one.name))
-
-
-def _why_not(folder: Path) -> tuple[str, str, bool] | None:
-    """Why an artifact cannot be read, what made it, and whether it is damaged; None where it can."""
-    try:
-        card = cards.read_card(folder)
-    except OtherVersion as error:
-        return str(error), readable.made_by(cards.raw(folder)), False
-    except (Damage, OSError) as error:
-        return str(error), "", True
-    why = readable.reason(card)
-    return (why, readable.made_by(card), False) if why else None
-
-
 def data_of(result: Artifact) -> DataSpec | None:
     """The data set whose images a result is about; None for that of its model. Raises ValueError: see `load_task`."""
     spec = result.spec()
@@ -436,7 +384,7 @@ def write(
                 raise ValueError(f"model: expected the id of a saved model, got {spec.model!r}, which is not there")
             folder.parent.mkdir(exist_ok=True)
         if folder.exists():  # a copy of the bundled model, or what this version cannot read
-            why, kept = _why_not(folder), len(cards.folders(folder / "results", *TASKS))
+            why, kept = left_out.why_not(folder), len(cards.folders(folder / "results", *TASKS))
             text = f"this version cannot read it: {why[0]}" if why else "it was a copy of the bundled model"
             where = damage.set_aside(folder, root, f"{text}; now one was made here", replaced=True)
             if kept and not damage.same_weights(where, data):

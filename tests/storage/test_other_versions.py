@@ -11,7 +11,7 @@ import pytest
 
 from core.__main__ import main
 from core.specs import TASKS, ModelSpec, task_name
-from core.storage import cards, readable, store
+from core.storage import cards, left_out, readable, store
 from tests import other_versions
 from tests.fixtures.artifacts import LINEAR, SPECS, STORE
 
@@ -37,7 +37,7 @@ def test_lists_go_on_without_them(mixed: dict[Path, str], store_root: Path) -> N
     assert models == {spec.artifact_name() for spec in SPECS.values() if isinstance(spec, ModelSpec)}
     alone = {result.id for result in store.all_results(LINEAR.artifact_name(), STORE, *TASKS)}
     assert {result.id for result in store.all_results(LINEAR.artifact_name(), store_root, *TASKS)} == alone
-    told = {one.name: one for one in store.unreadable(store_root)}
+    told = {one.name: one for one in left_out.unreadable(store_root)}
     assert set(told) == {folder.name for folder in mixed}
     for folder, says in mixed.items():
         one = told[folder.name]

@@ -21,7 +21,7 @@ import pytest
 
 from core import paths
 from core.specs import AttackSpec, CompareSpec, DataSpec, Fgsm, SweepSpec, TrainSpec
-from core.storage import cards, files, locks, store
+from core.storage import cards, files, left_out, locks, store
 from tests.planted import CARD
 
 MODEL = TrainSpec(epochs=1)
@@ -447,7 +447,7 @@ def test_a_card_of_another_version_of_a_spec_is_sound(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "card.json").write_text(json.dumps(card))
     assert [model.id for model in store.models(tmp_path)] == [MODEL.artifact_name()]
-    (told,) = store.unreadable(tmp_path)
+    (told,) = left_out.unreadable(tmp_path)
     assert (told.name, told.damaged) == (folder.name, False)
     assert "later_field" in told.why
     with pytest.raises(store.UnreadableArtifact, match="later_field"):
@@ -652,7 +652,7 @@ def test_lists_skip_what_is_no_artifact(tmp_path: Path) -> None:
     assert store.results(model.id, tmp_path) == []
     with pytest.raises(store.UnreadableArtifact, match="of format 2, which a later version"):
         store.open_model("later-0123456789", tmp_path)
-    told = {one.name: one for one in store.unreadable(tmp_path)}
+    told = {one.name: one for one in left_out.unreadable(tmp_path)}
     assert set(told) == {"later-0123456789", "torn-0123456789", "foreign", "strange", "number", "copy-of-another"}
     assert [name for name, one in told.items() if not one.damaged] == ["later-0123456789"]
     assert content(tmp_path) == before

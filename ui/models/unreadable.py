@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from core.storage import store
+from core.storage import left_out, store
 from ui.show import elements
 
 
 def section(page: str) -> None:
     """Draw what cannot be read, in an expander; nothing where all can."""
-    found = store.unreadable(store.default_root())
+    found = left_out.unreadable(store.default_root())
     if not found:
         return
     with st.expander("Cannot be read", icon=":material/unknown_document:"):

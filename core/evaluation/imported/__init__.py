@@ -10,5 +10,6 @@ search          framings tried on the same images, and told from each other
 behaviour       batch, calls, train mode
 slopes          gradients
 verdicts        the findings that come from the search, in sentences
+orders          the finding on the order of the classes
 examine         the whole examination
 """

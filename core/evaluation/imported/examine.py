@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.certification.graph import Unbounded, lower
-from core.evaluation.imported import answers, verdicts
+from core.evaluation.imported import answers, orders, verdicts
 from core.evaluation.imported.asking import Sample, outputs_of
 from core.evaluation.imported.behaviour import APART, FAILURES, apart, behaviour
 from core.evaluation.imported.candidates import as_asked, candidates
@@ -113,14 +113,14 @@ class _Looked:
     outputs: int
     table: Tensor
     kind: str
-    order: verdicts.Order | None
+    order: orders.Order | None
     every: list[Scored]
     final: list[Scored]
     best: Scored
-    turned: verdicts.Turned | None
-    rival: verdicts.Order | None
+    turned: orders.Turned | None
+    rival: orders.Order | None
     plain: Scored
-    weak: verdicts.Order | None
+    weak: orders.Order | None
     negative: Scored | None
     halved: Scored | None
     alike: list[Scored]
@@ -155,13 +155,11 @@ def _look(
     kind = asked.outputs or answers.kind_of(table)
     labels = y.cpu()
     plain = [scored(one, labels[:n], kind) for one in tried]
-    order = verdicts.other_order(best_of(plain), plain, labels[:n], classes)
+    order = orders.other_order(best_of(plain), plain, labels[:n], classes)
     turned = _turned(sample, plain, labels, kind)
     negative = _negative(plain, labels[:n], kind, classes)
     # one change explains it better than another order of all classes; of several, the one that explains most
-    explained = [
-        one.scored if isinstance(one, verdicts.Turned) else one for one in (turned, negative) if one is not None
-    ]
+    explained = [one.scored if isinstance(one, orders.Turned) else one for one in (turned, negative) if one is not None]
     most = max((one.accuracy for one in explained), default=0.0)
     if turned is not None and turned.scored.accuracy < most:
         turned = None
@@ -179,7 +177,7 @@ def _look(
     final = _final(sample, first, seen, kind, asked)
     fitting = [one for one in final if as_asked(one.tried.framing, asked)]
     best = usual_of(simplest_of(best_of(fitting), fitting), fitting)
-    if not verdicts.above_chance(best, seen):  # nothing can be told: the simplest
+    if not orders.above_chance(best, seen):  # nothing can be told: the simplest
         best = fitting[0]
     seen_all = [*final, *(one for one in first if all(one.tried.framing != other.tried.framing for other in final))]
     return _Looked(
@@ -193,7 +191,7 @@ def _look(
         final=final,
         best=best,
         turned=turned,
-        rival=None if order is not None else verdicts.order_of_positives(best, first, labels[:n], classes),
+        rival=None if order is not None else orders.order_of_positives(best, first, labels[:n], classes),
         plain=scored(best.tried, labels[: len(best.right)], kind),
         weak=weak,
         negative=negative,
@@ -207,7 +205,7 @@ def _final(sample: Sample, first: list[Scored], y: Tensor, kind: str, asked: Imp
     """Those that the first images cannot tell from the best, on as many images as the arithmetic allows."""
     best = best_of([one for one in first if as_asked(one.tried.framing, asked)])
     open_ones = [one for one in first if one is not best and not clearly(best, one)]
-    if not open_ones or not verdicts.above_chance(best, y):
+    if not open_ones or not orders.above_chance(best, y):
         return first
     going = [best, *sorted(open_ones, key=lambda one: one.rank, reverse=True)[: FINAL - 1]]
     plain = simplest_of(best, [best, *open_ones])
@@ -234,7 +232,7 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
     findings = [
         verdicts.size(shape, after(shape, asked), takes, framing, looked.padded),
         verdicts.normalisation(
-            best, looked.final, looked.every, asked, above=verdicts.above_chance(best, looked.y), alike=looked.alike
+            best, looked.final, looked.every, asked, above=orders.above_chance(best, looked.y), alike=looked.alike
         ),
         verdicts.layout(best, looked.final, looked.every, asked, looked.turned),
         verdicts.outputs(
@@ -247,7 +245,7 @@ def _told(looked: _Looked, takes: tuple[int, ...], asked: ImportSpec) -> Examina
             halved=looked.halved,
             cut=sample.body.ends_in if isinstance(sample.body, OnnxNetwork) and sample.body.cut else "",
         ),
-        verdicts.classes(
+        orders.classes(
             looked.plain,
             looked.order,
             looked.y[:n],
@@ -278,7 +276,7 @@ TURNS: dict[str, Callable[[Tensor], Tensor]] = {
 """The other ways in which images can lie; those that swap rows and columns only for square ones."""
 
 
-def _turned(sample: Sample, plain: list[Scored], y: Tensor, kind: str) -> verdicts.Turned | None:
+def _turned(sample: Sample, plain: list[Scored], y: Tensor, kind: str) -> orders.Turned | None:
     """The best way in which images lie and framing, where it is clearly better than all framings as they are.
 
     Tried with the framings that are best as they are; not where accuracy is high, or the network is large or takes
@@ -298,7 +296,7 @@ def _turned(sample: Sample, plain: list[Scored], y: Tensor, kind: str) -> verdic
         for one in going:
             out = sample.ask(one.tried.framing, images)
             if out is not None:
-                found.append(verdicts.Turned(how, scored(Tried(one.tried.title, one.tried.framing, out), y[:n], kind)))
+                found.append(orders.Turned(how, scored(Tried(one.tried.title, one.tried.framing, out), y[:n], kind)))
     top = max(found, key=lambda one: one.scored.rank, default=None)
     return top if top is not None and verdicts.surely(top.scored, best, of=len(ways)) else None
 
