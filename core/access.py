@@ -13,6 +13,8 @@ from pathlib import Path
 from core import paths
 
 PUBLIC, FOLDERS = "ADVERSARIAL_LAB_PUBLIC", "ADVERSARIAL_LAB_FOLDERS"
+MAX_UPLOAD = 25
+"""Megabytes of an upload on a public server."""
 _PATH = re.compile(r"(?<![\w/\\.:…-])(?:[A-Za-z]:[\\/]|[/\\])(?:[^\s'\"“”()\[\],;:|]+[/\\])*([^\s'\"“”()\[\],;:|]*)")
 
 
@@ -38,7 +40,7 @@ def check(path: Path) -> None:
     real = path.resolve()
     if not any(real.is_relative_to(folder) for folder in folders()):
         where = "below the folders that its keeper has named" if folders() else "of its own data sets alone"
-        raise OutOfReach(f"folder: this server reads images {where}, got {str(path)!r}")
+        raise OutOfReach(f"this server reads images {where}, got {str(path)!r}")
 
 
 def without_places(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ui.app import guard
+from ui.text import literal
 
 guard.ensure_router()
 
 import streamlit as st
 
-from core import specs
+from core import access, specs
 from core.data import folder
 from core.storage import bundled
 from ui.app import jobs, routes, sources
@@ -29,7 +30,8 @@ def data() -> None:
         else:
             st.markdown(f":material/cloud_download: **{info.title}**: not on this machine. {size}.")
             missing.offer(PAGE, name)
-    st.caption(f"The data folder is {folder.data_root()}. A folder of your own images can be chosen on the page Train.")
+    where = "" if access.is_public() else f"The data folder is {literal(folder.data_root())}. "
+    st.caption(f"{where}A folder of your own images can be chosen on the page Train.")
 
 
 st.page_link(routes.page("add_model"), label="Add a model of your own", icon=routes.ROUTES["add_model"].icon)

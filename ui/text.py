@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from core import escaping, specs
+from core import access, escaping, specs
 from core.specs.shared import NORM_SIGNS
 
 if TYPE_CHECKING:
@@ -38,8 +38,12 @@ CHOICES: dict[str, str] = {
 """How the choices of a spec's field are written for people, besides what is registered under a title of its own."""
 
 
-literal = escaping.markdown
-"""The Markdown that shows a text as it is, on one line: for every name that a person or a file gave to a thing."""
+def literal(text: object) -> str:
+    """The Markdown that shows a text as it is, on one line: for every name that a person or a file gave to a thing.
+
+    An error names, on a public server, no place on its disk.
+    """
+    return escaping.markdown(access.without_places(str(text)) if isinstance(text, Exception) else text)
 
 
 def say(name: object) -> str:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from core import paths
+from core import access, paths
 from core.specs import DATASETS
 
 
 class DataMissing(RuntimeError):
     """A data set is neither on disk nor to be downloaded; the message says what was looked for and how to mend it."""
+
+
+def check_reach(path: Path) -> None:
+    """Refuse a folder or a file of images that is not to be read on this server. Raises DataMissing."""
+    try:
+        access.check(path)
+    except access.OutOfReach as error:
+        raise DataMissing(str(error)) from None
 
 
 def data_root() -> Path:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core import paths
-from core.data.folder import DataMissing
+from core.data.folder import DataMissing, check_reach
 
 PARTS: dict[str, tuple[str, ...]] = {
     "train": ("train", "training", "trn", "trainval"),
@@ -77,6 +77,7 @@ class Layout:
 def layout(folder: str) -> Layout:
     """Find the parts, classes and images of a folder. Raises DataMissing with what is wrong and how to mend it."""
     root = paths.expanded(folder)
+    check_reach(root)
     if not root.is_dir():
         raise DataMissing(f"folder: expected an existing folder of images, got {folder!r}")
     try:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from core import paths
-from core.data.folder import DataMissing
+from core.data.folder import DataMissing, check_reach
 
 PARTS = {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")}
 """The arrays of images and of classes of each part."""
@@ -70,6 +70,7 @@ class Facts:
 def stamp(file: str) -> tuple[str, int, int, int]:
     """What tells one state of a file from another without reading it. Raises DataMissing where there is none."""
     path = paths.expanded(file)
+    check_reach(path)
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: no file can have that name

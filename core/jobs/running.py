@@ -34,7 +34,7 @@ from core.specs import (
     TransferSpec,
     UniversalSpec,
 )
-from core.storage import bundled, store, uploads
+from core.storage import bundled, damage, store, uploads
 from core.storage.store import Artifact, Outcome
 
 _logger = logging.getLogger(__name__)
@@ -226,11 +226,11 @@ def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Art
             trained_on.check_own(store.open_model(model, root))
     try:
         found = store.find(task, root, allow_bundled=allow_bundled)
-    except store.DamagedArtifact as damage:
-        note(str(damage))
+    except store.DamagedArtifact as error:
+        note(str(error))
         return None
     if found is not None and (text := trained_on.of_other_images(found, root)):
-        note(f"{text}. {store.step_aside(found, root, text)}")
+        note(f"{text}. {damage.step_aside(found.folder, root, text)}")
         return None
     if found is not None and found.root == root and not bundled.is_copy(found.card):
         _forget_progress(task, root)  # whoever made it may have been killed before it came to this

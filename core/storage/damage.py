@@ -194,3 +194,11 @@ def bring_results_back(model: Path, root: Path) -> int:
                     files.move(result, there)
                     moved += 1
     return moved
+
+
+def step_aside(folder: Path, root: Path, reason: str) -> str:
+    """Set an artifact aside that is whole, but no answer; returns a sentence on where. What is bundled stays."""
+    if bundled.is_inside(folder):
+        return "It is bundled and was left as it is."
+    with locks.hold(folder.name, Path(root)):
+        return f"It was set aside in {set_aside(folder, Path(root), reason, replaced=True)}."

@@ -206,14 +206,6 @@ def find(spec: Task, root: Path, *, allow_bundled: bool = True) -> Artifact | No
     return found if allow_bundled or not bundled.is_copy(found.card) else None
 
 
-def step_aside(artifact: Artifact, root: Path, reason: str) -> str:
-    """Set an artifact aside that is whole, but no answer; returns a sentence on where. What is bundled stays."""
-    if bundled.is_inside(artifact.folder):
-        return "It is bundled and was left as it is."
-    with locks.hold(artifact.id, Path(root)):
-        return f"It was set aside in {damage.set_aside(artifact.folder, Path(root), reason, replaced=True)}."
-
-
 def located(spec: Task, root: Path, *, allow_bundled: bool = True) -> Path | None:
     """The folder where the artifact of `spec` lies, yours or else the bundled one; None where there is none.
 

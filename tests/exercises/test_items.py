@@ -125,15 +125,17 @@ def test_ticks_answers_and_quiz_are_kept(tmp_path: Path) -> None:
     """What leaves no artifact lies in one file of the store, and makes its item done."""
     item = sets.item("2.3")
     assert item.by_hand
-    notes.tick(tmp_path, "2.3", True)
-    notes.answer(tmp_path, "2.3", "beside the stroke ")
-    notes.quiz(tmp_path, [{"eps": 0.1, "asked": 3, "right": 2, "models": {"LeNet": 1}}])
+    notes.change(tmp_path, lambda kept: notes.ticked(kept, "2.3", True))
+    notes.change(tmp_path, lambda kept: notes.answered(kept, "2.3", "beside the stroke "))
+    notes.change(
+        tmp_path, lambda kept: notes.quizzed(kept, [{"eps": 0.1, "asked": 3, "right": 2, "models": {"LeNet": 1}}])
+    )
     kept = notes.read(tmp_path)
     assert kept["answers"] == {"2.3": "beside the stroke"}
     known = evidence.gather(tmp_path, kept)
     assert item.status(known) == sets.item("5.2+ quiz").status(known) == "done"
-    notes.tick(tmp_path, "2.3", False)
-    notes.answer(tmp_path, "2.3", "  ")
+    notes.change(tmp_path, lambda kept: notes.ticked(kept, "2.3", False))
+    notes.change(tmp_path, lambda kept: notes.answered(kept, "2.3", "  "))
     assert notes.read(tmp_path)["ticked"] == notes.read(tmp_path)["answers"] == {}
     assert store.models(tmp_path) == []
 

@@ -30,10 +30,12 @@ STORE = Path(__file__).resolve().parents[1] / "fixtures" / "artifacts" / "store"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of real results with an answer and a quiz."""
     where = Path(shutil.copytree(STORE, tmp_path_factory.mktemp("report") / "store"))
-    notes.tick(where, "2.3", True)
-    notes.answer(where, "2.4", "Because <b>sparse</b> & steep")
+    notes.change(where, lambda kept: notes.ticked(kept, "2.3", True))
+    notes.change(where, lambda kept: notes.answered(kept, "2.4", "Because <b>sparse</b> & steep"))
     row = {"asked": 3, "models": {"LeNet": 1}}
-    notes.quiz(where, [{"eps": 0.0, "right": 3, **row}, {"eps": 0.3, "right": 2, **row}])
+    notes.change(
+        where, lambda kept: notes.quizzed(kept, [{"eps": 0.0, "right": 3, **row}, {"eps": 0.3, "right": 2, **row}])
+    )
     return where
 
 
@@ -153,7 +155,7 @@ def test_no_name_in_a_store_becomes_a_part_of_the_page(tmp_path: Path) -> None:
     """Names of classes, of the author, and answers stand there as text: no tag, no request."""
     name = "<img src=x onerror=alert(1)> ![x](http://evil.example/a.png) \"'--></script>"
     where = hostile.copied(tmp_path / "store", lambda number, _: f"{name}{number}")
-    notes.answer(where, "2.4", name)
+    notes.change(where, lambda kept: notes.answered(kept, "2.4", name))
     text = report.html(evidence.gather(where, notes.read(where)), author=name)
 
     class Page(HTMLParser):

@@ -172,7 +172,7 @@ def test_what_was_replaced_is_not_put_back(root: Path) -> None:
     """An artifact that stepped aside though it is whole stays there."""
     for artifact in (store.open_model(ID, root), *store.all_results(LINEAR.artifact_name(), root, "sweep")):
         if artifact.folder.exists():
-            store.step_aside(artifact, root, "it was made on other images")
+            damage.step_aside(artifact.folder, root, "it was made on other images")
     before = content(root)
     assert restore.restore(root, [STORE]) == []
     assert content(root) == before

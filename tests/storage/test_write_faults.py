@@ -194,7 +194,7 @@ def _file(root: Path) -> None:
 
 
 def _notes(root: Path) -> None:
-    notes.answer(root, "1a", "because")
+    notes.change(root, lambda kept: notes.answered(kept, "1a", "because"))
     assert notes.read(root)["answers"] == {"1a": "because"}
 
 

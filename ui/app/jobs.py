@@ -9,11 +9,11 @@ from typing import Literal
 
 import streamlit as st
 
-from core import specs
+from core import access, specs
 from core.data import folder
 from core.jobs import queue
 from core.storage import store
-from ui.app import endings, sources
+from ui.app import endings, sources, visitors
 from ui.text import literal, say, sentence_case
 
 POLL = 0.5
@@ -35,7 +35,10 @@ def start(*tasks: specs.Task) -> None:
     """Submit the tasks and draw the page anew; one that is running, or whose result is stored, is not run again."""
     try:
         for task in tasks:
-            endings.seen(queue.submit(task, store.default_root()).id)
+            visitors.check_room()
+            job_id = queue.submit(task, store.default_root()).id
+            visitors.started(job_id)
+            endings.seen(job_id)
     except (ValueError, OSError, folder.DataMissing) as error:
         st.error(f"The job could not be started: {literal(error)}", icon=":material/error:")
         return
@@ -132,7 +135,10 @@ def _watch(page: str, job_id: str, live: Callable[[queue.Job], None] | None) -> 
         with bar:
             st.progress(fraction(job), text=progress_text(job))
         with button:
-            if st.button("Cancel", icon=":material/stop_circle:", key=f"{page}_cancel_{job.id}", width="stretch"):
+            key = f"{page}_cancel_{job.id}"
+            if visitors.may_change(job.id) and st.button(
+                "Cancel", icon=":material/stop_circle:", key=key, width="stretch"
+            ):
                 queue.cancel(job.id, store.default_root())
         if job.metrics:
             st.caption(metrics_text(job))
@@ -142,23 +148,26 @@ def _watch(page: str, job_id: str, live: Callable[[queue.Job], None] | None) -> 
 
 def ended(page: str, job: queue.Job) -> None:
     """Report how a job ended that has no result: one sentence, the log folded, buttons to retry and to dismiss it."""
-    more = ""
+    more, message = "", access.without_places(job.message)
     state = store.unfinished(job.task, store.default_root())
     resumes = state.is_file()
     if job.state == "cancelled":
         kept = "its progress is kept" if resumes else "nothing was saved"
         st.info(f"Cancelled after {duration(job.seconds)}; {kept}.", icon=":material/cancel:")
     elif job.state == "dead":
-        st.error(f"The job crashed after {duration(job.seconds)}. {literal(job.message)}", icon=":material/error:")
+        st.error(f"The job crashed after {duration(job.seconds)}. {literal(message)}", icon=":material/error:")
     else:
-        said, more = _first_sentence(job.message)
+        said, more = _first_sentence(message)
         st.error(f"The job failed. {literal(said)}", icon=":material/error:")
-    if job.log_tail or more:
+    log = "" if access.is_public() else job.log_tail  # it names places, and is for whoever keeps the server
+    if log or more:
         with st.expander("Details and the end of its log", icon=":material/description:"):
             if more:
                 st.write(literal(more))
-            if job.log_tail:
-                st.code(job.log_tail, language=None)
+            if log:
+                st.code(log, language=None)
+    if not visitors.may_change(job.id):
+        return
     with st.container(horizontal=True):
         again = "Resume" if resumes else "Run it again"
         if st.button(again, icon=":material/refresh:", key=f"{page}_retry_{job.id}"):
@@ -192,7 +201,7 @@ def cards(job_ids: tuple[str, ...]) -> None:
                 horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="xsmall"
             ):
                 st.markdown(f"**{what}**", width="content")
-                if st.button("Cancel", key=f"sidebar_cancel_{job.id}", type="tertiary"):
+                if visitors.may_change(job.id) and st.button("Cancel", key=f"sidebar_cancel_{job.id}", type="tertiary"):
                     queue.cancel(job.id, store.default_root())
             st.caption(on)
             st.progress(fraction(job), text=f":small[{progress_text(job)}]")

@@ -7,7 +7,7 @@ import shutil
 
 import streamlit as st
 
-from core import specs
+from core import access, specs
 from core.data import folder
 from ui.app import browser, endings, jobs, routes, warm
 
@@ -31,7 +31,10 @@ def show() -> None:
             jobs.cards(live)
         for one in endings.announce(live, jobs.describe)[-3:]:
             st.page_link(routes.page(one.page), label=f"Done: {one.text}", icon=":material/check_circle:")
-        st.caption(f"**Device** {device()}  \n**Data** {_data()}", help=f"Data folder: {folder.data_root()}")
+        st.caption(
+            f"**Device** {device()}  \n**Data** {_data()}",
+            help=None if access.is_public() else f"Data folder: {folder.data_root()}",
+        )
         browser.show(endings.page_on_show(), endings.arrived())
 
 

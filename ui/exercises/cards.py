@@ -12,8 +12,8 @@ import streamlit as st
 from core.exercises import notes, written
 from core.exercises.evidence import Evidence, Reading
 from core.exercises.items import SAY, ExerciseSet, Figure, Item, Status
-from core.storage import store
 from ui.app import routes
+from ui.exercises import known as known_notes
 
 LOOKS: dict[Status, tuple[str, Any]] = {
     "done": (":material/check:", "green"),
@@ -115,7 +115,7 @@ def _tick(page: str, item: Item, known: Evidence) -> None:
     key = f"{page}_tick_{item.name}"
 
     def keep() -> None:
-        notes.tick(store.default_root(), item.name, bool(st.session_state[key]))
+        known_notes.note(functools.partial(notes.ticked, item=item.name, done=bool(st.session_state[key])))
 
     st.session_state[key] = bool(known.notes["ticked"].get(item.name))
     st.checkbox(
@@ -131,7 +131,7 @@ def _discuss(page: str, item: Item, known: Evidence, status: Status) -> None:
     key = f"{page}_answer_{item.name}"
 
     def keep() -> None:
-        notes.answer(store.default_root(), item.name, str(st.session_state[key] or ""))
+        known_notes.note(functools.partial(notes.answered, item=item.name, text=str(st.session_state[key] or "")))
 
     if key not in st.session_state:
         st.session_state[key] = known.notes["answers"].get(item.name, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.exercises.evidence import Evidence
 from core.exercises.published import EPS5
 from core.storage import store
 from ui.app import sources
+from ui.exercises import known as known_notes
 from ui.form import bound, data_choice, model_picker, samples
 from ui.show import elements, gallery, model_names
 from ui.text import both, literal
@@ -178,7 +180,7 @@ def _end(
     title = model_names.name(model)
     rows = core_quiz.counts(questions, state["answers"], title)
     if known.notes.get("quiz") != rows and not state.get("kept"):
-        notes.quiz(store.default_root(), rows)
+        known_notes.note(functools.partial(notes.quizzed, rows=rows))
         state["kept"] = True
     you, its = core_quiz.share(rows, "you"), core_quiz.share(rows, title)
     left, right = st.columns([3, 2], gap="large")

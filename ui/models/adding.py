@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 import streamlit as st
 
-from core import epsilon, specs
+from core import access, epsilon, specs
 from core.evaluation.imported.findings import REFUSED
 from core.jobs import queue
 from core.specs.importing import label_of
@@ -57,13 +57,14 @@ def choose_file() -> File | None:
             st.markdown(f":material/draft: **{kept.name}**, {_size(kept.size)}")
             st.button("Another file", key=f"{PAGE}_another", on_click=drop, type="tertiary", icon=":material/close:")
         return kept
+    largest = access.MAX_UPLOAD if access.is_public() else LARGEST
     given = st.file_uploader(
         "Model file",
         type=list(ENDINGS),
         key=_uploader(),
-        max_upload_size=LARGEST,
+        max_upload_size=largest,
         help="An ONNX graph in one file, or weights: safetensors, or a PyTorch checkpoint of tensors (.pt, .pth). "
-        f"Up to {LARGEST:,} MB. No code in the file is run. What needs code, such as a pickled module, is for the "
+        f"Up to {largest:,} MB. No code in the file is run. What needs code, such as a pickled module, is for the "
         "command line: `python -m core import`.",
     )
     return None if given is None else File(given.name, given.size)
@@ -197,7 +198,7 @@ def follow() -> None:
     if job is None:  # dismissed
         st.session_state.pop(_ASKED, None)
     elif job.state == "failed":
-        refused_for(job.message)
+        refused_for(access.without_places(job.message))
 
 
 def refused_for(message: str) -> None:
@@ -231,7 +232,7 @@ def refused() -> str:
     """The setting that the last import was refused for; "" where there is none."""
     spec = asked()
     job = None if spec is None else jobs.of(spec)
-    return refused_by(job.message) if job is not None and job.state == "failed" else ""
+    return refused_by(access.without_places(job.message)) if job is not None and job.state == "failed" else ""
 
 
 def refused_by(message: str) -> str:
