@@ -3,6 +3,7 @@
 running          run a spec in this process: find its artifact, or make it
 queue            run a spec in a process of its own, one after another: start, watch, cancel, forget
 reading          what a job is at one moment, read from its files
+limits           what a job may ask for and take
 turns            how many jobs may wait, and with what the next one is started
 worker           the process of a job
 spare            a process that has loaded PyTorch and waits for the next job

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import filelock
 
-from core.jobs import events, reading, running, spare, turns, worker
+from core.jobs import events, limits, reading, running, spare, turns, worker
 from core.jobs.events import ENDED
 from core.jobs.reading import QUEUED, STARTING, Job
 from core.jobs.running import run
@@ -63,7 +63,8 @@ def submit(task: Task, root: Path | None = None) -> Job:
     A live job with the same task is returned instead; when all that it would make is in the store, a job that is done.
     The oldest ended jobs are forgotten beyond a few hundred. Raises ValueError when the task names a model that is not
     in the store or was trained on other images than its folder holds now, DataMissing for a folder that cannot be used,
-    DamagedArtifact when the model's card cannot be trusted, TooManyJobs when as many jobs wait as may (`turns.limit`).
+    DamagedArtifact when the model's card cannot be trusted, TooManyJobs when as many jobs wait as may (`turns.limit`),
+    OverLimit when the task asks for more than a job may here (`limits`).
     """
     root = _root(root)
     task = store.resolve(task, root)
@@ -83,6 +84,8 @@ def submit(task: Task, root: Path | None = None) -> Job:
             forget(job.id, root)
         _sweep(root)
         live = [job for job in everything if job.live]
+        if found is None:
+            limits.check(task, root)
         if live and found is None:
             turns.check_room(sum(job.queued for job in live))
         folder = _new_folder(task, root, 1 + max((job.ticket for job in live), default=0))

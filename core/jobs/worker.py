@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from core.jobs import events, running
+from core.jobs import events, limits, running
 from core.progress import Cancelled
 from core.specs import Task, load_task
 from core.storage import files, locks, store
@@ -47,6 +47,7 @@ class Reporter:
         self.folder = folder
         self.stopped = False  # whether it is to stop
         self.over = False  # whether there is nothing left to stop
+        self.ends = math.inf  # time.monotonic() at which it has run as long as it may
         self._pace = Pace()
         self._looked = self._shown = self._written = -math.inf
         self._phase = ""
@@ -66,12 +67,17 @@ class Reporter:
         with self._lock:
             self._append({"message": message})
 
+    @property
+    def is_late(self) -> bool:
+        """Whether it has run as long as it may."""
+        return time.monotonic() >= self.ends
+
     def check(self) -> None:
-        """Raise Cancelled after a signal or when the cancel flag is up; the flag is looked at ten times a second."""
+        """Raise Cancelled after a signal, when its time is over, or when the cancel flag is up (looked at at times)."""
         now = time.monotonic()
         if now - self._looked >= LOOK_INTERVAL:
             self._looked = now
-            self.stopped = self.stopped or (self.folder / events.CANCEL).exists()
+            self.stopped = self.stopped or self.is_late or (self.folder / events.CANCEL).exists()
         if self.stopped:
             raise Cancelled
 
@@ -204,6 +210,9 @@ def _ending(folder: Path, report: Reporter) -> dict[str, Any]:
             traceback.print_exc()
             return {"name": "failed", "message": _sentence(error)}
     except Cancelled:
+        if report.is_late:
+            most = limits.limit(limits.SECONDS)
+            return {"name": "failed", "message": f"It ran for {most:,.0f} seconds, as long as a job may here."}
         return {"name": "cancelled", "message": "Cancelled. Nothing was written."}
     return {"name": "done", "artifacts": relative(made, folder.parents[1])}
 
@@ -218,8 +227,18 @@ def _work(task: Task, root: Path, report: Reporter) -> list[store.Artifact]:
             for part in running.parts(task):
                 running.runner_for(part)
             report.state("running")
+            _begin(report)
             made = running.run_all(task, root, device=device, on_progress=report, note=report.note)
     return made
+
+
+def _begin(report: Reporter) -> None:
+    """Hold the job to what it may take from now on; one that reports no progress is stopped by a signal."""
+    limits.hold_memory()
+    seconds = limits.limit(limits.SECONDS)
+    report.ends = time.monotonic() + seconds
+    if seconds < math.inf and hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
+        signal.setitimer(signal.ITIMER_REAL, seconds + 0.05)
 
 
 def relative(made: list[store.Artifact], root: Path) -> list[str]:
@@ -267,7 +286,7 @@ def _signals(report: Reporter) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGALRM] if hasattr(signal, "SIGALRM") else [])]
     before = [signal.getsignal(number) for number in numbers]
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -280,6 +299,8 @@ def _signals(report: Reporter) -> Iterator[None]:
             signal.signal(number, stop)
         yield
     finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
 
@@ -296,6 +317,9 @@ def _sentence(error: Exception) -> str:
     """What went wrong, for people; the traceback is in the log."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"The disk is full: {error}"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        most = limits.limit(limits.MEMORY)
+        return f"It needs more memory than {'there is' if most == math.inf else f'the {most:g} GiB that it may have'}."
     if isinstance(error, ValueError | store.DamagedArtifact):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -43,6 +43,10 @@ def run(spec: Task, root: Path, *, device: str, on_progress: Progress) -> store.
         while misdeed == "hold" and step == steps // 2 and not (root / "release").exists():
             time.sleep(0.02)
             on_progress(step, steps)
+    if misdeed == "silent":
+        time.sleep(600)
+    if misdeed == "greedy":
+        sys.stdout.write(str(len(bytearray(6 << 30))))
     if misdeed == "raise":
         raise RuntimeError("the toy is broken")
     if misdeed == "deaf":
