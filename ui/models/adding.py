@@ -21,8 +21,6 @@ from ui.text import literal, say
 
 PAGE = "add_model"
 ENDINGS = ("onnx", "safetensors", "pt", "pth")
-LARGEST = 1024
-"""Megabytes of an upload at most: a visitor's file is in the server's memory until it is imported."""
 UNKNOWN = "found out"
 """How a setting is written that the import finds out."""
 CHOSEN = ("channels", "layout", "outputs")
@@ -57,15 +55,15 @@ def choose_file() -> File | None:
             st.markdown(f":material/draft: **{kept.name}**, {_size(kept.size)}")
             st.button("Another file", key=f"{PAGE}_another", on_click=drop, type="tertiary", icon=":material/close:")
         return kept
-    largest = access.MAX_UPLOAD if access.is_public() else LARGEST
+    largest = int(st.get_option("server.maxUploadSize"))  # it is in the server's memory until it is imported
     given = st.file_uploader(
         "Model file",
         type=list(ENDINGS),
         key=_uploader(),
         max_upload_size=largest,
         help="An ONNX graph in one file, or weights: safetensors, or a PyTorch checkpoint of tensors (.pt, .pth). "
-        f"Up to {largest:,} MB. No code in the file is run. What needs code, such as a pickled module, is for the "
-        "command line: `python -m core import`.",
+        f"Up to {largest:,} MB. No code in the file is run. What needs code, such as a pickled module, and larger files "
+        "are for the command line: `python -m core import`.",
     )
     return None if given is None else File(given.name, given.size)
 
