@@ -62,8 +62,8 @@ def choose_file() -> File | None:
         key=_uploader(),
         max_upload_size=largest,
         help="An ONNX graph in one file, or weights: safetensors, or a PyTorch checkpoint of tensors (.pt, .pth). "
-        f"Up to {largest:,} MB. No code in the file is run. What needs code, such as a pickled module, and larger files "
-        "are for the command line: `python -m core import`.",
+        f"Up to {largest:,} MB. No code in the file is run. Larger files, and what needs code, such as a pickled "
+        "module, are for the command line: `python -m core import`.",
     )
     return None if given is None else File(given.name, given.size)
 
