@@ -332,7 +332,7 @@ class Failing(nn.Module):
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (Noisy(), "differs from itself when it is called again"),
+        (Noisy(), "answers the same on every call, but it draws random numbers"),
         (Mixing(), "differs from itself image by image"),
         (Passing(), "differs from its ONNX file in the gradient"),
         (Failing(), "can be exported to ONNX"),

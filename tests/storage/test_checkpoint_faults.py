@@ -312,7 +312,7 @@ def test_the_reader_of_a_job_is_told_what_is_wrong_with_its_checkpoint(
     kept: dict[str, tuple[Path, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a message of the job, which ends well."""
-    monkeypatch.setattr(worker, "NICENESS", 0)
+    monkeypatch.setattr(worker, "lower_priority", lambda: None)
     source, _ = kept["train"]
     root = Path(shutil.copytree(source, tmp_path / "lab"))
     path = of(TASKS["train"], root)

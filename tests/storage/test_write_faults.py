@@ -18,6 +18,7 @@ import pytest
 from core.exercises import notes
 from core.jobs import queue, running
 from core.specs import (
+    DATASETS,
     TASKS,
     AttackSpec,
     CertifySpec,
@@ -34,6 +35,7 @@ from core.specs import (
 )
 from core.storage import bundled, files, store, uploads
 from tests.faults import Operations, killed_at
+from tests.planted import CARD
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
 MODEL = TrainSpec(epochs=1)
@@ -58,7 +60,7 @@ EACH: dict[str, Callable[[Path], Task]] = {
 
 def toy(task: Task, root: Path, *, device: str, on_progress: Any) -> store.Outcome:
     """What stands in for a runner: arrays, a table and a file."""
-    card = {"class_names": [str(digit) for digit in range(10)], "shape": [1, 8, 8], "data": {"fingerprint": "x"}}
+    card = {**CARD, "data": {"fingerprint": DATASETS["digits"].fingerprint}}
     return store.Outcome(
         card=card,
         arrays={"weights": {"w": np.arange(5.0)}},
