@@ -89,6 +89,7 @@ def promised(page: Page, link: Link) -> None:
 def test_every_button_leads_to_what_its_row_promises(new_page: Page, number: int, item: Item, place: int) -> None:
     """Click it where it stands, and find the promise on the page that opens."""
     open_set(new_page, number)
+    calm(new_page, 500)
     key = re.sub(r"[^\w]", "-", f"exercises_open_{item.name}_{place}")
     new_page.locator(f".st-key-{key}").get_by_role("button").click()
     promised(new_page, item.links[place])

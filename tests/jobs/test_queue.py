@@ -72,7 +72,9 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     toy = Runner()
     monkeypatch.setattr(running, "runner_for", lambda task: toy)
     monkeypatch.setattr(running, "default_device", lambda: "cpu")
-    monkeypatch.setattr(worker, "lower_priority", lambda: None)  # a worker's body in this process must not slow the other tests down
+    monkeypatch.setattr(
+        worker, "lower_priority", lambda: None
+    )  # a worker's body in this process must not slow the other tests down
     return toy
 
 

@@ -29,6 +29,6 @@ def test_every_page_opens_on_shifted_labels(page: str, lab: Lab, tmp_path: Path)
     lab.model(data={"dataset": "mnist"})
     lab.model(data={"dataset": "mnist", "classes": (4, 9)}, scalar=True)
     app = lab.open(page)
-    said = [element.value for kind in (app.error, app.markdown) for element in kind]
+    said = [element.value for kind in (app.error, app.markdown, app.code) for element in kind]
     if page in ("sparse_attack", "masked_attack"):  # what the others show first is stored, or asked for
         assert any("other images or labels than it comes with" in text for text in said), said

@@ -18,7 +18,7 @@ from core import specs
 from core.data import framing
 from core.storage import store
 from ui.app import warm
-from ui.playground import answers, attacks, drawing, ladders, opening, packs, uploads, verdicts
+from ui.playground import address, answers, attacks, drawing, ladders, opening, packs, uploads, verdicts
 from ui.playground import stage as stage_module
 from ui.playground.picture import Picture
 
@@ -374,3 +374,24 @@ def test_the_opening_is_what_would_be_computed(lab: Lab, monkeypatch: pytest.Mon
         before, now = (side["frames"][f"any|{kept['at']}"] for side in (one, other))
         assert before["k"] == now["k"]
         assert before["p"] == pytest.approx(now["p"], abs=0.05)
+
+
+def moves() -> None:
+    """An ε that the stage has moved to 0.4, while the browser's address still says 0.01."""
+    import streamlit as st
+
+    from ui.playground import address
+
+    st.session_state["eps"] = address.value("eps", float, str, 0.1)
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_an_address_that_is_behind_moves_no_slider_back(behind: bool) -> None:
+    """In a run that the stage asked for; in any other, another address is followed: somebody went back to it."""
+    app = AppTest.from_function(moves, default_timeout=300)
+    app.session_state["playground_eps"], app.session_state["playground_eps_followed"] = 0.4, "0.4"
+    app.session_state[address.MOVED] = behind
+    app.query_params["playground_eps"] = "0.01"
+    app.run()
+    assert app.session_state["eps"] == (0.4 if behind else 0.01)
+    assert "".join(app.query_params["playground_eps"]) == ("0.4" if behind else "0.01")

@@ -120,7 +120,7 @@ def test_divergence_keeps_the_last_good_state(kind: str, tmp_path: Path, monkeyp
         patch.setattr(loop, "train_step", broken(3, kind))
         with pytest.raises(FloatingPointError, match=r"epoch 4: .* state after epoch 3 is kept.* Lower the learning"):
             train(spec, data, keep=keep)
-    state = checkpoint.read(keep)
+    state = checkpoint.read(keep, {"task": spec.key(), "data": data.fingerprint, "device": "cpu"})
     assert state is not None
     assert [row["epoch"] for row in state.facts["history"]] == [1, 2, 3]
     assert all(value.isfinite().all() for group in ("model", "best") for value in state.tensors[group].values())

@@ -16,6 +16,8 @@ from ui.app import refused
 T = TypeVar("T")
 
 PAGE = "playground"
+MOVED = f"{PAGE}_moved"
+"""Whether the stage asked for this run, and whether a slider was moved: see `ui.playground.stage`."""
 
 
 def value(
@@ -27,6 +29,8 @@ def value(
 ) -> T:
     """The value now: of the address if that has changed, else of the session, else the default.
 
+    In a run that the stage asked for, the address is old news: the browser has not been told yet what was moved last.
+
     Args:
         name: the second half of the key.
         read: the value that a text in the address means; None where it means nothing, which is then ignored.
@@ -36,7 +40,8 @@ def value(
     """
     key = f"{PAGE}_{name}"
     given = st.query_params.get(key)
-    if given is not None and given != st.session_state.get(f"{key}_followed"):
+    behind = st.session_state.get(MOVED, False)
+    if given is not None and not behind and given != st.session_state.get(f"{key}_followed"):
         found = read(given)
         if found is not None:
             st.session_state[key] = found

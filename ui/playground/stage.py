@@ -177,13 +177,13 @@ def _mount(scene: Scene, wrong: Sequence[str], wait: str, more: str, ready: bool
         },
         on_eps_change=_moved("eps"),
         on_target_change=_moved("target"),
-        on_more_change=lambda: None,
+        on_more_change=_asked,
     )
 
 
 def _where(scene: str, place: int, target: str) -> dict[str, Any]:
     """Where the page wants the sliders: unchanged while the browser moves them, so that it is not told its own news."""
-    moved = st.session_state.pop(f"{PAGE}_moved", False)
+    moved = bool(st.session_state.pop(address.MOVED, False))
     held = st.session_state.get(_SET)
     if held is None or held[0] != scene or (not moved and held[3] != (place, target)):
         held = (scene, place, target, (place, target))
@@ -196,12 +196,16 @@ def entered() -> None:
     st.session_state.pop(_SET, None)
 
 
+def _asked() -> None:
+    st.session_state[address.MOVED] = True
+
+
 def _moved(name: str) -> Any:
     def callback() -> None:
         found = st.session_state[_STAGE].get(name)
         if found is not None:
             address.put(name, found)
-            st.session_state[f"{PAGE}_moved"] = True
+            st.session_state[address.MOVED] = True
 
     return callback
 

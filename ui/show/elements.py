@@ -9,6 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from core import access
+
 _LINK = re.compile(r"<(?=\s*/?\s*a\b)", re.IGNORECASE)
 
 
@@ -52,4 +54,4 @@ def failed(text: str, error: Exception, *, details: str = "What went wrong") -> 
     """Say in a sentence that something failed; the error's own text is folded under `details`."""
     st.error(text, icon=":material/error:")
     with st.expander(details):
-        st.code(str(error), language=None, wrap_lines=True)
+        st.code(access.without_places(str(error)), language=None, wrap_lines=True)

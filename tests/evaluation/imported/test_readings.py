@@ -80,7 +80,7 @@ STUCK: dict[str, tuple[Change, str, str]] = {
     "not finite for some": (
         lambda logits: torch.where(logits.amax(1, keepdim=True) > logits.amax(1).median(), logits, float("inf")),
         "doubt",
-        "NaN or infinite",
+        "100 of 200 images are NaN, which counts as misclassified, or infinite",
     ),
     "saturated": (lambda logits: torch.tanh(1000 * logits), "doubt", "share the largest"),
     "rounded": (lambda logits: (logits / 8).round(), "doubt", "share the largest"),
