@@ -18,10 +18,6 @@ MAX_UPLOAD = 25
 _PATH = re.compile(r"(?<![\w/\\.:…-])(?:[A-Za-z]:[\\/]|[/\\])(?:[^\s'\"“”()\[\],;:|]+[/\\])*([^\s'\"“”()\[\],;:|]*)")
 
 
-class OutOfReach(ValueError):
-    """A path that visitors of this server may not read."""
-
-
 def is_public() -> bool:
     """Whether strangers use this server."""
     return os.environ.get(PUBLIC, "").strip().lower() not in ("", "0", "false", "no", "off")
@@ -33,14 +29,13 @@ def folders() -> tuple[Path, ...]:
     return tuple(paths.expanded(name).resolve() for name in named if name.strip())
 
 
-def check(path: Path) -> None:
-    """Refuse a path that is not to be read here, whether there is something or not. Raises OutOfReach."""
-    if not is_public() and not folders():
-        return
+def may_read(path: Path) -> bool:
+    """Whether images may be read at a path, whether there is something or not."""
+    named = folders()
+    if not named:
+        return not is_public()
     real = path.resolve()
-    if not any(real.is_relative_to(folder) for folder in folders()):
-        where = "below the folders that its keeper has named" if folders() else "of its own data sets alone"
-        raise OutOfReach(f"this server reads images {where}, got {str(path)!r}")
+    return any(real.is_relative_to(folder) for folder in named)
 
 
 def without_places(text: str) -> str:

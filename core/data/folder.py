@@ -15,10 +15,9 @@ class DataMissing(RuntimeError):
 
 def check_reach(path: Path) -> None:
     """Refuse a folder or a file of images that is not to be read on this server. Raises DataMissing."""
-    try:
-        access.check(path)
-    except access.OutOfReach as error:
-        raise DataMissing(str(error)) from None
+    if not access.may_read(path):
+        where = "below the folders that its keeper has named" if access.folders() else "of its own data sets alone"
+        raise DataMissing(f"this server reads images {where}, got {str(path)!r}")
 
 
 def data_root() -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core import paths
-from core.data import folder, folder_layout, folder_state, npz
+from core import access, paths
+from core.data import folder_layout, folder_state, npz
 from core.specs import DataSpec
 
 PARTS = ("train", "validation", "test")
@@ -21,11 +21,7 @@ def is_there(spec: DataSpec) -> bool:
     if spec.path is None:
         return False
     path = paths.expanded(spec.path)
-    try:
-        folder.check_reach(path)
-    except folder.DataMissing:
-        return False
-    return path.is_dir() if spec.dataset == "folder" else path.is_file()
+    return access.may_read(path) and (path.is_dir() if spec.dataset == "folder" else path.is_file())
 
 
 def all_classes(spec: DataSpec) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ except ImportError:  # Windows
 
 CHECKPOINTS = ".checkpoints"
 """The folder of a store where the checkpoints of unfinished runs lie (see `core.storage.checkpoint`)."""
+_CHECKPOINT = ".safetensors"  # how a checkpoint's name ends
 POLL = 0.1
 """Seconds between two looks at a lock that another process or thread holds."""
 
@@ -45,7 +46,6 @@ def hold(name: str, root: Path, *, on_wait: Callable[[], None] | None = None, ti
         filelock.Timeout: another holds it still.
     """
     (root / ".locks").mkdir(parents=True, exist_ok=True)
-    # a singleton counts how often its thread has entered; each thread has a count, and a lock, of its own
     with held(root.resolve() / ".locks" / f"{name}.lock", on_wait=on_wait, timeout=timeout) as first:
         if first:
             _remove_stale(name, root)
@@ -184,9 +184,6 @@ def remove_stale(root: Path, older: float = 0.0) -> None:
     for name in names | {path.name.rpartition(_CHECKPOINT)[0] for path in halves}:
         with contextlib.suppress(filelock.Timeout, OSError), hold(name, root, timeout=0.0):
             pass  # taking the lock has removed it
-
-
-_CHECKPOINT = ".safetensors"
 
 
 def _remove_stale(name: str, root: Path) -> None:

@@ -38,10 +38,11 @@ def told() -> Iterator[None]:
         yield
     except Exception as error:
         from core.storage.damage import DamagedArtifact
+        from ui.text import literal
 
         if not isinstance(error, DamagedArtifact):
             raise
-        st.error(str(error), icon=":material/error:")
+        st.error(literal(error), icon=":material/error:")
 
 
 def ensure_router() -> None:

@@ -17,7 +17,7 @@ from core.storage import bundled, store
 from ui.app import jobs, sources
 from ui.form.select import select
 from ui.show import downloads, elements, model_names, model_rows
-from ui.text import PERCENT, both, counted, eps_text, in_percent, say
+from ui.text import PERCENT, both, counted, eps_text, in_percent, literal, say
 
 MEASURES = {
     "clean": "Clean",
@@ -126,7 +126,7 @@ def card(page: str, model: store.Artifact) -> None:
     try:
         measured = model.table("measurements")
     except store.DamagedArtifact as damage:
-        st.error(str(damage), icon=":material/error:")
+        st.error(literal(damage), icon=":material/error:")
         return
     frame = measurements(measured)
     st.dataframe(

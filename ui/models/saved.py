@@ -234,7 +234,7 @@ def _tests(page: str, model: store.Artifact, *, here: bool) -> None:
     try:
         tests = model.table("test")
     except store.DamagedArtifact as damage:
-        st.error(str(damage), icon=":material/error:")
+        st.error(literal(damage), icon=":material/error:")
         return
     if "set_aside" in card:
         count = card["results_set_aside"]
