@@ -237,6 +237,7 @@ class Pretended(TorchFunctionMode):
         self._patch.setattr(torch, "Generator", Generator)
         self._patch.setattr(nn.Module, "compile", lambda module, *args, **kwargs: None)  # nothing to compile for
         self._patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda optimizer: None)
+        self._patch.setattr(torch._C, "_group_tensors_by_device_and_dtype", _grouped)
         # a parameter moved in place would become one of `meta`, without values
         self._overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(True)
@@ -257,6 +258,8 @@ class Pretended(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is Tensor.cuda:
             func, args = Tensor.to, (args[0], HERE)
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            args = (args[0], _indices(args[1]), *args[2:])
         devices = [value for value in (*args[1:], kwargs.get("device")) if isinstance(value, torch.device | str)]
         if func in (torch.tensor, torch.as_tensor, torch.asarray):
             there = any(map(_is_device, devices)) if devices else isinstance(args[0], OnDevice)
@@ -287,6 +290,21 @@ class Pretended(TorchFunctionMode):
 def _names(value: Any) -> bool:
     """Whether a word among the arguments is a device's name at all."""
     return isinstance(value, torch.device) or value.split(":")[0] in ("cpu", "cuda", "meta", "mps")
+
+
+def _indices(index: Any) -> Any:
+    """Lists among the indices as tensors; PyTorch would make them on `meta`."""
+    if isinstance(index, tuple):
+        return tuple(map(_indices, index))
+    return torch.tensor(index) if isinstance(index, list) and index else index
+
+
+_GROUPED = torch._C._group_tensors_by_device_and_dtype
+
+
+def _grouped(*args: Any) -> Any:
+    """The groups, each under the device that Python is told."""
+    return {(HERE if device == META else device, dtype): one for (device, dtype), one in _GROUPED(*args).items()}
 
 
 def _state(device: Any = None) -> Tensor:

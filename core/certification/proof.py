@@ -95,7 +95,7 @@ def certified_margins(
     ladder.append(method)
     for rung in ladder:
         left = (~(found > TINY)).nonzero()[:, 0]
-        for rows in left.split(batch or BATCH[rung]):
+        for rows in left.split(batch or BATCH[rung]) if len(left) else ():
             part = ball.take(rows)
             margins = _BY_METHOD[rung](graphs, part, y[rows])
             found[rows] = torch.fmax(found[rows], margins)

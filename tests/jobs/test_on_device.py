@@ -1,0 +1,129 @@
+"""Every task on a pretended accelerator, from its spec to its artifact: the same answers as on the CPU."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from core import specs
+from core.jobs import importing, running
+from core.specs import RECIPES, Task
+from core.storage import store
+from tests.fixtures.artifacts import WEIGHTS
+from tests.pretended import Pretended
+
+Root = Path
+FEW = 3
+EPS = {"linf": 0.08, "l2": 0.5, "l1": 2.0, "l0": 4.0}
+TRAINING: dict[str, dict[str, Any]] = {
+    "pgd": {"steps": 2, "warmup": 0.3, "stability": 0.01},
+    "trades": {"steps": 2},
+    "free": {"replays": 2},
+    "ibp": {"steps": 2, "weight": 0.3},
+    "generator": {"rounds": 3, "steps": 2, "refresh": 5},
+}
+"""Settings of the recipes that are slow without."""
+
+
+def _tasks() -> dict[str, Task]:
+    mlp = {"model": "digits-mlp", "n": FEW}
+    scalar = {"model": "digits-4v9", "n": FEW}
+    attacked: dict[str, Any] = {"attack": {"name": "pgd", "steps": 3}, "eps": 0.1}
+    patterns = {"model": "digits-mlp", "n": 6, "held_out": 4}
+    return {
+        "attack": specs.AttackSpec(**mlp, **attacked, target="all", mask="patch", eight_bit=True),
+        "attack-start": specs.AttackSpec(**mlp, attack={"name": "hop_skip_jump", "queries": 60}, target=3),
+        "attack-indices": specs.AttackSpec(model="digits-mlp", attack="deepfool", indices=(925, 108)),
+        "attack-physical": specs.AttackSpec(**mlp, attack={"name": "physical", "steps": 3, "scenes": 2, "fresh": 2}),
+        "attack-surrogate": specs.AttackSpec(
+            **mlp, attack={"name": "transfer", "steps": 2, "surrogate": "digits-linear"}, eps=0.1
+        ),
+        "sweep": specs.SweepSpec(**scalar, attack="fgsm", eps=(0.0, 0.1, 0.3), threshold=0.5),
+        "sweep-smallest": specs.SweepSpec(**mlp, attack="jacobian_dense", target=3, eps=(0.02, 0.1)),
+        "compare": specs.CompareSpec(models=("digits-linear", "digits-mlp"), eps=(0.1,), n=FEW),
+        "transfer": specs.TransferSpec(models=("digits-linear", "digits-mlp"), eps=0.1, n=FEW),
+        "universal-gradient": specs.UniversalSpec(**patterns, eps=0.2, method={"name": "gradient", "epochs": 1}),
+        "universal-uap": specs.UniversalSpec(**patterns, eps=0.2, method={"name": "uap", "epochs": 1}),
+        "universal-lp": specs.UniversalSpec(**patterns | {"n": 3}, method={"name": "lp"}),
+        "pattern": specs.PatternSpec(**patterns, epochs=1, scenes=2, source=(1, 2), target=4),
+        **{f"radii-{norm}": specs.RadiiSpec(**mlp, norm=norm, budget=50) for norm in EPS},
+        **{f"evaluate-{norm}": specs.EvaluateSpec(**mlp, norm=norm, eps=EPS[norm], effort="quick") for norm in EPS},
+        **{f"certify-{way}": specs.CertifySpec(**mlp, method=way, eps=0.03) for way in ("ibp", "crown_ibp", "crown")},
+        "certify-alpha_crown": specs.CertifySpec(**mlp, method="alpha_crown", norm="l2", eps=0.2),
+        "certify-exact": specs.CertifySpec(**mlp, method="exact", eps=0.05, time_limit=5),
+        "certify-smoothing": specs.CertifySpec(**mlp, method="smoothing", norm="l2", draws=200, sigma=0.1),
+    }
+
+
+TASKS = _tasks()
+
+
+@pytest.fixture
+def roots(trained_store: Path, tmp_path: Path) -> tuple[Root, Root]:
+    """Two stores with the same models."""
+    there, here = (shutil.copytree(trained_store, tmp_path / name) for name in ("there", "here"))
+    return Path(there), Path(here)
+
+
+def _made(task: Task, root: Path, device: str) -> list[store.Artifact]:
+    with torch.random.fork_rng(devices=[]):
+        return running.run_all(task, root, device=device)
+
+
+def _same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    """The same rows: verdicts exactly, numbers up to rounding in another layout of the images."""
+    assert list(ours.columns) == list(theirs.columns)
+    for name in ours.columns:
+        if name == "seconds":
+            continue
+        if ours[name].dtype.kind == "f":
+            assert ours[name].to_numpy() == pytest.approx(theirs[name].to_numpy(), rel=0.02, abs=0.02, nan_ok=True), name
+        else:
+            assert ours[name].tolist() == theirs[name].tolist(), name
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task_on_the_device(name: str, roots: tuple[Root, Root]) -> None:
+    """Its card says where it ran, its tables are those of the CPU."""
+    with Pretended():
+        there = _made(TASKS[name], roots[0], "cuda")
+    here = _made(TASKS[name], roots[1], "cpu")
+    assert [one.id for one in there] == [one.id for one in here]
+    for ours, theirs in zip(there, here, strict=True):
+        assert (ours.card["device"], theirs.card["device"]) == ("cuda", "cpu")
+        for table in theirs.card.get("tables", ()):
+            _same(ours.table(table), theirs.table(table))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_on_the_device(recipe: str, tmp_path: Path) -> None:
+    """One epoch of a small convolutional network: it ends, and its weights are files that the CPU reads."""
+    spec = specs.TrainSpec(
+        network="cnn",
+        data=specs.DataSpec(classes=(3, 8)),
+        recipe={"name": recipe, **TRAINING.get(recipe, {})},
+        epochs=1,
+        batch_size=128,
+        average=0.9,
+        augment="none" if recipe == "fgsm_mix" else "crop_flip_cutout",
+    )
+    with Pretended():
+        (made,) = _made(spec, tmp_path, "cuda")
+    assert made.card["device"] == "cuda"
+    assert made.card["metrics"]["test_n"] > 0
+    assert all(torch.from_numpy(value).isfinite().all() for value in made.arrays("weights").values())
+
+
+def test_import_on_the_device(tmp_path: Path) -> None:
+    """Somebody else's weights: examined there, with the findings of the CPU."""
+    with Pretended():
+        there = importing.import_model(WEIGHTS, data="digits", architecture="linear", root=tmp_path / "a", device="cuda")
+    here = importing.import_model(WEIGHTS, data="digits", architecture="linear", root=tmp_path / "b", device="cpu")
+    assert there.card["device"] == "cuda"
+    assert there.card["framing"] == here.card["framing"]
+    assert [one["verdict"] for one in there.card["found"]] == [one["verdict"] for one in here.card["found"]]
