@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 KIND = "cuda"
 HERE = torch.device(KIND, 0)
@@ -115,19 +114,37 @@ def _is_device(value: Any) -> bool:
     return isinstance(value, str) and value.split(":")[0] == KIND
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [value for value in tree_flatten(values)[0] if isinstance(value, Tensor)]
+def _tensors(values: Any, found: list[Tensor] | None = None) -> list[Tensor]:
+    """The tensors among the arguments; by hand, since PyTorch's own walk is most of what an operation costs here."""
+    found = [] if found is None else found
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            _tensors(value, found)
+    return found
+
+
+def _each(function: Callable[[Any], Any], value: Any) -> Any:
+    """The value, or each of a tuple or a list, through the function."""
+    if isinstance(value, tuple | list):
+        parts = [_each(function, part) for part in value]
+        return parts if type(value) is list else tuple(parts)
+    return function(value)
+
+
+def _inner(value: Any) -> Any:
+    return value.inner if isinstance(value, OnDevice) else value
 
 
 def _refuse(func: Any, what: str) -> None:
     raise RuntimeError(f"Expected all tensors to be on the same device ({func}): {what}")
 
 
-def check_sides(func: Any, args: Any, kwargs: Any) -> None:
+def check_sides(func: Any, args: Any, every: list[Tensor]) -> None:
     """Raise where a real device would: `func` is given tensors of both sides that do not go together."""
     if func in ACROSS:
         return
-    every = _tensors((args, kwargs))
     mine = [value for value in every if isinstance(value, OnDevice)]
     others = [value for value in every if not isinstance(value, OnDevice)]
     if not mine or not others:
@@ -135,8 +152,7 @@ def check_sides(func: Any, args: Any, kwargs: Any) -> None:
     if func in INDEXED:
         if not isinstance(args[0], OnDevice):
             _refuse(func, "a tensor of the CPU, with an index or values of the device")
-        values = args[2:3]
-        if any(not isinstance(value, OnDevice) and value.ndim for value in _tensors(values)):
+        if any(not isinstance(value, OnDevice) and value.ndim for value in _tensors(args[2:3])):
             _refuse(func, "values of the CPU for a tensor of the device")
         return
     wide = [value for value in others if value.ndim > 0]
@@ -150,8 +166,8 @@ def check_sides(func: Any, args: Any, kwargs: Any) -> None:
 
 def computed(func: Any, args: Any, kwargs: dict[str, Any], *, float64: bool = True) -> Any:
     """What `func` gives, on the side where a real device would have it."""
-    check_sides(func, args, kwargs)
-    every = _tensors((args, kwargs))
+    every = _tensors((*args, *kwargs.values()))
+    check_sides(func, args, every)
     there = any(isinstance(value, OnDevice) for value in every)
     named = kwargs.get("device")
     if named is not None:
@@ -165,8 +181,7 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any], *, float64: bool = Tr
     if generator is not None and (generator._cdata in _GENERATORS) != there:
         raise RuntimeError(f"Expected a '{KIND if there else 'cpu'}' device type for generator but found another")
     given = {id(value.inner): value for value in every if isinstance(value, OnDevice)}
-    plain, named_plain = tree_map(lambda value: value.inner if isinstance(value, OnDevice) else value, (args, kwargs))
-    out = func(*plain, **named_plain)
+    out = func(*_each(_inner, args), **{name: _each(_inner, value) for name, value in kwargs.items()})
     if func is aten._to_copy.default and not there:  # to the CPU: a copy, also where the device is pretended
         return out
 
@@ -177,7 +192,7 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any], *, float64: bool = Tr
             raise TypeError(f"Cannot convert a {KIND} Tensor to float64: the device has none")
         return given[id(value)] if id(value) in given else OnDevice(value)
 
-    return tree_map(wrapped, out) if there else out
+    return _each(wrapped, out) if there else out
 
 
 class _Ops(TorchDispatchMode):
@@ -193,7 +208,7 @@ class _Ops(TorchDispatchMode):
         named = kwargs.get("device")
         factory = named is not None and torch.device(named).type == "meta" and not self.owner.meta
         seeded = getattr(kwargs.get("generator"), "_cdata", None) in _GENERATORS
-        if factory or seeded or any(isinstance(value, OnDevice) for value in _tensors((args, kwargs))):
+        if factory or seeded or any(isinstance(value, OnDevice) for value in _tensors((*args, *kwargs.values()))):
             return computed(func, args, kwargs, float64=self.owner.float64)
         return func(*args, **kwargs)
 
@@ -260,18 +275,20 @@ class Pretended(TorchFunctionMode):
             func, args = Tensor.to, (args[0], HERE)
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             args = (args[0], _indices(args[1]), *args[2:])
-        devices = [value for value in (*args[1:], kwargs.get("device")) if isinstance(value, torch.device | str)]
+        named = kwargs.get("device")
+        devices = [value for value in (*args, named) if isinstance(value, torch.device | str)]
         if func in (torch.tensor, torch.as_tensor, torch.asarray):
             there = any(map(_is_device, devices)) if devices else isinstance(args[0], OnDevice)
             return self._made(func, args, kwargs, there)
         if getattr(func, "__name__", "") == "new_tensor":
             there = any(map(_is_device, devices)) if devices else isinstance(args[0], OnDevice)
             return self._made(torch.tensor, args[1:], {"dtype": args[0].dtype, **kwargs}, there)
+        if not devices:
+            return func(*args, **kwargs)
         before, self.meta = self.meta, any(torch.device(value).type == "meta" for value in devices if _names(value))
-        swap: Callable[[Any], Any] = lambda value: META if _is_device(value) else value  # noqa: E731
-        args = tuple(swap(value) for value in args)
-        if "device" in kwargs:
-            kwargs["device"] = swap(kwargs["device"])
+        args = tuple(META if _is_device(value) else value for value in args)
+        if _is_device(named):
+            kwargs["device"] = META
         try:
             return func(*args, **kwargs)
         finally:
@@ -279,8 +296,7 @@ class Pretended(TorchFunctionMode):
 
     def _made(self, func: Any, args: Any, kwargs: dict[str, Any], there: bool) -> Tensor:
         kwargs.pop("device", None)
-        values = tree_map(lambda value: value.inner if isinstance(value, OnDevice) else value, args)
-        made: Tensor = func(*values, **kwargs)
+        made: Tensor = func(*_each(_inner, args), **kwargs)
         if there and not self.float64 and made.dtype == torch.float64:
             raise TypeError(f"Cannot convert a {KIND} Tensor to float64: the device has none")
         flag = made.requires_grad
