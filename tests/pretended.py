@@ -269,7 +269,10 @@ class Pretended(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Devices in words, before PyTorch looks for a driver."""
         kwargs = dict(kwargs or {})
-        if func is torch.device or getattr(func, "__name__", "") in ("_parse_to", "get_device_module"):  # the name itself
+        if func is torch.device or getattr(func, "__name__", "") in (
+            "_parse_to",
+            "get_device_module",
+        ):  # the name itself
             return func(*args, **kwargs)
         if func is Tensor.cuda:
             func, args = Tensor.to, (args[0], HERE)

@@ -21,7 +21,9 @@ def test_attack_on_the_device(
 ) -> None:
     """Every tensor of the result is there, with the shape that the CPU gives; model and images stay as they are."""
     x, y = few[0][:N], few[1][:N]
-    settings = {key: min(value, SHORTER.get(key, value)) if key in SHORTER else value for key, value in attack.settings.items()}
+    settings = {
+        key: min(value, SHORTER.get(key, value)) if key in SHORTER else value for key, value in attack.settings.items()
+    }
     small = Small(attack.method, settings)
     towards = {key: value[:N] for key, value in targets.items()}
     with Pretended():

@@ -82,7 +82,9 @@ def _same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
         if name == "seconds":
             continue
         if ours[name].dtype.kind == "f":
-            assert ours[name].to_numpy() == pytest.approx(theirs[name].to_numpy(), rel=0.02, abs=0.02, nan_ok=True), name
+            assert ours[name].to_numpy() == pytest.approx(theirs[name].to_numpy(), rel=0.02, abs=0.02, nan_ok=True), (
+                name
+            )
         else:
             assert ours[name].tolist() == theirs[name].tolist(), name
 
@@ -122,7 +124,9 @@ def test_training_on_the_device(recipe: str, tmp_path: Path) -> None:
 def test_import_on_the_device(tmp_path: Path) -> None:
     """Somebody else's weights: examined there, with the findings of the CPU."""
     with Pretended():
-        there = importing.import_model(WEIGHTS, data="digits", architecture="linear", root=tmp_path / "a", device="cuda")
+        there = importing.import_model(
+            WEIGHTS, data="digits", architecture="linear", root=tmp_path / "a", device="cuda"
+        )
     here = importing.import_model(WEIGHTS, data="digits", architecture="linear", root=tmp_path / "b", device="cpu")
     assert there.card["device"] == "cuda"
     assert there.card["framing"] == here.card["framing"]
