@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from core.jobs import events, limits, running
+from core.jobs import devices, events, limits, running
 from core.progress import Cancelled
 from core.specs import Task, load_task
 from core.storage import files, locks, store
@@ -223,7 +223,7 @@ def _work(task: Task, root: Path, report: Reporter) -> list[store.Artifact]:
     if made is None:
         with _turn(root, report):
             report.state("loading")
-            device = running.default_device()
+            device = devices.settled(None, root, report.note)
             for part in running.parts(task):
                 running.runner_for(part)
             report.state("running")

@@ -12,8 +12,10 @@ import torch
 
 from core import specs
 from core.jobs import importing, running
+from core.networks.onnx_export import exported
 from core.specs import RECIPES, Task
 from core.storage import store
+from core.training import loop
 from tests.fixtures.artifacts import WEIGHTS
 from tests.pretended import Pretended
 
@@ -119,6 +121,42 @@ def test_training_on_the_device(recipe: str, tmp_path: Path) -> None:
     assert made.card["device"] == "cuda"
     assert made.card["metrics"]["test_n"] > 0
     assert all(torch.from_numpy(value).isfinite().all() for value in made.arrays("weights").values())
+
+
+def test_training_resumes_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after an epoch, it goes on from the state on disk: moments, averaged weights, random numbers."""
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0.0)
+    spec = specs.TrainSpec(network="linear", data=specs.DataSpec(classes=(3, 8)), epochs=3, average=0.9)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int, **metrics: Any) -> None:
+        if "epoch" in metrics and metrics["epoch"] == 2:
+            raise Stop
+
+    with Pretended():
+        with pytest.raises(Stop):
+            running.run_all(spec, tmp_path, device="cuda", on_progress=stop)
+        (made,) = _made(spec, tmp_path, "cuda")
+    assert [row["epoch"] for row in made.card["history"]] == [1, 2, 3]
+    assert made.card["timing"]["cpu_seconds"] is None  # of one that was resumed
+
+
+def test_import_of_a_module_on_the_device(tmp_path: Path) -> None:
+    """An ONNX graph is examined on the device, and its model is attacked there."""
+    pytest.importorskip("onnx", reason="modules are exported to ONNX")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        *(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)),
+        *(torch.nn.Flatten(), torch.nn.Linear(36, 10)),
+    )
+    graph = exported(module.eval(), (1, 8, 8), torch.rand(4, 1, 8, 8))  # no function is traced on the pretended device
+    with Pretended():
+        made = importing.import_model(graph, data="digits", label="net", root=tmp_path, device="cuda")
+        found = running.run(specs.SweepSpec(model=made.id, eps=(0.1,), n=FEW), tmp_path, device="cuda")
+    assert isinstance(found, store.Artifact)
+    assert (made.card["device"], found.card["device"]) == ("cuda", "cuda")
 
 
 def test_import_on_the_device(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import filelock
 import numpy as np
 import pytest
 
-from core.jobs import events, queue, reading, running, turns, worker
+from core.jobs import devices, events, queue, reading, running, turns, worker
 from core.progress import Cancelled
 from core.specs import (
     AttackSpec,
@@ -71,7 +71,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     """Every task is run by a toy, in this process."""
     toy = Runner()
     monkeypatch.setattr(running, "runner_for", lambda task: toy)
-    monkeypatch.setattr(running, "default_device", lambda: "cpu")
+    monkeypatch.setattr(devices, "settled", lambda device, *_: device or "cpu")
     monkeypatch.setattr(
         worker, "lower_priority", lambda: None
     )  # a worker's body in this process must not slow the other tests down
