@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ def store_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "store"
     monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
     return root
+
+
+@pytest.fixture(params=["pretended", pytest.param("real", marks=pytest.mark.gpu)])
+def accelerator(request: pytest.FixtureRequest) -> AbstractContextManager[object]:
+    """What to enter for a device `cuda`: the pretended one, and the real one where there is one."""
+    from tests.pretended import Pretended
+
+    return Pretended() if request.param == "pretended" else nullcontext()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
-"""Every attack on a pretended accelerator: no tensor is on the wrong side, and the verdicts are the CPU's."""
+"""Every attack on an accelerator, pretended or real: no tensor is on the wrong side, and the verdicts are the CPU's."""
 
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,11 @@ N = 3
 
 
 def test_attack_on_the_device(
-    attack: Small, net: nn.Module, few: tuple[Tensor, Tensor], targets: dict[str, Tensor]
+    attack: Small,
+    net: nn.Module,
+    few: tuple[Tensor, Tensor],
+    targets: dict[str, Tensor],
+    accelerator: AbstractContextManager[object],
 ) -> None:
     """Every tensor of the result is there, with the shape that the CPU gives; model and images stay as they are."""
     x, y = few[0][:N], few[1][:N]
@@ -26,7 +31,7 @@ def test_attack_on_the_device(
     }
     small = Small(attack.method, settings)
     towards = {key: value[:N] for key, value in targets.items()}
-    with Pretended():
+    with accelerator:
         model = copy.deepcopy(net).to("cuda")
         there = {key: value.to("cuda") for key, value in towards.items()}
         made = small(model, x.to("cuda"), y.to("cuda"), streams=Streams.of(3, torch.arange(N, device="cuda")), **there)
@@ -35,4 +40,5 @@ def test_attack_on_the_device(
     alone = small(copy.deepcopy(net), x, y, streams=Streams.of(3, torch.arange(N)), **towards)
     assert found.shape == alone.x_adv.shape
     assert ((found >= 0) & (found <= 1)).all()
-    assert torch.equal(success, alone.success)
+    if isinstance(accelerator, Pretended):  # a real one rounds otherwise
+        assert torch.equal(success, alone.success)
