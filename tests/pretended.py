@@ -90,6 +90,9 @@ class OnDevice(Tensor):
     def __repr__(self, **kwargs: Any) -> str:
         return f"{self.inner!r} on {HERE}"
 
+    def __format__(self, spec: str) -> str:
+        return format(self.inner, spec)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         return OnDevice, (self.inner,)
 
@@ -345,6 +348,8 @@ _CUDA: dict[str, Any] = {
     "manual_seed_all": lambda seed: None,
     "synchronize": lambda device=None: None,
     "empty_cache": lambda: None,
+    "reset_peak_memory_stats": lambda device=None: None,
+    "max_memory_allocated": lambda device=None: 1 << 30,
     "device": lambda device: contextlib.nullcontext(),
 }
 """What stands in `torch.cuda` meanwhile."""

@@ -55,7 +55,10 @@ def _tasks() -> dict[str, Task]:
         "universal-lp": specs.UniversalSpec(**patterns | {"n": 3}, method={"name": "lp"}),
         "pattern": specs.PatternSpec(**patterns, epochs=1, scenes=2, source=(1, 2), target=4),
         **{f"radii-{norm}": specs.RadiiSpec(**mlp, norm=norm, budget=50) for norm in EPS},
-        **{f"evaluate-{norm}": specs.EvaluateSpec(**mlp | {"n": 2}, norm=norm, eps=EPS[norm], effort="quick") for norm in EPS},
+        **{
+            f"evaluate-{norm}": specs.EvaluateSpec(**mlp | {"n": 2}, norm=norm, eps=EPS[norm], effort="quick")
+            for norm in EPS
+        },
         **{f"certify-{way}": specs.CertifySpec(**mlp, method=way, eps=0.03) for way in ("ibp", "crown_ibp", "crown")},
         "certify-alpha_crown": specs.CertifySpec(**mlp, method="alpha_crown", norm="l2", eps=0.2),
         "certify-exact": specs.CertifySpec(**mlp, method="exact", eps=0.05, time_limit=5),
