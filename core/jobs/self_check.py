@@ -20,7 +20,7 @@ from core.networks import catalogue as catalogue  # without TF32 in convolutions
 
 FLOAT32 = 1e-4
 """Largest difference of logits and gradients in float32, relative to the largest: TF32's ten bits exceed it."""
-FLOAT64 = 1e-6
+FLOAT64 = 1e-5
 """Largest difference of pixels and margins in float64."""
 EPS, RADIUS = 0.1, 0.005
 """Budgets of the attack (l2) and of the proof (linf) with which some of the images are fooled, and some proven."""
