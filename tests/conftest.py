@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from core.data.folder import data_root, is_present
 from core.jobs import queue
@@ -18,6 +19,8 @@ from core.storage import store
 
 def pytest_configure(config: pytest.Config) -> None:
     """No bundled model is seen by a test that does not ask; strict float32; with several workers, one thread each."""
+    settings.register_profile("lab", deadline=None)  # a busy machine takes its time
+    settings.load_profile("lab")
     os.environ["ADVERSARIAL_LAB_REFERENCE"] = ""
     os.environ["ADVERSARIAL_LAB_SPARE"] = "0"  # a process that waits for jobs would load PyTorch beside the tests
     os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "STRICT"  # no float32 is rounded to bfloat16

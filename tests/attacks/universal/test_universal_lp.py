@@ -36,7 +36,7 @@ def _of_class(model: nn.Module, x: Tensor, label: int) -> Tensor:
         return x[predict(model, x).argmax(1) == label]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 6), st.integers(1, 10))
 def test_primal_equals_dual_and_any_weights_are_a_bound(seed: int, rows: int, features: int) -> None:
     """Strong duality with the solver's weights; weak duality, with any others; the solution is feasible."""
