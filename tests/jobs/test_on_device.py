@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from core import specs
-from core.jobs import importing, running
+from core.jobs import at_once, importing, reference_build, running
+from core.models import reference
 from core.networks.onnx_export import exported
 from core.specs import RECIPES, Task
 from core.storage import store
 from core.training import loop
+from core.training.estimate import estimate_seconds
 from tests.fixtures.artifacts import WEIGHTS
 from tests.pretended import Pretended
 
@@ -175,3 +177,30 @@ def test_import_on_the_device(tmp_path: Path, accelerator: Device) -> None:
     assert there.card["device"] == "cuda"
     assert there.card["framing"] == here.card["framing"]
     assert [one["verdict"] for one in there.card["found"]] == [one["verdict"] for one in here.card["found"]]
+
+
+def test_a_reference_is_made_on_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: Device
+) -> None:
+    """Trained, brought to half precision, attacked, proven and bundled."""
+    tiny = reference.Reference(
+        "tiny", specs.TrainSpec(network="linear", recipe={"name": "ibp", "eps": 0.05}, epochs=1), "A test.", drawn=True
+    )
+    monkeypatch.setenv("ADVERSARIAL_LAB_REFERENCE", str(tmp_path / "reference"))
+    monkeypatch.setitem(reference.REFERENCES, "tiny", tiny)
+    monkeypatch.setattr(reference_build, "PGD", specs.Pgd(steps=2))
+    monkeypatch.setattr(reference_build, "DRAWN", (specs.GeneratorStrong(rounds=5),))
+    monkeypatch.setattr(reference_build, "DRAWN_N", FEW)
+    with accelerator:
+        made = reference_build.make("tiny", tmp_path / "store", device="cuda", n=FEW)
+    assert made.card["reference"]["measuring"]["device"] == "cuda"
+    assert list(made.table("measurements")["measure"]) == ["clean", "pgd", "proven", "generator_strong"]
+
+
+def test_answers_and_estimates_on_the_device(trained_store: Path, accelerator: Device) -> None:
+    """What a page asks for at once, and how long a training would take."""
+    spec = specs.TrainSpec(network="cnn", recipe={"name": "pgd", "steps": 2}, batch_size=32)
+    with accelerator:
+        made = at_once.answer(TASKS["attack-surrogate"], trained_store, seconds=600, device="cuda")
+        assert estimate_seconds(spec, device="cuda")
+    assert made.card["device"] == "cuda"
