@@ -25,6 +25,8 @@ PASSED = ".devices.json"
 """File in the store: the devices that passed, so that each is checked once and not in every process."""
 RATES = ("float32", "tf32", "bfloat16")
 """Kinds of matrix products that `matrix_rate` measures."""
+FULL = "It needs more memory than is left on the device; a training takes less with smaller batches."
+"""What a run is told that ends in `torch.OutOfMemoryError`, when batches are as small as they can be."""
 ERRORS = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError, OSError)
 """What a broken device may end in, `NotImplementedError` and `torch.OutOfMemoryError` among them."""
 
@@ -66,6 +68,11 @@ def present() -> list[str]:
 
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return [kind for kind in KINDS if found[kind]]
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error is `torch.OutOfMemoryError`; imports no torch."""
+    return any(kind.__module__ == "torch" and kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
 def first() -> str:

@@ -320,8 +320,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         most = limits.limit(limits.MEMORY)
         return f"It needs more memory than {'there is' if most == math.inf else f'the {most:g} GiB that it may have'}."
-    if type(error).__name__ == "OutOfMemoryError":  # torch's
-        return "It needs more memory than is left on the device."
+    if devices.is_full(error):
+        return devices.FULL
     if isinstance(error, ValueError | store.DamagedArtifact):
         return str(error)
     return f"{type(error).__name__}: {error}"

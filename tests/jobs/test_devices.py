@@ -13,7 +13,8 @@ from torch import Tensor
 
 from core import specs
 from core.__main__ import main
-from core.jobs import devices, running, self_check
+from core.cli.parser import COMMANDS
+from core.jobs import devices, running, self_check, worker
 from core.storage import store
 from tests.pretended import Pretended, computed
 
@@ -172,6 +173,21 @@ def test_a_task_runs_on_the_cpu_where_the_device_errs(
     assert made.card["device"] == "cpu"
     assert len(notes) == 1
     assert isinstance(made, store.Artifact)
+
+
+def test_a_device_that_is_full_is_said_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a command and by a job; any other error of PyTorch comes through."""
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+
+    monkeypatch.setitem(COMMANDS, "device", COMMANDS["device"]._replace(run=full))
+    assert main(["device"]) == 1
+    assert capsys.readouterr().err == devices.FULL + "\n"
+    assert worker._sentence(torch.OutOfMemoryError("CUDA out of memory.")) == devices.FULL
+    assert worker._sentence(RuntimeError("another")) == "RuntimeError: another"
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
