@@ -75,9 +75,7 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "cnn-fgsm-1": _cnn("fgsm", 1, epochs=5),
     "cnn-trades-2": _cnn("trades", 2, epochs=3, steps=4, relative_step=0.35, beta=3.0),
-    "strided-pgd-2": Subject(
-        _spec("strided", "pgd", seed=2, epochs=8, steps=7, **{**_MNIST, "lr": 0.002}), _AT_MNIST
-    ),
+    "strided-pgd-2": Subject(_spec("strided", "pgd", seed=2, epochs=8, steps=7, **{**_MNIST, "lr": 0.002}), _AT_MNIST),
     "lenet-fgsm-2": Subject(_spec("lenet", "fgsm", seed=2, epochs=5, **_MNIST), _AT_MNIST),
     "cnn-pgd-1": _cnn("pgd", 1, epochs=3, steps=4, relative_step=0.35),
     "cnn-fgsm-2": _cnn("fgsm", 2, epochs=5),
@@ -112,7 +110,9 @@ def network(name: str) -> nn.Module:
     shape, outputs = ((3, 32, 32), 10) if spec.data.dataset == "cifar10" else ((1, 28, 28), 10)
     model = build(spec.network, shape, outputs)
     weights = load_file(FOLDER / f"{name}.safetensors")
-    model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    )
     return model.eval().requires_grad_(False)
 
 
