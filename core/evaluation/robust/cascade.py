@@ -53,6 +53,7 @@ def run_stage(
     if stage.searches:
         dig(
             stage,
+            number,
             rows,
             eps,
             state,

@@ -2,9 +2,9 @@
 
 Which images may still be fooled differs from network to network: of one, nothing falls that has more than a quarter of
 its clean margin left; of another, images fall that have half of it. So no search has a limit on that. It takes the
-images in an order, the likeliest first, in groups, and ends when it has spent `PRICE` passes for each image that stands
-since it last fooled one. Where it finds, it goes on; where it finds nothing, that is all it costs. A search of `c`
-passes an image goes on wherever more than about one image in `PRICE * standing / c` falls.
+images in an order, the likeliest first, in groups, and ends when it has spent what a find is worth since it last fooled
+one: `PRICE` passes for each image that stands, and more where the stages before it found much, since then much is left
+to find (`RECENT`). Where it finds, it goes on; where it finds nothing, that is all it costs.
 
 The order is the best place that an image has by any of the signs: what is left of its margin as a share of the clean
 image's, the margin itself, and how far away FAB saw the boundary. A sign that says nothing about a network (margins of
@@ -28,15 +28,17 @@ from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.state import CascadeState
 from core.progress import Progress, part
 
-PRICE = 12
+PRICE = 10
 """Passes, for each image that stands, that a search spends in vain before it ends."""
+RECENT, MUCH = 3, 8
+"""Images that the last three stages fooled, of the block: so many are worth the price once more."""
 ELSEWHERE = 5
 """One image in so many of a group comes from further along the order."""
 SMALLEST = 8
 """Images of the first group, and the fewest of any but the last."""
 BLOCK = 500
 """Images that are dug through together."""
-SETTINGS = (PRICE, ELSEWHERE, SMALLEST, BLOCK)
+SETTINGS = (PRICE, RECENT, MUCH, ELSEWHERE, SMALLEST, BLOCK)
 """All that the verdicts depend on here."""
 
 
@@ -65,6 +67,7 @@ class _Block:
 
 def dig(
     stage: Stage,
+    number: int,
     rows: Int[Tensor, " m"],
     eps: Float[Tensor, " n"],
     state: CascadeState,
@@ -77,13 +80,14 @@ def dig(
 
     Args:
         stage: the search.
+        number: its place in the schedule.
         rows: (M,) images that stand.
         eps: (N,) their budgets.
         state: of all images; `work` changes it.
         work: runs the search on some images, and reports its progress.
         on_progress: called with images searched and images that stand.
     """
-    blocks = [_Block(block, PRICE * len(block)) for block in order(stage, rows, eps, state)]
+    blocks = [_Block(block, patience(number, block, state)) for block in order(stage, rows, eps, state)]
     done = 0
     while blocks := [block for block in blocks if len(block.left)]:
         groups = [block.group() for block in blocks]
@@ -93,6 +97,14 @@ def dig(
         done += len(some)
         for block, group, spent in zip(blocks, groups, before, strict=True):
             block.learn(len(group), _passes(state, group) - spent, bool(state.fooled[group].any()))
+
+
+def patience(number: int, block: Int[Tensor, " k"], state: CascadeState) -> int:
+    """Passes that search `number` spends in vain on the images of a block, `block` those that stand, before it ends."""
+    first = int(block[0]) // BLOCK * BLOCK
+    found = state.found[first : first + BLOCK]
+    recent = int(((found >= max(0, number - RECENT)) & (found < number)).sum())
+    return PRICE * len(block) * (MUCH + recent) // MUCH
 
 
 def order(

@@ -143,7 +143,7 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     if effort == "quick":
         return
     if norm == "l1":
-        yield _fab(50, several, eta=1.2, searches=True)
+        yield _fab(50, several, eta=1.2)
         yield _descent()
     if norm == "l2":
         yield _fab(20, several, only_outside=True, eta=OVER, reach=4)

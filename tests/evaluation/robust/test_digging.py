@@ -49,7 +49,7 @@ def _dug(state: CascadeState, falls: Callable[[Tensor], Tensor], **settings: Any
         state.fooled[rows] = falls(rows)
 
     n = len(state.margin)
-    dig(_search(**settings), torch.arange(n), torch.ones(n), state, work)
+    dig(_search(**settings), 0, torch.arange(n), torch.ones(n), state, work)
     return groups
 
 
@@ -127,7 +127,7 @@ def test_margins_that_lie_do_not_stop_the_search() -> None:
             state.forwards[rows] += 40
             state.fooled[rows] = fall[rows]
 
-        dig(_search(), left, torch.ones(500), state, work)
+        dig(_search(), 0, left, torch.ones(500), state, work)
     assert state.fooled[fall].double().mean() > 0.9
 
 
