@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from core.__main__ import main
 from core.attacks.engine.geometry import distances
 from core.evaluation.robust import gradient_masked, robust
-from core.evaluation.robust.cascade import CascadeState, Subject
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.robust.schedule import EFFORTS, stages, straight_through
+from core.evaluation.robust.state import CascadeState, Subject
 from core.evaluation.robust.with_checks import with_checks
 from core.evaluation.trust.examination import Fooled
 from core.evaluation.trust.examine import examine
