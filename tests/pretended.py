@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -353,16 +353,3 @@ _CUDA: dict[str, Any] = {
     "device": lambda device: contextlib.nullcontext(),
 }
 """What stands in `torch.cuda` meanwhile."""
-
-
-def on_device(module: nn.Module) -> nn.Module:
-    """A network's parameters and buffers on the pretended device; `module.to("cuda")` under it."""
-    with Pretended():
-        return module.to(KIND)
-
-
-@contextlib.contextmanager
-def pretended(**settings: Any) -> Iterator[Pretended]:
-    """`Pretended` as a context, for fixtures."""
-    with Pretended(**settings) as mode:
-        yield mode
