@@ -27,7 +27,7 @@ def asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> list[specs.ImportSpec]:
     """What is submitted; it waits for the device for ever."""
     tasks: list[Any] = []
 
-    def submit(task: specs.ImportSpec, root: Path) -> queue.Job:
+    def submit(task: specs.ImportSpec, root: Path, *, owner: str) -> queue.Job:
         tasks.append(task)
         return queue.read(lab.job(task, "waiting"), root)
 

@@ -126,7 +126,7 @@ def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:
 def submitted(asked: list[specs.Task]) -> Callable[..., SimpleNamespace]:
     """Stands in for `queue.submit`: notes what was asked for."""
 
-    def submit(task: specs.Task, root: Path | None = None) -> SimpleNamespace:
+    def submit(task: specs.Task, root: Path | None = None, *, owner: str = "") -> SimpleNamespace:
         asked.append(task)
         return SimpleNamespace(id="a job")
 
@@ -147,7 +147,7 @@ def test_train_button_submits_the_settings(lab: Lab, monkeypatch: pytest.MonkeyP
 def test_a_submission_that_is_refused_is_said_plainly(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, say: one sentence, and the page stays."""
 
-    def refuse(task: specs.Task, root: Any = None) -> None:
+    def refuse(task: specs.Task, root: Any = None, *, owner: str = "") -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(queue, "submit", refuse)

@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import access, specs
 from core.data import folder
-from ui.app import browser, endings, jobs, routes, warm
+from ui.app import browser, endings, jobs, routes, signin, warm
 
 _STYLE = """<style>
 [data-testid=stSliderThumbValue], [data-testid=stSliderThumbValue] p, button[data-variant][aria-checked=true] p {
@@ -35,6 +35,7 @@ def show() -> None:
             f"**Device** {device()}  \n**Data** {_data()}",
             help=None if access.is_public() else f"Data folder: {folder.data_root()}",
         )
+        signin.show()
         browser.show(endings.page_on_show(), endings.arrived())
 
 
