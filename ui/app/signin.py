@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import escaping
 
-MISSING = "Nobody can sign in yet: the server lacks a package. Its keeper installs requirements-auth.txt."
+MISSING = "Nobody can sign in yet: the server lacks a package. Its keeper runs: pip install -r requirements-auth.txt"
 
 
 def is_due() -> bool:

@@ -38,6 +38,14 @@ def _notes(root: Path) -> dict[str, Any]:
     return found
 
 
+def kept() -> str:
+    """A sentence that says where notes are kept, and who can read them."""
+    person = signin.person()
+    if _in_session(person):
+        return "It is kept until you leave this page, for you alone: download the report before."
+    return f"It is kept in the store, where {'only you' if person else 'everybody who uses this store'} can read it."
+
+
 def _in_session(person: str) -> bool:
     return access.is_public() and not person
 
