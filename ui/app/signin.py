@@ -7,8 +7,6 @@ import importlib.util
 
 import streamlit as st
 
-from core import escaping
-
 MISSING = "Nobody can sign in yet: the server lacks a package. Its keeper runs: pip install -r requirements-auth.txt"
 
 
@@ -37,6 +35,8 @@ def person() -> str:
 
 def show() -> None:
     """Draw who has signed in, and a button that signs out; nothing where nobody has."""
+    from core import escaping  # later than the first paint
+
     if not person():
         return
     name = next((st.user[claim] for claim in ("name", "email", "sub") if st.user.get(claim)), "")
