@@ -205,9 +205,9 @@ def cards(job_ids: tuple[str, ...]) -> None:
             st.progress(fraction(job), text=f":small[{progress_text(job)}]")
 
 
-def live_ids() -> tuple[str, ...]:
-    """Ids of the jobs that are running or waiting."""
-    return tuple(job.id for job in queue.jobs(store.default_root()) if job.live)
+def live_jobs() -> list[queue.Job]:
+    """The jobs that are running or waiting."""
+    return [job for job in queue.jobs(store.default_root()) if job.live]
 
 
 def fraction(job: queue.Job) -> float:

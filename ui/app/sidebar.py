@@ -25,9 +25,12 @@ def show() -> None:
     st.logo(str(routes.ICON), size="large")
     with st.sidebar:
         _navigation()
-        live = jobs.live_ids()
+        found = jobs.live_jobs()
+        live = tuple(job.id for job in found)
         if live:
-            st.caption(f"{len(live)} running" if len(live) > 1 else "Running")
+            waiting = sum(job.state == "waiting" for job in found)
+            counts = {"running": len(live) - waiting, "waiting": waiting}
+            st.caption(" · ".join(f"{count} {what}" for what, count in counts.items() if count))
             jobs.cards(live)
         for one in endings.announce(live, jobs.describe)[-3:]:
             st.page_link(routes.page(one.page), label=f"Done: {one.text}", icon=":material/check_circle:")
