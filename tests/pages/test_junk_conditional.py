@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.pages.conftest import Lab
 
 PATIENCE = 5
-"""Options of a choice that are tried one after the other without a new widget; the rest, such as networks, are alike."""
+"""Options of a choice that are tried one after the other without a new widget; the rest are alike."""
 METHODS = {"train": 40, "epsilon_sweep": 30, "model_comparison": 30, "masked_attack": 25, "sparse_attack": 15}
 """Widgets that such pages have at least for settings of one method or recipe."""
 Choice = dict[str, str]
