@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,31 +14,6 @@ import pytest
 from core.specs import TrainSpec
 from core.storage import store
 from tests.storage.small import MODEL, put
-
-
-@pytest.fixture
-def held() -> Iterator[Callable[[TrainSpec, Path], Callable[[], None]]]:
-    """Hold an artifact's lock in another thread, until what is returned is called or the test ends."""
-    release = threading.Event()
-    threads = []
-
-    def hold(spec: TrainSpec, root: Path) -> Callable[[], None]:
-        taken = threading.Event()
-
-        def body() -> None:
-            with store.lock(spec, root):
-                taken.set()
-                release.wait()
-
-        threads.append(threading.Thread(target=body))
-        threads[-1].start()
-        assert taken.wait(300)
-        return release.set
-
-    yield hold
-    release.set()
-    for thread in threads:
-        thread.join()
 
 
 def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
