@@ -90,7 +90,7 @@ def test_a_job_is_of_whoever_made_it(lab: Lab, public: bool, monkeypatch: pytest
 
 
 def test_a_job_of_ones_own_is_stopped(lab: Lab, public: bool) -> None:
-    """By buttons on its page and in the sidebar, in either mode."""
+    """By the button in the sidebar, in either mode."""
     model = lab.model()
     job = lab.job(specs.SweepSpec(model=model.id), "running", owner=ME)
     lab.app.session_state["_visitor"] = ME

@@ -42,7 +42,7 @@ def kept() -> str:
     """A sentence that says where notes are kept, and who can read them."""
     person = signin.person()
     if _in_session(person):
-        return "It is kept until you leave this page, for you alone: download the report before."
+        return "It is kept until you close or reload this page, for you alone: download the report before."
     return f"It is kept in the store, where {'only you' if person else 'everybody who uses this store'} can read it."
 
 
