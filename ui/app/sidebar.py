@@ -9,7 +9,7 @@ import streamlit as st
 
 from core import access, specs
 from core.data import folder
-from ui.app import browser, endings, jobs, routes, warm
+from ui.app import browser, endings, jobs, routes, signin, warm
 
 _STYLE = """<style>
 [data-testid=stSliderThumbValue], [data-testid=stSliderThumbValue] p, button[data-variant][aria-checked=true] p {
@@ -25,9 +25,12 @@ def show() -> None:
     st.logo(str(routes.ICON), size="large")
     with st.sidebar:
         _navigation()
-        live = jobs.live_ids()
+        found = jobs.live_jobs()
+        live = tuple(job.id for job in found)
         if live:
-            st.caption(f"{len(live)} running" if len(live) > 1 else "Running")
+            waiting = sum(job.state == "waiting" for job in found)
+            counts = {"running": len(live) - waiting, "waiting": waiting}
+            st.caption(" · ".join(f"{count} {what}" for what, count in counts.items() if count))
             jobs.cards(live)
         for one in endings.announce(live, jobs.describe)[-3:]:
             st.page_link(routes.page(one.page), label=f"Done: {one.text}", icon=":material/check_circle:")
@@ -35,6 +38,7 @@ def show() -> None:
             f"**Device** {device()}  \n**Data** {_data()}",
             help=None if access.is_public() else f"Data folder: {folder.data_root()}",
         )
+        signin.show()
         browser.show(endings.page_on_show(), endings.arrived())
 
 

@@ -28,8 +28,10 @@ from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.state import CascadeState
 from core.progress import Progress, part
 
-PRICE = 10
+PRICE = 6
 """Passes, for each image that stands, that a search spends in vain before it ends."""
+LEAST = 3000
+"""Passes that it spends in vain at least, where few images stand: half of what AutoAttack spends on one."""
 RECENT, MUCH = 3, 8
 """Images that the last three stages fooled, of the block: so many are worth the price once more."""
 ELSEWHERE = 5
@@ -38,7 +40,7 @@ SMALLEST = 8
 """Images of the first group, and the fewest of any but the last."""
 BLOCK = 500
 """Images that are dug through together."""
-SETTINGS = (PRICE, RECENT, MUCH, ELSEWHERE, SMALLEST, BLOCK)
+SETTINGS = (PRICE, LEAST, RECENT, MUCH, ELSEWHERE, SMALLEST, BLOCK)
 """All that the verdicts depend on here."""
 
 
@@ -104,7 +106,7 @@ def patience(number: int, block: Int[Tensor, " k"], state: CascadeState) -> int:
     first = int(block[0]) // BLOCK * BLOCK
     found = state.found[first : first + BLOCK]
     recent = int(((found >= max(0, number - RECENT)) & (found < number)).sum())
-    return PRICE * len(block) * (MUCH + recent) // MUCH
+    return max(LEAST, PRICE * len(block) * (MUCH + recent) // MUCH)
 
 
 def order(

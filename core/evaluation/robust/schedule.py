@@ -148,6 +148,8 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     if norm == "l2":
         yield _fab(20, several, only_outside=True, eta=OVER, reach=4)
         yield _descent()
+        yield _fab(60, min(9, classes - 1), searches=True)
+        yield _descent()
     if norm == "l1":  # FAB fools most, towards one class after another; steps matter, since the active features change
         for skip in range(several, min(9, classes - 1), several):
             yield _fab(100, min(several, classes - 1 - skip), eta=1.2, skip=skip, searches=True)
@@ -157,10 +159,10 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     yield _targets(several, 20 if norm != "l1" else 100)
     if norm != "l1":
         yield _squares(256, 0)
-    yield _hops(16, chains=8)
+    yield _hops(24)
     if norm != "l1":
         yield _squares(512, 256)
-    yield _hops(48, chains=16)
+    yield _hops(64)
     if norm != "l1":
         yield _squares(1024, 768)
         yield _square_anew(1000)
