@@ -151,8 +151,8 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
         yield _fab(60, min(9, classes - 1), searches=True)
         yield _descent()
     if norm == "l1":  # FAB fools most, towards one class after another; steps matter, since the active features change
-        if classes - 1 > several:
-            yield _fab(100, min(several, classes - 1 - several), eta=1.2, skip=several, searches=True)
+        for skip in range(several, min(9, classes - 1), several):
+            yield _fab(100, min(several, classes - 1 - skip), eta=1.2, skip=skip, searches=True)
             yield _descent()
         yield _fab(100, min(9, classes - 1), searches=True)  # with FAB's own short steps across
         yield _descent()
