@@ -1,5 +1,6 @@
 """Jobs: run a spec, here or in a process of its own.
 
+runners          where the runner of each task is
 running          run a spec in this process: find its artifact, or make it
 queue            run a spec in a process of its own, one after another: start, watch, cancel, forget
 reading          what a job is at one moment, read from its files
@@ -12,6 +13,8 @@ at_once          run a small task in this process, within a time limit, without 
 events           what a job has reported so far
 reference_build  train, measure and bundle a reference model
 remade           what is derived of a saved model, made again from its weights
+shards           a task in ranges of images, run by several processes or machines
+processes        what a process that is started from here needs
 bundle           make the results that lie with the bundled models
 """
 

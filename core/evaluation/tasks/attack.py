@@ -119,13 +119,21 @@ class ByImage(OfOneModel):
             "x_adv": result.x_adv.cpu().numpy(),
             "probabilities_clean": before,
             "probabilities": after,
-            **{f"trace_{name}": value.cpu().numpy() for name, value in result.trace.items()},
+            **{
+                f"trace_{name}": value.movedim(spec.attack.trace_axis, 0).cpu().numpy()
+                for name, value in result.trace.items()
+            },
         }
         return Part(table, arrays, {"seconds": seconds})
 
     def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
         """The summary of all rows; see `parts.ByImage`."""
-        spec, arrays = self.spec, whole.arrays
+        spec = self.spec
+        axis = spec.attack.trace_axis
+        arrays = {
+            name: np.moveaxis(value, 0, axis) if name.startswith("trace_") else value
+            for name, value in whole.arrays.items()
+        }
         table = whole.table.assign(row=np.arange(len(whole.table)))
         # `physical`: how often a pattern fools in scenes that it was not made for; NaN for images that wear none
         share = arrays.get("trace_share")

@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import nn
 
+from core.data.sets import load
 from core.evaluation.tasks.parts import Part
 from core.jobs import running
 from core.specs import (
     METHODS,
     AttackSpec,
     CertifySpec,
+    DataSpec,
     EvaluateSpec,
     RadiiSpec,
     SweepSpec,
@@ -83,13 +85,17 @@ def assert_alike(one: Any, other: Any, where: str) -> None:
         assert one == other, where
 
 
+CHANCY = ("simba",)
+"""Attacks whose ways part at the last digit, which a batch of another size may change: it takes every step that lowers
+the margin, by however little. `tests/attacks/test_contract.py` holds it to the same in float64."""
+NUMBERS = tuple(load(DataSpec(dataset="digits")).test.index.tolist()[60:29:-1])
 MLP: dict[str, Any] = {"model": "digits-mlp"}
 SPECS: dict[str, Task] = {
     "evaluate-linf": EvaluateSpec(**MLP, eps=0.05, n=40),
     "evaluate-l2": EvaluateSpec(**MLP, norm="l2", eps=0.4, effort="quick", n=40),
     "evaluate-l1": EvaluateSpec(**MLP, norm="l1", eps=1.0, effort="quick", n=40),
     "evaluate-l0": EvaluateSpec(**MLP, norm="l0", eps=3, effort="quick", n=40),
-    "evaluate-scalar": EvaluateSpec(model="digits-mlp-scalar", eps=0.05, effort="quick", n=40),
+    "evaluate-scalar": EvaluateSpec(model="digits-4v9", eps=0.05, effort="quick", n=40),
     "evaluate-at-zero": EvaluateSpec(**MLP, eps=0, effort="quick", n=40),
     "radii-linf": RadiiSpec(**MLP, n=40, budget=60),
     "radii-l0": RadiiSpec(**MLP, norm="l0", n=40, budget=60),
@@ -99,7 +105,10 @@ SPECS: dict[str, Task] = {
     "attack-first": AttackSpec(**MLP, attack={"name": "ddn", "steps": 10}, n=38),
     "attack-all": AttackSpec(**MLP, attack={"name": "pgd", "steps": 5}, eps=0.1, n=30, target="all"),
     "attack-named": AttackSpec(
-        **MLP, attack={"name": "square", "queries": 30}, eps=0.1, indices=tuple(range(60, 29, -1))
+        **MLP,
+        attack={"name": "square", "queries": 30},
+        eps=0.1,
+        indices=NUMBERS,
     ),
     "certify-ibp": CertifySpec(**MLP, method="ibp", eps=0.01, n=40),
     "certify-exact": CertifySpec(model="digits-linear", method="exact", eps=0.02, n=40, time_limit=600),
@@ -116,7 +125,7 @@ def test_parts_give_what_the_whole_gives(name: str, root: Path) -> None:
 
 
 @pytest.mark.sampled(4)
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "exhaustive"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in CHANCY])
 def test_parts_of_every_attack_give_what_the_whole_gives(name: str, root: Path) -> None:
     """Whatever an attack records of its images comes together row by row."""
     method = METHODS[name]
