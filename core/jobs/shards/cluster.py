@@ -34,7 +34,7 @@ class Cluster:
         Raises:
             ValueError: Ray is not installed, or there is no such cluster.
         """
-        self._ray = _imported()
+        self._ray = _imported(alone=_address(engine) == "local")
         self._cpus = _task_cpus()
         self._own = not self._ray.is_initialized()  # a program that uses Ray itself keeps its own
         if self._own:
@@ -91,22 +91,32 @@ class Cluster:
             self._ray.shutdown()
 
     def _join(self, engine: Engine) -> None:
-        where = engine.address or os.environ.get("RAY_ADDRESS", "")
-        how: dict[str, Any] = {"address": where}
-        if not where or where == "local":
-            how = {"address": "local", "num_cpus": processes.cores(), "object_store_memory": OBJECTS}
-            how["include_dashboard"] = False
+        how: dict[str, Any] = {"address": _address(engine)}
+        if how["address"] == "local":
+            how |= {"num_cpus": processes.cores(), "object_store_memory": OBJECTS, "include_dashboard": False}
         try:
             self._ray.init(**how, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (self._ray.exceptions.RayError, ImportError, OSError, RuntimeError, ValueError) as error:
-            name = f"a Ray cluster at {where}" if where else "to start Ray on this machine"
-            raise ValueError(f"engine: expected {name}, got none: {_first_line(error)}") from error
+            name = "Ray to start on this machine" if how["address"] == "local" else f"a Ray cluster at {how['address']}"
+            raise ValueError(f"engine: expected {name}, it did not answer: {_first_line(error)}") from error
 
     def _alive(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
 
-def _imported() -> Any:
+def _address(engine: Engine) -> str:
+    """Where the cluster is: as it was asked for, or as Ray's own environment says; "local" for a new one here."""
+    return engine.address or os.environ.get("RAY_ADDRESS", "") or "local"
+
+
+def _imported(alone: bool) -> Any:
+    """Ray. Raises ValueError where it is not installed.
+
+    alone: for a Ray on this machine alone, which then listens on the loopback interface and no other. This is what Ray
+        does by itself on Windows and macOS, and it reads the variable when it is imported.
+    """
+    if alone:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError:
@@ -148,8 +158,6 @@ def _step() -> Callable[[dict[str, Any], str, dict[str, str]], dict[str, Any]]:
         if os.path.isdir(os.path.join(path, "core")) and path not in sys.path:  # noqa: PTH112, PTH118
             sys.path.insert(0, path)
         try:
-            import torch
-
             from core.jobs.shards import piece
         except ImportError as error:
             host = platform.node()
@@ -157,7 +165,7 @@ def _step() -> Callable[[dict[str, Any], str, dict[str, str]], dict[str, Any]]:
                 f"engine: expected Adversarial Lab on every machine, got none on {host} ({error}): install it there"
             )
             return {"host": host, "error": "ValueError", "message": message, "errno": None}
-        torch.set_num_threads(int(settings["OMP_NUM_THREADS"]))
+        piece.hold_threads(int(settings["OMP_NUM_THREADS"]))
         return piece.do(step)
 
     return do

@@ -171,8 +171,9 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" not in answer:
         return answer
     kind, message = answer["error"], answer["message"]
-    if kind == "OSError" and answer["errno"] is not None:
-        raise OSError(answer["errno"], f"{message} (on {answer['host']})")
+    if kind == "OSError":
+        text = f"{message} (on {answer['host']})"
+        raise OSError(text) if answer["errno"] is None else OSError(answer["errno"], text)
     if kind == "MemoryError":
         raise EngineError(
             f"The memory of {answer['host']} is too small even for a few images at once ({message}). What was finished "

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import platform
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,14 +68,17 @@ def request(where: Path, mark: str) -> Task:
     """The task that shards in a folder are of.
 
     Raises:
-        FileNotFoundError: this process does not see the folder of the one that asks.
+        ValueError: this process does not see the folder of the one that asks.
     """
     try:
         body = files.read_json(where / REQUEST)
     except FileNotFoundError:
         body = {}
     if body.get("mark") != mark:
-        raise FileNotFoundError(f"the request that the asking process wrote to {where}")
+        raise ValueError(
+            f"engine: expected the store in a folder that every machine sees under the same path, got "
+            f"{platform.node()} without what was written to {where}"
+        )
     return load_task(body)
 
 

@@ -18,6 +18,8 @@ from core.jobs.shards.engines import Engine, EngineError
 
 TRIES = 3
 """How often a step is begun whose process ended without an answer."""
+COMMAND = [sys.executable, "-P", "-u", "-m", "core", "shards"]
+"""What a process is started by; see `serve`."""
 TICK = 0.2
 """Seconds after which the process that asks looks up again."""
 
@@ -60,7 +62,7 @@ class Local:
                 self._free.append(process)
                 yield at.pop(process.pid), json.loads(line)
                 continue
-            number, status = self._all.index(process), process.wait()
+            number, status = self._all.index(process), _buried(process)
             self._free = [one for one in self._free if one is not process]
             lost = at.pop(process.pid, None)
             if lost is not None and tries[lost] >= TRIES:
@@ -75,14 +77,11 @@ class Local:
         for process in self._all:
             process.kill()
         for process in self._all:
-            process.wait()
-            assert process.stdin is not None
-            with contextlib.suppress(OSError):  # what was to be said to it
-                process.stdin.close()
+            _buried(process)
 
     def _start(self, number: int) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-u", "-m", "core", "shards"],
+            COMMAND,
             env={**processes.environment(), **_share(number, self._workers, self.device)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -102,6 +101,14 @@ class Local:
             for line in answers:
                 self._answers.put((process, line))
         self._answers.put((process, ""))
+
+
+def _buried(process: subprocess.Popen[str]) -> int:
+    """The exit status of a process that has ended or is about to."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # what was to be said to it
+        process.stdin.close()
+    return process.wait()
 
 
 def _ended(step: dict[str, Any], status: int) -> str:

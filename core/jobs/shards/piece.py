@@ -36,6 +36,11 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 _opened: tuple[object, ByImage] | None = None  # of the last step: the next one is of the same task, most likely
 
 
+def hold_threads(most: int) -> None:
+    """Run no more threads in this process."""
+    torch.set_num_threads(most)
+
+
 def do(asked: dict[str, Any]) -> dict[str, Any]:
     """Do a step.
 
@@ -51,12 +56,6 @@ def do(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         version.check(asked["version"], host)
         return {"host": host, **_STEPS[asked["step"]](asked)}
-    except FileNotFoundError as error:
-        message = (
-            f"engine: expected the store in a folder that every machine sees under the same path, got {host} without "
-            f"{error}"
-        )
-        return {"host": host, "error": "ValueError", "message": message, "errno": None}
     except Exception as error:
         _logger.warning("A shard failed", exc_info=True)
         kind = "MemoryError" if _of_memory(error) else type(error).__name__

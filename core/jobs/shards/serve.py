@@ -22,7 +22,7 @@ def serve() -> int:
     threading.Thread(target=_listen, args=(steps,), daemon=True).start()
     from core.jobs.shards import piece
 
-    piece.torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    piece.hold_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     while True:
         answer = piece.do(json.loads(steps.get()))
         answers.write(json.dumps(answer) + "\n")

@@ -93,13 +93,31 @@ def left(root: Path) -> list[str]:
     ]
 
 
-def workers() -> list[int]:
-    """The processes of this one that run shards."""
+def toy(root: Path, **more: Any) -> list[int]:
+    """Run `RADII` on two processes whose steps are toys (`toy_serve`); the process that judged each image."""
+    made = run(RADII, root, "local:2", **more)
+    table = made.table("images")
+    assert table["index"].tolist() == list(range(120))
+    assert made.arrays("images")["x"][:, 0].tolist() == list(range(120))
+    assert not kept.folder(RADII, root).exists()
+    return table["process"].tolist()
+
+
+def parent_of(entry: Path) -> int:
+    """The parent of the process of this folder of /proc; 0 where it is gone, or a zombie."""
+    try:
+        state = (entry / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if state[0] == "Z" else int(state[1])
+
+
+def workers(of: int = 0) -> list[int]:
+    """The processes that run shards for this one, or for another one."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            state = (entry / "stat").read_text().rpartition(")")[2].split()
-            if words[-2:-1] == [b"shards"] and state[0] != "Z" and int(state[1]) == os.getpid():
+            words = (entry / "cmdline").read_bytes()
+            if (b"toy_serve" in words or b"shards\0" in words) and parent_of(entry) == (of or os.getpid()):
                 found.append(int(entry.name))
     return found
