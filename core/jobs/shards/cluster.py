@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ RETRIES = 3
 """How often a shard is begun again whose node or process was lost."""
 TICK = 0.2
 """Seconds after which the process that asks looks up again."""
+PATIENCE = 10
+"""Seconds that a cluster has to answer."""
 OBJECTS = 80_000_000
 """Bytes of Ray's object store, where Ray is started here: nothing but small answers goes through it."""
 
@@ -95,6 +98,7 @@ class Cluster:
         if how["address"] == "local":
             how |= {"num_cpus": processes.cores(), "object_store_memory": OBJECTS, "include_dashboard": False}
         try:
+            _check_there(how["address"])
             self._ray.init(**how, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (self._ray.exceptions.RayError, ImportError, OSError, RuntimeError, ValueError) as error:
             name = "Ray to start on this machine" if how["address"] == "local" else f"a Ray cluster at {how['address']}"
@@ -107,6 +111,13 @@ class Cluster:
 def _address(engine: Engine) -> str:
     """Where the cluster is: as it was asked for, or as Ray's own environment says; "local" for a new one here."""
     return engine.address or os.environ.get("RAY_ADDRESS", "") or "local"
+
+
+def _check_there(address: str) -> None:
+    """Raises OSError where nothing listens at HOST:PORT: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def _imported(alone: bool) -> Any:

@@ -110,8 +110,11 @@ def _part(asked: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("model: expected the one that the run began with, got another: start the run again")
     begun, notes = time.perf_counter(), list[str]()
     cuts = _cuts(where, rows)
-    with task.asked():
-        made = [_judged(task, where, part, _Told(where, rows, part), notes) for part in cuts]
+    try:
+        with task.asked():
+            made = [_judged(task, where, part, _Told(where, rows, part), notes) for part in cuts]
+    finally:  # what gives an answer, if only an error, has not died
+        kept.path(where, rows, kept.TRIES).unlink(missing_ok=True)
     part = Part.joined(made)
     facts = {"counts": part.counts, "facts": part.facts}
     digest = kept.write(
