@@ -118,6 +118,7 @@ def make(task: Task, root: Path, on: Pool, report: Progress, note: Callable[[str
         "count": len(cuts),
         "machines": len(run.hosts),
         "wall_seconds": round(time.time() - begun, 3),
+        "processor_seconds": round(run.processor, 3),
     }
     return Outcome(card=card, arrays=made.arrays, tables=made.tables)
 
@@ -130,6 +131,7 @@ class _Run:
     ) -> None:
         self.running, self.asked, self.where, self.report, self.note = running, asked, where, report, note
         self.hosts: Counter[str] = Counter()  # images judged by each machine
+        self.processor = 0.0  # seconds
 
     def one(self, step: dict[str, Any], done: int, total: int, phase: str) -> dict[str, Any]:
         """Do a single step and return its answer."""
@@ -137,7 +139,9 @@ class _Run:
         for answered in self.running.run([{**self.asked, **step}]):
             self.report(done, total, phase=phase)
             if answered is not None:
-                return _checked(answered[1])
+                answer = _checked(answered[1])
+                self.processor += answer.get("processor", 0.0)
+                return answer
         raise AssertionError("an engine answers every step")
 
     def all(self, cuts: list[tuple[int, int]], count: int, number: int) -> None:
@@ -150,6 +154,7 @@ class _Run:
                 answer = _checked(answered[1])
                 low, high = left.pop(answered[0])
                 self.hosts[answer["host"]] += high - low
+                self.processor += answer["processor"]
                 for text in answer["notes"]:
                     self.note(text)
             now = time.monotonic()

@@ -204,7 +204,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(root: Path, nodes: Any, monke
     with pytest.raises(ValueError, match="ADVERSARIAL_LAB_TASK_CPUS: expected a whole number of CPUs, 1 or more"):
         run(RADII, root, nodes.address)
     monkeypatch.delenv(cluster.TASK_CPUS)
-    with pytest.raises(ValueError, match="expected a Ray cluster at 127.0.0.1:9, it did not answer"):
+    with pytest.raises(ValueError, match=r"expected a Ray cluster at 127.0.0.1:9, it did not answer"):
         run(RADII, root, "127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"Ray is not installed; get it with `pip install -r requirements-ray.txt`"):

@@ -55,7 +55,7 @@ def do(asked: dict[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         kind = "OSError" if isinstance(error, OSError) else "ValueError"
         return {"host": "toy", "error": kind, "message": str(error), "errno": getattr(error, "errno", None)}
-    return {"host": "toy", "sha256": "", "seconds": 0.1, "notes": []}
+    return {"host": "toy", "sha256": "", "processor": 0.1, "notes": []}
 
 
 if __name__ == "__main__":

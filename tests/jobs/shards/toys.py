@@ -18,7 +18,7 @@ from core.storage import store
 
 SIZE = 30
 """Images of a shard in these tests."""
-FACTS = ("seconds", "wall_seconds", "created", "shards", "sha256", "files")
+FACTS = ("seconds", "wall_seconds", "processor_seconds", "created", "shards", "sha256", "files")
 """What a card says of time and machines, and of files that hold it."""
 RADII = RadiiSpec(model="digits-mlp", n=120, budget=60)
 """Four shards of about a second."""
