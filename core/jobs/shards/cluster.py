@@ -11,8 +11,10 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from core.data.folder import data_root
 from core.jobs import processes
 from core.jobs.shards.engines import SETTING, Engine, EngineError
 
@@ -68,8 +70,8 @@ class Cluster:
         remote = self._ray.remote(_step()).options(
             num_cpus=self._cpus, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=False
         )
-        path, settings = str(processes.PROJECT), _settings(self._cpus)
-        self._refs = {remote.remote(step, path, settings): place for place, step in enumerate(steps)}
+        places, settings = (str(processes.PROJECT), str(Path.cwd())), _settings(self._cpus)
+        self._refs = {remote.remote(step, places, settings): place for place, step in enumerate(steps)}
         while self._refs:
             try:
                 ready, _ = self._ray.wait(list(self._refs), num_returns=1, timeout=TICK)
@@ -151,23 +153,27 @@ def _settings(cpus: int) -> dict[str, str]:
     """What a shard needs of this process's environment: where things are, and how many threads it may run."""
     mine = {name: value for name, value in os.environ.items() if name.startswith("ADVERSARIAL_LAB_")}
     mine.pop(SETTING, None)
-    return {**mine, "OMP_NUM_THREADS": str(cpus)}
+    return {**mine, "ADVERSARIAL_LAB_DATA": str(data_root().resolve()), "OMP_NUM_THREADS": str(cpus)}
 
 
-def _step() -> Callable[[dict[str, Any], str, dict[str, str]], dict[str, Any]]:
+def _step() -> Callable[[dict[str, Any], tuple[str, str], dict[str, str]], dict[str, Any]]:
     """The task of Ray: a function inside another one, which Ray passes on as it is, and not by its place in a module.
 
     So the code of its machine is imported by itself, after it is known where; and where there is none, it can say so.
+    It takes a step, the folders of the code and of the process that asks, for relative paths, and settings.
     """
 
-    def do(step: dict[str, Any], path: str, settings: dict[str, str]) -> dict[str, Any]:
+    def do(step: dict[str, Any], places: tuple[str, str], settings: dict[str, str]) -> dict[str, Any]:
         import os
         import platform
         import sys
 
+        code, here = places
         os.environ.update(settings)
-        if os.path.isdir(os.path.join(path, "core")) and path not in sys.path:  # noqa: PTH112, PTH118
-            sys.path.insert(0, path)
+        if os.path.isdir(os.path.join(code, "core")) and code not in sys.path:  # noqa: PTH112, PTH118
+            sys.path.insert(0, code)
+        if os.path.isdir(here):  # noqa: PTH112
+            os.chdir(here)
         try:
             from core.jobs.shards import piece
         except ImportError as error:

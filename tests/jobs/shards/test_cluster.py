@@ -54,13 +54,13 @@ def nodes() -> Iterator[Any]:
 def _toy_step() -> Callable[..., dict[str, Any]]:
     """As `cluster._step`, with steps that are toys: they load no PyTorch."""
 
-    def do(step: dict[str, Any], path: str, settings: dict[str, str]) -> dict[str, Any]:
+    def do(step: dict[str, Any], places: tuple[str, str], settings: dict[str, str]) -> dict[str, Any]:
         import os
         import sys
 
         os.environ.update(settings)
-        if path not in sys.path:
-            sys.path.insert(0, path)
+        if places[0] not in sys.path:
+            sys.path.insert(0, places[0])
         from tests.jobs.shards import toy_serve
 
         return toy_serve.do(step)
