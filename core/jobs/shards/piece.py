@@ -31,6 +31,8 @@ TRIES = 6
 """How often a shard is begun, in ever smaller pieces, whose process ends without an answer."""
 TELL = 1.0
 """Seconds between two notes of how far a shard is."""
+SAID = ("ValueError", "OSError", "MemoryError", "DataMissing", "DamagedArtifact", "UnreadableArtifact", "FalseProof")
+"""Errors whose message says it all; of others the traceback goes to the log."""
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 _opened: tuple[object, ByImage] | None = None  # of the last step: the next one is of the same task, most likely
@@ -58,10 +60,11 @@ def do(asked: dict[str, Any]) -> dict[str, Any]:
         version.check(asked["version"], host)
         return {"host": host, **_STEPS[asked["step"]](asked)}
     except Exception as error:
-        _logger.warning("A shard failed", exc_info=True)
         kind = "MemoryError" if _of_memory(error) else type(error).__name__
         for base in (ValueError, OSError):  # their subclasses are said as they are
             kind = base.__name__ if isinstance(error, base) else kind
+        if kind not in SAID:
+            _logger.warning("A shard failed on %s", host, exc_info=True)
         return {"host": host, "error": kind, "message": str(error), "errno": getattr(error, "errno", None)}
 
 
