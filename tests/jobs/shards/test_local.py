@@ -220,6 +220,24 @@ def test_what_fits_one_shard_or_is_no_such_task_runs_here(
         assert pool.takes(RADII)
 
 
+def test_what_is_printed_while_it_runs_is_no_part_of_the_result(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray prints on standard output when a node is lost; `--json` stays JSON."""
+    real = queue.run
+
+    def chatty(*args: Any, **options: Any) -> Any:
+        sys.stdout.write("(raylet) a node is lost\n")
+        return real(*args, **options)
+
+    monkeypatch.setattr(queue, "run", chatty)
+    monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
+    assert main(["radii", "--model", "digits-mlp", "--n", "10", "--budget", "60", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["n"] == 10
+    assert "a node is lost" in said.err
+
+
 @pytest.mark.slow
 def test_a_job_runs_where_the_environment_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page's job is one of the server's engine: its events show shards, and cancelling it ends them all."""
