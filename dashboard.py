@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui.app import heading, routes
+from ui.app import heading, routes, signin
 
 
 def main() -> None:
@@ -15,6 +15,9 @@ def main() -> None:
     routes.configure()
     page = st.navigation(routes.sections(), position="hidden")  # the sidebar draws it
     st.set_page_config(page_title=f"{page.title} · Adversarial Lab")
+    if signin.is_due():
+        signin.ask()
+        st.stop()
     heading.show(page.url_path)
     # after the first paint: these bring the specs, the store and the queue, half a second on a server that just started
     from ui.app import endings, guard, refused, sidebar, warm

@@ -28,8 +28,8 @@ from benchmarks.counting import Counting
 from benchmarks.peers import Attack, in_chunks
 from core.attacks.engine.geometry import into_ball
 from core.data.sets import first_of_test, to_float
-from core.evaluation.robust.cascade import EFFORTS
 from core.evaluation.robust.robust import evaluate
+from core.evaluation.robust.schedule import EFFORTS
 from core.models.saved import load_model
 from core.storage.store import default_root
 

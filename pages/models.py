@@ -56,7 +56,7 @@ with yours:
         )
         jobs.offer(PAGE, model_picker.FIRST, "Train a first model on digits", name="first")
 if not sets.open:
-    unreadable.section(PAGE)
+    unreadable.section()
 with sets:
     if sets.open:
         data()

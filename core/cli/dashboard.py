@@ -46,4 +46,4 @@ def server(port: int, address: str | None, headless: bool, public: bool = False)
     command = [sys.executable, "-m", "streamlit", "run", str(paths.BESIDE / "dashboard.py"), f"--server.port={port}"]
     command += [] if address is None else [f"--server.address={address}"]
     command += ["--server.headless=true"] if headless or public else []
-    return command + ([f"--server.maxUploadSize={access.MAX_UPLOAD}", "--client.toolbarMode=viewer"] if public else [])
+    return command + ([f"--server.maxUploadSize={access.MAX_UPLOAD}"] if public else [])

@@ -1,6 +1,7 @@
 """What leaves no artifact: items ticked by hand, answers to the questions, and the counts of the quiz.
 
-One small JSON file in the store, written whole or not at all. It belongs to the store as results do.
+A small JSON file in the store, written whole or not at all. It belongs to the store as results do; people who sign in
+to a server have one each.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 
 from core.storage import files, locks
 
-NAME = "exercises.json"
+NAME, PEOPLE = "exercises.json", ".exercises"
+"""The file of a store that has no people, and the folder with theirs."""
 LONGEST = 20_000
 """Characters of an answer that are kept."""
 
@@ -22,11 +24,14 @@ def nothing() -> dict[str, Any]:
     return {"ticked": {}, "answers": {}, "quiz": []}
 
 
-def read(root: Path) -> dict[str, Any]:
-    """`ticked` (item → True), `answers` (item → text) and `quiz` (a row for each ε); empty where nothing is noted."""
+def read(root: Path, person: str = "") -> dict[str, Any]:
+    """`ticked` (item → True), `answers` (item → text) and `quiz` (a row for each ε); empty where nothing is noted.
+
+    person: whose, as an id; "" for those of the store.
+    """
     empty = nothing()
     try:
-        found = files.read_json(Path(root) / NAME)
+        found = files.read_json(_path(root, person))
     except (OSError, ValueError):
         return empty
     if not isinstance(found, dict):
@@ -54,10 +59,15 @@ def _with(notes: dict[str, Any], part: str, item: str, value: Any) -> dict[str, 
     return {**notes, part: others if value is None else {**others, item: value}}
 
 
-def change(root: Path, made: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Keep what a function makes of the notes that are kept in a store. Raises OSError."""
-    root = Path(root)
+def _path(root: Path, person: str) -> Path:
+    return Path(root) / PEOPLE / f"{files.checked_id(person, 'person')}.json" if person else Path(root) / NAME
+
+
+def change(root: Path, made: Callable[[dict[str, Any]], dict[str, Any]], person: str = "") -> None:
+    """Keep what a function makes of the notes that are kept in a store, or there for a person. Raises OSError."""
+    root, path = Path(root), _path(root, person)
+    path.parent.mkdir(parents=True, exist_ok=True)
     (root / ".locks").mkdir(parents=True, exist_ok=True)
     with locks.held(root / ".locks" / "exercises.lock"):
-        kept = made(read(root))
-        files.replace_file(root / NAME, json.dumps(kept, indent=1, ensure_ascii=False).encode())
+        kept = made(read(root, person))
+        files.replace_file(path, json.dumps(kept, indent=1, ensure_ascii=False).encode())

@@ -2,7 +2,7 @@
 
 A job is a folder, `root/.jobs/<id>/`, and all that is known of it is in its files:
 
-    spec.json             the task, and when it was submitted
+    spec.json             the task, when it was submitted, and by whom
     events.jsonl          one line an event: state, phase, done, total, eta, metrics; only ever appended to
     snapshot.safetensors  what there is to see so far, replaced as a whole
     log.txt               all that the worker printed
@@ -57,10 +57,11 @@ _asked: dict[Path, float] = {}  # time.monotonic() of the first look at a job th
 # ---------------------------------------------------------------- jobs
 
 
-def submit(task: Task, root: Path | None = None) -> Job:
+def submit(task: Task, root: Path | None = None, *, owner: str = "") -> Job:
     """Start a job for `task` in a process of its own, or let it wait for its turn: first come, first served.
 
     A live job with the same task is returned instead; when all that it would make is in the store, a job that is done.
+    `owner` says who asks: it is kept with a job that this call makes, and a job that was there before keeps its own.
     The oldest ended jobs are forgotten beyond a few hundred. Raises ValueError when the task names a model that is not
     in the store or was trained on other images than its folder holds now, DataMissing for a folder that cannot be used,
     DamagedArtifact when the model's card cannot be trusted, TooManyJobs when as many jobs wait as may (`turns.limit`),
@@ -88,7 +89,7 @@ def submit(task: Task, root: Path | None = None) -> Job:
             limits.check(task, root)
         if live and found is None:
             turns.check_room(sum(job.queued for job in live))
-        folder = _new_folder(task, root, 1 + max((job.ticket for job in live), default=0))
+        folder = _new_folder(task, root, 1 + max((job.ticket for job in live), default=0), owner)
         try:
             for note in notes:
                 events.append(folder, {"message": note})
@@ -212,11 +213,11 @@ def _folder(job_id: str, root: Path | None) -> Path:
     return _root(root) / ".jobs" / files.checked_id(job_id, "job_id")
 
 
-def _new_folder(task: Task, root: Path, ticket: int) -> Path:
+def _new_folder(task: Task, root: Path, ticket: int, owner: str) -> Path:
     now = datetime.now()
     folder = root / ".jobs" / f"{now:%Y%m%d-%H%M%S}-{task.slug()[:80]}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
-    more = {"created": now.timestamp(), "ticket": ticket, "start": turns.circumstances()}
+    more = {"created": now.timestamp(), "ticket": ticket, "owner": owner, "start": turns.circumstances()}
     body = {**dump_task(task), **more}
     files.replace_file(folder / events.SPEC, json.dumps(body).encode(), durable=True)
     return folder

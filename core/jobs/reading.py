@@ -34,10 +34,10 @@ class Job:
     """One job at one moment, read from its files.
 
     state: "waiting" (for its turn), "starting", "loading" (PyTorch), "running"; or ended: "done", "failed",
-    "cancelled", "dead". queued: whether it waits without a process. ticket: its number in the queue. seconds: at work,
-    the queue left out. eta: seconds to go, None while unknown. metrics: the newest of each name, NaN where a runner
-    reported it. history: for each event with metrics, these and its time, done, total and phase. message: one plain
-    sentence. artifacts: folders relative to the store.
+    "cancelled", "dead". queued: whether it waits without a process. ticket: its number in the queue. owner: who asked
+    for it, as `submit` was told. seconds: at work, the queue left out. eta: seconds to go, None while unknown. metrics:
+    the newest of each name, NaN where a runner reported it. history: for each event with metrics, these and its time,
+    done, total and phase. message: one plain sentence. artifacts: folders relative to the store.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Job:
     log_tail: str = ""
     queued: bool = False
     ticket: int = 0
+    owner: str = ""
 
     @property
     def live(self) -> bool:
@@ -151,6 +152,7 @@ def _described(folder: Path, held: bool, log: list[dict[str, Any]]) -> Job:
         log_tail=_log_tail(folder),
         queued=queued,
         ticket=int(body.get("ticket", 0)),
+        owner=str(body.get("owner", "")),
     )
 
 

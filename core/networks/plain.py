@@ -68,6 +68,25 @@ def _strided(shape: Shape, outputs: int, widths: tuple[int, int, int]) -> nn.Seq
     )
 
 
+def trades_cnn(shape: Shape, outputs: int) -> nn.Sequential:
+    """The CNN of the TRADES paper: 3×3 convolutions 32-32-pool-64-64-pool, dense 200-200: 312,202 parameters on MNIST.
+
+    Source: Zhang et al. 2019, arXiv 1901.08573, section 5.2 (after Carlini and Wagner 2017, arXiv 1608.04644), with
+    dropout after the first dense layer. Images of fewer than 28 by 28 pixels are padded, so that something is left.
+    """
+    channels, height, width = shape
+    padding = 0 if min(height, width) >= 28 else 1
+    final = [((side - 4 * (1 - padding)) // 2 - 4 * (1 - padding)) // 2 for side in (height, width)]
+    return nn.Sequential(
+        *(Centre(shape), nn.Conv2d(channels, 32, 3, padding=padding), nn.ReLU()),
+        *(nn.Conv2d(32, 32, 3, padding=padding), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(32, 64, 3, padding=padding), nn.ReLU()),
+        *(nn.Conv2d(64, 64, 3, padding=padding), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(64 * final[0] * final[1], 200), nn.ReLU(), nn.Dropout(0.5)),
+        *(nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, outputs)),
+    )
+
+
 def _pooled_twice(shape: Shape) -> tuple[int, tuple[int, int]]:
     """Padding of the two 5×5 convolutions (none, unless the images are too small) and the size after both poolings."""
     height, width = (((side - 4) // 2 - 4) // 2 for side in shape[1:])

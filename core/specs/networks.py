@@ -66,6 +66,12 @@ for _info in (
         name="strided_wide", title="Strided CNN 32-64-512", short="Wide CNN", builder="core.networks.plain:strided_wide"
     ),
     NetworkInfo(
+        name="trades_cnn",
+        title="CNN of the TRADES paper, 32-32-64-64-200-200",
+        short="TRADES CNN",
+        builder="core.networks.plain:trades_cnn",
+    ),
+    NetworkInfo(
         name="resnet_small",
         title="Small residual network",
         short="ResNet",

@@ -1,6 +1,7 @@
 """Locks among all processes and threads, one file each; the kernel frees them when whoever holds them dies.
 
-Where the disk has no `flock`, a lease beside the file takes its place (see `core.storage.leases`).
+Where the disk has no `flock`, a lease beside the file takes its place (see `core.storage.leases`). A machine that has
+none leaves a mark in the folder of the lock's store; those that have it take a lease as well from then on.
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ def held(path: Path, *, on_wait: Callable[[], None] | None = None, timeout: floa
                 raise
             _flocks.clear()  # look again: one error does not mean that there is none
         else:
-            with taken:
+            with taken, _leased(path, on_wait, timeout) if _some_lack_it(path) else contextlib.nullcontext():
                 yield lock.lock_counter == 1
             return
+    _say_that_we_lack_it(path)
     with _leased(path, on_wait, timeout) as first:
         yield first
 
@@ -100,6 +102,9 @@ def is_held(path: Path) -> bool:
 NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EIO)
 """Errors that say that the disk has no `flock`: at once, or with EIO when it is said again and again."""
 
+LACKING = "no-flock"
+"""Name of the file that says so to the other machines."""
+
 _flocks: dict[int, bool] = {}  # by device: whether it has them
 _mine = threading.local()  # leases of this thread: by path the lease, and how often it was entered
 
@@ -112,6 +117,22 @@ def _has_flock(folder: Path) -> bool:
         with tempfile.TemporaryFile(dir=folder) as probe:
             _flocks[device] = _try_flock(probe.fileno()) != "none"
     return _flocks[device]
+
+
+def _mark(path: Path) -> Path:
+    """Where it stands that some machine that uses this lock's store has no `flock`."""
+    stores = (folder / ".locks" for folder in path.parents if (folder / ".locks").is_dir())
+    return next(stores, path.parent) / LACKING
+
+
+def _some_lack_it(path: Path) -> bool:
+    return fcntl is not None and _mark(path).exists()
+
+
+def _say_that_we_lack_it(path: Path) -> None:
+    mark = _mark(path)
+    if not mark.exists():
+        mark.touch()
 
 
 def _try_flock(descriptor: int) -> str:

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
@@ -40,21 +40,21 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """Address of a freshly started dashboard with an empty store and no data folder."""
-    with _served(tmp_path) as address:
+    with served(tmp_path) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a dashboard that several tests look at; none of them writes anything."""
-    with _served(tmp_path_factory.mktemp("served")) as address:
+    with served(tmp_path_factory.mktemp("served")) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def bundled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a dashboard with the bundled models, as a new user has it."""
-    with _served(tmp_path_factory.mktemp("bundled"), bundled=True) as address:
+    with served(tmp_path_factory.mktemp("bundled"), bundled=True) as address:
         yield address
 
 
@@ -66,21 +66,23 @@ def bundled_page(browser: Browser, bundled_server: str) -> Iterator[Page]:
 
 
 @contextmanager
-def _served(folder: Path, *, bundled: bool = False) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def served(
+    folder: Path, *, bundled: bool = False, port: int | None = None, flags: Sequence[str] = (), **variables: str
+) -> Iterator[str]:
+    """Address of a dashboard with its store in a folder, started with more flags and variables of the environment."""
+    port = free_port() if port is None else port
     environment = {
         **os.environ,
         "ADVERSARIAL_LAB_STORE": str(folder / "store"),
         "ADVERSARIAL_LAB_DATA": str(folder / "data"),
+        **variables,
     }
     if bundled:
         environment.pop("ADVERSARIAL_LAB_REFERENCE", None)
     command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.headless", "true"]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
-            [*command, "--server.port", str(port), "--server.address", "127.0.0.1"],
+            [*command, "--server.port", str(port), "--server.address", "127.0.0.1", *flags],
             cwd=PROJECT,
             env=environment,
             stdout=log,
@@ -93,6 +95,13 @@ def _served(folder: Path, *, bundled: bool = False) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(300)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:

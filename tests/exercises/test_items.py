@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -203,3 +204,14 @@ def test_the_stamp_changes_with_the_store(tmp_path: Path) -> None:
     model = next(path for path in (tmp_path / "store").iterdir() if (path / "results").is_dir())
     shutil.rmtree(next((model / "results").iterdir()))
     assert evidence.stamp(tmp_path / "store") != before
+
+
+def test_notes_of_people_are_kept_apart(tmp_path: Path) -> None:
+    """From one another and from the store's, under ids that lead nowhere else."""
+    for person in ("", "ann", "bob"):
+        notes.change(tmp_path, functools.partial(notes.answered, item="2.4", text=f"of {person}."), person)
+    for person in ("", "ann", "bob"):
+        assert notes.read(tmp_path, person)["answers"] == {"2.4": f"of {person}."}
+    assert notes.read(tmp_path, "cleo") == notes.nothing()
+    with pytest.raises(ValueError, match="person: expected an id"):
+        notes.change(tmp_path, lambda kept: kept, "../store")

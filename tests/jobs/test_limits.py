@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,16 +12,10 @@ import pytest
 from core import access
 from core.jobs import limits, queue
 from core.specs import CompareSpec, EvaluateSpec, SweepSpec, Task
-from tests.jobs.toys import MODEL, submitting, until
+from tests.jobs.toys import MODEL, until
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of memory that the kernel keeps")
-
-
-@pytest.fixture
-def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., queue.Job]]:
-    """Submit jobs whose processes are toys."""
-    yield from submitting(tmp_path, monkeypatch)
 
 
 ASKED: list[tuple[Task, str, float]] = [

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,10 @@ from core.jobs import events, queue, reading, turns
 from core.specs import TrainSpec, dump_task
 from core.storage import files, leases, locks
 from tests.faults import killed_at
-from tests.jobs.toys import MODEL, TOY, WAIT, runs, submitting, until, wait_for
+from tests.jobs.toys import MODEL, TOY, WAIT, runs, until, wait_for
 
 PROJECT = Path(queue.__file__).parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
-
-
-@pytest.fixture
-def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., queue.Job]]:
-    """Submit jobs whose processes are toys."""
-    yield from submitting(tmp_path, monkeypatch)
 
 
 def models(count: int) -> list[TrainSpec]:

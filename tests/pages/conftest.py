@@ -206,13 +206,15 @@ class Lab:
         shutil.rmtree(twin.folder)
         return made
 
-    def job(self, task: specs.Task, state: str, *, torn: bool = False, message: str = "", log: str = "") -> str:
+    def job(
+        self, task: specs.Task, state: str, *, torn: bool = False, message: str = "", log: str = "", owner: str = ""
+    ) -> str:
         """Plant a job folder in one of the states (live ones hold their lock until the test ends); returns its id."""
         made = datetime.now()
         folder = self.root / ".jobs" / f"{made:%Y%m%d-%H%M%S}-{specs.task_name(task)}-{secrets.token_hex(3)}"
         folder.mkdir(parents=True)
         created = time.time() - (100 if state == "dead" else 1)
-        (folder / "spec.json").write_text(json.dumps({**specs.dump_task(task), "created": created}))
+        (folder / "spec.json").write_text(json.dumps({**specs.dump_task(task), "created": created, "owner": owner}))
         events: list[dict[str, Any]] = []
         if state in ("waiting", "loading"):
             events.append({"state": state})

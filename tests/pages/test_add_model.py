@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import specs
+from core import access, specs
 from core.evaluation.imported.findings import REFUSED
-from core.jobs import queue
+from core.jobs import limits, queue
 from core.storage import store, uploads
 from ui.models import adding, found
 
@@ -27,7 +27,7 @@ def asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> list[specs.ImportSpec]:
     """What is submitted; it waits for the device for ever."""
     tasks: list[Any] = []
 
-    def submit(task: specs.ImportSpec, root: Path) -> queue.Job:
+    def submit(task: specs.ImportSpec, root: Path, *, owner: str) -> queue.Job:
         tasks.append(task)
         return queue.read(lab.job(task, "waiting"), root)
 
@@ -75,6 +75,22 @@ def test_a_graph_is_asked_for_with_what_is_left_to_be_found_out(lab: Lab, asked:
     assert uploads.read(spec.digest, lab.root) == CONTENT
     assert not app.file_uploader  # the kept file stands in its place
     assert any("My Net.onnx" in element.value for element in app.markdown)
+
+
+@pytest.mark.parametrize("full", ["the store is full", "at most 2 jobs"])
+def test_a_file_that_is_refused_takes_no_room(lab: Lab, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
+    """On a public server: nobody fills the disk with files whose imports the server does not begin."""
+    monkeypatch.setenv(access.PUBLIC, "1")
+    if full == "the store is full":
+        monkeypatch.setenv(limits.STORE, "1e-9")
+        lab.model()
+    else:
+        lab.app.session_state["_visitor"] = "me"
+        for n in (1, 2):
+            lab.job(specs.SweepSpec(model="digits", n=n), "running", owner="me")
+    app = press(upload(lab.open("add_model", add_model_dataset="digits"), "My Net.onnx"))
+    assert full in app.error[0].value
+    assert not list((lab.root / uploads.UPLOADS).glob("*"))
 
 
 def test_settings_are_asked_for_as_they_were_set(lab: Lab, asked: list[specs.ImportSpec]) -> None:

@@ -80,7 +80,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[specs.Task]:
     """What is submitted from now on, none of which runs."""
     found: list[specs.Task] = []
 
-    def submit(task: specs.Task, root: object = None) -> SimpleNamespace:
+    def submit(task: specs.Task, root: object = None, *, owner: str = "") -> SimpleNamespace:
         found.append(task)
         return SimpleNamespace(id="planted")
 

@@ -122,11 +122,15 @@ def bound_keys(app: AppTest, page: str) -> list[str]:
 
 
 def fresh(lab: Lab, page: str, query: dict[str, Any]) -> AppTest:
-    """The page in a new session."""
+    """The page in a new session, which begins there."""
     from tests.pages.conftest import PROJECT
 
     lab.app = AppTest.from_file(str(PROJECT / "dashboard.py"), default_timeout=300)
-    return lab.open(page, **query)
+    for name, value in query.items():
+        lab.app.query_params[name] = value
+    lab.app.switch_page(f"pages/{page}.py").run()
+    assert not lab.app.exception, f"{query}: {lab.app.exception[0].value}"
+    return lab.app
 
 
 def plant(lab: Lab) -> None:
@@ -138,7 +142,7 @@ def plant(lab: Lab) -> None:
 
 
 def crossed(lab: Lab, page: str, query: dict[str, Any], turns: range) -> None:
-    """Open the page with every key set to junk, each time to another piece; `lab.open` allows no exception."""
+    """Open the page with every key set to junk, each time to another piece; `fresh` allows no exception."""
     keys = [*bound_keys(fresh(lab, page, query), page), f"{page}_tab"]
     for turn in turns:
         values = {key: JUNK[(place + turn) % len(JUNK)] for place, key in enumerate(keys)}

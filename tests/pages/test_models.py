@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_empty_store_offers_a_first_model(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """One button trains the embedded digits."""
     asked: list[specs.Task] = []
-    monkeypatch.setattr(queue, "submit", lambda task, root=None: asked.append(task))
+    monkeypatch.setattr(queue, "submit", lambda task, root=None, owner="": asked.append(task))
     app = lab.open("models")
     app.button(key="models_first").click().run()
     assert asked == [model_picker.FIRST]

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.storage import cards, files, store
+from core.storage import cards, files, left_out, store
 from tests import other_versions
 from tests.fixtures.artifacts import LINEAR, STORE
 from tests.pages.conftest import Lab
 from ui.app import routes
+from ui.models import unreadable
+from ui.text import literal
 
 
 @pytest.fixture
@@ -73,13 +75,21 @@ def test_every_page_opens_on_models_that_cannot_be_used(page: str, harm: str, la
         assert all(model.folder.is_dir() for model in made)
 
 
-def test_the_page_models_lists_what_cannot_be_read(lab: Lab, mixed: dict[Path, str]) -> None:
-    """With the reason and the version that made it; nothing of it where all can be read."""
+def test_the_page_models_lists_what_cannot_be_read(
+    lab: Lab, mixed: dict[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the reason and the version that made it, and no Markdown of theirs; nothing of it where all can be read."""
+    found = left_out.unreadable(lab.root)
+    assert {one.name for one in found} == {folder.name for folder in mixed}
+    (table,) = (one.value for one in lab.open("models").table)
+    of_models = [f" of {literal(one.model)}" if one.model else "" for one in found]
+    assert list(table["Name"]) == [literal(one.name) + more for one, more in zip(found, of_models, strict=True)]
+    assert list(table["Reason"]) == [literal(one.why) for one in found]
+    assert set(table["Made by version"]) == {literal(version) for version in other_versions.MODELS}
+    monkeypatch.setattr(unreadable, "MOST", 2)
     app = lab.open("models")
-    (table,) = (one.value for one in app.dataframe if "Reason" in one.value)
-    assert set(table["Name"]) == {folder.name for folder in mixed}
-    assert set(table["Made by version"]) == set(other_versions.MODELS)
-    assert set(table["Kind"]) == {"model", "result"}
+    assert len(app.table[0].value) == 2
+    assert any(f"And {len(found) - 2} more" in caption.value for caption in app.caption)
     for folder in mixed:
         shutil.rmtree(folder)
-    assert not any("Reason" in one.value for one in lab.open("models").dataframe)
+    assert not lab.open("models").table

@@ -1,8 +1,7 @@
-"""The training page: settings, every state of a job, the report of a model, and the ways on."""
+"""The training page: settings, the report of a model, and the ways on."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,10 +14,9 @@ import pytest
 from PIL import Image
 
 from core import specs
-from core.jobs import queue, turns
+from core.jobs import queue
 from core.storage import store
-from ui.app import jobs, routes
-from ui.text import eps_text
+from ui.app import routes
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -44,89 +42,10 @@ def texts(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in app.get(kind))
 
 
-@pytest.mark.parametrize(
-    ("state", "said"),
-    [
-        ("starting", "Starting"),
-        ("waiting", "Waiting for the device"),
-        ("loading", "Loading PyTorch"),
-        ("running", "300 of 900"),
-    ],
-)
-def test_live_job_is_shown_with_its_state_and_a_way_to_cancel(lab: Lab, state: str, said: str) -> None:
-    """A job of the page's own settings is found again without any memory of having started it."""
-    job = lab.job(DEFAULT, state)
-    app = opened(lab)
-    assert any(said in str(bar.text) for bar in app.main.get("progress"))
-    assert app.button(key=f"train_cancel_{job}")
-
-
-def test_live_curves_show_robust_accuracy_and_warn_of_overfitting(lab: Lab) -> None:
-    """While it trains: accuracy under PGD and FGSM by epoch, the epoch that collapsed crossed, and said in words."""
-    task = specs.TrainSpec(**specs.preset("fast", "digits"), recipe={"name": "fgsm", "eps": 0.2})
-    job = queue.read(lab.job(task, "running"), lab.root)
-    row = {"loss": 0.5, "train_accuracy": 0.7, "validation_loss": 0.5, "validation_accuracy": 0.8, "eps": 0.2}
-    with (job.folder / "events.jsonl").open("a") as file:
-        for epoch, robust in ((1, 0.5), (2, 0.1)):
-            fell = {"epoch": epoch, "robust_accuracy": robust, "fgsm_accuracy": 0.6, "overfitted": float(robust < 0.3)}
-            event = {"time": job.created + 1 + epoch, "done": 300 * epoch, "total": 900, "metrics": {**row, **fell}}
-            file.write(json.dumps(event) + "\n")
-    app = opened(lab, train_recipe="fgsm", train_fgsm_eps="0.2")
-    assert app.button(key=f"train_cancel_{job.id}")
-    (chart,) = app.get("plotly_chart")
-    drawn = {trace["name"]: trace for trace in json.loads(chart.proto.spec)["data"]}
-    assert {"under PGD", "under FGSM", "overfitted to one step"} <= set(drawn)
-    assert "Overfitting to a single step in epoch 2" in texts(app)
-
-
-@pytest.mark.parametrize(
-    ("state", "said"),
-    [
-        ("failed", "The job failed. No space left."),
-        ("cancelled", "Cancelled after"),
-        ("dead", "The job crashed after"),
-    ],
-)
-def test_ended_job_says_how_and_offers_to_retry(lab: Lab, state: str, said: str) -> None:
-    """One plain sentence, the end of the log, a button that runs it again and one that dismisses it."""
-    job = lab.job(DEFAULT, state, message="No space left." if state == "failed" else "", log="last line of the log")
-    app = opened(lab)
-    assert said in texts(app)
-    assert "last line of the log" in texts(app)
-    assert app.button(key=f"train_retry_{job}")
-    app.button(key=f"train_dismiss_{job}").click().run()
-    assert said not in texts(app)
-    assert not queue.jobs(lab.root)
-
-
-def test_long_message_is_one_sentence_with_the_rest_folded(lab: Lab) -> None:
-    """What went wrong first; how to mend it inside."""
-    lab.job(DEFAULT, "failed", message=f"DataMissing: MNIST is not here. Ways to mend it: {'many ' * 40}")
-    app = opened(lab)
-    assert app.error[0].value == "The job failed. MNIST is not here."
-    folded = next(expander for expander in app.expander if expander.label.startswith("Details"))
-    assert "Ways to mend it" in folded.markdown[0].value
-
-
-def test_live_job_names_its_recipe_and_leaves_out_what_says_nothing(lab: Lab) -> None:
-    """Two trainings of one network differ by their recipe; that nothing is overfitted needs no words."""
-    task = specs.TrainSpec(network="lenet", recipe={"name": "pgd", "eps": 0.2})
-    assert jobs.describe(task)[0] == "Train lenet, PGD 0.2"
-    job = queue.read(lab.job(task, "running"), lab.root)
-    job = dataclasses.replace(job, metrics={"loss": 0.5, "overfitted": 0.0, "rolled_back": 0.0, "lr": 0.1})
-    assert jobs.metrics_text(job) == "loss 0.5"
-
-
-def test_torn_last_line_of_events_is_no_error(lab: Lab) -> None:
-    """A page that reads while a worker writes shows what is whole."""
-    lab.job(DEFAULT, "running", torn=True)
-    assert any("300 of 900" in str(bar.text) for bar in opened(lab).main.get("progress"))
-
-
 def submitted(asked: list[specs.Task]) -> Callable[..., SimpleNamespace]:
     """Stands in for `queue.submit`: notes what was asked for."""
 
-    def submit(task: specs.Task, root: Path | None = None) -> SimpleNamespace:
+    def submit(task: specs.Task, root: Path | None = None, *, owner: str = "") -> SimpleNamespace:
         asked.append(task)
         return SimpleNamespace(id="a job")
 
@@ -147,7 +66,7 @@ def test_train_button_submits_the_settings(lab: Lab, monkeypatch: pytest.MonkeyP
 def test_a_submission_that_is_refused_is_said_plainly(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, say: one sentence, and the page stays."""
 
-    def refuse(task: specs.Task, root: Any = None) -> None:
+    def refuse(task: specs.Task, root: Any = None, *, owner: str = "") -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(queue, "submit", refuse)
@@ -334,118 +253,6 @@ def test_settings_of_another_model_are_opened(lab: Lab) -> None:
     assert (app.number_input(key="train_epochs").value, app.selectbox(key="train_network").value) == (4, "mlp")
     assert app.multiselect(key="train_digits_classes").value == [4, 9]
     assert app.toggle(key="train_scalar").value
-
-
-def test_page_says_that_too_many_jobs_wait(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a sentence that names the setting; nothing is started."""
-    lab.job(specs.TrainSpec(seed=99), "running")
-    monkeypatch.setenv(turns.SETTING, "0")
-    app = opened(lab)
-    button(app).click().run()
-    assert not app.exception
-    assert "The job could not be started: jobs: expected at most 0 waiting jobs, and 0 are waiting" in texts(app)
-    assert len(queue.jobs(lab.root)) == 1
-
-
-def test_stopped_training_offers_to_go_on(lab: Lab) -> None:
-    """Where its state is kept, the page says so; dismissing the job removes the state."""
-    job = lab.job(DEFAULT, "cancelled")
-    kept = store.unfinished(DEFAULT, lab.root)
-    kept.parent.mkdir()
-    kept.write_bytes(b"state")
-    app = opened(lab)
-    assert "its progress is kept" in texts(app)
-    assert app.button(key=f"train_retry_{job}").label == "Resume"
-    app.button(key=f"train_dismiss_{job}").click().run()
-    assert not kept.exists()
-
-
-def test_recipe_shows_its_own_settings(lab: Lab) -> None:
-    """A recipe appears with its settings, and an address may name it; what it is named in lists tells its ε."""
-    app = opened(lab)
-    assert app.selectbox(key="train_recipe").value == "standard"
-    app.selectbox(key="train_recipe").set_value("trades").run()
-    assert not app.exception
-    assert app.number_input(key="train_trades_beta").value == 1.0
-    assert specs.TradesRecipe(eps=0.2).label() == "TRADES 0.2"
-    assert opened(lab, train_recipe="pgd").selectbox(key="train_recipe").value == "pgd"
-
-
-@pytest.mark.parametrize("name", specs.RECIPES)
-def test_every_recipe_has_a_form_whose_defaults_are_its_own(
-    lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the untouched form asks for is the recipe as the command line has it."""
-    asked: list[Any] = []
-    monkeypatch.setattr(queue, "submit", submitted(asked))
-    app = opened(lab, train_recipe=name)
-    button(app).click().run()
-    assert not app.exception
-    assert asked[0].recipe == specs.RECIPES[name]()
-
-
-def test_report_says_that_patience_was_over(lab: Lab) -> None:
-    """A training that stopped early has fewer epochs than were asked for, and says why."""
-    row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9}
-    lab.model(network="mlp", patience=1, history=[{**row, "epoch": 1}, {**row, "epoch": 2, "stopped": 1.0}])
-    app = opened(lab)
-    app.session_state["train_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
-    app.run()
-    assert not app.exception
-    assert "Stopped after epoch 2" in texts(app)
-
-
-@pytest.mark.parametrize(("typed", "eps"), [("8/255", 8 / 255), ("0.03", 0.03), (" 2 / 255 ", 2 / 255), ("1", 1.0)])
-def test_eps_may_be_typed_in_grey_levels(lab: Lab, typed: str, eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual 8/255 is asked for as it is written."""
-    asked: list[Any] = []
-    monkeypatch.setattr(queue, "submit", submitted(asked))
-    app = opened(lab, train_recipe="pgd", train_pgd_eps=typed)
-    button(app).click().run()
-    assert not app.exception
-    assert asked[0].recipe.eps == eps
-    assert f"= {255 * eps:.4g}/255" in texts(app)
-
-
-@pytest.mark.parametrize("typed", ["much", "1/0", "8/255/2", "0", "2", "-0.1", "nan", ""])
-def test_nonsense_eps_is_refused_in_one_sentence(lab: Lab, typed: str) -> None:
-    """The box keeps what was typed, and nothing is trained."""
-    app = opened(lab, train_recipe="pgd")
-    app.text_input(key="train_pgd_eps").set_value(typed)
-    button(app).click().run()
-    assert not app.exception
-    assert len(app.error) == 1
-    assert "eps" in app.error[0].value
-    assert app.text_input(key="train_pgd_eps").value == typed
-
-
-@pytest.mark.parametrize(
-    ("value", "said"), [(0.3, "0.3"), (8 / 255, "8/255"), (1.0, "1"), (0.2, "0.2"), (0.123456789, "0.123456789")]
-)
-def test_eps_is_written_exactly(value: float, said: str) -> None:
-    """What is written is read back as the same number."""
-    assert eps_text(value) == said
-
-
-def test_settings_of_a_robust_model_are_opened(lab: Lab) -> None:
-    """The recipe and its settings come along, and the report warns where the network overfitted to one step."""
-    recipe = {"name": "fgsm", "eps": 8 / 255, "start": "ball"}
-    row = {"loss": 1, "train_accuracy": 0.5, "validation_loss": 1, "validation_accuracy": 0.9, "eps": 0.2}
-    history = [
-        {**row, "epoch": epoch, "robust_accuracy": 0.6, "fgsm_accuracy": 0.7, "overfitted": float(epoch == 2)}
-        for epoch in (1, 2)
-    ]
-    lab.model(network="mlp", recipe=recipe, history=history)
-    app = lab.open("models")
-    app.session_state["models_saved"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
-    app.run()
-    app.button(key="models_settings_of").click().run()
-    assert not app.exception
-    assert app.selectbox(key="train_recipe").value == "fgsm"
-    assert app.text_input(key="train_fgsm_eps").value == "8/255"
-    assert button(app).label == "Open the trained model"  # exactly that model: nothing was rounded
-    assert "Overfitting to a single step in epoch 2" in texts(app)
-    assert "went back" not in texts(app)
 
 
 def test_scalar_network_has_a_histogram_and_a_threshold(lab: Lab) -> None:

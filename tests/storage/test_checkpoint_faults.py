@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -65,6 +65,34 @@ def kept(trained_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             assert of(task, root).is_file()
             found[name] = (root, result)
     return found
+
+
+class Stopped(NamedTuple):
+    """A task that was stopped after two parts: its store, which a test may change, and the unbroken result.
+
+    source: the same store, which stays.
+    """
+
+    name: str
+    source: Path
+    root: Path
+    result: dict[str, Any]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its checkpoint lies."""
+        return of(TASKS[self.name], self.root)
+
+    def run(self, root: Path | None = None) -> dict[str, Any]:
+        """What comes of it when it is asked for again, here or in another store."""
+        return contents(running.run(TASKS[self.name], root or self.root, device="cpu"))
+
+
+@pytest.fixture(params=TASKS)
+def stopped(request: pytest.FixtureRequest, kept: dict[str, tuple[Path, dict[str, Any]]], tmp_path: Path) -> Stopped:
+    """Each task in turn, in a store of its own."""
+    source, result = kept[request.param]
+    return Stopped(request.param, source, Path(shutil.copytree(source, tmp_path / "lab")), result)
 
 
 def stop_after(parts: int, name: str, patch: pytest.MonkeyPatch) -> list[int]:
@@ -174,26 +202,17 @@ DAMAGE: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], str]] = {
 
 
 @pytest.mark.sampled(5)
-@pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damaged_checkpoint_is_set_aside_and_the_task_starts_anew(
-    name: str,
-    kind: str,
-    kept: dict[str, tuple[Path, dict[str, Any]]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    stopped: Stopped, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The result is that of the unbroken run; the file is kept with a note of what is wrong with it, and said once."""
-    source, result = kept[name]
-    root = Path(shutil.copytree(source, tmp_path / "lab"))
-    path = of(TASKS[name], root)
+    path = stopped.checkpoint
     damage, said = DAMAGE[kind]
     damage(path, monkeypatch)
     with caplog.at_level(logging.WARNING):
-        made = running.run(TASKS[name], root, device="cpu")
-    assert contents(made) == result
-    (aside,) = (root / store.SET_ASIDE).iterdir()
+        assert stopped.run() == stopped.result
+    (aside,) = (stopped.root / store.SET_ASIDE).iterdir()
     assert {entry.name for entry in aside.iterdir()} == {path.name, "why.txt"}
     note = (aside / "why.txt").read_text(encoding="utf-8")
     (message,) = [record.getMessage() for record in caplog.records if record.name == checkpoint.__name__]
@@ -204,13 +223,9 @@ def test_damaged_checkpoint_is_set_aside_and_the_task_starts_anew(
     assert not path.exists()
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_no_flipped_bit_of_any_tensor_is_read(
-    name: str, kept: dict[str, tuple[Path, dict[str, Any]]], tmp_path: Path
-) -> None:
+def test_no_flipped_bit_of_any_tensor_is_read(stopped: Stopped, tmp_path: Path) -> None:
     """The hash covers every tensor, the description, and the header, which gives names, types and shapes."""
-    source, _ = kept[name]
-    path = of(TASKS[name], source)
+    path = stopped.checkpoint
     meta = files.decode_arrays(path.read_bytes())[checkpoint.META].tobytes()
 
     wanted = json.loads(meta)["of"]
@@ -221,6 +236,7 @@ def test_no_flipped_bit_of_any_tensor_is_read(
     assert set(found) >= {checkpoint.META}
     data = path.read_bytes()
     header = data.index(b'"dtype"')
+    print(f"{stopped.name}: {2 * (len(found) + 2)} bits flipped in {len(found)} tensors and the header")  # noqa: T201
     for where in [*found.values(), 3, header + 10]:
         for bit in (0, 6):
             shutil.copy(path, copy)
@@ -229,16 +245,10 @@ def test_no_flipped_bit_of_any_tensor_is_read(
             assert not copy.exists()
 
 
-@pytest.mark.parametrize("name", TASKS)
 def test_a_result_that_cannot_be_written_is_not_worked_out_again(
-    name: str,
-    kept: dict[str, tuple[Path, dict[str, Any]]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped: Stopped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full when the artifact is to be written: the checkpoint stays, and no part is done a second time."""
-    source, result = kept[name]
-    root = Path(shutil.copytree(source, tmp_path / "lab"))
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -246,62 +256,45 @@ def test_a_result_that_cannot_be_written_is_not_worked_out_again(
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_folder", full)
         with pytest.raises(OSError, match="No space left"):
-            running.run(TASKS[name], root, device="cpu")
-    assert of(TASKS[name], root).is_file()
-    stop_after(0, name, monkeypatch)
-    made = running.run(TASKS[name], root, device="cpu")
-    assert contents(made) == result
-    assert not of(TASKS[name], root).exists()
+            stopped.run()
+    assert stopped.checkpoint.is_file()
+    stop_after(0, stopped.name, monkeypatch)
+    assert stopped.run() == stopped.result
+    assert not stopped.checkpoint.exists()
 
 
-@pytest.mark.parametrize("name", TASKS)
 def test_no_run_ends_because_its_checkpoint_cannot_be_written(
-    name: str,
-    kept: dict[str, tuple[Path, dict[str, Any]]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    stopped: Stopped, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It goes on, says so, and what was kept before stays until the end."""
-    source, result = kept[name]
-    root = Path(shutil.copytree(source, tmp_path / "lab"))
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "replace_file", full)
     with caplog.at_level(logging.WARNING):
-        made = running.run(TASKS[name], root, device="cpu")
-    assert contents(made) == result
+        assert stopped.run() == stopped.result
     assert "could not be saved ([Errno 28] No space left on device). The run continues." in caplog.text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TASKS)
 def test_killed_at_any_operation_a_task_ends_in_the_same(
-    name: str, kept: dict[str, tuple[Path, dict[str, Any]]], tmp_path: Path, record_property: Callable[..., None]
+    stopped: Stopped, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
     """`kill -9` before each operation on the disk, after which it is asked for again: nothing is lost or left over."""
-    source, result = kept[name]
     torch.set_num_threads(1)  # a copy of this process has none of its threads
-
-    def ask(root: Path) -> Any:
-        return running.run(TASKS[name], root, device="cpu")
-
     with pytest.MonkeyPatch.context() as patch:
         operations = Operations(patch)
-        root = Path(shutil.copytree(source, tmp_path / "whole"))
-        operations.names.clear()
-        ask(root)
+        stopped.run()
     count = len(operations.names)
     record_property("operations", count)
-    print(f"{name}: killed at each of the first and last 14 of {count} operations")  # noqa: T201  # for the reader of `pytest -rP`
+    print(f"{stopped.name}: killed at each of the first and last 14 of {count} operations")  # noqa: T201  # for the reader of `pytest -rP`
     assert count > 10
     for number in sorted({*range(1, min(count, 14) + 1), *range(max(1, count - 13), count + 1)}):  # parts are alike
-        root = Path(shutil.copytree(source, tmp_path / f"{number}"))
-        assert killed_at(number, lambda root=root: ask(root)), number  # type: ignore[misc]
-        assert contents(ask(root)) == result, number
+        root = Path(shutil.copytree(stopped.source, tmp_path / f"{number}"))
+        assert killed_at(number, lambda root=root: stopped.run(root)), number  # type: ignore[misc]
+        assert stopped.run(root) == stopped.result, number
         assert not list((root / ".tmp").glob("*")), number
         assert not list((root / store.CHECKPOINTS).glob("*")), number
         assert not (root / store.SET_ASIDE).exists(), number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -91,7 +92,7 @@ def test_a_lease_lets_one_in_at_a_time(tmp_path: Path) -> None:
         thread.join()
     assert sorted(entered) == [0, 1, 2, 3]
     assert not locks.is_held(path)
-    assert list(tmp_path.iterdir()) == []
+    assert [entry.name for entry in tmp_path.iterdir()] == [locks.LACKING]
 
 
 @pytest.mark.usefixtures("without_flock")
@@ -133,6 +134,7 @@ def refuse(*_):
 
 fcntl.flock = refuse
 from core.storage import locks
+print("asks", flush=True)
 with locks.held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -146,14 +148,14 @@ def test_a_killed_holder_is_dead_at_once_on_its_machine(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=PROJECT, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+        assert [holder.stdout.readline() for _ in range(2)] == [b"asks\n", b"held\n"]
         assert locks.is_held(path)
         holder.kill()
     assert (tmp_path / "a.lock.lease").exists()
     assert not locks.is_held(path)
     with locks.held(path, timeout=60.0):
         assert locks.is_held(path)
-    assert list(tmp_path.iterdir()) == []
+    assert [entry.name for entry in tmp_path.iterdir()] == [locks.LACKING]
 
 
 @pytest.mark.usefixtures("without_flock")
@@ -168,3 +170,28 @@ def test_a_lease_that_was_taken_over_is_not_removed_by_the_one_before(tmp_path: 
     assert leases.is_held(tmp_path / "a")
     other.release()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.lock", "store/.locks/a.lock", "store/.jobs/one/lock"])
+def test_machines_with_and_without_flock_exclude_each_other(tmp_path: Path, name: str) -> None:
+    """One that has none has been there: from then on the others see its lease, and it sees theirs."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if "store" in name:
+        (tmp_path / "store" / ".locks").mkdir(exist_ok=True)
+
+    def without_flock() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=PROJECT, stdout=subprocess.PIPE)
+
+    with without_flock() as other:
+        assert other.stdout is not None
+        assert [other.stdout.readline() for _ in range(2)] == [b"asks\n", b"held\n"]
+        with pytest.raises(filelock.Timeout), locks.held(path, timeout=0.0):
+            raise AssertionError("two are inside")
+        other.kill()
+    with locks.held(path, timeout=60.0), locks.held(path), without_flock() as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"asks\n"
+        assert select.select([other.stdout], [], [], 1.0)[0] == [], "it waits"
+        other.kill()
+    assert not locks.is_held(path)

@@ -36,9 +36,7 @@ def start(*tasks: specs.Task) -> None:
     try:
         for task in tasks:
             visitors.check_room()
-            job_id = queue.submit(task, store.default_root()).id
-            visitors.started(job_id)
-            endings.seen(job_id)
+            endings.seen(queue.submit(task, store.default_root(), owner=visitors.me()).id)
     except (ValueError, OSError, folder.DataMissing) as error:
         st.error(f"The job could not be started: {literal(error)}", icon=":material/error:")
         return
@@ -136,7 +134,7 @@ def _watch(page: str, job_id: str, live: Callable[[queue.Job], None] | None) -> 
             st.progress(fraction(job), text=progress_text(job))
         with button:
             key = f"{page}_cancel_{job.id}"
-            if visitors.may_change(job.id) and st.button(
+            if visitors.may_change(job) and st.button(
                 "Cancel", icon=":material/stop_circle:", key=key, width="stretch"
             ):
                 queue.cancel(job.id, store.default_root())
@@ -166,7 +164,7 @@ def ended(page: str, job: queue.Job) -> None:
                 st.write(literal(more))
             if log:
                 st.code(log, language=None)
-    if not visitors.may_change(job.id):
+    if not visitors.may_change(job):
         return
     with st.container(horizontal=True):
         again = "Resume" if resumes else "Run it again"
@@ -201,15 +199,15 @@ def cards(job_ids: tuple[str, ...]) -> None:
                 horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="xsmall"
             ):
                 st.markdown(f"**{what}**", width="content")
-                if visitors.may_change(job.id) and st.button("Cancel", key=f"sidebar_cancel_{job.id}", type="tertiary"):
+                if visitors.may_change(job) and st.button("Cancel", key=f"sidebar_cancel_{job.id}", type="tertiary"):
                     queue.cancel(job.id, store.default_root())
             st.caption(on)
             st.progress(fraction(job), text=f":small[{progress_text(job)}]")
 
 
-def live_ids() -> tuple[str, ...]:
-    """Ids of the jobs that are running or waiting."""
-    return tuple(job.id for job in queue.jobs(store.default_root()) if job.live)
+def live_jobs() -> list[queue.Job]:
+    """The jobs that are running or waiting."""
+    return [job for job in queue.jobs(store.default_root()) if job.live]
 
 
 def fraction(job: queue.Job) -> float:

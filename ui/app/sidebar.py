@@ -11,7 +11,7 @@ from core import access, specs
 from core.data import folder
 from core.jobs.shards import engines
 from core.storage import store
-from ui.app import browser, endings, jobs, routes, warm
+from ui.app import browser, endings, jobs, routes, signin, warm
 from ui.text import literal
 
 _STYLE = """<style>
@@ -28,9 +28,12 @@ def show() -> None:
     st.logo(str(routes.ICON), size="large")
     with st.sidebar:
         _navigation()
-        live = jobs.live_ids()
+        found = jobs.live_jobs()
+        live = tuple(job.id for job in found)
         if live:
-            st.caption(f"{len(live)} running" if len(live) > 1 else "Running")
+            waiting = sum(job.state == "waiting" for job in found)
+            counts = {"running": len(live) - waiting, "waiting": waiting}
+            st.caption(" · ".join(f"{count} {what}" for what, count in counts.items() if count))
             jobs.cards(live)
         for one in endings.announce(live, jobs.describe)[-3:]:
             st.page_link(routes.page(one.page), label=f"Done: {one.text}", icon=":material/check_circle:")
@@ -38,6 +41,7 @@ def show() -> None:
             f"**Device** {device()}{_engine()}  \n**Data** {_data()}",
             help=None if access.is_public() else f"Data folder: {folder.data_root()}",
         )
+        signin.show()
         browser.show(endings.page_on_show(), endings.arrived())
 
 

@@ -122,7 +122,7 @@ def _tick(page: str, item: Item, known: Evidence) -> None:
         "I have done this",
         key=key,
         on_change=keep,
-        help="This item leaves no result in the store, so only you know. The tick is kept in the store.",
+        help=f"This item leaves no result in the store, so only you know. {known_notes.kept()}",
     )
 
 
@@ -140,7 +140,7 @@ def _discuss(page: str, item: Item, known: Evidence, status: Status) -> None:
         key=key,
         on_change=keep,
         max_chars=notes.LONGEST,
-        help="It goes into the lab report. It is kept in the store, where everybody who uses this store can read it.",
+        help=f"It goes into the lab report. {known_notes.kept()}",
     )
     if status != "done" and item.needs:
         st.caption(f"Done when this store has {'; '.join(item.missing(known))}, made by you.")

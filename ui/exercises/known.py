@@ -1,6 +1,7 @@
 """What the store holds for the exercises; read again when something in it has changed.
 
-Notes are the store's, which all who use it share; on a public server, each visitor's own for as long as the session.
+Notes are the store's, which all who use it share; of people who sign in, each person's own; on a public server without
+sign-in, each visitor's own for as long as the session.
 """
 
 from __future__ import annotations
@@ -15,23 +16,38 @@ import streamlit as st
 from core import access
 from core.exercises import evidence, notes
 from core.storage import bundled, store
+from ui.app import signin
 
 _NOTES = "_exercises_notes"
 
 
 def note(made: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Keep what a function, one of `core.exercises.notes`, makes of the notes."""
-    if access.is_public():
-        st.session_state[_NOTES] = made(_notes(store.default_root()))
+    root, person = store.default_root(), signin.person()
+    if _in_session(person):
+        st.session_state[_NOTES] = made(_notes(root))
     else:
-        notes.change(store.default_root(), made)
+        notes.change(root, made, person)
 
 
 def _notes(root: Path) -> dict[str, Any]:
-    if not access.is_public():
-        return notes.read(root)
+    person = signin.person()
+    if not _in_session(person):
+        return notes.read(root, person)
     found: dict[str, Any] = st.session_state.get(_NOTES, notes.nothing())
     return found
+
+
+def kept() -> str:
+    """A sentence that says where notes are kept, and who can read them."""
+    person = signin.person()
+    if _in_session(person):
+        return "It is kept until you close or reload this page, for you alone: download the report before."
+    return f"It is kept in the store, where {'only you' if person else 'everybody who uses this store'} can read it."
+
+
+def _in_session(person: str) -> bool:
+    return access.is_public() and not person
 
 
 def of_store() -> evidence.Evidence:

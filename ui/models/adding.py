@@ -10,10 +10,10 @@ import streamlit as st
 
 from core import access, epsilon, specs
 from core.evaluation.imported.findings import REFUSED
-from core.jobs import queue
+from core.jobs import limits, queue
 from core.specs.importing import label_of
 from core.storage import store, uploads
-from ui.app import jobs, sources
+from ui.app import jobs, sources, visitors
 from ui.form import bound, controls, data_set, widgets
 from ui.form.select import KEEP, select
 from ui.models import architectures, found
@@ -162,6 +162,8 @@ def start(file: File, spec: specs.ImportSpec) -> None:
         if given is None:  # taken away in this moment
             return
         try:
+            visitors.check_room()  # first, so that what is refused takes no room
+            limits.check(spec, store.default_root())
             digest = uploads.keep(given.getvalue(), store.default_root())
         except (ValueError, OSError) as error:
             st.error(f"The file was not taken: {literal(error)}", icon=":material/error:")

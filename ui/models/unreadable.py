@@ -5,11 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from core import access
 from core.storage import left_out, store
-from ui.show import elements
+from ui.text import literal
+
+MOST = 100
+"""Rows of the list."""
 
 
-def section(page: str) -> None:
+def section() -> None:
     """Draw what cannot be read, in an expander; nothing where all can."""
     found = left_out.unreadable(store.default_root())
     if not found:
@@ -19,20 +23,15 @@ def section(page: str) -> None:
             "Models and results that another version of this program made, or that are damaged. They were left as "
             "they are. `python -m core verify` checks every file."
         )
+        shown = found[:MOST]
         frame = pd.DataFrame(
             {
-                "Name": [one.name for one in found],
-                "Kind": ["result" if one.model else "model" for one in found],
-                "Reason": [one.why for one in found],
-                "Made by version": [one.made_by or None for one in found],
-                "Model": [one.model or None for one in found],
+                "Name": [literal(one.name) + (f" of {literal(one.model)}" if one.model else "") for one in shown],
+                "Reason": [literal(access.without_places(one.why)) for one in shown],
+                "Made by version": [literal(one.made_by or "–") for one in shown],
             }
         )
-        st.dataframe(
-            frame,
-            hide_index=True,
-            placeholder="–",
-            height=elements.table_height(len(frame), 320),
-            key=f"{page}_unreadable",
-            alt="Models and results that cannot be read, with the reasons",
-        )
+        alt = "Models and results that cannot be read, with the reasons"
+        st.table(frame, hide_index=True, border="horizontal", alt=alt)
+        if len(found) > MOST:
+            st.caption(f"And {len(found) - MOST:,} more; `python -m core models` lists all.")

@@ -3,7 +3,9 @@
 result           what an evaluation found, a row an image
 robust           `evaluate`: certificates, the attacks, the verdicts, the reliability checks
 schedule         the attacks in their order, and which images each is for
-cascade          what is known of each image, and how a stage changes it
+state            what is evaluated, and what is known of each image
+cascade          one stage: which images it is for, and how it changes what is known of them
+digging          how far a search goes: as long as it finds
 towards          APGD towards several classes at once
 gradient_masked  models that only look robust: random outputs, gradients that mislead
 verdict          every verdict made again, and what is to be said of them all

@@ -18,8 +18,8 @@ from core.attacks.engine.engine import predict
 from core.attacks.engine.losses import margin, predicted
 from core.attacks.fixed_budget.apgd import apgd
 from core.attacks.fixed_budget.pgd import pgd
-from core.evaluation.robust.cascade import CascadeState, Subject
 from core.evaluation.robust.schedule import Stage
+from core.evaluation.robust.state import CascadeState, Subject
 from core.evaluation.trust.examination import RANDOM, Claims, Effort, Examination, relative
 from core.evaluation.trust.model import continuity, gradients, slope
 from core.evaluation.trust.rules import RULES

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from core.attacks.engine.bears import bears_of
 from core.attacks.engine.engine import admitted, plain, predict, wide
 from core.attacks.engine.stand_ins import own_draws
-from core.evaluation.robust.cascade import CascadeState, Subject, run_stage
+from core.evaluation.robust.cascade import run_stage
 from core.evaluation.robust.gradient_masked import few, gradients_mislead
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import as_number, certified, checked, with_reliability
 from core.evaluation.robust.schedule import AFTER, stages
+from core.evaluation.robust.state import CascadeState, Subject
 from core.evaluation.robust.verdict import remarked
 from core.progress import Progress
 

@@ -8,14 +8,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.evaluation.robust.cascade import STATE, CascadeState, Subject
+from core.evaluation.robust import digging
 from core.evaluation.robust.schedule import Stage, described
+from core.evaluation.robust.state import STATE, CascadeState, Subject
 from core.storage import checkpoint
 
 
 def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
     """A hash of all that the result depends on."""
-    settings = [given.norm, given.eps, effort, given.seed, str(given.x.device), *map(described, plan)]
+    settings = [
+        given.norm,
+        given.eps,
+        effort,
+        given.seed,
+        str(given.x.device),
+        *digging.SETTINGS,
+        *map(described, plan),
+    ]
     total = hashlib.sha256(repr(settings).encode())
     for part in (given.x, given.y, given.index, *given.model.state_dict().values()):
         if isinstance(part, Tensor) and not part.is_quantized:

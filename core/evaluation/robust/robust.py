@@ -28,9 +28,10 @@ from core.certification.graph import Unbounded
 from core.certification.proof import proven
 from core.checks import check_choice
 from core.evaluation.robust import gradient_masked, resume
-from core.evaluation.robust.cascade import CascadeState, Subject, run_stage
+from core.evaluation.robust.cascade import run_stage
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.schedule import AFTER, EFFORTS, Stage, stages, with_straight_through
+from core.evaluation.robust.state import CascadeState, Subject
 from core.evaluation.robust.verdict import remarked, verdict
 from core.evaluation.robust.with_checks import with_checks
 from core.evaluation.trust.examine import examine
@@ -67,8 +68,9 @@ def evaluate(
         eps: perturbation budget, 0 or more; at most 1 in linf. A `Fraction` or "8/255" is read, too.
         effort: how much is tried; `EFFORTS` in `schedule` says what an image costs that is not fooled.
         seed: of all random draws, together with `index`.
-        index: (N,) int64 image numbers that the random draws depend on; default the positions. A slice evaluated alone
-            under its own numbers gives the slice of the whole, up to rounding.
+        index: (N,) int64 image numbers that the random draws depend on; default the positions. A slice that begins and
+            ends with blocks (of `digging.BLOCK` images), evaluated alone under its own numbers, gives the slice of the
+            whole, up to rounding. Inside a block, how far a search goes depends on what it finds there.
         trust: add the reliability checks (about a tenth of the cost of 1,000 images).
         state: a file in which the run is kept after each attack. A run that was stopped resumes from it and ends in
             the same result. One that does not fit is set aside. Remove it when you have kept the result.

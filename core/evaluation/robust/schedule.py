@@ -1,16 +1,15 @@
 """The schedule of an evaluation: its attacks in their order, and which images each of them is for.
 
-Cheap attacks come first, and each one only sees the images that are not fooled yet. Later ones are for the few images
-that may still be fooled: those whose lowest margin is a small share of the clean image's (`Stage.max_margin`). That
-measure needs no scale of the logits and no other image, so a slice evaluated alone equals the slice of the whole.
-Square begins at the best point so far and gives up by what it gained there.
+Cheap attacks come first, and each one only sees the images that are not fooled yet. The first few are for all of them;
+the searches that follow (`Stage.searches`) are for as many as they find on: each goes along an order of the images and
+ends when it has spent in vain what a find is worth (`digging`). Square begins at the best point so far.
 
 In l2 and l1, attacks at a fixed budget find little on networks that were trained in linf, since no feature may change
 much at once. FAB comes from outside, with long steps across the boundary; what it finds beyond the ball is pulled in,
 and PGD descends from there. In l2 two short runs in turn, which begin a few eps away (`reach`), do more than a long
 one that comes from the other side of the box.
 
-The limits were chosen by measurement; see docs/MEASUREMENTS.md.
+What was measured is in docs/MEASUREMENTS.md.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from core.attacks.black_box.sparse_rs import sparse_rs
 from core.attacks.black_box.square import square
@@ -33,17 +30,13 @@ from core.attacks.sparse.sigma_zero import sigma_zero
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.evaluation.robust.towards import towards
 
-NEAR = {"linf": torch.inf, "l2": 1.15, "l1": 1.25}
-"""Where FAB says how far away the boundary is: at how many times eps an image is worth more attacks."""
 OVER = 1.4
 """How far FAB steps across the boundary (`eta`), in lengths of the way to it."""
-PULLED_IN = 1.4
-"""In l2: up to how many times eps an adversarial example of FAB is pulled into the ball, to go down from there."""
 EFFORTS = ("quick", "standard", "at_least_autoattack")
-"""The effort levels: how much is tried. Model evaluations (forward + backward passes) per image that is not fooled, in
-linf with ten classes, from an image far from the boundary to one close to it: `quick` about 32 + 12 to 92 + 65;
-`standard` the same to 9,200 + 1,000; `at_least_autoattack`, which also has APGD-CE, APGD-T, FAB and Square at
-AutoAttack's lengths, about 7,000 + 3,000 to 23,000 + 7,000. AutoAttack itself takes 7,850 + 1,910 per image."""
+"""The effort levels: how much is tried. `quick`: two attacks and three starts, 24 forward and backward passes for every
+image that stands and up to 130 more where they find; `standard`: nine searches more, up to 9,000 passes where they
+find; `at_least_autoattack` also has APGD-CE, APGD-T, FAB and Square at AutoAttack's lengths on all images that stand,
+about 10,000 to 30,000 passes. AutoAttack itself takes 7,850 + 1,910 on each."""
 
 SQUARES: dict[str, Any] = {"offspring": 16, "batch": 512}
 """How Square searches: sixteen squares of each of 32 images at once, which was measured faster than eight."""
@@ -57,10 +50,10 @@ class Stage:
         name: as it stands in `found_by`.
         attack: the function.
         settings: its arguments.
-        max_margin: only images whose lowest margin so far is at most this share of the clean image's.
-        max_distance: only images of which an adversarial example is known at no more than so many times eps.
-        gradient_masked: and images that `CascadeState.gradient_masked` marks.
-        boundary_outside_box: and images that `CascadeState.boundary_outside_box` marks, whatever their distance.
+        searches: for the images along an order, until it has spent in vain what a find is worth (`digging`).
+        only_outside: only for images that `CascadeState.boundary_outside_box` marks.
+        gradient_masked: in the order, images that `CascadeState.gradient_masked` marks come first.
+        boundary_outside_box: in the order, images that `CascadeState.boundary_outside_box` marks come first.
         resumes: begins at the best point so far instead of the image.
         probe: a few queries without gradients; images whose margin they lower about as far are marked as masked.
         fixed_eps: takes eps, norm and streams. Else the attack looks for the smallest change, which counts within eps.
@@ -69,8 +62,8 @@ class Stage:
     name: str
     attack: Callable[..., AttackResult]
     settings: dict[str, Any]
-    max_margin: float = torch.inf
-    max_distance: float = torch.inf
+    searches: bool = False
+    only_outside: bool = False
     gradient_masked: bool = False
     boundary_outside_box: bool = False
     resumes: bool = False
@@ -88,92 +81,91 @@ def described(stage: Stage) -> str:
     return repr({**vars(stage), "attack": stage.attack.__name__})
 
 
-def _start(
-    number: int, loss: str, odi: int, steps: int, max_margin: float = torch.inf, max_distance: float = torch.inf
-) -> Stage:
-    return Stage(
-        f"APGD {loss}, start {number}", apgd, {"loss": loss, "odi_steps": odi, "steps": steps}, max_margin, max_distance
-    )
+def _start(number: int, loss: str, odi: int, steps: int) -> Stage:
+    settings = {"loss": loss, "odi_steps": odi, "steps": steps}
+    return Stage(f"APGD {loss}, start {number}", apgd, settings, searches=True)
 
 
-def _hops(hops: int, max_margin: float, max_distance: float = torch.inf, chains: int = 4) -> Stage:
-    return Stage(
-        "hops", basin_hopping, {"hops": hops, "chains": chains, "share": 0.15}, max_margin, max_distance, resumes=True
-    )
+def _hops(hops: int, chains: int = 4) -> Stage:
+    return Stage("hops", basin_hopping, {"hops": hops, "chains": chains, "share": 0.15}, searches=True, resumes=True)
 
 
-def _targets(targets: int, steps: int, max_margin: float, max_distance: float = torch.inf) -> Stage:
-    return Stage("APGD towards classes", towards, {"targets": targets, "steps": steps}, max_margin, max_distance)
+def _targets(targets: int, steps: int) -> Stage:
+    return Stage("APGD towards classes", towards, {"targets": targets, "steps": steps}, searches=True)
 
 
-def _fab(steps: int, targets: int, max_distance: float = torch.inf, **settings: float) -> Stage:
+def _fab(steps: int, targets: int, **settings: Any) -> Stage:
+    marks = {name: settings.pop(name, False) for name in ("searches", "only_outside")}
     made = {"steps": steps, "targets": targets, **settings}
-    return Stage("FAB", fab, made, max_distance=max_distance, boundary_outside_box=True, fixed_eps=False)
+    return Stage("FAB", fab, made, boundary_outside_box=True, fixed_eps=False, **marks)
 
 
 def _from_outside(norm: str, classes: int) -> Iterator[Stage]:
     if norm == "l1":
         yield _fab(30, 1, eta=OVER)
-        yield _descent(NEAR[norm])
+        yield _descent()
         return
     short = {"eta": OVER, "beta": 0.8}
     yield _fab(15, 1, reach=6, **short)
-    yield _descent(PULLED_IN)
+    yield _descent()
     if classes > 2:
-        yield _fab(15, min(2, classes - 2), max_distance=2, skip=1, reach=3, **short)
-        yield _descent(PULLED_IN)
+        yield _fab(15, min(2, classes - 2), searches=True, skip=1, reach=3, **short)
+        yield _descent()
 
 
-def _descent(max_distance: float) -> Stage:
-    return Stage(
-        "PGD from FAB",
-        basin_hopping,
-        {"hops": 1, "chains": 1, "steps": 20, "share": 0.0},
-        0.9,
-        max_distance,
-        resumes=True,
-    )
+def _descent() -> Stage:
+    settings = {"hops": 1, "chains": 1, "steps": 20, "share": 0.0}
+    return Stage("PGD from FAB", basin_hopping, settings, searches=True, resumes=True)
 
 
-def _squares(queries: int, milestones: tuple[tuple[int, float], ...], max_margin: float, max_distance: float) -> Stage:
-    settings = SQUARES | {"queries": queries, "spent": 512, "milestones": milestones}
-    return Stage("Square", square, settings, max_margin, max_distance, gradient_masked=True, resumes=True)
+def _squares(queries: int, before: int) -> Stage:
+    """Square goes on from the best point, with squares as small as after `before` queries."""
+    settings = SQUARES | {"queries": queries, "spent": 512 + before}
+    return Stage("Square", square, settings, searches=True, gradient_masked=True, resumes=True)
+
+
+def _square_anew(queries: int) -> Stage:
+    return Stage("Square", square, SQUARES | {"queries": queries}, searches=True, gradient_masked=True)
 
 
 def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     several = min(3, classes - 1)
-    near = NEAR[norm]
     yield Stage("one step", pgd, {"steps": 1, "random_start": False, "loss": "ce"})
     yield Stage("PGD margin", pgd, {"steps": 10, "random_start": False, "loss": "margin"})
     if norm != "linf":
         yield from _from_outside(norm, classes)
     if norm != "l1":
         yield Stage("probe", square, {"queries": 12 if norm == "linf" else 5}, probe=True)
-    yield _start(1, "ce", 4, 8, 0.75)
+    yield _start(1, "ce", 4, 8)
     if norm != "l2":
-        yield _start(2, "dlr", 5, 15, 0.4, near)
-    yield _start(3, "ce", 5, 15, 0.3, near)
+        yield _start(2, "dlr", 5, 15)
+    yield _start(3, "ce", 5, 15)
     if effort == "quick":
         return
     if norm == "l1":
         yield _fab(50, several, eta=1.2)
-        yield _descent(near)
+        yield _descent()
     if norm == "l2":
-        yield _fab(20, several, max_distance=0, eta=OVER, reach=4)  # for images whose boundary is outside the box
-        yield _descent(PULLED_IN)
-    yield _hops(8, 0.2, near)
-    yield _targets(several, 20, 0.08, near)
+        yield _fab(20, several, only_outside=True, eta=OVER, reach=4)
+        yield _descent()
+        yield _fab(60, min(9, classes - 1), searches=True)
+        yield _descent()
+    if norm == "l1":  # FAB fools most, towards one class after another; steps matter, since the active features change
+        for skip in range(several, min(9, classes - 1), several):
+            yield _fab(100, min(several, classes - 1 - skip), eta=1.2, skip=skip, searches=True)
+            yield _descent()
+        yield Stage("APGD ce, long", apgd, {"loss": "ce", "steps": 100}, searches=True)
+    yield _hops(8)
+    yield _targets(several, 20 if norm != "l1" else 100)
     if norm != "l1":
-        yield _squares(2000, ((96, 0.97), (128, 0.93), (256, 0.76), (500, 0.5), (1000, 0.35)), 0.4, near)
-    yield _hops(16, 0.06, near, chains=8)
-    yield _hops(48 if norm == "linf" else 24, 0.03, near, chains=16 if norm == "linf" else 12)
+        yield _squares(256, 0)
+    yield _hops(24)
     if norm != "l1":
-        close = 0.1 if norm == "linf" else 0.05
-        yield _squares(2000, ((256, 0.93), (500, 0.8)), close, near)
-        anew = ((128, 0.44), (250, 0.22), (500, 0.1), (1000, 0.06))
-        yield Stage(
-            "Square", square, SQUARES | {"queries": 4000, "milestones": anew}, close, near, gradient_masked=True
-        )
+        yield _squares(512, 256)
+    yield _hops(64)
+    if norm != "l1":
+        yield _squares(1024, 768)
+        yield _square_anew(1000)
     if effort == "standard":
         return
     yield Stage("APGD-CE", apgd, {"loss": "ce", "steps": 100})
@@ -182,7 +174,7 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     yield _fab(100, min(9, classes - 1))
     if norm != "l1":
         yield Stage("Square, long", square, {"queries": 5000})
-    yield _hops(200, 0.4)
+    yield _hops(200)
 
 
 def with_straight_through(plan: list[Stage], norm: str, effort: str) -> list[Stage]:

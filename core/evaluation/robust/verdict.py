@@ -12,8 +12,8 @@ from core.attacks.engine.engine import predict
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.epsilon import within
-from core.evaluation.robust.cascade import CascadeState, Subject
 from core.evaluation.robust.result import Evaluation
+from core.evaluation.robust.state import CascadeState, Subject
 
 MIN_SHARE, MIN_CHANGED = 0.01, 2
 """From this share of the images on, and from so many, verdicts that change with the batch make an accuracy unusable."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.attacks.engine.geometry import distances
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
-from core.evaluation.robust import in_parts
+from core.evaluation.robust import digging, in_parts
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
@@ -50,6 +50,7 @@ class ByImage(OfOneModel):
     """The strongest evaluation of the first test images; see `run`."""
 
     spec: EvaluateSpec
+    unit = digging.BLOCK
 
     def evaluated(self, rows: slice, kept: Path, on_progress: Progress | None) -> Evaluation:
         """Evaluate some of the images; with the reliability checks where they are all of them, in one piece."""

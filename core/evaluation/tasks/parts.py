@@ -76,9 +76,12 @@ class ByImage(ABC):
         models: all models that are asked.
         first: (2, C, H, W) the first two images (or the only one), on the device: how each model is to be asked is
             found out with them, see `core.attacks.engine.fitted`.
+        unit: images that are judged together: each part begins at a multiple of it, and ends at one or with the last
+            image.
         depends: what the result depends on besides the task: the models' and the data's fingerprints, the device.
     """
 
+    unit: int = 1
     count: int
     found: dict[str, Any]
     models: list[nn.Module]

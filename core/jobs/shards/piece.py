@@ -113,7 +113,9 @@ def _part(asked: dict[str, Any]) -> dict[str, Any]:
     if task.depends != shared["of"]["depends"]:
         raise ValueError("model: expected the one that the run began with, got another: start the run again")
     begun, notes = time.process_time(), list[str]()
-    cuts = _cuts(where, rows)
+    if rows[0] % task.unit or (rows[1] % task.unit and rows[1] != task.count):
+        raise ValueError(f"rows: expected multiples of {task.unit}, which are judged together, got {rows}")
+    cuts = _cuts(where, rows, task.unit)
     try:
         with task.asked():
             made = [_judged(task, where, part, _Told(where, rows, part), notes) for part in cuts]
@@ -133,7 +135,7 @@ def _part(asked: dict[str, Any]) -> dict[str, Any]:
     return {"sha256": digest, "processor": time.process_time() - begun, "notes": notes}
 
 
-def _cuts(where: Path, rows: tuple[int, int]) -> list[tuple[int, int]]:
+def _cuts(where: Path, rows: tuple[int, int], unit: int) -> list[tuple[int, int]]:
     """The images in one piece; in halves and quarters where that was begun before and no state of it was kept."""
     again = kept.count_try(where, rows) - 1
     if again >= TRIES:
@@ -141,7 +143,7 @@ def _cuts(where: Path, rows: tuple[int, int]) -> list[tuple[int, int]]:
             f"Images {rows[0]} to {rows[1]} were begun {TRIES} times, and each time the process ended without an answer"
         )
     parts = 2 ** max(0, again - kept.path(where, rows, kept.STATE).exists())
-    step = max(1, -(-(rows[1] - rows[0]) // parts))
+    step = -(-(rows[1] - rows[0]) // (parts * unit)) * unit
     return [(low, min(low + step, rows[1])) for low in range(rows[0], rows[1], step)]
 
 
@@ -150,13 +152,13 @@ def _judged(task: ByImage, where: Path, rows: tuple[int, int], told: _Told, note
     try:
         return task.part(slice(*rows), kept.path(where, rows, kept.STATE), told)
     except Exception as error:
-        if not _of_memory(error) or rows[1] - rows[0] < 2 * LEAST:
+        if not _of_memory(error) or rows[1] - rows[0] < 2 * max(LEAST, task.unit):
             raise
     gc.collect()  # outside the handler, whose traceback holds what filled the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     notes.append(f"Images {rows[0]} to {rows[1]} did not fit the memory of {platform.node()}; they were halved.")
-    middle = (rows[0] + rows[1]) // 2
+    middle = (rows[0] + rows[1]) // 2 // task.unit * task.unit
     halves = (rows[0], middle), (middle, rows[1])
     return Part.joined([_judged(task, where, half, told.within(half), notes) for half in halves])
 

@@ -13,14 +13,15 @@ from core.specs import (
 )
 
 SIZES: dict[type[Task], int] = {
-    EvaluateSpec: 250,
+    EvaluateSpec: 500,
     RadiiSpec: 250,
     SweepSpec: 250,
     AttackSpec: 250,
     CertifySpec: 250,
     TransferSpec: 250,
 }
-"""Images of a shard, of each task that is run in shards. A comparison is: its cells are sweeps."""
+"""Images of a shard, of each task that is run in shards. A comparison is: its cells are sweeps. An evaluation judges
+blocks of images together (`core.evaluation.robust.digging.BLOCK`): a shard is a block."""
 SLOW = 25
 """Images of a shard where each one may take seconds: exact proofs, smoothing, every class as a target."""
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from core.__main__ import main
 from core.attacks.engine.geometry import distances
-from core.evaluation.robust import gradient_masked, in_parts, robust
-from core.evaluation.robust.cascade import CascadeState, Subject
+from core.evaluation.robust import digging, gradient_masked, in_parts, robust
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.robust.schedule import EFFORTS, stages, straight_through
+from core.evaluation.robust.state import CascadeState, Subject
 from core.evaluation.robust.with_checks import with_checks
 from core.evaluation.trust.examination import Fooled
 from core.evaluation.trust.examine import examine
@@ -93,15 +93,18 @@ def test_model_whose_gradients_mislead_is_fooled(name: str, honest: nn.Module, t
 
 
 @pytest.mark.parametrize("misleads", [True, False])
-def test_parts_share_the_answer_whether_gradients_mislead(misleads: bool, honest: nn.Module) -> None:
+def test_parts_share_the_answer_whether_gradients_mislead(
+    misleads: bool, honest: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is the one of all images, and parts that are given it have the verdicts of the whole."""
+    monkeypatch.setattr(digging, "BLOCK", 20)
     model = Decoy(honest, MISLEADING["four bits"]) if misleads else honest
     how: dict[str, Any] = {"norm": "linf", "eps": EPS / 3, "effort": "quick", "seed": 0}
     index = torch.arange(60) + 7
     whole = evaluate(model, X_FEW, Y_FEW, index=index, trust=False, **how)
     found = in_parts.mislead(model, X_FEW, Y_FEW, index=index, **how)
     assert found == misleads
-    cuts = [slice(0, 5), slice(5, 33), slice(33, 60)]
+    cuts = [slice(0, 20), slice(20, 40), slice(40, 60)]
     parts = [
         evaluate(model, X_FEW[cut], Y_FEW[cut], index=index[cut], trust=False, mislead=found, **how) for cut in cuts
     ]

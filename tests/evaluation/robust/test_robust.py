@@ -18,9 +18,10 @@ from core.attacks.engine.losses import margin
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.streams import Streams
 from core.attacks.minimal.fab import fab
-from core.evaluation.robust import cascade, gradient_masked, schedule
+from core.evaluation.robust import cascade, digging, gradient_masked, schedule
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.robust.schedule import Stage
+from core.evaluation.robust.state import CascadeState, Subject
 from core.evaluation.robust.towards import towards
 from core.evaluation.robust.verdict import remarked, verdict
 from core.models.saved import load_model
@@ -112,12 +113,15 @@ def test_evaluate_of_less_than_one_feature_attacks_nothing(net: nn.Module, digit
     assert (made.forwards <= 3).all()
 
 
-def test_evaluate_of_a_slice_is_the_slice(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    """Images evaluated alone under their own indices get the verdicts and passes that they get among all."""
+def test_evaluate_of_blocks_is_the_slice(
+    net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks evaluated alone under their own indices get the verdicts and passes that they get among all."""
+    monkeypatch.setattr(digging, "BLOCK", 10)
     net, x, y = copy.deepcopy(net).double(), digits[0].double(), digits[1]  # where no decision hangs on rounding
     index = torch.arange(100, 130)
     whole = evaluate(net, x, y, eps=0.08, index=index, trust=False)
-    rows = torch.arange(0, 30, 2)
+    rows = torch.arange(10, 30)
     part = evaluate(net, x[rows], y[rows], eps=0.08, index=index[rows], trust=False)
     assert torch.equal(part.robust, whole.robust[rows])
     assert torch.equal(part.forwards, whole.forwards[rows])
@@ -205,8 +209,8 @@ def test_boundary_outside_is_pulled_into_the_ball(norm: str, net: nn.Module, dig
     """What FAB finds beyond eps is kept inside as the best attempt, with its margin."""
     x, y = digits
     eps = torch.full((len(x),), NORMS[norm] / 4)
-    given = cascade.Subject(net, x, y, norm, NORMS[norm] / 4, torch.arange(len(x)))
-    state = cascade.CascadeState.first(given, net(x))
+    given = Subject(net, x, y, norm, NORMS[norm] / 4, torch.arange(len(x)))
+    state = CascadeState.first(given, net(x))
     stage = Stage("FAB", fab, {"steps": 10, "targets": 1}, fixed_eps=False)
     cascade.run_stage(stage, 0, given, eps, torch.arange(len(x)), state)
     stand = ~state.fooled
@@ -243,12 +247,11 @@ def test_image_whose_slope_leads_astray_is_known(slope: float, lost: bool) -> No
 
     x, y, rows = torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64), torch.arange(3)
     eps = torch.full((3,), 0.5)
-    given = cascade.Subject(Bend(), x, y, "l2", 0.5, rows)
-    state = cascade.CascadeState.first(given, Bend()(x))
+    given = Subject(Bend(), x, y, "l2", 0.5, rows)
+    state = CascadeState.first(given, Bend()(x))
     for stage in (
         Stage("FAB", fab, {"steps": 15}, fixed_eps=False),
-        Stage("for all", second, {}, max_distance=0),
-        Stage("for the lost", second, {}, max_distance=0, boundary_outside_box=True),
+        Stage("for the lost", second, {}, only_outside=True),
     ):
         cascade.run_stage(stage, 0, given, eps, rows, state)
     assert state.boundary_outside_box.tolist() == [lost] * 3
@@ -410,8 +413,8 @@ def test_points_without_logits_count_against_the_model() -> None:
             return torch.stack([1 - score, torch.where(score > 0.05, torch.nan, score)], 1)
 
     x, y = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
-    given = cascade.Subject(Torn(), x, y, "linf", 0.1, torch.arange(4))
-    state = cascade.CascadeState.first(given, Torn()(x))
+    given = Subject(Torn(), x, y, "linf", 0.1, torch.arange(4))
+    state = CascadeState.first(given, Torn()(x))
     state.x_adv[:2] = 0.0999
     safe = torch.zeros(4, dtype=torch.bool)
     made = remarked(verdict(given, state, safe, ["pgd"]), neighbours=True)

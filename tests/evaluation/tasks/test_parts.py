@@ -14,8 +14,11 @@ import torch
 from torch import nn
 
 from core.data.sets import load
+from core.evaluation.robust import digging
+from core.evaluation.tasks.evaluate import ByImage
 from core.evaluation.tasks.parts import Part
 from core.jobs import running
+from core.jobs.shards import ranges
 from core.specs import (
     METHODS,
     AttackSpec,
@@ -118,10 +121,19 @@ SPECS: dict[str, Task] = {
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_parts_give_what_the_whole_gives(name: str, root: Path) -> None:
-    """Keys, verdicts, rows, galleries and cards are those of a run in one piece, however its images were cut."""
+def test_parts_give_what_the_whole_gives(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, verdicts, rows, galleries and cards are those of a run in one piece, however its images were cut.
+
+    An evaluation's searches end when they find nothing in a block of images: it is cut at blocks.
+    """
+    monkeypatch.setattr(digging, "BLOCK", 20)
     spec = store.resolve(SPECS[name], root)
-    assert_same(whole(spec, root), in_parts(spec, root))
+    assert_same(whole(spec, root), in_parts(spec, root, (0, 20, 40) if isinstance(spec, EvaluateSpec) else CUTS))
+
+
+def test_shards_of_an_evaluation_are_its_blocks() -> None:
+    """The list of shards is made without PyTorch, so that it has a number of its own."""
+    assert ranges.SIZES[EvaluateSpec] == digging.BLOCK == ByImage.unit
 
 
 @pytest.mark.sampled(4)

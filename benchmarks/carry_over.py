@@ -1,0 +1,134 @@
+"""Networks to see whether the strength of an evaluation carries over: trained here, from these specs.
+
+The thresholds of the evaluation's schedule were chosen on those marked `chosen_on` (and on the reference models); the
+others are only reported on. Weights are kept in half precision under `benchmarks/networks`, and every figure is that of
+the network with those weights.
+
+    python -m benchmarks.carry_over --train NAME ...
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from core.data.sets import first_of_test, load, to_float
+from core.jobs import running
+from core.networks.catalogue import build
+from core.specs import RECIPES, TrainSpec, preset
+from core.storage import store
+
+FOLDER = Path(__file__).parent / "networks"
+"""Where their weights are kept."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network.
+
+    Attributes:
+        spec: what it is trained from.
+        eps: budget of each norm that it is judged at.
+        chosen_on: whether thresholds were chosen on it.
+    """
+
+    spec: TrainSpec
+    eps: dict[str, float]
+    chosen_on: bool = False
+
+
+def _spec(network: str, recipe: str, *, seed: int, dataset: str = "mnist", **settings: Any) -> TrainSpec:
+    of_recipe = {name: settings.pop(name) for name in list(settings) if name in RECIPES[recipe].model_fields}
+    return TrainSpec.model_validate(
+        {
+            **preset("fast", dataset),
+            **settings,
+            "data": {"dataset": dataset},
+            "network": network,
+            "recipe": {"name": recipe} | of_recipe,
+            "seed": seed,
+        }
+    )
+
+
+_ADAM: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "average": 0.995}
+_MNIST: dict[str, Any] = {**_ADAM, "lr": 0.001, "eps": 0.3, "warmup": 0.4}
+_CIFAR: dict[str, Any] = {"lr": 0.15, "augment": "crop_flip", "average": 0.995, "eps": 8 / 255}
+_AT_MNIST = {"linf": 0.3, "l2": 2.0, "l1": 10.0, "l0": 15.0}
+_AT_CIFAR = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0, "l0": 12.0}
+
+
+def _cnn(recipe: str, seed: int, **settings: Any) -> Subject:
+    spec = _spec("trades_cnn", recipe, seed=seed, **{**_MNIST, **settings})
+    return Subject(spec, _AT_MNIST, chosen_on=seed == 1)
+
+
+SUBJECTS: dict[str, Subject] = {
+    "strided-trades-1": Subject(
+        _spec("strided", "trades", seed=1, epochs=8, steps=7, beta=6.0, **{**_MNIST, "lr": 0.002}), _AT_MNIST, True
+    ),
+    "cnn-fgsm-1": _cnn("fgsm", 1, epochs=5),
+    "cnn-trades-2": _cnn("trades", 2, epochs=3, steps=4, relative_step=0.35, beta=3.0),
+    "strided-pgd-2": Subject(_spec("strided", "pgd", seed=2, epochs=8, steps=7, **{**_MNIST, "lr": 0.002}), _AT_MNIST),
+    "lenet-fgsm-2": Subject(_spec("lenet", "fgsm", seed=2, epochs=5, **_MNIST), _AT_MNIST),
+    "cnn-pgd-1": _cnn("pgd", 1, epochs=3, steps=4, relative_step=0.35),
+    "cnn-fgsm-2": _cnn("fgsm", 2, epochs=5),
+    "cnn-trades-1": _cnn("trades", 1, epochs=3, steps=4, relative_step=0.35, beta=3.0),
+    "cnn-pgd-2": _cnn("pgd", 2, epochs=3, steps=4, relative_step=0.35),
+    "resnet-fgsm-1": Subject(
+        _spec("resnet_small", "fgsm", seed=1, dataset="cifar10", epochs=6, **_CIFAR), _AT_CIFAR, True
+    ),
+    "resnet-pgd-2": Subject(
+        _spec("resnet_small", "pgd", seed=2, dataset="cifar10", epochs=5, steps=3, relative_step=0.4, **_CIFAR),
+        _AT_CIFAR,
+    ),
+}
+"""Every network by its name."""
+
+
+def train(name: str, root: Path) -> Path:
+    """Train one, or take its training from the store at `root`, and keep its weights; returns their file."""
+    made = running.run(SUBJECTS[name].spec, root, device="cpu", allow_bundled=False)
+    assert isinstance(made, store.Artifact)
+    weights = {key: torch.from_numpy(value.copy()) for key, value in made.arrays("weights").items()}
+    file = FOLDER / f"{name}.safetensors"
+    FOLDER.mkdir(exist_ok=True)
+    half = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    save_file(half, file, metadata={"key": SUBJECTS[name].spec.artifact_name()})
+    return file
+
+
+def network(name: str) -> nn.Module:
+    """The network, in eval mode, with the weights that are kept."""
+    spec = SUBJECTS[name].spec
+    shape, outputs = ((3, 32, 32), 10) if spec.data.dataset == "cifar10" else ((1, 28, 28), 10)
+    model = build(spec.network, shape, outputs)
+    weights = load_file(FOLDER / f"{name}.safetensors")
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    )
+    return model.eval().requires_grad_(False)
+
+
+def images(name: str, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first n test images in their fixed order, float32 in [0, 1], their classes and their numbers."""
+    batch = first_of_test(load(SUBJECTS[name].spec.data), n)
+    return to_float(batch.x), batch.y, batch.index
+
+
+def main() -> None:
+    """Train those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", nargs="+", choices=SUBJECTS, required=True)
+    for name in parser.parse_args().train:
+        print(train(name, store.default_root()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""How far a search goes: along an order of the images, until it has spent in vain what a find is worth.
+
+Which images may still be fooled differs from network to network: of one, nothing falls that has more than a quarter of
+its clean margin left; of another, images fall that have half of it. So no search has a limit on that. It takes the
+images in an order, the likeliest first, in groups, and ends when it has spent what a find is worth since it last fooled
+one: `PRICE` passes for each image that stands, and more where the stages before it found much, since then much is left
+to find (`RECENT`). Where it finds, it goes on; where it finds nothing, that is all it costs.
+
+The order is the best place that an image has by any of the signs: what is left of its margin as a share of the clean
+image's, the margin itself, and how far away FAB saw the boundary. A sign that says nothing about a network (margins of
+another temperature an image) costs a part of the order and no more. One image in `ELSEWHERE` of each group comes from
+anywhere further along, evenly: where the order as a whole says nothing, finds there keep the search going.
+
+Images are dug through in blocks of `BLOCK`, by their place among the images that are evaluated. A slice that begins and
+ends with blocks is therefore the slice of the whole, and machines can share an evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from core.evaluation.robust.schedule import Stage
+from core.evaluation.robust.state import CascadeState
+from core.progress import Progress, part
+
+PRICE = 6
+"""Passes, for each image that stands, that a search spends in vain before it ends."""
+LEAST = 3000
+"""Passes that it spends in vain at least, where few images stand: half of what AutoAttack spends on one."""
+RECENT, MUCH = 3, 8
+"""Images that the last three stages fooled, of the block: so many are worth the price once more."""
+ELSEWHERE = 5
+"""One image in so many of a group comes from further along the order."""
+SMALLEST = 8
+"""Images of the first group, and the fewest of any but the last."""
+BLOCK = 500
+"""Images that are dug through together."""
+SETTINGS = (PRICE, LEAST, RECENT, MUCH, ELSEWHERE, SMALLEST, BLOCK)
+"""All that the verdicts depend on here."""
+
+
+@dataclass
+class _Block:
+    """The images of one block that the search has not seen, in their order, and what it has spent on others."""
+
+    left: Tensor
+    patience: int
+    vain: int = 0
+    size: int = SMALLEST
+
+    def group(self) -> Tensor:
+        """The next images, which leave `left`."""
+        group, self.left = _split(self.left, self.size)
+        return group
+
+    def learn(self, n: int, cost: int, found: bool) -> None:
+        """After a group of `n` images, which took `cost` passes."""
+        self.vain = 0 if found else self.vain + cost
+        affordable = (self.patience - self.vain) * n // max(1, cost)
+        self.size = max(SMALLEST, min(2 * self.size, affordable))
+        if self.vain >= self.patience:
+            self.left = self.left[:0]
+
+
+def dig(
+    stage: Stage,
+    number: int,
+    rows: Int[Tensor, " m"],
+    eps: Float[Tensor, " n"],
+    state: CascadeState,
+    work: Callable[[Int[Tensor, " k"], Progress | None], None],
+    on_progress: Progress | None = None,
+) -> None:
+    """Run a search on the images of `rows`, in their order, until it has spent in vain what a find is worth.
+
+    Blocks go on side by side, a group of each at once, so that batches stay large.
+
+    Args:
+        stage: the search.
+        number: its place in the schedule.
+        rows: (M,) images that stand.
+        eps: (N,) their budgets.
+        state: of all images; `work` changes it.
+        work: runs the search on some images, and reports its progress.
+        on_progress: called with images searched and images that stand.
+    """
+    blocks = [_Block(block, patience(number, block, state)) for block in order(stage, rows, eps, state)]
+    done = 0
+    while blocks := [block for block in blocks if len(block.left)]:
+        groups = [block.group() for block in blocks]
+        before = [_passes(state, group) for group in groups]
+        some = torch.cat(groups)
+        work(some, part(on_progress, done, done + len(some), len(rows)))
+        done += len(some)
+        for block, group, spent in zip(blocks, groups, before, strict=True):
+            block.learn(len(group), _passes(state, group) - spent, bool(state.fooled[group].any()))
+
+
+def patience(number: int, block: Int[Tensor, " k"], state: CascadeState) -> int:
+    """Passes that search `number` spends in vain on the images of a block, `block` those that stand, before it ends."""
+    first = int(block[0]) // BLOCK * BLOCK
+    found = state.found[first : first + BLOCK]
+    recent = int(((found >= max(0, number - RECENT)) & (found < number)).sum())
+    return max(LEAST, PRICE * len(block) * (MUCH + recent) // MUCH)
+
+
+def order(
+    stage: Stage, rows: Int[Tensor, " m"], eps: Float[Tensor, " n"], state: CascadeState
+) -> list[Int[Tensor, " k"]]:
+    """The images of `rows` block by block, in each the likeliest to fall first."""
+    number = rows // BLOCK
+    return [_ordered(stage, rows[number == block], eps, state) for block in number.unique()]
+
+
+def _ordered(stage: Stage, rows: Tensor, eps: Tensor, state: CascadeState) -> Tensor:
+    nearest = state.nearest[rows] / eps[rows].to(state.nearest)
+    signs = torch.stack([state.share()[rows], state.margin[rows], nearest])
+    places = signs.argsort(dim=1, stable=True).argsort(dim=1).masked_fill(~signs.isfinite(), len(rows))
+    best = places.min(0).values
+    marked = state.gradient_masked[rows] & stage.gradient_masked
+    marked |= state.boundary_outside_box[rows] & stage.boundary_outside_box
+    return rows[best.masked_fill(marked, -1).argsort(stable=True)]
+
+
+def _split(left: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The next group, and what is left after it."""
+    if len(left) <= size:
+        return left, left[:0]
+    far = size // ELSEWHERE
+    near = size - far
+    taken = torch.zeros(len(left), dtype=torch.bool, device=left.device)
+    taken[:near] = True
+    step = (len(left) - near) / far
+    taken[[near + int((place + 0.5) * step) for place in range(far)]] = True
+    return left[taken], left[~taken]
+
+
+def _passes(state: CascadeState, rows: Tensor) -> int:
+    return int((state.forwards[rows] + state.backwards[rows]).sum())

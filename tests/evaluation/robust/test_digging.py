@@ -1,0 +1,150 @@
+"""How far a search goes, on states that are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.evaluation.robust import digging
+from core.evaluation.robust.digging import BLOCK, ELSEWHERE, PRICE, SMALLEST, dig, order
+from core.evaluation.robust.schedule import Stage
+from core.evaluation.robust.state import CascadeState
+
+COST = 100
+"""Passes an image of the searches here."""
+
+
+def _search(**settings: Any) -> Stage:
+    return Stage("a search", lambda *_, **__: None, {}, searches=True, **settings)  # type: ignore[arg-type, return-value]
+
+
+def _state(margin: Tensor, clean: Tensor | None = None) -> CascadeState:
+    n, none = len(margin), torch.zeros(len(margin), dtype=torch.int64)
+    return CascadeState(
+        x_adv=torch.zeros(n, 1, 1, 1),
+        margin=margin.clone(),
+        clean=torch.ones(n) if clean is None else clean,
+        slack=torch.zeros(n),
+        fooled=none.bool(),
+        found=none - 1,
+        gradient_masked=none.bool(),
+        nearest=torch.full((n,), torch.inf),
+        boundary_outside_box=none.bool(),
+        forwards=none.clone(),
+        backwards=none.clone(),
+    )
+
+
+def _dug(state: CascadeState, falls: Callable[[Tensor], Tensor], **settings: Any) -> list[Tensor]:
+    """The groups that a search takes, of which those images fall that `falls` says."""
+    groups: list[Tensor] = []
+
+    def work(rows: Tensor, _report: object) -> None:
+        groups.append(rows)
+        state.forwards[rows] += COST
+        state.fooled[rows] = falls(rows)
+
+    n = len(state.margin)
+    dig(_search(**settings), 0, torch.arange(n), torch.ones(n), state, work)
+    return groups
+
+
+def _shuffled(n: int) -> Tensor:
+    return torch.linspace(0.1, 0.9, n)[torch.randperm(n, generator=torch.Generator().manual_seed(n))]
+
+
+def test_search_that_finds_nothing_ends_after_its_price() -> None:
+    """In vain it spends what a find is worth, and not a group of the smallest size more."""
+    state = _state(_shuffled(400))
+    spent = COST * sum(map(len, _dug(state, lambda rows: torch.zeros(len(rows), dtype=torch.bool))))
+    assert PRICE * 400 <= spent <= PRICE * 400 + COST * SMALLEST
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.3, 0.47, 0.8])
+def test_no_margin_is_too_high(margin: float) -> None:
+    """Where images keep falling, all of them are searched, whatever is left of their margins."""
+    state = _state(margin + 0.01 * _shuffled(300))
+    searched = torch.cat(_dug(state, lambda rows: rows % 10 == 0))
+    assert sorted(searched.tolist()) == list(range(300))
+
+
+def test_where_finds_thin_out_the_search_ends() -> None:
+    """It goes beyond the last find by what it may spend in vain; groups are small where little is left to spend."""
+    margin = _shuffled(500)
+    state = _state(margin)
+    groups = _dug(state, lambda rows: margin[rows] < 0.3)  # a quarter of the images
+    searched = torch.cat(groups)
+    assert (margin[searched] < 0.3).sum() == (margin < 0.3).sum()
+    beyond = (margin[searched] >= 0.3).sum().item()
+    last = len(groups[-1]) + max(map(len, groups))
+    assert PRICE * 500 / COST <= beyond - beyond // ELSEWHERE <= PRICE * 500 / COST + 2 * last
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
+def test_order_needs_no_scale_of_the_logits(temperature: float) -> None:
+    """Logits that are all scaled give the same order; so do those that are scaled image by image, by the shares."""
+    margin = _shuffled(50)
+    rows, ones = torch.arange(50), torch.ones(50)
+    plain = order(_search(), rows, ones, _state(margin))
+    scaled = order(_search(), rows, ones, _state(margin * temperature, ones * temperature))
+    assert torch.equal(plain[0], scaled[0])
+    each = temperature ** torch.linspace(-1, 1, 50)
+    lowest = margin.argsort()[:5]
+    (odd,) = order(_search(), rows, ones, _state(margin * each, each))
+    assert set(lowest.tolist()) <= set(odd[:10].tolist())  # among the best by share or by margin
+
+
+def test_marked_images_come_first() -> None:
+    """Those whose gradients are masked, for a search that needs none."""
+    state = _state(torch.linspace(0.1, 0.9, 20))
+    state.gradient_masked[[15, 18]] = True
+    (first,) = order(_search(gradient_masked=True), torch.arange(20), torch.ones(20), state)
+    assert first[:3].tolist() == [15, 18, 0]
+    (first,) = order(_search(), torch.arange(20), torch.ones(20), state)
+    assert first[:2].tolist() == [0, 1]
+
+
+def test_near_boundary_counts_as_a_low_margin() -> None:
+    """FAB's distance is a sign like the margin; images of which none is known are not the worse for it."""
+    state = _state(torch.linspace(0.1, 0.9, 20))
+    state.nearest[19] = 1.01
+    (first,) = order(_search(), torch.arange(20), torch.ones(20), state)
+    assert first[:3].tolist() == [0, 19, 1]
+
+
+def test_margins_that_lie_do_not_stop_the_search() -> None:
+    """Only images of high margins fall, a tenth of all: of three searches one goes on by what comes from further on."""
+    margin = _shuffled(500)
+    state, fall = _state(margin), margin > 0.82
+    for _ in range(3):
+        left = (~state.fooled).nonzero()[:, 0]
+
+        def work(rows: Tensor, _report: object) -> None:
+            state.forwards[rows] += 40
+            state.fooled[rows] = fall[rows]
+
+        dig(_search(), 0, left, torch.ones(500), state, work)
+    assert state.fooled[fall].double().mean() > 0.9
+
+
+def test_blocks_are_dug_through_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks side by side: the images of each are those that it takes alone."""
+    monkeypatch.setattr(digging, "BLOCK", 100)
+    margin = _shuffled(200)
+    together = torch.cat(_dug(_state(margin), lambda rows: margin[rows] < 0.2))
+    for block in range(2):
+        own = margin[100 * block : 100 * block + 100]
+        alone = torch.cat(_dug(_state(own), lambda rows, own=own: own[rows] < 0.2)) + 100 * block  # type: ignore[misc]
+        assert sorted(alone.tolist()) == sorted(together[together // 100 == block].tolist())
+
+
+def test_every_image_is_searched_once() -> None:
+    """Whatever falls: no image twice, none that is not there."""
+    margin = _shuffled(2 * BLOCK + 37)
+    searched = torch.cat(_dug(_state(margin), lambda rows: margin[rows] < 0.5))
+    assert len(searched.unique()) == len(searched)
+    assert searched.max() < len(margin)

@@ -1,0 +1,34 @@
+"""Jobs whose runners and processes are toys (see `toys.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.jobs import queue, reading, running, turns, worker
+from tests.jobs.toys import WAIT, Runner, submitting
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take long to start a worker."""
+    monkeypatch.setattr(reading, "START_GRACE", WAIT)
+    monkeypatch.setattr(turns, "CARRIED", (*turns.CARRIED, "TOY_"))
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Every task is run by a toy, in this process, which keeps its priority: other tests would become slow."""
+    toy = Runner()
+    monkeypatch.setattr(running, "runner_for", lambda task: toy)
+    monkeypatch.setattr(running, "default_device", lambda: "cpu")
+    monkeypatch.setattr(worker, "lower_priority", lambda: None)
+    return toy
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., queue.Job]]:
+    """Submit jobs whose processes are toys; none is left when the test ends."""
+    yield from submitting(tmp_path, monkeypatch)
