@@ -60,8 +60,8 @@ def _spec(network: str, recipe: str, *, seed: int, dataset: str = "mnist", **set
 _ADAM: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "average": 0.995}
 _MNIST: dict[str, Any] = {**_ADAM, "lr": 0.001, "eps": 0.3, "warmup": 0.4}
 _CIFAR: dict[str, Any] = {"lr": 0.15, "augment": "crop_flip", "average": 0.995, "eps": 8 / 255}
-_AT_MNIST = {"linf": 0.3, "l2": 2.0, "l1": 10.0, "l0": 15.0}
-_AT_CIFAR = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0, "l0": 12.0}
+_AT_MNIST = {"linf": 0.3, "l2": 2.0, "l1": 10.0, "l0": 5.0}
+_AT_CIFAR = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0, "l0": 5.0}
 
 
 def _cnn(recipe: str, seed: int, **settings: Any) -> Subject:
@@ -97,11 +97,16 @@ def train(name: str, root: Path) -> Path:
     made = running.run(SUBJECTS[name].spec, root, device="cpu", allow_bundled=False)
     assert isinstance(made, store.Artifact)
     weights = {key: torch.from_numpy(value.copy()) for key, value in made.arrays("weights").items()}
-    file = FOLDER / f"{name}.safetensors"
+    file = file_of(name)
     FOLDER.mkdir(exist_ok=True)
     half = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     save_file(half, file, metadata={"key": SUBJECTS[name].spec.artifact_name()})
     return file
+
+
+def file_of(name: str) -> Path:
+    """Where its weights are kept."""
+    return FOLDER / f"{name}.safetensors"
 
 
 def network(name: str) -> nn.Module:
@@ -109,7 +114,7 @@ def network(name: str) -> nn.Module:
     spec = SUBJECTS[name].spec
     shape, outputs = ((3, 32, 32), 10) if spec.data.dataset == "cifar10" else ((1, 28, 28), 10)
     model = build(spec.network, shape, outputs)
-    weights = load_file(FOLDER / f"{name}.safetensors")
+    weights = load_file(file_of(name))
     model.load_state_dict(
         {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
     )

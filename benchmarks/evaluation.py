@@ -2,12 +2,17 @@
 
     python -m benchmarks.evaluation --models ID ID --norm linf --eps 0.3 --images 1000
     python -m benchmarks.evaluation --models ID --norm l2 --eps 2 --images 300 --peers autoattack --efforts standard
+    python -m benchmarks.evaluation --suite carry-over --images 1000 --norms linf l2
 
 Needs the environment that `benchmarks/requirements.txt` describes, and saved models (`python -m core models`). Every
 count comes from the benchmark: images through the model, forwards and backwards. Every verdict is a forward pass of
 what came back, put into ball and box first; what the model misreads counts as fallen for everyone. Seconds are wall
 time, and beside them the processor's, which says more on a machine that others use too. `ratio` is AutoAttack's
 seconds (processor) over the row's; `only` counts images that fell to this row and not to AutoAttack, and the other way.
+
+`--suite carry-over` is about the networks of `benchmarks.carry_over`: those that thresholds were chosen on, and those
+that were only looked at afterwards. Beside `standard` stands AutoAttack; in l1 and l0, which torchattacks' does not
+have, `at_least_autoattack`, whose last stages are its attacks at its lengths.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +29,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
+from benchmarks import carry_over
 from benchmarks.counting import Counting
 from benchmarks.peers import Attack, in_chunks
 from core.attacks.engine.geometry import into_ball
@@ -121,29 +127,73 @@ def verdict(model: nn.Module, x_adv: Tensor, x: Tensor, y: Tensor, norm: str, ep
 
 
 def compare(model_id: str, options: argparse.Namespace) -> list[Row]:
-    """Ours at every effort, then the peers, on the same images."""
+    """Ours at every effort, then the peers, on the same images of a saved model."""
     saved = load_model(model_id, default_root())
-    plain = saved.model.eval()
-    model = Counting(plain).eval()
     batch = first_of_test(saved.data(), options.images)
-    x, y = to_float(batch.x), batch.y
-    norm, eps = options.norm, options.eps
+    images = (to_float(batch.x), batch.y, batch.index)
+    return rows_of(saved.model.eval(), images, options.norm, options.eps, options.efforts, options.peers)
+
+
+def rows_of(
+    plain: nn.Module,
+    images: tuple[Tensor, Tensor, Tensor],
+    norm: str,
+    eps: float,
+    efforts: Sequence[str],
+    asked: Sequence[str],
+) -> list[Row]:
+    """Ours at every effort, then the peers that are asked for and know the norm, on images (x, y, index)."""
+    x, y, index = images
+    model = Counting(plain).eval()
 
     def ours(effort: str) -> Tensor:
         # the plain model, since certificates know its layers; the counter is filled from what it says of itself
-        made = evaluate(plain, x, y, norm=norm, eps=eps, effort=effort, index=batch.index, trust=False)
+        made = evaluate(plain, x, y, norm=norm, eps=eps, effort=effort, index=index, trust=False)
         model.forwards, model.backwards = int(made.forwards.sum()), int(made.backwards.sum())
-        return verdict(plain, made.x_adv, x, y, norm, eps)
+        return made.robust if norm == "l0" else verdict(plain, made.x_adv, x, y, norm, eps)
 
-    rows = [measured(f"ours, {effort}", lambda e=effort: ours(e), model, len(x)) for effort in options.efforts]
-    known = peers(norm, eps, len(saved.class_names))
-    for name in options.peers:
+    rows = [measured(f"ours, {effort}", lambda e=effort: ours(e), model, len(x)) for effort in efforts]
+    with torch.no_grad():
+        known = peers(norm, eps, plain(x[:1]).shape[1])
+    for name in asked:
         if name not in known:
             continue
         who, attack = known[name]
         work = lambda a=attack: verdict(plain, a(model, x.clone(), y.clone()).detach(), x, y, norm, eps)  # noqa: E731
         rows.append(measured(who, work, model, len(x)))
     return rows
+
+
+def suite(options: argparse.Namespace) -> None:
+    """Every network that is trained, in every norm that is asked for: a line each, as soon as it is measured."""
+    head = ("network", "chosen on", "norm", "n", "reference", "standard", "difference", "only standard / only it")
+    print("|", " | ".join((*head, "passes, times fewer", "processor, times less")), "|")
+    print("|", " | ".join("---" for _ in range(len(head) + 2)), "|")
+    for name, subject in carry_over.SUBJECTS.items():
+        if not carry_over.file_of(name).exists() or (options.networks and name not in options.networks):
+            continue
+        plain, images = carry_over.network(name), carry_over.images(name, options.images)
+        for norm in options.norms:
+            beside = [] if norm in TORCHATTACKS else ["at_least_autoattack"]
+            made = rows_of(plain, images, norm, subject.eps[norm], ["standard", *beside], ["autoattack"])
+            print("|", " | ".join((name, "yes" if subject.chosen_on else "no", norm, *_line(*made))), "|", flush=True)
+
+
+def _line(ours: Row, reference: Row) -> tuple[str, ...]:
+    """What a row of the suite says of the two."""
+    if ours.robust is None or reference.robust is None:
+        return ("", "", "", "", "", "", ours.note or reference.note)
+    shares = [100 * row.robust.double().mean().item() for row in (reference, ours) if row.robust is not None]
+    passes = [row.forwards + row.backwards for row in (reference, ours)]
+    return (
+        str(len(ours.robust)),
+        f"{shares[0]:.2f} %",
+        f"{shares[1]:.2f} %",
+        f"{shares[1] - shares[0]:+.2f}",
+        f"{int((reference.robust & ~ours.robust).sum())} / {int((~reference.robust & ours.robust).sum())}",
+        f"{passes[0] / passes[1]:.1f}",
+        f"{reference.processor / ours.processor:.1f}",
+    )
 
 
 def show(title: str, rows: list[Row], reference: str) -> None:
@@ -169,16 +219,24 @@ def show(title: str, rows: list[Row], reference: str) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", required=True, help="ids of saved models")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--models", nargs="+", help="ids of saved models")
+    what.add_argument("--suite", choices=("carry-over",))
     parser.add_argument("--norm", choices=("linf", "l2", "l1", "l0"), default="linf")
-    parser.add_argument("--eps", type=float, required=True)
+    parser.add_argument("--norms", nargs="+", choices=("linf", "l2", "l1", "l0"), default=["linf"], help="of the suite")
+    parser.add_argument("--networks", nargs="+", choices=carry_over.SUBJECTS, help="of the suite; default all")
+    parser.add_argument("--eps", type=float, help="needed with --models")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--efforts", nargs="*", choices=EFFORTS, default=["quick", "standard"])
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
+    if options.models and options.eps is None:
+        parser.error("--eps: expected a budget for --models")
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     print(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for model_id in options.models:
+    if options.suite:
+        suite(options)
+    for model_id in options.models or ():
         rows = compare(model_id, options)
         show(f"{model_id}, {options.norm} {options.eps:g}", rows, "torchattacks AutoAttack")
 

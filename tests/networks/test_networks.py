@@ -47,7 +47,8 @@ def test_centre_standardises_channels() -> None:
 
 
 def test_networks_have_the_sizes_that_they_are_known_for() -> None:
-    """The small network of the certification literature; PreActResNet-18's 11.2 million; a small one for two cores."""
+    """Those of the literature on certification and on TRADES; PreActResNet-18's 11.2 million; one for two cores."""
+    assert parameter_count(build("trades_cnn", (1, 28, 28), 10)) == 312_202
     assert parameter_count(build("strided", (1, 28, 28), 10)) == 166_406
     assert parameter_count(build("strided_wide", (1, 28, 28), 10)) == 1_644_650
     assert parameter_count(build("preactresnet18", (3, 32, 32), 10)) == 11_172_170
