@@ -20,6 +20,7 @@ from core.certification.false_proof import FalseProof
 from core.cli import gate
 from core.cli.parser import COMMANDS, parser
 from core.data.folder import DataMissing
+from core.jobs import devices
 from core.jobs.shards import engines
 from core.specs import explain
 from core.storage.store import DamagedArtifact
@@ -61,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (DataMissing, DamagedArtifact, engines.EngineError, FalseProof, FloatingPointError, OSError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if not devices.is_full(error):
+            raise
+        print(devices.FULL, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

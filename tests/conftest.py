@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from core.data.folder import data_root, is_present
 from core.jobs import queue
@@ -17,6 +19,8 @@ from core.storage import store
 
 def pytest_configure(config: pytest.Config) -> None:
     """No bundled model is seen by a test that does not ask; strict float32; with several workers, one thread each."""
+    settings.register_profile("lab", deadline=None)  # a busy machine takes its time
+    settings.load_profile("lab")
     os.environ["ADVERSARIAL_LAB_REFERENCE"] = ""
     os.environ["ADVERSARIAL_LAB_SPARE"] = "0"  # a process that waits for jobs would load PyTorch beside the tests
     os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "STRICT"  # no float32 is rounded to bfloat16
@@ -59,6 +63,14 @@ def store_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "store"
     monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
     return root
+
+
+@pytest.fixture(params=["pretended", pytest.param("real", marks=pytest.mark.gpu)])
+def accelerator(request: pytest.FixtureRequest) -> AbstractContextManager[object]:
+    """What to enter for a device `cuda`: the pretended one, and the real one where there is one."""
+    from tests.pretended import Pretended
+
+    return Pretended() if request.param == "pretended" else nullcontext()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,6 +36,7 @@ from core.certification.crown import (
 from core.certification.graph import lower
 from core.certification.nodes import Graph, Unbounded
 from core.checks import check_choice
+from core.networks.portions import halved
 
 METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
 """Bounds from the quickest to the tightest: intervals; linear bounds of the margins on top of intervals; linear bounds
@@ -95,15 +97,18 @@ def certified_margins(
     ladder.append(method)
     for rung in ladder:
         left = (~(found > TINY)).nonzero()[:, 0]
-        for rows in left.split(batch or BATCH[rung]):
-            part = ball.take(rows)
-            margins = _BY_METHOD[rung](graphs, part, y[rows])
+        for rows in left.split(batch or BATCH[rung]) if len(left) else ():
+            margins = halved(partial(_margins, rung, graphs, ball, y), rows)
             found[rows] = torch.fmax(found[rows], margins)
             if on_progress and rung == ladder[-1]:
                 on_progress(int(rows[-1]) + 1, len(x))
     sure = found > TINY
     kept = checked(model, graphs.exact, ball, x, y, found, sure, index)
     return found.masked_fill(sure & ~kept, -torch.inf)
+
+
+def _margins(rung: str, graphs: Graphs, ball: Ball, y: Tensor, rows: Tensor) -> Tensor:
+    return _BY_METHOD[rung](graphs, ball.take(rows), y[rows])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ output      progress on standard error, results on standard output, as tables or
 dashboard   dashboard
 docs        docs: the reference pages, made from the registries
 models      train, models, reference, bundle
+devices     device: what there is, whether it computes rightly, which is used
 upkeep      verify, restore, migrate
 attacks     attack, minimum, sweep, universal, pattern, transfer
 evaluation  compare, evaluate, radii, curve, audit, certify

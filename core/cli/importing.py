@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from core.cli.flags import add_fields, given
 from core.cli.output import note, progress, show
+from core.jobs import devices
 from core.specs import DataSpec, ImportSpec
 from core.specs.importing import label_of
 
@@ -41,7 +42,7 @@ def import_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     command.add_argument(
         "--trust-code", action="store_true", help="run the code that the source holds or names; it may do anything"
     )
-    command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
+    command.add_argument("--device", help=devices.HELP)
 
 
 def import_(options: dict[str, Any], as_json: bool) -> None:

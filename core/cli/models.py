@@ -9,7 +9,7 @@ from typing import Any
 from core.checks import check_choice
 from core.cli.flags import add_choice, add_fields, chosen, given
 from core.cli.output import artifacts, note, progress, show
-from core.jobs import running
+from core.jobs import devices, running
 from core.models import reference, trained_on
 from core.specs import PRESETS, RECIPES, DataSpec, TrainSpec, preset
 from core.storage import bundled, left_out, store
@@ -85,7 +85,7 @@ def reference_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) 
         "--make", action="store_true", help="train and measure the named models again, and bundle them"
     )
     command.add_argument("--all", action="store_true", help="with --make: all that this machine can make")
-    command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
+    command.add_argument("--device", help=devices.HELP)
     command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
 
 
@@ -100,7 +100,7 @@ def references(options: dict[str, Any], as_json: bool) -> None:
         bundled.check_replaceable()
         from core.jobs import reference_build
 
-        gpu = (device or running.default_device()).startswith("cuda")
+        gpu = devices.settled(device, root, note).startswith("cuda")
         made_here = [one.name for one in reference.REFERENCES.values() if gpu or not one.needs_gpu]
         for name in made_here if options["all"] else names:
             with progress() as line:
@@ -116,7 +116,7 @@ def bundle_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     )
     command.add_argument("--list", action="store_true", help="list them, with their sizes; run nothing")
     command.add_argument("--force", action="store_true", help="also what is bundled already")
-    command.add_argument("--device", help="cpu or cuda. Default: cuda where there is one.")
+    command.add_argument("--device", help=devices.HELP)
 
 
 def bundle(options: dict[str, Any], as_json: bool) -> None:

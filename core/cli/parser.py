@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.cli import attacks, dashboard, docs, evaluation, exercises, gate, importing, models, upkeep
+from core.cli import attacks, dashboard, devices, docs, evaluation, exercises, gate, importing, models, upkeep
 from core.cli.flags import add_fields
 from core.specs import AttackSpec, CertifySpec, EvaluateSpec, PatternSpec, RadiiSpec, Spec, SweepSpec, TransferSpec
 
@@ -67,6 +67,11 @@ COMMANDS = {
         "make the results that are missing with the bundled models, so that pages open with an answer",
         models.bundle_flags,
         models.bundle,
+    ),
+    "device": Command(
+        "list the devices here, check each against the CPU, measure their matrix rates, and say which is used",
+        devices.device_flags,
+        devices.device,
     ),
     "verify": Command(
         "check every file of the store, and of what is bundled, against its hash; changes nothing",

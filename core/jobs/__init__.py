@@ -1,5 +1,7 @@
 """Jobs: run a spec, here or in a process of its own.
 
+devices          which device tasks run on
+self_check       whether a device computes what the CPU does
 runners          where the runner of each task is
 running          run a spec in this process: find its artifact, or make it
 queue            run a spec in a process of its own, one after another: start, watch, cancel, forget

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from core.jobs import running
+from core.jobs import devices, running
 from core.models import bundled_results, reference, trained_on
 from core.progress import Progress
 from core.specs import CertifySpec, EvaluateSpec, ModelTask, RadiiSpec, SweepSpec, TransferSpec, task_name
@@ -75,7 +75,7 @@ def make(spec: ModelTask, *, device: str | None = None, on_progress: Progress | 
         ValueError: a model that is not bundled, nowhere to put it, or more than `LARGEST` bytes together.
         DataMissing: the images cannot be had.
     """
-    device = device or running.default_device()
+    device = devices.settled(device)
     models = {name: bundled.folder(name) for name in trained_on.models_of(spec)}
     weights: dict[str, str | None] = {}
     for name, folder in models.items():

@@ -24,7 +24,7 @@ from core.checks import check_choice
 from core.data.sets import Dataset, first_of_test, load, to_float
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
 from core.evaluation.tasks.answers import test_table
-from core.jobs import running
+from core.jobs import devices, running
 from core.models import reference
 from core.networks.catalogue import build, logits_of
 from core.networks.layers import Shape
@@ -58,7 +58,7 @@ def make(
     Args:
         name: one of `reference.REFERENCES`.
         root: the user's store; a finished training of the same spec is taken from there, else it is left there.
-        device: "cpu" or "cuda"; None takes CUDA when there is one.
+        device: "cpu" or "cuda"; None takes CUDA where there is one.
         n: test images for PGD and for proofs, the first of the fixed order; None: all.
         on_progress: as in training; then images attacked.
 
@@ -69,7 +69,7 @@ def make(
     check_choice("name", name, reference.REFERENCES)
     if n is not None and n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
-    wanted, device = reference.REFERENCES[name], device or running.default_device()
+    wanted, device = reference.REFERENCES[name], devices.settled(device, root)
     trained = running.run(wanted.spec, root, device=device, allow_bundled=False, on_progress=on_progress)
     assert isinstance(trained, store.Artifact)
     data = load(wanted.spec.data)

@@ -15,6 +15,7 @@ import numpy as np
 
 from core.checks import check_choice
 from core.data import shown
+from core.jobs import devices
 from core.jobs.runners import RUNNERS
 from core.jobs.shards import drive, engines, kept
 from core.models import trained_on
@@ -54,12 +55,13 @@ def run(
     Args:
         task: what to make.
         root: the store's folder; None takes `store.default_root()`.
-        device: "cpu" or "cuda"; None takes CUDA where there is one.
+        device: "cpu", "cuda" or another that `devices.settled` takes; None takes CUDA where there is one.
         allow_bundled: whether a bundled model counts as found.
         on_progress: called by the runner; whatever it raises ends the run, and nothing is written.
 
     Raises:
-        ValueError: the folder that a model was trained on has changed, so that what was found before is no answer.
+        ValueError: the folder that a model was trained on has changed, so that what was found before is no answer; or
+            a device that is not there.
     """
     made = run_all(task, root, device=device, allow_bundled=allow_bundled, on_progress=on_progress)
     return made if isinstance(task, CompareSpec) else made[0]
@@ -84,7 +86,7 @@ def run_all(
     cells = [store.normal(cell, root) for cell in parts(task)]
     if processes() > 1:
         return [_take_part(task, root, device, report, note, allow_bundled)]
-    with drive.pool(engines.chosen(), device, default_device) as pool:
+    with drive.pool(engines.chosen(), device, lambda: devices.settled(device, root, note)) as pool:
         return [
             _make(
                 cell,
@@ -137,13 +139,6 @@ def load() -> None:
     gc.freeze()
 
 
-def default_device() -> str:
-    """CUDA where there is one, else the CPU; imports torch."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _take_part(
     task: Task, root: Path, device: str | None, report: Progress, note: Note, allow_bundled: bool
 ) -> Artifact:
@@ -154,7 +149,9 @@ def _take_part(
         )
     from core.training import parallel
 
-    device, begun = parallel.join(device or default_device()), False
+    device, begun = parallel.join(device or devices.first()), False
+    if device != devices.CPU and (text := devices.fault(device)):  # on the CPU it would keep the others waiting
+        raise ValueError(f"device: {text}")
 
     def begin() -> None:
         nonlocal begun
@@ -194,7 +191,8 @@ def _make(
                 if pool is not None and pool.takes(task):
                     outcome = drive.make(task, root, pool, report, note)
                 else:
-                    outcome = runner_for(task)(task, root, device=device or default_device(), on_progress=report)
+                    where = devices.settled(device, root, note)
+                    outcome = runner_for(task)(task, root, device=where, on_progress=report)
                 made = store.write(
                     task,
                     root,

@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from core.jobs import events, limits, running
+from core.jobs import devices, events, limits, running
 from core.jobs.shards import engines
 from core.progress import Cancelled
 from core.specs import Task, load_task
@@ -226,7 +226,7 @@ def _work(task: Task, root: Path, report: Reporter) -> list[store.Artifact]:
             device = None
             if engines.chosen() is None:  # else other processes load it
                 report.state("loading")
-                device = running.default_device()
+                device = devices.settled(None, root, report.note)
                 for part in running.parts(task):
                     running.runner_for(part)
             report.state("running")
@@ -323,6 +323,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         most = limits.limit(limits.MEMORY)
         return f"It needs more memory than {'there is' if most == math.inf else f'the {most:g} GiB that it may have'}."
+    if devices.is_full(error):
+        return devices.FULL
     if isinstance(error, ValueError | store.DamagedArtifact | engines.EngineError):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -28,6 +28,7 @@ from core.attacks.engine.geometry import shortest_prefix
 from core.certification.bounds import intervals
 from core.certification.graph import Unbounded, lower
 from core.checks import check_choice
+from core.linear.sides import beside_model
 from core.networks.layers import Shape
 from core.specs.methods.base import NORMS
 
@@ -65,7 +66,7 @@ class AffineModel:
         """Raise ValueError unless these are the model's logits for all of these images."""
         if self.model is None or self.shape is None or not len(x):
             return
-        x = x.reshape(-1, *self.shape)
+        x = x.reshape(-1, *self.shape).to(self.weight.device)
         found = self.logits(x)
         apart = (self.model(x.to(self.weight)) - found).abs().amax(1)
         scale = 1 + self.bias.abs().max() + self.weight.abs().sum(1).max() * (1 + x.double().flatten(1).abs().amax(1))
@@ -135,6 +136,7 @@ def _never_switches(model: nn.Module, shape: Shape) -> bool:
     )
 
 
+@beside_model
 def smallest(
     linear: AffineModel, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, norm: str, box: bool = True
 ) -> Exact:
@@ -169,6 +171,7 @@ def smallest(
     return Exact(distance, moved.view_as(x).to(x.dtype), rival)
 
 
+@beside_model
 def largest(
     linear: AffineModel,
     x: Float[Tensor, "n c h w"],
@@ -203,6 +206,7 @@ def largest(
     return margin, moved.view_as(x).to(x.dtype)
 
 
+@beside_model
 def frontier(
     linear: AffineModel, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], caps: tuple[float, ...]
 ) -> Int[Tensor, "n m"]:
@@ -224,6 +228,7 @@ def frontier(
     return torch.where(fewest == never, -1, fewest)
 
 
+@beside_model
 def robust(
     linear: AffineModel, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, eps: float, norm: str, box: bool = True
 ) -> Bool[Tensor, " n"]:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from core.checks import check_choice
 from core.linear.exact import AffineModel, Exact, check_fits
+from core.linear.sides import beside_model
 from core.specs.methods.base import NORMS
 
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
@@ -32,6 +33,7 @@ TOLERANCE = 1e-6
 """Relative: of the length over its lower bound, and of the logits that must be beaten."""
 
 
+@beside_model
 def smallest_to(
     linear: AffineModel, x: Float[Tensor, "n c h w"], y_target: Int[Tensor, " n"], *, norm: str, box: bool = True
 ) -> Exact:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from core.checks import check_choice
 from core.networks.layers import Centre, ScalarScore, Shape
+from core.networks.portions import halved
 from core.networks.table import device_of
 from core.specs import NETWORKS
 from core.specs.base import found_at
@@ -76,7 +77,7 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Float[Tens
                 images = part.to(device)
                 if images.dtype == torch.uint8:
                     images = images.to(torch.float32).div_(255)
-                parts.append(model(images.contiguous(memory_format=torch.channels_last)))
+                parts.append(halved(model, images.contiguous(memory_format=torch.channels_last)))
             return torch.cat(parts)
     finally:
         model.train(training)

@@ -85,6 +85,22 @@ def in_portions(function: Callable[[Tensor], Tensor], x: Tensor, most: int | Non
     return torch.cat([function(part) for part in x.split(most)])
 
 
+def halved(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`function(x)`, a row for each row of `x`; where the memory runs out, of each half alone, and so on.
+
+    Raises torch.OutOfMemoryError where one row is too much.
+    """
+    try:
+        return function(x)
+    except torch.OutOfMemoryError:
+        if len(x) <= 1:
+            raise
+    # outside the handler: the error's traceback holds what did not fit
+    middle = len(x) // 2
+    first = halved(function, x[:middle]).clone()  # a model may write its next answer where the last one is
+    return torch.cat([first, halved(function, x[middle:])])
+
+
 def most_of(model: nn.Module) -> int | None:
     """How many images a model takes at once, where a part of it says so (`most`); None: any number."""
     found = [most for part in model.modules() if isinstance(most := getattr(part, "most", None), int)]

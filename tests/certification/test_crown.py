@@ -99,6 +99,17 @@ def test_lowest_value_of_a_linear_function_is_that_of_a_fine_grid(norm: str) -> 
     assert ((inside >= 0) & (inside <= 1)).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_all_images_may_be_proven_before_the_last_method(method: str, prepared: Made) -> None:
+    """In a ball of nearly nothing intervals prove every image; whoever watches is told of none that is not there."""
+    net, x = prepared("mlp")
+    y = net(x).argmax(1)
+    said: list[tuple[int, int]] = []
+    margin = certified_margins(net, x, y, 1e-7, method=method, on_progress=lambda *counts: said.append(counts))
+    assert (margin > 0).all()
+    assert all(0 < done <= total for done, total in said)
+
+
 def test_bounds_are_tighter_from_method_to_method(tiny: Made) -> None:
     """The proven margin never falls on the way from intervals to optimised slopes, and rises for most images."""
     model, x = tiny()

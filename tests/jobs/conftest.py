@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.jobs import queue, reading, running, turns, worker
+from core.jobs import devices, queue, reading, running, turns, worker
 from tests.jobs.toys import WAIT, Runner, submitting
 
 
@@ -23,7 +23,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     """Every task is run by a toy, in this process, which keeps its priority: other tests would become slow."""
     toy = Runner()
     monkeypatch.setattr(running, "runner_for", lambda task: toy)
-    monkeypatch.setattr(running, "default_device", lambda: "cpu")
+    monkeypatch.setattr(devices, "settled", lambda device, *_: device or "cpu")
     monkeypatch.setattr(worker, "lower_priority", lambda: None)
     return toy
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.jobs import queue, running, spare, turns
+from core.jobs import devices, queue, running, spare, turns
 from core.progress import Cancelled, Progress
 from core.specs import Task, TrainSpec
 from core.storage import store
@@ -84,7 +84,7 @@ if __name__ == "__main__":
         import fcntl
 
         fcntl.flock = no_flock
-    running.default_device = lambda: "cpu"
+    devices.settled = lambda device, *_: device or "cpu"
     turns.CARRIED += ("TOY_",)
     queue._command = lambda folder: [sys.executable, __file__, "work", str(folder)]
     if sys.argv[1] == "work":

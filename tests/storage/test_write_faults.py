@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from core.exercises import notes
-from core.jobs import queue, running
+from core.jobs import devices, queue, running
 from core.specs import (
     DATASETS,
     TASKS,
@@ -73,7 +73,7 @@ def toy(task: Task, root: Path, *, device: str, on_progress: Any) -> store.Outco
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with two toy models."""
     monkeypatch.setattr(running, "runner_for", lambda task: toy)
-    monkeypatch.setattr(running, "default_device", lambda: "cpu")
+    monkeypatch.setattr(devices, "settled", lambda device, *_: device or "cpu")
     root = tmp_path / "lab"
     for spec in (MODEL, TrainSpec(seed=2)):
         running.run(spec, root)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from core import specs
@@ -18,11 +19,12 @@ from core.storage import store
 from core.training.loop import train
 from core.training.parallel import ALONE, Group
 from core.training.steps import new_model
+from tests.training.together import weights
 
 COMMAND = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "core")
 
 
-def together(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_together(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line, run by two processes on the CPU."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     environment.pop("PYTEST_XDIST_WORKER", None)
@@ -35,7 +37,7 @@ def together(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_two_processes_end_in_the_weights_of_one(store_root: Path) -> None:
     """Digits, dense network, standard recipe: the same batches, so equal but for rounding; told once, written once."""
     spec = specs.TrainSpec(network="mlp", epochs=2)
-    ended = together("train", "--network", "mlp", "--epochs", "2", "--json")
+    ended = run_together("train", "--network", "mlp", "--epochs", "2", "--json")
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout)
     artifact = store.find(spec, store_root)
@@ -55,6 +57,18 @@ def test_two_processes_end_in_the_weights_of_one(store_root: Path) -> None:
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-2)
         assert theirs["epoch"] == ours["epoch"]
     assert not list((store_root / store.CHECKPOINTS).glob("*"))
+
+
+def test_in_float32_only_the_order_of_sums_differs(tmp_path: Path) -> None:
+    """Two processes by gloo against one: averaged gradients of even and uneven shares, momentum, averaged weights."""
+    script, out = Path(__file__).with_name("together.py"), tmp_path / "weights.safetensors"
+    command = [sys.executable, *COMMAND[:5], str(script), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    together = load_file(out)
+    for name, value in weights().items():
+        assert (value - together[name]).abs().max() <= 1e-5 * value.abs().max(), name
 
 
 def test_shares_make_up_the_batch() -> None:

@@ -60,9 +60,10 @@ def device() -> str:
     """The device that models run on, as far as it is known without importing torch."""
     cores = f"CPU, {os.cpu_count()} threads"
     if warm.torch_ready():
-        import torch
+        from core.jobs import devices
 
-        return f"{torch.cuda.get_device_name()} (CUDA)" if torch.cuda.is_available() else cores
+        found = devices.first()
+        return cores if found == devices.CPU else f"{devices.name(found)} (CUDA)"
     return "GPU" if shutil.which("nvidia-smi") else cores
 
 

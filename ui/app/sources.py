@@ -188,9 +188,9 @@ def _layers(network: str, shape: tuple[int, int, int], classes: int, scalar: boo
 
 def on_gpu() -> bool:
     """Whether jobs run on a GPU. Imports torch."""
-    from core.jobs import running
+    from core.jobs import devices
 
-    return running.default_device() == "cuda"
+    return devices.settled(None, store.default_root()) == "cuda"
 
 
 def expected_seconds(spec: specs.TrainSpec) -> float | None:

@@ -12,6 +12,7 @@ streams    random numbers that depend on the seed and the image alone
 checks     what attacks refuse: inputs, budgets, counts
 result     what an attack returns, verified
 eight_bit  images that survive being saved in 8 bits a feature
+room       how many images at once: more where there is room, fewer where the memory ran out
 door       the decorator of every attack: tensors and model made fit, results in the images' dtype
 stand_ins  the mean over a random model's draws; gradients straight through steps that stop them
 steps      random points of a ball, steps inside ball and box

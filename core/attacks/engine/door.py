@@ -15,7 +15,7 @@ from core.attacks.engine.bears import HALF, bears_of
 from core.attacks.engine.eight_bit import in_dtype
 from core.attacks.engine.engine import admitted, is_batch, plain, wide
 from core.attacks.engine.result import AttackResult
-from core.networks.portions import most_of
+from core.attacks.engine.room import at_once, halving
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -46,10 +46,12 @@ def attack(function: _F | None = None, *, gradients: bool = True) -> Any:
             images = given.float() if half else given
             args = tuple(wide(plain(value)) for value in args)
             settings = {name: wide(plain(value)) for name, value in settings.items()}
-            if "batch" in named:
-                settings = _fitting(settings, named["batch"].default, most_of(model))
             with admitted(model, images, gradients=gradients) as fit:
-                result = function(fit, images, *args, **settings)
+                if "batch" in named:
+                    batch = at_once(model, images, named["batch"].default, settings.pop("batch", None), fit)
+                    result = halving(model, lambda most: function(fit, images, *args, batch=most, **settings), batch)
+                else:
+                    result = function(fit, images, *args, **settings)
                 if half and isinstance(result, AttackResult):
                     result = _in_half(fit, given, args[0] if args else settings["y"], result, usual | settings)
                 notes = bears_of(fit).notes
@@ -62,14 +64,6 @@ def attack(function: _F | None = None, *, gradients: bool = True) -> Any:
         return result
 
     return cast(_F, entered)
-
-
-def _fitting(settings: dict[str, Any], usual: Any, most: int | None) -> dict[str, Any]:
-    """The settings with a batch that fits the memory, where the model says how many images do."""
-    batch = settings.get("batch", usual)
-    if most is None or type(batch) is not int or batch <= most:
-        return settings
-    return {**settings, "batch": most}
 
 
 def _in_half(model: nn.Module, x: Tensor, y: Tensor, made: AttackResult, asked: dict[str, Any]) -> AttackResult:

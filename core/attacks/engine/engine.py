@@ -16,6 +16,7 @@ from core.attacks.engine.fitted import fitted
 from core.attacks.engine.losses import Goal, Loss
 from core.attacks.engine.masks import Masked
 from core.kernels.convolution import QuickConvolutions
+from core.networks.portions import halved
 
 ATTACK_BATCH = 128
 """Images under attack at once: few enough for the caches of a CPU, and so that a batch is refilled often."""
@@ -120,7 +121,7 @@ def confine(model: nn.Module, point: Tensor, x: Tensor) -> Tensor:
 def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -> Float[Tensor, "n k"]:
     """Logits in chunks of `batch` images. The model is used as it is: freeze it first."""
     # copies: a model may write its next answer where the last one is
-    logits = torch.cat([model(fast_layout(chunk)).clone() for chunk in x.split(batch)])
+    logits = torch.cat([halved(model, fast_layout(chunk)).clone() for chunk in x.split(batch)])
     if len(logits) != len(x):
         raise ValueError(f"model: expected a row of logits an image, got {len(logits)} for {len(x)} images")
     return logits

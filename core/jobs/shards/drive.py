@@ -32,10 +32,10 @@ KINDS: dict[str, type[Exception]] = {
 class Pool:
     """An engine that is started when the first task needs it, and serves all tasks of a request."""
 
-    def __init__(self, engine: Engine | None, device: str | None, default_device: Callable[[], str]) -> None:
-        """`device`: what was asked for; None takes that of the cluster, or on this machine the default one."""
+    def __init__(self, engine: Engine | None, device: str | None, settled: Callable[[], str]) -> None:
+        """`device`: what was asked for, None: any that a cluster has. `settled`: the one to take on this machine."""
         self.engine = engine
-        self._device, self._default, self._running = device, default_device, None
+        self._device, self._settled, self._running = device, settled, None
 
     _running: Running | None
 
@@ -50,7 +50,7 @@ class Pool:
         assert self.engine is not None
         if self._running is None:
             if self.engine.kind == "local":
-                self._running = Local(self.engine, self._device or self._default())
+                self._running = Local(self.engine, self._settled())
             else:
                 self._running = Cluster(self.engine, self._device)
             with contextlib.suppress(OSError):  # only a view
@@ -65,9 +65,9 @@ class Pool:
 
 
 @contextlib.contextmanager
-def pool(engine: Engine | None, device: str | None, default_device: Callable[[], str]) -> Iterator[Pool]:
+def pool(engine: Engine | None, device: str | None, settled: Callable[[], str]) -> Iterator[Pool]:
     """A pool that is ended with the context, however that ends."""
-    made = Pool(engine, device, default_device)
+    made = Pool(engine, device, settled)
     try:
         yield made
     finally:

@@ -29,7 +29,8 @@ class Local:
 
     def __init__(self, engine: Engine, device: str) -> None:
         """Start them. Raises OSError where they cannot be."""
-        self.device = device
+        self.device = device.partition(":")[0]  # of the one GPU that each process sees
+        self._gpus = _gpus(device)
         self._free: list[subprocess.Popen[str]] = []
         self._all: list[subprocess.Popen[str]] = []
         self._answers: queue.SimpleQueue[tuple[subprocess.Popen[str], str]] = queue.SimpleQueue()
@@ -39,7 +40,7 @@ class Local:
 
     def nodes(self) -> list[dict[str, Any]]:
         """The machine that this process is on."""
-        return [{"host": platform.node(), "cpus": processes.cores(), "gpus": len(_gpus(self.device))}]
+        return [{"host": platform.node(), "cpus": processes.cores(), "gpus": len(self._gpus)}]
 
     def run(self, steps: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]] | None]:
         """See `engines.Running.run`."""
@@ -82,7 +83,7 @@ class Local:
     def _start(self, number: int) -> None:
         process = subprocess.Popen(
             COMMAND,
-            env={**processes.environment(), **_share(number, self._workers, self.device)},
+            env={**processes.environment(), **_share(number, self._workers, self._gpus)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -121,13 +122,12 @@ def _ended(step: dict[str, Any], status: int) -> str:
     )
 
 
-def _share(number: int, workers: int, device: str) -> dict[str, str]:
+def _share(number: int, workers: int, gpus: list[str]) -> dict[str, str]:
     """What keeps processes from taking more threads than there are cores, and gives each a GPU."""
     own = os.environ.get("OMP_NUM_THREADS", "")
     most = max(1, processes.cores() // workers)
     threads = str(min(most, int(own)) if own.isdecimal() and int(own) else most)
     found = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    gpus = _gpus(device)
     return found | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})
 
 
@@ -136,8 +136,10 @@ def _gpus(device: str) -> list[str]:
     if not device.startswith("cuda"):
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name]
-    import torch
+    if named is None:
+        import torch
 
-    return [str(number) for number in range(torch.cuda.device_count())]
+        named = ",".join(str(number) for number in range(torch.cuda.device_count()))
+    found = [name for name in named.split(",") if name]
+    number = device.partition(":")[2]
+    return [found[int(number)]] if number else found

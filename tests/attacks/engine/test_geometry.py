@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from core.attacks.engine import geometry
 
-SMALL = settings(max_examples=60, deadline=None)
+SMALL = settings(max_examples=60)
 SHAPE = (3, 1, 2, 3)
 deltas = arrays(np.float64, SHAPE, elements=st.one_of(st.just(0.0), st.floats(-2, 2, allow_subnormal=False)))
 images = arrays(np.float64, SHAPE, elements=st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)))

@@ -282,11 +282,13 @@ def test_threads_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """N processes run no more threads than there are cores, and no more than was asked for; GPUs go round."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(processes, "cores", lambda: 8)
-    assert [local._share(0, n, "cpu")["OMP_NUM_THREADS"] for n in (1, 3, 8, 20)] == ["8", "2", "1", "1"]
+    assert [local._share(0, n, [])["OMP_NUM_THREADS"] for n in (1, 3, 8, 20)] == ["8", "2", "1", "1"]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert local._share(0, 2, "cpu")["OMP_NUM_THREADS"] == "2"
+    assert local._share(0, 2, [])["OMP_NUM_THREADS"] == "2"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [local._share(n, 4, "cuda")["CUDA_VISIBLE_DEVICES"] for n in range(3)] == ["3", "5", "3"]
+    gpus = local._gpus("cuda")
+    assert [local._share(n, 4, gpus)["CUDA_VISIBLE_DEVICES"] for n in range(3)] == ["3", "5", "3"]
+    assert local._gpus("cuda:1") == ["5"]
 
 
 def test_the_sidebar_s_words_for_an_engine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
