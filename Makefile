@@ -42,6 +42,6 @@ $(VENV)/.run: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run requirements-dev.txt requirements-onnx.txt requirements-timm.txt requirements-auth.txt
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt requirements-onnx.txt requirements-timm.txt requirements-auth.txt requirements-ray.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

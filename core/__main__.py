@@ -21,6 +21,7 @@ from core.cli import gate
 from core.cli.parser import COMMANDS, parser
 from core.data.folder import DataMissing
 from core.jobs import devices
+from core.jobs.shards import engines
 from core.specs import explain
 from core.storage.store import DamagedArtifact
 
@@ -39,10 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from core.jobs import queue, spare
 
         return spare.wait(queue.work)
+    if arguments == ["shards"]:  # a process that runs shards, started by core.jobs.shards.local
+        from core.jobs.shards import serve
+
+        return serve.serve()
     options = vars(parser(arguments).parse_args(arguments))
     command, as_json = options.pop("command"), options.pop("json")
     try:
-        COMMANDS[command].run(options, as_json)
+        with engines.on(options.pop("on", None)):
+            COMMANDS[command].run(options, as_json)
     except ValidationError as error:
         print(explain(error), file=sys.stderr)
         return 2
@@ -54,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
     except BrokenPipeError:  # whoever read has enough, as `head` does; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (DataMissing, DamagedArtifact, FalseProof, FloatingPointError, OSError) as error:
+    except (DataMissing, DamagedArtifact, engines.EngineError, FalseProof, FloatingPointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except RuntimeError as error:
@@ -64,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "stopped; a training, an evaluation or a radii run resumes from its last state when you start it again",
+            "stopped; a training, an evaluation, a radii run or one in shards resumes when you start it again",
             file=sys.stderr,
         )
         return 130

@@ -43,7 +43,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_requirements_agree() -> None:
     """`pip install .` and `pip install -r requirements.txt` install the same, and so for the extras."""
     assert requirements("requirements.txt") == sorted(TABLE["dependencies"])
-    for extra in ("onnx", "timm", "auth"):
+    for extra in ("onnx", "timm", "auth", "ray"):
         assert requirements(f"requirements-{extra}.txt") == sorted(TABLE["optional-dependencies"][extra])
     assert requirements("requirements-dev.txt") == sorted(TABLE["optional-dependencies"]["dev"])
 

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from tabulate import tabulate
@@ -20,7 +20,8 @@ def artifacts(spec: Task) -> list[store.Artifact]:
     """Run a task in this process, or load its artifacts from the store, with progress as one line."""
     from core.jobs import queue
 
-    with progress() as line:
+    # what a library prints meanwhile, as Ray does of a node that is lost, is no part of the result
+    with progress() as line, redirect_stdout(sys.stderr):
         made = queue.run(spec, on_progress=line)
     _note_numbers(spec)
     return made if isinstance(made, list) else [made]

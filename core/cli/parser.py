@@ -32,6 +32,8 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument("--json", action="store_true", help="print JSON instead of a table")
         flags(command, arguments)
+        if name in IN_SHARDS:
+            command.add_argument("--on", metavar="ENGINE", help=ON)
     return made
 
 
@@ -39,6 +41,13 @@ def _fields(spec: type[Spec]) -> Flags:
     """Flags for all fields of a task."""
     return lambda command, arguments: add_fields(command, spec)
 
+
+IN_SHARDS = ("attack", "minimum", "sweep", "compare", "evaluate", "radii", "certify", "transfer")
+"""Commands that judge images one by one, and can do so in several processes."""
+ON = (
+    "where it runs: local:N (N processes here), ray, ray://HOST:PORT or HOST:PORT of a Ray cluster. Default: the "
+    "environment variable ADVERSARIAL_LAB_ENGINE, else this process."
+)
 
 COMMANDS = {
     "dashboard": Command("start the dashboard in a browser", dashboard.dashboard_flags, dashboard.dashboard),

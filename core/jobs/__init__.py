@@ -2,6 +2,7 @@
 
 devices          which device tasks run on
 self_check       whether a device computes what the CPU does
+runners          where the runner of each task is
 running          run a spec in this process: find its artifact, or make it
 queue            run a spec in a process of its own, one after another: start, watch, cancel, forget
 reading          what a job is at one moment, read from its files
@@ -14,6 +15,8 @@ at_once          run a small task in this process, within a time limit, without 
 events           what a job has reported so far
 reference_build  train, measure and bundle a reference model
 remade           what is derived of a saved model, made again from its weights
+shards           a task in ranges of images, run by several processes or machines
+processes        what a process that is started from here needs
 bundle           make the results that lie with the bundled models
 """
 

@@ -16,24 +16,19 @@ import numpy as np
 from core.checks import check_choice
 from core.data import shown
 from core.jobs import devices
+from core.jobs.runners import RUNNERS
+from core.jobs.shards import drive, engines, kept
 from core.models import trained_on
 from core.progress import Progress, part
 from core.specs import (
     TASKS,
-    AttackSpec,
-    CertifySpec,
     CompareSpec,
-    EvaluateSpec,
     ImportSpec,
     ModelSpec,
     ModelTask,
-    PatternSpec,
-    RadiiSpec,
     SweepSpec,
     Task,
     TrainSpec,
-    TransferSpec,
-    UniversalSpec,
 )
 from core.storage import bundled, damage, store, uploads
 from core.storage.store import Artifact, Outcome
@@ -81,19 +76,29 @@ def run_all(
     on_progress: Progress | None = None,
     note: Note = _logger.warning,
 ) -> list[Artifact]:
-    """As `run`, always a list; `note` is called with a message on damaged artifacts."""
+    """As `run`, always a list; `note` is called with a message on damaged artifacts.
+
+    What judges images one by one is run in shards where an engine is chosen (`core.jobs.shards.engines`).
+    """
     root = Path(root) if root is not None else store.default_root()
     task = store.resolve(task, root)
     report = on_progress or _silent
     cells = [store.normal(cell, root) for cell in parts(task)]
     if processes() > 1:
         return [_take_part(task, root, device, report, note, allow_bundled)]
-    return [
-        _make(
-            cell, root, device, _of_comparison(report, place, cells) if len(cells) > 1 else report, note, allow_bundled
-        )
-        for place, cell in enumerate(cells)
-    ]
+    with drive.pool(engines.chosen(), device, lambda: devices.settled(device, root, note)) as pool:
+        return [
+            _make(
+                cell,
+                root,
+                device,
+                _of_comparison(report, place, cells) if len(cells) > 1 else report,
+                note,
+                allow_bundled,
+                pool=pool,
+            )
+            for place, cell in enumerate(cells)
+        ]
 
 
 def processes() -> int:
@@ -118,32 +123,17 @@ def find_all(task: Task, root: Path, note: Note = _logger.warning) -> list[Artif
     return there if len(there) == len(found) else None
 
 
-_RUNNERS: dict[type[Task], str] = {
-    TrainSpec: "core.training.task",
-    ImportSpec: "core.evaluation.tasks.importing",
-    AttackSpec: "core.evaluation.tasks.attack",
-    SweepSpec: "core.evaluation.tasks.sweep",
-    UniversalSpec: "core.evaluation.tasks.universal",
-    PatternSpec: "core.evaluation.tasks.pattern",
-    RadiiSpec: "core.evaluation.tasks.radii",
-    TransferSpec: "core.evaluation.tasks.transfer",
-    EvaluateSpec: "core.evaluation.tasks.evaluate",
-    CertifySpec: "core.evaluation.tasks.certify",
-}
-"""The module whose `run` makes the artifact of each task; by name, since importing it imports torch."""
-
-
 def runner_for(task: Task) -> Callable[..., Outcome]:
     """The function that makes the artifact of `task`; importing it imports torch."""
     names = {kind: name for name, kind in TASKS.items()}
-    check_choice("task", names.get(type(task), type(task).__name__), [names[kind] for kind in _RUNNERS])
-    run: Callable[..., Outcome] = import_module(_RUNNERS[type(task)]).run
+    check_choice("task", names.get(type(task), type(task).__name__), [names[kind] for kind in RUNNERS])
+    run: Callable[..., Outcome] = import_module(RUNNERS[type(task)]).run
     return run
 
 
 def load() -> None:
     """Import PyTorch and every runner, and leave all that out of later searches for garbage."""
-    for name in _RUNNERS.values():
+    for name in RUNNERS.values():
         import_module(name)
     gc.collect()
     gc.freeze()
@@ -190,6 +180,7 @@ def _make(
     note: Note,
     allow_bundled: bool,
     begin: Callable[[], None] = lambda: None,
+    pool: drive.Pool | None = None,
 ) -> Artifact:
     found = _find(task, root, note, allow_bundled)
     if found is None:
@@ -197,9 +188,11 @@ def _make(
             found = _find(task, root, note, allow_bundled)  # whoever held the lock may have made it
             if found is None:
                 begin()
-                runner = runner_for(task)
-                where = devices.settled(device, root, note)
-                outcome = runner(task, root, device=where, on_progress=report)
+                if pool is not None and pool.takes(task):
+                    outcome = drive.make(task, root, pool, report, note)
+                else:
+                    where = devices.settled(device, root, note)
+                    outcome = runner_for(task)(task, root, device=where, on_progress=report)
                 made = store.write(
                     task,
                     root,
@@ -236,7 +229,8 @@ def _find(task: Task, root: Path, note: Note, allow_bundled: bool = True) -> Art
 
 
 def _forget_progress(task: Task, root: Path) -> None:
-    """Remove the checkpoint of a task whose artifact is written."""
+    """Remove the checkpoint, and the shards, of a task whose artifact is written."""
+    kept.forget(kept.folder(task, root))
     with contextlib.suppress(OSError):
         store.unfinished(task, root).unlink(missing_ok=True)
 

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.jobs import events, running, worker
+from core.jobs import events, processes, running, worker
+from core.jobs.processes import PROJECT as PROJECT
 
 SETTING = "ADVERSARIAL_LAB_SPARE"
 IDLE = 600.0  # seconds without a job after which it ends
@@ -31,7 +32,6 @@ RETRY = 60.0  # seconds after one that failed to load
 ANSWER = 3.0  # seconds that a waiting process has to take the lock of its job
 NEEDED = 2 << 30  # bytes of free memory
 
-PROJECT = Path(__file__).resolve().parents[2]
 _FLAGS = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 _READY = b"ready\n"
 
@@ -178,10 +178,8 @@ def start(
 
 def environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a job's process: this process's, or `own`, with what leads to this package."""
-    own = os.environ if own is None else own
-    paths = [str(PROJECT), *filter(None, own.get("PYTHONPATH", "").split(os.pathsep))]
     lowered = {worker.LOWERED: "1"} if worker.is_lowered() else {}
-    return {**own, **lowered, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUTF8": "1"}
+    return {**processes.environment(own), **lowered}
 
 
 def _command() -> list[str]:

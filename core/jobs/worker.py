@@ -23,6 +23,7 @@ import filelock
 import numpy as np
 
 from core.jobs import devices, events, limits, running
+from core.jobs.shards import engines
 from core.progress import Cancelled
 from core.specs import Task, load_task
 from core.storage import files, locks, store
@@ -222,10 +223,12 @@ def _work(task: Task, root: Path, report: Reporter) -> list[store.Artifact]:
     made = running.find_all(task, root, report.note)
     if made is None:
         with _turn(root, report):
-            report.state("loading")
-            device = devices.settled(None, root, report.note)
-            for part in running.parts(task):
-                running.runner_for(part)
+            device = None
+            if engines.chosen() is None:  # else other processes load it
+                report.state("loading")
+                device = devices.settled(None, root, report.note)
+                for part in running.parts(task):
+                    running.runner_for(part)
             report.state("running")
             _begin(report)
             made = running.run_all(task, root, device=device, on_progress=report, note=report.note)
@@ -322,6 +325,6 @@ def _sentence(error: Exception) -> str:
         return f"It needs more memory than {'there is' if most == math.inf else f'the {most:g} GiB that it may have'}."
     if devices.is_full(error):
         return devices.FULL
-    if isinstance(error, ValueError | store.DamagedArtifact):
+    if isinstance(error, ValueError | store.DamagedArtifact | engines.EngineError):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -219,7 +219,7 @@ def test_proven_image_that_the_last_look_finds_fooled_stops_evaluation(monkeypat
     torch.manual_seed(0)
     model, x = dense().eval(), torch.rand(4, *SHAPE)
     y = (model(x).argmax(1) + torch.tensor([0, 0, 1, 0])) % 5
-    monkeypatch.setattr(robust, "_proven", lambda of: torch.ones_like(of.y).bool())
+    monkeypatch.setattr(robust, "certified", lambda of: torch.ones_like(of.y).bool())
     with pytest.raises(FalseProof, match=r"^image 22: proven within ε = 0\.1 in linf, yet misclassified there"):
         evaluate(model, x, y, eps=0.1, effort="quick", index=torch.arange(20, 24))
 

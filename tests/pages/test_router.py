@@ -52,3 +52,10 @@ def test_sidebar_shows_live_jobs_only(lab: Lab) -> None:
     keys = [button.key for button in app.sidebar.button]
     assert f"sidebar_cancel_{running}" in keys
     assert f"sidebar_cancel_{failed}" not in keys
+
+
+def test_sidebar_names_the_engine_of_the_environment(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where jobs run in shards; nothing where they run in one process."""
+    assert not any("Engine" in caption.value for caption in lab.open("models").sidebar.caption)
+    monkeypatch.setenv("ADVERSARIAL_LAB_ENGINE", "local:3")
+    assert any("**Engine** 3 processes here" in caption.value for caption in lab.open("models").sidebar.caption)

@@ -9,7 +9,10 @@ import streamlit as st
 
 from core import access, specs
 from core.data import folder
+from core.jobs.shards import engines
+from core.storage import store
 from ui.app import browser, endings, jobs, routes, signin, warm
+from ui.text import literal
 
 _STYLE = """<style>
 [data-testid=stSliderThumbValue], [data-testid=stSliderThumbValue] p, button[data-variant][aria-checked=true] p {
@@ -35,7 +38,7 @@ def show() -> None:
         for one in endings.announce(live, jobs.describe)[-3:]:
             st.page_link(routes.page(one.page), label=f"Done: {one.text}", icon=":material/check_circle:")
         st.caption(
-            f"**Device** {device()}  \n**Data** {_data()}",
+            f"**Device** {device()}{_engine()}  \n**Data** {_data()}",
             help=None if access.is_public() else f"Data folder: {folder.data_root()}",
         )
         signin.show()
@@ -62,6 +65,12 @@ def device() -> str:
         found = devices.first()
         return cores if found == devices.CPU else f"{devices.name(found)} (CUDA)"
     return "GPU" if shutil.which("nvidia-smi") else cores
+
+
+def _engine() -> str:
+    """Where jobs judge many images, if the environment says so: its machines and devices."""
+    found = engines.described(store.default_root())
+    return f"  \n**Engine** {literal(found)}" if found else ""
 
 
 def _data() -> str:

@@ -1,15 +1,17 @@
 """The strongest evaluation of a model on given images.
 
 result           what an evaluation found, a row an image
-robust           `evaluate`: certificates, the attacks, and every verdict made again
+robust           `evaluate`: certificates, the attacks, the verdicts, the reliability checks
 schedule         the attacks in their order, and which images each is for
 state            what is evaluated, and what is known of each image
 cascade          one stage: which images it is for, and how it changes what is known of them
 digging          how far a search goes: as long as it finds
 towards          APGD towards several classes at once
 gradient_masked  models that only look robust: random outputs, gradients that mislead
+verdict          every verdict made again, and what is to be said of them all
 with_checks      what the attacks of the reliability checks fooled, entered in the result
 resume           what is kept of an evaluation that is stopped
+in_parts         an evaluation whose images are judged in parts
 """
 
 import lazy_loader

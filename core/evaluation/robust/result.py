@@ -32,6 +32,8 @@ class Evaluation:
         seed: of the random draws.
         notes: sentences to be shown beside the accuracies.
         trust: the reliability checks, None if they were left out; what their attacks fooled counts in `robust`.
+        changed: verdicts that were another one in another batch layout; the worse one counts.
+        undefined: images for which an attack found a point where the model returns NaN.
         warning: why the accuracies must not be used, "" where nothing forbids it; to be shown before them.
     """
 
@@ -50,6 +52,8 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     trust: Trust | None = None
     warning: str = ""
+    changed: int = 0
+    undefined: int = 0
 
     @property
     def usable(self) -> bool:

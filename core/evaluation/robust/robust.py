@@ -13,7 +13,6 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,27 +21,23 @@ from core import epsilon
 from core.attacks.engine.bears import Fitted, bears_of
 from core.attacks.engine.checks import check
 from core.attacks.engine.engine import admitted, is_batch, plain, predict, wide
-from core.attacks.engine.geometry import distances
-from core.attacks.engine.losses import predicted
 from core.attacks.engine.stand_ins import own_draws, stand_in
 from core.attacks.engine.steps import eps_limit
 from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
 from core.checks import check_choice
-from core.epsilon import within
 from core.evaluation.robust import gradient_masked, resume
 from core.evaluation.robust.cascade import run_stage
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.schedule import AFTER, EFFORTS, Stage, stages, with_straight_through
 from core.evaluation.robust.state import CascadeState, Subject
+from core.evaluation.robust.verdict import remarked, verdict
 from core.evaluation.robust.with_checks import with_checks
 from core.evaluation.trust.examine import examine
 from core.progress import Progress, part
 from core.specs.methods.base import NORMS
 
-MIN_SHARE, MIN_CHANGED = 0.01, 2
-"""From this share of the images on, and from so many, verdicts that change with the batch make an accuracy unusable."""
 ROWSUM = 1e-4
 """Rows of non-negative numbers that add up to 1 so nearly are probabilities and no logits."""
 
@@ -59,6 +54,7 @@ def evaluate(
     index: Int[Tensor, " n"] | None = None,
     trust: bool = True,
     state: Path | None = None,
+    mislead: bool | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Measure the robust accuracy of a model: how many images it classifies correctly anywhere in a ball around them.
@@ -78,6 +74,8 @@ def evaluate(
         trust: add the reliability checks (about a tenth of the cost of 1,000 images).
         state: a file in which the run is kept after each attack. A run that was stopped resumes from it and ends in
             the same result. One that does not fit is set aside. Remove it when you have kept the result.
+        mislead: for a part of the images: whether gradients mislead, as `in_parts.mislead` found for all of them;
+            None: it is found out here.
         on_progress: called with done, total, `phase` and `robust_accuracy` so far; may raise Cancelled.
 
     Returns:
@@ -89,25 +87,31 @@ def evaluate(
         FalseProof: an image that interval bounds prove is misclassified inside its ball.
     """
     notes = _of_mode(model)
-    size = _number(eps)
+    size = as_number(eps)
     x, y = wide(plain(x)), plain(y)
     device = x.device if isinstance(x, Tensor) else torch.device("cpu")
     with torch.inference_mode(False), own_draws(seed, device), admitted(model, x) as fit:  # frozen, too
-        allowed, more = _checked(fit, x, y, norm, size, effort)
+        allowed, more = checked(fit, x, y, norm, size, effort)
         given = Subject(fit, x, y, norm, size, _numbers(index, y), seed)
-        made = _evaluated(given, allowed, effort, trust, state, on_progress)
+        made = _evaluated(given, allowed, effort, trust, state, mislead, on_progress)
         notes += [*bears_of(fit).notes, *more]
     return replace(made, notes=(*notes, *made.notes))
 
 
 def _evaluated(
-    given: Subject, eps: Tensor, effort: str, trust: bool, kept: Path | None, on_progress: Progress | None
+    given: Subject,
+    eps: Tensor,
+    effort: str,
+    trust: bool,
+    kept: Path | None,
+    mislead: bool | None,
+    on_progress: Progress | None,
 ) -> Evaluation:
     """`evaluate` of a frozen model that bears what attacks do with it (`attacks.engine.fitted`)."""
     notes, judge, draws = [], given.model, 1
     with own_draws(given.seed, given.x.device):
         logits = _finite(predict(given.model, given.x))
-        if gradient_masked.outputs_vary(given.model, given.x):
+        if mislead is None and gradient_masked.outputs_vary(given.model, given.x):
             draws = gradient_masked.DRAWS
             judge = stand_in(given.model, gradient_masked.VERDICT)
             given = replace(given, model=stand_in(given.model, draws))
@@ -117,13 +121,14 @@ def _evaluated(
                 f"over {gradient_masked.VERDICT}."
             )
         state = CascadeState.first(replace(given, model=judge), logits)
-        safe = _proven(given)
+        safe = certified(given)
         state.forwards += FORWARDS * safe
         state.backwards += BACKWARDS * safe
         plan = stages(given.norm, effort, logits.shape[1])
         plan = plan if draws == 1 else gradient_masked.patient(plan)
-        plan = _attacked(given, judge, eps, state, safe, plan, effort, kept, on_progress)
-        made = _verdict(replace(given, model=judge), state, safe, [stage.name for stage in plan])
+        plan = _attacked(given, judge, eps, state, safe, plan, effort, kept, mislead, on_progress)
+        made = verdict(replace(given, model=judge), state, safe, [stage.name for stage in plan])
+        made = remarked(made, bears_of(judge).neighbours)
         refute(safe & ~made.robust, given.index, given.eps, given.norm)
     made = replace(
         made,
@@ -134,7 +139,7 @@ def _evaluated(
         warning=gradient_masked.RANDOM_OUTPUTS if draws > 1 else made.warning,
     )
     if trust:
-        made = _checks(given, judge, made, draws, on_progress)
+        made = with_reliability(given, judge, made, draws, on_progress)
     return made
 
 
@@ -147,6 +152,7 @@ def _attacked(
     plan: list[Stage],
     effort: str,
     kept: Path | None,
+    mislead: bool | None,
     on_progress: Progress | None,
 ) -> list[Stage]:
     """Run the schedule, from where a run that was stopped left it; returns it with the stages that were added."""
@@ -158,8 +164,9 @@ def _attacked(
     rows = (~safe).nonzero()[:, 0]
     least = 1 if given.norm == "l0" else 0  # less than one feature: nothing may change
     for number in itertools.count(first):
-        if number == AFTER and not added and gradient_masked.some_mislead(given, state, safe):
-            plan, added = with_straight_through(plan, given.norm, effort), True
+        if number == AFTER and not added:
+            added = gradient_masked.some_mislead(given, state, safe) if mislead is None else mislead
+            plan = with_straight_through(plan, given.norm, effort) if added else plan
         if number >= len(plan) or given.eps <= 0 or given.eps < least:
             break
         stage = plan[number]
@@ -178,7 +185,7 @@ def _attacked(
 # ---------------------------------------------------------------- input
 
 
-def _number(eps: object) -> Any:
+def as_number(eps: object) -> Any:
     """NumPy's numbers, fractions and text as a float; what is none is returned as it is, to be refused."""
     try:
         eps = epsilon.parse(eps)
@@ -187,7 +194,7 @@ def _number(eps: object) -> Any:
     return float(eps) if isinstance(eps, Real) and not isinstance(eps, bool) else eps
 
 
-def _checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effort: str) -> tuple[Tensor, list[str]]:
+def checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effort: str) -> tuple[Tensor, list[str]]:
     """Eps per image, and notes on the input. Raises ValueError for what cannot be evaluated."""
     check_choice("norm", norm, NORMS)
     check_choice("effort", effort, EFFORTS)
@@ -247,7 +254,7 @@ def _finite(logits: Tensor) -> Tensor:
 # ---------------------------------------------------------------- parts
 
 
-def _proven(given: Subject) -> Tensor:
+def certified(given: Subject) -> Tensor:
     """Images whose whole ball is correctly classified by interval bounds; none where the network has no bounds.
 
     The l2 and the l1 ball lie inside the linf ball of the same radius, so its certificate holds for them too. Each one
@@ -263,62 +270,9 @@ def _proven(given: Subject) -> Tensor:
         return none
 
 
-def _verdict(given: Subject, state: CascadeState, safe: Tensor, plan_names: list[str]) -> Evaluation:
-    """Every verdict is made again: images reversed, in batches of another size, ball and box looked at."""
-    x, y, eps, norm = given.x, given.y, given.eps, given.norm
-    misclassified = state.fooled & (state.found < 0)  # at first sight: it was never attacked, so it is not robust now
-    clean = (predicted(predict(given.model, x.flip(0), 160)).flip(0) == y) & ~misclassified
-    after = predicted(predict(given.model, state.x_adv.flip(0), 160)).flip(0)
-    size = distances(state.x_adv, x)[norm].double()
-    in_box = ((state.x_adv >= 0) & (state.x_adv <= 1)).flatten(1).all(1)
-    outside = ~(within(size, float(eps)) & in_box)
-    if outside.any():
-        raise RuntimeError(
-            f"An attack left the ball or [0, 1] for {int(outside.sum())} of {len(x)} images (farthest: "
-            f"{size.max().item():.9g} for {eps:g} in {norm}). "
-            "This is a bug of Adversarial Lab; no accuracy is reported."
-        )
-    fooled = (after != y) | (state.fooled & ~misclassified)
-    robust = clean & ~fooled
-    names = np.array([*plan_names, "clean image", ""])
-    code = torch.where(fooled, state.found, len(plan_names) + 1)
-    code = torch.where(fooled & (state.found < 0), len(plan_names), code)
-    code = torch.where(~clean, len(plan_names), code)
-    doubtful = int((state.fooled != ((after != y) | ~clean)).sum())
-    notes, warning = [], ""
-    if doubtful:
-        notes.append(f"{doubtful} of {len(x)} verdicts changed with the batch layout; the worse verdict counts.")
-    if doubtful >= max(MIN_CHANGED, MIN_SHARE * len(x)) or not bears_of(given.model).neighbours:
-        warning = (
-            f"The model's outputs depend on the other images of the batch (verdicts that changed in another batch: "
-            f"{doubtful} of {len(x)}). Only an evaluation with one image per batch would count."
-        )
-    undefined = int((fooled & (after < 0)).sum())
-    if undefined:
-        notes.append(
-            f"For {undefined} of {len(x)} images an attack found a point where the model returns NaN. It predicts "
-            "no class there, which counts as misclassified."
-        )
-    upper = torch.where(fooled, size, torch.inf)
-    return Evaluation(
-        clean=clean,
-        robust=robust,
-        x_adv=state.x_adv,
-        lower=(safe & clean).double() * float(eps),
-        upper=torch.where(clean, upper, 0.0),
-        found_by=names[code.cpu().numpy()],
-        forwards=state.forwards + 2,
-        backwards=state.backwards,
-        norm=norm,
-        eps=float(eps),
-        effort="",
-        seed=given.seed,
-        notes=tuple(notes),
-        warning=warning,
-    )
-
-
-def _checks(given: Subject, judge: nn.Module, made: Evaluation, draws: int, on_progress: Progress | None) -> Evaluation:
+def with_reliability(
+    given: Subject, judge: nn.Module, made: Evaluation, draws: int, on_progress: Progress | None
+) -> Evaluation:
     """The evaluation with its reliability checks, whose passes count `draws` times."""
     report, fooled = examine(
         given.model,

@@ -1,5 +1,6 @@
 """What runs the spec of each task, a module each, and what these share.
 
+parts      a task that judges images one by one, in one piece or in parts
 opening    how every runner begins, and how its card ends
 answers    what a model answers to images, as tables hold it
 importing  a model made by others: read, examined, measured

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +18,10 @@ from core.attacks.run import run_method
 from core.data.sets import Dataset, Split, to_float
 from core.evaluation.tables import enumeration
 from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.tasks import parts
 from core.evaluation.tasks.answers import ANY, classes_of, probabilities
-from core.evaluation.tasks.opening import Opened, card_of, card_of_mask, opened
+from core.evaluation.tasks.opening import OfOneModel, Opened, card_of, card_of_mask
+from core.evaluation.tasks.parts import Part
 from core.networks.catalogue import logits_of
 from core.progress import Progress
 from core.specs import AttackSpec, Exhaustive, Method
@@ -40,71 +44,113 @@ def run(spec: AttackSpec, root: Path, *, device: str, on_progress: Progress | No
             other images or classes.
         DataMissing: the model's data set cannot be had.
     """
-    lab = opened(spec, root, device=device, on_progress=on_progress)
-    images = select_images(spec, lab)
-    rows, target = _rows_and_targets(spec, images, len(lab.data.class_names))
-    batch = images.take(rows)
-    x, y = lab.tensors(batch)
-    y_target = None if spec.target == "any" else target.to(device)
-    model, mask = lab.masked(spec.mask, x)
-
-    start = time.perf_counter()
-    result = run_method(
-        model,
-        x,
-        y,
-        spec.attack,
-        eps=spec.eps,
-        y_target=y_target,
-        streams=lab.streams(spec.seed, batch),
-        budget=spec.budget,
-        eight_bit=spec.eight_bit,
-        surrogate=lab.surrogate(spec.attack),
-        x_init=None if y_target is None or not spec.attack.takes_start else starts(lab.model, lab.data, x, y_target),
-        on_progress=on_progress,
+    return parts.run(
+        ByImage(spec, root, device=device, on_progress=on_progress), store.unfinished(spec, root), on_progress
     )
-    seconds = time.perf_counter() - start
 
-    judge = stand_in(lab.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
-    before, after = probabilities(judge, x), probabilities(judge, result.x_adv)
-    table = pd.DataFrame(
-        {
-            "row": np.arange(len(rows)),
-            "index": batch.index.numpy(),
-            "y": batch.y.numpy(),
-            "target": target.numpy(),
-            "pred_clean": classes_of(before),
-            "confidence_clean": before.max(axis=1),
-            "pred": classes_of(after),
-            "confidence": after.max(axis=1),
-            "success": result.success.cpu().numpy(),
-            **{name: result.distance[name].cpu().numpy() for name in ("l0", "pixels", "l1", "l2", "linf")},
-            "forwards": result.forwards.cpu().numpy(),
-            "backwards": result.backwards.cpu().numpy(),
+
+class ByImage(OfOneModel):
+    """An attack on chosen images; see `run`."""
+
+    spec: AttackSpec
+
+    def __init__(self, spec: AttackSpec, root: Path, **how: Any) -> None:
+        super().__init__(spec, root, **how)
+        self.model, self.mask = self.lab.masked(spec.mask, self.first)
+        self.surrogate = self.lab.surrogate(spec.attack)
+        self.models += [] if self.surrogate is None else [self.surrogate]
+
+    def chosen(self) -> Split:
+        """The images that the task names; those that qualified, where that is known."""
+        return _named(self.found["index"], self.lab) if self.found else select_images(self.spec, self.lab)
+
+    def find(self) -> dict[str, Any]:
+        """Which images qualified."""
+        return {"index": self.images.index.tolist()}
+
+    def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
+        """Attack some of the images; see `parts.ByImage`. No state is kept."""
+        spec, lab = self.spec, self.lab
+        images = self.taken(rows)
+        places, target = _rows_and_targets(spec, images, len(lab.data.class_names))
+        batch = images.take(places)
+        x, y = lab.tensors(batch)
+        y_target = None if spec.target == "any" else target.to(lab.device)
+
+        start = time.perf_counter()
+        result = run_method(
+            self.model,
+            x,
+            y,
+            spec.attack,
+            eps=spec.eps,
+            y_target=y_target,
+            streams=lab.streams(spec.seed, batch),
+            budget=spec.budget,
+            eight_bit=spec.eight_bit,
+            surrogate=self.surrogate,
+            x_init=None
+            if y_target is None or not spec.attack.takes_start
+            else starts(lab.model, lab.data, x, y_target),
+            on_progress=on_progress,
+        )
+        seconds = time.perf_counter() - start
+
+        judge = stand_in(lab.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
+        before, after = probabilities(judge, x), probabilities(judge, result.x_adv)
+        table = pd.DataFrame(
+            {
+                "row": np.arange(len(places)),
+                "index": batch.index.numpy(),
+                "y": batch.y.numpy(),
+                "target": target.numpy(),
+                "pred_clean": classes_of(before),
+                "confidence_clean": before.max(axis=1),
+                "pred": classes_of(after),
+                "confidence": after.max(axis=1),
+                "success": result.success.cpu().numpy(),
+                **{name: result.distance[name].cpu().numpy() for name in ("l0", "pixels", "l1", "l2", "linf")},
+                "forwards": result.forwards.cpu().numpy(),
+                "backwards": result.backwards.cpu().numpy(),
+            }
+        )
+        arrays = {
+            "x": x.cpu().numpy(),
+            "x_adv": result.x_adv.cpu().numpy(),
+            "probabilities_clean": before,
+            "probabilities": after,
+            **{
+                f"trace_{name}": value.movedim(spec.attack.trace_axis, 0).cpu().numpy()
+                for name, value in result.trace.items()
+            },
         }
-    )
-    arrays = {
-        "x": x.cpu().numpy(),
-        "x_adv": result.x_adv.cpu().numpy(),
-        "probabilities_clean": before,
-        "probabilities": after,
-        **{f"trace_{name}": value.cpu().numpy() for name, value in result.trace.items()},
-    }
-    # `physical`: how often a pattern fools in scenes that it was not made for; NaN for images that wear none
-    scenes = {"mean_share": result.trace["share"].nanmean().item()} if "share" in result.trace else {}
-    # changes made at one ε are about that ε: in its own norm their median is no distance that was looked for
-    edge = {} if spec.eps is None else {f"median_{norm_of(spec.attack)}": float("nan")}
-    card = {
-        "metrics": {**summarize(table), **edge, **scenes, "seconds": seconds},
-        **card_of(lab.data, device),
-    }
-    stored = {"images": arrays}
-    if isinstance(spec.attack, Exhaustive):
-        card["proven"] = enumeration.summary(arrays)
-    if mask is not None:
-        stored["mask"] = {"mask": mask}
-        card["mask"] = card_of_mask(mask)
-    return store.Outcome(card=card, arrays=stored, tables={"images": table})
+        return Part(table, arrays, {"seconds": seconds})
+
+    def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
+        """The summary of all rows; see `parts.ByImage`."""
+        spec = self.spec
+        axis = spec.attack.trace_axis
+        arrays = {
+            name: np.moveaxis(value, 0, axis) if name.startswith("trace_") else value
+            for name, value in whole.arrays.items()
+        }
+        table = whole.table.assign(row=np.arange(len(whole.table)))
+        # `physical`: how often a pattern fools in scenes that it was not made for; NaN for images that wear none
+        share = arrays.get("trace_share")
+        scenes = {} if share is None else {"mean_share": torch.from_numpy(share).nanmean().item()}
+        # changes made at one ε are about that ε: in its own norm their median is no distance that was looked for
+        edge = {} if spec.eps is None else {f"median_{norm_of(spec.attack)}": float("nan")}
+        card = {
+            "metrics": {**summarize(table), **edge, **scenes, "seconds": whole.counts["seconds"]},
+            **card_of(self.lab.data, self.lab.device),
+        }
+        stored = {"images": arrays}
+        if isinstance(spec.attack, Exhaustive):
+            card["proven"] = enumeration.summary(arrays)
+        if self.mask is not None:
+            stored["mask"] = {"mask": self.mask}
+            card["mask"] = card_of_mask(self.mask)
+        return store.Outcome(card=card, arrays=stored, tables={"images": table})
 
 
 def norm_of(method: Method) -> str:
@@ -118,16 +164,20 @@ def select_images(spec: AttackSpec, lab: Opened) -> Split:
     With a source class only images of it, with a target class only images of others.
     Raises ValueError when an index or a class does not exist, or nothing qualifies.
     """
-    data = lab.data
     lab.check_classes(source=spec.source, target=spec.target)
     if spec.indices is not None:
-        place = {int(index): row for row, index in enumerate(data.test.index)}
-        unknown = [index for index in spec.indices if index not in place]
-        if unknown:
-            raise ValueError(f"indices: expected numbers of test images, as in a table's `index`, got {unknown[0]}")
-        return data.test.take(torch.tensor([place[index] for index in spec.indices]))
+        return _named(spec.indices, lab)
     sources = None if spec.source is None else (spec.source,)
-    return lab.first_correct(lab.first(len(data.test)), spec.n, sources, spec.target)
+    return lab.first_correct(lab.first(len(lab.data.test)), spec.n, sources, spec.target)
+
+
+def _named(indices: Sequence[int], lab: Opened) -> Split:
+    """The test images of these numbers. Raises ValueError when one does not exist."""
+    place = {int(index): row for row, index in enumerate(lab.data.test.index)}
+    unknown = [index for index in indices if index not in place]
+    if unknown:
+        raise ValueError(f"indices: expected numbers of test images, as in a table's `index`, got {unknown[0]}")
+    return lab.data.test.take(torch.tensor([place[index] for index in indices]))
 
 
 def _rows_and_targets(spec: AttackSpec, images: Split, classes: int) -> tuple[Tensor, Tensor]:

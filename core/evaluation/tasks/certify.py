@@ -20,8 +20,10 @@ from core.certification.agreement import refute
 from core.certification.exact import verify
 from core.certification.proof import TINY, certified_margins
 from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.tasks import parts
 from core.evaluation.tasks.answers import second_look
-from core.evaluation.tasks.opening import card_of, opened
+from core.evaluation.tasks.opening import OfOneModel, card_of
+from core.evaluation.tasks.parts import Part
 from core.networks.catalogue import logits_of
 from core.progress import Progress, part
 from core.specs import CertifySpec
@@ -68,56 +70,73 @@ def run(spec: CertifySpec, root: Path, *, device: str, on_progress: Progress | N
         ValueError: an unknown model, a threshold that it has not, a layer without bounds (named, with those that have);
             DataMissing: its data set cannot be had; FalseProof: an image that was proven is misclassified.
     """
-    lab = opened(spec, root, device=device, on_progress=on_progress)
-    batch = lab.first(spec.n)
-    x, y = lab.tensors(batch)
-    clean = (predicted(logits_of(lab.model, x)) == y).cpu().numpy()
-
-    start = time.perf_counter()
-    question = _Question(spec, lab.model, x, y, batch.index, lab.streams(spec.seed, batch), on_progress)
-    answer = _ANSWERS.get(spec.method, _by_bounds)(question)
-    seconds = time.perf_counter() - start
-
-    confidence, pred = (value.cpu().numpy() for value in second_look(lab.model, answer.x_adv))
-    wrong = ~clean | (pred != batch.y.numpy())
-    if spec.eps is not None:  # what is proven comes without an image that fools: it was looked at twice
-        refute(torch.from_numpy((answer.verdict == "proven") & wrong), batch.index, spec.eps, spec.norm)
-    verdict, found_by = np.where(clean, answer.verdict, "fooled"), np.where(clean, answer.found_by, "clean")
-    distance = distances(answer.x_adv.double(), x.double())[spec.norm].double().cpu().numpy()
-    # a verdict must not hang on how a batch was cut, nor on how ε was rounded
-    outside = ~epsilon.within(distance, np.inf if spec.eps is None else spec.eps)
-    lost = clean & (verdict == "fooled") & ((pred == batch.y.numpy()) | outside)
-    verdict, found_by = np.where(lost, "unknown", verdict), np.where(lost, "", found_by)
-    fooled = verdict == "fooled"
-    table = pd.DataFrame(
-        {
-            "index": batch.index.numpy(),
-            "y": batch.y.numpy(),
-            "pred": pred,
-            "confidence": confidence,
-            "clean_correct": clean,
-            "verdict": verdict,
-            "lower": np.where(verdict == "proven", 0.0 if spec.eps is None else spec.eps, 0.0),
-            "upper": np.where(clean, np.where(fooled, distance, np.inf), 0.0),
-            "found_by": found_by,
-            "forwards": 0,
-            "backwards": 0,
-            **answer.more,
-        }
+    return parts.run(
+        ByImage(spec, root, device=device, on_progress=on_progress), store.unfinished(spec, root), on_progress
     )
-    card = {
-        "metrics": summary(table),
-        "norm": spec.norm,
-        "eps": spec.eps,
-        "n": len(table),
-        "seed": spec.seed,
-        "method": spec.method,
-        **card_of(lab.data, device, seconds=seconds),
-    }
-    if spec.method == "smoothing":
-        card["smoothing"] = {"sigma": spec.sigma, "draws": spec.draws, "alpha": spec.alpha, "n0": smoothing.N0}
-    arrays = {"images": {"index": batch.index.numpy(), "x_adv": answer.x_adv.cpu().numpy()}}
-    return store.Outcome(card=card, arrays=arrays if spec.method == "exact" else {}, tables={"images": table})
+
+
+class ByImage(OfOneModel):
+    """Certificates of the first test images; see `run`."""
+
+    spec: CertifySpec
+
+    def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
+        """Certify some of the images; see `parts.ByImage`. No state is kept."""
+        spec, lab = self.spec, self.lab
+        batch = self.taken(rows)
+        x, y = lab.tensors(batch)
+        clean = (predicted(logits_of(lab.model, x)) == y).cpu().numpy()
+
+        start = time.perf_counter()
+        question = _Question(spec, lab.model, x, y, batch.index, lab.streams(spec.seed, batch), on_progress)
+        answer = _ANSWERS.get(spec.method, _by_bounds)(question)
+        seconds = time.perf_counter() - start
+
+        confidence, pred = (value.cpu().numpy() for value in second_look(lab.model, answer.x_adv))
+        wrong = ~clean | (pred != batch.y.numpy())
+        if spec.eps is not None:  # what is proven comes without an image that fools: it was looked at twice
+            refute(torch.from_numpy((answer.verdict == "proven") & wrong), batch.index, spec.eps, spec.norm)
+        verdict, found_by = np.where(clean, answer.verdict, "fooled"), np.where(clean, answer.found_by, "clean")
+        distance = distances(answer.x_adv.double(), x.double())[spec.norm].double().cpu().numpy()
+        # a verdict must not hang on how a batch was cut, nor on how ε was rounded
+        outside = ~epsilon.within(distance, np.inf if spec.eps is None else spec.eps)
+        lost = clean & (verdict == "fooled") & ((pred == batch.y.numpy()) | outside)
+        verdict, found_by = np.where(lost, "unknown", verdict), np.where(lost, "", found_by)
+        table = pd.DataFrame(
+            {
+                "index": batch.index.numpy(),
+                "y": batch.y.numpy(),
+                "pred": pred,
+                "confidence": confidence,
+                "clean_correct": clean,
+                "verdict": verdict,
+                "lower": np.where(verdict == "proven", 0.0 if spec.eps is None else spec.eps, 0.0),
+                "upper": np.where(clean, np.where(verdict == "fooled", distance, np.inf), 0.0),
+                "found_by": found_by,
+                "forwards": 0,
+                "backwards": 0,
+                **answer.more,
+            }
+        )
+        images = {"index": batch.index.numpy(), "x_adv": answer.x_adv.cpu().numpy()}
+        return Part(table, images if spec.method == "exact" else {}, {"seconds": seconds})
+
+    def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
+        """The summary of all images; see `parts.ByImage`."""
+        spec, table = self.spec, whole.table
+        card = {
+            "metrics": summary(table),
+            "norm": spec.norm,
+            "eps": spec.eps,
+            "n": len(table),
+            "seed": spec.seed,
+            "method": spec.method,
+            **card_of(self.lab.data, self.lab.device, seconds=whole.counts["seconds"]),
+        }
+        if spec.method == "smoothing":
+            card["smoothing"] = {"sigma": spec.sigma, "draws": spec.draws, "alpha": spec.alpha, "n0": smoothing.N0}
+        arrays = {"images": whole.arrays} if whole.arrays else {}
+        return store.Outcome(card=card, arrays=arrays, tables={"images": table})
 
 
 def summary(table: pd.DataFrame) -> dict[str, float]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,12 @@ from torch import Tensor, nn
 from core.attacks.engine.geometry import distances
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
+from core.evaluation.robust import digging, in_parts
+from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
-from core.evaluation.tasks.opening import card_of, opened
+from core.evaluation.tasks.opening import OfOneModel, card_of
+from core.evaluation.tasks.parts import Part
 from core.progress import Progress
 from core.specs import EvaluateSpec
 from core.storage import store
@@ -34,72 +39,147 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
     Raises:
         ValueError: a model that is not there, or one that cannot be evaluated; DataMissing: its data set cannot be had.
     """
-    lab = opened(spec, root, device=device, on_progress=on_progress)
-    batch = lab.first(spec.n)
-    x, y = lab.tensors(batch)
+    task = ByImage(spec, root, device=device, on_progress=on_progress)
     start = time.perf_counter()
-    made = evaluate(
-        lab.model,
-        x,
-        y,
-        norm=spec.norm,
-        eps=spec.eps,
-        effort=spec.effort,
-        seed=spec.seed,
-        index=batch.index.to(device),
-        state=store.unfinished(spec, root),
-        on_progress=on_progress,
-    )
-    seconds = time.perf_counter() - start
-    after = probabilities(lab.model, made.x_adv)
-    found, size = made.upper.isfinite().cpu(), distances(made.x_adv, x)
-    table = pd.DataFrame(
-        {
-            "index": batch.index.numpy(),
-            "y": batch.y.numpy(),
-            "pred": classes_of(after),
-            "confidence": after.max(axis=1),
-            "clean_correct": made.clean.cpu().numpy(),
-            "lower": made.lower.cpu().numpy(),
-            "upper": made.upper.cpu().numpy(),
-            "found_by": made.found_by,
-            "forwards": made.forwards.cpu().numpy(),
-            "backwards": made.backwards.cpu().numpy(),
-            **{name: size[name].cpu().where(found, torch.inf).numpy() for name in DISTANCES[:-1]},
+    with task.asked():
+        made = task.evaluated(slice(0, task.count), store.unfinished(spec, root), on_progress)
+    return task.outcome(made, time.perf_counter() - start)
+
+
+class ByImage(OfOneModel):
+    """The strongest evaluation of the first test images; see `run`."""
+
+    spec: EvaluateSpec
+    unit = digging.BLOCK
+
+    def evaluated(self, rows: slice, kept: Path, on_progress: Progress | None) -> Evaluation:
+        """Evaluate some of the images; with the reliability checks where they are all of them, in one piece."""
+        spec, batch = self.spec, self.taken(rows)
+        x, y = self.lab.tensors(batch)
+        return evaluate(
+            self.lab.model,
+            x,
+            y,
+            norm=spec.norm,
+            eps=spec.eps,
+            effort=spec.effort,
+            seed=spec.seed,
+            index=batch.index.to(self.lab.device),
+            trust=not self.found,
+            state=kept,
+            mislead=self.found.get("mislead"),
+            on_progress=on_progress,
+        )
+
+    def find(self) -> dict[str, Any]:
+        """Whether gradients mislead at the images that are hard to fool."""
+        x, y = self.lab.tensors(self.images)
+        settings: dict[str, Any] = {name: getattr(self.spec, name) for name in ("norm", "eps", "effort", "seed")}
+        index = self.images.index.to(self.lab.device)
+        return {"mislead": in_parts.mislead(self.lab.model, x, y, index=index, **settings)}
+
+    def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
+        """Evaluate some of the images; see `parts.ByImage`. State is kept after each attack.
+
+        Table and arrays: the fields of `Evaluation` that have a row an image, and the model's answers at `x_adv`.
+        """
+        start = time.perf_counter()
+        made = self.evaluated(rows, kept, on_progress)
+        rows_of = {name: getattr(made, name).cpu().numpy() for name in _ROWS}
+        table = pd.DataFrame({**rows_of, "found_by": made.found_by.astype(object), **self._answers(made.x_adv)})
+        counts = {"seconds": time.perf_counter() - start, "changed": made.changed, "undefined": made.undefined}
+        return Part(table, {"x_adv": made.x_adv.cpu().numpy()}, counts)
+
+    def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
+        """The verdicts on all images, with the reliability checks; see `parts.ByImage`."""
+        spec, device = self.spec, self.lab.device
+        start = time.perf_counter()
+        rows: dict[str, Any] = {
+            name: torch.from_numpy(whole.table[name].to_numpy().copy()).to(device) for name in _ROWS
         }
-    )
-    low, high = made.interval
-    certificate = _certificate(lab.model, x, y, spec)
-    card = {
-        "norm": spec.norm,
-        "eps": spec.eps,
-        "effort": spec.effort,
-        "certificate": certificate,
-        "n": made.n,
-        "seed": spec.seed,
-        "seconds": seconds,
-        "metrics": {
-            "clean_accuracy": made.clean_accuracy,
-            "robust_accuracy": made.robust_accuracy,
-            "low": low,
-            "high": high,
-            # where no proof was tried, none failed: the share is unknown, not 0
-            "proven_accuracy": None if certificate is None else made.proven_accuracy,
+        made = Evaluation(
+            **rows,
+            x_adv=torch.from_numpy(whole.arrays["x_adv"]).to(device),
+            found_by=whole.table["found_by"].to_numpy().astype(str),
+            norm=spec.norm,
+            eps=float(spec.eps),
+            effort=spec.effort,
+            seed=spec.seed,
+            changed=int(whole.counts["changed"]),
+            undefined=int(whole.counts["undefined"]),
+        )
+        x, y = self.lab.tensors(self.images)
+        index = self.images.index.to(device)
+        made = in_parts.closed(self.lab.model, x, y, made, index=index, on_progress=on_progress)
+        answers = {name: whole.table[name].to_numpy().copy() for name in ("pred", "confidence")}
+        new = torch.from_numpy(whole.table["robust"].to_numpy().copy()) & ~made.robust.cpu()  # the checks fooled them
+        if new.any():
+            for name, values in self._answers(made.x_adv[new.to(device)]).items():
+                answers[name][new.numpy()] = values
+        return self.outcome(made, whole.counts["seconds"] + time.perf_counter() - start, answers)
+
+    def _answers(self, x: Tensor) -> dict[str, np.ndarray]:
+        """The class and the confidence that the model gives to images."""
+        after = probabilities(self.lab.model, x)
+        return {"pred": classes_of(after), "confidence": after.max(axis=1)}
+
+    def outcome(self, made: Evaluation, seconds: float, answers: dict[str, np.ndarray] | None = None) -> store.Outcome:
+        """What is stored of an evaluation of all images, which took so many seconds.
+
+        answers: the model's at `x_adv`, where they are known.
+        """
+        spec, lab, batch = self.spec, self.lab, self.images
+        x, y = lab.tensors(batch)
+        found, size = made.upper.isfinite().cpu(), distances(made.x_adv, x)
+        table = pd.DataFrame(
+            {
+                "index": batch.index.numpy(),
+                "y": batch.y.numpy(),
+                **(self._answers(made.x_adv) if answers is None else answers),
+                "clean_correct": made.clean.cpu().numpy(),
+                "lower": made.lower.cpu().numpy(),
+                "upper": made.upper.cpu().numpy(),
+                "found_by": made.found_by,
+                "forwards": made.forwards.cpu().numpy(),
+                "backwards": made.backwards.cpu().numpy(),
+                **{name: size[name].cpu().where(found, torch.inf).numpy() for name in DISTANCES[:-1]},
+            }
+        )
+        low, high = made.interval
+        certificate = _certificate(lab.model, x, y, spec)
+        card = {
+            "norm": spec.norm,
+            "eps": spec.eps,
+            "effort": spec.effort,
+            "certificate": certificate,
             "n": made.n,
+            "seed": spec.seed,
             "seconds": seconds,
-            "forwards": float(table["forwards"].mean()),
-            "backwards": float(table["backwards"].mean()),
-            "trust_forwards": 0.0 if made.trust is None else made.trust.forwards / made.n,
-            "trust_backwards": 0.0 if made.trust is None else made.trust.backwards / made.n,
-        },
-        "usable": made.usable,
-        "warning": made.warning,
-        "notes": list(made.notes),
-        "trust": None if made.trust is None else made.trust.to_json(),
-        **card_of(lab.data, device),
-    }
-    arrays = {"images": {"index": batch.index.numpy(), "x_adv": made.x_adv.cpu().numpy()}}
-    return store.Outcome(card=card, arrays=arrays, tables={"images": table})
+            "metrics": {
+                "clean_accuracy": made.clean_accuracy,
+                "robust_accuracy": made.robust_accuracy,
+                "low": low,
+                "high": high,
+                # where no proof was tried, none failed: the share is unknown, not 0
+                "proven_accuracy": None if certificate is None else made.proven_accuracy,
+                "n": made.n,
+                "seconds": seconds,
+                "forwards": float(table["forwards"].mean()),
+                "backwards": float(table["backwards"].mean()),
+                "trust_forwards": 0.0 if made.trust is None else made.trust.forwards / made.n,
+                "trust_backwards": 0.0 if made.trust is None else made.trust.backwards / made.n,
+            },
+            "usable": made.usable,
+            "warning": made.warning,
+            "notes": list(made.notes),
+            "trust": None if made.trust is None else made.trust.to_json(),
+            **card_of(lab.data, lab.device),
+        }
+        arrays = {"images": {"index": batch.index.numpy(), "x_adv": made.x_adv.cpu().numpy()}}
+        return store.Outcome(card=card, arrays=arrays, tables={"images": table})
+
+
+_ROWS = ("clean", "robust", "lower", "upper", "forwards", "backwards")
 
 
 def _certificate(model: nn.Module, x: Tensor, y: Tensor, spec: EvaluateSpec) -> str | None:

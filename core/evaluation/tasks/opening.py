@@ -17,6 +17,7 @@ from core.attacks.engine.streams import Streams
 from core.attacks.physical import mask_shapes
 from core.data.sets import Dataset, Split, first_of_test, to_float
 from core.evaluation.tables.metrics import five_metrics
+from core.evaluation.tasks import parts
 from core.models.saved import SavedModel, load_model, load_surrogate
 from core.networks.catalogue import logits_of
 from core.progress import Progress
@@ -121,6 +122,37 @@ def opened(spec: _OfOneModel, root: Path, *, device: str, on_progress: Progress 
     """
     saved = load_model(spec.model, root, device=device, threshold=spec.threshold)
     return Opened(saved, saved.data(spec.data, on_progress), root, device)
+
+
+class OfOneModel(parts.ByImage):
+    """A task on the first test images of one model, or on those that `chosen` names."""
+
+    spec: Any
+
+    def __init__(
+        self,
+        spec: Any,
+        root: Path,
+        *,
+        device: str,
+        found: dict[str, Any] | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self.spec, self.found = spec, found or {}
+        self.lab = opened(spec, root, device=device, on_progress=on_progress)
+        self.images = self.chosen()
+        self.count = len(self.images)
+        self.first = to_float(self.images.x[:2]).to(device)
+        self.models = [self.lab.model]
+        self.depends = parts.depends([self.lab.saved.artifact], self.lab.data.fingerprint, device)
+
+    def chosen(self) -> Split:
+        """The images, in their order."""
+        return self.lab.first(self.spec.n)
+
+    def taken(self, rows: slice) -> Split:
+        """Some of the images, by their places."""
+        return self.images.take(torch.arange(self.count)[rows])
 
 
 def made_from_and_held_out(lab: Opened, spec: UniversalSpec | PatternSpec) -> tuple[Split, Split]:

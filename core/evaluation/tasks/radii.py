@@ -19,8 +19,10 @@ from core.attacks.run import run_method
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
 from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.tasks import parts
 from core.evaluation.tasks.answers import DISTANCES, second_look
-from core.evaluation.tasks.opening import card_of, opened
+from core.evaluation.tasks.opening import OfOneModel, card_of
+from core.evaluation.tasks.parts import Part
 from core.networks.catalogue import logits_of
 from core.progress import Progress, part
 from core.specs import Minimum, RadiiSpec
@@ -49,58 +51,70 @@ def run(spec: RadiiSpec, root: Path, *, device: str, on_progress: Progress | Non
     Raises:
         ValueError: an unknown model, or a threshold that it has not; DataMissing: its data set cannot be had.
     """
-    lab = opened(spec, root, device=device, on_progress=on_progress)
-    batch = lab.first(spec.n)
-    x, y = lab.tensors(batch)
-
-    start = time.perf_counter()
-    of = {
-        "task": store.resolve(spec, root).key(),
-        "model": lab.saved.artifact.card["sha256"],
-        "data": lab.data.fingerprint,
-        "device": device,
-    }
-    kept = store.unfinished(spec, root)
-    result = _searched(lab.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, of, on_progress)
-    clean = predicted(logits_of(lab.model, x)) == y
-    x_adv = result["x_adv"]
-    confidence, pred = second_look(lab.model, x_adv)
-    size = distances(x_adv, x)
-    upper = torch.where(pred != y, size[spec.norm].double(), torch.inf).where(clean, 0.0)
-    lower = proven_radii(lab.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0), batch.index)
-    seconds = time.perf_counter() - start
-
-    parts = plan(spec.norm, spec.budget, len(lab.data.class_names), False)
-    names = np.array([*(one.attack.__name__ for one in parts), ""])  # the last, at -1, is that of what was not found
-    named = names[result["part"].cpu().numpy()]
-    right = clean.cpu().numpy()
-    table = pd.DataFrame(
-        {
-            "index": batch.index.numpy(),
-            "y": batch.y.numpy(),
-            "pred": pred.cpu().numpy(),
-            "confidence": confidence.cpu().numpy(),
-            "clean_correct": right,
-            "lower": np.zeros(len(x)) if lower is None else lower.double().cpu().numpy(),
-            "upper": upper.cpu().numpy(),
-            "found_by": np.where(right, np.where(upper.isfinite().cpu().numpy(), named, ""), "clean"),
-            "forwards": result["forwards"].cpu().numpy(),
-            "backwards": result["backwards"].cpu().numpy(),
-            **{name: size[name].cpu().numpy() for name in DISTANCES},
-        }
+    return parts.run(
+        ByImage(spec, root, device=device, on_progress=on_progress), store.unfinished(spec, root), on_progress
     )
-    card = {
-        # where no proof was tried, none failed: the radius is unknown, not 0
-        "metrics": summary(table) | ({"median_proven": float("nan")} if lower is None else {}),
-        "norm": spec.norm,
-        "eps": None,
-        "n": len(table),
-        "budget": spec.budget,
-        "certificate": None if lower is None else "interval bounds",
-        **card_of(lab.data, device, seconds=seconds),
-    }
-    arrays = {"images": {"index": batch.index.numpy(), "x_adv": x_adv.cpu().numpy()}}
-    return store.Outcome(card=card, arrays=arrays, tables={"images": table})
+
+
+class ByImage(OfOneModel):
+    """The smallest perturbations of the first test images; see `run`."""
+
+    spec: RadiiSpec
+
+    def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
+        """Search some of the images; see `parts.ByImage`. State is kept after each `PART` of them."""
+        spec, lab = self.spec, self.lab
+        batch = self.taken(rows)
+        x, y = lab.tensors(batch)
+
+        start = time.perf_counter()
+        of = {"task": store.resolve(spec, lab.root).key(), **self.depends, "rows": [rows.start, rows.stop]}
+        result = _searched(lab.model, x, y, Minimum(norm=spec.norm, budget=spec.budget), kept, of, on_progress)
+        clean = predicted(logits_of(lab.model, x)) == y
+        x_adv = result["x_adv"]
+        confidence, pred = second_look(lab.model, x_adv)
+        size = distances(x_adv, x)
+        upper = torch.where(pred != y, size[spec.norm].double(), torch.inf).where(clean, 0.0)
+        lower = proven_radii(lab.model, x, y, torch.where(pred != y, size["linf"], 1.0).where(clean, 0.0), batch.index)
+        seconds = time.perf_counter() - start
+
+        methods = plan(spec.norm, spec.budget, len(lab.data.class_names), False)
+        # the last, at -1, is that of what was not found
+        named = np.array([*(one.attack.__name__ for one in methods), ""])[result["part"].cpu().numpy()]
+        right = clean.cpu().numpy()
+        table = pd.DataFrame(
+            {
+                "index": batch.index.numpy(),
+                "y": batch.y.numpy(),
+                "pred": pred.cpu().numpy(),
+                "confidence": confidence.cpu().numpy(),
+                "clean_correct": right,
+                "lower": np.zeros(len(x)) if lower is None else lower.double().cpu().numpy(),
+                "upper": upper.cpu().numpy(),
+                "found_by": np.where(right, np.where(upper.isfinite().cpu().numpy(), named, ""), "clean"),
+                "forwards": result["forwards"].cpu().numpy(),
+                "backwards": result["backwards"].cpu().numpy(),
+                **{name: size[name].cpu().numpy() for name in DISTANCES},
+            }
+        )
+        arrays = {"index": batch.index.numpy(), "x_adv": x_adv.cpu().numpy()}
+        facts = {"certificate": None if lower is None else "interval bounds"}
+        return Part(table, arrays, {"seconds": seconds}, facts)
+
+    def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
+        """The summary of all images; see `parts.ByImage`."""
+        spec, table, certificate = self.spec, whole.table, whole.facts["certificate"]
+        card = {
+            # where no proof was tried, none failed: the radius is unknown, not 0
+            "metrics": summary(table) | ({"median_proven": float("nan")} if certificate is None else {}),
+            "norm": spec.norm,
+            "eps": None,
+            "n": len(table),
+            "budget": spec.budget,
+            "certificate": certificate,
+            **card_of(self.lab.data, self.lab.device, seconds=whole.counts["seconds"]),
+        }
+        return store.Outcome(card=card, arrays={"images": whole.arrays}, tables={"images": table})
 
 
 def _searched(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,11 +21,14 @@ from core.attacks.engine.steps import fgsm_step
 from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.fgsm import fgsm_direction
 from core.attacks.run import run_method
+from core.data.sets import to_float
 from core.epsilon import within
 from core.evaluation.tables.comparison import PASSES
 from core.evaluation.tables.metrics import clopper_pearson, five_metrics
+from core.evaluation.tasks import parts
 from core.evaluation.tasks.answers import DISTANCES, second_look
-from core.evaluation.tasks.opening import card_of, opened
+from core.evaluation.tasks.opening import OfOneModel, card_of
+from core.evaluation.tasks.parts import Part
 from core.networks.catalogue import logits_of
 from core.progress import Progress, part
 from core.specs import Fgsm, Method, SweepSpec
@@ -71,58 +75,91 @@ def run(spec: SweepSpec, root: Path, *, device: str, on_progress: Progress | Non
         ValueError: a target class that does not exist, a surrogate that does not fit; DataMissing: the model's data set
             cannot be had.
     """
-    lab = opened(spec, root, device=device, on_progress=on_progress)
-    lab.check_classes(target=spec.target)
-    batch = lab.first(spec.n)
-    x, y = lab.tensors(batch)
-    target = None if spec.target is None else torch.full_like(y, spec.target)
-    images = _Images(x, y, target, lab.streams(spec.seed, batch))
-
-    start = time.perf_counter()
-    judge = stand_in(lab.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
-    clean = predicted(logits_of(judge, x))
-    shown = _one_a_class(batch.y, (clean == y).cpu(), len(lab.data.class_names))
-    tables, rows, pictures = [], [], []
-    ladder = _ladder(lab.model, lab.surrogate(spec.attack), images, spec.attack, spec.eps, clean, on_progress)
-    for eps, x_adv, (forwards, backwards) in ladder:
-        confidence, pred = (value.cpu() for value in second_look(judge, x_adv))
-        fooled = images.fooled(pred.to(device)).cpu()
-        size = distances(x_adv, x)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "eps": eps,
-                    "index": batch.index.numpy(),
-                    "y": batch.y.numpy(),
-                    "pred_clean": clean.cpu().numpy(),
-                    "pred": pred.numpy(),
-                    "confidence": confidence.numpy(),
-                    "success": fooled.numpy(),
-                    **{name: size[name].cpu().numpy() for name in DISTANCES},
-                    "forwards": forwards.cpu().numpy() + 1,
-                    "backwards": backwards.cpu().numpy(),
-                }
-            )
-        )
-        counted = (clean == y) if target is None else (clean == y) & (y != target)
-        passes = {name: float(tables[-1][name].mean()) for name in ("forwards", "backwards")}
-        rows.append({"eps": eps, **_row(tables[-1], counted.cpu().numpy()), **passes})
-        pictures.append(x_adv[shown].cpu().numpy())
-    gallery = {
-        "index": batch.index[shown].numpy(),
-        "y": batch.y[shown].numpy(),
-        "x": x[shown].cpu().numpy(),
-        "x_adv": np.stack(pictures),
-        "eps": np.asarray(spec.eps, dtype=np.float64),
-    }
-    card = {
-        "rows": rows,
-        "passes": PASSES,
-        **card_of(lab.data, device, seconds=time.perf_counter() - start),
-    }
-    return store.Outcome(
-        card=card, arrays={"gallery": gallery}, tables={"images": pd.concat(tables, ignore_index=True)}
+    return parts.run(
+        ByImage(spec, root, device=device, on_progress=on_progress), store.unfinished(spec, root), on_progress
     )
+
+
+class ByImage(OfOneModel):
+    """Accuracy against ε on the first test images; see `run`."""
+
+    spec: SweepSpec
+
+    def __init__(self, spec: SweepSpec, root: Path, **how: Any) -> None:
+        super().__init__(spec, root, **how)
+        self.lab.check_classes(target=spec.target)
+        self.surrogate = self.lab.surrogate(spec.attack)
+        self.models += [] if self.surrogate is None else [self.surrogate]
+
+    def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
+        """Attack some of the images at every ε; see `parts.ByImage`. No state is kept.
+
+        Arrays: of the first correctly classified image of each class in this part, its place (in all images) and what
+        it became at every ε.
+        """
+        spec, lab = self.spec, self.lab
+        batch = self.taken(rows)
+        x, y = lab.tensors(batch)
+        target = None if spec.target is None else torch.full_like(y, spec.target)
+        images = _Images(x, y, target, lab.streams(spec.seed, batch))
+
+        start = time.perf_counter()
+        judge = stand_in(lab.model, getattr(spec.attack, "draws", 1))  # a random model is judged as it was attacked
+        clean = predicted(logits_of(judge, x))
+        shown = _one_a_class(batch.y, (clean == y).cpu(), len(lab.data.class_names))
+        tables, pictures = [], []
+        ladder = _ladder(lab.model, self.surrogate, images, spec.attack, spec.eps, clean, on_progress)
+        for eps, x_adv, (forwards, backwards) in ladder:
+            confidence, pred = (value.cpu() for value in second_look(judge, x_adv))
+            size = distances(x_adv, x)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "eps": eps,
+                        "index": batch.index.numpy(),
+                        "y": batch.y.numpy(),
+                        "pred_clean": clean.cpu().numpy(),
+                        "pred": pred.numpy(),
+                        "confidence": confidence.numpy(),
+                        "success": images.fooled(pred.to(lab.device)).cpu().numpy(),
+                        **{name: size[name].cpu().numpy() for name in DISTANCES},
+                        "forwards": forwards.cpu().numpy() + 1,
+                        "backwards": backwards.cpu().numpy(),
+                    }
+                )
+            )
+            pictures.append(x_adv[shown].cpu().numpy())
+        arrays = {"place": shown.numpy() + rows.start, "x_adv": np.stack(pictures, axis=1)}
+        return Part(pd.concat(tables, ignore_index=True), arrays, {"seconds": time.perf_counter() - start})
+
+    def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
+        """The five metrics at each ε and the gallery; see `parts.ByImage`."""
+        spec = self.spec
+        by_eps = whole.table.sort_values("eps", kind="stable", ignore_index=True)
+        rows = []
+        for eps in spec.eps:
+            table = by_eps[by_eps["eps"] == eps]
+            counted = table["pred_clean"] == table["y"]
+            if spec.target is not None:
+                counted &= table["y"] != spec.target
+            passes = {name: float(table[name].mean()) for name in ("forwards", "backwards")}
+            rows.append({"eps": eps, **_row(table, counted.to_numpy()), **passes})
+        y = self.images.y[torch.from_numpy(whole.arrays["place"])]
+        first = _one_a_class(y, torch.ones_like(y, dtype=torch.bool), len(self.lab.data.class_names)).numpy()
+        shown = self.images.take(torch.from_numpy(whole.arrays["place"][first]))
+        gallery = {
+            "index": shown.index.numpy(),
+            "y": shown.y.numpy(),
+            "x": to_float(shown.x).numpy(),
+            "x_adv": np.ascontiguousarray(whole.arrays["x_adv"][first].swapaxes(0, 1)),
+            "eps": np.asarray(spec.eps, dtype=np.float64),
+        }
+        card = {
+            "rows": rows,
+            "passes": PASSES,
+            **card_of(self.lab.data, self.lab.device, seconds=whole.counts["seconds"]),
+        }
+        return store.Outcome(card=card, arrays={"gallery": gallery}, tables={"images": by_eps})
 
 
 def _row(table: pd.DataFrame, counted: np.ndarray) -> dict[str, float]:

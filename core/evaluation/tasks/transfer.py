@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,10 @@ from core.attacks.engine.streams import Streams
 from core.attacks.run import run_method
 from core.data.sets import Split, first_of_test, to_float
 from core.evaluation.tables.metrics import clopper_pearson
+from core.evaluation.tasks import parts
 from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
 from core.evaluation.tasks.opening import card_of
+from core.evaluation.tasks.parts import Part
 from core.models.saved import SavedModel, load_model
 from core.progress import Progress, part
 from core.specs import DataSpec, TransferSpec
@@ -40,56 +43,92 @@ def run(spec: TransferSpec, root: Path, *, device: str, on_progress: Progress | 
     Raises:
         ValueError: an unknown model, or models of different images or classes; DataMissing: their data cannot be had.
     """
-    saved = [load_model(model, root, device=device) for model in spec.models]
-    _same_images(saved, spec.data)
-    data = saved[0].data(spec.data, on_progress)
-    batch = first_of_test(data, spec.n)
+    return parts.run(
+        ByImage(spec, root, device=device, on_progress=on_progress), store.unfinished(spec, root), on_progress
+    )
 
-    start = time.perf_counter()
-    clean = [classes_of(probabilities(model.model, batch.x)) for model in saved]
-    made = np.empty((len(saved), *batch.x.shape), dtype=np.float32)
-    tables, pairs, cost = [], [], {}
-    for place, surrogate in enumerate(saved):
-        seen: list[list[pd.DataFrame]] = [[] for _ in saved]
-        passes = 0
-        name, done = surrogate.artifact.id, place * len(batch)
-        for low in range(0, len(batch), BATCH):
-            rows = slice(low, min(low + BATCH, len(batch)))
-            report = part(
-                on_progress,
-                done + low,
-                done + rows.stop,
-                len(saved) * len(batch),
-                phase=f"attacking {name}",
-                metrics={},
-            )
-            result = _made(spec, surrogate, batch.take(torch.arange(len(batch))[rows]), device, report)
-            made[place, rows] = result.x_adv.cpu().numpy()
-            passes += int((result.forwards + result.backwards).sum())
-            known = {
-                "index": batch.index[rows].numpy(),
-                "y": batch.y[rows].numpy(),
-                "pred_surrogate": clean[place][rows],
-                **{name: result.distance[name].cpu().numpy() for name in DISTANCES[:-1]},
-            }
-            for tables_of, victim, before in zip(seen, saved, clean, strict=True):
-                # reversed, so that a verdict does not hang on how a batch was cut
-                after = probabilities(victim.model, result.x_adv.flip(0))[::-1]
-                both = {"surrogate": name, "victim": victim.artifact.id}
-                said = {"pred_clean": before[rows], "pred": classes_of(after), "confidence": after.max(axis=1)}
-                tables_of.append(pd.DataFrame({**both, **known, **said}))
-        cost[name] = passes / len(batch)
-        for victim, parts in zip(saved, seen, strict=True):
-            tables.append(pd.concat(parts, ignore_index=True))
-            pairs.append({"surrogate": name, "victim": victim.artifact.id, **rate(tables[-1])})
-    card = {
-        "rows": pairs,
-        "cost": cost,
-        "n": len(batch),
-        **card_of(data, device, seconds=time.perf_counter() - start),
-    }
-    arrays = {"images": {"index": batch.index.numpy(), "x_adv": made}}
-    return store.Outcome(card=card, arrays=arrays, tables={"images": pd.concat(tables, ignore_index=True)})
+
+class ByImage(parts.ByImage):
+    """Who fools whom, on the first test images; see `run`."""
+
+    def __init__(
+        self,
+        spec: TransferSpec,
+        root: Path,
+        *,
+        device: str,
+        found: dict[str, Any] | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self.spec, self.device = spec, device
+        self.saved = [load_model(model, root, device=device) for model in spec.models]
+        _same_images(self.saved, spec.data)
+        self.data = self.saved[0].data(spec.data, on_progress)
+        self.images = first_of_test(self.data, spec.n)
+        self.found, self.count = found or {}, len(self.images)
+        self.first = to_float(self.images.x[:2]).to(device)
+        self.models = [model.model for model in self.saved]
+        self.depends = parts.depends([model.artifact for model in self.saved], self.data.fingerprint, device)
+
+    def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
+        """Attack some of the images on every model; see `parts.ByImage`. No state is kept.
+
+        Table: a row for each image, surrogate and victim. Arrays: x_adv (n, M, C, H, W).
+        """
+        saved, batch = self.saved, self.images.take(torch.arange(self.count)[rows])
+        start = time.perf_counter()
+        clean = [classes_of(probabilities(model.model, batch.x)) for model in saved]
+        made = np.empty((len(batch), len(saved), *batch.x.shape[1:]), dtype=np.float32)
+        tables, passes = [], {}
+        for place, surrogate in enumerate(saved):
+            name, done = surrogate.artifact.id, place * len(batch)
+            passes[name] = 0
+            for low in range(0, len(batch), BATCH):
+                few = slice(low, min(low + BATCH, len(batch)))
+                report = part(
+                    on_progress,
+                    done + low,
+                    done + few.stop,
+                    len(saved) * len(batch),
+                    phase=f"attacking {name}",
+                    metrics={},
+                )
+                result = _made(self.spec, surrogate, batch.take(torch.arange(len(batch))[few]), self.device, report)
+                made[few, place] = result.x_adv.cpu().numpy()
+                passes[name] += int((result.forwards + result.backwards).sum())
+                known = {
+                    "index": batch.index[few].numpy(),
+                    "y": batch.y[few].numpy(),
+                    "pred_surrogate": clean[place][few],
+                    **{name: result.distance[name].cpu().numpy() for name in DISTANCES[:-1]},
+                }
+                for victim, before in zip(saved, clean, strict=True):
+                    # reversed, so that a verdict does not hang on how a batch was cut
+                    after = probabilities(victim.model, result.x_adv.flip(0))[::-1]
+                    both = {"surrogate": surrogate.artifact.id, "victim": victim.artifact.id}
+                    said = {"pred_clean": before[few], "pred": classes_of(after), "confidence": after.max(axis=1)}
+                    tables.append(pd.DataFrame({**both, **known, **said}))
+        counts = {"seconds": time.perf_counter() - start, **passes}
+        return Part(pd.concat(tables, ignore_index=True), {"x_adv": made}, counts)
+
+    def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
+        """The rate of each pair, and what was made in the order of the models; see `parts.ByImage`."""
+        names = [model.artifact.id for model in self.saved]
+        of = whole.table.groupby(["surrogate", "victim"], sort=False)  # a group's rows stay in the images' order
+        tables = [of.get_group((surrogate, victim)) for surrogate in names for victim in names]
+        pairs = [
+            {"surrogate": table["surrogate"].iloc[0], "victim": table["victim"].iloc[0], **rate(table)}
+            for table in tables
+        ]
+        card = {
+            "rows": pairs,
+            "cost": {name: whole.counts[name] / self.count for name in names},
+            "n": self.count,
+            **card_of(self.data, self.device, seconds=whole.counts["seconds"]),
+        }
+        made = np.ascontiguousarray(whole.arrays["x_adv"].swapaxes(0, 1))
+        arrays = {"images": {"index": self.images.index.numpy(), "x_adv": made}}
+        return store.Outcome(card=card, arrays=arrays, tables={"images": pd.concat(tables, ignore_index=True)})
 
 
 def _made(

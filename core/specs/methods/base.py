@@ -48,6 +48,8 @@ class Method(Spec):
     """Whether the attack draws random numbers, from the argument `streams` of its function."""
     stops_early: ClassVar[bool] = False
     """Whether the attack stops at the first image that fools, and goes on with `early_stop=False`."""
+    trace_axis: ClassVar[int] = 0
+    """The axis of what the attack records (`AttackResult.trace`) that runs over the images."""
 
     def slug(self) -> str:
         """The method's name in `METHODS`."""

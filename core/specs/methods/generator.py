@@ -22,6 +22,7 @@ class GeneratorMethod(Method):
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
     function: ClassVar[str] = "core.attacks.generator.generator:generator_attack"
     needs_target: ClassVar[bool] = True
+    trace_axis: ClassVar[int] = 1
     random: ClassVar[bool] = True
     name: Literal["generator"] = "generator"
     rounds: int = Field(
@@ -76,6 +77,7 @@ class GeneratorStrong(Method):
     paper: ClassVar[str] = "The switching subgradient method, Polyak 1967; as DDN, Rony et al. 2019, arXiv 1811.09600"
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
     function: ClassVar[str] = "core.attacks.generator.generator_strong:generator_strong"
+    trace_axis: ClassVar[int] = 1
     name: Literal["generator_strong"] = "generator_strong"
     rounds: int = Field(
         100, ge=1, le=20_000, title="Rounds", description="Steps, each towards the image or towards the class."

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core.__main__ import main
 from core.attacks.engine.geometry import distances
-from core.evaluation.robust import gradient_masked, robust
+from core.evaluation.robust import digging, gradient_masked, in_parts, robust
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.robust.schedule import EFFORTS, stages, straight_through
@@ -90,6 +90,27 @@ def test_model_whose_gradients_mislead_is_fooled(name: str, honest: nn.Module, t
     assert made.clean_accuracy > 0.8
     assert made.robust_accuracy < (0.62 if "sigmoid" in name else 0.4)
     assert (made.x_adv - X_FEW).abs().max() <= EPS + 1e-6
+
+
+@pytest.mark.parametrize("misleads", [True, False])
+def test_parts_share_the_answer_whether_gradients_mislead(
+    misleads: bool, honest: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the one of all images, and parts that are given it have the verdicts of the whole."""
+    monkeypatch.setattr(digging, "BLOCK", 20)
+    model = Decoy(honest, MISLEADING["four bits"]) if misleads else honest
+    how: dict[str, Any] = {"norm": "linf", "eps": EPS / 3, "effort": "quick", "seed": 0}
+    index = torch.arange(60) + 7
+    whole = evaluate(model, X_FEW, Y_FEW, index=index, trust=False, **how)
+    found = in_parts.mislead(model, X_FEW, Y_FEW, index=index, **how)
+    assert found == misleads
+    cuts = [slice(0, 20), slice(20, 40), slice(40, 60)]
+    parts = [
+        evaluate(model, X_FEW[cut], Y_FEW[cut], index=index[cut], trust=False, mislead=found, **how) for cut in cuts
+    ]
+    assert torch.cat([part.robust for part in parts]).tolist() == whole.robust.tolist()
+    assert [name for part in parts for name in part.found_by] == whole.found_by.tolist()
+    assert any("straight-through" in name for name in whole.found_by) == misleads
 
 
 @pytest.mark.parametrize("name", ["noise", pytest.param("resize", marks=pytest.mark.slow)])

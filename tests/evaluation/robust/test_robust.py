@@ -19,10 +19,11 @@ from core.attacks.engine.result import AttackResult
 from core.attacks.engine.streams import Streams
 from core.attacks.minimal.fab import fab
 from core.evaluation.robust import cascade, digging, gradient_masked, schedule
-from core.evaluation.robust.robust import _verdict, evaluate
+from core.evaluation.robust.robust import evaluate
 from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.state import CascadeState, Subject
 from core.evaluation.robust.towards import towards
+from core.evaluation.robust.verdict import remarked, verdict
 from core.models.saved import load_model
 from core.networks.layers import ScalarScore
 from core.progress import Cancelled
@@ -416,7 +417,7 @@ def test_points_without_logits_count_against_the_model() -> None:
     state = CascadeState.first(given, Torn()(x))
     state.x_adv[:2] = 0.0999
     safe = torch.zeros(4, dtype=torch.bool)
-    made = _verdict(given, state, safe, ["pgd"])
+    made = remarked(verdict(given, state, safe, ["pgd"]), neighbours=True)
     assert made.robust.tolist() == [False, False, True, True]
     assert [note for note in made.notes if note.startswith("For 2 of 4 images") and "NaN" in note]
 
