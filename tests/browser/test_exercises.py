@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +11,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from core.exercises import sets
 from core.exercises.items import Item, Link
-from tests.browser import conftest
 from tests.browser.test_flow import calm
 from ui.app.routes import ROUTES
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=300_000)  # milliseconds at most: a wait ends when its condition holds
-
-
-@pytest.fixture(scope="module")
-def bundled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a dashboard as a new user has it: bundled models and results, an empty store, no data folder."""
-    before = os.environ.pop("ADVERSARIAL_LAB_REFERENCE", None)  # the tests have none, unless they ask
-    try:
-        with conftest._served(tmp_path_factory.mktemp("exercises")) as address:
-            yield address
-    finally:
-        if before is not None:
-            os.environ["ADVERSARIAL_LAB_REFERENCE"] = before
-
-
-@pytest.fixture
-def new_page(browser: Browser, bundled_server: str) -> Iterator[Page]:
-    """A page of it; afterwards: no console error, no request to another host."""
-    with conftest._watched(browser, bundled_server) as made:
-        yield made
 
 
 def buttons() -> list[Any]:
@@ -75,10 +53,12 @@ def promised(page: Page, link: Link) -> None:
     """The page has the text that the link promises, and no exception."""
     expect(page).to_have_title(f"{ROUTES[link.page].title} · Adversarial Lab")
     for _ in range(600):
-        if link.promise.lower() in text_of(page) and page.get_by_test_id("stStatusWidget").count() == 0:
+        text = text_of(page)
+        if link.promise.lower() in text and page.get_by_test_id("stStatusWidget").count() == 0:
             break
         page.wait_for_timeout(500)
-    assert link.promise.lower() in text_of(page)
+    else:
+        pytest.fail(f"{link.promise!r} is not on the page: {text}")
     assert page.get_by_test_id("stException").count() == 0
     if (tab := link.state.get("tab")) is not None:
         expect(page.get_by_role("tab", name=str(tab), exact=True)).to_have_attribute("aria-selected", "true")
@@ -86,31 +66,31 @@ def promised(page: Page, link: Link) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "item", "place"), buttons())
-def test_every_button_leads_to_what_its_row_promises(new_page: Page, number: int, item: Item, place: int) -> None:
+def test_every_button_leads_to_what_its_row_promises(bundled_page: Page, number: int, item: Item, place: int) -> None:
     """Click it where it stands, and find the promise on the page that opens."""
-    open_set(new_page, number)
-    calm(new_page, 500)
+    open_set(bundled_page, number)
+    calm(bundled_page, 500)
     key = re.sub(r"[^\w]", "-", f"exercises_open_{item.name}_{place}")
-    new_page.locator(f".st-key-{key}").get_by_role("button").click()
-    promised(new_page, item.links[place])
+    bundled_page.locator(f".st-key-{key}").get_by_role("button").click()
+    promised(bundled_page, item.links[place])
 
 
 @pytest.mark.parametrize("name", ["3.5", "5.1a"])
-def test_a_link_leads_there_too(new_page: Page, name: str) -> None:
+def test_a_link_leads_there_too(bundled_page: Page, name: str) -> None:
     """The address alone opens the same page with the same settings."""
     link = sets.item(name).links[0]
-    new_page.goto(link.address("digits"))
-    promised(new_page, link)
+    bundled_page.goto(link.address("digits"))
+    promised(bundled_page, link)
 
 
 @pytest.mark.parametrize("number", sets.SETS)
-def test_the_first_screen_holds_a_picture_or_a_chart(new_page: Page, number: int) -> None:
+def test_the_first_screen_holds_a_picture_or_a_chart(bundled_page: Page, number: int) -> None:
     """At 1280 × 800, whole, of real results; and the page ends within two screens and a little."""
-    new_page.set_viewport_size({"width": 1280, "height": 800})
-    open_set(new_page, number)
-    picture = new_page.locator("[data-testid=stMain] figure img, [data-testid=stMain] .js-plotly-plot").first
+    bundled_page.set_viewport_size({"width": 1280, "height": 800})
+    open_set(bundled_page, number)
+    picture = bundled_page.locator("[data-testid=stMain] figure img, [data-testid=stMain] .js-plotly-plot").first
     expect(picture).to_be_visible()
-    new_page.wait_for_timeout(1000)
+    bundled_page.wait_for_timeout(1000)
     box = picture.bounding_box()
     assert box is not None
     assert box["width"] > 300
@@ -118,29 +98,29 @@ def test_the_first_screen_holds_a_picture_or_a_chart(new_page: Page, number: int
     assert box["x"] + box["width"] <= 1280
 
 
-def test_quiz_by_keyboard(new_page: Page) -> None:
+def test_quiz_by_keyboard(bundled_page: Page) -> None:
     """A digit answers, backspace takes it back, and the end shows both accuracies."""
-    new_page.goto("/exercises?exercises_tab=Quiz&exercises_quiz_each=2")
+    bundled_page.goto("/exercises?exercises_tab=Quiz&exercises_quiz_each=2")
 
     def press(key: str, image: int) -> None:
-        expect(new_page.get_by_text(f"Image {image} of 14")).to_be_visible()
-        calm(new_page, 500)  # the text comes before the buttons that listen to the keys
-        new_page.keyboard.press(key)
+        expect(bundled_page.get_by_text(f"Image {image} of 14")).to_be_visible()
+        calm(bundled_page, 500)  # the text comes before the buttons that listen to the keys
+        bundled_page.keyboard.press(key)
 
     press("3", 1)
     press("Backspace", 2)
     for place in range(14):
         press(str(place % 10), place + 1)
-    expect(new_page.get_by_role("heading", name=re.compile(r"^You: \d+%"))).to_be_visible()
-    expect(new_page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(bundled_page.get_by_role("heading", name=re.compile(r"^You: \d+%"))).to_be_visible()
+    expect(bundled_page.locator(".js-plotly-plot").first).to_be_visible()
 
 
-def test_the_report_opens_alone(new_page: Page, browser: Browser, tmp_path: Path) -> None:
+def test_the_report_opens_alone(bundled_page: Page, browser: Browser, tmp_path: Path) -> None:
     """Downloaded by its button, then opened without the dashboard: no request, pictures and charts are there."""
-    new_page.goto("/exercises?exercises_tab=Lab+report")
-    button = new_page.get_by_role("button", name="Lab report", exact=True)
+    bundled_page.goto("/exercises?exercises_tab=Lab+report")
+    button = bundled_page.get_by_role("button", name="Lab report", exact=True)
     expect(button).to_be_visible()
-    with new_page.expect_download() as caught:
+    with bundled_page.expect_download() as caught:
         button.click()
     assert caught.value.suggested_filename == "lab.html"
     file = tmp_path / "lab.html"
