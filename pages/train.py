@@ -169,7 +169,7 @@ def models_tab() -> None:
         saved.result(f"{PAGE}_chosen", chosen)
 
 
-one, two, three, four = st.columns([3, 3, 3, 4], vertical_alignment="bottom")
+one, two, three, four = st.columns([3, 3, 3, 5], vertical_alignment="bottom")
 with one:
     dataset = data_set.choose(PAGE, on_change=apply_epochs)
 with two:

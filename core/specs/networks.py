@@ -67,7 +67,7 @@ for _info in (
     ),
     NetworkInfo(
         name="trades_cnn",
-        title="CNN of the TRADES paper, 32-32-64-64-200-200",
+        title="TRADES CNN 32-64-200",
         short="TRADES CNN",
         builder="core.networks.plain:trades_cnn",
     ),
