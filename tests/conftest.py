@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 from core.data.folder import data_root, is_present
-from core.jobs import queue
+from core.jobs import queue, worker
 from core.storage import store
 
 
@@ -55,6 +56,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def priority() -> Iterator[None]:
+    """What a test runs in its own process leaves that one's priority alone: later tests would become slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "lower_priority", lambda: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.jobs import devices, queue, reading, running, turns, worker
+from core.jobs import devices, queue, reading, running, turns
 from tests.jobs.toys import WAIT, Runner, submitting
 
 
@@ -20,11 +20,10 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
-    """Every task is run by a toy, in this process, which keeps its priority: other tests would become slow."""
+    """Every task is run by a toy, in this process."""
     toy = Runner()
     monkeypatch.setattr(running, "runner_for", lambda task: toy)
     monkeypatch.setattr(devices, "settled", lambda device, *_: device or "cpu")
-    monkeypatch.setattr(worker, "lower_priority", lambda: None)
     return toy
 
 

@@ -18,7 +18,7 @@ import torch
 
 from core.evaluation.robust import robust
 from core.evaluation.tasks import radii
-from core.jobs import queue, running, worker
+from core.jobs import queue, running
 from core.progress import Cancelled
 from core.specs import EvaluateSpec, RadiiSpec, Task, TrainSpec, dump_task
 from core.storage import cards, checkpoint, files, store
@@ -305,10 +305,9 @@ def test_killed_at_every_operation_a_task_ends_in_the_same(
 
 
 def test_the_reader_of_a_job_is_told_what_is_wrong_with_its_checkpoint(
-    kept: dict[str, tuple[Path, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: dict[str, tuple[Path, dict[str, Any]]], tmp_path: Path
 ) -> None:
     """As a message of the job, which ends well."""
-    monkeypatch.setattr(worker, "lower_priority", lambda: None)
     source, _ = kept["train"]
     root = Path(shutil.copytree(source, tmp_path / "lab"))
     path = of(TASKS["train"], root)
