@@ -31,9 +31,9 @@ from core.progress import Progress, part
 PRICE = 6
 """Passes, for each image that stands, that a search spends in vain before it ends."""
 LEAST = 3000
-"""Passes that it spends in vain at least, where few images stand: half of what AutoAttack spends on one."""
+"""Passes that it spends in vain at least, where few images stand: a third of what AutoAttack spends on one."""
 RECENT, MUCH = 3, 8
-"""Images that the last three stages fooled, of the block: so many are worth the price once more."""
+"""Each `MUCH` images of the block that the last `RECENT` stages fooled raise the price once more."""
 ELSEWHERE = 5
 """One image in so many of a group comes from further along the order."""
 SMALLEST = 8
