@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from core.data.sets import first_of_test, load, to_float
 from core.jobs import running
+from core.models.reference import train_spec
 from core.networks.catalogue import build
-from core.specs import RECIPES, TrainSpec, preset
+from core.specs import TrainSpec
 from core.storage import store
 
 FOLDER = Path(__file__).parent / "networks"
@@ -43,20 +44,6 @@ class Subject:
     chosen_on: bool = False
 
 
-def _spec(network: str, recipe: str, *, seed: int, dataset: str = "mnist", **settings: Any) -> TrainSpec:
-    of_recipe = {name: settings.pop(name) for name in list(settings) if name in RECIPES[recipe].model_fields}
-    return TrainSpec.model_validate(
-        {
-            **preset("fast", dataset),
-            **settings,
-            "data": {"dataset": dataset},
-            "network": network,
-            "recipe": {"name": recipe} | of_recipe,
-            "seed": seed,
-        }
-    )
-
-
 _ADAM: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "average": 0.995}
 _MNIST: dict[str, Any] = {**_ADAM, "lr": 0.001, "eps": 0.3, "warmup": 0.4}
 _CIFAR: dict[str, Any] = {"lr": 0.15, "augment": "crop_flip", "average": 0.995, "eps": 8 / 255}
@@ -65,27 +52,31 @@ _AT_CIFAR = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0, "l0": 5.0}
 
 
 def _cnn(recipe: str, seed: int, **settings: Any) -> Subject:
-    spec = _spec("trades_cnn", recipe, seed=seed, **{**_MNIST, **settings})
+    spec = train_spec("mnist", "trades_cnn", recipe, seed=seed, **{**_MNIST, **settings})
     return Subject(spec, _AT_MNIST, chosen_on=seed == 1)
 
 
 SUBJECTS: dict[str, Subject] = {
     "strided-trades-1": Subject(
-        _spec("strided", "trades", seed=1, epochs=8, steps=7, beta=6.0, **{**_MNIST, "lr": 0.002}), _AT_MNIST, True
+        train_spec("mnist", "strided", "trades", seed=1, epochs=8, steps=7, beta=6.0, **{**_MNIST, "lr": 0.002}),
+        _AT_MNIST,
+        True,
     ),
     "cnn-fgsm-1": _cnn("fgsm", 1, epochs=5),
     "cnn-trades-2": _cnn("trades", 2, epochs=3, steps=4, relative_step=0.35, beta=3.0),
-    "strided-pgd-2": Subject(_spec("strided", "pgd", seed=2, epochs=8, steps=7, **{**_MNIST, "lr": 0.002}), _AT_MNIST),
-    "lenet-fgsm-2": Subject(_spec("lenet", "fgsm", seed=2, epochs=5, **_MNIST), _AT_MNIST),
+    "strided-pgd-2": Subject(
+        train_spec("mnist", "strided", "pgd", seed=2, epochs=8, steps=7, **{**_MNIST, "lr": 0.002}), _AT_MNIST
+    ),
+    "lenet-fgsm-2": Subject(train_spec("mnist", "lenet", "fgsm", seed=2, epochs=5, **_MNIST), _AT_MNIST),
     "cnn-pgd-1": _cnn("pgd", 1, epochs=3, steps=4, relative_step=0.35),
     "cnn-fgsm-2": _cnn("fgsm", 2, epochs=5),
     "cnn-trades-1": _cnn("trades", 1, epochs=3, steps=4, relative_step=0.35, beta=3.0),
     "cnn-pgd-2": _cnn("pgd", 2, epochs=3, steps=4, relative_step=0.35),
     "resnet-fgsm-1": Subject(
-        _spec("resnet_small", "fgsm", seed=1, dataset="cifar10", epochs=6, **_CIFAR), _AT_CIFAR, True
+        train_spec("cifar10", "resnet_small", "fgsm", seed=1, epochs=6, **_CIFAR), _AT_CIFAR, True
     ),
     "resnet-pgd-2": Subject(
-        _spec("resnet_small", "pgd", seed=2, dataset="cifar10", epochs=5, steps=3, relative_step=0.4, **_CIFAR),
+        train_spec("cifar10", "resnet_small", "pgd", seed=2, epochs=5, steps=3, relative_step=0.4, **_CIFAR),
         _AT_CIFAR,
     ),
 }

@@ -52,7 +52,7 @@ class Reference:
         return float(getattr(self.spec.recipe, "eps", None) or EPS[self.spec.data.dataset])
 
 
-def _spec(dataset: str, network: str, recipe: str, begin: str = "fast", /, **settings: Any) -> TrainSpec:
+def train_spec(dataset: str, network: str, recipe: str, begin: str = "fast", /, **settings: Any) -> TrainSpec:
     """A training: the preset `begin`, changed by `settings`; those of the recipe and of the data by their names."""
     fields = RECIPES[recipe].model_fields
     of_recipe = {name: settings.pop(name) for name in list(settings) if name in fields}
@@ -71,133 +71,137 @@ _PREACT: dict[str, Any] = {"epochs": 30, "lr": 0.2, "augment": "crop_flip", "ave
 _LIST = (
     Reference(
         "digits28-standard",
-        _spec("digits28", "lenet", "standard"),
+        train_spec("digits28", "lenet", "standard"),
         "A first victim: the embedded digits in MNIST's frame, no download, every attack in seconds.",
         drawn=True,
     ),
     Reference(
         "digits28-fgsm-mix",
-        _spec("digits28", "lenet", "fgsm_mix", eps=0.2, epochs=30),
+        train_spec("digits28", "lenet", "fgsm_mix", eps=0.2, epochs=30),
         "The cheapest defence on the embedded digits: half of every batch are adversarial examples of one step.",
     ),
     Reference(
         "digits28-pgd",
-        _spec("digits28", "lenet", "pgd", epochs=20, batch_size=64, steps=5, relative_step=0.35, **_ROBUST_SMALL),
+        train_spec("digits28", "lenet", "pgd", epochs=20, batch_size=64, steps=5, relative_step=0.35, **_ROBUST_SMALL),
         "The strongest of the embedded digits against many steps, to see the two side by side without a download.",
     ),
     Reference(
         "mnist-lenet",
-        _spec("mnist", "lenet", "standard"),
+        train_spec("mnist", "lenet", "standard"),
         "The usual victim of the generator attack, and of most others.",
         drawn=True,
     ),
     Reference(
         "mnist-lenet-fgsm-mix",
-        _spec("mnist", "lenet", "fgsm_mix", eps=0.25, epochs=6),
+        train_spec("mnist", "lenet", "fgsm_mix", eps=0.25, epochs=6),
         "Exercise set 3: half of every batch clean, half adversarial examples of FGSM.",
     ),
     Reference(
         "mnist-linear",
-        _spec("mnist", "linear", "standard", "set5", weight_decay=0.01),
+        train_spec("mnist", "linear", "standard", "set5", weight_decay=0.01),
         "The exactly solvable case: bounds, smallest perturbations and FGSM are all exact on it.",
     ),
-    Reference("mnist-mlp", _spec("mnist", "mlp", "standard"), "A dense network, for the Jacobian and exact proofs."),
-    Reference("mnist-cnn", _spec("mnist", "cnn", "standard", "set5"), "The network of exercise set 5, undefended."),
+    Reference(
+        "mnist-mlp", train_spec("mnist", "mlp", "standard"), "A dense network, for the Jacobian and exact proofs."
+    ),
+    Reference(
+        "mnist-cnn", train_spec("mnist", "cnn", "standard", "set5"), "The network of exercise set 5, undefended."
+    ),
     Reference(
         "mnist-4v9",
-        _spec("mnist", "mlp", "standard", classes=(4, 9), scalar=True),
+        train_spec("mnist", "mlp", "standard", classes=(4, 9), scalar=True),
         "A single-output network that tells 4 from 9: the network of exercise set 2.",
     ),
     Reference(
         "mnist-cnn-fgsm",
-        _spec("mnist", "cnn", "fgsm_mix", eps=0.25, epochs=15, batch_size=256, lr=0.003, average=0.995, **_ADAM),
+        train_spec("mnist", "cnn", "fgsm_mix", eps=0.25, epochs=15, batch_size=256, lr=0.003, average=0.995, **_ADAM),
         "Exercise set 5: trained with FGSM; half of each batch stays clean, which this small network needs.",
     ),
     Reference(
         "mnist-strided",
-        _spec("mnist", "strided", "standard", epochs=6),
+        train_spec("mnist", "strided", "standard", epochs=6),
         "The network of the defended models below, undefended, to see what their defence is worth.",
         drawn=True,
     ),
     Reference(
         "mnist-fgsm",
-        _spec("mnist", "strided", "fgsm", epochs=20, **_ROBUST),
+        train_spec("mnist", "strided", "fgsm", epochs=20, **_ROBUST),
         "The same budget by single steps (N-FGSM): what a fifth of the cost buys.",
     ),
     Reference(
         "mnist-pgd",
-        _spec("mnist", "strided", "pgd", epochs=25, steps=10, **_ROBUST),
+        train_spec("mnist", "strided", "pgd", epochs=25, steps=10, **_ROBUST),
         "The usual defended model of the field, at the usual budget.",
     ),
     Reference(
         "mnist-pgd-wide",
-        _spec("mnist", "strided_wide", "pgd", epochs=20, steps=10, **{**_ROBUST, "lr": 0.001}),
+        train_spec("mnist", "strided_wide", "pgd", epochs=20, steps=10, **{**_ROBUST, "lr": 0.001}),
         "The same defence with ten times the weights: the most robust on MNIST.",
     ),
     Reference(
         "mnist-trades",
-        _spec("mnist", "strided", "trades", epochs=15, steps=10, beta=1.0, **_ROBUST),
+        train_spec("mnist", "strided", "trades", epochs=15, steps=10, beta=1.0, **_ROBUST),
         "The same budget, with clean accuracy weighed against robustness.",
     ),
     Reference(
         "mnist-generator",
         # where ε is withstood, grey beyond 1 - ε is as good as flipped: a larger ε would shorten the way in linf
-        _spec("mnist", "strided", "generator", epochs=11, relative_cap=0.66, **{**_ROBUST, "eps": 0.195}),
+        train_spec("mnist", "strided", "generator", epochs=11, relative_cap=0.66, **{**_ROBUST, "eps": 0.195}),
         "Exercise set 1: defended against the generator attack itself.",
         drawn=True,
     ),
     Reference(
         "mnist-mlp-stable",
-        _spec("mnist", "mlp", "pgd", epochs=10, steps=7, stability=0.7, batch_size=256, **{**_ROBUST, "eps": 0.1}),
+        train_spec("mnist", "mlp", "pgd", epochs=10, steps=7, stability=0.7, batch_size=256, **{**_ROBUST, "eps": 0.1}),
         "An interval that becomes a point: most ReLUs keep their signs, so exact proofs decide nearly every image.",
     ),
     Reference(
         "mnist-ibp",
-        _spec("mnist", "strided", "ibp", epochs=30, lr=0.001, eps=0.3, warmup=0.4, **_ADAM),
+        train_spec("mnist", "strided", "ibp", epochs=30, lr=0.001, eps=0.3, warmup=0.4, **_ADAM),
         "What can be proven: interval bounds hold for most of its test images at ε = 0.3.",
     ),
     Reference(
         "cifar10-standard",
-        _spec("cifar10", "resnet_small", "standard", **_CIFAR),
+        train_spec("cifar10", "resnet_small", "standard", **_CIFAR),
         "An undefended victim in colour.",
         drawn=True,
     ),
     Reference(
         "cifar10-fgsm",
-        _spec("cifar10", "resnet_small", "fgsm", eps=8 / 255, **_CIFAR),
+        train_spec("cifar10", "resnet_small", "fgsm", eps=8 / 255, **_CIFAR),
         "Defended in colour by single steps (N-FGSM), at the usual budget of 8/255.",
     ),
     Reference(
         "cifar10-generator",
-        _spec("cifar10", "resnet_small", "generator", eps=8 / 255, **_CIFAR),
+        train_spec("cifar10", "resnet_small", "generator", eps=8 / 255, **_CIFAR),
         "Exercise set 1 in colour: defended against the generator attack itself.",
         drawn=True,
     ),
     Reference(
         "cifar10-preactresnet18",
-        _spec("cifar10", "preactresnet18", "standard", **_PREACT),
+        train_spec("cifar10", "preactresnet18", "standard", **_PREACT),
         "The field's usual network for CIFAR-10, undefended.",
         needs_gpu=True,
     ),
     Reference(
         "cifar10-preactresnet18-fgsm",
-        _spec("cifar10", "preactresnet18", "fgsm", eps=8 / 255, **_PREACT),
+        train_spec("cifar10", "preactresnet18", "fgsm", eps=8 / 255, **_PREACT),
         "The field's usual network for CIFAR-10, defended by N-FGSM.",
         needs_gpu=True,
     ),
     Reference(
         "digits-standard",
-        _spec("digits", "lenet", "standard"),
+        train_spec("digits", "lenet", "standard"),
         "Eight by eight pixels: the smallest victim, every attack in a moment.",
     ),
     Reference(
         "digits-fgsm-mix",
-        _spec("digits", "lenet", "fgsm_mix", eps=0.15),
+        train_spec("digits", "lenet", "fgsm_mix", eps=0.15),
         "The cheapest defence at eight by eight pixels: half of every batch are adversarial examples of one step.",
     ),
     Reference(
         "digits-pgd",
-        _spec("digits", "lenet", "pgd", eps=0.15, steps=7, relative_step=0.25, warmup=0.3),
+        train_spec("digits", "lenet", "pgd", eps=0.15, steps=7, relative_step=0.25, warmup=0.3),
         "The strongest at eight by eight pixels against many steps.",
     ),
 )

@@ -94,10 +94,9 @@ def _targets(targets: int, steps: int) -> Stage:
     return Stage("APGD towards classes", towards, {"targets": targets, "steps": steps}, searches=True)
 
 
-def _fab(steps: int, targets: int, **settings: Any) -> Stage:
-    marks = {name: settings.pop(name, False) for name in ("searches", "only_outside")}
+def _fab(steps: int, targets: int, *, searches: bool = False, only_outside: bool = False, **settings: float) -> Stage:
     made = {"steps": steps, "targets": targets, **settings}
-    return Stage("FAB", fab, made, boundary_outside_box=True, fixed_eps=False, **marks)
+    return Stage("FAB", fab, made, searches, only_outside, boundary_outside_box=True, fixed_eps=False)
 
 
 def _from_outside(norm: str, classes: int) -> Iterator[Stage]:
@@ -105,7 +104,7 @@ def _from_outside(norm: str, classes: int) -> Iterator[Stage]:
         yield _fab(30, 1, eta=OVER)
         yield _descent()
         return
-    short = {"eta": OVER, "beta": 0.8}
+    short: dict[str, Any] = {"eta": OVER, "beta": 0.8}
     yield _fab(15, 1, reach=6, **short)
     yield _descent()
     if classes > 2:
