@@ -6,6 +6,7 @@ schedule         the attacks in their order, and which images each is for
 state            what is evaluated, and what is known of each image
 cascade          one stage: which images it is for, and how it changes what is known of them
 digging          how far a search goes: as long as it finds
+left_to_find     what a longer search would still fool, estimated
 towards          APGD towards several classes at once
 gradient_masked  models that only look robust: random outputs, gradients that mislead
 verdict          every verdict made again, and what is to be said of them all

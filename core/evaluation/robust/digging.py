@@ -93,12 +93,13 @@ def dig(
     done = 0
     while blocks := [block for block in blocks if len(block.left)]:
         groups = [block.group() for block in blocks]
-        before = [_passes(state, group) for group in groups]
+        before = state.passes()
         some = torch.cat(groups)
         work(some, part(on_progress, done, done + len(some), len(rows)))
         done += len(some)
-        for block, group, spent in zip(blocks, groups, before, strict=True):
-            block.learn(len(group), _passes(state, group) - spent, bool(state.fooled[group].any()))
+        spent = state.passes() - before
+        for block, group in zip(blocks, groups, strict=True):
+            block.learn(len(group), int(spent[group].sum()), bool(state.fooled[group].any()))
 
 
 def patience(number: int, block: Int[Tensor, " k"], state: CascadeState) -> int:
@@ -113,18 +114,30 @@ def order(
     stage: Stage, rows: Int[Tensor, " m"], eps: Float[Tensor, " n"], state: CascadeState
 ) -> list[Int[Tensor, " k"]]:
     """The images of `rows` block by block, in each the likeliest to fall first."""
+    place = places(rows, eps, state)
+    marked = state.gradient_masked[rows] & stage.gradient_masked
+    marked |= state.boundary_outside_box[rows] & stage.boundary_outside_box
+    place = place.masked_fill(marked, -1)
     number = rows // BLOCK
-    return [_ordered(stage, rows[number == block], eps, state) for block in number.unique()]
+    return [rows[mine][place[mine].argsort(stable=True)] for mine in (number == block for block in number.unique())]
 
 
-def _ordered(stage: Stage, rows: Tensor, eps: Tensor, state: CascadeState) -> Tensor:
+def places(rows: Int[Tensor, " m"], eps: Float[Tensor, " n"], state: CascadeState) -> Int[Tensor, " m"]:
+    """The place of each of these images in its block, the likeliest to fall first, 0."""
+    place = torch.zeros_like(rows)
+    number = rows // BLOCK
+    for block in number.unique():
+        mine = number == block
+        place[mine] = _best(rows[mine], eps, state).argsort(stable=True).argsort()
+    return place
+
+
+def _best(rows: Tensor, eps: Tensor, state: CascadeState) -> Tensor:
+    """The best place by any of the signs, of images of one block."""
     nearest = state.nearest[rows] / eps[rows].to(state.nearest)
     signs = torch.stack([state.share()[rows], state.margin[rows], nearest])
     places = signs.argsort(dim=1, stable=True).argsort(dim=1).masked_fill(~signs.isfinite(), len(rows))
-    best = places.min(0).values
-    marked = state.gradient_masked[rows] & stage.gradient_masked
-    marked |= state.boundary_outside_box[rows] & stage.boundary_outside_box
-    return rows[best.masked_fill(marked, -1).argsort(stable=True)]
+    return places.min(0).values
 
 
 def _split(left: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -138,7 +151,3 @@ def _split(left: Tensor, size: int) -> tuple[Tensor, Tensor]:
     step = (len(left) - near) / far
     taken[[near + int((place + 0.5) * step) for place in range(far)]] = True
     return left[taken], left[~taken]
-
-
-def _passes(state: CascadeState, rows: Tensor) -> int:
-    return int((state.forwards[rows] + state.backwards[rows]).sum())

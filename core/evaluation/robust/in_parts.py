@@ -90,5 +90,6 @@ def closed(
     with torch.inference_mode(False), own_draws(made.seed, x.device), admitted(model, x) as fit:
         _, more = checked(fit, x, y, made.norm, made.eps, made.effort)
         given = Subject(fit, x, y, made.norm, made.eps, index, made.seed)
-        made = with_reliability(given, fit, remarked(made, bears_of(fit).neighbours), 1, on_progress)
+        made, classes = remarked(made, bears_of(fit).neighbours), predict(fit, x[:1]).shape[1]
+        made = with_reliability(given, fit, made, 1, classes, on_progress)
         return replace(made, notes=(*bears_of(fit).notes, *more, *made.notes))

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from core.epsilon import reaches
+from core.evaluation.robust.left_to_find import LeftToFind, Trials
 from core.evaluation.tables.metrics import clopper_pearson
 from core.evaluation.trust.report import Trust
 
@@ -34,6 +35,8 @@ class Evaluation:
         trust: the reliability checks, None if they were left out; what their attacks fooled counts in `robust`.
         changed: verdicts that were another one in another batch layout; the worse one counts.
         undefined: images for which an attack found a point where the model returns NaN.
+        trials: what every stage did to every image, which `left_to_find` is estimated from.
+        left_to_find: what a search of AutoAttack's strength would still fool, None where that is not known.
         warning: why the accuracies must not be used, "" where nothing forbids it; to be shown before them.
     """
 
@@ -54,6 +57,8 @@ class Evaluation:
     warning: str = ""
     changed: int = 0
     undefined: int = 0
+    trials: Trials | None = None
+    left_to_find: LeftToFind | None = None
 
     @property
     def usable(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.evaluation.robust import digging
 from core.evaluation.robust.schedule import Stage, described
-from core.evaluation.robust.state import STATE, CascadeState, Subject
+from core.evaluation.robust.state import BY_STAGE, STATE, CascadeState, Subject
 from core.storage import checkpoint
 
 
@@ -53,10 +53,10 @@ def load(path: Path, mark: str, state: CascadeState) -> tuple[int, bool]:
         found = {name: kept.tensors["cascade"][name].to(getattr(state, name)) for name in STATE}
         done, added = int(kept.facts["done"]), bool(kept.facts["added"])
         for name, value in found.items():
-            if value.shape != getattr(state, name).shape:
-                raise ValueError(
-                    f"{name}: expected shape {tuple(getattr(state, name).shape)}, got {tuple(value.shape)}"
-                )
+            shape = tuple(getattr(state, name).shape)
+            shape = (shape[0], done) if name in BY_STAGE else shape
+            if value.shape != shape:
+                raise ValueError(f"{name}: expected shape {shape}, got {tuple(value.shape)}")
     except checkpoint.UNFIT as error:
         checkpoint.set_aside(path, f"it does not fit this evaluation ({type(error).__name__}: {error})")
         return 0, False

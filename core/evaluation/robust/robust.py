@@ -29,11 +29,12 @@ from core.certification.proof import proven
 from core.checks import check_choice
 from core.evaluation.robust import gradient_masked, resume
 from core.evaluation.robust.cascade import run_stage
+from core.evaluation.robust.left_to_find import Trials, places_now
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.schedule import AFTER, EFFORTS, Stage, stages, with_straight_through
 from core.evaluation.robust.state import CascadeState, Subject
 from core.evaluation.robust.verdict import remarked, verdict
-from core.evaluation.robust.with_checks import with_checks
+from core.evaluation.robust.with_checks import with_checks, with_estimate
 from core.evaluation.trust.examine import examine
 from core.progress import Progress, part
 from core.specs.methods.base import NORMS
@@ -128,19 +129,20 @@ def _evaluated(
         plan = plan if draws == 1 else gradient_masked.patient(plan)
         plan = _attacked(given, judge, eps, state, safe, plan, effort, kept, mislead, on_progress)
         made = verdict(replace(given, model=judge), state, safe, [stage.name for stage in plan])
+        trials = Trials.of(state, places_now((~safe).nonzero()[:, 0], eps, state))
+        made = replace(made, effort=effort, trials=trials)
         made = remarked(made, bears_of(judge).neighbours)
         refute(safe & ~made.robust, given.index, given.eps, given.norm)
     made = replace(
         made,
-        effort=effort,
         notes=(*notes, *made.notes),
         forwards=made.forwards * draws + (3 * (gradient_masked.VERDICT - draws) if draws > 1 else 0),
         backwards=made.backwards * draws,
         warning=gradient_masked.RANDOM_OUTPUTS if draws > 1 else made.warning,
     )
     if trust:
-        made = with_reliability(given, judge, made, draws, on_progress)
-    return made
+        return with_reliability(given, judge, made, draws, logits.shape[1], on_progress)
+    return with_estimate(made, logits.shape[1])
 
 
 def _attacked(
@@ -170,11 +172,13 @@ def _attacked(
         if number >= len(plan) or given.eps <= 0 or given.eps < least:
             break
         stage = plan[number]
+        before, passes = places_now(rows, eps, state), state.passes()
         torch.manual_seed(given.seed + number)  # what a random model draws; a run that resumes draws the same
         report = _reported(on_progress, number, len(plan), stage.name, state)
         run_stage(stage, number, given, eps, rows, state, report)
         if judge is not given.model:
             gradient_masked.confirm(judge, given.y, state, number)
+        state.enter(before, passes, number)
         if kept is not None:
             resume.save(kept, state, mark, number + 1, added)
         if (report := _reported(on_progress, number, len(plan), stage.name, state)) is not None:
@@ -271,7 +275,7 @@ def certified(given: Subject) -> Tensor:
 
 
 def with_reliability(
-    given: Subject, judge: nn.Module, made: Evaluation, draws: int, on_progress: Progress | None
+    given: Subject, judge: nn.Module, made: Evaluation, draws: int, classes: int, on_progress: Progress | None
 ) -> Evaluation:
     """The evaluation with its reliability checks, whose passes count `draws` times."""
     report, fooled = examine(
@@ -290,7 +294,7 @@ def with_reliability(
     )
     report = replace(report, forwards=report.forwards * draws, backwards=report.backwards * draws)
     with own_draws(given.seed, given.x.device):
-        return with_checks(made, report, fooled, judge, given.x, given.y)
+        return with_checks(made, report, fooled, judge, given.x, given.y, classes)
 
 
 def _reported(on_progress: Progress | None, number: int, parts: int, name: str, state: CascadeState) -> Progress | None:

@@ -58,6 +58,9 @@ class CascadeState:
             gradient says little.
         forwards: forward passes so far.
         backwards: backward passes so far.
+        places: in the order of images before each stage, as in `left_to_find.Trials`.
+        spent: passes of each stage on each image.
+        fell: whether the stage fooled it.
     """
 
     x_adv: Float[Tensor, "n c h w"]
@@ -71,6 +74,9 @@ class CascadeState:
     boundary_outside_box: Bool[Tensor, " n"]
     forwards: Int[Tensor, " n"]
     backwards: Int[Tensor, " n"]
+    places: Float[Tensor, "n s"]
+    spent: Int[Tensor, "n s"]
+    fell: Bool[Tensor, "n s"]
 
     @classmethod
     def first(cls, given: Subject, logits: Float[Tensor, "n k"]) -> CascadeState:
@@ -91,7 +97,21 @@ class CascadeState:
             boundary_outside_box=none.bool(),
             forwards=none + 1,
             backwards=none.clone(),
+            places=clean.new_zeros(len(none), 0),
+            spent=none.new_zeros(len(none), 0),
+            fell=none.new_zeros((len(none), 0), dtype=torch.bool),
         )
+
+    def enter(self, places: Float[Tensor, " n"], passes: Int[Tensor, " n"], number: int) -> None:
+        """Note what stage `number` did to the images, whose places and passes these were before it."""
+        fell = self.fooled & (self.found == number)
+        self.places = torch.cat([self.places, places[:, None]], 1)
+        self.spent = torch.cat([self.spent, (self.passes() - passes)[:, None]], 1)
+        self.fell = torch.cat([self.fell, fell[:, None]], 1)
+
+    def passes(self) -> Int[Tensor, " n"]:
+        """Forward and backward passes so far."""
+        return self.forwards + self.backwards
 
     def share(self) -> Float[Tensor, " n"]:
         """The lowest margin as a share of the clean image's; 0 where the image is misclassified."""
@@ -100,3 +120,5 @@ class CascadeState:
 
 STATE = tuple(CascadeState.__dataclass_fields__)
 """The names of all that a checkpoint must hold."""
+BY_STAGE = ("places", "spent", "fell")
+"""Those that have a column for each stage that is done."""

@@ -12,16 +12,19 @@ from core.attacks.engine.engine import predict
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.epsilon import within
+from core.evaluation.robust.left_to_find import estimate, passes
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.trust.examination import Fooled
-from core.evaluation.trust.report import Trust, warning_of
+from core.evaluation.trust.report import Check, Trust, warning_of
 
 
-def with_checks(made: Evaluation, trust: Trust, fooled: Fooled, judge: nn.Module, x: Tensor, y: Tensor) -> Evaluation:
+def with_checks(
+    made: Evaluation, trust: Trust, fooled: Fooled, judge: nn.Module, x: Tensor, y: Tensor, classes: int
+) -> Evaluation:
     """The evaluation with its report, where the images that the report's attacks fooled are not robust.
 
     Each of these adversarial examples is verified again, in another batch layout, in ball and box, by `judge`, the
-    model that gives the verdicts.
+    model that gives the verdicts, of so many classes.
     """
     n = len(fooled.by)
     candidates = torch.tensor([bool(name) for name in fooled.by], device=x.device) & made.robust[:n]
@@ -42,7 +45,24 @@ def with_checks(made: Evaluation, trust: Trust, fooled: Fooled, judge: nn.Module
         made = replace(made, robust=robust, x_adv=images, upper=upper, lower=lower, found_by=np.array(names, dtype=str))
     trust = replace(trust, warning=warning_of(trust.checks, trust.n, made.n, len(rows) / n))
     trust = replace(trust, warning=" ".join(text for text in (made.warning, _with_bound(trust, made)) if text))
-    return replace(made, trust=trust, warning=trust.warning)
+    made = with_estimate(made, classes)
+    return replace(made, trust=_estimated(trust, made), warning=trust.warning)
+
+
+def with_estimate(made: Evaluation, classes: int) -> Evaluation:
+    """The evaluation with what is left to find; not known if it is of that strength itself, or searches in no order."""
+    if made.effort == "at_least_autoattack" or made.trials is None or made.norm == "l0" or made.eps <= 0:
+        return made
+    return replace(made, left_to_find=estimate(made.trials, made.robust, passes(made.norm, classes)))
+
+
+def _estimated(trust: Trust, made: Evaluation) -> Trust:
+    """The report with what is left to find, where that is known."""
+    left = made.left_to_find
+    if left is None:
+        return trust
+    check = Check.of("left_to_find", left.low / left.n, left.sentence, left.n)
+    return replace(trust, checks=tuple(check if old.name == check.name else old for old in trust.checks))
 
 
 def _with_bound(trust: Trust, made: Evaluation) -> str:

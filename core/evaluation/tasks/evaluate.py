@@ -15,6 +15,7 @@ from core.attacks.engine.geometry import distances
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
 from core.evaluation.robust import digging, in_parts
+from core.evaluation.robust.left_to_find import Trials
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
@@ -81,14 +82,16 @@ class ByImage(OfOneModel):
     def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
         """Evaluate some of the images; see `parts.ByImage`. State is kept after each attack.
 
-        Table and arrays: the fields of `Evaluation` that have a row an image, and the model's answers at `x_adv`.
+        Table and arrays: the fields of `Evaluation` and of its trials that have a row an image, and the model's answers
+        at `x_adv`.
         """
         start = time.perf_counter()
         made = self.evaluated(rows, kept, on_progress)
         rows_of = {name: getattr(made, name).cpu().numpy() for name in _ROWS}
         table = pd.DataFrame({**rows_of, "found_by": made.found_by.astype(object), **self._answers(made.x_adv)})
         counts = {"seconds": time.perf_counter() - start, "changed": made.changed, "undefined": made.undefined}
-        return Part(table, {"x_adv": made.x_adv.cpu().numpy()}, counts)
+        arrays = {"x_adv": made.x_adv, **{name: getattr(made.trials, name) for name in _TRIALS}}
+        return Part(table, {name: value.cpu().numpy() for name, value in arrays.items()}, counts)
 
     def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
         """The verdicts on all images, with the reliability checks; see `parts.ByImage`."""
@@ -100,6 +103,7 @@ class ByImage(OfOneModel):
         made = Evaluation(
             **rows,
             x_adv=torch.from_numpy(whole.arrays["x_adv"]).to(device),
+            trials=Trials(*(torch.from_numpy(whole.arrays[name]) for name in _TRIALS)),
             found_by=whole.table["found_by"].to_numpy().astype(str),
             norm=spec.norm,
             eps=float(spec.eps),
@@ -172,6 +176,7 @@ class ByImage(OfOneModel):
             "usable": made.usable,
             "warning": made.warning,
             "notes": list(made.notes),
+            "left_to_find": None if made.left_to_find is None else made.left_to_find.to_json(),
             "trust": None if made.trust is None else made.trust.to_json(),
             **card_of(lab.data, lab.device),
         }
@@ -179,6 +184,7 @@ class ByImage(OfOneModel):
         return store.Outcome(card=card, arrays=arrays, tables={"images": table})
 
 
+_TRIALS = tuple(Trials.__dataclass_fields__)
 _ROWS = ("clean", "robust", "lower", "upper", "forwards", "backwards")
 
 

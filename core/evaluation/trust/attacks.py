@@ -111,6 +111,11 @@ def missed(exam: Examination) -> Measured:
     )
 
 
+def left_to_find(exam: Examination) -> Measured:
+    """What longer searches would fool: the evaluation itself estimates it, from what its own found."""
+    return None, "Skipped: it is estimated only by an evaluation that is not of AutoAttack's strength itself."
+
+
 def images(exam: Examination) -> Measured:
     """The share of the evaluation's images that are outside ball or box, or are said to fool the model and do not."""
     x, x_adv, robust = exam.claims.x, exam.claims.x_adv, exam.claims.robust
@@ -162,6 +167,7 @@ ATTACKS: dict[str, Callable[[Examination], Measured]] = {
     "unbounded": unbounded,
     "monotone": monotone,
     "missed": missed,
+    "left_to_find": left_to_find,
     "images": images,
     "proven": proven,
 }

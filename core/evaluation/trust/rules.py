@@ -205,6 +205,12 @@ RULES: dict[str, Rule] = {
         warn=0.005,
         fail=0.02,
     ),
+    "left_to_find": Rule(
+        "The evaluation's searches went far enough",
+        "longer searches would fool more",
+        "Evaluate again at a higher effort level; the robust accuracy is too high by at least this, very likely.",
+        warn=0.01,
+    ),
     "images": Rule(
         "Adversarial examples are in ball and box, and fool",
         "adversarial examples break the rules",

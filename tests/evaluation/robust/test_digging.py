@@ -36,6 +36,9 @@ def _state(margin: Tensor, clean: Tensor | None = None) -> CascadeState:
         boundary_outside_box=none.bool(),
         forwards=none.clone(),
         backwards=none.clone(),
+        places=torch.zeros(n, 0),
+        spent=none.new_zeros(n, 0),
+        fell=none.bool()[:, None][:, :0],
     )
 
 

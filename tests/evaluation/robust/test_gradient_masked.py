@@ -252,7 +252,7 @@ def test_what_does_not_fool_again_does_not_enter(honest: nn.Module, monkeypatch:
     images = X_FEW.clone()
     images[0], images[1] = (X_FEW[0] + 0.5).clamp(0, 1), X_FEW[1] + 0.1
     fooled = Fooled(images, ["PGD"] * 3 + [""] * 57)
-    after = with_checks(made, judged, fooled, honest.eval(), X_FEW, Y_FEW)
+    after = with_checks(made, judged, fooled, honest.eval(), X_FEW, Y_FEW, 10)
     assert torch.equal(after.robust, made.robust)
     assert torch.equal(after.x_adv, made.x_adv)
     assert after.found_by.tolist() == made.found_by.tolist()
