@@ -23,6 +23,7 @@ from core.jobs import running
 from core.models.reference import train_spec
 from core.networks.catalogue import build
 from core.specs import TrainSpec
+from core.specs.data import DATASETS
 from core.storage import store
 
 FOLDER = Path(__file__).parent / "networks"
@@ -85,14 +86,31 @@ SUBJECTS: dict[str, Subject] = {
 
 def train(name: str, root: Path) -> Path:
     """Train one, or take its training from the store at `root`, and keep its weights; returns their file."""
-    made = running.run(SUBJECTS[name].spec, root, device="cpu", allow_bundled=False)
-    assert isinstance(made, store.Artifact)
-    weights = {key: torch.from_numpy(value.copy()) for key, value in made.arrays("weights").items()}
-    file = file_of(name)
+    weights, file = _weights(SUBJECTS[name].spec, root), file_of(name)
     FOLDER.mkdir(exist_ok=True)
     half = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     save_file(half, file, metadata={"key": SUBJECTS[name].spec.artifact_name()})
     return file
+
+
+def trained(spec: TrainSpec, root: Path) -> nn.Module:
+    """The network of a training, in eval mode."""
+    return _filled(spec, _weights(spec, root))
+
+
+def _weights(spec: TrainSpec, root: Path) -> dict[str, Tensor]:
+    made = running.run(spec, root, device="cpu", allow_bundled=False)
+    assert isinstance(made, store.Artifact)
+    return {key: torch.from_numpy(value.copy()) for key, value in made.arrays("weights").items()}
+
+
+def _filled(spec: TrainSpec, weights: dict[str, Tensor]) -> nn.Module:
+    data = DATASETS[spec.data.dataset]
+    model = build(spec.network, data.shape, len(data.class_names))
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    )
+    return model.eval().requires_grad_(False)
 
 
 def file_of(name: str) -> Path:
@@ -102,14 +120,7 @@ def file_of(name: str) -> Path:
 
 def network(name: str) -> nn.Module:
     """The network, in eval mode, with the weights that are kept."""
-    spec = SUBJECTS[name].spec
-    shape, outputs = ((3, 32, 32), 10) if spec.data.dataset == "cifar10" else ((1, 28, 28), 10)
-    model = build(spec.network, shape, outputs)
-    weights = load_file(file_of(name))
-    model.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
-    )
-    return model.eval().requires_grad_(False)
+    return _filled(SUBJECTS[name].spec, load_file(file_of(name)))
 
 
 def images(name: str, n: int) -> tuple[Tensor, Tensor, Tensor]:

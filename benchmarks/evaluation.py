@@ -22,7 +22,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ CHUNK = 250
 
 @dataclass
 class Row:
-    """What one evaluation left, and its cost."""
+    """What one evaluation left, its cost, and what it says that a longer search would still fool."""
 
     who: str
     robust: Tensor | None
@@ -55,6 +55,7 @@ class Row:
     seconds: float = 0
     processor: float = 0
     note: str = ""
+    left: str = "not known"
 
 
 def peers(norm: str, eps: float, classes: int) -> dict[str, tuple[str, Attack]]:
@@ -145,14 +146,17 @@ def rows_of(
     """Ours at every effort, then the peers that are asked for and know the norm, on images (x, y, index)."""
     x, y, index = images
     model = Counting(plain).eval()
+    left: dict[str, str] = {}
 
     def ours(effort: str) -> Tensor:
         # the plain model, since certificates know its layers; the counter is filled from what it says of itself
         made = evaluate(plain, x, y, norm=norm, eps=eps, effort=effort, index=index, trust=False)
         model.forwards, model.backwards = int(made.forwards.sum()), int(made.backwards.sum())
+        left[effort] = "not known" if made.left_to_find is None else made.left_to_find.said
         return made.robust if norm == "l0" else verdict(plain, made.x_adv, x, y, norm, eps)
 
     rows = [measured(f"ours, {effort}", lambda e=effort: ours(e), model, len(x)) for effort in efforts]
+    rows = [replace(row, left=left.get(effort, row.left)) for row, effort in zip(rows, efforts, strict=True)]
     with torch.no_grad():
         known = peers(norm, eps, plain(x[:1]).shape[1])
     for name in asked:
@@ -166,7 +170,17 @@ def rows_of(
 
 def suite(options: argparse.Namespace) -> None:
     """Every network that is trained, in every norm that is asked for: a line each, as soon as it is measured."""
-    head = ("network", "chosen on", "norm", "n", "reference", "standard", "difference", "only standard / only it")
+    head = (
+        "network",
+        "chosen on",
+        "norm",
+        "n",
+        "reference",
+        "standard",
+        "difference",
+        "only standard / only it",
+        "left to find",
+    )
     print("|", " | ".join((*head, "passes, times fewer", "processor, times less")), "|")
     print("|", " | ".join("---" for _ in range(len(head) + 2)), "|")
     for name, subject in carry_over.SUBJECTS.items():
@@ -182,7 +196,7 @@ def suite(options: argparse.Namespace) -> None:
 def _line(ours: Row, reference: Row) -> tuple[str, ...]:
     """What a row of the suite says of the two."""
     if ours.robust is None or reference.robust is None:
-        return ("", "", "", "", "", "", ours.note or reference.note)
+        return ("", "", "", "", "", "", "", ours.note or reference.note)
     shares = [100 * row.robust.double().mean().item() for row in (reference, ours) if row.robust is not None]
     passes = [row.forwards + row.backwards for row in (reference, ours)]
     return (
@@ -191,6 +205,7 @@ def _line(ours: Row, reference: Row) -> tuple[str, ...]:
         f"{shares[1]:.2f} %",
         f"{shares[1] - shares[0]:+.2f}",
         f"{int((reference.robust & ~ours.robust).sum())} / {int((~reference.robust & ours.robust).sum())}",
+        ours.left,
         f"{passes[0] / passes[1]:.1f}",
         f"{reference.processor / ours.processor:.1f}",
     )

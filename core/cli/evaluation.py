@@ -83,6 +83,7 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
             **about(artifact),
             **named,
             **metrics,
+            "left_to_find": _left_to_find(artifact.card, as_json),
             "trust": trust if as_json else trust and trust["verdict"],
             "result": str(artifact.folder),
             **(wanted.row() if as_json else {}),
@@ -90,6 +91,14 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
         as_json,
     )
     _close(wanted, artifact, named | {"n": metrics["n"]})
+
+
+def _left_to_find(card: Mapping[str, Any], as_json: bool) -> Any:
+    """What a search of AutoAttack's strength would still fool; None where that is not known."""
+    from core.evaluation.robust.left_to_find import LeftToFind
+
+    found = LeftToFind.from_json(card.get("left_to_find"))
+    return found if found is None else found.to_json() if as_json else found.said
 
 
 def _cases(

@@ -57,6 +57,8 @@ def show_trust(trust: Trust | Mapping[str, Any] | None, *, key: str = "trust", o
         st.error(f"**Do not use this accuracy.** {made.warning}", icon=_BOXES["fail"][1])
     box, icon = _BOXES[made.verdict]
     box(f"**{WORDS[made.verdict]}** {summary(made)}", icon=icon)
+    if made.left_to_find():
+        st.caption(made.left_to_find())
     with st.expander(f"All {len(made.checks)} checks", expanded=made.verdict != "pass"):
         if made.doubts():
             st.markdown("\n".join(f"- {todo(check)}" for check in made.doubts()))

@@ -35,12 +35,10 @@ LEAST = 3000
 RECENT, MUCH = 3, 8
 """Each `MUCH` images of the block that the last `RECENT` stages fooled raise the price once more."""
 ELSEWHERE = 5
-"""One image in so many of a group comes from further along the order."""
-SMALLEST = 8
-"""Images of the first group, and the fewest of any but the last."""
+"""One image in so many of a group comes from further along the order, and one at least."""
 BLOCK = 500
 """Images that are dug through together."""
-SETTINGS = (PRICE, LEAST, RECENT, MUCH, ELSEWHERE, SMALLEST, BLOCK)
+SETTINGS = (PRICE, LEAST, RECENT, MUCH, ELSEWHERE, BLOCK)
 """All that the verdicts depend on here."""
 
 
@@ -50,8 +48,9 @@ class _Block:
 
     left: Tensor
     patience: int
+    smallest: int
+    size: int
     vain: int = 0
-    size: int = SMALLEST
 
     def group(self) -> Tensor:
         """The next images, which leave `left`."""
@@ -62,7 +61,7 @@ class _Block:
         """After a group of `n` images, which took `cost` passes."""
         self.vain = 0 if found else self.vain + cost
         affordable = (self.patience - self.vain) * n // max(1, cost)
-        self.size = max(SMALLEST, min(2 * self.size, affordable))
+        self.size = max(self.smallest, min(2 * self.size, affordable))
         if self.vain >= self.patience:
             self.left = self.left[:0]
 
@@ -89,7 +88,8 @@ def dig(
         work: runs the search on some images, and reports its progress.
         on_progress: called with images searched and images that stand.
     """
-    blocks = [_Block(block, patience(number, block, state)) for block in order(stage, rows, eps, state)]
+    least = stage.smallest
+    blocks = [_Block(block, patience(number, block, state), least, least) for block in order(stage, rows, eps, state)]
     done = 0
     while blocks := [block for block in blocks if len(block.left)]:
         groups = [block.group() for block in blocks]
@@ -144,7 +144,7 @@ def _split(left: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The next group, and what is left after it."""
     if len(left) <= size:
         return left, left[:0]
-    far = size // ELSEWHERE
+    far = max(1, size // ELSEWHERE)
     near = size - far
     taken = torch.zeros(len(left), dtype=torch.bool, device=left.device)
     taken[:near] = True

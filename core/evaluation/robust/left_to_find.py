@@ -28,10 +28,10 @@ from core.evaluation.robust.state import CascadeState
 
 POWER = 1.5
 """The rate of finds falls with the passes to this power."""
-PRIOR = ((-1.4, -0.5, -7.0), (1.2, 0.25, 3.5))
+PRIOR = ((-1.4, -0.5, -7.0), (1.5, 0.25, 3.5))
 """Mean and standard deviation of a, b and c on other networks."""
-OTHER = 0.7
-"""Standard deviation of the logarithm of the other search's rate over the rate that its passes say."""
+OTHER = 1.0
+"""Standard deviation of the logarithm of the other search's rate over the rate that its passes say, 1 in the mean."""
 DRAWS = 2000
 """Draws of a, b and c."""
 LEVEL = 0.95
@@ -130,7 +130,7 @@ def estimate(trials: Trials, standing: Bool[Tensor, " n"], more: int) -> LeftToF
     signs, ahead = _signs(last[standing]), _exposure(total[standing], torch.tensor(more))
     drawn, weight = _posterior(_signs(places[tried]), _exposure(begun[tried], spent[tried]), fell[tried])
     draw = torch.Generator().manual_seed(1)
-    other = (OTHER * torch.randn(DRAWS, 1, generator=draw, dtype=torch.float64)).exp()
+    other = (OTHER * torch.randn(DRAWS, 1, generator=draw, dtype=torch.float64) - OTHER**2 / 2).exp()  # of mean 1
     mean = torch.cat(
         [
             -torch.expm1(-(some @ signs.T).exp() * ahead * times).sum(1)
@@ -157,7 +157,7 @@ def _exposure(begun: Tensor, spent: Tensor) -> Tensor:
 
 
 def _posterior(signs: Tensor, exposure: Tensor, finds: Tensor) -> tuple[Tensor, Tensor]:
-    """(DRAWS, 3) coefficients and their weights: draws of a normal density around the likeliest, weighed by the true."""
+    """(DRAWS, 3) coefficients, drawn from a normal density around the likeliest, and their weights by the true one."""
     mean, deviation = torch.tensor(PRIOR, dtype=torch.float64)
 
     def height(at: Tensor) -> Tensor:

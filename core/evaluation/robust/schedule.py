@@ -56,6 +56,7 @@ class Stage:
         boundary_outside_box: in the order, images that `CascadeState.boundary_outside_box` marks come first.
         resumes: begins at the best point so far instead of the image.
         probe: a few queries without gradients; images whose margin they lower about as far are marked as masked.
+        smallest: images of a search's first group in each block, and the fewest of any but the last.
         fixed_eps: takes eps, norm and streams. Else the attack looks for the smallest change, which counts within eps.
     """
 
@@ -68,6 +69,7 @@ class Stage:
     boundary_outside_box: bool = False
     resumes: bool = False
     probe: bool = False
+    smallest: int = 8
     fixed_eps: bool = True
 
 
@@ -90,8 +92,9 @@ def _hops(hops: int, chains: int = 4) -> Stage:
     return Stage("hops", basin_hopping, {"hops": hops, "chains": chains, "share": 0.15}, searches=True, resumes=True)
 
 
-def _targets(targets: int, steps: int) -> Stage:
-    return Stage("APGD towards classes", towards, {"targets": targets, "steps": steps}, searches=True)
+def _targets(targets: int, steps: int, smallest: int = 8) -> Stage:
+    settings = {"targets": targets, "steps": steps}
+    return Stage("APGD towards classes", towards, settings, searches=True, smallest=smallest)
 
 
 def _fab(steps: int, targets: int, *, searches: bool = False, only_outside: bool = False, **settings: float) -> Stage:
@@ -163,6 +166,7 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     yield _hops(24)
     if norm != "l1":
         yield _squares(512, 256)
+    yield _targets(min(9, classes - 1), 100, smallest=4)  # as long as APGD-T, and as dear
     yield _hops(64)
     if norm != "l1":
         yield _squares(1024, 768)

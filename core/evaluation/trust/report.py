@@ -116,6 +116,11 @@ class Trust:
         """The check of this name. Raises KeyError."""
         return {check.name: check for check in self.checks}[name]
 
+    def left_to_find(self) -> str:
+        """What a search of AutoAttack's strength would still fool, in a sentence; "" where that is not known."""
+        found = [check for check in self.checks if check.name == "left_to_find" and check.measured is not None]
+        return found[0].finding if found else ""
+
     def doubts(self) -> list[Check]:
         """The checks that fail, then those that warn."""
         return [check for verdict in ("fail", "warn") for check in self.checks if check.verdict == verdict]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.evaluation.robust import digging
-from core.evaluation.robust.digging import BLOCK, ELSEWHERE, PRICE, SMALLEST, dig, order
+from core.evaluation.robust.digging import BLOCK, ELSEWHERE, PRICE, dig, order
 from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.state import CascadeState
 
@@ -64,7 +64,7 @@ def test_search_that_finds_nothing_ends_after_its_price() -> None:
     """In vain it spends what a find is worth, and not a group of the smallest size more."""
     state = _state(_shuffled(400))
     spent = COST * sum(map(len, _dug(state, lambda rows: torch.zeros(len(rows), dtype=torch.bool))))
-    assert PRICE * 400 <= spent <= PRICE * 400 + COST * SMALLEST
+    assert PRICE * 400 <= spent <= PRICE * 400 + COST * _search().smallest
 
 
 @pytest.mark.parametrize("margin", [0.05, 0.3, 0.47, 0.8])
