@@ -130,7 +130,7 @@ def reports_of(model: str, norm: str, data: specs.DataSpec | None = None) -> lis
 def trust_lines(reports: Mapping[str, Sequence[Trust]]) -> list[str]:
     """The verdict of the reliability checks of each evaluation in a line, for exports."""
     return [
-        f"model {model} · evaluation at ε {report.eps:g} · {report.line()}"
+        f"model {model} · evaluation at ε {report.eps:g} · {report.line()}. {report.left_to_find()}".rstrip(" .")
         for model, made in reports.items()
         for report in made
     ]
