@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from core.attacks.black_box.sparse_rs import sparse_rs
 from core.attacks.black_box.square import square
+from core.attacks.engine.bears import bears_of
 from core.attacks.engine.checks import check, check_eps
 from core.attacks.engine.engine import admitted, gradients, plain, predict
 from core.attacks.engine.geometry import into_ball
-from core.attacks.engine.losses import Goal, predicted
+from core.attacks.engine.losses import Goal, predicted, soft_margin
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.steps import eps_limit, fewest, nearest, random_point, step_against
 from core.attacks.engine.streams import Streams
@@ -189,6 +190,19 @@ class Examination:
         self.forwards += len(x)
         self.backwards += len(x)
         return gradients(self.model, x, self.goal, "ce")[0]
+
+    def odds(self, x: Float[Tensor, "m c h w"], rows: Int[Tensor, " m"]) -> tuple[Tensor, Tensor]:
+        """Log-odds (M,) of the true classes of these images, in float64, and their gradients; counted."""
+        self.forwards += len(x)
+        self.backwards += len(x)
+        slope, logits = gradients(self.model, x, self.goal.take(rows), "ce")
+        return soft_margin(logits.double(), self.y[rows]), slope
+
+    def rounding(self, rows: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        """What the rounding of the logits of these images may change their log-odds by, in float64."""
+        bears = bears_of(self.model)
+        coarse = torch.finfo(bears.inside or bears.precision or torch.float32).eps
+        return coarse * self.clean[rows].double().abs().nan_to_num(0, 0, 0).amax(1)
 
     # ---------------------------------------------------------------- points of the ball
 

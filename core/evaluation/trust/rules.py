@@ -123,9 +123,11 @@ RULES: dict[str, Rule] = {
     "slope": Rule(
         "Gradients predict the effect of a small step",
         "gradients do not predict small steps",
-        f"Compare gradients with finite differences, and look for a layer with its own backward pass. {STAND_IN}",
-        warn=0.1,
-        fail=0.3,
+        "Compare gradients with finite differences, and look for a layer with its own backward pass, or for one that "
+        f"leaves a part of the gradient out (`detach`). {STAND_IN}",
+        warn=0.05,
+        fail=0.2,
+        unit="number",
     ),
     "cosine": Rule(
         "Gradients at an image and at a noisy copy agree",
