@@ -52,6 +52,7 @@ class Stage:
         settings: its arguments.
         searches: for the images along an order, until it has spent in vain what a find is worth (`digging`).
         only_outside: only for images that `CascadeState.boundary_outside_box` marks.
+        only_masked: only for images that `CascadeState.gradient_masked` marks.
         gradient_masked: in the order, images that `CascadeState.gradient_masked` marks come first.
         boundary_outside_box: in the order, images that `CascadeState.boundary_outside_box` marks come first.
         resumes: begins at the best point so far instead of the image.
@@ -64,6 +65,7 @@ class Stage:
     settings: dict[str, Any]
     searches: bool = False
     only_outside: bool = False
+    only_masked: bool = False
     gradient_masked: bool = False
     boundary_outside_box: bool = False
     resumes: bool = False
@@ -72,7 +74,7 @@ class Stage:
 
 
 def stages(norm: str, effort: str, classes: int) -> list[Stage]:
-    """The schedule of an effort level; each level contains the stages of the one below it."""
+    """The schedule of an effort level; each level does what the one below it does, and more."""
     return list(_stages_l0(effort) if norm == "l0" else _stages(norm, effort, classes))
 
 
@@ -140,6 +142,8 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
         yield _start(2, "dlr", 5, 15)
     yield _start(3, "ce", 5, 15)
     if effort == "quick":
+        if norm != "l1":  # the larger efforts have longer searches, for masked images first
+            yield Stage("Square, masked", square, SQUARES | {"queries": 500}, resumes=True, only_masked=True)
         return
     if norm == "l1":
         yield _fab(50, several, eta=1.2)
@@ -217,6 +221,7 @@ def _stages_l0(effort: str) -> Iterator[Stage]:
     yield Stage("PGD margin", pgd, {"steps": 20, "random_start": False, "loss": "margin"})
     yield Stage("greedy", jacobian_sparse, {"candidates": 8}, fixed_eps=False)
     yield Stage("sigma-zero", sigma_zero, {"steps": 100}, fixed_eps=False)
+    yield Stage("Sparse-RS, short", sparse_rs, {"queries": 200, "count": "features"})
     if effort == "quick":
         return
     yield Stage("Sparse-RS", sparse_rs, {"queries": 1000, "count": "features"})

@@ -24,6 +24,7 @@ from core.attacks.engine.steps import eps_limit, fewest, nearest, random_point, 
 from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.pgd import pgd
 from core.checks import check_choice
+from core.epsilon import reaches
 from core.progress import Progress
 from core.specs.methods.base import NORMS
 
@@ -181,6 +182,12 @@ class Examination:
         return self.clean.shape[1]
 
     @cached_property
+    def proven(self) -> Bool[Tensor, " n"]:
+        """Images that are proven in the ball: of these, no attack has to be strong."""
+        lower = self.claims.lower
+        return torch.zeros_like(self.correct) if lower is None else reaches(lower[: self.n], self.eps) & self.correct
+
+    @cached_property
     def slope(self) -> Float[Tensor, "n c h w"]:
         """Gradient of the log-odds of the true class; it does not underflow (see `losses.soft_margin`)."""
         return self.gradient(self.x)
@@ -249,9 +256,13 @@ class Examination:
         return Tried(found, x_adv)
 
     def walk(self, rows: Tensor | None = None, **settings: Any) -> Tried:
-        """PGD with the steps of the effort level, on the correctly classified images (or fewer)."""
+        """PGD with the steps of the effort level, on the correctly classified images (or fewer).
+
+        In l0 it begins at the image, where the first step already chooses the best features, as a single step does.
+        """
         rows = self.correct if rows is None else rows
-        return self.tried(pgd, rows, **{"norm": self.norm, "steps": self.effort.steps, **settings})
+        usual = {"norm": self.norm, "steps": self.effort.steps, "random_start": self.norm != "l0"}
+        return self.tried(pgd, rows, **{**usual, **settings})
 
     @cached_property
     def single(self) -> Tried:
@@ -277,7 +288,8 @@ class Examination:
     def again(self) -> Tried:
         """More starts, on the images that `many` did not fool."""
         rows = self.correct & ~self.many.fooled
-        return self.walk(rows, restarts=self.effort.restarts, streams=self.streams.fork(AGAIN))
+        more = {"restarts": self.effort.restarts, "streams": self.streams.fork(AGAIN), "random_start": True}
+        return self.walk(rows, **more)
 
     @cached_property
     def white(self) -> Bool[Tensor, " n"]:

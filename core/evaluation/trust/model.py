@@ -128,7 +128,8 @@ def continuity(exam: Examination) -> Measured:
 def gradients(exam: Examination) -> Measured:
     """The share of images whose gradient of the log-odds is NaN somewhere, or zero as far as rounding tells.
 
-    That is one that says of a step through the whole box that it changes the log-odds by less than rounding does.
+    That is one that says of a step through the whole box that it changes the log-odds by less than rounding does. Where
+    an image is proven, it may be so.
     """
     leaf = leaf_of(exam.x)
     value = soft_margin(logits_of_leaf(exam.model, leaf), exam.y).sum()
@@ -139,7 +140,7 @@ def gradients(exam: Examination) -> Measured:
         (slope,) = torch.autograd.grad(value, leaf, allow_unused=True)
     flat = torch.zeros_like(exam.x).flatten(1) if slope is None else slope.flatten(1)
     rounding = exam.rounding(torch.arange(exam.n, device=exam.x.device))
-    broken, none = ~flat.isfinite().all(1), flat.double().abs().sum(1) <= rounding
+    broken, none = ~flat.isfinite().all(1), (flat.double().abs().sum(1) <= rounding) & ~exam.proven
     share = exam.share(broken | none)
     zeros = float((flat == 0).float().mean())
     return share, (
