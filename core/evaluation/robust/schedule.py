@@ -34,9 +34,10 @@ OVER = 1.4
 """How far FAB steps across the boundary (`eta`), in lengths of the way to it."""
 EFFORTS = ("quick", "standard", "at_least_autoattack")
 """The effort levels: how much is tried. `quick`: two attacks and three starts, 24 forward and backward passes for every
-image that stands and up to 130 more where they find; `standard`: nine searches more, up to 9,000 passes where they
-find; `at_least_autoattack` also has APGD-CE, APGD-T, FAB and Square at AutoAttack's lengths on all images that stand,
-about 10,000 to 30,000 passes. AutoAttack itself takes 7,850 + 1,910 on each."""
+image that stands, up to 130 more where they find, and 500 queries of Square where a probe says that gradients mislead;
+`standard`: nine searches more, up to 9,000 passes where they find; `at_least_autoattack` also has APGD-CE, APGD-T, FAB
+and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes. AutoAttack itself takes
+7,850 + 1,910 on each."""
 
 SQUARES: dict[str, Any] = {"offspring": 16, "batch": 512}
 """How Square searches: sixteen squares of each of 32 images at once, which was measured faster than eight."""

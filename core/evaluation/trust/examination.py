@@ -25,6 +25,7 @@ from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.pgd import pgd
 from core.checks import check_choice
 from core.epsilon import reaches
+from core.evaluation.trust.surrogate import linear_fit
 from core.progress import Progress
 from core.specs.methods.base import NORMS
 
@@ -37,8 +38,6 @@ RANDOM = 1e-5
 """Relative difference of logits that rounding does not explain."""
 NAMES: dict[Callable[..., AttackResult], str] = {pgd: "PGD", square: "Square", sparse_rs: "Sparse-RS"}
 """How `found_by` names the attacks of the checks."""
-RIDGE = 1.0
-"""Weight decay of the linear surrogate."""
 
 
 @dataclass(frozen=True)
@@ -399,19 +398,3 @@ def relative(first: Float[Tensor, "n k"], second: Float[Tensor, "n k"]) -> float
         return torch.inf
     size = second.abs().nan_to_num(0, 0, 0).max().clamp(min=1)
     return float((first - second).nan_to_num(0, 0, 0).abs().max() / size)
-
-
-def linear_fit(x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], classes: int) -> nn.Module:
-    """A linear classifier of these very images, by ridge regression on centred pixels, in closed form."""
-    pixels = x.flatten(1).double()
-    mean = pixels.mean(0)
-    centred, wanted = pixels - mean, torch.nn.functional.one_hot(y, classes).double()
-    # through the n x n matrix: there are fewer images than pixels, or not many more
-    few = centred[:1000]
-    inner = few @ few.T + RIDGE * torch.eye(len(few), dtype=few.dtype, device=few.device)
-    weight = few.T @ torch.linalg.solve(inner, wanted[:1000] - wanted[:1000].mean(0))
-    layer = nn.Linear(pixels.shape[1], classes, device=x.device, dtype=x.dtype)
-    with torch.no_grad():
-        layer.weight.copy_(weight.T)
-        layer.bias.copy_(wanted.mean(0) - mean @ weight)
-    return nn.Sequential(nn.Flatten(), layer).requires_grad_(False)

@@ -144,8 +144,8 @@ def gradients(exam: Examination) -> Measured:
     share = exam.share(broken | none)
     zeros = float((flat == 0).float().mean())
     return share, (
-        f"The gradient is zero, up to rounding, in every pixel of {exam.share(none):.0%} and NaN in {exam.share(broken):.0%} of the "
-        f"images; {zeros:.0%} of all its entries are 0."
+        f"The gradient is zero, up to rounding, in every pixel of {exam.share(none):.0%} and NaN in "
+        f"{exam.share(broken):.0%} of the images; {zeros:.0%} of all its entries are 0."
     )
 
 
