@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from core.attacks.black_box.sparse_rs import sparse_rs
 from core.attacks.black_box.square import square
-from core.attacks.engine.bears import bears_of
 from core.attacks.engine.checks import check, check_eps
 from core.attacks.engine.engine import admitted, gradients, plain, predict
 from core.attacks.engine.geometry import into_ball
@@ -193,9 +192,7 @@ class Examination:
 
     def gradient(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Gradient of the log-odds, counted."""
-        self.forwards += len(x)
-        self.backwards += len(x)
-        return gradients(self.model, x, self.goal, "ce")[0]
+        return self.odds(x, torch.arange(self.n, device=x.device))[1]
 
     def odds(self, x: Float[Tensor, "m c h w"], rows: Int[Tensor, " m"]) -> tuple[Tensor, Tensor]:
         """Log-odds (M,) of the true classes of these images, in float64, and their gradients; counted."""
@@ -203,12 +200,6 @@ class Examination:
         self.backwards += len(x)
         slope, logits = gradients(self.model, x, self.goal.take(rows), "ce")
         return soft_margin(logits.double(), self.y[rows]), slope
-
-    def rounding(self, rows: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
-        """What the rounding of the logits of these images may change their log-odds by, in float64."""
-        bears = bears_of(self.model)
-        coarse = torch.finfo(bears.inside or bears.precision or torch.float32).eps
-        return coarse * self.clean[rows].double().abs().nan_to_num(0, 0, 0).amax(1)
 
     # ---------------------------------------------------------------- points of the ball
 
@@ -287,8 +278,7 @@ class Examination:
     def again(self) -> Tried:
         """More starts, on the images that `many` did not fool."""
         rows = self.correct & ~self.many.fooled
-        more = {"restarts": self.effort.restarts, "streams": self.streams.fork(AGAIN), "random_start": True}
-        return self.walk(rows, **more)
+        return self.walk(rows, restarts=self.effort.restarts, streams=self.streams.fork(AGAIN), random_start=True)
 
     @cached_property
     def white(self) -> Bool[Tensor, " n"]:

@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.nn import functional as F
 
+from core.attacks.engine.bears import bears_of
 from core.attacks.engine.engine import leaf_of, logits_of_leaf
 from core.attacks.engine.geometry import per_image
 from core.attacks.engine.losses import margin, predicted, soft_margin
@@ -24,11 +27,24 @@ DIRECTIONS, LENGTHS = 4, (0.003, 0.03)
 """Small steps: how many, and how long each of them is (in l2)."""
 CLEAR = 20
 """How many times what rounding may change the log-odds by they must change to be looked at."""
+WORST = 2.0
+"""The largest relative error: what is said is the opposite of what happens, or NaN."""
 SHIFT = 0.05
 """Noise of a pixel before these steps, at most."""
 SIDE = 21
 """Points along each side of a loss surface."""
 OUTPUTS_VARY = "Skipped: two passes of the same images differ."
+
+
+def coarse(exam: Examination) -> torch.dtype:
+    """The coarsest type that the model computes in."""
+    bears = bears_of(exam.model)
+    return bears.inside or bears.precision or torch.float32
+
+
+def rounding(exam: Examination, rows: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+    """What the rounding of the logits of these images may change their log-odds by, in float64."""
+    return torch.finfo(coarse(exam)).eps * exam.clean[rows].double().abs().nan_to_num(0, 0, 0).amax(1)
 
 
 def probabilities(exam: Examination) -> Measured:
@@ -116,8 +132,8 @@ def continuity(exam: Examination) -> Measured:
         start = torch.where(upper, start + width, start)
         left, right = torch.where(upper[:, None], middle, left), torch.where(upper[:, None], right, middle)
     last = (right - left).abs().amax(1)
-    rounding = CLEAR * exam.rounding(torch.arange(len(x), device=x.device))  # half precision goes in steps
-    jumps = (last > 0.05 * first) & (last > rounding) & (first > 1e-4 * exam.clean.abs().max())
+    blur = CLEAR * rounding(exam, torch.arange(len(x), device=x.device))  # half precision goes in steps
+    jumps = (last > 0.05 * first) & (last > blur) & (first > 1e-4 * exam.clean.abs().max())
     share = float(jumps.float().mean())
     return share, (
         f"On the way to noise, the logits of {share:.0%} of {len(x)} images jump: a step a thousand times shorter "
@@ -139,8 +155,8 @@ def gradients(exam: Examination) -> Measured:
     if value.requires_grad:
         (slope,) = torch.autograd.grad(value, leaf, allow_unused=True)
     flat = torch.zeros_like(exam.x).flatten(1) if slope is None else slope.flatten(1)
-    rounding = exam.rounding(torch.arange(exam.n, device=exam.x.device))
-    broken, none = ~flat.isfinite().all(1), (flat.double().abs().sum(1) <= rounding) & ~exam.proven
+    blur = rounding(exam, torch.arange(exam.n, device=exam.x.device))
+    broken, none = ~flat.isfinite().all(1), (flat.double().abs().sum(1) <= blur) & ~exam.proven
     share = exam.share(broken | none)
     zeros = float((flat == 0).float().mean())
     return share, (
@@ -161,6 +177,7 @@ def slope(exam: Examination) -> Measured:
     rows = torch.arange(min(exam.n, FEW), device=exam.x.device)
     x, streams, shape = exam.x[rows], exam.streams.take(rows), tuple(exam.x.shape[1:])
     start = x + (1 - 2 * (x > 0.5).to(x.dtype)) * streams.fork(SMALL_STEPS).uniform(0, SHIFT, shape, x.dtype)
+    start = start.to(coarse(exam)).to(x.dtype)
     before, here = exam.odds(start, rows)
     seen, said = ([[] for _ in LENGTHS] for _ in range(2))
     for number in range(DIRECTIONS):
@@ -168,13 +185,14 @@ def slope(exam: Examination) -> Measured:
         for at, length in enumerate(LENGTHS):
             step = signs * (length / math.sqrt(x[0].numel()))
             step = torch.where((start + step < 0) | (start + step > 1), -step, step)
-            after, there = exam.odds(start + step, rows)
+            point = (start + step).to(coarse(exam)).to(x.dtype)
+            after, there = exam.odds(point, rows)
             seen[at].append(after - before)
-            said[at].append((step.double() * (here.double() + there.double()) / 2).flatten(1).sum(1))
+            said[at].append(((point - start).double() * (here.double() + there.double()) / 2).flatten(1).sum(1))
     does, says = (torch.stack([torch.stack(part) for part in parts]) for parts in (seen, said))  # lengths, steps, n
     size = torch.maximum(does.norm(dim=1), says.norm(dim=1)).nan_to_num(torch.inf)
-    clear = size > CLEAR * exam.rounding(rows)
-    error = torch.where(clear, (does - says).norm(dim=1) / size, torch.inf).nan_to_num(torch.inf).amin(0)
+    clear = size > CLEAR * rounding(exam, rows)
+    error = torch.where(clear, (does - says).norm(dim=1) / size, WORST).nan_to_num(WORST).amin(0)
     moving = clear.any(0)
     if not moving.any():
         return None, "Skipped: small steps change the log-odds by no more than rounding does."
