@@ -12,7 +12,7 @@ from core.evaluation.robust.robust import evaluate
 from tests.evaluation.trust.decoys import TRAINED, X, Y
 from tests.evaluation.trust.defences import DEFENCES, HONEST, made, softened
 
-X_FEW, Y_FEW = X[TRAINED:][:60], Y[TRAINED:][:60]
+X_FEW, Y_FEW = X[TRAINED:][:40], Y[TRAINED:][:40]
 EPS = 0.1
 BALLS = {"linf": EPS, "l2": 0.4}
 
