@@ -144,7 +144,7 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     yield _start(3, "ce", 5, 15)
     if effort == "quick":
         if norm != "l1":  # the larger efforts have longer searches, for masked images first
-            yield Stage("Square, masked", square, SQUARES | {"queries": 500}, resumes=True, only_masked=True)
+            yield Stage("Square, marked", square, SQUARES | {"queries": 500}, resumes=True, only_masked=True)
         return
     if norm == "l1":
         yield _fab(50, several, eta=1.2)

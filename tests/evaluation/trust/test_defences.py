@@ -28,17 +28,18 @@ def adaptive(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
     for start, noise, by in ((0, 0.0, guide), (1, 0.0, guide), (2, 0.5 * eps, guide), (3, 0.5 * eps, model)):
         torch.manual_seed(start)
         point = x if start == 0 else (x + eps * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
-        for step in range(40):
+        for step in range(25):
             slope = torch.zeros_like(x)
-            for _ in range(8 if noise else 1):
+            for _ in range(4 if noise else 1):
                 leaf = (point + noise * torch.randn_like(x)).requires_grad_()
                 slope += torch.autograd.grad(margin(by(leaf), y).sum(), leaf)[0]
-            point = (point - eps * (1 - step / 40) * slope.sign()).detach()
+            point = (point - eps * (1 - step / 25) * slope.sign()).detach()
             point = torch.minimum(torch.maximum(point, x - eps), x + eps).clamp(0, 1)
             stands = stands & (model(point).argmax(1) == y)
-    return stands & ~square(model, x, y, eps=eps, queries=1000).success
+    return stands & ~square(model, x, y, eps=eps, queries=500).success
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", DEFENCES)
 def test_defence_is_flagged_or_broken(name: str) -> None:
     """A check warns or fails; or the quick figure is the one of an attacker who knows the defence, within a point."""
@@ -51,6 +52,7 @@ def test_defence_is_flagged_or_broken(name: str) -> None:
         assert int(found.robust.sum() - left) <= 1, found.trust.to_markdown()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_network_is_not_flagged(name: str) -> None:
     """No check warns at its default settings, in linf and l2."""
