@@ -179,7 +179,8 @@ def slope(exam: Examination) -> Measured:
     start = x + (1 - 2 * (x > 0.5).to(x.dtype)) * streams.fork(SMALL_STEPS).uniform(0, SHIFT, shape, x.dtype)
     start = start.to(coarse(exam)).to(x.dtype)
     before, here = exam.odds(start, rows)
-    seen, said = ([[] for _ in LENGTHS] for _ in range(2))
+    seen: list[list[Tensor]] = [[] for _ in LENGTHS]
+    said: list[list[Tensor]] = [[] for _ in LENGTHS]
     for number in range(DIRECTIONS):
         signs = (streams.fork(SMALL_STEPS + 1 + number).uniform(0, 1, shape, x.dtype) < 0.5).to(x.dtype) * 2 - 1
         for at, length in enumerate(LENGTHS):
