@@ -159,9 +159,10 @@ def gradients(exam: Examination) -> Measured:
     broken, none = ~flat.isfinite().all(1), (flat.double().abs().sum(1) <= blur) & ~exam.proven
     share = exam.share(broken | none)
     zeros = float((flat == 0).float().mean())
+    but = ", proven ones aside" if exam.proven.any() else ""
     return share, (
         f"The gradient is zero, up to rounding, in every pixel of {exam.share(none):.0%} and NaN in "
-        f"{exam.share(broken):.0%} of the images; {zeros:.0%} of all its entries are 0."
+        f"{exam.share(broken):.0%} of the images{but}; {zeros:.0%} of all its entries are 0."
     )
 
 
