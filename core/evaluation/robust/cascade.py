@@ -48,6 +48,8 @@ def run_stage(
     rows = rows[~state.fooled[rows]]
     if stage.only_outside:
         rows = rows[state.boundary_outside_box[rows]]
+    if stage.only_masked:
+        rows = rows[state.gradient_masked[rows]]
     if not len(rows):
         return
     if stage.searches:

@@ -29,8 +29,8 @@ DRAWS = 20
 VERDICT = 5 * DRAWS
 """Draws that its verdicts are the mean of: an attack takes the luckiest of many draws, and these are new ones."""
 FEW = 8
-"""Images that are looked at, at about 35 passes each, which are not counted as passes of the images. Half as many for
-small evaluations, of less than 400 images, so that the look stays below 3 % of their cost."""
+"""Images that are looked at, at about 45 passes each, which are not counted as passes of the images. Half as many for
+small evaluations, of less than 400 images, so that the look stays below 4 % of their cost."""
 RANDOM_OUTPUTS = (
     "The model's outputs are random. The accuracies are those of the mean of its probabilities over "
     f"{VERDICT} draws; a single prediction can differ."

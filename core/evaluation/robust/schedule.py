@@ -34,9 +34,10 @@ OVER = 1.4
 """How far FAB steps across the boundary (`eta`), in lengths of the way to it."""
 EFFORTS = ("quick", "standard", "at_least_autoattack")
 """The effort levels: how much is tried. `quick`: two attacks and three starts, 24 forward and backward passes for every
-image that stands and up to 130 more where they find; `standard`: ten searches more, up to 11,000 passes where they
-find; `at_least_autoattack` also has APGD-CE, APGD-T, FAB and Square at AutoAttack's lengths on all images that stand,
-about 10,000 to 30,000 passes. AutoAttack itself takes 7,850 + 1,910 on each."""
+image that stands, up to 130 more where they find, and 500 queries of Square where a probe says that gradients mislead;
+`standard`: ten searches more, up to 11,000 passes where they find; `at_least_autoattack` also has APGD-CE, APGD-T, FAB
+and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes. AutoAttack itself takes
+7,850 + 1,910 on each."""
 
 SQUARES: dict[str, Any] = {"offspring": 16, "batch": 512}
 """How Square searches: sixteen squares of each of 32 images at once, which was measured faster than eight."""
@@ -52,6 +53,7 @@ class Stage:
         settings: its arguments.
         searches: for the images along an order, until it has spent in vain what a find is worth (`digging`).
         only_outside: only for images that `CascadeState.boundary_outside_box` marks.
+        only_masked: only for images that `CascadeState.gradient_masked` marks.
         gradient_masked: in the order, images that `CascadeState.gradient_masked` marks come first.
         boundary_outside_box: in the order, images that `CascadeState.boundary_outside_box` marks come first.
         resumes: begins at the best point so far instead of the image.
@@ -65,6 +67,7 @@ class Stage:
     settings: dict[str, Any]
     searches: bool = False
     only_outside: bool = False
+    only_masked: bool = False
     gradient_masked: bool = False
     boundary_outside_box: bool = False
     resumes: bool = False
@@ -74,7 +77,7 @@ class Stage:
 
 
 def stages(norm: str, effort: str, classes: int) -> list[Stage]:
-    """The schedule of an effort level; each level contains the stages of the one below it."""
+    """The schedule of an effort level; each level does what the one below it does, and more."""
     return list(_stages_l0(effort) if norm == "l0" else _stages(norm, effort, classes))
 
 
@@ -143,6 +146,8 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
         yield _start(2, "dlr", 5, 15)
     yield _start(3, "ce", 5, 15)
     if effort == "quick":
+        if norm != "l1":  # the larger efforts have longer searches, for masked images first
+            yield Stage("Square, marked", square, SQUARES | {"queries": 500}, resumes=True, only_masked=True)
         return
     if norm == "l1":
         yield _fab(50, several, eta=1.2)
@@ -221,6 +226,7 @@ def _stages_l0(effort: str) -> Iterator[Stage]:
     yield Stage("PGD margin", pgd, {"steps": 20, "random_start": False, "loss": "margin"})
     yield Stage("greedy", jacobian_sparse, {"candidates": 8}, fixed_eps=False)
     yield Stage("sigma-zero", sigma_zero, {"steps": 100}, fixed_eps=False)
+    yield Stage("Sparse-RS, short", sparse_rs, {"queries": 200, "count": "features"})
     if effort == "quick":
         return
     yield Stage("Sparse-RS", sparse_rs, {"queries": 1000, "count": "features"})

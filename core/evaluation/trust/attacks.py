@@ -85,9 +85,10 @@ def transfer(exam: Examination) -> Measured:
 
 
 def unbounded(exam: Examination) -> Measured:
-    """Accuracy in the whole box."""
-    left = exam.accuracy_after(exam.unbounded.fooled)
-    return left, f"If every pixel may take any value, accuracy under {exam.effort.steps} steps is {left:.1%}."
+    """Accuracy in the whole box, without the images that are proven in the ball."""
+    left = exam.accuracy_after(exam.unbounded.fooled | exam.proven)
+    but = ", without the images that are proven in the ball," if exam.proven.any() else ""
+    return left, f"If every pixel may take any value, accuracy{but} under {exam.effort.steps} steps is {left:.1%}."
 
 
 def monotone(exam: Examination) -> Measured:

@@ -17,12 +17,14 @@ from core.attacks.black_box.square import square
 from core.attacks.engine.checks import check, check_eps
 from core.attacks.engine.engine import admitted, gradients, plain, predict
 from core.attacks.engine.geometry import into_ball
-from core.attacks.engine.losses import Goal, predicted
+from core.attacks.engine.losses import Goal, predicted, soft_margin
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.steps import eps_limit, fewest, nearest, random_point, step_against
 from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.pgd import pgd
 from core.checks import check_choice
+from core.epsilon import reaches
+from core.evaluation.trust.surrogate import linear_fit
 from core.progress import Progress
 from core.specs.methods.base import NORMS
 
@@ -35,8 +37,6 @@ RANDOM = 1e-5
 """Relative difference of logits that rounding does not explain."""
 NAMES: dict[Callable[..., AttackResult], str] = {pgd: "PGD", square: "Square", sparse_rs: "Sparse-RS"}
 """How `found_by` names the attacks of the checks."""
-RIDGE = 1.0
-"""Weight decay of the linear surrogate."""
 
 
 @dataclass(frozen=True)
@@ -180,15 +180,26 @@ class Examination:
         return self.clean.shape[1]
 
     @cached_property
+    def proven(self) -> Bool[Tensor, " n"]:
+        """Images that are proven in the ball: of these, no attack has to be strong."""
+        lower = self.claims.lower
+        return torch.zeros_like(self.correct) if lower is None else reaches(lower[: self.n], self.eps) & self.correct
+
+    @cached_property
     def slope(self) -> Float[Tensor, "n c h w"]:
         """Gradient of the log-odds of the true class; it does not underflow (see `losses.soft_margin`)."""
         return self.gradient(self.x)
 
     def gradient(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Gradient of the log-odds, counted."""
+        return self.odds(x, torch.arange(self.n, device=x.device))[1]
+
+    def odds(self, x: Float[Tensor, "m c h w"], rows: Int[Tensor, " m"]) -> tuple[Tensor, Tensor]:
+        """Log-odds (M,) of the true classes of these images, in float64, and their gradients; counted."""
         self.forwards += len(x)
         self.backwards += len(x)
-        return gradients(self.model, x, self.goal, "ce")[0]
+        slope, logits = gradients(self.model, x, self.goal.take(rows), "ce")
+        return soft_margin(logits.double(), self.y[rows]), slope
 
     # ---------------------------------------------------------------- points of the ball
 
@@ -235,9 +246,13 @@ class Examination:
         return Tried(found, x_adv)
 
     def walk(self, rows: Tensor | None = None, **settings: Any) -> Tried:
-        """PGD with the steps of the effort level, on the correctly classified images (or fewer)."""
+        """PGD with the steps of the effort level, on the correctly classified images (or fewer).
+
+        In l0 it begins at the image, where the first step already chooses the best features, as a single step does.
+        """
         rows = self.correct if rows is None else rows
-        return self.tried(pgd, rows, **{"norm": self.norm, "steps": self.effort.steps, **settings})
+        usual = {"norm": self.norm, "steps": self.effort.steps, "random_start": self.norm != "l0"}
+        return self.tried(pgd, rows, **{**usual, **settings})
 
     @cached_property
     def single(self) -> Tried:
@@ -263,7 +278,7 @@ class Examination:
     def again(self) -> Tried:
         """More starts, on the images that `many` did not fool."""
         rows = self.correct & ~self.many.fooled
-        return self.walk(rows, restarts=self.effort.restarts, streams=self.streams.fork(AGAIN))
+        return self.walk(rows, restarts=self.effort.restarts, streams=self.streams.fork(AGAIN), random_start=True)
 
     @cached_property
     def white(self) -> Bool[Tensor, " n"]:
@@ -373,19 +388,3 @@ def relative(first: Float[Tensor, "n k"], second: Float[Tensor, "n k"]) -> float
         return torch.inf
     size = second.abs().nan_to_num(0, 0, 0).max().clamp(min=1)
     return float((first - second).nan_to_num(0, 0, 0).abs().max() / size)
-
-
-def linear_fit(x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], classes: int) -> nn.Module:
-    """A linear classifier of these very images, by ridge regression on centred pixels, in closed form."""
-    pixels = x.flatten(1).double()
-    mean = pixels.mean(0)
-    centred, wanted = pixels - mean, torch.nn.functional.one_hot(y, classes).double()
-    # through the n x n matrix: there are fewer images than pixels, or not many more
-    few = centred[:1000]
-    inner = few @ few.T + RIDGE * torch.eye(len(few), dtype=few.dtype, device=few.device)
-    weight = few.T @ torch.linalg.solve(inner, wanted[:1000] - wanted[:1000].mean(0))
-    layer = nn.Linear(pixels.shape[1], classes, device=x.device, dtype=x.dtype)
-    with torch.no_grad():
-        layer.weight.copy_(weight.T)
-        layer.bias.copy_(wanted.mean(0) - mean @ weight)
-    return nn.Sequential(nn.Flatten(), layer).requires_grad_(False)

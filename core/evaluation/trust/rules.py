@@ -12,8 +12,9 @@ from typing import Literal
 
 Verdict = Literal["pass", "warn", "fail", "skipped"]
 Unit = Literal["share", "points", "number"]
-MIN_IMAGES = 2
-"""A share of images counts only from so many images on: a single one may be chance."""
+MIN_IMAGES = 3
+"""A share of images counts only from so many images on: one or two of a hundred are chance. Of honest models, every
+tenth evaluation meets one that new starts or random search fool, and the attacks fool 0.2 % on average."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Rule:
         return "pass"
 
     def limits(self) -> str:
-        """The limits in words, such as `warns above 0.5 %, fails above 2 %, from 2 images on`."""
+        """The limits in words, such as `warns above 0.5 %, fails above 2 %, from 3 images on`."""
         side = "below" if self.below else "above"
         parts = [
             f"{word} {side} {self.say(limit)}"
@@ -123,9 +124,11 @@ RULES: dict[str, Rule] = {
     "slope": Rule(
         "Gradients predict the effect of a small step",
         "gradients do not predict small steps",
-        f"Compare gradients with finite differences, and look for a layer with its own backward pass. {STAND_IN}",
-        warn=0.1,
-        fail=0.3,
+        "Compare gradients with finite differences, and look for a layer with its own backward pass, or for one that "
+        f"leaves a part of the gradient out (`detach`). {STAND_IN}",
+        warn=0.05,
+        fail=0.2,
+        unit="number",
     ),
     "cosine": Rule(
         "Gradients at an image and at a noisy copy agree",
@@ -202,8 +205,8 @@ RULES: dict[str, Rule] = {
         "The evaluation missed nothing that the checks found",
         "the evaluation missed adversarial examples",
         "Evaluate again at a higher effort level; the robust accuracy is too high by at least this.",
-        warn=0.005,
-        fail=0.02,
+        warn=0.03,
+        fail=0.05,
     ),
     "left_to_find": Rule(
         "The evaluation's searches went far enough",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from core.attacks import pgd, sparse_rs
 from core.evaluation.trust.attacks import ATTACKS
 from core.evaluation.trust.examination import EFFORTS, Claims, Examination
 from core.evaluation.trust.examine import examine
+from core.evaluation.trust.model import OUTPUTS
 from core.evaluation.trust.report import MARKS, Check, Trust
 from core.evaluation.trust.rules import MIN_IMAGES, RULES
 from core.models.saved import load_model
@@ -97,6 +99,23 @@ def test_plain_model_is_not_flagged() -> None:
     made = report(plain, X, Y, eps=0.15, robust=robust, x_adv=x_adv, effort="small")
     assert made.verdict == "pass", made.to_markdown()
     assert made.accuracy["all of the report"] < 0.3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_no_reason_for_mistrust(dtype: torch.dtype) -> None:
+    """Its steps are no jumps, and changes that rounding hides are not held against the gradients."""
+    made = report(deepcopy(honest()).to(dtype), X, Y, eps=0.15, effort="small")
+    assert made.verdict == "pass", made.to_markdown()
+
+
+def test_only_unproven_images_need_a_gradient() -> None:
+    """Where an image is proven, nothing is asked of the attacks."""
+    model = Decoy(honest(), DECOYS["no gradient comes back"])
+    right = honest()(X).argmax(1) == Y
+    for lower, share in ((None, 1.0), (right * 0.15, 1 - right[: SMALL.images].double().mean().item())):
+        claims = Claims(X, Y, right, X, lower)
+        with Examination.open(model, claims, norm="linf", eps=0.15, index=None, seed=0, effort="small") as case:
+            assert OUTPUTS["gradients"](case)[0] == pytest.approx(share)
 
 
 @pytest.mark.sampled(7)
@@ -331,9 +350,9 @@ def test_bad_input_is_named(settings: dict[str, Any], message: str) -> None:
         report(honest(), X, Y, **{"eps": 0.15, **settings})
 
 
-def test_share_counts_from_two_images_on() -> None:
-    """One image of a hundred is chance; one that breaks the rules is not."""
-    assert RULES["black_box"].grade(1 / 20, 20) == "pass"
+def test_share_counts_from_a_few_images_on() -> None:
+    """One or two images of a hundred are chance; one that breaks the rules is not."""
+    assert RULES["black_box"].grade((MIN_IMAGES - 1) / 20, 20) == "pass"
     assert RULES["black_box"].grade(MIN_IMAGES / 20, 20) == "fail"
     assert RULES["images"].grade(1 / 1000, 1000) == "fail"
     assert RULES["cosine"].grade(0.1, 100) == "warn"
