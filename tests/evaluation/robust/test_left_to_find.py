@@ -152,7 +152,7 @@ def trained(seed: int, width: int) -> nn.Module:
 
 @pytest.mark.parametrize(("seed", "norm", "eps"), [(1, "linf", 0.05), (2, "l2", 0.5), (3, "l1", 2.0)])
 def test_interval_holds_what_the_longer_search_finds(seed: int, norm: str, eps: float) -> None:
-    """`at_least_autoattack` on all images begins with what `quick` does, and goes on."""
+    """What stands after `quick` and falls to `at_least_autoattack` on the same images."""
     net, (x, y) = trained(seed, 16), digits(40)
     some: dict[str, Any] = {"norm": norm, "eps": eps, "trust": False}
     made, longer = (
@@ -161,7 +161,6 @@ def test_interval_holds_what_the_longer_search_finds(seed: int, norm: str, eps: 
     )
     assert made.left_to_find is not None
     assert longer.left_to_find is None
-    assert not (longer.robust & ~made.robust).any()
     found = int((made.robust & ~longer.robust).sum())
     assert made.left_to_find.low <= found <= made.left_to_find.high
     assert made.left_to_find.high <= int(made.robust.sum())
