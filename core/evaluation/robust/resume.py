@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from core.evaluation.robust import digging
 from core.evaluation.robust.schedule import Stage, described
-from core.evaluation.robust.state import STATE, CascadeState, Subject
+from core.evaluation.robust.state import STATE, CascadeState, Found, Subject
 from core.storage import checkpoint
 
 
@@ -34,24 +35,26 @@ def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
     return total.hexdigest()
 
 
-def save(path: Path, state: CascadeState, mark: str, done: int, added: bool) -> None:
-    """Keep what is known after `done` stages, and whether straight-through stages were added to the schedule."""
+def save(path: Path, state: CascadeState, mark: str, done: int, found: Found | None) -> None:
+    """Keep what is known after `done` stages, and what the first of them showed of the model, if they are done."""
     tensors = {name: getattr(state, name) for name in STATE}
-    checkpoint.write(path, checkpoint.State({"cascade": tensors}, {"done": done, "added": added}), {"evaluation": mark})
+    facts = {"done": done, "found": None if found is None else asdict(found)}
+    checkpoint.write(path, checkpoint.State({"cascade": tensors}, facts), {"evaluation": mark})
 
 
-def load(path: Path, mark: str, state: CascadeState) -> tuple[int, bool]:
+def load(path: Path, mark: str, state: CascadeState) -> tuple[int, Found | None]:
     """Fill in what was kept under the same mark.
 
     Returns:
-        The number of stages that are done, 0 where nothing fits, and whether straight-through stages were added.
+        The number of stages that are done, 0 where nothing fits, and what they showed of the model.
     """
     kept = checkpoint.read(path, {"evaluation": mark})
     if kept is None:
-        return 0, False
+        return 0, None
     try:
         found = {name: kept.tensors["cascade"][name].to(getattr(state, name)) for name in STATE}
-        done, added = int(kept.facts["done"]), bool(kept.facts["added"])
+        done = int(kept.facts["done"])
+        shown = None if kept.facts["found"] is None else Found(**kept.facts["found"])
         for name, value in found.items():
             if value.shape != getattr(state, name).shape:
                 raise ValueError(
@@ -59,7 +62,7 @@ def load(path: Path, mark: str, state: CascadeState) -> tuple[int, bool]:
                 )
     except checkpoint.UNFIT as error:
         checkpoint.set_aside(path, f"it does not fit this evaluation ({type(error).__name__}: {error})")
-        return 0, False
+        return 0, None
     for name, value in found.items():
         setattr(state, name, value)
-    return done, added
+    return done, shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from core.certification.proof import proven
 from core.evaluation.robust import digging, in_parts
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
+from core.evaluation.robust.state import Found
 from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
 from core.evaluation.tasks.opening import OfOneModel, card_of
 from core.evaluation.tasks.parts import Part
@@ -67,16 +69,16 @@ class ByImage(OfOneModel):
             index=batch.index.to(self.lab.device),
             trust=not self.found,
             state=kept,
-            mislead=self.found.get("mislead"),
+            found=Found(**self.found) if self.found else None,
             on_progress=on_progress,
         )
 
     def find(self) -> dict[str, Any]:
-        """Whether gradients mislead at the images that are hard to fool."""
+        """What the first stages show of the model, at images that are hard to fool."""
         x, y = self.lab.tensors(self.images)
         settings: dict[str, Any] = {name: getattr(self.spec, name) for name in ("norm", "eps", "effort", "seed")}
         index = self.images.index.to(self.lab.device)
-        return {"mislead": in_parts.mislead(self.lab.model, x, y, index=index, **settings)}
+        return asdict(in_parts.first_look(self.lab.model, x, y, index=index, **settings))
 
     def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
         """Evaluate some of the images; see `parts.ByImage`. State is kept after each attack.
