@@ -120,8 +120,8 @@ def square(
                 score = torch.where(now, -torch.inf, found.where(found.isfinite(), torch.inf))
                 best_one = score.view(-1, wide).argmin(1) + many[::wide] * wide
                 trial, now, found = trial[best_one], now[best_one], found[best_one]
-            if wide > 1 and half_of(model) is not None:  # the best one by rounded logits: is it any good?
-                logits, part = predict(model, trial, batch), best.goal.take(rows)
+            if wide > 1 and half_of(model) is not None:  # the best of them by rounded logits: what is it worth?
+                logits, part = predict(model, trial), best.goal.take(rows)
                 best.forwards[rows] += 1
                 now, found = part.reached(logits), part.margin(logits)
             accept = now | (found < on.lowest)

@@ -158,9 +158,7 @@ def gradients(
     return torch.cat(parts), torch.cat(logits)
 
 
-def gradient_step(
-    model: nn.Module, x: Tensor, goal: Goal, loss: Loss, *, half: bool = False
-) -> tuple[Tensor, Tensor]:
+def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss, *, half: bool = False) -> tuple[Tensor, Tensor]:
     """One batch: detached logits, and the loss's gradient with NaN and infinity (no direction at all) set to 0.
 
     `half` as in `predict`.

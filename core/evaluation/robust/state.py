@@ -47,8 +47,8 @@ class Found:
 
     Attributes:
         mislead: whether its gradients mislead (`gradient_masked`).
-        half: what half precision moves its margins by, as a share of the span of its logits (`precision`), where searches
-            compute in it; 0: they do not.
+        half: what half precision moves its margins by, as a share of the span of its logits, where searches compute in
+            it (`precision`); 0: they do not.
     """
 
     mislead: bool
