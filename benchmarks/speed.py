@@ -5,7 +5,7 @@
 A network is a bundled reference model or one of `benchmarks.carry_over`. Evaluations with and without half precision
 take turns in one process, after one of each that is not counted; a figure is the median in seconds of the processor.
 `of the rate` is what convolutions and dense layers would take at the machine's measured rate of float32 products, over
-what the evaluation took. Under `by kernel` is one profiled evaluation of each kind, whose own cost inflates small steps.
+what the evaluation took. Under `by kernel` is one profiled evaluation of each kind; profiling inflates small steps.
 """
 
 from __future__ import annotations

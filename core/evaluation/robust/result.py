@@ -35,6 +35,7 @@ class Evaluation:
         changed: verdicts that were another one in another batch layout; the worse one counts.
         undefined: images for which an attack found a point where the model returns NaN.
         warning: why the accuracies must not be used, "" where nothing forbids it; to be shown before them.
+        earlier: seconds that runs took which were stopped, up to the state that this one resumed from.
     """
 
     clean: Tensor
@@ -54,6 +55,7 @@ class Evaluation:
     warning: str = ""
     changed: int = 0
     undefined: int = 0
+    earlier: float = 0.0
 
     @property
     def usable(self) -> bool:

@@ -35,25 +35,27 @@ def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
     return total.hexdigest()
 
 
-def save(path: Path, state: CascadeState, mark: str, done: int, found: Found | None) -> None:
-    """Keep what is known after `done` stages, and what the first of them showed of the model, if they are done."""
+def save(path: Path, state: CascadeState, mark: str, done: int, found: Found | None, seconds: float) -> None:
+    """Keep what is known after `done` stages, what the first of them showed of the model, and what they all took."""
     tensors = {name: getattr(state, name) for name in STATE}
-    facts = {"done": done, "found": None if found is None else asdict(found)}
+    facts = {"done": done, "found": None if found is None else asdict(found), "seconds": seconds}
     checkpoint.write(path, checkpoint.State({"cascade": tensors}, facts), {"evaluation": mark})
 
 
-def load(path: Path, mark: str, state: CascadeState) -> tuple[int, Found | None]:
+def load(path: Path, mark: str, state: CascadeState) -> tuple[int, Found | None, float]:
     """Fill in what was kept under the same mark.
 
     Returns:
-        The number of stages that are done, 0 where nothing fits, and what they showed of the model.
+        The number of stages that are done, 0 where nothing fits, what they showed of the model, and the seconds that
+        they took.
     """
     kept = checkpoint.read(path, {"evaluation": mark})
     if kept is None:
-        return 0, None
+        return 0, None, 0.0
     try:
         found = {name: kept.tensors["cascade"][name].to(getattr(state, name)) for name in STATE}
         done = int(kept.facts["done"])
+        seconds = float(kept.facts["seconds"])
         shown = None if kept.facts["found"] is None else Found(**kept.facts["found"])
         for name, value in found.items():
             if value.shape != getattr(state, name).shape:
@@ -62,7 +64,7 @@ def load(path: Path, mark: str, state: CascadeState) -> tuple[int, Found | None]
                 )
     except checkpoint.UNFIT as error:
         checkpoint.set_aside(path, f"it does not fit this evaluation ({type(error).__name__}: {error})")
-        return 0, None
+        return 0, None, 0.0
     for name, value in found.items():
         setattr(state, name, value)
-    return done, shown
+    return done, shown, seconds

@@ -7,6 +7,7 @@ are not fooled yet. In the end every verdict is made again, on the stored image 
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import replace
 from fractions import Fraction
 from numbers import Real
@@ -127,7 +128,7 @@ def _evaluated(
         state.backwards += BACKWARDS * safe
         plan = stages(given.norm, effort, logits.shape[1])
         plan = plan if draws == 1 else gradient_masked.patient(plan)
-        plan = _attacked(given, judge, eps, state, safe, plan, effort, kept, found, on_progress)
+        plan, earlier = _attacked(given, judge, eps, state, safe, plan, effort, kept, found, on_progress)
         made = verdict(replace(given, model=judge), state, safe, [stage.name for stage in plan])
         made = remarked(made, bears_of(judge).neighbours)
         refute(safe & ~made.robust, given.index, given.eps, given.norm)
@@ -138,6 +139,7 @@ def _evaluated(
         forwards=made.forwards * draws + (3 * (gradient_masked.VERDICT - draws) if draws > 1 else 0),
         backwards=made.backwards * draws,
         warning=gradient_masked.RANDOM_OUTPUTS if draws > 1 else made.warning,
+        earlier=earlier,
     )
     if trust:
         made = with_reliability(given, judge, made, draws, on_progress)
@@ -155,12 +157,15 @@ def _attacked(
     kept: Path | None,
     found: Found | None,
     on_progress: Progress | None,
-) -> list[Stage]:
-    """Run the schedule, from where a run that was stopped left it; returns it with the stages that were added."""
-    first, mark, shown = 0, "", None
+) -> tuple[list[Stage], float]:
+    """Run the schedule, from where a run that was stopped left it.
+
+    Returns the schedule with the stages that were added, and the seconds that runs took which were stopped.
+    """
+    first, mark, shown, earlier, begun = 0, "", None, 0.0, time.perf_counter()
     if kept is not None:
         mark = resume.fingerprint(given, effort, plan)
-        first, shown = resume.load(kept, mark, state)
+        first, shown, earlier = resume.load(kept, mark, state)
         plan = with_straight_through(plan, given.norm, effort) if shown is not None and shown.mislead else plan
     rows = (~safe).nonzero()[:, 0]
     least = 1 if given.norm == "l0" else 0  # less than one feature: nothing may change
@@ -178,10 +183,10 @@ def _attacked(
         if judge is not given.model:
             gradient_masked.confirm(judge, given.y, state, number)
         if kept is not None:
-            resume.save(kept, state, mark, number + 1, shown)
+            resume.save(kept, state, mark, number + 1, shown, earlier + time.perf_counter() - begun)
         if (report := _reported(on_progress, number, len(plan), stage.name, state)) is not None:
             report(1, 1)
-    return plan
+    return plan, earlier
 
 
 # ---------------------------------------------------------------- input

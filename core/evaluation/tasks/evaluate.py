@@ -45,7 +45,7 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
     start = time.perf_counter()
     with task.asked():
         made = task.evaluated(slice(0, task.count), store.unfinished(spec, root), on_progress)
-    return task.outcome(made, time.perf_counter() - start)
+    return task.outcome(made, made.earlier + time.perf_counter() - start)
 
 
 class ByImage(OfOneModel):
@@ -89,7 +89,8 @@ class ByImage(OfOneModel):
         made = self.evaluated(rows, kept, on_progress)
         rows_of = {name: getattr(made, name).cpu().numpy() for name in _ROWS}
         table = pd.DataFrame({**rows_of, "found_by": made.found_by.astype(object), **self._answers(made.x_adv)})
-        counts = {"seconds": time.perf_counter() - start, "changed": made.changed, "undefined": made.undefined}
+        seconds = made.earlier + time.perf_counter() - start
+        counts = {"seconds": seconds, "changed": made.changed, "undefined": made.undefined}
         return Part(table, {"x_adv": made.x_adv.cpu().numpy()}, counts)
 
     def close(self, whole: Part, on_progress: Progress | None = None) -> store.Outcome:
