@@ -6,6 +6,7 @@ schedule         the attacks in their order, and which images each is for
 state            what is evaluated, and what is known of each image
 cascade          one stage: which images it is for, and how it changes what is known of them
 digging          how far a search goes: as long as it finds
+edition          which searches an evaluation consists of, in a mark
 towards          APGD towards several classes at once
 first_look       what the first stages show of a model
 gradient_masked  models that only look robust: random outputs, gradients that mislead

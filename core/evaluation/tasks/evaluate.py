@@ -16,6 +16,7 @@ from core.attacks.engine.geometry import distances
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
 from core.evaluation.robust import digging, in_parts
+from core.evaluation.robust.edition import edition
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.robust.state import Found
@@ -154,6 +155,7 @@ class ByImage(OfOneModel):
             "norm": spec.norm,
             "eps": spec.eps,
             "effort": spec.effort,
+            "schedule": edition(spec.norm, spec.effort, max(2, len(lab.data.class_names))),
             "certificate": certificate,
             "n": made.n,
             "seed": spec.seed,
