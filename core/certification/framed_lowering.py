@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,7 +67,7 @@ def _given(module: Framed, graph: Graph, at: int) -> int:
     if framing.mean != (0.0,) or framing.std != (1.0,):
         mean, std = module.mean.to(graph.dtype), module.std.to(graph.dtype)
         shape = graph.nodes[at].shape
-        if torch.broadcast_shapes(mean.shape, std.shape, shape) != torch.Size(shape):
+        if np.broadcast_shapes(mean.shape, std.shape, shape) != tuple(shape):
             raise Unbounded(f"model: expected a mean and a divisor for each of {shape[0]} channels, got {framing.mean}")
         at = add_affine(graph, at, Scale(1 / std, -mean / std, shape))
     if framing.layout == "nhwc":

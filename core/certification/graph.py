@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -128,7 +129,7 @@ def _centre(module: Any, graph: Graph, at: int) -> int:
     factor = torch.ones_like(module.factor) if module.per_pixel else module.factor
     factor, mean = factor.to(graph.dtype), module.mean.to(graph.dtype)
     shape = image_at(graph, at, "centring")
-    if torch.broadcast_shapes(mean.shape, factor.shape, shape) != torch.Size(shape):
+    if np.broadcast_shapes(mean.shape, factor.shape, shape) != tuple(shape):
         raise Unbounded(f"model: expected a mean image that fits {shape}, got shape {tuple(mean.shape)}")
     return add_affine(graph, at, Scale(factor, -mean * factor, graph.nodes[at].shape))
 

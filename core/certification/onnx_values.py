@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,7 +67,7 @@ def fitted(made: Lowering, step: Step, name: str, value: Tensor) -> Tensor:
     shape = made.shape(name)
     if value.ndim == len(shape) + 1 and len(value) == 1:
         value = value[0]
-    if value.ndim > len(shape) or torch.broadcast_shapes(value.shape, shape) != torch.Size(shape):
+    if value.ndim > len(shape) or np.broadcast_shapes(value.shape, shape) != tuple(shape):
         raise refused(step, f"with constants that fit {shape}, got shape {tuple(value.shape)}")
     return value
 

@@ -61,13 +61,15 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
     Raises:
         gate.Failed: the result is below what was asked for, or must not be used.
     """
+    from core.evaluation.robust.edition import remark
+
     wanted = gate.taken(options)
     spec = EvaluateSpec.model_validate(given(options))
     (artifact,) = artifacts(spec)
     trust = artifact.card["trust"]
     warning = _warning(trust)
     _note_fewer(spec, artifact)
-    for text in artifact.card["notes"]:
+    for text in (*artifact.card["notes"], *filter(None, [remark(artifact.card)])):
         note(text)
     named = {"norm": spec.norm, "eps": spec.eps, "effort": spec.effort, "seed": spec.seed}
     metrics = dict(artifact.card["metrics"])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from core.data.sets import Dataset, Split, to_float
+from core.kernels.half import native
 from core.networks.catalogue import build, centre_of
 from core.specs import NETWORKS, TrainSpec
 from core.training.batch_loss import BatchLoss
@@ -77,14 +78,8 @@ def mixed_precision(device: str) -> torch.autocast:
 
     Measured faster on a CPU with AVX512-BF16; see docs/MEASUREMENTS.md. For training only: every verdict is in float32.
     """
-    kind = device.split(":")[0]
-    if kind == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:  # PyTorch has no public question for this
-        questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        native = any(getattr(torch.cpu, question, bool)() for question in questions)
     # no cache: weights that were cast while gradients were off (TRADES) would be used again without a gradient
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=native, cache_enabled=False)
+    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=native(device), cache_enabled=False)
 
 
 def train_step(

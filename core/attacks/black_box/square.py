@@ -21,6 +21,7 @@ from core.attacks.engine.checks import check, check_counts, check_x_init
 from core.attacks.engine.door import attack
 from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, predict
 from core.attacks.engine.geometry import into_ball, linf_bounds, per_image
+from core.attacks.engine.in_half import half_of
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.result import AttackResult
@@ -111,7 +112,7 @@ def square(
             rows, on = active.rows, active.state
             many = torch.arange(len(rows), device=x.device).repeat_interleave(wide)
             trial = search.propose(rows, on, many)
-            logits = predict(model, trial, batch)
+            logits = predict(model, trial, batch, half=wide > 1)
             best.forwards[rows] += wide
             part = best.goal.take(rows[many])
             now, found = part.reached(logits), part.margin(logits)
@@ -119,6 +120,10 @@ def square(
                 score = torch.where(now, -torch.inf, found.where(found.isfinite(), torch.inf))
                 best_one = score.view(-1, wide).argmin(1) + many[::wide] * wide
                 trial, now, found = trial[best_one], now[best_one], found[best_one]
+            if wide > 1 and half_of(model) is not None:  # the best of them by rounded logits: what is it worth?
+                logits, part = predict(model, trial), best.goal.take(rows)
+                best.forwards[rows] += 1
+                now, found = part.reached(logits), part.margin(logits)
             accept = now | (found < on.lowest)
             on.point = torch.where(per_image(accept, x), trial, on.point)
             on.lowest = torch.where(accept, found, on.lowest)

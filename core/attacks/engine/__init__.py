@@ -7,6 +7,7 @@ bears      what a model bears (layouts, changes in place, precision, gradients),
 find_out   two images through a model: what it bears
 fitted     a model made to bear what attacks do with it
 verdict    successes right on the boundary: looked at closely, or moved over
+in_half    searches in half precision, verdicts in float32
 engine     frozen models, forward passes, gradients of the images
 streams    random numbers that depend on the seed and the image alone
 checks     what attacks refuse: inputs, budgets, counts

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from core.attacks.engine.bears import HALF, bears_of
 from core.attacks.engine.fitted import fitted
+from core.attacks.engine.in_half import half_of, rounded
 from core.attacks.engine.losses import Goal, Loss
 from core.attacks.engine.masks import Masked
 from core.kernels.convolution import QuickConvolutions
@@ -118,10 +119,17 @@ def confine(model: nn.Module, point: Tensor, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH) -> Float[Tensor, "n k"]:
-    """Logits in chunks of `batch` images. The model is used as it is: freeze it first."""
+def predict(
+    model: nn.Module, x: Float[Tensor, "n c h w"], batch: int = BATCH, *, half: bool = False
+) -> Float[Tensor, "n k"]:
+    """Logits in chunks of `batch` images. The model is used as it is: freeze it first.
+
+    `half`: rounded ones will do, where the model is searched in half precision (`in_half`).
+    """
+    how = half_of(model) if half else None
+    ask = model if how is None else lambda chunk: rounded(model, chunk, how.classes)
     # copies: a model may write its next answer where the last one is
-    logits = torch.cat([halved(model, fast_layout(chunk)).clone() for chunk in x.split(batch)])
+    logits = torch.cat([halved(ask, fast_layout(chunk)).clone() for chunk in x.split(batch)])
     if len(logits) != len(x):
         raise ValueError(f"model: expected a row of logits an image, got {len(logits)} for {len(x)} images")
     return logits
@@ -150,18 +158,25 @@ def gradients(
     return torch.cat(parts), torch.cat(logits)
 
 
-def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor]:
-    """One batch: detached logits, and the loss's gradient with NaN and infinity (no direction at all) set to 0."""
+def gradient_step(model: nn.Module, x: Tensor, goal: Goal, loss: Loss, *, half: bool = False) -> tuple[Tensor, Tensor]:
+    """One batch: detached logits, and the loss's gradient with NaN and infinity (no direction at all) set to 0.
+
+    `half` as in `predict`.
+    """
     leaf = leaf_of(x)
-    logits = logits_of_leaf(model, leaf)
+    logits = logits_of_leaf(model, leaf, half=half)
     return logits.detach().clone(), input_gradient(goal.loss(logits, loss).sum(), leaf)
 
 
-def logits_of_leaf(model: nn.Module, leaf: Tensor) -> Tensor:
-    """A forward pass from which gradients with respect to `leaf` are to be taken. Freeze the model first."""
+def logits_of_leaf(model: nn.Module, leaf: Tensor, *, half: bool = False) -> Tensor:
+    """A forward pass from which gradients with respect to `leaf` are to be taken. Freeze the model first.
+
+    `half` as in `predict`.
+    """
+    how = half_of(model) if half else None
     # the quick ways are a CPU's; elsewhere they would only stand in a compiled model's way
     with QuickConvolutions() if leaf.device.type == "cpu" and bears_of(model).quick else nullcontext():
-        logits: Tensor = model(leaf)
+        logits: Tensor = model(leaf) if how is None else rounded(model, leaf, how.classes)
     return logits
 
 

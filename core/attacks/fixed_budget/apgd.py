@@ -107,7 +107,7 @@ def apgd(
     rule = L1Rule.of(steps) if norm == "l1" else StepRule.of(steps, x.device)
 
     with frozen(model):
-        best = Lowest.start(model, x, Goal.of(y, y_target), max(batch, 256))
+        best = Lowest.start(model, x, Goal.of(y, y_target), max(batch, 256), half=True)
         # the target class of each start: -1 for the loss as it is, then the nearest classes
         toward = torch.full((len(x), restarts), -1, device=x.device)
         plan = torch.cat([toward, ranked_others(best.logits, y)[:, :targets]], 1)
@@ -120,17 +120,18 @@ def apgd(
             part = best.goal.take(rows)
             last = on.step == steps  # these need a verdict only
             if last.all():
-                logits, gradient = predict(model, on.point, batch), torch.zeros_like(on.point)
+                logits, gradient = predict(model, on.point, batch, half=True), torch.zeros_like(on.point)
                 value = _value(logits, part, on, loss)
             else:
                 leaf = leaf_of(on.point)
-                logits = logits_of_leaf(model, leaf)
+                logits = logits_of_leaf(model, leaf, half=True)
                 value = _value(logits, part, on, loss)
                 gradient = input_gradient(value[~last].sum(), leaf)
                 logits, value = logits.detach(), value.detach()
                 best.backwards[rows[~last]] += 1
             best.forwards[rows] += 1
 
+            logits = best.sharpened(rows, on.point, logits)
             now = part.reached(logits)
             best.offer(rows, on.point, now, part.margin(logits))
             stay = ~((now & early_stop) | last)

@@ -166,7 +166,7 @@ def descend(
     streams = default_streams(run.streams, x)
 
     with frozen(model):
-        best = Lowest.start(model, x, Goal.of(y, y_target), max(run.batch, 256), x_init=x_init)
+        best = Lowest.start(model, x, Goal.of(y, y_target), max(run.batch, 256), x_init=x_init, half=True)
         waiting = best.standing(eps > 0)
         batch = even_batch(len(waiting), run.batch)
         search = _Descent.of(best, schedule, steps, streams, eps, norm)
@@ -176,11 +176,12 @@ def descend(
             part = best.goal.take(rows)
             last = on.step == steps  # these need a verdict only
             if last.all():
-                logits, gradient = predict(model, on.point, batch), torch.zeros_like(on.point)
+                logits, gradient = predict(model, on.point, batch, half=True), torch.zeros_like(on.point)
             else:
-                logits, gradient = gradient_step(model, on.point, part, loss)
+                logits, gradient = gradient_step(model, on.point, part, loss, half=True)
                 best.backwards[rows[~last]] += 1
             best.forwards[rows] += 1
+            logits = best.sharpened(rows, on.point, logits)
 
             now = part.reached(logits)
             best.offer(rows, on.point, now, part.margin(logits))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from core.attacks.engine.engine import predict
@@ -60,14 +60,6 @@ def gradients_mislead(given: Subject) -> bool:
         if measured is not None and RULES[name].grade(measured, exam.n) == "fail":
             return True
     return False
-
-
-def some_mislead(given: Subject, state: CascadeState, safe: Bool[Tensor, " n"]) -> bool:
-    """Whether gradients mislead at a few of the images that are neither fooled nor proven; False where none is left."""
-    rows = (~state.fooled & ~safe).nonzero()[: few(len(given.x)), 0]
-    if not len(rows) or given.eps <= 0:
-        return False
-    return gradients_mislead(replace(given, x=given.x[rows], y=given.y[rows], index=given.index[rows]))
 
 
 def patient(plan: list[Stage]) -> list[Stage]:

@@ -1,8 +1,8 @@
 """An evaluation whose images are judged in parts: what they share is found first, and what they are together at last.
 
-The parts are evaluated by `robust.evaluate` with `trust=False` and the answer of `mislead`. Most of an evaluation is
-about one image at a time. Two things are not: whether gradients mislead, which a few images that are hard to fool show,
-and the reliability checks, which look at the verdicts of all images.
+The parts are evaluated by `robust.evaluate` with `trust=False` and the answer of `first_look`. Most of an evaluation is
+about one image at a time. Two things are not: what a few images that are hard to fool show of the model, and the
+reliability checks, which look at the verdicts of all images.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from core.attacks.engine.bears import bears_of
 from core.attacks.engine.engine import admitted, plain, predict, wide
 from core.attacks.engine.stand_ins import own_draws
 from core.evaluation.robust.cascade import run_stage
-from core.evaluation.robust.gradient_masked import few, gradients_mislead
+from core.evaluation.robust.first_look import found_at
+from core.evaluation.robust.gradient_masked import few
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import as_number, certified, checked, with_reliability
 from core.evaluation.robust.schedule import AFTER, stages
-from core.evaluation.robust.state import CascadeState, Subject
+from core.evaluation.robust.state import CascadeState, Found, Subject
 from core.evaluation.robust.verdict import remarked
 from core.progress import Progress
 
@@ -30,7 +31,7 @@ BLOCK = 64
 """Images that are looked at before it is asked whether enough of them are hard to fool."""
 
 
-def mislead(
+def first_look(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
@@ -40,8 +41,8 @@ def mislead(
     effort: str,
     seed: int,
     index: Int[Tensor, " n"],
-) -> bool:
-    """Whether gradients mislead, as `evaluate` of all images finds it after its first stages; arguments as there.
+) -> Found:
+    """What `evaluate` of all images finds of the model after its first stages; arguments as there.
 
     Only as many images are attacked as it takes to find the few that are looked at.
     """
@@ -50,8 +51,8 @@ def mislead(
     with torch.inference_mode(False), own_draws(seed, x.device), admitted(model, x) as fit:
         allowed, _ = checked(fit, x, y, norm, size, effort)
         if size <= 0 or size < (1 if norm == "l0" else 0):
-            return False
-        hard = torch.zeros(0, dtype=torch.int64, device=x.device)
+            return Found(mislead=False)
+        hard, points = torch.zeros(0, dtype=torch.int64, device=x.device), x[:0]
         wanted = few(len(x))
         for rows in torch.arange(len(x), device=x.device).split(BLOCK):
             given = Subject(fit, x[rows], y[rows], norm, size, index[rows], seed)
@@ -59,12 +60,12 @@ def mislead(
             state, safe = CascadeState.first(given, logits), certified(given)
             for number, stage in enumerate(stages(norm, effort, logits.shape[1])[:AFTER]):
                 run_stage(stage, number, given, allowed[rows], (~safe).nonzero()[:, 0], state)
-            hard = torch.cat([hard, rows[~state.fooled & ~safe]])[:wanted]
+            stands = ~state.fooled & ~safe
+            hard = torch.cat([hard, rows[stands]])[:wanted]
+            points = torch.cat([points, state.x_adv[stands]])[:wanted]
             if len(hard) == wanted:
                 break
-        if not len(hard):
-            return False
-        return gradients_mislead(Subject(fit, x[hard], y[hard], norm, size, index[hard], seed))
+        return found_at(Subject(fit, x[hard], y[hard], norm, size, index[hard], seed), points)
 
 
 def closed(

@@ -38,6 +38,7 @@ class Evaluation:
         trials: what every stage did to every image, which `left_to_find` is estimated from.
         left_to_find: what a search of AutoAttack's strength would still fool, None where that is not known.
         warning: why the accuracies must not be used, "" where nothing forbids it; to be shown before them.
+        earlier: seconds that runs took which were stopped, up to the state that this one resumed from.
     """
 
     clean: Tensor
@@ -59,6 +60,7 @@ class Evaluation:
     undefined: int = 0
     trials: Trials | None = None
     left_to_find: LeftToFind | None = None
+    earlier: float = 0.0
 
     @property
     def usable(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from core.evaluation.robust import digging
 from core.evaluation.robust.schedule import Stage, described
-from core.evaluation.robust.state import BY_STAGE, STATE, CascadeState, Subject
+from core.evaluation.robust.state import BY_STAGE, STATE, CascadeState, Found, Subject
 from core.storage import checkpoint
 
 
@@ -34,24 +35,28 @@ def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
     return total.hexdigest()
 
 
-def save(path: Path, state: CascadeState, mark: str, done: int, added: bool) -> None:
-    """Keep what is known after `done` stages, and whether straight-through stages were added to the schedule."""
+def save(path: Path, state: CascadeState, mark: str, done: int, found: Found | None, seconds: float) -> None:
+    """Keep what is known after `done` stages, what the first of them showed of the model, and what they all took."""
     tensors = {name: getattr(state, name) for name in STATE}
-    checkpoint.write(path, checkpoint.State({"cascade": tensors}, {"done": done, "added": added}), {"evaluation": mark})
+    facts = {"done": done, "found": None if found is None else asdict(found), "seconds": seconds}
+    checkpoint.write(path, checkpoint.State({"cascade": tensors}, facts), {"evaluation": mark})
 
 
-def load(path: Path, mark: str, state: CascadeState) -> tuple[int, bool]:
+def load(path: Path, mark: str, state: CascadeState) -> tuple[int, Found | None, float]:
     """Fill in what was kept under the same mark.
 
     Returns:
-        The number of stages that are done, 0 where nothing fits, and whether straight-through stages were added.
+        The number of stages that are done, 0 where nothing fits, what they showed of the model, and the seconds that
+        they took.
     """
     kept = checkpoint.read(path, {"evaluation": mark})
     if kept is None:
-        return 0, False
+        return 0, None, 0.0
     try:
         found = {name: kept.tensors["cascade"][name].to(getattr(state, name)) for name in STATE}
-        done, added = int(kept.facts["done"]), bool(kept.facts["added"])
+        done = int(kept.facts["done"])
+        seconds = float(kept.facts["seconds"])
+        shown = None if kept.facts["found"] is None else Found(**kept.facts["found"])
         for name, value in found.items():
             shape = tuple(getattr(state, name).shape)
             shape = (shape[0], done) if name in BY_STAGE else shape
@@ -59,7 +64,7 @@ def load(path: Path, mark: str, state: CascadeState) -> tuple[int, bool]:
                 raise ValueError(f"{name}: expected shape {shape}, got {tuple(value.shape)}")
     except checkpoint.UNFIT as error:
         checkpoint.set_aside(path, f"it does not fit this evaluation ({type(error).__name__}: {error})")
-        return 0, False
+        return 0, None, 0.0
     for name, value in found.items():
         setattr(state, name, value)
-    return done, added
+    return done, shown, seconds

@@ -7,6 +7,7 @@ are not fooled yet. In the end every verdict is made again, on the stored image 
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import replace
 from fractions import Fraction
 from numbers import Real
@@ -27,12 +28,13 @@ from core.certification.agreement import BACKWARDS, FORWARDS, refute
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
 from core.checks import check_choice
-from core.evaluation.robust import gradient_masked, resume
+from core.evaluation.robust import gradient_masked, precision, resume
 from core.evaluation.robust.cascade import run_stage
+from core.evaluation.robust.first_look import first_look
 from core.evaluation.robust.left_to_find import Trials, places_now
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.schedule import AFTER, EFFORTS, Stage, stages, with_straight_through
-from core.evaluation.robust.state import CascadeState, Subject
+from core.evaluation.robust.state import CascadeState, Found, Subject
 from core.evaluation.robust.verdict import remarked, verdict
 from core.evaluation.robust.with_checks import with_checks, with_estimate
 from core.evaluation.trust.examine import examine
@@ -55,7 +57,7 @@ def evaluate(
     index: Int[Tensor, " n"] | None = None,
     trust: bool = True,
     state: Path | None = None,
-    mislead: bool | None = None,
+    found: Found | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Measure the robust accuracy of a model: how many images it classifies correctly anywhere in a ball around them.
@@ -75,8 +77,8 @@ def evaluate(
         trust: add the reliability checks (about a tenth of the cost of 1,000 images).
         state: a file in which the run is kept after each attack. A run that was stopped resumes from it and ends in
             the same result. One that does not fit is set aside. Remove it when you have kept the result.
-        mislead: for a part of the images: whether gradients mislead, as `in_parts.mislead` found for all of them;
-            None: it is found out here.
+        found: for a part of the images: what the first stages showed of the model, as `in_parts.first_look` found for
+            all of them; None: it is found out here.
         on_progress: called with done, total, `phase` and `robust_accuracy` so far; may raise Cancelled.
 
     Returns:
@@ -94,7 +96,7 @@ def evaluate(
     with torch.inference_mode(False), own_draws(seed, device), admitted(model, x) as fit:  # frozen, too
         allowed, more = checked(fit, x, y, norm, size, effort)
         given = Subject(fit, x, y, norm, size, _numbers(index, y), seed)
-        made = _evaluated(given, allowed, effort, trust, state, mislead, on_progress)
+        made = _evaluated(given, allowed, effort, trust, state, found, on_progress)
         notes += [*bears_of(fit).notes, *more]
     return replace(made, notes=(*notes, *made.notes))
 
@@ -105,14 +107,14 @@ def _evaluated(
     effort: str,
     trust: bool,
     kept: Path | None,
-    mislead: bool | None,
+    found: Found | None,
     on_progress: Progress | None,
 ) -> Evaluation:
     """`evaluate` of a frozen model that bears what attacks do with it (`attacks.engine.fitted`)."""
     notes, judge, draws = [], given.model, 1
     with own_draws(given.seed, given.x.device):
         logits = _finite(predict(given.model, given.x))
-        if mislead is None and gradient_masked.outputs_vary(given.model, given.x):
+        if found is None and gradient_masked.outputs_vary(given.model, given.x):
             draws = gradient_masked.DRAWS
             judge = stand_in(given.model, gradient_masked.VERDICT)
             given = replace(given, model=stand_in(given.model, draws))
@@ -127,7 +129,7 @@ def _evaluated(
         state.backwards += BACKWARDS * safe
         plan = stages(given.norm, effort, logits.shape[1])
         plan = plan if draws == 1 else gradient_masked.patient(plan)
-        plan = _attacked(given, judge, eps, state, safe, plan, effort, kept, mislead, on_progress)
+        plan, earlier = _attacked(given, judge, eps, state, safe, plan, effort, kept, found, on_progress)
         made = verdict(replace(given, model=judge), state, safe, [stage.name for stage in plan])
         trials = Trials.of(state, places_now((~safe).nonzero()[:, 0], eps, state))
         made = replace(made, effort=effort, trials=trials)
@@ -139,6 +141,7 @@ def _evaluated(
         forwards=made.forwards * draws + (3 * (gradient_masked.VERDICT - draws) if draws > 1 else 0),
         backwards=made.backwards * draws,
         warning=gradient_masked.RANDOM_OUTPUTS if draws > 1 else made.warning,
+        earlier=earlier,
     )
     if trust:
         return with_reliability(given, judge, made, draws, logits.shape[1], on_progress)
@@ -154,36 +157,40 @@ def _attacked(
     plan: list[Stage],
     effort: str,
     kept: Path | None,
-    mislead: bool | None,
+    found: Found | None,
     on_progress: Progress | None,
-) -> list[Stage]:
-    """Run the schedule, from where a run that was stopped left it; returns it with the stages that were added."""
-    first, mark, added = 0, "", False
+) -> tuple[list[Stage], float]:
+    """Run the schedule, from where a run that was stopped left it.
+
+    Returns the schedule with the stages that were added, and the seconds that runs took which were stopped.
+    """
+    first, mark, shown, earlier, begun = 0, "", None, 0.0, time.perf_counter()
     if kept is not None:
         mark = resume.fingerprint(given, effort, plan)
-        first, added = resume.load(kept, mark, state)
-        plan = with_straight_through(plan, given.norm, effort) if added else plan
+        first, shown, earlier = resume.load(kept, mark, state)
+        plan = with_straight_through(plan, given.norm, effort) if shown is not None and shown.mislead else plan
     rows = (~safe).nonzero()[:, 0]
     least = 1 if given.norm == "l0" else 0  # less than one feature: nothing may change
     for number in itertools.count(first):
-        if number == AFTER and not added:
-            added = gradient_masked.some_mislead(given, state, safe) if mislead is None else mislead
-            plan = with_straight_through(plan, given.norm, effort) if added else plan
+        if number == AFTER and shown is None:
+            shown = first_look(given, state, safe) if found is None else found
+            plan = with_straight_through(plan, given.norm, effort) if shown.mislead else plan
         if number >= len(plan) or given.eps <= 0 or given.eps < least:
             break
         stage = plan[number]
         before, passes = places_now(rows, eps, state), state.passes()
         torch.manual_seed(given.seed + number)  # what a random model draws; a run that resumes draws the same
         report = _reported(on_progress, number, len(plan), stage.name, state)
-        run_stage(stage, number, given, eps, rows, state, report)
+        with precision.searching(given.model, given.x, 0.0 if shown is None else shown.half):
+            run_stage(stage, number, given, eps, rows, state, report)
         if judge is not given.model:
             gradient_masked.confirm(judge, given.y, state, number)
         state.enter(before, passes, number)
         if kept is not None:
-            resume.save(kept, state, mark, number + 1, added)
+            resume.save(kept, state, mark, number + 1, shown, earlier + time.perf_counter() - begun)
         if (report := _reported(on_progress, number, len(plan), stage.name, state)) is not None:
             report(1, 1)
-    return plan
+    return plan, earlier
 
 
 # ---------------------------------------------------------------- input

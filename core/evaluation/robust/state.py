@@ -41,6 +41,20 @@ class Subject:
         return Streams.of(self.seed, self.index.to(self.x.device))
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the first stages show of the model, at a few images that are hard to fool.
+
+    Attributes:
+        mislead: whether its gradients mislead (`gradient_masked`).
+        half: what half precision moves its margins by, as a share of the span of its logits, where searches compute in
+            it (`precision`); 0: they do not.
+    """
+
+    mislead: bool
+    half: float = 0.0
+
+
 @dataclass
 class CascadeState:
     """What is known of each image, a row each; all that the next stage depends on.

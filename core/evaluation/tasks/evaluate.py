@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from core.attacks.engine.geometry import distances
 from core.certification.graph import Unbounded
 from core.certification.proof import proven
 from core.evaluation.robust import digging, in_parts
+from core.evaluation.robust.edition import edition
 from core.evaluation.robust.left_to_find import Trials
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.robust.robust import evaluate
+from core.evaluation.robust.state import Found
 from core.evaluation.tasks.answers import DISTANCES, classes_of, probabilities
 from core.evaluation.tasks.opening import OfOneModel, card_of
 from core.evaluation.tasks.parts import Part
@@ -44,7 +47,7 @@ def run(spec: EvaluateSpec, root: Path, *, device: str, on_progress: Progress | 
     start = time.perf_counter()
     with task.asked():
         made = task.evaluated(slice(0, task.count), store.unfinished(spec, root), on_progress)
-    return task.outcome(made, time.perf_counter() - start)
+    return task.outcome(made, made.earlier + time.perf_counter() - start)
 
 
 class ByImage(OfOneModel):
@@ -68,16 +71,16 @@ class ByImage(OfOneModel):
             index=batch.index.to(self.lab.device),
             trust=not self.found,
             state=kept,
-            mislead=self.found.get("mislead"),
+            found=Found(**self.found) if self.found else None,
             on_progress=on_progress,
         )
 
     def find(self) -> dict[str, Any]:
-        """Whether gradients mislead at the images that are hard to fool."""
+        """What the first stages show of the model, at images that are hard to fool."""
         x, y = self.lab.tensors(self.images)
         settings: dict[str, Any] = {name: getattr(self.spec, name) for name in ("norm", "eps", "effort", "seed")}
         index = self.images.index.to(self.lab.device)
-        return {"mislead": in_parts.mislead(self.lab.model, x, y, index=index, **settings)}
+        return asdict(in_parts.first_look(self.lab.model, x, y, index=index, **settings))
 
     def part(self, rows: slice, kept: Path, on_progress: Progress | None = None) -> Part:
         """Evaluate some of the images; see `parts.ByImage`. State is kept after each attack.
@@ -89,7 +92,8 @@ class ByImage(OfOneModel):
         made = self.evaluated(rows, kept, on_progress)
         rows_of = {name: getattr(made, name).cpu().numpy() for name in _ROWS}
         table = pd.DataFrame({**rows_of, "found_by": made.found_by.astype(object), **self._answers(made.x_adv)})
-        counts = {"seconds": time.perf_counter() - start, "changed": made.changed, "undefined": made.undefined}
+        seconds = made.earlier + time.perf_counter() - start
+        counts = {"seconds": seconds, "changed": made.changed, "undefined": made.undefined}
         arrays = {"x_adv": made.x_adv, **{name: getattr(made.trials, name) for name in _TRIALS}}
         return Part(table, {name: value.cpu().numpy() for name, value in arrays.items()}, counts)
 
@@ -155,6 +159,7 @@ class ByImage(OfOneModel):
             "norm": spec.norm,
             "eps": spec.eps,
             "effort": spec.effort,
+            "schedule": edition(spec.norm, spec.effort, max(2, len(lab.data.class_names))),
             "certificate": certificate,
             "n": made.n,
             "seed": spec.seed,

@@ -102,12 +102,10 @@ def test_parts_share_the_answer_whether_gradients_mislead(
     how: dict[str, Any] = {"norm": "linf", "eps": EPS / 3, "effort": "quick", "seed": 0}
     index = torch.arange(60) + 7
     whole = evaluate(model, X_FEW, Y_FEW, index=index, trust=False, **how)
-    found = in_parts.mislead(model, X_FEW, Y_FEW, index=index, **how)
-    assert found == misleads
+    found = in_parts.first_look(model, X_FEW, Y_FEW, index=index, **how)
+    assert found.mislead == misleads
     cuts = [slice(0, 20), slice(20, 40), slice(40, 60)]
-    parts = [
-        evaluate(model, X_FEW[cut], Y_FEW[cut], index=index[cut], trust=False, mislead=found, **how) for cut in cuts
-    ]
+    parts = [evaluate(model, X_FEW[cut], Y_FEW[cut], index=index[cut], trust=False, found=found, **how) for cut in cuts]
     assert torch.cat([part.robust for part in parts]).tolist() == whole.robust.tolist()
     assert [name for part in parts for name in part.found_by] == whole.found_by.tolist()
     assert any("straight-through" in name for name in whole.found_by) == misleads

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from core.attacks.engine.losses import margin
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.streams import Streams
 from core.attacks.minimal.fab import fab
-from core.evaluation.robust import cascade, digging, gradient_masked, schedule
+from core.evaluation.robust import cascade, digging, gradient_masked, robust, schedule
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.state import CascadeState, Subject
@@ -164,6 +166,22 @@ def test_stopped_evaluation_goes_on(net: nn.Module, digits: tuple[Tensor, Tensor
     for name in ("robust", "x_adv", "upper", "forwards", "backwards"):
         assert torch.equal(getattr(rest, name), getattr(whole, name)), name
     assert rest.found_by.tolist() == whole.found_by.tolist()
+
+
+def test_seconds_of_a_run_that_resumes_are_those_of_all_runs(
+    net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stage takes ten seconds of this clock; what was kept before each stop counts, and what was lost does not."""
+    ticks = itertools.count(0, 10)
+    monkeypatch.setattr(robust, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    how: dict[str, Any] = {"eps": 0.05, "effort": "quick", "trust": False, "state": tmp_path / "state.safetensors"}
+    names = [stage.name for stage in schedule.stages("linf", "quick", 10)]
+    for last in (2, 4):
+        with pytest.raises(Cancelled):
+            evaluate(net, *digits, on_progress=Stop(names[last]), **how)
+    assert evaluate(net, *digits, **how).earlier == 40
+    assert evaluate(net, *digits, **how).earlier == 10 * len(names)
+    assert evaluate(net, *digits, **{**how, "eps": 0.04}).earlier == 0
 
 
 def test_state_of_another_run_is_not_used(net: nn.Module, digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:

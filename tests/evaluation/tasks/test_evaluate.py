@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from core.__main__ import main
+from core.evaluation.robust.edition import remark
 from core.evaluation.tables.artifact_bounds import bounds_of
 from core.evaluation.trust.report import Trust
 from core.jobs import queue
@@ -50,6 +51,7 @@ def test_evaluation_s_table_card_and_command_agree(
     assert torch.tensor(made.arrays("images")["x_adv"]).shape == (40, 1, 8, 8)
     assert Trust.from_json(made.card["trust"]).verdict == made.card["trust"]["verdict"]
     assert not store.unfinished(made.spec(), root).exists()
+    assert remark(made.card) == ""
 
     monkeypatch.setenv("ADVERSARIAL_LAB_STORE", str(root))
     asked = ["evaluate", "--model", "digits-mlp", "--eps", "0.05", "--effort", "quick", "--n", "40", "--json"]
