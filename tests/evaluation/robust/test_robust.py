@@ -279,7 +279,7 @@ def test_evaluate_at_zero_is_clean_accuracy(net: nn.Module, digits: tuple[Tensor
 def test_model_that_hides_its_gradients_falls(
     net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an input rounded in steps gradients are zero: they pass straight through, else Square goes where probes do."""
+    """With an input rounded in steps gradients are zero: they pass straight through, or Square finds the way."""
 
     class Rounded(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
