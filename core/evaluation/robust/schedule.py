@@ -77,7 +77,7 @@ class Stage:
 
 
 def stages(norm: str, effort: str, classes: int) -> list[Stage]:
-    """The schedule of an effort level; each level does what the one below it does, and more."""
+    """The schedule of an effort level; each level contains the stages of the one below it."""
     return list(_stages_l0(effort) if norm == "l0" else _stages(norm, effort, classes))
 
 
@@ -145,9 +145,9 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     if norm != "l2":
         yield _start(2, "dlr", 5, 15)
     yield _start(3, "ce", 5, 15)
+    if norm != "l1":
+        yield Stage("Square, marked", square, SQUARES | {"queries": 500}, resumes=True, only_masked=True)
     if effort == "quick":
-        if norm != "l1":  # the larger efforts have longer searches, for masked images first
-            yield Stage("Square, marked", square, SQUARES | {"queries": 500}, resumes=True, only_masked=True)
         return
     if norm == "l1":
         yield _fab(50, several, eta=1.2)

@@ -297,7 +297,7 @@ def test_evaluate_at_zero_is_clean_accuracy(net: nn.Module, digits: tuple[Tensor
 def test_model_that_hides_its_gradients_falls(
     net: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an input rounded in steps gradients are zero: they pass straight through, else Square is spent on all."""
+    """With an input rounded in steps gradients are zero: they pass straight through, or Square finds the way."""
 
     class Rounded(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -310,9 +310,9 @@ def test_model_that_hides_its_gradients_falls(
     assert made.clean_accuracy > 0.5
     assert any("straight-through" in name for name in made.found_by)
     monkeypatch.setattr(gradient_masked, "gradients_mislead", lambda *_, **__: False)
-    made = evaluate(Rounded(), x, y, eps=0.15, effort="standard", trust=False)
+    made = evaluate(Rounded(), x, y, eps=0.15, effort="quick", trust=False)
     assert made.robust_accuracy < 0.5
-    assert (made.found_by == "Square").any()
+    assert (made.found_by == "Square, marked").any()
 
 
 def test_image_that_was_never_attacked_does_not_stand(net: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
