@@ -5,7 +5,8 @@
 A network is a bundled reference model or one of `benchmarks.carry_over`. Evaluations with and without half precision
 take turns in one process, after one of each that is not counted; a figure is the median in seconds of the processor.
 `of the rate` is what convolutions and dense layers would take at the machine's measured rate of float32 products, over
-what the evaluation took. Under `by kernel` is one profiled evaluation of each kind; profiling inflates small steps.
+what the evaluation took. Under `by kernel` is one profiled evaluation of each kind, in shares of its time
+by the clock, which is all that the profiler knows; profiling inflates small steps.
 """
 
 from __future__ import annotations
@@ -110,18 +111,20 @@ def compared(name: str, n: int, repeats: int, products: float) -> tuple[str, ...
     )
 
 
-def by_kernel(name: str, n: int, half: bool) -> Counter[str]:
-    """Seconds of the processor in each kind of kernel."""
+def by_kernel(name: str, n: int, half: bool) -> dict[str, float]:
+    """The share of an evaluation's time in each kind of kernel."""
     of = subject(name, n)
     evaluated(of, half)
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        whole = seconds(lambda: evaluated(of, half))
+        start = time.perf_counter()
+        evaluated(of, half)
+        whole = time.perf_counter() - start
     kinds = {kernel: kind for kind, kernels in KERNELS.items() for kernel in kernels}
     found: Counter[str] = Counter()
     for event in seen.key_averages():
         found[kinds.get(event.key, "everything else of PyTorch")] += event.self_cpu_time_total / 1e6
     found["Python"] = whole - sum(found.values())
-    return found
+    return {kind: found[kind] / whole for kind in (*KERNELS, "everything else of PyTorch", "Python")}
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -145,7 +148,7 @@ def main() -> None:
     for name in options.networks:
         plain, half = (by_kernel(name, options.images, how) for how in (False, True))
         print(f"{name}, by kernel\n")
-        show(("kernel", "float32 s", "half s"), [(kind, f"{plain[kind]:.1f}", f"{half[kind]:.1f}") for kind in plain])
+        show(("kernel", "float32", "half"), [(kind, f"{plain[kind]:.0%}", f"{half[kind]:.0%}") for kind in plain])
 
 
 if __name__ == "__main__":

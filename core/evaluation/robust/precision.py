@@ -22,9 +22,9 @@ from core.attacks.engine.losses import Goal, span
 from core.kernels.half import native
 from core.networks.portions import arithmetic
 
-LEAST = 4e6
-"""Floating-point operations of a forward pass of one image from which on half precision pays: below, casting the
-numbers takes what their products save."""
+LEAST = 1e7
+"""Floating-point operations of a forward pass of one image from which on half precision pays: below, steps and casts
+between the products take what these save."""
 ALIKE = 0.98
 """Cosine of the angle between an image's two gradients, in the mean, from which on they are alike. Of networks whose
 activations lie close to where they bend, the rounded gradient is one of another place, and a search by it is worth
