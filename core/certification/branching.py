@@ -10,6 +10,7 @@ with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,11 +21,11 @@ from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import Goal
 from core.certification.ball import Ball, inside
 from core.certification.bounds import Known, intervals, margin_rows, noises, roundings
-from core.certification.cases import Outcome, Search
+from core.certification.cases import STEPS, Outcome, Search
 from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.milp import IntegerProgram, decide, program
 from core.certification.proof import TINY, Graphs, sloped_margins
-from core.certification.region import Region, shrink, tightened
+from core.certification.region import Part, Region, margins, shrink, tightened
 
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
 WORTH = 0.05
@@ -38,6 +39,22 @@ TOLERANCE = 1e-5
 
 Answer = tuple[str, str, Tensor | None]
 """Verdict, what gave it, and the image that fools."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A region, and the margins (numbers of classes) to be proven there; its own where there is one only."""
+
+    region: Region
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class _Tight(_Waiting):
+    """The same with tighter bounds: the costliest open value by node and flat place, and an image that fools."""
+
+    split: tuple[int, int] | None
+    adversarial: Tensor | None = None
 
 
 class BranchAndBound:
@@ -55,8 +72,8 @@ class BranchAndBound:
         with torch.no_grad():
             for bounds_of in (interval_bounds, crown_bounds):
                 self.known = bounds_of(self.graph, self.ball)
-                margins = sloped_margins(self.graphs, self.ball, self.y, self.known)[0]
-                left = ~(margins > TINY)
+                bound = sloped_margins(self.graphs, self.ball, self.y, self.known)[0]
+                left = ~(bound > TINY)
                 left[self.y] = False
                 if not left.any():
                     return PROVEN, "alpha_crown", None
@@ -73,7 +90,7 @@ class BranchAndBound:
         if begun > deadline:
             return UNKNOWN, "", None
         few = self.ball.norm != "l2" and _open(self.known) <= FEW
-        rows = margins.argsort(descending=True)  # the hardest last
+        rows = bound.argsort(descending=True)  # the hardest last
         rows = rows[left[rows]]
         answer = self._branch(rows, begun + (deadline - begun) / 2 if few else deadline)
         if answer is None and few:
@@ -82,66 +99,96 @@ class BranchAndBound:
 
     def _branch(self, rows: Tensor, deadline: float) -> Answer | None:
         """None: time is up, or a case without open ReLUs stays undecided and no other gives an image that fools."""
-        known = self._tighter(Region(self.known), deadline)
-        if known is not None:  # a ball is never empty
-            self.known = known.known
-        undecided = False
+        whole, stuck = Region(self.known), False
         for row in rows.tolist():
-            regions = [Region(self.known, self.rows[row])]
-            while regions:
-                if time.perf_counter() > deadline:
-                    return None
-                region = regions.pop()
-                end, region = self._searched(region, row, deadline)
-                if end.adversarial is not None:
-                    return FOOLED, end.by, end.adversarial
-                undecided |= end.stuck
-                if end.split is not None:
-                    regions += [region.split(*end.split, sign) for sign in (-1, 1)]
-                elif not end.empty and not end.stuck:
-                    return None
-        return None if undecided else (PROVEN, "branch and bound", None)
-
-    def _searched(self, region: Region, row: int, deadline: float) -> tuple[Outcome, Region]:
-        """One search, once tightening has brought the bounds as far as it pays; and the region with its bounds."""
-        while True:
-            search = self._search(region, row, deadline)
-            end = search.begin()
-            if end is not None:
+            end = self._cases(replace(whole, row=self.rows[row]), row, deadline)
+            if end.adversarial is not None:
+                return FOOLED, end.by, end.adversarial
+            if not end.empty:
                 break
-            tighter = self._tighter(region, deadline, -search.bound)
-            if tighter is None:
+            rows = rows[1:]
+        waiting = [_Waiting(whole, rows)] if len(rows) else []
+        while waiting:
+            if time.perf_counter() > deadline:
+                return None
+            end, parts = self._parted(waiting.pop(), deadline)
+            if end.adversarial is not None:
+                return FOOLED, end.by, end.adversarial
+            stuck |= end.stuck
+            waiting += parts
+        return None if stuck else (PROVEN, "branch and bound", None)
+
+    def _parted(self, given: _Waiting, deadline: float) -> tuple[Outcome, list[_Waiting]]:
+        """Tighten a region's bounds, drop the margins that are proven there, and split what is left."""
+        self.cases += 1
+        tight = self._tight(given, deadline)
+        if tight is None:
+            return Outcome(empty=True), []
+        if tight.adversarial is not None:
+            return Outcome(adversarial=tight.adversarial), []
+        end, rows = Outcome(), tight.rows
+        for row in rows.tolist():
+            one: _Tight | None = tight
+            if tight.region.row is None:
+                one = self._tight(_Waiting(replace(tight.region, row=self.rows[row]), rows[:1]), deadline)
+            if one is not None and one.adversarial is None and len(one.rows):
+                end = self._cases(one.region, row, deadline)
+                tight = one if len(rows) == 1 else tight
+            elif one is not None:
+                end = Outcome(empty=one.adversarial is None, adversarial=one.adversarial)
+            else:
                 end = Outcome(empty=True)
+            if end.adversarial is not None or end.stuck:
+                return end, []
+            if not end.empty:
                 break
-            worth = tighter.width < (1 - WORTH) * region.width
-            region = tighter
-            if not worth:
-                search = self._search(region, row, deadline)
-                end = search.begin() or search.run(deadline, WORK * search.open)
-                break
-        self.cases += search.cases
-        return end, region
+            rows = rows[1:]
+        if not len(rows):
+            return Outcome(empty=True), []
+        split = tight.split or end.split
+        if split is None:
+            return Outcome(stuck=True), []
+        return end, [_Waiting(tight.region.split(*split, sign), rows) for sign in (-1, 1)]
 
-    def _search(self, region: Region, row: int, deadline: float) -> Search:
+    def _tight(self, given: _Waiting, deadline: float) -> _Tight | None:
+        """A region once tightening has brought its bounds as far as it pays; None: it is empty."""
+        region, split = given.region, None
+        while True:
+            part = shrink(self.graphs, region, self.noise)
+            bound, points = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
+            adversarial = self._fools(points)
+            order = bound.argsort(descending=True)  # the hardest last
+            order = order[~(bound[order] > TINY)]
+            given = replace(given, rows=given.rows[order])
+            if adversarial is not None or not len(order):
+                return _Tight(region, given.rows, split, adversarial)
+            if split is not None and not worth:
+                return _Tight(region, given.rows, split)
+            found = tightened(part, self.ball, gap=max(-float(bound[order[0]]), TINY), deadline=deadline)
+            if found is None:
+                return None
+            known = {
+                at: (part.put_back(at, low, found[0][at][0]), part.put_back(at, high, found[0][at][1]))
+                for at, (low, high) in region.known.items()
+            }
+            before, region = region.width, replace(region, known=known)
+            worth = region.width < (1 - WORTH) * before
+            split = _costliest(part, known, found[1])
+            if split is None:
+                return _Tight(region, given.rows, None)
+
+    def _cases(self, region: Region, row: int, deadline: float) -> Outcome:
+        """Search one margin's region with the bounds that it has."""
         part = shrink(self.graphs, region, self.noise)
 
         def leaf(signs: dict[int, Tensor]) -> Outcome:
             off = {at: -torch.ones_like(low) for at, (low, _) in region.known.items()}  # what is not left
             return self._leaf(region, row, {at: part.put_back(at, off[at], signs[at]) for at in off}, deadline)
 
-        return Search(part, self.ball, fools=self._fools, leaf=leaf)
-
-    def _tighter(self, region: Region, deadline: float, gap: float = 1.0) -> Region | None:
-        """The region with tighter bounds; None: it is empty."""
-        part = shrink(self.graphs, region, self.noise)
-        found = tightened(part, self.ball, gap=max(gap, TINY), deadline=deadline)
-        if found is None:
-            return None
-        known = {
-            at: (part.put_back(at, low, found[at][0]), part.put_back(at, high, found[at][1]))
-            for at, (low, high) in region.known.items()
-        }
-        return Region(known, region.row, region.signs)
+        search = Search(part, self.ball, fools=self._fools, leaf=leaf)
+        end = search.begin() or search.run(deadline, WORK * search.open)
+        self.cases += search.cases
+        return end
 
     # ------------------------------------------------------------ linear programmes
 
@@ -204,3 +251,17 @@ class BranchAndBound:
 def _open(known: Known) -> int:
     """Values whose sign is open."""
     return sum(int(((low < 0) & (high > 0)).sum()) for low, high in known.values())
+
+
+def _costliest(part: Part, known: Known, costs: dict[int, Tensor]) -> tuple[int, int] | None:
+    """The value with an open sign that costs the bounds most: node and flat place in the model's graph."""
+    best, found = 0.0, None
+    for place, cost in costs.items():
+        if not len(cost):
+            continue
+        at = int(cost.argmax())
+        where = part.named(place, at)
+        low, high = (float(end.flatten()[where]) for end in known[place])
+        if float(cost[at]) > best and low < 0 < high:
+            best, found = float(cost[at]), (place, where)
+    return found

@@ -19,7 +19,7 @@ from core.certification.ball import Ball
 from core.certification.bounds import Known
 from core.certification.crown import backward
 from core.certification.proof import TINY, evaluated
-from core.certification.region import Part
+from core.certification.region import Part, room
 
 SIZE = 64
 """Cases split at once."""
@@ -27,6 +27,8 @@ STEPS = 8
 """Gradient steps for each case."""
 LEAF_STEPS = 100
 """Gradient steps on the multipliers of a case that cannot be split any more, in l2."""
+MANY = 256
+"""Cases after which it is seen whether an end is near; fewer where fewer ReLUs are open."""
 TRIED = 8
 """Open ReLUs whose splitting is tried out for each case."""
 
@@ -131,9 +133,9 @@ class Search:
         while adversarial is None and len(waiting):
             if time.perf_counter() > deadline:
                 return Outcome()
-            if self.cases > work and first >= 0:
+            if self.cases > min(self.open, MANY) and first >= 0:
                 done = 1 - float((0.5 ** waiting.depth.double()).sum())
-                if self.cases * (1 - done) > work * done or self.cases > 4 * work:
+                if self.cases * (1 - done) > work * done or self.cases > 2 * work:
                     return Outcome(split=self._named(first))
             size = min(SIZE, len(waiting))
             part, waiting = waiting.take(slice(len(waiting) - size, None)), waiting.take(slice(len(waiting) - size))
@@ -253,9 +255,7 @@ class Search:
         Of those whose relaxation costs the bound most, the one whose worse half has the highest bound before any step
         (filtered smart branching: De Palma et al. 2021, arXiv 2104.06718).
         """
-        tiny = torch.finfo(self.low.dtype).tiny
-        room = (-self.low * self.high / (self.high - self.low).clamp(min=tiny)).clamp(min=0)
-        cost = self._gather(self._by_place(at_relu)).abs() * room
+        cost = self._gather(self._by_place(at_relu)).abs() * room(self.low, self.high)
         worst, places = cost.masked_fill(cases.signs != 0, -1.0).topk(min(TRIED, self.open), dim=1)
         tried = torch.arange(len(cases), device=places.device).repeat_interleave(places.shape[1])
         trials = replace(cases.take(tried), split=places.flatten())

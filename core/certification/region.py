@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from core.attacks.engine.engine import frozen
-from core.certification.alpha import optimized, shifts_of
+from core.certification.alpha import Choice, optimized, shifts_of
 from core.certification.ball import Ball
 from core.certification.bounds import Known
 from core.certification.crown import MAX_VALUES, worth_refining
-from core.certification.proof import TINY, Graphs, evaluated
+from core.certification.proof import RISEN, TINY, Graphs, evaluated
 from core.certification.reduced import part_of, put_back, reduced
 
 STEPS = 10
@@ -102,7 +103,7 @@ def shrink(graphs: Graphs, region: Region, noise: Sequence[Tensor]) -> Part:
 @torch.no_grad()
 def tightened(
     part: Part, ball: Ball, *, gap: float = 1.0, steps: int = STEPS, deadline: float = torch.inf
-) -> Known | None:
+) -> tuple[Known, dict[int, Tensor]] | None:
     """Bounds of what the ReLUs of one image read, once more, with slopes chosen for each value whose sign is open.
 
     Args:
@@ -113,56 +114,106 @@ def tightened(
         deadline: of `time.perf_counter`, after which bounds stay as they are.
 
     Returns:
-        Bounds that are nowhere looser, for the nodes of `part`; None: there is no image in the region.
+        Bounds that are nowhere looser, and what each value that ReLUs read costs others by its open sign, both for the
+        nodes of `part`; None: there is no image in the region. A cost is the sum over the bounds that were tightened of
+        what the relaxation of the one ReLU takes off the bound, as a share of it and at most 1.
     """
     region, graph, made = part.region, part.graphs.exact, dict(part.region.known)
+    costs = {place: torch.zeros_like(low[0]).flatten() for place, (low, _) in made.items()}
     for place in graph.before_relus:
         low, high = (end.flatten().clone() for end in made[place])
-        if not (region.row is not None or region.signs or worth_refining(graph, ball, place)):
+        if not (worth_refining(graph, ball, place) or (region.row is not None and graph.nodes[place].kind != "add")):
             continue
         where = ((low < 0) & (high > 0)).nonzero()[:, 0]
         width = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
         for chosen in where.split(max(1, MAX_VALUES // (8 * width))):
             if time.perf_counter() > deadline:
-                return made
-            bottom, top = _ends(part, made, ball, place, chosen, gap, steps)
+                return made, costs
+            bottom, top = _ends(part, made, ball, place, chosen, gap, steps, costs)
             low[chosen], high[chosen] = torch.maximum(low[chosen], bottom), torch.minimum(high[chosen], top)
         if bool((low > high + TINY).any()):
             return None
         # rounding in float64 may turn a range of one point around
         made[place] = low.view_as(made[place][0]), torch.maximum(low, high).view_as(made[place][1])
-    return made
+    return made, costs
 
 
 def _ends(
-    part: Part, known: Known, ball: Ball, place: int, chosen: Tensor, gap: float, steps: int
+    part: Part,
+    known: Known,
+    ball: Ball,
+    place: int,
+    chosen: Tensor,
+    gap: float,
+    steps: int,
+    costs: dict[int, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Lower and upper bounds of some values of a node."""
+    """Lower and upper bounds of some values of a node; adds to `costs`."""
     graph, region = part.graphs.exact, part.region
     one = torch.zeros(len(chosen), torch.Size(graph.nodes[place].shape).numel(), dtype=graph.dtype, device=chosen.device)
     one[torch.arange(len(chosen)), chosen] = 1
     rows = torch.cat([one, -one]).unflatten(1, graph.nodes[place].shape)[None]
-    ceiling = None
-    if region.row is not None:
-        size = torch.cat([-known[place][0].flatten()[chosen], known[place][1].flatten()[chosen]])
-        ceiling = (size[:, None] / gap * region.row)[None]
-    split = {relu: region.signs[at] for relu in graph.relus if (at := graph.nodes[relu].parents[0]) in region.signs}
-    with frozen(part.graphs.model):
-        found = optimized(
-            part.graphs.quick,
-            ball.to(torch.float32),
-            rows.float(),
-            {at: (low.float(), high.float()) for at, (low, high) in known.items()},
-            steps=steps,
-            at=place,
-            signs={at: value.float() for at, value in region.signs.items()} or None,
-            multipliers={relu: torch.zeros_like(value[:, None], dtype=torch.float32) for relu, value in split.items()},
-            noise=[value.float() for value in part.noise],
-            ceiling=None if ceiling is None else ceiling.float(),
-        )
-    shifts = shifts_of(graph, {relu: value.double() for relu, value in found.multipliers.items()}, region.signs)
+    size = torch.cat([-known[place][0].flatten()[chosen], known[place][1].flatten()[chosen]])
+    ceiling = None if region.row is None else (size[:, None] / gap * region.row)[None]
+    found = _choice(part, ball, rows, known, steps, at=place, ceiling=ceiling)
+    for relu, value in found.at_relu.items():
+        at = graph.nodes[relu].parents[0]
+        loss = value[0].flatten(1).abs() * room(*known[at]).flatten() / size[:, None].clamp(min=TINY)
+        costs[at] += loss.clamp(max=1).sum(0)
     start = {place: rows}
     if ceiling is not None:
         start[len(graph.nodes) - 1] = found.weight.double() * ceiling
-    bottom, top = evaluated(graph, ball, start, known, found.slopes, shifts, noise=part.noise)[0].chunk(2)
+    bottom, top = _evaluated(part, ball, start, known, found)[0].chunk(2)
     return bottom, -top
+
+
+def room(low: Tensor, high: Tensor) -> Tensor:
+    """How far the chord of a ReLU is above it at 0, the most that it is; 0 where the sign is not open."""
+    apart = (high - low).clamp(min=torch.finfo(low.dtype).tiny)
+    return torch.where((low < 0) & (high > 0), -low * high / apart, torch.zeros_like(low))
+
+
+@torch.no_grad()
+def margins(part: Part, ball: Ball, rows: Float[Tensor, "m k"], steps: int) -> tuple[Tensor, Tensor]:
+    """Lower bounds (M,) of functions of the logits in a region, and images (M, C, H, W) where they may be low."""
+    given = rows[None]
+    found = _choice(part, ball, given, part.region.known, steps, goal=RISEN)
+    bound = _evaluated(part, ball, {len(part.graphs.exact.nodes) - 1: given}, part.region.known, found)
+    return bound[0], found.point[0]
+
+
+def _choice(
+    part: Part,
+    ball: Ball,
+    rows: Tensor,
+    known: Known,
+    steps: int,
+    *,
+    at: int | None = None,
+    ceiling: Tensor | None = None,
+    goal: float = torch.inf,
+) -> Choice:
+    """Slopes and multipliers for functions of a node, found in float32."""
+    graph, signs = part.graphs.quick, part.region.signs
+    split = {relu: signs[read] for relu in graph.relus if (read := graph.nodes[relu].parents[0]) in signs}
+    with frozen(part.graphs.model):
+        return optimized(
+            graph,
+            ball.to(torch.float32),
+            rows.float(),
+            {read: (low.float(), high.float()) for read, (low, high) in known.items()},
+            steps=steps,
+            at=at,
+            signs={read: value.float() for read, value in signs.items()} or None,
+            multipliers={relu: torch.zeros_like(value[:, None], dtype=torch.float32) for relu, value in split.items()},
+            goal=goal,
+            noise=[value.float() for value in part.noise],
+            ceiling=None if ceiling is None else ceiling.float(),
+        )
+
+
+def _evaluated(part: Part, ball: Ball, start: dict[int, Tensor], known: Known, found: Choice) -> Tensor:
+    """What a choice proves, in float64."""
+    graph = part.graphs.exact
+    shifts = shifts_of(graph, {relu: value.double() for relu, value in found.multipliers.items()}, part.region.signs)
+    return evaluated(graph, ball, start, known, found.slopes, shifts, noise=part.noise)
