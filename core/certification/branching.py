@@ -25,12 +25,12 @@ from core.certification.cases import STEPS, Outcome, Search
 from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.milp import IntegerProgram, decide, program
 from core.certification.proof import TINY, Graphs, sloped_margins
-from core.certification.region import Part, Region, margins, shrink, tightened
+from core.certification.region import Region, margins, shrink, tightened
 
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
 WORTH = 0.05
 """The share of the bounds' width that tightening must take off to be done again."""
-WORK = 4
+WORK = 2
 """Cases for each open ReLU: bounding so many takes about as long as tightening the bounds once or twice."""
 FEW = 100
 """Open ReLUs up to which an image goes to mixed-integer programming; beyond, branching is quicker."""
@@ -41,7 +41,7 @@ Answer = tuple[str, str, Tensor | None]
 """Verdict, what gave it, and the image that fools."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Waiting:
     """A region, and the margins (numbers of classes) to be proven there; its own where there is one only."""
 
@@ -49,7 +49,7 @@ class _Waiting:
     rows: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Tight(_Waiting):
     """The same with tighter bounds: the costliest open value by node and flat place, and an image that fools."""
 
@@ -152,30 +152,27 @@ class BranchAndBound:
 
     def _tight(self, given: _Waiting, deadline: float) -> _Tight | None:
         """A region once tightening has brought its bounds as far as it pays; None: it is empty."""
-        region, split = given.region, None
+        region, split, pays = given.region, None, True
         while True:
             part = shrink(self.graphs, region, self.noise)
-            bound, points = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
+            bound, points, worth = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
             adversarial = self._fools(points)
             order = bound.argsort(descending=True)  # the hardest last
             order = order[~(bound[order] > TINY)]
-            given = replace(given, rows=given.rows[order])
-            if adversarial is not None or not len(order):
-                return _Tight(region, given.rows, split, adversarial)
-            if split is not None and not worth:
-                return _Tight(region, given.rows, split)
-            found = tightened(part, self.ball, gap=max(-float(bound[order[0]]), TINY), deadline=deadline)
+            rows = given.rows[order]
+            if adversarial is not None or not len(rows) or not pays:
+                return _Tight(region, rows, split, adversarial)
+            given = replace(given, rows=rows)
+            gap = max(-float(bound[order[0]]), TINY)
+            found = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
             if found is None:
                 return None
             known = {
-                at: (part.put_back(at, low, found[0][at][0]), part.put_back(at, high, found[0][at][1]))
+                at: (part.put_back(at, low, found[at][0]), part.put_back(at, high, found[at][1]))
                 for at, (low, high) in region.known.items()
             }
             before, region = region.width, replace(region, known=known)
-            worth = region.width < (1 - WORTH) * before
-            split = _costliest(part, known, found[1])
-            if split is None:
-                return _Tight(region, given.rows, None)
+            pays, split = region.width < (1 - WORTH) * before, worth.best(known)
 
     def _cases(self, region: Region, row: int, deadline: float) -> Outcome:
         """Search one margin's region with the bounds that it has."""
@@ -252,16 +249,3 @@ def _open(known: Known) -> int:
     """Values whose sign is open."""
     return sum(int(((low < 0) & (high > 0)).sum()) for low, high in known.values())
 
-
-def _costliest(part: Part, known: Known, costs: dict[int, Tensor]) -> tuple[int, int] | None:
-    """The value with an open sign that costs the bounds most: node and flat place in the model's graph."""
-    best, found = 0.0, None
-    for place, cost in costs.items():
-        if not len(cost):
-            continue
-        at = int(cost.argmax())
-        where = part.named(place, at)
-        low, high = (float(end.flatten()[where]) for end in known[place])
-        if float(cost[at]) > best and low < 0 < high:
-            best, found = float(cost[at]), (place, where)
-    return found

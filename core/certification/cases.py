@@ -124,10 +124,7 @@ class Search:
         return None if len(self.waiting) else Outcome(empty=True)
 
     def run(self, deadline: float, work: float) -> Outcome:
-        """Search until the region is empty, an image fools, or both `work` cases are bounded and no end is near.
-
-        The end is near if, at the rate so far, `work` cases more would be enough.
-        """
+        """Search until the region is empty, an image fools, or it takes, at the rate so far, more than `work` cases."""
         waiting, adversarial, stuck = self.waiting, None, False
         first = int(waiting.split[0])
         while adversarial is None and len(waiting):
@@ -135,7 +132,7 @@ class Search:
                 return Outcome()
             if self.cases > min(self.open, MANY) and first >= 0:
                 done = 1 - float((0.5 ** waiting.depth.double()).sum())
-                if self.cases * (1 - done) > work * done or self.cases > 2 * work:
+                if self.cases > work or self.cases * (1 - done) > (work - self.cases) * done:
                     return Outcome(split=self._named(first))
             size = min(SIZE, len(waiting))
             part, waiting = waiting.take(slice(len(waiting) - size, None)), waiting.take(slice(len(waiting) - size))

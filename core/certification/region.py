@@ -102,24 +102,22 @@ def shrink(graphs: Graphs, region: Region, noise: Sequence[Tensor]) -> Part:
 
 @torch.no_grad()
 def tightened(
-    part: Part, ball: Ball, *, gap: float = 1.0, steps: int = STEPS, deadline: float = torch.inf
-) -> tuple[Known, dict[int, Tensor]] | None:
+    part: Part, ball: Ball, worth: Worth, *, gap: float = 1.0, steps: int = STEPS, deadline: float = torch.inf
+) -> Known | None:
     """Bounds of what the ReLUs of one image read, once more, with slopes chosen for each value whose sign is open.
 
     Args:
         part: a region of the ball.
         ball: of one image.
+        worth: learns what each bound hangs on.
         gap: how far below 0 the bound of the region's function is, more than 0; the unit of the search for its weight.
         steps: gradient steps.
         deadline: of `time.perf_counter`, after which bounds stay as they are.
 
     Returns:
-        Bounds that are nowhere looser, and what each value that ReLUs read costs others by its open sign, both for the
-        nodes of `part`; None: there is no image in the region. A cost is the sum over the bounds that were tightened of
-        what the relaxation of the one ReLU takes off the bound, as a share of it and at most 1.
+        Bounds that are nowhere looser, for the nodes of `part`; None: there is no image in the region.
     """
     region, graph, made = part.region, part.graphs.exact, dict(part.region.known)
-    costs = {place: torch.zeros_like(low[0]).flatten() for place, (low, _) in made.items()}
     for place in graph.before_relus:
         low, high = (end.flatten().clone() for end in made[place])
         if not (worth_refining(graph, ball, place) or (region.row is not None and graph.nodes[place].kind != "add")):
@@ -128,14 +126,14 @@ def tightened(
         width = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
         for chosen in where.split(max(1, MAX_VALUES // (8 * width))):
             if time.perf_counter() > deadline:
-                return made, costs
-            bottom, top = _ends(part, made, ball, place, chosen, gap, steps, costs)
+                return made
+            bottom, top = _ends(part, made, ball, place, chosen, gap, steps, worth)
             low[chosen], high[chosen] = torch.maximum(low[chosen], bottom), torch.minimum(high[chosen], top)
         if bool((low > high + TINY).any()):
             return None
         # rounding in float64 may turn a range of one point around
         made[place] = low.view_as(made[place][0]), torch.maximum(low, high).view_as(made[place][1])
-    return made, costs
+    return made
 
 
 def _ends(
@@ -146,9 +144,9 @@ def _ends(
     chosen: Tensor,
     gap: float,
     steps: int,
-    costs: dict[int, Tensor],
+    worth: Worth,
 ) -> tuple[Tensor, Tensor]:
-    """Lower and upper bounds of some values of a node; adds to `costs`."""
+    """Lower and upper bounds of some values of a node."""
     graph, region = part.graphs.exact, part.region
     one = torch.zeros(len(chosen), torch.Size(graph.nodes[place].shape).numel(), dtype=graph.dtype, device=chosen.device)
     one[torch.arange(len(chosen)), chosen] = 1
@@ -156,15 +154,64 @@ def _ends(
     size = torch.cat([-known[place][0].flatten()[chosen], known[place][1].flatten()[chosen]])
     ceiling = None if region.row is None else (size[:, None] / gap * region.row)[None]
     found = _choice(part, ball, rows, known, steps, at=place, ceiling=ceiling)
-    for relu, value in found.at_relu.items():
-        at = graph.nodes[relu].parents[0]
-        loss = value[0].flatten(1).abs() * room(*known[at]).flatten() / size[:, None].clamp(min=TINY)
-        costs[at] += loss.clamp(max=1).sum(0)
+    worth.note(place, chosen, known, found, size)
     start = {place: rows}
     if ceiling is not None:
         start[len(graph.nodes) - 1] = found.weight.double() * ceiling
     bottom, top = _evaluated(part, ball, start, known, found)[0].chunk(2)
     return bottom, -top
+
+
+class Worth:
+    """What splitting an open value would be worth.
+
+    What the relaxation of one ReLU takes off a bound, as a share of that bound and at most 1, is what the bound hangs
+    on that value. A margin hangs on values at once, and through the bounds of values that it hangs on: those shares
+    multiply along a path and add up over all.
+    """
+
+    def __init__(self, part: Part, found: Choice, lacks: Tensor) -> None:
+        """Of margins that have been bounded, by which `lacks` (M,) is to be gained."""
+        self.part, known = part, part.region.known
+        self.where = {at: ((low < 0) & (high > 0)).flatten().nonzero()[:, 0] for at, (low, high) in known.items()}
+        self.count = sum(len(where) for where in self.where.values())
+        self.direct = self._shares(known, found, lacks).sum(0)
+        self.through: list[tuple[int, Tensor, Tensor]] = []
+
+    def note(self, place: int, chosen: Tensor, known: Known, found: Choice, size: Tensor) -> None:
+        """Bounds of some values of a node: lower ones, then upper ones; `size` is how far each is from 0."""
+        shares = self._shares({at: known[at] for at in known if at < place}, found, size)
+        self.through.append((place, chosen, (shares[: len(chosen)] + shares[len(chosen) :]) / 2))
+
+    def best(self, known: Known) -> tuple[int, int] | None:
+        """The value that is worth most, of those that are open still: node and flat place in the model's graph."""
+        worth = self.direct.clone()
+        for place, chosen, shares in reversed(self.through):
+            at = self._start(place) + torch.searchsorted(self.where[place], chosen)
+            worth += worth[at] @ shares
+        left = [
+            (float(value), place, self.part.named(place, at))
+            for place, where in self.where.items()
+            for value, at in zip(worth[self._start(place) :][: len(where)].tolist(), where.tolist(), strict=True)
+        ]
+        for value, place, at in sorted(left, reverse=True):
+            low, high = (float(end.flatten()[at]) for end in known[place])
+            if value > 0 and low < 0 < high:
+                return place, at
+        return None
+
+    def _start(self, place: int) -> int:
+        return sum(len(where) for at, where in self.where.items() if at < place)
+
+    def _shares(self, known: Known, found: Choice, size: Tensor) -> Tensor:
+        """(M, U) of bounds and all open values; 0 for the values of nodes that `known` lacks."""
+        loss = found.value.new_zeros(len(size), self.count)
+        for relu, value in found.at_relu.items():
+            at = self.part.graphs.exact.nodes[relu].parents[0]
+            if at in known:
+                own = value[0].flatten(1).abs() * room(*known[at]).flatten()
+                loss[:, self._start(at) :][:, : len(self.where[at])] += own[:, self.where[at]].float()
+        return (loss / size[:, None].clamp(min=TINY).float()).clamp(max=1)
 
 
 def room(low: Tensor, high: Tensor) -> Tensor:
@@ -174,12 +221,16 @@ def room(low: Tensor, high: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def margins(part: Part, ball: Ball, rows: Float[Tensor, "m k"], steps: int) -> tuple[Tensor, Tensor]:
-    """Lower bounds (M,) of functions of the logits in a region, and images (M, C, H, W) where they may be low."""
+def margins(part: Part, ball: Ball, rows: Float[Tensor, "m k"], steps: int) -> tuple[Tensor, Tensor, Worth]:
+    """Functions of the logits in a region.
+
+    Returns:
+        Lower bounds (M,), images (M, C, H, W) where they may be low, and what the lowest of each hangs on.
+    """
     given = rows[None]
     found = _choice(part, ball, given, part.region.known, steps, goal=RISEN)
     bound = _evaluated(part, ball, {len(part.graphs.exact.nodes) - 1: given}, part.region.known, found)
-    return bound[0], found.point[0]
+    return bound[0], found.point[0], Worth(part, found, -bound[0])
 
 
 def _choice(
