@@ -110,32 +110,25 @@ def optimized(
     if free:
         groups.append({"params": free, "lr": MULTIPLIER_RATE})
     optimizer = torch.optim.Adam(groups) if leaves else None
-    best: Choice | None = None
     lines = lines_of(graph, bounds)
 
-    def look(keep: bool) -> tuple[Tensor, Linear]:
+    def look(keep: bool = False) -> tuple[Tensor, Linear]:
         shifts = shifts_of(graph, b, signs) if signs is not None else None
         start = {at: rows} if ceiling is None else {at: rows, last: weight * ceiling}
         made = backward(graph, start, bounds, slopes=a, shifts=shifts, keep=keep, noise=noise, lines=lines)
         return ball.lowest(made.coefficients) + made.constant, made
 
-    def note(value: Tensor, made: Linear, best: Choice | None) -> Choice:
-        found = Choice(
-            value.detach(),
-            {relu: leaf.detach().clone() for relu, leaf in a.items()},
-            {relu: leaf.detach().clone() for relu, leaf in b.items()},
-            ball.minimizer(made.coefficients),
-            {relu: kept.detach() for relu, kept in made.at_relu.items()},
-            weight.detach().clone(),
-        )
-        return found if best is None else _better(found, best)
-
+    best = rows.new_full(count, -torch.inf)
+    kept = [leaf.detach().clone() for leaf in leaves]
     for step in range(steps + 1):
         with torch.set_grad_enabled(step < steps and optimizer is not None):
-            value, made = look(keep=True)
-        best = note(value, made, best)
+            value, _ = look()
+        won = value.detach() > best
+        best = torch.where(won, value.detach(), best)
+        for old, leaf in zip(kept, leaves, strict=True):
+            old.copy_(torch.where(won.view(*count, *(1,) * (leaf.ndim - 2)), leaf.detach(), old))
         # behind the first layer's pooling no slope counts: the bound is exact
-        if step == steps or optimizer is None or not value.requires_grad or bool((best.value > goal).all()):
+        if step == steps or optimizer is None or not value.requires_grad or bool((best > goal).all()):
             break
         gradients = torch.autograd.grad(-value.sum(), leaves, allow_unused=True)
         for leaf, gradient in zip(leaves, gradients, strict=True):
@@ -148,27 +141,20 @@ def optimized(
                 leaf.clamp_(0, 1)
             for leaf in free:
                 leaf.clamp_(min=0)
-    assert best is not None
-    return best
+    with torch.no_grad():
+        for old, leaf in zip(kept, leaves, strict=True):
+            leaf.copy_(old)
+        _, made = look(keep=True)
+    return Choice(
+        best,
+        {relu: leaf.detach() for relu, leaf in a.items()},
+        {relu: leaf.detach() for relu, leaf in b.items()},
+        ball.minimizer(made.coefficients),
+        made.at_relu,
+        weight.detach(),
+    )
 
 
 def _own(value: Tensor, count: torch.Size) -> Tensor:
     """A copy for each row."""
     return value.detach().expand(*count, *value.shape[2:]).clone()
-
-
-def _better(new: Choice, old: Choice) -> Choice:
-    """Row by row the choice with the higher bound."""
-    won = new.value > old.value
-
-    def pick(first: Tensor, second: Tensor) -> Tensor:
-        return torch.where(won.view(*won.shape, *(1,) * (first.ndim - 2)), first, second)
-
-    return Choice(
-        pick(new.value, old.value),
-        {relu: pick(value, old.slopes[relu]) for relu, value in new.slopes.items()},
-        {relu: pick(value, old.multipliers[relu]) for relu, value in new.multipliers.items()},
-        pick(new.point, old.point),
-        {relu: pick(value, old.at_relu[relu]) for relu, value in new.at_relu.items()},
-        pick(new.weight, old.weight),
-    )

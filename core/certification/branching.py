@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from core import epsilon
 from core.attacks.engine.engine import frozen, predict
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import Goal
-from core.certification.ball import Ball, inside
+from core.attacks.fixed_budget.pgd import pgd
+from core.certification.ball import Ball, at_most, inside
 from core.certification.bounds import Known, intervals, margin_rows, noises, roundings
 from core.certification.cases import STEPS, Outcome, Search
 from core.certification.crown import crown_bounds, interval_bounds
@@ -34,6 +36,8 @@ WORK = 2
 """Cases for each open ReLU: bounding so many takes about as long as tightening the bounds once or twice."""
 FEW = 100
 """Open ReLUs up to which an image goes to mixed-integer programming; beyond, branching is quicker."""
+RIVALS = 9
+"""Classes that an attack is directed at."""
 TOLERANCE = 1e-5
 """What linear programmes may be wrong by: a margin below it is not proven by them."""
 
@@ -89,6 +93,9 @@ class BranchAndBound:
         begun = time.perf_counter()
         if begun > deadline:
             return UNKNOWN, "", None
+        adversarial = self._attacked(bound.masked_fill(~left, torch.inf))
+        if adversarial is not None:
+            return FOOLED, "pgd", adversarial
         few = self.ball.norm != "l2" and _open(self.known) <= FEW
         rows = bound.argsort(descending=True)  # the hardest last
         rows = rows[left[rows]]
@@ -96,6 +103,15 @@ class BranchAndBound:
         if answer is None and few:
             answer = self._program(self.known, rows, deadline)
         return answer or (UNKNOWN, "", None)
+
+    def _attacked(self, bound: Tensor) -> Tensor | None:
+        """An attack towards each class whose margin may fail, those of the lowest bounds first."""
+        rows = bound.argsort()[: min(RIVALS, int(bound.isfinite().sum()))]
+        x, y = self.x.expand(len(rows), -1, -1, -1), self.y.expand(len(rows))
+        norm: Any = self.ball.norm
+        eps = at_most(self.eps, self.x.dtype).expand(len(rows))
+        found = pgd(self.model, x, y, eps=eps, norm=norm, steps=100, restarts=5, y_target=rows)
+        return self._fools(found.x_adv)
 
     def _branch(self, rows: Tensor, deadline: float) -> Answer | None:
         """None: time is up, or a case without open ReLUs stays undecided and no other gives an image that fools."""
