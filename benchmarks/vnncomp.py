@@ -8,6 +8,7 @@ verdict, seconds).
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -64,8 +65,9 @@ def compare(folder: Path, limit: float, year: str, only: list[str]) -> None:
         if name not in models:
             network = OnnxNetwork((folder / name).read_bytes())
             models[name] = Framed(network, Framing(shape=network.takes)).eval().requires_grad_(False)
-        begun = time.process_time()
-        verdict, by = decide(models[name], read_property(folder / about), models[name].body.takes, limit)
+        begun, takes = time.process_time(), models[name].body.takes
+        shape = takes if len(takes) == 3 else (1, 1, math.prod(takes))
+        verdict, by = decide(models[name], read_property(folder / about), shape, limit)
         took, others = time.process_time() - begun, Counter(said[name, about].values())
         against = verdict in WORDS.values() and any(other != verdict for other in others)
         rows.append((name, verdict, against, others))

@@ -1,10 +1,12 @@
 """One image by branch and bound, and by mixed-integer programming where that is quicker.
 
-Each margin is a search of its own: the images where it fails are a region (`region`), to be shown empty. In turn, the
-bounds that hold there are tightened as long as that pays, cases are split with these bounds (`cases`), and where about
-as much work on cases as on the bounds is no end, the region itself is split and its halves get bounds of their own. A
-case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an image
-with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
+All margins are proven in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as
+that pays; then the margins are tried, the easiest first, each on the images where it fails, which is a region with
+tighter bounds of its own; and there, if no end is far, by splitting cases with these bounds (`cases`). Where a margin
+stays open, the region is split in two for all that are left, at the value that is worth most (`worth`).
+
+A case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an
+image with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
 WORTH = 0.05
 """The share of the bounds' width that tightening must take off to be done again."""
 WORK = 2
-"""Cases for each open ReLU: bounding so many takes about as long as tightening the bounds once or twice."""
+"""Cases for each open ReLU that a margin's region is searched with: about the work of tightening its bounds once."""
 FEW = 100
 """Open ReLUs up to which an image goes to mixed-integer programming; beyond, branching is quicker."""
 RIVALS = 9
@@ -45,20 +47,28 @@ Answer = tuple[str, str, Tensor | None]
 """Verdict, what gave it, and the image that fools."""
 
 
-@dataclass
-class _Waiting:
-    """A region, and the margins (numbers of classes) to be proven there; its own where there is one only."""
+@dataclass(frozen=True)
+class _Open:
+    """A region and the margins (numbers of classes) that are not proven there; its own where it has one.
+
+    Attributes:
+        region: with its bounds.
+        rows: the numbers.
+        split: the open value that is worth splitting most, by node and flat place.
+        adversarial: an image that fools, if one turned up.
+    """
 
     region: Region
     rows: Tensor
-
-
-@dataclass
-class _Tight(_Waiting):
-    """The same with tighter bounds: the costliest open value by node and flat place, and an image that fools."""
-
-    split: tuple[int, int] | None
+    split: tuple[int, int] | None = None
     adversarial: Tensor | None = None
+
+    @property
+    def end(self) -> Outcome | None:
+        """None: something is left to be proven."""
+        if self.adversarial is None and len(self.rows):
+            return None
+        return Outcome(empty=self.adversarial is None, adversarial=self.adversarial)
 
 
 class BranchAndBound:
@@ -123,7 +133,7 @@ class BranchAndBound:
             if not end.empty:
                 break
             rows = rows[1:]
-        waiting = [_Waiting(whole, rows)] if len(rows) else []
+        waiting = [_Open(whole, rows)] if len(rows) else []
         while waiting:
             if time.perf_counter() > deadline:
                 return None
@@ -134,61 +144,49 @@ class BranchAndBound:
             waiting += parts
         return None if stuck else (PROVEN, "branch and bound", None)
 
-    def _parted(self, given: _Waiting, deadline: float) -> tuple[Outcome, list[_Waiting]]:
-        """Tighten a region's bounds, drop the margins that are proven there, and split what is left."""
+    def _parted(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
+        """Prove margins in a region, the easiest first; where one fails, split the region for all that are left."""
         self.cases += 1
         tight = self._tight(given, deadline)
-        if tight is None:
-            return Outcome(empty=True), []
-        if tight.adversarial is not None:
-            return Outcome(adversarial=tight.adversarial), []
-        end, rows = Outcome(), tight.rows
-        for row in rows.tolist():
-            one: _Tight | None = tight
+        while tight.end is None:
+            one = tight
             if tight.region.row is None:
-                one = self._tight(_Waiting(replace(tight.region, row=self.rows[row]), rows[:1]), deadline)
-            if one is not None and one.adversarial is None and len(one.rows):
-                end = self._cases(one.region, row, deadline)
-                tight = one if len(rows) == 1 else tight
-            elif one is not None:
-                end = Outcome(empty=one.adversarial is None, adversarial=one.adversarial)
-            else:
-                end = Outcome(empty=True)
-            if end.adversarial is not None or end.stuck:
-                return end, []
+                own = replace(tight.region, row=self.rows[tight.rows[0]])
+                one = self._tight(_Open(own, tight.rows[:1]), deadline)
+            end = one.end or self._cases(one.region, int(one.rows[0]), deadline)
             if not end.empty:
-                break
-            rows = rows[1:]
-        if not len(rows):
-            return Outcome(empty=True), []
-        split = tight.split or end.split
-        if split is None:
-            return Outcome(stuck=True), []
-        return end, [_Waiting(tight.region.split(*split, sign), rows) for sign in (-1, 1)]
+                tight = one if len(tight.rows) == 1 else tight
+                split = tight.split or end.split
+                if end.adversarial is not None or end.stuck or split is None:
+                    return replace(end, stuck=end.adversarial is None), []
+                return end, [_Open(tight.region.split(*split, sign), tight.rows) for sign in (-1, 1)]
+            tight = replace(tight, rows=tight.rows[1:])
+        return tight.end, []
 
-    def _tight(self, given: _Waiting, deadline: float) -> _Tight | None:
-        """A region once tightening has brought its bounds as far as it pays; None: it is empty."""
-        region, split, pays = given.region, None, True
+    def _tight(self, given: _Open, deadline: float) -> _Open:
+        """The region once tightening has brought its bounds as far as it pays, and what is not proven with them."""
+        pays = True
         while True:
-            part = shrink(self.graphs, region, self.noise)
+            part = shrink(self.graphs, given.region, self.noise)
             bound, points, worth = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
-            adversarial = self._fools(points)
             order = bound.argsort(descending=True)  # the hardest last
             order = order[~(bound[order] > TINY)]
-            rows = given.rows[order]
-            if adversarial is not None or not len(rows) or not pays:
-                return _Tight(region, rows, split, adversarial)
-            given = replace(given, rows=rows)
+            given = replace(given, rows=given.rows[order], adversarial=self._fools(points))
+            if given.end is not None or not pays:
+                return given
             gap = max(-float(bound[order[0]]), TINY)
             found = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
             if found is None:
-                return None
+                return replace(given, rows=given.rows[:0])
             known = {
                 at: (part.put_back(at, low, found[at][0]), part.put_back(at, high, found[at][1]))
-                for at, (low, high) in region.known.items()
+                for at, (low, high) in given.region.known.items()
             }
-            before, region = region.width, replace(region, known=known)
-            pays, split = region.width < (1 - WORTH) * before, worth.best(known)
+            region = replace(given.region, known=known)
+            pays = region.width < (1 - WORTH) * given.region.width
+            left = (part.named(*best) for best in worth.ranked())
+            split = next((at for at in left if region.open_at(*at)), None)
+            given = replace(given, region=region, split=split)
 
     def _cases(self, region: Region, row: int, deadline: float) -> Outcome:
         """Search one margin's region with the bounds that it has."""

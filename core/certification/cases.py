@@ -19,7 +19,8 @@ from core.certification.ball import Ball
 from core.certification.bounds import Known
 from core.certification.crown import backward
 from core.certification.proof import TINY, evaluated
-from core.certification.region import Part, room
+from core.certification.region import Part
+from core.certification.worth import room
 
 SIZE = 64
 """Cases split at once."""
@@ -174,7 +175,7 @@ class Search:
     def _named(self, at: int) -> tuple[int, int]:
         """Node and flat place of one of the U."""
         place = next(place for place, span in self.span.items() if span.start <= at < span.stop)
-        return place, self.part.named(place, int(self.where[place][at - self.span[place].start]))
+        return self.part.named(place, int(self.where[place][at - self.span[place].start]))
 
     def _bounds(self, signs: dict[int, Tensor]) -> Known:
         """Bounds of cases."""

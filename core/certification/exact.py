@@ -1,7 +1,7 @@
 """Complete verification of ReLU networks: proven, fooled (with the image), or unknown when the time is up.
 
-Intervals first, then an attack, then each undecided image on its own: tighter bounds, branch and bound, and
-mixed-integer programming (`branching`).
+Intervals first, then an attack, then each undecided image on its own: tighter bounds, an attack towards each class that
+is left, branch and bound, and mixed-integer programming (`branching`).
 """
 
 from __future__ import annotations

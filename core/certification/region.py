@@ -22,6 +22,7 @@ from core.certification.bounds import Known
 from core.certification.crown import MAX_VALUES, worth_refining
 from core.certification.proof import RISEN, TINY, Graphs, evaluated
 from core.certification.reduced import part_of, put_back, reduced
+from core.certification.worth import Worth
 
 STEPS = 10
 """Gradient steps on the slopes of each bound."""
@@ -46,8 +47,13 @@ class Region:
         """The total width of the bounds that leave a sign open."""
         return sum(float((high - low)[(low < 0) & (high > 0)].sum()) for low, high in self.known.values())
 
+    def open_at(self, place: int, at: int) -> bool:
+        """Whether one value, `at` in the flat node, may have both signs."""
+        low, high = (float(end.flatten()[at]) for end in self.known[place])
+        return low < 0 < high
+
     def split(self, place: int, at: int, sign: int) -> Region:
-        """The part where one value, `at` in the flat node, has a sign; the end of its bounds is 0."""
+        """The part where that value has a sign; the end of its bounds is 0."""
         low, high = (end.clone() for end in self.known[place])
         signs = self.signs.get(place, torch.zeros_like(low)).clone()
         signs.view(-1)[at] = sign
@@ -76,9 +82,9 @@ class Part:
         """Values (1, *shape) of a node of the model's graph, with those that are left taken from `part`."""
         return put_back(value, part, self.kept.get(place))
 
-    def named(self, place: int, at: int) -> int:
-        """Where a node of the model's graph has what is left at `at`; both flat."""
-        return int(self.kept[place][at]) if place in self.kept else at
+    def named(self, place: int, at: int) -> tuple[int, int]:
+        """The node, and where that of the model's graph has what is left at `at`; both flat."""
+        return place, int(self.kept[place][at]) if place in self.kept else at
 
 
 def shrink(graphs: Graphs, region: Region, noise: Sequence[Tensor]) -> Part:
@@ -162,64 +168,6 @@ def _ends(
     return bottom, -top
 
 
-class Worth:
-    """What splitting an open value would be worth.
-
-    What the relaxation of one ReLU takes off a bound, as a share of that bound and at most 1, is what the bound hangs
-    on that value. A margin hangs on values at once, and through the bounds of values that it hangs on: those shares
-    multiply along a path and add up over all.
-    """
-
-    def __init__(self, part: Part, found: Choice, lacks: Tensor) -> None:
-        """Of margins that have been bounded, by which `lacks` (M,) is to be gained."""
-        self.part, known = part, part.region.known
-        self.where = {at: ((low < 0) & (high > 0)).flatten().nonzero()[:, 0] for at, (low, high) in known.items()}
-        self.count = sum(len(where) for where in self.where.values())
-        self.direct = self._shares(known, found, lacks).sum(0)
-        self.through: list[tuple[int, Tensor, Tensor]] = []
-
-    def note(self, place: int, chosen: Tensor, known: Known, found: Choice, size: Tensor) -> None:
-        """Bounds of some values of a node: lower ones, then upper ones; `size` is how far each is from 0."""
-        shares = self._shares({at: known[at] for at in known if at < place}, found, size)
-        self.through.append((place, chosen, (shares[: len(chosen)] + shares[len(chosen) :]) / 2))
-
-    def best(self, known: Known) -> tuple[int, int] | None:
-        """The value that is worth most, of those that are open still: node and flat place in the model's graph."""
-        worth = self.direct.clone()
-        for place, chosen, shares in reversed(self.through):
-            at = self._start(place) + torch.searchsorted(self.where[place], chosen)
-            worth += worth[at] @ shares
-        left = [
-            (float(value), place, self.part.named(place, at))
-            for place, where in self.where.items()
-            for value, at in zip(worth[self._start(place) :][: len(where)].tolist(), where.tolist(), strict=True)
-        ]
-        for value, place, at in sorted(left, reverse=True):
-            low, high = (float(end.flatten()[at]) for end in known[place])
-            if value > 0 and low < 0 < high:
-                return place, at
-        return None
-
-    def _start(self, place: int) -> int:
-        return sum(len(where) for at, where in self.where.items() if at < place)
-
-    def _shares(self, known: Known, found: Choice, size: Tensor) -> Tensor:
-        """(M, U) of bounds and all open values; 0 for the values of nodes that `known` lacks."""
-        loss = found.value.new_zeros(len(size), self.count)
-        for relu, value in found.at_relu.items():
-            at = self.part.graphs.exact.nodes[relu].parents[0]
-            if at in known:
-                own = value[0].flatten(1).abs() * room(*known[at]).flatten()
-                loss[:, self._start(at) :][:, : len(self.where[at])] += own[:, self.where[at]].float()
-        return (loss / size[:, None].clamp(min=TINY).float()).clamp(max=1)
-
-
-def room(low: Tensor, high: Tensor) -> Tensor:
-    """How far the chord of a ReLU is above it at 0, the most that it is; 0 where the sign is not open."""
-    apart = (high - low).clamp(min=torch.finfo(low.dtype).tiny)
-    return torch.where((low < 0) & (high > 0), -low * high / apart, torch.zeros_like(low))
-
-
 @torch.no_grad()
 def margins(part: Part, ball: Ball, rows: Float[Tensor, "m k"], steps: int) -> tuple[Tensor, Tensor, Worth]:
     """Functions of the logits in a region.
@@ -230,7 +178,7 @@ def margins(part: Part, ball: Ball, rows: Float[Tensor, "m k"], steps: int) -> t
     given = rows[None]
     found = _choice(part, ball, given, part.region.known, steps, goal=RISEN)
     bound = _evaluated(part, ball, {len(part.graphs.exact.nodes) - 1: given}, part.region.known, found)
-    return bound[0], found.point[0], Worth(part, found, -bound[0])
+    return bound[0], found.point[0], Worth(part.graphs.exact, part.region.known, found, -bound[0])
 
 
 def _choice(
