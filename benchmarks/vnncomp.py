@@ -56,7 +56,8 @@ def decide(model: nn.Module, given: Property, shape: tuple[int, ...], limit: flo
 
 def compare(folder: Path, limit: float, year: str, only: list[str]) -> None:
     """Print each instance and the sums."""
-    said, models, rows = published(folder, year), {}, []
+    said, rows = published(folder, year), []
+    models: dict[str, Framed] = {}
     (listed,) = folder.glob("*instances.csv")
     print("network  property  ours  by  CPU s  published  contradiction", flush=True)
     for name, about, _ in csv.reader(listed.read_text(encoding="utf-8").splitlines()):
@@ -70,18 +71,16 @@ def compare(folder: Path, limit: float, year: str, only: list[str]) -> None:
         verdict, by = decide(models[name], read_property(folder / about), shape, limit)
         took, others = time.process_time() - begun, Counter(said[name, about].values())
         against = verdict in WORDS.values() and any(other != verdict for other in others)
-        rows.append((name, verdict, against, others))
+        rows.append((name, verdict, against))
         words = ", ".join(f"{count} {word}" for word, count in sorted(others.items())) or "none"
         print(f"{name}  {about}  {verdict}  {by or '-'}  {took:.1f}  {words}  {'YES' if against else 'no'}", flush=True)
     tools = sorted({tool for verdicts in said.values() for tool in verdicts})
     table = []
     for name in [*models, "all"]:
         mine = [row for row in rows if name in ("all", row[0])]
-        counts = Counter(verdict for _, verdict, _, _ in mine)
-        decided = [sum(tool in said[key] for key in said if name in ("all", key[0])) for tool in tools]
-        table.append(
-            [name, len(mine), counts["unsat"] + counts["sat"], counts["unsat"], counts["sat"], sum(r[2] for r in mine)]
-            + decided
-        )
+        counts = Counter(row[1] for row in mine)
+        ours = counts["unsat"] + counts["sat"], counts["unsat"], counts["sat"], sum(row[2] for row in mine)
+        theirs = [sum(tool in said[key] for key in said if name in ("all", key[0])) for tool in tools]
+        table.append([name, len(mine), *ours, *theirs])
     heads = ["network", "instances", "decided", "unsat", "sat", "contradictions", *(f"{tool} {year}" for tool in tools)]
     print(tabulate(table, heads))

@@ -262,4 +262,3 @@ class BranchAndBound:
 def _open(known: Known) -> int:
     """Values whose sign is open."""
     return sum(int(((low < 0) & (high > 0)).sum()) for low, high in known.values())
-

@@ -238,9 +238,7 @@ class Search:
                     noise=self.part.noise,
                 )
             left[likely[found[:, 0] > TINY]] = False
-        slopes, multipliers = (
-            self._gather(self._by_place(values)) for values in (choice.slopes, choice.multipliers)
-        )
+        slopes, multipliers = (self._gather(self._by_place(values)) for values in (choice.slopes, choice.multipliers))
         made = _Cases(part.signs, slopes, multipliers, torch.full_like(part.depth, -1), part.depth).take(left)
         adversarial = self.fools(choice.point[left, 0])
         if adversarial is None and len(made) and self.open:

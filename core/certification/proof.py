@@ -26,12 +26,10 @@ from core.certification.bounds import (
     noises,
 )
 from core.certification.crown import (
-    MAX_VALUES,
     backward,
     crown_bounds,
     interval_bounds,
     lower_bounds,
-    worth_refining,
 )
 from core.certification.graph import lower
 from core.certification.nodes import Graph, Unbounded

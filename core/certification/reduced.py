@@ -1,7 +1,7 @@
 """A network on a part of a ball: the same graph without the ReLUs that are off there.
 
-A ReLU that is off gives exactly 0, in any arithmetic: what it reads need not be known, and what reads it loses a column.
-Places stay as they are, shapes shrink. At small ε most ReLUs of dense layers are off, and bounds several times as quick.
+A ReLU that is off gives exactly 0, in any arithmetic: what it reads need not be known, and what reads it loses a
+column. Places stay as they are, shapes shrink. At small ε most ReLUs of dense layers are off.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def reduced(graph: Graph, needed: dict[int, Tensor]) -> tuple[Graph, dict[int, T
     Returns:
         The graph, and for each node that shrank which of its flat values are left, one at least.
     """
-    made, kept = Graph(graph.dtype, graph.device, unit=graph.unit), {}
+    made = Graph(graph.dtype, graph.device, unit=graph.unit)
+    kept: dict[int, Tensor] = {}
     for place, node in enumerate(graph.nodes):
         parent = node.parents[0] if node.parents else -1
         if isinstance(node.affine, Dense):

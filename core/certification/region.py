@@ -96,8 +96,8 @@ def shrink(graphs: Graphs, region: Region, noise: Sequence[Tensor]) -> Part:
         noise: of every node, see `bounds.noises`.
     """
     needed = {place: high > 0 for place, (_, high) in region.known.items()}
-    for place, signs in region.signs.items():
-        needed[place] = needed[place] | (signs != 0)
+    for place, given in region.signs.items():
+        needed[place] = needed[place] | (given != 0)
     exact, kept = reduced(graphs.exact, needed)
     quick, _ = reduced(graphs.quick, needed)
     known = {at: (part_of(low, kept.get(at)), part_of(high, kept.get(at))) for at, (low, high) in region.known.items()}
@@ -154,7 +154,9 @@ def _ends(
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds of some values of a node."""
     graph, region = part.graphs.exact, part.region
-    one = torch.zeros(len(chosen), torch.Size(graph.nodes[place].shape).numel(), dtype=graph.dtype, device=chosen.device)
+    one = torch.zeros(
+        len(chosen), torch.Size(graph.nodes[place].shape).numel(), dtype=graph.dtype, device=chosen.device
+    )
     one[torch.arange(len(chosen)), chosen] = 1
     rows = torch.cat([one, -one]).unflatten(1, graph.nodes[place].shape)[None]
     size = torch.cat([-known[place][0].flatten()[chosen], known[place][1].flatten()[chosen]])

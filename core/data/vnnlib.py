@@ -67,7 +67,7 @@ def read_property(path: Path) -> Property:
             case ["declare-const", str(name), "Real"] if re.fullmatch(r"[XY]_\d+", name):
                 declared[name[0]] = max(declared[name[0]], int(name[2:]) + 1)
             case ["assert", [("<=" | ">=") as sign, str(name), str(value)]] if _is(name, "X") and not _is(value, "XY"):
-                number, at = float(value), int(name[2:])
+                number, at = _number(value, name), int(name[2:])
                 if at in limits[sign]:
                     raise ValueError(f"property: expected one limit of each kind for an input, got two of {name}")
                 limits[sign][at] = number
@@ -105,6 +105,16 @@ def _pairs(condition: Any) -> list[tuple[int, int]]:
         case ["<=", str(a), str(b)] if _is(a, "Y") and _is(b, "Y"):
             return [(int(b[2:]), int(a[2:]))]
     raise ValueError(f"property: expected alternatives (>= Y_i Y_j) on outputs, got {_said(condition)}")
+
+
+def _number(value: str, name: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"property: expected a number as the limit of {name}, got {value!r}")
+    return number
 
 
 def _is(name: str, letters: str) -> bool:
