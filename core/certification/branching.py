@@ -34,8 +34,9 @@ from core.certification.region import Region, margins, shrink, tightened
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
 WORTH = 0.05
 """The share of the bounds' width that tightening must take off to be done again."""
-WORK = 2
-"""Cases for each open ReLU that a margin's region is searched with: about the work of tightening its bounds once."""
+WORK, FIRST = 2, 256
+"""Cases that a margin's region is searched with: so many for each open ReLU, about the work of tightening its bounds
+once, and so many at least, which a small network is decided with."""
 FEW = 100
 """Open ReLUs up to which an image goes to mixed-integer programming; beyond, branching is quicker."""
 RIVALS = 9
@@ -147,21 +148,23 @@ class BranchAndBound:
     def _parted(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
         """Prove margins in a region, the easiest first; where one fails, split the region for all that are left."""
         self.cases += 1
-        tight = self._tight(given, deadline)
+        tight, stuck = self._tight(given, deadline), False
         while tight.end is None:
             one = tight
             if tight.region.row is None:
                 own = replace(tight.region, row=self.rows[tight.rows[0]])
                 one = self._tight(_Open(own, tight.rows[:1]), deadline)
             end = one.end or self._cases(one.region, int(one.rows[0]), deadline)
-            if not end.empty:
-                tight = one if len(tight.rows) == 1 else tight
-                split = tight.split or end.split
-                if end.adversarial is not None or end.stuck or split is None:
-                    return replace(end, stuck=end.adversarial is None), []
-                return end, [_Open(tight.region.split(*split, sign), tight.rows) for sign in (-1, 1)]
+            if end.adversarial is not None:
+                return end, []
+            tight = one if len(tight.rows) == 1 else tight
+            split = tight.split or end.split
+            if not (end.empty or end.stuck) and split is not None:
+                parts = [_Open(tight.region.split(*split, sign), tight.rows) for sign in (-1, 1)]
+                return Outcome(stuck=stuck), parts
+            stuck |= not end.empty
             tight = replace(tight, rows=tight.rows[1:])
-        return tight.end, []
+        return replace(tight.end, empty=tight.end.empty and not stuck, stuck=stuck), []
 
     def _tight(self, given: _Open, deadline: float) -> _Open:
         """The region once tightening has brought its bounds as far as it pays, and what is not proven with them."""
@@ -197,7 +200,7 @@ class BranchAndBound:
             return self._leaf(region, row, {at: part.put_back(at, off[at], signs[at]) for at in off}, deadline)
 
         search = Search(part, self.ball, fools=self._fools, leaf=leaf)
-        end = search.begin() or search.run(deadline, WORK * search.open)
+        end = search.begin() or search.run(deadline, max(FIRST, WORK * search.open))
         self.cases += search.cases
         return end
 

@@ -99,7 +99,6 @@ class Search:
         self.short_ball, self.short_row = ball.to(torch.float32), self.row.float()[None, None]
         self.short_noise = [value.float() for value in part.noise]
         self.fools, self.leaf, self.cases = fools, leaf, 0
-        self.bound = -torch.inf
         self.where: dict[int, Tensor] = {}
         self.span: dict[int, slice] = {}
         self.open, given = 0, []
@@ -157,12 +156,12 @@ class Search:
 
     # ------------------------------------------------------------ open ReLUs as one vector
 
-    def _spread(self, values: Tensor, fill: float = 0.0) -> dict[int, Tensor]:
-        """(B, U) as what each ReLU's place has: (B, *shape)."""
+    def _spread(self, values: Tensor) -> dict[int, Tensor]:
+        """(B, U) as what each ReLU's place has: (B, *shape), 0 where nothing is open."""
         made = {}
         for place, where in self.where.items():
             shape = self.graph.nodes[place].shape
-            flat = values.new_full((len(values), torch.Size(shape).numel()), fill)
+            flat = values.new_zeros(len(values), torch.Size(shape).numel())
             flat[:, where] = values[:, self.span[place]]
             made[place] = flat.unflatten(1, shape)
         return made
@@ -221,8 +220,6 @@ class Search:
                 goal=1e-3,
                 noise=self.short_noise,
             )
-        if self.bound == -torch.inf:
-            self.bound = float(choice.value[0, 0])
         left = torch.ones(len(part), dtype=torch.bool, device=part.split.device)
         likely = (choice.value[:, 0].double() > 0).nonzero()[:, 0]
         if len(likely):

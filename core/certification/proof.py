@@ -273,11 +273,15 @@ def evaluated(
     shifts: dict[int, Tensor] | None = None,
     noise: Sequence[Tensor] | None = None,
 ) -> Float[Tensor, "n m"]:
-    """The bound of functions of nodes (see `crown.backward`) that slopes and shifts prove, in the graph's dtype."""
+    """The bound of functions of nodes (see `crown.backward`) that slopes and shifts prove, in the graph's dtype.
+
+    -inf where a coefficient has overflowed.
+    """
     slopes = {relu: value.to(graph.dtype) for relu, value in slopes.items()}
     shifts = None if shifts is None else {relu: value.to(graph.dtype) for relu, value in shifts.items()}
     made = backward(graph, start, known, slopes=slopes, shifts=shifts, noise=noise)
-    return ball.lowest(made.coefficients) + made.constant
+    found = ball.lowest(made.coefficients) + made.constant
+    return found.where(found.isfinite(), -torch.inf)
 
 
 def _cast(known: Known) -> Known:

@@ -15,6 +15,8 @@ from core.certification.nodes import Graph
 
 TINY = 1e-9
 """No bound counts as nearer to 0."""
+MOST = 2**26
+"""Shares that are kept at most; the bounds beyond count as if they hung on nothing."""
 
 
 class Worth:
@@ -53,6 +55,8 @@ class Worth:
             found: the choice that gives their lower bounds, then the upper ones, (1, 2C).
             lacks: (2C,) how far they are from 0.
         """
+        if (len(chosen) + sum(len(done) for _, done, _ in self.through)) * len(self.direct) > MOST:
+            return
         shares = self._shares({at: known[at] for at in known if at < place}, found, lacks)
         self.through.append((place, chosen, (shares[: len(chosen)] + shares[len(chosen) :]) / 2))
 
