@@ -25,7 +25,7 @@ from core.attacks.engine.losses import Goal
 from core.attacks.fixed_budget.pgd import pgd
 from core.certification.ball import Ball, at_most, inside
 from core.certification.bounds import Known, intervals, margin_rows, noises, roundings
-from core.certification.cases import STEPS, Outcome, Search
+from core.certification.cases import MANY, STEPS, Outcome, Search
 from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.milp import IntegerProgram, decide, program
 from core.certification.proof import TINY, Graphs, sloped_margins
@@ -34,9 +34,9 @@ from core.certification.region import Region, margins, shrink, tightened
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
 WORTH = 0.05
 """The share of the bounds' width that tightening must take off to be done again."""
-WORK, FIRST = 2, 256
-"""Cases that a margin's region is searched with: so many for each open ReLU, about the work of tightening its bounds
-once, and so many at least, which a small network is decided with."""
+WORK = 2
+"""Cases for each open ReLU that a margin's region is searched with, `cases.MANY` at least: about the work of tightening
+its bounds once."""
 FEW = 100
 """Open ReLUs up to which an image goes to mixed-integer programming; beyond, branching is quicker."""
 RIVALS = 9
@@ -200,7 +200,7 @@ class BranchAndBound:
             return self._leaf(region, row, {at: part.put_back(at, off[at], signs[at]) for at in off}, deadline)
 
         search = Search(part, self.ball, fools=self._fools, leaf=leaf)
-        end = search.begin() or search.run(deadline, max(FIRST, WORK * search.open))
+        end = search.begin() or search.run(deadline, max(MANY, WORK * search.open))
         self.cases += search.cases
         return end
 

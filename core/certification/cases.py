@@ -29,7 +29,7 @@ STEPS = 8
 LEAF_STEPS = 100
 """Gradient steps on the multipliers of a case that cannot be split any more, in l2."""
 MANY = 256
-"""Cases after which it is seen whether an end is near; fewer where fewer ReLUs are open."""
+"""Cases after which it is seen whether an end is near; many a small network is decided by then."""
 TRIED = 8
 """Open ReLUs whose splitting is tried out for each case."""
 
@@ -130,7 +130,7 @@ class Search:
         while adversarial is None and len(waiting):
             if time.perf_counter() > deadline:
                 return Outcome()
-            if self.cases > min(self.open, MANY) and first >= 0:
+            if self.cases > min(MANY, work) and first >= 0:
                 done = 1 - float((0.5 ** waiting.depth.double()).sum())
                 if self.cases > work or self.cases * (1 - done) > (work - self.cases) * done:
                     return Outcome(split=self._named(first))

@@ -155,7 +155,7 @@ def test_regions_decide_what_slopes_leave_open(monkeypatch: pytest.MonkeyPatch) 
         with monkeypatch.context() as patch:
             patch.setattr(branching, "FEW", 0)
             patch.setattr(branching, "WORK", 0)
-            patch.setattr(branching, "FIRST", 0)
+            patch.setattr(branching, "MANY", 0)
             answer = verify(model, x, y, eps, time_limit=20)
         with monkeypatch.context() as patch:
             patch.setattr(branching, "FEW", 10**6)
