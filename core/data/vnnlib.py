@@ -36,16 +36,18 @@ class Property:
     outputs: int
 
     def ball(self, shape: tuple[int, ...]) -> tuple[Float[Tensor, "1 ..."], float]:
-        """The image (1, *shape), float32, and the ε whose linf ball is this box, cut to [0, 1].
+        """The image (1, *shape), float32, and the smallest ε whose linf ball, cut to [0, 1], holds this box.
 
         Raises:
             ValueError: another number of inputs, or a box that is no such ball, up to 1e-6.
         """
         if math.prod(shape) != len(self.low):
             raise ValueError(f"shape: expected {len(self.low)} values, got {shape}")
-        eps = float((self.high - self.low).max()) / 2
+        room = (self.high - self.low).max() / 2
         x = (self.low + self.high) / 2
-        x = torch.where(self.low <= 0, self.high - eps, torch.where(self.high >= 1, self.low + eps, x)).clamp(0, 1)
+        x = torch.where(self.low <= 0, self.high - room, torch.where(self.high >= 1, self.low + room, x))
+        x = x.clamp(0, 1).float().double()
+        eps = float(torch.maximum(self.high - x, x - self.low).max())
         apart = [(x - eps).clamp(min=0) - self.low, (x + eps).clamp(max=1) - self.high]
         if max(float(end.abs().max()) for end in apart) > 1e-6:
             raise ValueError("property: expected a box that is an linf ball cut to [0, 1], got another")
