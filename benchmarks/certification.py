@@ -2,6 +2,7 @@
 
     python -m benchmarks.certification MODEL EPS [--images 50] [--sections bounds exact lirpa milp] [--time-limit 10]
     python -m benchmarks.certification --sections linear [--seeds 4]
+    python -m benchmarks.certification --sections vnncomp --folder FOLDER [--time-limit 120] [--networks 256x2]
 
 A dense network whose ReLUs mostly keep their signs in the ball, so that complete verification decides nearly all
 images; it ships as the reference model `mnist-mlp-stable`:
@@ -20,6 +21,7 @@ float32 and without an allowance for rounding, which ours have. `milp`: HiGHS on
 PGD does not fool, a few of them, in programmes with the bounds of intervals and with our linear bounds.
 `linear`: the table of robust accuracy of a 10-class linear model, FGSM's beside the exact one with and without the box,
 beside the one that was computed on another machine from a training of the same kind.
+`vnncomp`: complete verification of a competition's instances beside published verdicts (see `benchmarks.vnncomp`).
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from benchmarks import lirpa
+from benchmarks import lirpa, vnncomp
 from core.attacks.fixed_budget.fgsm import fgsm
 from core.attacks.fixed_budget.pgd import pgd
 from core.certification.ball import Ball
@@ -55,7 +58,7 @@ from core.storage.store import default_root
 from core.training.recipes import batch_loss
 from core.training.steps import batches, make_optimizer, train_step
 
-SECTIONS = ("bounds", "exact", "lirpa", "milp", "linear")
+SECTIONS = ("bounds", "exact", "lirpa", "milp", "linear", "vnncomp")
 LINEAR = TrainSpec.model_validate({**preset("set5"), "data": {"dataset": "mnist"}, "network": "linear"})
 SHEET = {
     0.05: (0.6212, 0.5732, 0.2573),
@@ -209,16 +212,23 @@ def main() -> None:
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds an image, exact and HiGHS")
     parser.add_argument("--seeds", type=int, default=4, help="trainings for the linear table")
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="of a competition's files")
+    parser.add_argument("--year", default="2021", help="whose published verdicts are of these instances")
+    parser.add_argument("--networks", nargs="*", default=[], help="parts of the names of a competition's networks")
     options = parser.parse_args()
-    sections = options.sections or (SECTIONS[:-1] if options.model else SECTIONS[-1:])
+    sections = options.sections or (SECTIONS[:-2] if options.model else SECTIONS[-2:-1])
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end="")
     print(f"{torch.get_num_threads()} threads")
     if "linear" in sections:
         linear(list(range(options.first_seed, options.first_seed + options.seeds)))
-    if set(sections) == {"linear"}:
+    if "vnncomp" in sections:
+        if options.folder is None:
+            parser.error("--folder is needed for vnncomp")
+        vnncomp.compare(options.folder, options.time_limit, options.year, options.networks)
+    if set(sections) <= {"linear", "vnncomp"}:
         return
     if options.model is None or options.eps is None:
-        parser.error("MODEL and EPS are needed for all sections but linear")
+        parser.error("MODEL and EPS are needed for all sections but linear and vnncomp")
     saved = load_model(options.model, default_root())
     batch = first_of_test(saved.data(), options.images)
     x, y, model, eps = to_float(batch.x), batch.y, saved.model, options.eps

@@ -16,6 +16,10 @@
     agreement    the model's own logits against the bounds
     proof        which images are proven, by bounds from the quickest to the tightest
     milp         margins by mixed-integer linear programming
+    reduced      a network's graph without the ReLUs that are off
+    worth        what it is worth to split a ReLU
+    region       a part of a ball, where bounds are tighter
+    cases        branch and bound in one region
     branching    one image by branch and bound, and by integer programming
     exact        complete verification: proven, fooled, unknown; exact radii
     smoothing    randomised smoothing: an l2 certificate with a confidence

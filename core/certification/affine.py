@@ -41,10 +41,17 @@ class Affine(Protocol):
 class Dense:
     """A matrix (out, in), on whatever shapes."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, shape_in: Shape, shape_out: Shape | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        shape_in: Shape,
+        shape_out: Shape | None = None,
+        terms: int | None = None,
+    ) -> None:
         self.weight, self.bias = weight, bias
         self.shape_in, self.shape_out = shape_in, shape_out or (len(weight),)
-        self.terms = weight.shape[1]
+        self.terms = terms or weight.shape[1]
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x.flatten(1), self.weight, self.bias).view(-1, *self.shape_out)

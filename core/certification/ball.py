@@ -57,6 +57,8 @@ def inside(
 class Ball:
     """Every image of [0, 1] within `eps` of `x`.
 
+    One ball counts for any number of functions (N, ...).
+
     Attributes:
         x: (N, C, H, W) in [0, 1].
         eps: (N,) in the dtype of `x`.
@@ -124,6 +126,8 @@ class Ball:
         flat = rows.flatten(2)
         if self.norm == "linf":
             middle, half = ((self.low + self.high) / 2).flatten(1), ((self.high - self.low) / 2).flatten(1)
+            if len(self) == 1:
+                return flat @ middle[0] - flat.abs() @ half[0]
             return (flat @ middle[..., None] - flat.abs() @ half[..., None])[..., 0]
         point, penalty = self._lagrangian(flat.detach())
         return (flat * point).sum(2) + penalty

@@ -1,15 +1,19 @@
-"""Branch and bound on one image, and mixed-integer programming where that is quicker.
+"""One image by branch and bound, and by mixed-integer programming where that is quicker.
 
-A ReLU whose input may have both signs (an open one) is split into two cases, many cases are bounded at once, and the
-cases that are not proven are split again (Bunel et al. 2020, arXiv 1909.06588; Wang et al. 2021, arXiv 2103.06624). A
-case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an image
-with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
+All margins are proven in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as
+that pays; then the margins are tried, the easiest first, each on the images where it fails, which is a region with
+tighter bounds of its own; and there, if no end is far, by splitting cases with these bounds (`cases`). Where a margin
+stays open, the region is split in two for all that are left, at the value that is worth most (`worth`).
+
+A case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an
+image with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,26 +22,25 @@ from core import epsilon
 from core.attacks.engine.engine import frozen, predict
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import Goal
-from core.certification.alpha import first_choice, optimized, shifts_of
-from core.certification.ball import Ball, inside
+from core.attacks.fixed_budget.pgd import pgd
+from core.certification.ball import Ball, at_most, inside
 from core.certification.bounds import Known, intervals, margin_rows, noises, roundings
-from core.certification.crown import backward, crown_bounds, interval_bounds
+from core.certification.cases import MANY, STEPS, Outcome, Search
+from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.milp import IntegerProgram, decide, program
-from core.certification.proof import TINY, Graphs, evaluated, sloped_margins, tightened
+from core.certification.proof import TINY, Graphs, sloped_margins
+from core.certification.region import Region, margins, shrink, tightened
 
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
-CASES = 64
-"""Cases split at once."""
-STEPS = 8
-"""Gradient steps for each case."""
-LEAF_STEPS = 100
-"""Gradient steps on the multipliers of a case that cannot be split any more, in l2."""
-TRIED = 8
-"""Open ReLUs whose splitting is tried out for each case."""
-MANY = 256
-"""Cases after which the bounds that all of them start from are tightened, once."""
+WORTH = 0.05
+"""The share of the bounds' width that tightening must take off to be done again."""
+WORK = 2
+"""Cases for each open ReLU that a margin's region is searched with, `cases.MANY` at least: about the work of tightening
+its bounds once."""
 FEW = 100
 """Open ReLUs up to which an image goes to mixed-integer programming; beyond, branching is quicker."""
+RIVALS = 9
+"""Classes that an attack is directed at."""
 TOLERANCE = 1e-5
 """What linear programmes may be wrong by: a margin below it is not proven by them."""
 
@@ -45,25 +48,28 @@ Answer = tuple[str, str, Tensor | None]
 """Verdict, what gave it, and the image that fools."""
 
 
-@dataclass
-class _Cases:
-    """Undecided cases: which margin, the signs of the open ReLUs (U of them), slopes, multipliers, the next split."""
+@dataclass(frozen=True)
+class _Open:
+    """A region and the margins (numbers of classes) that are not proven there; its own where it has one.
 
-    row: Tensor
-    signs: Tensor
-    slopes: Tensor
-    multipliers: Tensor
-    split: Tensor
+    Attributes:
+        region: with its bounds.
+        rows: the numbers.
+        split: the open value that is worth splitting most, by node and flat place.
+        adversarial: an image that fools, if one turned up.
+    """
 
-    def take(self, rows: Tensor | slice) -> _Cases:
-        return _Cases(*(value[rows] for value in vars(self).values()))
+    region: Region
+    rows: Tensor
+    split: tuple[int, int] | None = None
+    adversarial: Tensor | None = None
 
-    def __len__(self) -> int:
-        return len(self.row)
-
-    @staticmethod
-    def join(first: _Cases, second: _Cases) -> _Cases:
-        return _Cases(*(torch.cat(pair) for pair in zip(vars(first).values(), vars(second).values(), strict=True)))
+    @property
+    def end(self) -> Outcome | None:
+        """None: something is left to be proven."""
+        if self.adversarial is None and len(self.rows):
+            return None
+        return Outcome(empty=self.adversarial is None, adversarial=self.adversarial)
 
 
 class BranchAndBound:
@@ -72,28 +78,25 @@ class BranchAndBound:
     def __init__(self, graphs: Graphs, x: Tensor, y: Tensor, ball: Ball, eps: Tensor) -> None:
         """`x` (1, C, H, W), `y` (1,), the ball around it, and the ε (1,) that the ball's is rounded up from."""
         self.graphs, self.x, self.y, self.ball = graphs, x, y, ball
-        self.model, self.graph, self.quick = graphs.model, graphs.exact, graphs.quick
+        self.model, self.graph = graphs.model, graphs.exact
         self.eps = torch.minimum(eps, ball.eps)
         self.cases = 0
 
     def run(self, deadline: float) -> Answer:
         """The answer; "unknown" when the time is up."""
-        classes = self.graphs.classes
         with torch.no_grad():
             for bounds_of in (interval_bounds, crown_bounds):
                 self.known = bounds_of(self.graph, self.ball)
-                margins = sloped_margins(self.graphs, self.ball, self.y, self.known)
-                left = ~(margins[0] > TINY)
+                bound = sloped_margins(self.graphs, self.ball, self.y, self.known)[0]
+                left = ~(bound > TINY)
                 left[self.y] = False
                 if not left.any():
                     return PROVEN, "alpha_crown", None
-            self.rows = margin_rows(classes, self.y, self.ball.x)[0]
+            self.rows = margin_rows(self.graphs.classes, self.y, self.ball.x)[0]
             made = intervals(self.graph, self.ball.low, self.ball.high, self.known)
             self.noise = noises(self.graph, made)
-            self.short_noise = [value.float() for value in self.noise]
             self.errors = roundings(self.graph, made)  # of programmes, which know no rounding
             self.less = self.rows.abs() @ self.errors[-1][0]
-        self._index()
         if not all(bool(end.isfinite().all()) for bound in self.known.values() for end in bound):
             return UNKNOWN, "", None  # NaN has no sign: a case would be left out
         if not all(bool(value.isfinite().all()) for value in self.noise):
@@ -101,180 +104,121 @@ class BranchAndBound:
         begun = time.perf_counter()
         if begun > deadline:
             return UNKNOWN, "", None
-        few = self.ball.norm != "l2" and self.open <= FEW
-        answer = self._branch(left.nonzero()[:, 0], begun + (deadline - begun) / 2 if few else deadline)
+        adversarial = self._attacked(bound.masked_fill(~left, torch.inf))
+        if adversarial is not None:
+            return FOOLED, "pgd", adversarial
+        few = self.ball.norm != "l2" and _open(self.known) <= FEW
+        rows = bound.argsort(descending=True)  # the hardest last
+        rows = rows[left[rows]]
+        answer = self._branch(rows, begun + (deadline - begun) / 2 if few else deadline)
         if answer is None and few:
-            answer = self._program(self.known, left.nonzero()[:, 0], deadline)
+            answer = self._program(self.known, rows, deadline)
         return answer or (UNKNOWN, "", None)
 
-    # ------------------------------------------------------------ open ReLUs as one vector
-
-    def _index(self) -> None:
-        self.where: dict[int, Tensor] = {}
-        start, self.span = 0, {}
-        for place, (low, high) in self.known.items():
-            self.where[place] = ((low < 0) & (high > 0)).flatten().nonzero()[:, 0]
-            self.span[place] = slice(start, start + len(self.where[place]))
-            start += len(self.where[place])
-        self.open = start
-
-    def _spread(self, values: Tensor, fill: float = 0.0) -> dict[int, Tensor]:
-        """(B, U) as what each ReLU's place has: (B, *shape)."""
-        made = {}
-        for place, where in self.where.items():
-            shape = self.graph.nodes[place].shape
-            flat = values.new_full((len(values), torch.Size(shape).numel()), fill)
-            flat[:, where] = values[:, self.span[place]]
-            made[place] = flat.unflatten(1, shape)
-        return made
-
-    def _gather(self, values: dict[int, Tensor], count: int = 1) -> Tensor:
-        """The inverse of `_spread`; keys are places of what ReLUs read, `count` is B."""
-        parts = [values[place].flatten(1)[:, where] for place, where in self.where.items()]
-        return torch.cat(parts, 1) if parts else torch.zeros(count, 0, device=self.x.device)
-
-    def _bounds(self, signs: dict[int, Tensor], errors: list[Tensor] | None = None) -> Known:
-        """Bounds of a case. Its signs are those that float32 gives: exact values may lie beyond 0 by `errors`."""
-        made = {}
-        for place, (low, high) in self.known.items():
-            sign, room = signs[place], 0.0 if errors is None else errors[place]
-            bottom, top = torch.clamp(low, min=-room), torch.clamp(high, max=room)
-            made[place] = torch.where(sign > 0, bottom, low), torch.where(sign < 0, top, high)
-        return made
-
-    def _by_relu(self, values: dict[int, Tensor]) -> dict[int, Tensor]:
-        return {relu: values[self.graph.nodes[relu].parents[0]][:, None] for relu in self.graph.relus}
-
-    def _by_place(self, values: dict[int, Tensor]) -> dict[int, Tensor]:
-        return {self.graph.nodes[relu].parents[0]: value for relu, value in values.items()}
-
-    # ------------------------------------------------------------ branch and bound
+    def _attacked(self, bound: Tensor) -> Tensor | None:
+        """An attack towards each class whose margin may fail, those of the lowest bounds first."""
+        rows = bound.argsort()[: min(RIVALS, int(bound.isfinite().sum()))]
+        x, y = self.x.expand(len(rows), -1, -1, -1), self.y.expand(len(rows))
+        norm: Any = self.ball.norm
+        eps = at_most(self.eps, self.x.dtype).expand(len(rows))
+        found = pgd(self.model, x, y, eps=eps, norm=norm, steps=100, restarts=5, y_target=rows)
+        return self._fools(found.x_adv)
 
     def _branch(self, rows: Tensor, deadline: float) -> Answer | None:
         """None: time is up, or a case without open ReLUs stays undecided and no other gives an image that fools."""
-        slopes = self._gather(self._by_place({k: v[:, 0] for k, v in first_choice(self.graph, self.known).items()}))
-        count = len(rows)
-        nothing = torch.zeros(count, self.open, dtype=torch.float32, device=rows.device)
-        first = _Cases(rows, nothing.to(torch.int8), slopes.float().expand(count, -1), nothing, rows.new_zeros(count))
-        waiting, adversarial = self._bounded(first, 2 * STEPS)
-        undecided, tight = False, False
-        while adversarial is None and len(waiting):
+        whole, stuck = Region(self.known), False
+        for row in rows.tolist():
+            end = self._cases(replace(whole, row=self.rows[row]), row, deadline)
+            if end.adversarial is not None:
+                return FOOLED, end.by, end.adversarial
+            if not end.empty:
+                break
+            rows = rows[1:]
+        waiting = [_Open(whole, rows)] if len(rows) else []
+        while waiting:
             if time.perf_counter() > deadline:
                 return None
-            if self.cases > MANY and not tight:
-                self.known, tight = tightened(self.graphs, self.ball, self.known), True
-            size = min(CASES, len(waiting))
-            part, waiting = waiting.take(slice(len(waiting) - size, None)), waiting.take(slice(len(waiting) - size))
-            leaves, part = part.take(part.split < 0), part.take(part.split >= 0)
-            for case in range(len(leaves)):
-                answer = self._leaf(leaves.take(slice(case, case + 1)), deadline)
-                if answer is not None and answer[0] == FOOLED:
-                    return answer
-                undecided |= answer is None
-            if len(part):
-                children, adversarial = self._bounded(self._halves(part), STEPS)
-                waiting = _Cases.join(waiting, children)
-        if adversarial is not None:
-            return FOOLED, "branch and bound", adversarial
-        return None if undecided else (PROVEN, "branch and bound", None)
+            end, parts = self._parted(waiting.pop(), deadline)
+            if end.adversarial is not None:
+                return FOOLED, end.by, end.adversarial
+            stuck |= end.stuck
+            waiting += parts
+        return None if stuck else (PROVEN, "branch and bound", None)
 
-    def _halves(self, part: _Cases) -> _Cases:
-        made = []
-        for sign in (-1, 1):
-            signs = part.signs.clone()
-            signs[torch.arange(len(part)), part.split] = sign
-            made.append(replace(part, signs=signs))
-        return _Cases.join(*made)
+    def _parted(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
+        """Prove margins in a region, the easiest first; where one fails, split the region for all that are left."""
+        self.cases += 1
+        tight, stuck = self._tight(given, deadline), False
+        while tight.end is None:
+            one = tight
+            if tight.region.row is None:
+                own = replace(tight.region, row=self.rows[tight.rows[0]])
+                one = self._tight(_Open(own, tight.rows[:1]), deadline)
+            end = one.end or self._cases(one.region, int(one.rows[0]), deadline)
+            if end.adversarial is not None:
+                return end, []
+            tight = one if len(tight.rows) == 1 else tight
+            split = tight.split or end.split
+            if not (end.empty or end.stuck) and split is not None:
+                parts = [_Open(tight.region.split(*split, sign), tight.rows) for sign in (-1, 1)]
+                return Outcome(stuck=stuck), parts
+            stuck |= not end.empty
+            tight = replace(tight, rows=tight.rows[1:])
+        return replace(tight.end, empty=tight.end.empty and not stuck, stuck=stuck), []
 
-    def _bounded(self, part: _Cases, steps: int) -> tuple[_Cases, Tensor | None]:
-        """Bound cases; those that are not proven with their next split, and an image that fools, if one turned up."""
-        self.cases += len(part)
-        count = torch.zeros(len(part), dtype=torch.int64, device=part.row.device)
-        signs = {place: value.double() for place, value in self._spread(part.signs).items()}
-        bounds = self._bounds(signs)
-        ball, rows = self.ball.take(count), self.rows[part.row][:, None]
-        short = {place: (low.float(), high.float()) for place, (low, high) in bounds.items()}
-        short_signs = {place: value.float() for place, value in signs.items()}
-        with frozen(self.model):
-            choice = optimized(
-                self.quick,
-                ball.to(torch.float32),
-                rows.float(),
-                short,
-                steps=steps,
-                signs=short_signs,
-                slopes=self._by_relu(self._spread(part.slopes)),
-                multipliers=self._by_relu(self._spread(part.multipliers)),
-                goal=1e-3,
-                noise=self.short_noise,
-            )
-        left = torch.ones(len(part), dtype=torch.bool, device=part.row.device)
-        likely = (choice.value.double() > 0).nonzero()[:, 0]
-        if len(likely):
-            with torch.no_grad():
-                shifts = shifts_of(self.quick, choice.multipliers, short_signs)
-                found = evaluated(
-                    self.graph,
-                    ball.take(likely),
-                    rows[likely],
-                    {place: (low[likely], high[likely]) for place, (low, high) in bounds.items()},
-                    {relu: value[likely] for relu, value in choice.slopes.items()},
-                    {relu: value[likely] for relu, value in shifts.items()},
-                    noise=self.noise,
-                )
-            left[likely[found > TINY]] = False
-        slopes, multipliers = (
-            self._gather(self._by_place({relu: value[:, 0] for relu, value in values.items()}), len(part))
-            for values in (choice.slopes, choice.multipliers)
-        )
-        made = _Cases(part.row, part.signs, slopes, multipliers, torch.full_like(part.row, -1)).take(left)
-        adversarial = self._fools(choice.point[left])
-        if adversarial is None and len(made) and self.open:
-            made.split.copy_(self._splits({place: value[left] for place, value in choice.at_relu.items()}, made))
-        return made, adversarial
+    def _tight(self, given: _Open, deadline: float) -> _Open:
+        """The region once tightening has brought its bounds as far as it pays, and what is not proven with them."""
+        pays = True
+        while True:
+            part = shrink(self.graphs, given.region, self.noise)
+            bound, points, worth = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
+            order = bound.argsort(descending=True)  # the hardest last
+            order = order[~(bound[order] > TINY)]
+            given = replace(given, rows=given.rows[order], adversarial=self._fools(points))
+            if given.end is not None or not pays:
+                return given
+            gap = max(-float(bound[order[0]]), TINY)
+            found = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
+            if found is None:
+                return replace(given, rows=given.rows[:0])
+            known = {
+                at: (part.put_back(at, low, found[at][0]), part.put_back(at, high, found[at][1]))
+                for at, (low, high) in given.region.known.items()
+            }
+            region = replace(given.region, known=known)
+            pays = region.width < (1 - WORTH) * given.region.width
+            left = (part.named(*best) for best in worth.ranked())
+            split = next((at for at in left if region.open_at(*at)), None)
+            given = replace(given, region=region, split=split)
 
-    def _splits(self, at_relu: dict[int, Tensor], cases: _Cases) -> Tensor:
-        """The open ReLU of each case to split, or -1.
+    def _cases(self, region: Region, row: int, deadline: float) -> Outcome:
+        """Search one margin's region with the bounds that it has."""
+        part = shrink(self.graphs, region, self.noise)
 
-        Of those whose relaxation costs the bound most, the one whose worse half has the highest bound before any step
-        (filtered smart branching: De Palma et al. 2021, arXiv 2104.06718).
-        """
-        low = self._gather({place: low for place, (low, _) in self.known.items()})
-        high = self._gather({place: high for place, (_, high) in self.known.items()})
-        cost = self._gather(self._by_place(at_relu)).abs() * (-low * high / (high - low))
-        worst, places = cost.masked_fill(cases.signs != 0, -1.0).topk(min(TRIED, self.open), dim=1)
-        tried = torch.arange(len(cases), device=places.device).repeat_interleave(places.shape[1])
-        trials = replace(cases.take(tried), split=places.flatten())
-        ends = torch.stack(self._quick_bounds(self._halves(trials)).chunk(2)).unflatten(1, places.shape)
-        gain = (ends.amin(0) + 1e-3 * ends.amax(0)).masked_fill(worst < 0, -torch.inf)
-        return torch.where(worst[:, 0] < 0, -1, places.gather(1, gain.argmax(1, keepdim=True))[:, 0])
+        def leaf(signs: dict[int, Tensor]) -> Outcome:
+            off = {at: -torch.ones_like(low) for at, (low, _) in region.known.items()}  # what is not left
+            return self._leaf(region, row, {at: part.put_back(at, off[at], signs[at]) for at in off}, deadline)
 
-    @torch.no_grad()
-    def _quick_bounds(self, cases: _Cases) -> Tensor:
-        """Bounds in float32 without a step."""
-        found = []
-        for rows in torch.arange(len(cases), device=cases.row.device).split(4 * CASES):
-            part = cases.take(rows)
-            signs = {place: value.float() for place, value in self._spread(part.signs).items()}
-            bounds = {place: (low.float(), high.float()) for place, (low, high) in self._bounds(signs).items()}
-            slopes, multipliers = (self._by_relu(self._spread(value)) for value in (part.slopes, part.multipliers))
-            start = {len(self.graph.nodes) - 1: self.rows[part.row][:, None].float()}
-            made = backward(self.quick, start, bounds, slopes=slopes, shifts=shifts_of(self.quick, multipliers, signs))
-            ball = self.ball.take(torch.zeros_like(rows)).to(torch.float32)
-            found.append((ball.lowest(made.coefficients) + made.constant)[:, 0])
-        return torch.cat(found)
-
-    def _leaf(self, case: _Cases, deadline: float) -> Answer | None:
-        """A case whose every ReLU has a sign."""
-        if self.ball.norm == "l2":
-            left, adversarial = self._bounded(case, LEAF_STEPS)
-            if adversarial is not None:
-                return FOOLED, "branch and bound", adversarial
-            return None if len(left) else (PROVEN, "branch and bound", None)
-        signs = {place: value.double() for place, value in self._spread(case.signs).items()}
-        return self._program(self._bounds(signs, self.errors), case.row, deadline)
+        search = Search(part, self.ball, fools=self._fools, leaf=leaf)
+        end = search.begin() or search.run(deadline, max(MANY, WORK * search.open))
+        self.cases += search.cases
+        return end
 
     # ------------------------------------------------------------ linear programmes
+
+    def _leaf(self, region: Region, row: int, signs: dict[int, Tensor], deadline: float) -> Outcome:
+        """A case of a region whose every ReLU has a sign."""
+        bounds = {}
+        for place, (low, high) in region.known.items():
+            # bounds and signs are those of float32: exact values may lie beyond them
+            room, sign = self.errors[place], signs[place]
+            low = torch.where(sign > 0, low.clamp(min=0), low) - room
+            high = torch.where(sign < 0, high.clamp(max=0), high) + room
+            bounds[place] = torch.maximum(low, self.known[place][0]), torch.minimum(high, self.known[place][1])
+        answer = self._program(bounds, torch.tensor([row]), deadline)
+        if answer is None:
+            return Outcome(stuck=True)
+        return Outcome(empty=answer[0] == PROVEN, adversarial=answer[2], by="milp")
 
     def _program(self, known: Known, rows: Tensor, deadline: float) -> Answer | None:
         """Decide each margin in its share of the time that is left; the others also where one stays undecided."""
@@ -316,3 +260,8 @@ class BranchAndBound:
                 if bool(goal.take(slice(row, row + 1)).reached(predict(self.model, images[row : row + 1])).all()):
                     return images[row]
         return None
+
+
+def _open(known: Known) -> int:
+    """Values whose sign is open."""
+    return sum(int(((low < 0) & (high > 0)).sum()) for low, high in known.values())

@@ -49,6 +49,16 @@ def chord(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     return slope, -slope * below
 
 
+def lines_of(graph: Graph, bounds: Known) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+    """For each node with bounds that ReLUs read: slope and intercept of the chord, and where the sign is open."""
+    read = {graph.nodes[place].parents[0] for place in graph.relus}
+    made = {}
+    for place in read & bounds.keys():
+        low, high = (end[:, None] for end in bounds[place])
+        made[place] = (*chord(low, high), (low < 0) & (high > 0))
+    return made
+
+
 def adaptive_slope(low: Tensor, high: Tensor) -> Tensor:
     """CROWN's choice of the lower line: the one with the smaller area, 1 or 0."""
     return ((high > -low) & (high > 0)).to(low.dtype)
@@ -64,6 +74,7 @@ def backward(
     shifts: dict[int, Tensor] | None = None,
     keep: bool = False,
     noise: Sequence[Tensor] | None = None,
+    lines: dict[int, tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> Linear:
     """Functions of some nodes as functions of the image that are nowhere above them, as long as `bounds` hold.
 
@@ -77,7 +88,9 @@ def backward(
         keep: keep the coefficients at each ReLU's output.
         noise: what rounding may add to each node, see `bounds.noise_at`: then the functions are not above what that
             arithmetic gives, if `bounds` are of it.
+        lines: what `lines_of` says, if it is at hand.
     """
+    lines = lines_of(graph, bounds) if lines is None else lines
     pending = dict(start)
     if noise is not None:
         constant = constant - sum(_noisy(noise[place], value) for place, value in start.items())
@@ -94,14 +107,15 @@ def backward(
         value, parent = pending.pop(place), graph.nodes[place].parents[0]
         if keep:
             kept[place] = value
-        low, high = (end[:, None] for end in bounds[parent])
-        upper, intercept = chord(low, high)
-        unstable = (low < 0) & (high > 0)
-        lower = adaptive_slope(low, high) if slopes is None else torch.where(unstable, slopes[place], upper)
+        upper, intercept, unstable = lines[parent]
+        if slopes is None:
+            lower = adaptive_slope(*(end[:, None] for end in bounds[parent]))
+        else:
+            lower = torch.where(unstable, slopes[place], upper)
         above = value.clamp(max=0)
         constant = constant + (above * intercept).flatten(2).sum(2)
         value = above * upper + value.clamp(min=0) * lower
-        value = value if shifts is None else value + shifts[place]
+        value = value + shifts[place] if shifts is not None and place in shifts else value
         if noise is not None:
             constant = constant - _noisy(noise[parent], value)
         _give(pending, parent, value)

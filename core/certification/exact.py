@@ -1,7 +1,7 @@
 """Complete verification of ReLU networks: proven, fooled (with the image), or unknown when the time is up.
 
-Intervals first, then an attack, then each undecided image on its own: tighter bounds, branch and bound, and
-mixed-integer programming (`branching`).
+Intervals first, then an attack, then each undecided image on its own: tighter bounds, an attack towards each class that
+is left, branch and bound, and mixed-integer programming (`branching`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Verdicts:
         found_by: (N,) what decided: "clean", "ibp", "alpha_crown", "pgd", "branch and bound", "milp", or "".
         x_adv: (N, C, H, W): the image that fools, where there is one, verified by the model again; else `x`.
         seconds: (N,) spent on each image alone, beyond what the batch shared.
-        cases: (N,) int64, cases bounded.
+        cases: (N,) int64, cases and regions bounded.
     """
 
     verdict: np.ndarray

@@ -26,12 +26,10 @@ from core.certification.bounds import (
     noises,
 )
 from core.certification.crown import (
-    MAX_VALUES,
     backward,
     crown_bounds,
     interval_bounds,
     lower_bounds,
-    worth_refining,
 )
 from core.certification.graph import lower
 from core.certification.nodes import Graph, Unbounded
@@ -240,12 +238,12 @@ def _by_slopes(graphs: Graphs, ball: Ball, y: Tensor) -> Tensor:
 
 def sloped_margins(graphs: Graphs, ball: Ball, y: Tensor, known: Known, steps: int = STEPS) -> Float[Tensor, "n k"]:
     """The best of interval, linear and optimised bounds of every margin, less what rounding may take off."""
-    graph = graphs.exact
+    graph, last = graphs.exact, len(graphs.exact.nodes) - 1
     rows = margin_rows(graphs.classes, y, ball.x)
     made = intervals(graph, ball.low, ball.high, known)
     noise = noises(graph, made)
     less = (rows.abs() @ noise[-1][..., None])[..., 0]
-    bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, known, noise)
+    bound = lower_bounds(graph, ball, last, rows, known, noise)
     bound = torch.fmax(bound, interval_margins(graph, made, rows) - less)
     image, row = (~(bound > TINY)).scatter(1, y[:, None], False).nonzero(as_tuple=True)
     if len(image) and graph.relus:
@@ -261,55 +259,29 @@ def sloped_margins(graphs: Graphs, ball: Ball, y: Tensor, known: Known, steps: i
                 goal=RISEN,
                 noise=[value.float() for value in noise],
             )
-        better = evaluated(graph, ball.take(image), wanted, part, choice.slopes, noise=noise)
-        bound[image, row] = torch.fmax(bound[image, row], better)
+        better = evaluated(graph, ball.take(image), {last: wanted}, part, choice.slopes, noise=noise)
+        bound[image, row] = torch.fmax(bound[image, row], better[:, 0])
     return bound
-
-
-@torch.no_grad()
-def tightened(graphs: Graphs, ball: Ball, known: Known, steps: int = STEPS) -> Known:
-    """Bounds of what the ReLUs of one image read, once more, with slopes chosen for each value whose sign is open."""
-    graph, made = graphs.exact, dict(known)
-    noise = noises(graph, intervals(graph, ball.low, ball.high, known))  # (1, ...): as for every row
-    less = [value.float() for value in noise]
-    for place in graph.before_relus:
-        low, high = (end.flatten().clone() for end in made[place])
-        where = ((low < 0) & (high > 0)).nonzero()[:, 0]
-        if not worth_refining(graph, ball, place):
-            continue
-        width = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
-        for chosen in where.split(max(1, MAX_VALUES // (8 * width))):
-            count = torch.zeros(2 * len(chosen), dtype=torch.int64, device=low.device)
-            one = torch.zeros(len(chosen), len(low), dtype=graph.dtype, device=low.device)
-            one[torch.arange(len(chosen)), chosen] = 1
-            rows = torch.cat([one, -one]).unflatten(1, (1, *graph.nodes[place].shape))
-            balls, part = ball.take(count), {at: (a[count], b[count]) for at, (a, b) in made.items() if at < place}
-            with frozen(graphs.model):
-                found = optimized(
-                    graphs.quick, balls.to(torch.float32), rows.float(), _cast(part), steps=steps, at=place, noise=less
-                )
-            bottom, top = evaluated(graph, balls, rows, part, found.slopes, at=place, noise=noise).chunk(2)
-            low[chosen], high[chosen] = torch.maximum(low[chosen], bottom), torch.minimum(high[chosen], -top)
-        made[place] = low.view_as(known[place][0]), torch.maximum(low, high).view_as(known[place][1])
-    return made
 
 
 def evaluated(
     graph: Graph,
     ball: Ball,
-    rows: Float[Tensor, "n 1 ..."],
+    start: dict[int, Float[Tensor, "n m ..."]],
     known: Known,
     slopes: dict[int, Tensor],
     shifts: dict[int, Tensor] | None = None,
-    at: int | None = None,
     noise: Sequence[Tensor] | None = None,
-) -> Float[Tensor, " n"]:
-    """The bound of functions of a node (the logits by default) that slopes and shifts prove, in the graph's dtype."""
+) -> Float[Tensor, "n m"]:
+    """The bound of functions of nodes (see `crown.backward`) that slopes and shifts prove, in the graph's dtype.
+
+    -inf where a coefficient has overflowed.
+    """
     slopes = {relu: value.to(graph.dtype) for relu, value in slopes.items()}
     shifts = None if shifts is None else {relu: value.to(graph.dtype) for relu, value in shifts.items()}
-    at = len(graph.nodes) - 1 if at is None else at
-    made = backward(graph, {at: rows}, known, slopes=slopes, shifts=shifts, noise=noise)
-    return (ball.lowest(made.coefficients) + made.constant)[:, 0]
+    made = backward(graph, start, known, slopes=slopes, shifts=shifts, noise=noise)
+    found = ball.lowest(made.coefficients) + made.constant
+    return found.where(found.isfinite(), -torch.inf)
 
 
 def _cast(known: Known) -> Known:

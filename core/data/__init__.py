@@ -13,6 +13,7 @@ folder_state   its content as one hash
 folder_images  reading its images
 image_file    one image file, opened within limits
 npz            people's own images in a .npz file
+vnnlib         properties of the verification competitions
 own            what a folder or a file holds now: classes, content, whether it has changed
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +11,15 @@ from scipy.optimize import linprog
 from torch import nn
 
 from core.attacks import pgd
-from core.certification import branching, exact
+from core.certification import branching, cases, exact
 from core.certification.ball import Ball
-from core.certification.bounds import margin_rows
+from core.certification.bounds import intervals, margin_rows, noises
 from core.certification.crown import crown_bounds, interval_bounds
 from core.certification.exact import FOOLED, PROVEN, UNKNOWN, exact_radius, verify
 from core.certification.graph import lower
 from core.certification.milp import decide, program
-from core.certification.proof import graphs_of, tightened
+from core.certification.proof import graphs_of
+from core.certification.region import Region, margins, shrink, tightened
 from core.linear.exact import affine_model, smallest
 
 SEEDS = (3, 4)
@@ -39,6 +39,12 @@ def small(seed: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
         top = model(x).topk(2, dim=1).values
     x = x[(top[:, 0] - top[:, 1]).argsort()[3::15]]
     return model, x, model(x).argmax(1)
+
+
+def without_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only proofs find images that fool."""
+    for module in (exact, branching):
+        monkeypatch.setattr(module, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
 
 
 def smallest_margin(model: nn.Module, x: np.ndarray, y: int, eps: float) -> float:
@@ -82,9 +88,9 @@ def test_verdicts_are_those_of_every_activation_pattern(seed: int) -> None:
 @pytest.mark.parametrize("by", ["branch and bound", "milp"])
 def test_each_way_alone_finds_the_truth(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither optimised slopes nor an attack before it: branch and bound to its leaves, or one integer programme."""
-    monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
+    without_attacks(monkeypatch)
     monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
-    monkeypatch.setattr(branching, "STEPS", 1)
+    monkeypatch.setattr(cases, "STEPS", 1)
     if by == "milp":
         monkeypatch.setattr(branching.BranchAndBound, "_branch", lambda self, rows, deadline: None)
     for seed in SEEDS:
@@ -148,7 +154,7 @@ def test_networks_without_relus_are_decided_as_they_are_solved(norm: str) -> Non
 
 def test_no_time_ends_in_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images that need branching, in a microsecond."""
-    monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
+    without_attacks(monkeypatch)
     monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
     model, x, y = small(3)
     answer = verify(model, x, y, 0.3, time_limit=1e-6)
@@ -207,9 +213,9 @@ def test_image_that_fools_lies_within_the_radius_as_asked() -> None:
 @pytest.mark.slow
 def test_cases_without_open_relus_are_decided_in_l2_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Branch and bound alone, one step for each case: every image gets its answer from the cases' ends."""
-    monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
+    without_attacks(monkeypatch)
     monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
-    monkeypatch.setattr(branching, "STEPS", 1)
+    monkeypatch.setattr(cases, "STEPS", 1)
     model, x, y = small(3)
     x, y = x[1:3], y[1:3]
     answer = verify(model, x, y, 0.18, norm="l2")
@@ -218,32 +224,53 @@ def test_cases_without_open_relus_are_decided_in_l2_too(monkeypatch: pytest.Monk
     assert list(answer.verdict == FOOLED) == attacked.tolist()
 
 
-def test_one_case_that_stays_undecided_keeps_no_other_from_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first end gives no answer: an image that the next one fools is fooled, others are unknown, none is proven."""
-    monkeypatch.setattr(exact, "pgd", lambda model, x, y, **more: pgd(model, x, y, eps=0.0, steps=1))
+ENDS = [
+    (["stuck", "fools"], "fools"),
+    (["stuck", "empty"], "stuck"),
+    (["empty", "stuck"], "stuck"),
+    (["empty", "empty"], "empty"),
+]
+
+
+def outcome(name: str) -> cases.Outcome:
+    """One that says it all."""
+    return cases.Outcome(name == "empty", torch.zeros(1, 2, 2) if name == "fools" else None, name == "stuck")
+
+
+@pytest.mark.parametrize(("ends", "whole"), ENDS)
+def test_a_part_that_stays_undecided_keeps_no_other_from_being_looked_at(
+    ends: list[str], whole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regions and cases: one that fools counts, wherever it stands, and nothing is proven beside a stuck one."""
+    model, x, y = small(3)
+    ball = Ball.around(x[:1], 0.3, "linf", torch.float64)
+    image = branching.BranchAndBound(graphs_of(model, x, y), x[:1], y[:1], ball, ball.eps)
     monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
+    monkeypatch.setattr(branching.BranchAndBound, "_attacked", lambda self, bound: None)
+    monkeypatch.setattr(branching.BranchAndBound, "_cases", lambda self, region, row, deadline: cases.Outcome())
+    given = iter(ends)
+
     monkeypatch.setattr(branching, "FEW", 0)
-    monkeypatch.setattr(
-        branching.BranchAndBound, "_bounded", lambda self, part, steps: (replace(part, split=part.row - 9), None)
-    )
-    leaf, answers = branching.BranchAndBound._leaf, []
+    regions: list[branching._Open] = []
 
-    def first_fails(self: branching.BranchAndBound, case: branching._Cases, deadline: float) -> branching.Answer | None:
-        answers.append(leaf(self, case, deadline) if answers else None)
-        return answers[-1]
+    def parted(
+        self: branching.BranchAndBound, region: branching._Open, deadline: float
+    ) -> tuple[cases.Outcome, list[branching._Open]]:
+        regions.append(region)
+        return (cases.Outcome(), [region, region]) if len(regions) == 1 else (outcome(next(given)), [])
 
-    monkeypatch.setattr(branching.BranchAndBound, "_leaf", first_fails)
-    seen = set()
-    for seed, eps in itertools.product(SEEDS, (0.12, 0.3)):
-        model, x, y = small(seed)
-        for i in range(2):
-            answers.clear()
-            (verdict,) = verify(model, x[i : i + 1], y[i : i + 1], eps).verdict
-            if answers:
-                fooled = any(answer is not None and answer[0] == FOOLED for answer in answers)
-                assert verdict == (FOOLED if fooled else UNKNOWN)
-                seen.add((len(answers), fooled))
-    assert {(2, True), (2, False)} <= seen
+    monkeypatch.setattr(branching.BranchAndBound, "_parted", parted)
+    assert image.run(np.inf)[0] == {"fools": FOOLED, "stuck": UNKNOWN, "empty": PROVEN}[whole]
+    noise = noises(image.graph, intervals(image.graph, ball.low, ball.high, image.known))
+    part = shrink(image.graphs, Region(image.known, image.rows[int((y[0] + 1) % 3)]), noise)
+    leaves = iter(ends)
+    search = cases.Search(part, ball, fools=lambda points: None, leaf=lambda signs: outcome(next(leaves)))
+    numbers, values = torch.full((2,), -1), torch.zeros(2, search.open)
+    search.waiting = cases._Cases(values.to(torch.int8), values, values, numbers, numbers)
+    end = search.run(np.inf, np.inf)
+    said = {"fools": end.adversarial is not None, "stuck": end.stuck, "empty": end.empty}
+    assert said == {name: name == whole for name in said}
+    assert next(leaves, None) is None
 
 
 def test_bounds_of_a_pooling_behind_the_first_layer_are_tightened_too() -> None:
@@ -254,7 +281,10 @@ def test_bounds_of_a_pooling_behind_the_first_layer_are_tightened_too() -> None:
     graphs = graphs_of(model, x, torch.tensor([0]))
     ball = Ball.around(x, 0.1, "linf", torch.float64)
     known = interval_bounds(graphs.exact, ball)
-    made = tightened(graphs, ball, known)
+    noise = noises(graphs.exact, intervals(graphs.exact, ball.low, ball.high, known))
+    part = shrink(graphs, Region(known), noise)
+    made = tightened(part, ball, margins(part, ball, torch.eye(3, dtype=torch.float64), 5)[2])
+    assert made is not None
     points = ball.low + torch.rand(50, 1, 8, 8) * (ball.high - ball.low)
     values = graphs.exact.forward(points)
     for place, (low, high) in made.items():

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from core.certification.exact import verify
 from core.certification.graph import lower
 from core.certification.proof import certified_margins
 from core.data.folder import data_root
+from core.data.vnnlib import read_property
 from core.networks.framed import Framed
 from core.networks.onnx_network import OnnxNetwork
 from core.specs import Framing
@@ -63,20 +61,6 @@ def published() -> dict[tuple[str, str], set[str]]:
     return found
 
 
-def instance(path: Path) -> tuple[Tensor, int, float]:
-    """Image, label and ε of a property: its box is the ball's, cut to [0, 1]."""
-    text = path.read_text(encoding="utf-8")
-    eps = float(path.stem.rsplit("_", 1)[1])
-    high, low = (
-        torch.tensor([float(value) for value in re.findall(rf"assert \({sign} X_\d+ ([-\d.e]+)\)", text)])
-        for sign in ("<=", ">=")
-    )
-    label = re.search(r"label: (\d+)", text)
-    assert label is not None
-    x = torch.where(low <= 0, high - eps, torch.where(high >= 1, low + eps, (low + high) / 2)).clamp(0, 1)
-    return x.reshape(1, 28, 28), int(label[1]), eps
-
-
 @pytest.mark.parametrize(
     ("name", "count"),
     [
@@ -90,9 +74,10 @@ def test_verdicts_are_never_against_published_ones(name: str, count: int) -> Non
     """What is proven here no tool found to be false, and what is fooled here no tool proved."""
     said, model = published(), framed(f"mnistfc/{name}")
     paths = sorted(MNISTFC.glob("*.vnnlib"))[:: 30 // count]
-    x, y, eps = zip(*(instance(path) for path in paths), strict=True)
-    images, labels, sizes = torch.stack(x), torch.tensor(y), torch.tensor(eps, dtype=torch.float64)
-    found = verify(model, images, labels, sizes, time_limit=1.0)
+    given = [read_property(path) for path in paths]
+    x, eps = zip(*(one.ball((1, 28, 28)) for one in given), strict=True)
+    labels, sizes = torch.tensor([one.label for one in given]), torch.tensor(eps, dtype=torch.float64)
+    found = verify(model, torch.cat(x), labels, sizes, time_limit=1.0)
     decided = 0
     for path, verdict in zip(paths, found.verdict, strict=True):
         against = {"proven": "sat", "fooled": "unsat"}.get(verdict, "")

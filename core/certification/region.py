@@ -1,0 +1,220 @@
+"""A part of a ball where more is known, and tighter bounds of what ReLUs read there.
+
+In a region one function of the logits is at most 0, as a margin is that fails, and some ReLUs have given signs. Bounds
+there may be much tighter than in the whole ball, and they tighten each other; where they contradict each other, no
+image is left (Kotha et al. 2023, arXiv 2302.01404).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.attacks.engine.engine import frozen
+from core.certification.alpha import Choice, optimized, shifts_of
+from core.certification.ball import Ball
+from core.certification.bounds import Known
+from core.certification.crown import MAX_VALUES, worth_refining
+from core.certification.proof import RISEN, TINY, Graphs, evaluated
+from core.certification.reduced import part_of, put_back, reduced
+from core.certification.worth import Worth
+
+STEPS = 10
+"""Gradient steps on the slopes of each bound."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Images of one ball where one function of the logits is at most 0 and some ReLUs have given signs.
+
+    Attributes:
+        known: bounds of what every ReLU reads there, (1, *shape).
+        row: (K,) coefficients of the function; None: the whole ball.
+        signs: for nodes that ReLUs read, (1, *shape) in -1, 0, 1: values known to be negative, either, positive.
+    """
+
+    known: Known
+    row: Tensor | None = None
+    signs: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def width(self) -> float:
+        """The total width of the bounds that leave a sign open."""
+        return sum(float((high - low)[(low < 0) & (high > 0)].sum()) for low, high in self.known.values())
+
+    def open_at(self, place: int, at: int) -> bool:
+        """Whether one value, `at` in the flat node, may have both signs."""
+        low, high = (float(end.flatten()[at]) for end in self.known[place])
+        return low < 0 < high
+
+    def split(self, place: int, at: int, sign: int) -> Region:
+        """The part where that value has a sign; the end of its bounds is 0."""
+        low, high = (end.clone() for end in self.known[place])
+        signs = self.signs.get(place, torch.zeros_like(low)).clone()
+        signs.view(-1)[at] = sign
+        end = low if sign > 0 else high
+        end.view(-1)[at] = 0.0
+        return Region({**self.known, place: (low, high)}, self.row, {**self.signs, place: signs})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A region on graphs that have only what counts there.
+
+    Attributes:
+        graphs: of the model.
+        region: its bounds and signs for these graphs' nodes.
+        noise: of every node of theirs, see `bounds.noises`.
+        kept: what `reduced.reduced` says is left of each node.
+    """
+
+    graphs: Graphs
+    region: Region
+    noise: list[Tensor]
+    kept: dict[int, Tensor]
+
+    def put_back(self, place: int, value: Tensor, part: Tensor) -> Tensor:
+        """Values (1, *shape) of a node of the model's graph, with those that are left taken from `part`."""
+        return put_back(value, part, self.kept.get(place))
+
+    def named(self, place: int, at: int) -> tuple[int, int]:
+        """The node, and where that of the model's graph has what is left at `at`; both flat."""
+        return place, int(self.kept[place][at]) if place in self.kept else at
+
+
+def shrink(graphs: Graphs, region: Region, noise: Sequence[Tensor]) -> Part:
+    """A region without the values of dense layers whose ReLUs are off there, unless their signs are given.
+
+    Args:
+        graphs: of the model.
+        region: of one ball.
+        noise: of every node, see `bounds.noises`.
+    """
+    needed = {place: high > 0 for place, (_, high) in region.known.items()}
+    for place, given in region.signs.items():
+        needed[place] = needed[place] | (given != 0)
+    exact, kept = reduced(graphs.exact, needed)
+    quick, _ = reduced(graphs.quick, needed)
+    known = {at: (part_of(low, kept.get(at)), part_of(high, kept.get(at))) for at, (low, high) in region.known.items()}
+    signs = {at: part_of(value, kept.get(at)) for at, value in region.signs.items()}
+    less = [part_of(value, kept.get(at)) for at, value in enumerate(noise)]
+    return Part(Graphs(graphs.model, exact, quick), Region(known, region.row, signs), less, kept)
+
+
+@torch.no_grad()
+def tightened(
+    part: Part, ball: Ball, worth: Worth, *, gap: float = 1.0, steps: int = STEPS, deadline: float = torch.inf
+) -> Known | None:
+    """Bounds of what the ReLUs of one image read, once more, with slopes chosen for each value whose sign is open.
+
+    Args:
+        part: a region of the ball.
+        ball: of one image.
+        worth: learns what each bound hangs on.
+        gap: how far below 0 the bound of the region's function is, more than 0; the unit of the search for its weight.
+        steps: gradient steps.
+        deadline: of `time.perf_counter`, after which bounds stay as they are.
+
+    Returns:
+        Bounds that are nowhere looser, for the nodes of `part`; None: there is no image in the region.
+    """
+    region, graph, made = part.region, part.graphs.exact, dict(part.region.known)
+    for place in graph.before_relus:
+        low, high = (end.flatten().clone() for end in made[place])
+        if not (worth_refining(graph, ball, place) or (region.row is not None and graph.nodes[place].kind != "add")):
+            continue
+        where = ((low < 0) & (high > 0)).nonzero()[:, 0]
+        width = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
+        for chosen in where.split(max(1, MAX_VALUES // (8 * width))):
+            if time.perf_counter() > deadline:
+                return made
+            bottom, top = _ends(part, made, ball, place, chosen, gap, steps, worth)
+            low[chosen], high[chosen] = torch.maximum(low[chosen], bottom), torch.minimum(high[chosen], top)
+        if bool((low > high + TINY).any()):
+            return None
+        # rounding in float64 may turn a range of one point around
+        made[place] = low.view_as(made[place][0]), torch.maximum(low, high).view_as(made[place][1])
+    return made
+
+
+def _ends(
+    part: Part,
+    known: Known,
+    ball: Ball,
+    place: int,
+    chosen: Tensor,
+    gap: float,
+    steps: int,
+    worth: Worth,
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of some values of a node."""
+    graph, region = part.graphs.exact, part.region
+    one = torch.zeros(
+        len(chosen), torch.Size(graph.nodes[place].shape).numel(), dtype=graph.dtype, device=chosen.device
+    )
+    one[torch.arange(len(chosen)), chosen] = 1
+    rows = torch.cat([one, -one]).unflatten(1, graph.nodes[place].shape)[None]
+    size = torch.cat([-known[place][0].flatten()[chosen], known[place][1].flatten()[chosen]])
+    ceiling = None if region.row is None else (size[:, None] / gap * region.row)[None]
+    found = _choice(part, ball, rows, known, steps, at=place, ceiling=ceiling)
+    worth.note(place, chosen, known, found, size)
+    start = {place: rows}
+    if ceiling is not None:
+        start[len(graph.nodes) - 1] = found.weight.double() * ceiling
+    bottom, top = _evaluated(part, ball, start, known, found)[0].chunk(2)
+    return bottom, -top
+
+
+@torch.no_grad()
+def margins(part: Part, ball: Ball, rows: Float[Tensor, "m k"], steps: int) -> tuple[Tensor, Tensor, Worth]:
+    """Functions of the logits in a region.
+
+    Returns:
+        Lower bounds (M,), images (M, C, H, W) where they may be low, and what the lowest of each hangs on.
+    """
+    given = rows[None]
+    found = _choice(part, ball, given, part.region.known, steps, goal=RISEN)
+    bound = _evaluated(part, ball, {len(part.graphs.exact.nodes) - 1: given}, part.region.known, found)
+    return bound[0], found.point[0], Worth(part.graphs.exact, part.region.known, found, -bound[0])
+
+
+def _choice(
+    part: Part,
+    ball: Ball,
+    rows: Tensor,
+    known: Known,
+    steps: int,
+    *,
+    at: int | None = None,
+    ceiling: Tensor | None = None,
+    goal: float = torch.inf,
+) -> Choice:
+    """Slopes and multipliers for functions of a node, found in float32."""
+    graph, signs = part.graphs.quick, part.region.signs
+    split = {relu: signs[read] for relu in graph.relus if (read := graph.nodes[relu].parents[0]) in signs}
+    with frozen(part.graphs.model):
+        return optimized(
+            graph,
+            ball.to(torch.float32),
+            rows.float(),
+            {read: (low.float(), high.float()) for read, (low, high) in known.items()},
+            steps=steps,
+            at=at,
+            signs={read: value.float() for read, value in signs.items()} or None,
+            multipliers={relu: torch.zeros_like(value[:, None], dtype=torch.float32) for relu, value in split.items()},
+            goal=goal,
+            noise=[value.float() for value in part.noise],
+            ceiling=None if ceiling is None else ceiling.float(),
+        )
+
+
+def _evaluated(part: Part, ball: Ball, start: dict[int, Tensor], known: Known, found: Choice) -> Tensor:
+    """What a choice proves, in float64."""
+    graph = part.graphs.exact
+    shifts = shifts_of(graph, {relu: value.double() for relu, value in found.multipliers.items()}, part.region.signs)
+    return evaluated(graph, ball, start, known, found.slopes, shifts, noise=part.noise)

@@ -1,0 +1,167 @@
+"""Bounds of regions hold for every image there, are never looser, and decide what slopes alone leave open."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from core.certification import branching
+from core.certification.ball import Ball
+from core.certification.bounds import intervals, margin_rows, noises
+from core.certification.branching import BranchAndBound
+from core.certification.crown import backward, crown_bounds
+from core.certification.exact import PROVEN, UNKNOWN, verify
+from core.certification.proof import Graphs, certified_margins, graphs_of
+from core.certification.reduced import reduced
+from core.certification.region import Region, margins, shrink, tightened
+
+EPS = {"linf": 0.15, "l2": 0.4, "l1": 1.0}
+
+
+def network(seed: int, *widths: int, classes: int = 3) -> nn.Module:
+    """Dense layers of these widths on nine pixels, many of their ReLUs off."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in itertools.pairwise((9, *widths)):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(widths[-1], classes)).eval().requires_grad_(False)
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            layer.weight.normal_(0, 1.0)
+            layer.bias.normal_(-0.2, 0.5)
+    return model
+
+
+def start(model: nn.Module, norm: str = "linf") -> tuple[Graphs, Ball, Region, list[torch.Tensor]]:
+    """Graphs, a ball, the region of one failing margin in it, and noise."""
+    x = torch.rand(1, 1, 3, 3)
+    y = model(x).argmax(1)
+    graphs = graphs_of(model, x, y)
+    ball = Ball.around(x, EPS[norm], norm, torch.float64)
+    known = crown_bounds(graphs.exact, ball)
+    row = margin_rows(graphs.classes, y, ball.x)[0, int((y + 1) % graphs.classes)]
+    noise = noises(graphs.exact, intervals(graphs.exact, ball.low, ball.high, known))
+    return graphs, ball, Region(known, row), noise
+
+
+def images(ball: Ball, count: int = 5_000) -> torch.Tensor:
+    """Images of the ball."""
+    unit = torch.rand(count, *ball.x.shape[1:], dtype=torch.float64)
+    points = ball.low + torch.where(torch.rand_like(unit) < 0.5, unit.round(), unit) * (ball.high - ball.low)
+    order = {"linf": torch.inf, "l2": 2, "l1": 1}[ball.norm]
+    length = torch.linalg.vector_norm((points - ball.x).flatten(1), order, dim=1)
+    shrunk = (ball.eps / length).clamp(max=1).view(-1, 1, 1, 1)
+    return ball.x + (points - ball.x) * shrunk
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("split", [False, True])
+def test_bounds_hold_where_the_margin_fails_and_signs_are_given(norm: str, split: bool) -> None:
+    """Sampled images of the region lie between them; they are nowhere looser, and somewhere tighter."""
+    seen, tighter = 0, 0
+    for seed in range(12):
+        graphs, ball, region, noise = start(network(seed, 8, 8), norm)
+        if split:
+            place = graphs.exact.before_relus[0]
+            at = next((at for at in range(8) if region.open_at(place, at)), None)
+            if at is None:
+                continue
+            region = region.split(place, at, 1)
+        values = graphs.exact.forward(images(ball))
+        assert region.row is not None
+        fails = values[-1] @ region.row <= 0
+        for place, signs in region.signs.items():
+            fails &= ((values[place] * signs >= 0) | (signs == 0)).all(1)
+        for _ in range(3):
+            part = shrink(graphs, region, noise)
+            bound, _, worth = margins(part, ball, region.row[None], 10)
+            if bound > 0:
+                assert not fails.any()
+                break
+            found = tightened(part, ball, worth, gap=max(-float(bound), 1e-9))
+            if found is None:
+                assert not fails.any()
+                break
+            known = {}
+            for place, (low, high) in region.known.items():
+                known[place] = tuple(
+                    part.put_back(place, old, new) for old, new in zip((low, high), found[place], strict=True)
+                )
+                assert (known[place][0] >= low).all()
+                assert (known[place][1] <= high).all()
+                tighter += int((known[place][0] > low + 1e-3).sum())
+                assert (values[place][fails] >= known[place][0] - 1e-9).all()
+                assert (values[place][fails] <= known[place][1] + 1e-9).all()
+            region = Region(known, region.row, region.signs)
+        seen += int(fails.any())
+    assert seen >= 3
+    assert tighter >= 5
+
+
+def test_a_smaller_graph_computes_the_same_where_its_relus_are_off() -> None:
+    """Forwards and backwards, with fewer values; a convolution and what a pooling reads stay whole."""
+    graphs, ball, region, _ = start(network(1, 16, 12))
+    needed = {place: high > 0 for place, (_, high) in region.known.items()}
+    less, kept = reduced(graphs.exact, needed)
+    assert sum(len(at) for at in kept.values()) < sum(
+        torch.Size(graphs.exact.nodes[place].shape).numel() for place in kept
+    )
+    points = images(ball, 200)
+    assert torch.allclose(less.forward(points)[-1], graphs.exact.forward(points)[-1], atol=1e-12)
+    known = {place: tuple(end.flatten(1)[:, kept[place]] for end in bounds) for place, bounds in region.known.items()}
+    assert region.row is not None
+    last = len(less.nodes) - 1
+    made = [
+        backward(graph, {last: region.row[None, None]}, bounds)
+        for graph, bounds in ((less, known), (graphs.exact, region.known))
+    ]
+    assert torch.allclose(made[0].coefficients, made[1].coefficients, atol=1e-12)
+    assert torch.allclose(made[0].constant, made[1].constant, atol=1e-12)
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3)).eval()
+    graph = graphs_of(model, torch.rand(1, 1, 3, 3), torch.tensor([0])).exact
+    assert reduced(graph, {place: torch.zeros(graph.nodes[place].shape) for place in graph.before_relus})[1] == {}
+
+
+def test_nothing_is_left_of_a_region_whose_margin_cannot_fail() -> None:
+    """|z| is at most 0.9: 3 - |z| cannot fail, and bounds where it does exclude each other; |z| - 3 fails."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2), nn.ReLU(), nn.Linear(2, 2)).eval().requires_grad_(False)
+    model[1].weight.copy_(torch.stack([torch.ones(9), -torch.ones(9)]))
+    model[1].bias.copy_(torch.tensor([-4.5, 4.5]))
+    model[3].weight.copy_(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    model[3].bias.copy_(torch.tensor([-3.0, 0.0]))
+    x = torch.full((1, 1, 3, 3), 0.5)
+    graphs = graphs_of(model, x, torch.tensor([0]))
+    ball = Ball.around(x, 0.1, "linf", torch.float64)
+    known = crown_bounds(graphs.exact, ball)
+    noise = noises(graphs.exact, intervals(graphs.exact, ball.low, ball.high, known))
+    for row, empty in (([-1.0, 1.0], True), ([1.0, -1.0], False)):
+        rows = torch.tensor([row], dtype=torch.float64)
+        part = shrink(graphs, Region(known, rows[0]), noise)
+        assert (tightened(part, ball, margins(part, ball, rows, 5)[2]) is None) == empty
+
+
+def test_regions_decide_what_slopes_leave_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without cases inside regions some images are proven that slopes do not prove, and integer programmes agree."""
+    won = 0
+    for seed in range(2):
+        model = network(seed, 12, 12, 12)
+        x = torch.rand(6, 1, 3, 3)
+        y = model(x).argmax(1)
+        eps = torch.linspace(0.06, 0.16, len(x), dtype=torch.float64)
+        bound = certified_margins(model, x, y, eps, method="alpha_crown")
+        with monkeypatch.context() as patch:
+            patch.setattr(branching, "FEW", 0)
+            patch.setattr(branching, "WORK", 0)
+            patch.setattr(branching, "MANY", 0)
+            answer = verify(model, x, y, eps, time_limit=20)
+        with monkeypatch.context() as patch:
+            patch.setattr(branching, "FEW", 10**6)
+            patch.setattr(BranchAndBound, "_branch", lambda self, rows, deadline: None)
+            truth = verify(model, x, y, eps, time_limit=20)
+        assert list(answer.verdict) == list(truth.verdict)
+        assert UNKNOWN not in answer.verdict
+        won += int((torch.from_numpy(answer.verdict == PROVEN) & ~(bound > 0)).sum())
+    assert won >= 1
