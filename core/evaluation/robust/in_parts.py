@@ -21,7 +21,7 @@ from core.evaluation.robust.cascade import run_stage
 from core.evaluation.robust.first_look import found_at
 from core.evaluation.robust.gradient_masked import few
 from core.evaluation.robust.result import Evaluation
-from core.evaluation.robust.robust import as_number, certified, checked, with_reliability
+from core.evaluation.robust.robust import as_number, certified, checked, numbers, with_reliability
 from core.evaluation.robust.schedule import AFTER, stages
 from core.evaluation.robust.state import CascadeState, Found, Subject
 from core.evaluation.robust.verdict import remarked
@@ -48,6 +48,7 @@ def first_look(
     """
     size = as_number(eps)
     x, y = wide(plain(x)), plain(y)
+    index = numbers(index, y)
     with torch.inference_mode(False), own_draws(seed, x.device), admitted(model, x) as fit:
         allowed, _ = checked(fit, x, y, norm, size, effort)
         if size <= 0 or size < (1 if norm == "l0" else 0):
@@ -90,7 +91,7 @@ def closed(
     x, y = wide(plain(x)), plain(y)
     with torch.inference_mode(False), own_draws(made.seed, x.device), admitted(model, x) as fit:
         _, more = checked(fit, x, y, made.norm, made.eps, made.effort)
-        given = Subject(fit, x, y, made.norm, made.eps, index, made.seed)
+        given = Subject(fit, x, y, made.norm, made.eps, numbers(index, y), made.seed)
         made, classes = remarked(made, bears_of(fit).neighbours), predict(fit, x[:1]).shape[1]
         made = with_reliability(given, fit, made, 1, classes, on_progress)
         return replace(made, notes=(*bears_of(fit).notes, *more, *made.notes))

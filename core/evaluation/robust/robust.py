@@ -95,7 +95,7 @@ def evaluate(
     device = x.device if isinstance(x, Tensor) else torch.device("cpu")
     with torch.inference_mode(False), own_draws(seed, device), admitted(model, x) as fit:  # frozen, too
         allowed, more = checked(fit, x, y, norm, size, effort)
-        given = Subject(fit, x, y, norm, size, _numbers(index, y), seed)
+        given = Subject(fit, x, y, norm, size, numbers(index, y), seed)
         made = _evaluated(given, allowed, effort, trust, state, found, on_progress)
         notes += [*bears_of(fit).notes, *more]
     return replace(made, notes=(*notes, *made.notes))
@@ -230,13 +230,13 @@ def checked(model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float, effor
     return allowed.floor() if norm == "l0" else allowed, notes
 
 
-def _numbers(index: Tensor | None, y: Tensor) -> Tensor:
+def numbers(index: Tensor | None, y: Tensor) -> Tensor:
     """The images' numbers, by default their positions."""
     if index is None:
         return torch.arange(len(y), device=y.device)
     if index.shape != y.shape:
         raise ValueError(f"index: expected shape {tuple(y.shape)}, one number per image, got {tuple(index.shape)}")
-    return index
+    return index.to(y.device)
 
 
 def _of_mode(model: nn.Module) -> list[str]:
