@@ -285,7 +285,7 @@ def test_killed_at_every_operation_a_task_ends_in_the_same(
     """`kill -9` before each operation on the disk, after which it is asked for again: nothing is lost or left over."""
     torch.set_num_threads(1)  # a copy of this process has none of its threads
     if stopped.name == "evaluate":  # the reliability checks keep nothing on the disk, and take most of the time
-        monkeypatch.setattr(robust, "with_reliability", lambda _given, _judge, made, _draws, _report: made)
+        monkeypatch.setattr(robust, "with_reliability", lambda _given, _judge, made, *_: made)
         stopped = stopped._replace(result=_unbroken(stopped, tmp_path / "unbroken"))
     with pytest.MonkeyPatch.context() as patch:
         operations = Operations(patch)
