@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.evaluation.robust import digging
-from core.evaluation.robust.schedule import described, stages
+from core.evaluation.robust.schedule import Stage, described, stages
+
+
+def rules(plan: list[Stage]) -> list[object]:
+    """All that the searches of a schedule depend on besides model and images, as what has the same text everywhere."""
+    return [*digging.SETTINGS, *map(described, plan)]
 
 
 def edition(norm: str, effort: str, classes: int) -> str:
@@ -18,8 +23,7 @@ def edition(norm: str, effort: str, classes: int) -> str:
         effort: effort level.
         classes: of the model, which the number of targets depends on.
     """
-    settings = [*digging.SETTINGS, *map(described, stages(norm, effort, classes))]
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+    return hashlib.sha256(repr(rules(stages(norm, effort, classes))).encode()).hexdigest()[:8]
 
 
 def remark(card: Mapping[str, Any]) -> str:

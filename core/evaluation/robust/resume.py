@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.evaluation.robust import digging
-from core.evaluation.robust.schedule import Stage, described
+from core.evaluation.robust.edition import rules
+from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.state import BY_STAGE, STATE, CascadeState, Found, Subject
 from core.storage import checkpoint
 
@@ -23,8 +23,7 @@ def fingerprint(given: Subject, effort: str, plan: list[Stage]) -> str:
         effort,
         given.seed,
         str(given.x.device),
-        *digging.SETTINGS,
-        *map(described, plan),
+        *rules(plan),
     ]
     total = hashlib.sha256(repr(settings).encode())
     for part in (given.x, given.y, given.index, *given.model.state_dict().values()):
