@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from core.checks import check_choice
@@ -84,29 +85,50 @@ def reference_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) 
     command.add_argument(
         "--make", action="store_true", help="train and measure the named models again, and bundle them"
     )
-    command.add_argument("--all", action="store_true", help="with --make: all that this machine can make")
+    command.add_argument(
+        "--measure", action="store_true", help="measure the named models again, as they are bundled, without training"
+    )
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="with --make: all that this machine can make; with --measure: all that are bundled",
+    )
     command.add_argument("--device", help=devices.HELP)
     command.add_argument("--n", type=int, help="test images for PGD and proofs. Default: all.")
 
 
 def references(options: dict[str, Any], as_json: bool) -> None:
-    """List the named reference models, or all of them; with --make, train and measure them first."""
-    root, names, device = store.default_root(), options["names"], options["device"]
+    """List the named reference models, or all of them; with --make or --measure, work on them first."""
+    root, names, device, n = store.default_root(), options["names"], options["device"], options["n"]
     for name in names:
         check_choice("name", name, reference.REFERENCES)
-    if (options["make"] and not names and not options["all"]) or (options["all"] and not options["make"]):
-        raise ValueError("make: expected --make with names or with --all, got one without the other")
-    if options["make"]:
+    if options["make"] and options["measure"]:
+        raise ValueError("measure: expected --make, which measures too, or --measure, got both")
+    works = options["make"] or options["measure"]
+    if (works and not names and not options["all"]) or (options["all"] and not works):
+        raise ValueError("make: expected --make or --measure with names or with --all, got one without the other")
+    if works:
         bundled.check_replaceable()
         from core.jobs import reference_build
 
-        gpu = devices.settled(device, root, note).startswith("cuda")
-        made_here = [one.name for one in reference.REFERENCES.values() if gpu or not one.needs_gpu]
-        for name in made_here if options["all"] else names:
+        for name in names or _all_of(options["make"], device, root):
             with progress() as line:
-                made = reference_build.make(name, root, device=device, n=options["n"], on_progress=line)
+                if options["make"]:
+                    made = reference_build.make(name, root, device=device, n=n, on_progress=line)
+                else:
+                    made = reference_build.measure_again(name, device=device, n=n, on_progress=line)
             note(f"{name}: {made.folder}")
     show([row for row in reference.rows(root) if not names or row["name"] in names], as_json)
+
+
+def _all_of(make: bool, device: str | None, root: Path) -> list[str]:
+    """The reference models that can be made on this device, or else those that are bundled."""
+    gpu = make and devices.settled(device, root, note).startswith("cuda")
+    return [
+        one.name
+        for one in reference.REFERENCES.values()
+        if (gpu or not one.needs_gpu if make else bundled.folder(one.spec.artifact_name()))
+    ]
 
 
 def bundle_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:

@@ -59,7 +59,7 @@ COMMANDS = {
     ),
     "models": Command("list your models and the bundled ones", models.models_flags, models.models),
     "reference": Command(
-        "list the bundled models; with --make, train and measure the named ones again",
+        "list the bundled models; with --make, train and measure the named ones again; with --measure, only measure",
         models.reference_flags,
         models.references,
     ),

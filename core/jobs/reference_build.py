@@ -1,6 +1,7 @@
 """Make a reference model: train it or load the training from the store, measure it, and bundle it.
 
-Everything but times, the machine's name and the date is the same on every run of the same machine.
+One that is bundled already can be measured again as it is. Everything but times, the machine's name and the date is the
+same on every run of the same machine.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ DRAWN_N = 200
 """Test images that the generator attacks are measured on, each towards one wrong class."""
 SEED = 0
 _LOST = 1000  # one prediction in so many may differ in half precision
+_FACTS = ("weights_dtype", "predictions_that_differ")
 _NUMBERS = ("eps", "median_l2", "median_linf", "forwards", "backwards")  # NaN where a row has none
 
 Row = dict[str, Any]
@@ -66,14 +68,61 @@ def make(
         ValueError: an unknown name, a model of more than `LARGEST` bytes, or nowhere to put it.
         DataMissing: the data set cannot be had.
     """
-    check_choice("name", name, reference.REFERENCES)
-    if n is not None and n < 1:
-        raise ValueError(f"n: expected at least 1, got {n}")
-    wanted, device = reference.REFERENCES[name], devices.settled(device, root)
+    wanted, device = _asked(name, n), devices.settled(device, root)
     trained = running.run(wanted.spec, root, device=device, allow_bundled=False, on_progress=on_progress)
     assert isinstance(trained, store.Artifact)
     data = load(wanted.spec.data)
     weights, facts = in_half(trained, data, device)
+    return _bundled(wanted, trained, weights, facts, data, device, n, on_progress)
+
+
+def measure_again(
+    name: str,
+    *,
+    device: str | None = None,
+    n: int | None = None,
+    on_progress: Progress | None = None,
+) -> store.Artifact:
+    """Measure a bundled model as it is: its weights and what is bundled of them stay, its figures are new.
+
+    Args:
+        name: one of `reference.REFERENCES`.
+        device: as for `make`.
+        n: as for `make`.
+        on_progress: as for `make`.
+
+    Raises:
+        ValueError: an unknown name, or a model that is not bundled.
+        DataMissing: the data set cannot be had.
+        Damage: its files are not what its card says.
+    """
+    wanted, device = _asked(name, n), devices.settled(device)
+    folder = bundled.folder(wanted.spec.artifact_name())
+    if folder is None:
+        raise ValueError(f"name: expected a bundled model, got {name!r}, which is not")
+    there = store.Artifact(folder, cards.verified(folder))
+    facts = {fact: there.card["reference"][fact] for fact in _FACTS}
+    return _bundled(wanted, there, there.arrays("weights"), facts, load(wanted.spec.data), device, n, on_progress)
+
+
+def _asked(name: str, n: int | None) -> reference.Reference:
+    check_choice("name", name, reference.REFERENCES)
+    if n is not None and n < 1:
+        raise ValueError(f"n: expected at least 1, got {n}")
+    return reference.REFERENCES[name]
+
+
+def _bundled(
+    wanted: reference.Reference,
+    trained: store.Artifact,
+    weights: dict[str, np.ndarray],
+    facts: Row,
+    data: Dataset,
+    device: str,
+    n: int | None,
+    on_progress: Progress | None,
+) -> store.Artifact:
+    """The model with these weights, measured and bundled."""
     model = _model(trained, weights, device)
     tests = test_table(model, data)
     start, cpu = time.perf_counter(), time.process_time()
@@ -83,7 +132,7 @@ def make(
     named = {"test_accuracy": scores.accuracy, "test_low": scores.low, "test_high": scores.high, "test_n": scores.n}
     card["metrics"] = {**card["metrics"], **named, **scores.row()}
     card["reference"] = {
-        "name": name,
+        "name": wanted.name,
         "purpose": wanted.purpose,
         **facts,
         "measured": _summary(wanted, rows),
@@ -99,7 +148,7 @@ def make(
     body, files = cards.compose(wanted.spec, card, {"weights": weights}, tables)
     size = sum(map(len, files.values()))
     if size > LARGEST:
-        raise ValueError(f"{name}: expected at most {LARGEST:,} bytes for a bundled model, got {size:,}")
+        raise ValueError(f"{wanted.name}: expected at most {LARGEST:,} bytes for a bundled model, got {size:,}")
     return store.Artifact(bundled.replace(wanted.spec.artifact_name(), files), body)
 
 

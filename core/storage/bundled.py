@@ -119,6 +119,8 @@ def check_replaceable() -> Path:
 def replace(model_id: str, data: dict[str, bytes]) -> Path:
     """Bundle a model, in the place of the one before; `data` is its files by name. Returns its folder.
 
+    Results that were bundled with it stay where its weights are the same, to the last bit; else they go.
+
     The new one is whole on disk before the old one is touched; a kill between the two renames leaves both in `.tmp`,
     which nobody else clears. Several processes may do so at once.
 
@@ -131,6 +133,8 @@ def replace(model_id: str, data: dict[str, bytes]) -> Path:
     files.write_folder(new, data, temporary)
     with locks.held(where / ".tmp" / "replace.lock"):
         if target.exists():
+            if (target / "results").is_dir() and _same_weights(model_id, target, new):
+                shutil.copytree(target / "results", new / "results")
             files.move(target, before)
         try:
             files.move(new, target)
@@ -140,6 +144,14 @@ def replace(model_id: str, data: dict[str, bytes]) -> Path:
             raise
     shutil.rmtree(temporary)
     return target
+
+
+def _same_weights(model_id: str, one: Path, other: Path) -> bool:
+    try:
+        first, second = (weights_of(cards.sound_card(folder, model_id)) for folder in (one, other))
+    except (cards.Damage, cards.OtherVersion):
+        return False
+    return first is not None and first == second
 
 
 def add_result(model_id: str, name: str, card: bytes, data: dict[str, bytes]) -> Path:

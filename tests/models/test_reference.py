@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from core import specs
 from core.__main__ import main
 from core.data.sets import Dataset, load
-from core.jobs import reference_build
+from core.jobs import bundle, reference_build
 from core.models import reference
 from core.models.reference import REFERENCES, Reference
 from core.models.saved import load_model
@@ -147,6 +148,31 @@ def test_making_it_again_changes_nothing_but_times(ships: Path, store_root: Path
     assert [path.name for path in ships.glob("[!.]*")] == [first.id]
 
 
+def test_it_is_measured_again_without_training(ships: Path, store_root: Path, tmp_path: Path) -> None:
+    """Weights, their facts and what is bundled of them stay; figures are new; no store is touched."""
+    made = reference_build.make("tiny", store_root, device="cpu", n=30)
+    sweep = specs.SweepSpec(model=made.id, attack="fgsm", eps=(0, 0.05), n=20)
+    result = bundle.make(sweep, device="cpu").folder
+    assert result is not None
+    shutil.rmtree(store_root)
+    again = reference_build.measure_again("tiny", device="cpu", n=20)
+    assert not store_root.exists()
+    assert again.card["files"]["weights.safetensors"] == made.card["files"]["weights.safetensors"]
+    for fact in ("weights_dtype", "predictions_that_differ", "name", "purpose"):
+        assert again.card["reference"][fact] == made.card["reference"][fact]
+    assert again.card["metrics"] == made.card["metrics"]
+    assert (made.card["reference"]["measured"]["n"], again.card["reference"]["measured"]["n"]) == (30, 20)
+    assert store.find(TINY.spec, tmp_path / "empty") == again
+    cards.verified(result)
+
+
+def test_only_what_is_bundled_is_measured_again(ships: Path) -> None:
+    """Said with its name; nothing is left behind."""
+    with pytest.raises(ValueError, match="name: expected a bundled model, got 'tiny', which is not"):
+        reference_build.measure_again("tiny", device="cpu", n=5)
+    assert not ships.exists()
+
+
 @pytest.mark.parametrize(
     ("spoil", "dtype"),
     [
@@ -194,7 +220,7 @@ def test_the_command_lists_and_makes(ships: Path, store_root: Path, capsys: pyte
     assert not row["bundled"]
     assert not ships.exists()
     assert main(["reference", "--make"]) == main(["reference", "--all"]) == 2
-    assert "expected --make with names or with --all" in capsys.readouterr().err
+    assert "expected --make or --measure with names or with --all" in capsys.readouterr().err
     assert main(["reference", "tiny", "--make", "--n", "20", "--device", "cpu", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["bundled"]
@@ -202,6 +228,10 @@ def test_the_command_lists_and_makes(ships: Path, store_root: Path, capsys: pyte
     assert main(["reference", "nonesuch"]) == 2
     assert "name: expected one of digits28-standard" in capsys.readouterr().err
     assert main(["reference", "tiny", "--make", "--n", "0"]) == 2
+    assert main(["reference", "tiny", "--make", "--measure"]) == main(["reference", "--measure"]) == 2
+    assert main(["reference", "--measure", "--all", "--n", "10", "--device", "cpu", "--json"]) == 0
+    found = {row["name"]: row["n"] for row in json.loads(capsys.readouterr().out) if row["bundled"]}
+    assert found == {"tiny": 10}
 
 
 # ---------------------------------------------------------------- what ships

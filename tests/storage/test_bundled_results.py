@@ -121,8 +121,20 @@ def test_results_of_a_model_that_was_replaced_are_gone(ships: Path, store_root: 
     _, data = cards.compose(SWEEP, {}, {}, {})
     (folder / "card.json").write_bytes(data["card.json"])
     assert store.results(ID, store_root) == []
-    bundled.replace(ID, {"card.json": (bundled.root() / ID / "card.json").read_bytes()})
-    assert bundled.results(ID) is None
+
+
+@pytest.mark.parametrize(("weights", "stay"), [(1.0, True), (0.5, False)])
+def test_results_stay_with_a_model_that_is_replaced_by_the_same_weights(
+    ships: Path, store_root: Path, weights: float, stay: bool
+) -> None:
+    """As where it is measured again; those of other weights go."""
+    before = content(ships / ID / "results")
+    card = {**CARD, "reference": {"name": "measured again"}}
+    bundled.replace(ID, cards.compose(MODEL, card, {"weights": {"w": np.full(4, weights, dtype=np.float16)}}, {})[1])
+    assert store.open_model(ID, store_root).card["reference"] == card["reference"]
+    assert (bundled.results(ID) is not None) == stay == (store.find(SWEEP, store_root) is not None)
+    if stay:
+        assert content(ships / ID / "results") == before
 
 
 def test_a_matrix_needs_all_of_its_models(ships: Path, store_root: Path) -> None:
