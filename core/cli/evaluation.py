@@ -69,8 +69,10 @@ def evaluate(options: dict[str, Any], as_json: bool) -> None:
     trust = artifact.card["trust"]
     warning = _warning(trust)
     _note_fewer(spec, artifact)
-    for text in (*artifact.card["notes"], *filter(None, [remark(artifact.card)])):
+    for text in artifact.card["notes"]:
         note(text)
+    if older := remark(artifact.card):
+        note(f"{older} Evaluate again with another seed to measure with the present one.")
     named = {"norm": spec.norm, "eps": spec.eps, "effort": spec.effort, "seed": spec.seed}
     metrics = dict(artifact.card["metrics"])
     if artifact.card.get("certificate") is None and not metrics["proven_accuracy"]:

@@ -393,6 +393,25 @@ def test_button_makes_the_checks_of_this_eps(lab: Lab, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("page", ["model_comparison", "epsilon_sweep"])
+def test_an_evaluation_by_another_schedule_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    """On the page, with a button that evaluates by the present one, and in exports; one by that one says nothing."""
+    model = lab.model(accuracy=1.0)
+    evaluation(lab, model, 0.3, n=80, schedule="0123abcd")
+    evaluation(lab, model, 0.2, n=80)
+    submitted = asked(monkeypatch)
+    app = lab.open(page, **{f"{page}_models": model.id, f"{page}_tab": "Reliability", f"{page}_at": "0.2"})
+    assert "schedule of attacks" not in texts(app)
+    app.select_slider(key=f"{page}_at").set_value(0.3).run()
+    assert "This evaluation was made by another schedule of attacks (0123abcd)" in texts(app)
+    app.button(key=f"{page}_present_schedule").click().run()
+    assert submitted == [specs.EvaluateSpec(model=model.id, eps=0.3, n=80, effort="quick", seed=1)]
+    reports = {model.id: reliability.reports_of(model.id, "linf")}
+    assert ["another schedule" in line for line in reliability.trust_lines(reports)] == [False, True]
+    exported = order_views.tables(record_views.read([model], "linf"), [0.1], "linf")["trust reports"]
+    assert ["another schedule" in said for said in exported["schedule"]] == [False, True]
+
+
+@pytest.mark.parametrize("page", ["model_comparison", "epsilon_sweep"])
 def test_page_says_nothing_of_an_eps_that_was_not_searched(lab: Lab, page: str) -> None:
     """An evaluation at .3 that fooled every image: at .1 no accuracy, no verdict, no proof; at .3 all there is."""
     model = lab.model(accuracy=0.995)

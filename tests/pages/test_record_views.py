@@ -10,6 +10,7 @@ import pytest
 
 from core import specs
 from core.epsilon import same
+from core.evaluation.robust.edition import edition
 from core.evaluation.tables import records
 from core.evaluation.trust.report import Trust
 from core.storage import store
@@ -43,9 +44,13 @@ def evaluation(
     n: int = 100,
     effort: str = "quick",
     norm: str = "linf",
+    schedule: str | None = None,
     **columns: Any,
 ) -> store.Artifact:
-    """Plant an evaluation at ε that fooled no image (`columns` say otherwise), with reliability checks."""
+    """Plant an evaluation at ε that fooled no image (`columns` say otherwise), with reliability checks.
+
+    schedule: the mark of its schedule; None: the present one's.
+    """
     tests = model.table("test").iloc[:n]
     right = (tests["pred"] == tests["y"]).to_numpy()
     images = pd.DataFrame({"index": tests["index"], "y": tests["y"], "pred": tests["pred"], "clean_correct": right})
@@ -54,6 +59,7 @@ def evaluation(
     report = Trust((), norm, eps, n, 0, "quick", {}, (), (), n, n).to_json()
     spec = specs.EvaluateSpec.model_validate({"model": model.id, "norm": norm, "eps": eps, "effort": effort, "n": n})
     card = {"metrics": {}, "norm": norm, "eps": eps, "effort": effort, "trust": report}
+    card |= {"class_names": list("0123456789"), "schedule": schedule or edition(norm, effort, 10)}
     return store.write(spec, lab.root, card=card, tables={"images": images})
 
 

@@ -125,8 +125,10 @@ def tables(
     judged = [
         {"model": model, "norm": norm, "eps": report.eps, "n": report.n, "verdict": report.verdict}
         | {"report": report.line(), "usable": not report.warning, "warning": report.warning}
+        | {"left_to_find": report.left_to_find(), "schedule": one.older}
         for model in found
-        for report in reliability.reports_of(model, norm, data)
+        for one in reliability.reports_of(model, norm, data)
+        for report in [one.report]
     ]
     made_of = {"proven and attacked": curves, "paired tests": tests}
     made_tables = {name: pd.concat(parts, ignore_index=True) for name, parts in made_of.items() if parts}

@@ -6,10 +6,12 @@ A verdict stands only beside figures of its own ε and its own images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
 from core import specs
+from core.evaluation.robust.edition import remark
 from core.evaluation.tables.records import Record
 from core.evaluation.trust.report import Trust
 from core.storage import store
@@ -57,9 +59,31 @@ def show_trust(
             f"{say(record.norm)}, on these {len(record):,} images."
         )
         trust_views.show_trust(report, key=f"{page}_trust")
+        _older(page, chosen, look.id, data)
     bare = {model: record for model, record in found.items() if model not in judged and eps > 0}
     if bare:
         unjudged(page, names, bare, eps, data)
+
+
+def _older(page: str, model: str, result: str, data: specs.DataSpec | None) -> None:
+    """Say where an evaluation was made by another schedule of attacks than the present one, and offer that one."""
+    made = [one for one in sources.results(model, "evaluate", data=data) if one.id == result]
+    text = remark(made[0].card) if made else ""
+    if not text:
+        return
+    spec = made[0].spec()
+    assert isinstance(spec, specs.EvaluateSpec)
+    seeds = (spec.model_copy(update={"seed": seed}) for seed in range(spec.seed + 1, spec.seed + 1000))
+    again = next((new for new in seeds if store.located(new, store.default_root()) is None), None)
+    st.caption(text)
+    if again is not None and st.button(
+        "Evaluate by the present schedule",
+        icon=":material/refresh:",
+        key=f"{page}_present_schedule",
+        help=f"With seed {again.seed}, at the same ε, on the same images. Both evaluations count: an image is fooled "
+        "where either fools it.",
+    ):
+        jobs.start(again)
 
 
 def unjudged(
@@ -121,16 +145,30 @@ def warn(measured: Measured, eps: float) -> None:
             )
 
 
-def reports_of(model: str, norm: str, data: specs.DataSpec | None = None) -> list[Trust]:
+@dataclass(frozen=True)
+class Judged:
+    """What the checks of a stored evaluation say, and what is to be said of its schedule of attacks, else ""."""
+
+    report: Trust
+    older: str
+
+
+def reports_of(model: str, norm: str, data: specs.DataSpec | None = None) -> list[Judged]:
     """The reliability checks of a model's evaluations in this norm, newest first."""
     cards = [result.card for result in sources.results(model, "evaluate", data=data)]
-    return [Trust.from_json(card["trust"]) for card in cards if card.get("norm") == norm and card.get("trust")]
-
-
-def trust_lines(reports: Mapping[str, Sequence[Trust]]) -> list[str]:
-    """The verdict of the reliability checks of each evaluation in a line, for exports."""
     return [
-        f"model {model} · evaluation at ε {report.eps:g} · {report.line()}. {report.left_to_find()}".rstrip(" .")
-        for model, made in reports.items()
-        for report in made
+        Judged(Trust.from_json(card["trust"]), remark(card))
+        for card in cards
+        if card.get("norm") == norm and card.get("trust")
     ]
+
+
+def trust_lines(judged: Mapping[str, Sequence[Judged]]) -> list[str]:
+    """The verdict of the reliability checks of each evaluation in a line, for exports."""
+    lines = []
+    for model, made in judged.items():
+        for one in made:
+            said = (f"{one.report.line()}.", one.report.left_to_find(), one.older)
+            about = f"model {model} · evaluation at ε {one.report.eps:g} · "
+            lines.append(about + " ".join(filter(None, said)).rstrip("."))
+    return lines

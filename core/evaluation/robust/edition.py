@@ -33,11 +33,8 @@ def remark(card: Mapping[str, Any]) -> str:
     """
     now = edition(card["norm"], card["effort"], max(2, len(card["class_names"])))
     kept = card.get("schedule")
-    again = "Evaluate again with another seed to measure with the present one."
     if kept is None:
-        return (
-            f"This evaluation does not say by which schedule of attacks it was made (the present one is {now}). {again}"
-        )
+        return f"This evaluation does not say by which schedule of attacks it was made (the present one is {now})."
     if kept != now:
-        return f"This evaluation was made by another schedule of attacks ({kept}) than the present one ({now}). {again}"
+        return f"This evaluation was made by another schedule of attacks ({kept}) than the present one ({now})."
     return ""
