@@ -1,4 +1,4 @@
-"""What an attack minimises: margins, the cross-entropy's direction without its underflow, DLR, probability margins.
+"""What an attack minimises: margins of logits and probabilities, the cross-entropy's direction, DLR, squared error.
 
 A `Goal` says what counts as fooled and turns logits (N, K) into one number an image that the attack minimises. All
 work for K = 2, so also for a scalar network N written as logits (0, N - tau).
