@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 NAMES: tuple[Any, ...] = (
     Literal["ce", "margin"],
-    Literal["ce", "margin", "dlr"],
+    Literal["ce", "margin", "dlr", "probability_margin"],
     Literal["linf", "l2"],
     Literal["linf", "l2", "l1"],
     Literal["linf", "l2", "l1", "l0"],

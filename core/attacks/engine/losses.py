@@ -1,4 +1,4 @@
-"""What an attack minimises: margins, the cross-entropy's direction without its underflow, DLR, squared error.
+"""What an attack minimises: margins of logits and probabilities, the cross-entropy's direction, DLR, squared error.
 
 A `Goal` says what counts as fooled and turns logits (N, K) into one number an image that the attack minimises. All
 work for K = 2, so also for a scalar network N written as logits (0, N - tau).
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from core.checks import check_choice
 
-Loss = Literal["ce", "margin", "dlr"]
-LOSSES: tuple[Loss, ...] = ("ce", "margin", "dlr")
+Loss = Literal["ce", "margin", "dlr", "probability_margin"]
+LOSSES: tuple[Loss, ...] = ("ce", "margin", "dlr", "probability_margin")
+SHARPNESS = 5.0
+"""The span of the logits whose probabilities `probability_margin` is about."""
 SLACK = 16
 """An image counts as fooled from so many units of rounding of the clean logits' spread on: 2e-6 of it, more than what
 float32 usually changes logits by between batch layouts. Models that round more are looked at closely (`verdict`)."""
@@ -105,6 +107,20 @@ def spread(logits: Float[Tensor, "n k"], targeted: bool) -> Float[Tensor, " n"]:
     return (top[:, 0] - rest).clamp(min=1e-12)
 
 
+def probability_margin(logits: Float[Tensor, "n k"], label: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Probability of `label` minus the best other one, of logits that are scaled to a span of `SHARPNESS`.
+
+    Its gradient also raises the classes that come next, each by its probability. Source: arXiv 2411.15210. Departure:
+    the paper takes the model's own probabilities, which saturate where a model is confident; here no scale or shift of
+    the logits changes anything. The scale counts as a constant. With two classes this is a constant, too: take the
+    margin.
+    """
+    scale = SHARPNESS / span(logits.detach()).clamp(min=1e-12)
+    top = logits.detach().max(1, keepdim=True).values
+    probabilities = (scale[:, None] * (logits - top)).softmax(1)
+    return _own(probabilities, label) - _others(probabilities, label).max(1).values
+
+
 @dataclass(frozen=True)
 class Goal:
     """Away from the true class, or to a target class.
@@ -171,12 +187,15 @@ class Goal:
         return -value if self.targeted else value
 
     def loss(self, logits: Float[Tensor, "n k"], kind: Loss = "ce") -> Float[Tensor, " n"]:
-        """To be minimised: the margin, `ce` (the cross-entropy's direction, see `soft_margin`), or `dlr`.
+        """To be minimised: the margin, `ce` (the cross-entropy's direction, `soft_margin`), or one of two more.
 
         `dlr` is the margin over the spread of the largest logits (see `spread`), which needs 3 classes, towards a
-        target 4; with fewer it is the margin.
+        target 4; with fewer it is the margin. So is `probability_margin` with 2 classes.
         """
         check_choice("loss", kind, LOSSES)
+        if kind == "probability_margin" and logits.shape[1] > 2:
+            value = probability_margin(logits, self.label)
+            return -value if self.targeted else value
         if kind == "dlr" and logits.shape[1] >= (4 if self.targeted else 3):
             return self.margin(logits) / spread(logits, self.targeted)
         if kind != "ce":

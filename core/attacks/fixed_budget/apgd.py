@@ -68,8 +68,8 @@ def apgd(
         y: (N,) int64 true classes.
         eps: size of the ball, one for all or (N,); in [0, 1] for linf, 0 or more for l2 and l1.
         norm: shape of the ball.
-        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin` or `dlr`. With fewer than 3
-            classes (towards a target 4), `dlr` is the margin.
+        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin`, `dlr` or `probability_margin`
+            (see `losses`). With fewer than 3 classes (towards a target 4), `dlr` is the margin.
         steps: gradient steps a start, at least 1.
         restarts: starts with the loss as it is; 0 only if there are `targets`.
         targets: then so many starts more for the images still not fooled, each towards another class, nearest first

@@ -69,7 +69,7 @@ def basin_hopping(
         share: in [0, 1]: of the features that jump in linf; in l2 and l1 of a random point of the ball that is added.
             At 0 a hop is a walk down from the point itself.
         relative_step: first step as a share of eps; the steps fall by a cosine to a tenth of it.
-        loss: `ce`, `margin` or `dlr`, to walk by; points are compared by their margin.
+        loss: `ce`, `margin`, `dlr` or `probability_margin`, to walk by; points are compared by their margin.
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
         draws: passes of the model that each gradient and each verdict is the mean of; more than 1 for a random model.

@@ -101,7 +101,8 @@ def pgd(
             where a step goes as far as ball and box allow.
         restarts: starts, at least 1; the later ones only for images that are not yet fooled.
         random_start: the first start at a random point of the ball; later starts always are.
-        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin` or `dlr` (see `losses`).
+        loss: `ce` (the cross-entropy's direction, see `losses.soft_margin`), `margin`, `dlr` or `probability_margin`
+            (see `losses`).
         y_target: (N,) int64; given, the attack goes towards these classes.
         streams: random streams an image; default seed 0 and the positions in `x`.
         budget: the most forward and backward passes to spend on each image, at least 5; None: no limit. A smaller one

@@ -3,13 +3,14 @@
 Which images may still be fooled differs from network to network: of one, nothing falls that has more than a quarter of
 its clean margin left; of another, images fall that have half of it. So no search has a limit on that. It takes the
 images in an order, the likeliest first, in groups, and ends when it has spent what a find is worth since it last fooled
-one: `PRICE` passes for each image that stands, and more where the stages before it found much, since then much is left
-to find (`RECENT`). Where it finds, it goes on; where it finds nothing, that is all it costs.
+one: `PRICE` passes for each image that stands, and more where the searches before it found much, since then much is
+left to find (`RECENT`). Where it finds, it goes on; where it finds nothing, that is all it costs.
 
 The order is the best place that an image has by any of the signs: what is left of its margin as a share of the clean
 image's, the margin itself, and how far away FAB saw the boundary. A sign that says nothing about a network (margins of
 another temperature an image) costs a part of the order and no more. One image in `ELSEWHERE` of each group comes from
-anywhere further along, evenly: where the order as a whole says nothing, finds there keep the search going.
+anywhere further along, evenly: where the order as a whole says nothing, finds there keep the search going. For Square,
+a mark is a sign more: marked images have a place among themselves, too.
 
 Images are dug through in blocks of `BLOCK`, by their place among the images that are evaluated. A slice that begins and
 ends with blocks is therefore the slice of the whole, and machines can share an evaluation.
@@ -24,7 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.evaluation.robust.schedule import Stage
+from core.evaluation.robust.schedule import AFTER, Stage
 from core.evaluation.robust.state import CascadeState
 from core.progress import Progress, part
 
@@ -33,12 +34,13 @@ PRICE = 6
 LEAST = 3000
 """Passes that it spends in vain at least, where few images stand: a third of what AutoAttack spends on one."""
 RECENT, MUCH = 3, 8
-"""Each `MUCH` images of the block that the last `RECENT` stages fooled raise the price once more."""
+"""Each `MUCH` images of the block that the last `RECENT` stages fooled raise the price once more; finds of the first
+`AFTER` stages, which are for all images, do not."""
 ELSEWHERE = 5
 """One image in so many of a group comes from further along the order, and one at least."""
 BLOCK = 500
 """Images that are dug through together."""
-SETTINGS = (PRICE, LEAST, RECENT, MUCH, ELSEWHERE, BLOCK)
+SETTINGS = (PRICE, LEAST, RECENT, MUCH, AFTER, ELSEWHERE, BLOCK)
 """All that the verdicts depend on here."""
 
 
@@ -106,7 +108,7 @@ def patience(number: int, block: Int[Tensor, " k"], state: CascadeState) -> int:
     """Passes that search `number` spends in vain on the images of a block, `block` those that stand, before it ends."""
     first = int(block[0]) // BLOCK * BLOCK
     found = state.found[first : first + BLOCK]
-    recent = int(((found >= max(0, number - RECENT)) & (found < number)).sum())
+    recent = int(((found >= max(AFTER, number - RECENT)) & (found < number)).sum())
     return max(LEAST, PRICE * len(block) * (MUCH + recent) // MUCH)
 
 
@@ -114,11 +116,14 @@ def order(
     stage: Stage, rows: Int[Tensor, " m"], eps: Float[Tensor, " n"], state: CascadeState
 ) -> list[Int[Tensor, " k"]]:
     """The images of `rows` block by block, in each the likeliest to fall first."""
-    place = places(rows, eps, state)
-    marked = state.gradient_masked[rows] & stage.gradient_masked
-    marked |= state.boundary_outside_box[rows] & stage.boundary_outside_box
-    place = place.masked_fill(marked, -1)
-    number = rows // BLOCK
+    place, number = places(rows, eps, state), rows // BLOCK
+    if stage.gradient_masked:
+        marked = state.gradient_masked[rows].nonzero()[:, 0]
+        place[marked] = torch.minimum(place[marked], places(rows[marked], eps, state))
+        place = 2 * place + 1
+        place[marked] -= 1
+    if stage.boundary_outside_box:
+        place = place.masked_fill(state.boundary_outside_box[rows], -1)
     return [rows[mine][place[mine].argsort(stable=True)] for mine in (number == block for block in number.unique())]
 
 

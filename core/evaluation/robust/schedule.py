@@ -35,12 +35,14 @@ OVER = 1.4
 EFFORTS = ("quick", "standard", "at_least_autoattack")
 """The effort levels: how much is tried. `quick`: two attacks and three starts, 24 forward and backward passes for every
 image that stands, up to 130 more where they find, and 500 queries of Square where a probe says that gradients mislead;
-`standard`: ten searches more, up to 11,000 passes where they find; `at_least_autoattack` also has APGD-CE, APGD-T, FAB
-and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes. AutoAttack itself takes
-7,850 + 1,910 on each."""
+`standard`: more searches, up to 5,000 passes (linf) to 14,000 (l1) where they find; `at_least_autoattack` also has
+APGD-CE, APGD-T, FAB and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes.
+AutoAttack itself takes 7,850 + 1,910 on each."""
 
 SQUARES: dict[str, Any] = {"offspring": 16, "batch": 512}
 """How Square searches: sixteen squares of each of 32 images at once, which was measured faster than eight."""
+WIDE: dict[str, Any] = {"share": 0.4, "relative_step": 0.5, "loss": "probability_margin"}
+"""Hops that go farther, by longer steps."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Stage:
         searches: for the images along an order, until it has spent in vain what a find is worth (`digging`).
         only_outside: only for images that `CascadeState.boundary_outside_box` marks.
         only_masked: only for images that `CascadeState.gradient_masked` marks.
-        gradient_masked: in the order, images that `CascadeState.gradient_masked` marks come first.
+        gradient_masked: in the order, images that `CascadeState.gradient_masked` marks take turns with the others.
         boundary_outside_box: in the order, images that `CascadeState.boundary_outside_box` marks come first.
         resumes: begins at the best point so far instead of the image.
         probe: a few queries without gradients; images whose margin they lower about as far are marked as masked.
@@ -88,11 +90,13 @@ def described(stage: Stage) -> str:
 
 def _start(number: int, loss: str, odi: int, steps: int) -> Stage:
     settings = {"loss": loss, "odi_steps": odi, "steps": steps}
-    return Stage(f"APGD {loss}, start {number}", apgd, settings, searches=True)
+    return Stage(f"APGD {loss.replace('_', ' ')}, start {number}", apgd, settings, searches=True)
 
 
-def _hops(hops: int, chains: int = 4) -> Stage:
-    return Stage("hops", basin_hopping, {"hops": hops, "chains": chains, "share": 0.15}, searches=True, resumes=True)
+def _hops(hops: int, **settings: Any) -> Stage:
+    """Hops near the best point, unless other settings are given."""
+    made = {"hops": hops, "chains": 4, "share": 0.15, **settings}
+    return Stage("hops", basin_hopping, made, searches=True, resumes=True)
 
 
 def _targets(targets: int, steps: int, smallest: int = 8) -> Stage:
@@ -142,7 +146,9 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     if norm != "l1":
         yield Stage("probe", square, {"queries": 12 if norm == "linf" else 5}, probe=True)
     yield _start(1, "ce", 4, 8)
-    if norm != "l2":
+    if norm == "linf":
+        yield _start(2, "probability_margin", 0, 20)
+    if norm == "l1":
         yield _start(2, "dlr", 5, 15)
     yield _start(3, "ce", 5, 15)
     if norm != "l1":
@@ -164,18 +170,7 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
         yield _fab(100, min(9, classes - 1), searches=True)  # with FAB's own short steps across
         yield _descent()
         yield Stage("APGD ce, long", apgd, {"loss": "ce", "steps": 100}, searches=True)
-    yield _hops(8)
-    yield _targets(several, 20 if norm != "l1" else 100)
-    if norm != "l1":
-        yield _squares(256, 0)
-    yield _hops(24)
-    if norm != "l1":
-        yield _squares(512, 256)
-    yield _targets(min(9, classes - 1), 100, smallest=4)  # as long as APGD-T, and as dear
-    yield _hops(64)
-    if norm != "l1":
-        yield _squares(1024, 768)
-        yield _square_anew(1000)
+    yield from _searches(norm, several, min(9, classes - 1))
     if effort == "standard":
         return
     yield Stage("APGD-CE", apgd, {"loss": "ce", "steps": 100})
@@ -185,6 +180,30 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     if norm != "l1":
         yield Stage("Square, long", square, {"queries": 5000})
     yield _hops(200)
+
+
+def _searches(norm: str, several: int, nine: int) -> Iterator[Stage]:
+    """Those from the best points, and towards classes, the last of these as long as APGD-T."""
+    if norm == "linf":
+        yield _hops(8, **WIDE)
+        yield _squares(512, 0)
+        yield _hops(24, **WIDE)
+        yield _targets(several, 100, smallest=4)
+        yield _hops(64)  # near: what wide hops miss
+        yield _squares(1280, 512)
+        return
+    yield _hops(8)
+    yield _targets(several, 20 if norm == "l2" else 100)
+    if norm == "l2":
+        yield _squares(256, 0)
+    yield _hops(24)
+    if norm == "l2":
+        yield _squares(512, 256)
+    yield _targets(nine, 100, smallest=4)
+    yield _hops(64)
+    if norm == "l2":
+        yield _squares(1024, 768)
+        yield _square_anew(1000)
 
 
 def with_straight_through(plan: list[Stage], norm: str, effort: str) -> list[Stage]:

@@ -24,7 +24,8 @@ STRAIGHT_THROUGH: Any = Field(
     "(BPDA). The model's answers do not change. Off for an ordinary model.",
 )
 _LOSSES = (
-    "What the attack increases: the cross-entropy, the logit margin, or DLR, the margin divided by the logits' scale."
+    "What the attack increases: the cross-entropy, the logit margin, DLR, the margin divided by the logits' scale, "
+    "or the margin of probabilities, of logits brought to one scale."
 )
 
 
@@ -102,7 +103,7 @@ class Pgd(GradientMethod):
     random_start: bool = Field(
         True, title="Random start", description="Start at a random point of the ε-ball instead of the image itself."
     )
-    loss: Literal["ce", "margin", "dlr"] = Field("ce", title="Loss", description=_LOSSES)
+    loss: Literal["ce", "margin", "dlr", "probability_margin"] = Field("ce", title="Loss", description=_LOSSES)
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
 
@@ -203,7 +204,7 @@ class Apgd(GradientMethod):
     norm: Literal["linf", "l2", "l1"] = Field(
         "linf", title="Norm", description="Norm in which ε limits the perturbation."
     )
-    loss: Literal["ce", "margin", "dlr"] = Field("ce", title="Loss", description=_LOSSES)
+    loss: Literal["ce", "margin", "dlr", "probability_margin"] = Field("ce", title="Loss", description=_LOSSES)
     steps: int = Field(
         100,
         ge=1,

@@ -80,7 +80,7 @@ def test_goal_loss_falls_towards_the_goal(kind: losses.Loss, targeted: bool) -> 
 
 def test_goal_loss_refuses_an_unknown_name() -> None:
     """The error lists what there is."""
-    with pytest.raises(ValueError, match="loss: expected one of ce, margin, dlr, got 'hinge'"):
+    with pytest.raises(ValueError, match="loss: expected one of ce, margin, dlr, probability_margin, got 'hinge'"):
         losses.Goal.of(torch.tensor([0]), None).loss(torch.zeros(1, 2), "hinge")  # type: ignore[arg-type]
 
 
@@ -94,12 +94,33 @@ def test_dlr_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-def test_dlr_ignores_shift_and_scale(targeted: bool) -> None:
-    """Adding to all logits, or multiplying them, changes nothing; equal logits give no infinity."""
-    logits = torch.randn(20, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+@pytest.mark.parametrize("kind", ["dlr", "probability_margin"])
+def test_scaled_losses_ignore_shift_and_scale(kind: losses.Loss, targeted: bool) -> None:
+    """Adding to all logits, or multiplying them, changes nothing, gradients' directions included; no infinities."""
+    logits = torch.randn(20, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     goal = losses.Goal(torch.arange(20) % 6, targeted)
-    torch.testing.assert_close(goal.loss(1e4 * logits + 7, "dlr"), goal.loss(logits, "dlr"))
-    assert goal.loss(torch.ones_like(logits), "dlr").tolist() == [0.0] * 20
+    slopes = []
+    for scale in (1.0, 1e4, 1e-4):
+        value = goal.loss(scale * logits + 7, kind)
+        torch.testing.assert_close(value, goal.loss(logits, kind))
+        slopes.append(torch.autograd.grad(value.sum(), logits)[0])
+    torch.testing.assert_close(slopes[1], slopes[0])
+    torch.testing.assert_close(slopes[2], slopes[0])
+    assert goal.loss(torch.ones_like(logits), kind).tolist() == [0.0] * 20
+
+
+def test_probability_margin_is_of_logits_of_one_span() -> None:
+    """By hand, with the margin's sign, and with the classes in between in its gradient; for two classes the margin."""
+    logits = torch.tensor([[4.0, 1.0, 3.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    goal = losses.Goal.of(torch.tensor([0]), None)
+    value = goal.loss(logits, "probability_margin")
+    weights = (losses.SHARPNESS / 4 * logits.detach()[0]).exp()
+    assert value.item() == pytest.approx(((weights[0] - weights[2]) / weights.sum()).item())
+    (slope,) = torch.autograd.grad(value.sum(), logits)
+    assert slope[0, 0] > 0 > slope[0, 1] > slope[0, 2]
+    two = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    goal = losses.Goal(torch.arange(8) % 2, targeted=False)
+    assert torch.equal(goal.loss(two, "probability_margin"), goal.margin(two))
 
 
 @pytest.mark.parametrize(("classes", "targeted"), [(2, False), (2, True), (3, True)])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.attacks import apgd, pgd
-from core.attacks.engine.losses import Goal
+from core.attacks.engine.losses import LOSSES, Goal
 from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.step_rule import L1Rule, Starts, StepRule, checkpoints
 
@@ -97,7 +97,7 @@ def test_l1_rule_follows_the_number_of_changed_features() -> None:
 
 
 @pytest.mark.sampled(4)
-@pytest.mark.parametrize("loss", ["ce", "margin", "dlr"])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("norm", "share"), [("linf", 1 - 1e-9), ("l2", 1 - 1e-9), ("l1", 0.98)])
 def test_apgd_reaches_the_optimum_of_a_linear_model(
     scalar_linear: Maker, linear_optimum: Callable[..., Tensor], norm: Any, share: float, loss: Any
@@ -185,7 +185,7 @@ def test_apgd_keeps_the_best_iterate_of_those_that_stand(net: nn.Module, few: Ba
     assert (result.trace["margin"] <= goal.margin(model(x)).detach() + 1e-5).all()
 
 
-@pytest.mark.parametrize("loss", ["ce", "margin", "dlr"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_apgd_reaches_a_target(net: nn.Module, few: Batch, loss: Any) -> None:
     """The target itself, not just another class."""
     x, y = few

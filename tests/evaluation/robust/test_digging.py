@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from core.evaluation.robust import digging
-from core.evaluation.robust.digging import BLOCK, ELSEWHERE, PRICE, dig, order
-from core.evaluation.robust.schedule import Stage
+from core.evaluation.robust.digging import BLOCK, ELSEWHERE, LEAST, MUCH, PRICE, RECENT, dig, order, patience
+from core.evaluation.robust.schedule import AFTER, Stage
 from core.evaluation.robust.state import CascadeState
 
 COST = 100
@@ -101,14 +101,28 @@ def test_order_needs_no_scale_of_the_logits(temperature: float) -> None:
     assert set(lowest.tolist()) <= set(odd[:10].tolist())  # among the best by share or by margin
 
 
-def test_marked_images_come_first() -> None:
-    """Those whose gradients are masked, for a search that needs none."""
+def test_marked_images_take_turns_with_the_others() -> None:
+    """Those whose gradients are masked, for a search that needs none; outside the box, they come first."""
     state = _state(torch.linspace(0.1, 0.9, 20))
-    state.gradient_masked[[15, 18]] = True
+    state.gradient_masked[[1, 15, 18]] = True
     (first,) = order(_search(gradient_masked=True), torch.arange(20), torch.ones(20), state)
-    assert first[:3].tolist() == [15, 18, 0]
+    assert first[:6].tolist() == [1, 0, 15, 18, 2, 3]
     (first,) = order(_search(), torch.arange(20), torch.ones(20), state)
     assert first[:2].tolist() == [0, 1]
+    state.boundary_outside_box[[16, 7]] = True
+    (first,) = order(_search(boundary_outside_box=True), torch.arange(20), torch.ones(20), state)
+    assert first[:3].tolist() == [7, 16, 0]
+
+
+def test_only_finds_of_searches_raise_the_price() -> None:
+    """What the first stages fooled, which are for all images, is no sign that much is left to find."""
+    state = _state(_shuffled(500))
+    block = torch.arange(400, 500)
+    state.found[:400] = AFTER - 1
+    assert patience(AFTER, block, state) == LEAST
+    state.found[:400] = AFTER
+    assert patience(AFTER + 1, block, state) == PRICE * 100 * (MUCH + 400) // MUCH
+    assert patience(AFTER + 1 + RECENT, block, state) == LEAST
 
 
 def test_near_boundary_counts_as_a_low_margin() -> None:

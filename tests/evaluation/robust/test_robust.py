@@ -24,7 +24,7 @@ from core.evaluation.robust import cascade, digging, gradient_masked, robust, sc
 from core.evaluation.robust.robust import evaluate
 from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.state import CascadeState, Subject
-from core.evaluation.robust.towards import towards
+from core.evaluation.robust.towards import nearest_classes, towards
 from core.evaluation.robust.verdict import remarked, verdict
 from core.models.saved import load_model
 from core.networks.layers import ScalarScore
@@ -220,6 +220,27 @@ def test_towards_classes_is_an_attack(norm: Any, net: nn.Module, digits: tuple[T
     part = towards(net, x[rows], y[rows], eps=eps[rows], norm=norm, targets=3, steps=6, streams=streams.take(rows))
     assert torch.allclose(part.x_adv, made.x_adv[rows], atol=1e-6)
     assert torch.equal(part.forwards, made.forwards[rows])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_nearest_classes_are_those_of_a_linear_model(norm: str) -> None:
+    """A class far behind in its logit is the nearest where its logit is the steepest; temperature changes nothing."""
+    weights = torch.zeros(4, 4)
+    weights[1, 0], weights[2, 1], weights[3] = 1.0, 10.0, torch.tensor([0.0, 0.0, 3.0, 3.0])
+    bias = torch.tensor([10.0, 9.0, 5.0, 6.5])
+    slope = {"linf": [1.0, 10.0, 6.0], "l2": [1.0, 10.0, 18**0.5], "l1": [1.0, 10.0, 3.0]}[norm]
+    truth = torch.tensor([1.0, 5.0, 3.5]).div(torch.tensor(slope)).argsort() + 1
+    for temperature in (1.0, 100.0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
+        with torch.no_grad():
+            net[1].weight.copy_(weights / temperature)
+            net[1].bias.copy_(bias / temperature)
+        found = nearest_classes(net, torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), norm)
+        assert found.tolist() == [truth.tolist()] * 3
+    with torch.no_grad():
+        net[1].weight.zero_()
+    flat = nearest_classes(net, torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.int64), norm)
+    assert flat.tolist() == [[1, 3, 2]]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
