@@ -32,8 +32,10 @@ from core.certification.proof import TINY, Graphs, sloped_margins
 from core.certification.region import Region, margins, shrink, tightened
 
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
-WORTH = 0.05
+WORTH = 0.02
 """The share of the bounds' width that tightening must take off to be done again."""
+NEARER = 0.5
+"""Where cases did not decide a region, the part of its gap that a region inside it must be left with to be tried so."""
 WORK = 2
 """Cases for each open ReLU that a margin's region is searched with, `cases.MANY` at least: about the work of tightening
 its bounds once."""
@@ -54,13 +56,15 @@ class _Open:
 
     Attributes:
         region: with its bounds.
-        rows: the numbers.
+        rows: the numbers, that of the lowest bound first.
+        gap: how far below 0 that bound was.
         split: the open value that is worth splitting most, by node and flat place.
         adversarial: an image that fools, if one turned up.
     """
 
     region: Region
     rows: Tensor
+    gap: float = torch.inf
     split: tuple[int, int] | None = None
     adversarial: Tensor | None = None
 
@@ -134,62 +138,64 @@ class BranchAndBound:
             if not end.empty:
                 break
             rows = rows[1:]
-        waiting = [_Open(whole, rows)] if len(rows) else []
-        while waiting:
-            if time.perf_counter() > deadline:
-                return None
-            end, parts = self._parted(waiting.pop(), deadline)
+        if not len(rows):
+            return PROVEN, "branch and bound", None
+        shared = self._tight(_Open(whole, rows), deadline)
+        for row in shared.rows.tolist() if shared.adversarial is None else ():
+            end = self._margin_tree(replace(shared.region, row=self.rows[row]), row, deadline)
             if end.adversarial is not None:
                 return FOOLED, end.by, end.adversarial
+            if not (end.empty or end.stuck):
+                return None
             stuck |= end.stuck
-            waiting += parts
+        if shared.adversarial is not None:
+            return FOOLED, "branch and bound", shared.adversarial
         return None if stuck else (PROVEN, "branch and bound", None)
 
-    def _parted(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
-        """Prove margins in a region, the easiest first; where one fails, split the region for all that are left."""
-        self.cases += 1
-        tight, stuck = self._tight(given, deadline), False
-        while tight.end is None:
-            one = tight
-            if tight.region.row is None:
-                own = replace(tight.region, row=self.rows[tight.rows[0]])
-                one = self._tight(_Open(own, tight.rows[:1]), deadline)
-            end = one.end or self._cases(one.region, int(one.rows[0]), deadline)
-            if end.adversarial is not None:
-                return end, []
-            tight = one if len(tight.rows) == 1 else tight
-            split = tight.split or end.split
-            if not (end.empty or end.stuck) and split is not None:
-                parts = [_Open(tight.region.split(*split, sign), tight.rows) for sign in (-1, 1)]
-                return Outcome(stuck=stuck), parts
-            stuck |= not end.empty
-            tight = replace(tight, rows=tight.rows[1:])
-        return replace(tight.end, empty=tight.end.empty and not stuck, stuck=stuck), []
+    def _margin_tree(self, region: Region, row: int, deadline: float) -> Outcome:
+        """Prove a margin in the parts of its region: neither empty nor stuck where time is up."""
+        waiting, stuck = [(region, torch.inf)], False
+        while waiting:
+            if time.perf_counter() > deadline:
+                return Outcome()
+            part, gap = waiting.pop()  # the gap at which cases failed to decide a region around it
+            self.cases += 1
+            tight = self._tight(_Open(part, torch.tensor([row])), deadline)
+            end = tight.end
+            if end is None and (tight.split is None or tight.gap < NEARER * gap):
+                end, gap = self._cases(tight.region, row, deadline), tight.gap
+            if end is not None and end.adversarial is not None:
+                return end
+            split = tight.split or (end and end.split)
+            if end is None or not (end.empty or end.stuck or split is None):
+                assert split is not None
+                waiting += [(tight.region.split(*split, sign), gap) for sign in (-1, 1)]
+            elif not end.empty and not end.stuck:  # no time
+                return Outcome()
+            else:
+                stuck |= end.stuck
+        return Outcome(empty=not stuck, stuck=stuck)
 
     def _tight(self, given: _Open, deadline: float) -> _Open:
         """The region once tightening has brought its bounds as far as it pays, and what is not proven with them."""
-        pays = True
         while True:
             part = shrink(self.graphs, given.region, self.noise)
             bound, points, worth = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
-            order = bound.argsort(descending=True)  # the hardest last
+            order = bound.argsort()
             order = order[~(bound[order] > TINY)]
             given = replace(given, rows=given.rows[order], adversarial=self._fools(points))
-            if given.end is not None or not pays:
+            if given.end is not None:
                 return given
             gap = max(-float(bound[order[0]]), TINY)
-            found = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
-            if found is None:
+            region = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
+            if region is None:
                 return replace(given, rows=given.rows[:0])
-            known = {
-                at: (part.put_back(at, low, found[at][0]), part.put_back(at, high, found[at][1]))
-                for at, (low, high) in given.region.known.items()
-            }
-            region = replace(given.region, known=known)
             pays = region.width < (1 - WORTH) * given.region.width
             left = (part.named(*best) for best in worth.ranked())
             split = next((at for at in left if region.open_at(*at)), None)
-            given = replace(given, region=region, split=split)
+            given = replace(given, region=region, split=split, gap=gap)
+            if not pays or time.perf_counter() > deadline:
+                return given
 
     def _cases(self, region: Region, row: int, deadline: float) -> Outcome:
         """Search one margin's region with the bounds that it has."""

@@ -36,7 +36,7 @@ class Worth:
             found: the choice that bounds M margins, (1, M).
             lacks: (M,) how far below 0 they are.
         """
-        self.graph = graph
+        self.graph, self.found = graph, found
         self.where = {at: ((low < 0) & (high > 0)).flatten().nonzero()[:, 0] for at, (low, high) in known.items()}
         self.start, count = {}, 0
         for at, where in self.where.items():
