@@ -1,9 +1,10 @@
 """One image by branch and bound, and by mixed-integer programming where that is quicker.
 
-All margins are proven in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as
-that pays; then the margins are tried, the easiest first, each on the images where it fails, which is a region with
-tighter bounds of its own; and there, if no end is far, by splitting cases with these bounds (`cases`). Where a margin
-stays open, the region is split in two for all that are left, at the value that is worth most (`worth`).
+Margins that are easily proven are, by splitting cases with the bounds of the whole ball (`cases`). Then those bounds are
+tightened, and each margin that is left is proven in a tree of regions (`region`), the hardest first: the images where it
+fails, where bounds are much tighter. In each the bounds of what ReLUs read are tightened as long as that pays, with
+searches that begin where those of the region around it ended; then cases are split with these bounds, if no end is
+far; and a region that stays open is split in two at the value that is worth most (`worth`).
 
 A case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an
 image with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
@@ -59,6 +60,7 @@ class _Open:
         rows: the numbers, that of the lowest bound first.
         gap: how far below 0 that bound was.
         split: the open value that is worth splitting most, by node and flat place.
+        searched: the gap at which cases did not decide a region around it.
         adversarial: an image that fools, if one turned up.
     """
 
@@ -66,6 +68,7 @@ class _Open:
     rows: Tensor
     gap: float = torch.inf
     split: tuple[int, int] | None = None
+    searched: float = torch.inf
     adversarial: Tensor | None = None
 
     @property
@@ -153,28 +156,32 @@ class BranchAndBound:
         return None if stuck else (PROVEN, "branch and bound", None)
 
     def _margin_tree(self, region: Region, row: int, deadline: float) -> Outcome:
-        """Prove a margin in the parts of its region: neither empty nor stuck where time is up."""
-        waiting, stuck = [(region, torch.inf)], False
+        """Prove a margin in its region, part by part: neither empty nor stuck where time is up."""
+        waiting, stuck = [_Open(region, torch.tensor([row]))], False
         while waiting:
             if time.perf_counter() > deadline:
                 return Outcome()
-            part, gap = waiting.pop()  # the gap at which cases failed to decide a region around it
-            self.cases += 1
-            tight = self._tight(_Open(part, torch.tensor([row])), deadline)
-            end = tight.end
-            if end is None and (tight.split is None or tight.gap < NEARER * gap):
-                end, gap = self._cases(tight.region, row, deadline), tight.gap
-            if end is not None and end.adversarial is not None:
+            end, parts = self._parted(waiting.pop(), deadline)
+            if end.adversarial is not None or not (parts or end.empty or end.stuck):
                 return end
-            split = tight.split or (end and end.split)
-            if end is None or not (end.empty or end.stuck or split is None):
-                assert split is not None
-                waiting += [(tight.region.split(*split, sign), gap) for sign in (-1, 1)]
-            elif not end.empty and not end.stuck:  # no time
-                return Outcome()
-            else:
-                stuck |= end.stuck
+            stuck |= end.stuck
+            waiting += parts
         return Outcome(empty=not stuck, stuck=stuck)
+
+    def _parted(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
+        """Prove one margin in a region, or split the region; neither where time is up."""
+        self.cases += 1
+        tight, searched = self._tight(given, deadline), given.searched
+        end = tight.end
+        if end is None and (tight.split is None or tight.gap < NEARER * searched):
+            end, searched = self._cases(tight.region, int(tight.rows[0]), deadline), tight.gap
+        if end is not None and (end.adversarial is not None or end.empty or end.stuck):
+            return end, []
+        split = tight.split or (end and end.split)
+        if split is None:
+            return Outcome(), []
+        parts = [tight.region.split(*split, sign) for sign in (-1, 1)]
+        return Outcome(), [_Open(part, tight.rows, searched=searched) for part in parts]
 
     def _tight(self, given: _Open, deadline: float) -> _Open:
         """The region once tightening has brought its bounds as far as it pays, and what is not proven with them."""
