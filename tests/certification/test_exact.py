@@ -248,6 +248,7 @@ def test_a_part_that_stays_undecided_keeps_no_other_from_being_looked_at(
     monkeypatch.setattr(branching, "sloped_margins", lambda graphs, ball, y, known: -torch.ones(1, 3))
     monkeypatch.setattr(branching.BranchAndBound, "_attacked", lambda self, bound: None)
     monkeypatch.setattr(branching.BranchAndBound, "_cases", lambda self, region, row, deadline: cases.Outcome())
+    monkeypatch.setattr(branching.BranchAndBound, "_tight", lambda self, given, deadline: given)
     given = iter(ends)
 
     monkeypatch.setattr(branching, "FEW", 0)
