@@ -143,17 +143,41 @@ class BranchAndBound:
             rows = rows[1:]
         if not len(rows):
             return PROVEN, "branch and bound", None
-        shared = self._tight(_Open(whole, rows), deadline)
-        for row in shared.rows.tolist() if shared.adversarial is None else ():
-            end = self._margin_tree(replace(shared.region, row=self.rows[row]), row, deadline)
+        waiting = [_Open(whole, rows)]
+        while waiting:
+            if time.perf_counter() > deadline:
+                return None
+            end, parts = self._shared(waiting.pop(), deadline)
             if end.adversarial is not None:
                 return FOOLED, end.by, end.adversarial
-            if not (end.empty or end.stuck):
+            if not (parts or end.empty or end.stuck):
                 return None
             stuck |= end.stuck
-        if shared.adversarial is not None:
-            return FOOLED, "branch and bound", shared.adversarial
+            waiting += parts
         return None if stuck else (PROVEN, "branch and bound", None)
+
+    def _shared(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
+        """Split a region for all margins while the easiest is not proven on its own, else prove each in its tree."""
+        self.cases += 1
+        tight, stuck = self._tight(given, deadline), False
+        if tight.end is not None:
+            return tight.end, []
+        rows = tight.rows.tolist()
+        if len(rows) > 1 and tight.split is not None:
+            own = replace(tight.region, row=self.rows[rows[-1]])
+            easiest = self._tight(_Open(own, tight.rows[-1:]), deadline)
+            if easiest.adversarial is not None:
+                return Outcome(adversarial=easiest.adversarial), []
+            if len(easiest.rows):
+                parts = [tight.region.split(*tight.split, sign) for sign in (-1, 1)]
+                return Outcome(), [_Open(part, tight.rows) for part in parts]
+            rows = rows[:-1]
+        for row in rows:
+            end = self._margin_tree(replace(tight.region, row=self.rows[row]), row, deadline)
+            if end.adversarial is not None or not (end.empty or end.stuck):
+                return end, []
+            stuck |= end.stuck
+        return Outcome(empty=not stuck, stuck=stuck), []
 
     def _margin_tree(self, region: Region, row: int, deadline: float) -> Outcome:
         """Prove a margin in its region, part by part: neither empty nor stuck where time is up."""
