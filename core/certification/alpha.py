@@ -119,8 +119,8 @@ def optimized(
     free = {relu: _own(value, count) for relu, value in (multipliers or {}).items()}
     if ceiling is not None:
         free[-1] = rows.new_full((*count, 1), FIRST_WEIGHT) if weight is None else _own(weight, count)
-    nothing = {relu: torch.zeros_like(value) for relu, value in free.items()}
-    b = Ascent(free, nothing, {relu: torch.full_like(value, torch.inf) for relu, value in free.items()}, rate * MULTIPLIER_RATE)
+    range_ = [{relu: torch.full_like(value, end) for relu, value in free.items()} for end in (0.0, torch.inf)]
+    b = Ascent(free, *range_, rate * MULTIPLIER_RATE)
     pass_ = Descent(graph, ball, bounds, {at: rows}, signs=signs, noise=noise, ceiling=ceiling)
 
     def views(values: Tensor) -> tuple[dict[int, Tensor], Tensor]:

@@ -107,9 +107,7 @@ class Descent:
         lowest, self.point = self.ball.lowest_at(end)
         return lowest + constant
 
-    def gradient(
-        self, slopes: dict[int, Tensor], multipliers: dict[int, Tensor], weight: Tensor | None = None
-    ) -> None:
+    def gradient(self, slopes: dict[int, Tensor], multipliers: dict[int, Tensor], weight: Tensor | None = None) -> None:
         """Write the derivatives of the last bounds into tensors shaped as its arguments; noise is left out.
 
         Args:

@@ -1,10 +1,11 @@
 """One image by branch and bound, and by mixed-integer programming where that is quicker.
 
-Margins that are easily proven are, by splitting cases with the bounds of the whole ball (`cases`). Then those bounds are
-tightened, and each margin that is left is proven in a tree of regions (`region`), the hardest first: the images where it
-fails, where bounds are much tighter. In each the bounds of what ReLUs read are tightened as long as that pays, with
-searches that begin where those of the region around it ended; then cases are split with these bounds, if no end is
-far; and a region that stays open is split in two at the value that is worth most (`worth`).
+Margins that are easily proven are, by splitting cases with the bounds of the whole ball (`cases`). The others are proven
+in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as that pays, with searches
+that begin where those of the region around it ended, and the region is split in two at the value that is worth most
+(`worth`), until the easiest margin is soon proven on its own: on the images where it fails, which is a region with much
+tighter bounds. There each margin that is left is proven in a tree of such regions, the hardest first, with the same
+means; and by splitting cases with a region's bounds, if no end is far.
 
 A case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an
 image with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
@@ -35,6 +36,8 @@ from core.certification.region import Region, margins, shrink, tightened
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
 WORTH = 0.02
 """The share of the bounds' width that tightening must take off to be done again."""
+LOOKS = 3
+"""How often the bounds of the easiest margin's own region are tightened before all margins' region is split instead."""
 NEARER = 0.5
 """Where cases did not decide a region, the part of its gap that a region inside it must be left with to be tried so."""
 WORK = 2
@@ -165,7 +168,7 @@ class BranchAndBound:
         rows = tight.rows.tolist()
         if len(rows) > 1 and tight.split is not None:
             own = replace(tight.region, row=self.rows[rows[-1]])
-            easiest = self._tight(_Open(own, tight.rows[-1:]), deadline)
+            easiest = self._tight(_Open(own, tight.rows[-1:]), deadline, LOOKS)
             if easiest.adversarial is not None:
                 return Outcome(adversarial=easiest.adversarial), []
             if len(easiest.rows):
@@ -207,15 +210,16 @@ class BranchAndBound:
         parts = [tight.region.split(*split, sign) for sign in (-1, 1)]
         return Outcome(), [_Open(part, tight.rows, searched=searched) for part in parts]
 
-    def _tight(self, given: _Open, deadline: float) -> _Open:
+    def _tight(self, given: _Open, deadline: float, rounds: float = torch.inf) -> _Open:
         """The region once tightening has brought its bounds as far as it pays, and what is not proven with them."""
+        done = 0
         while True:
             part = shrink(self.graphs, given.region, self.noise)
             bound, points, worth = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
             order = bound.argsort()
             order = order[~(bound[order] > TINY)]
             given = replace(given, rows=given.rows[order], adversarial=self._fools(points))
-            if given.end is not None:
+            if given.end is not None or done == rounds:
                 return given
             gap = max(-float(bound[order[0]]), TINY)
             region = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
@@ -227,6 +231,7 @@ class BranchAndBound:
             given = replace(given, region=region, split=split, gap=gap)
             if not pays or time.perf_counter() > deadline:
                 return given
+            done += 1
 
     def _cases(self, region: Region, row: int, deadline: float) -> Outcome:
         """Search one margin's region with the bounds that it has."""
