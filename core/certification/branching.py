@@ -1,11 +1,11 @@
 """One image by branch and bound, and by mixed-integer programming where that is quicker.
 
-Margins that are easily proven are, by splitting cases with the bounds of the whole ball (`cases`). The others are proven
-in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as that pays, with searches
-that begin where those of the region around it ended, and the region is split in two at the value that is worth most
-(`worth`), until the easiest margin is soon proven on its own: on the images where it fails, which is a region with much
-tighter bounds. There each margin that is left is proven in a tree of such regions, the hardest first, with the same
-means; and by splitting cases with a region's bounds, if no end is far.
+Margins that are easily proven are, by splitting cases with the bounds of the whole ball (`cases`). The others are
+proven in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as that pays, with
+searches that begin where those of the region around it ended, and the region is split in two at the value that is worth
+most (`worth`), until the easiest margin is soon proven on its own: on the images where it fails, which is a region with
+much tighter bounds. There each margin that is left is proven in a tree of such regions, the hardest first, with the
+same means; and by splitting cases with a region's bounds, if no end is far.
 
 A case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an
 image with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
