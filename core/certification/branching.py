@@ -36,7 +36,7 @@ from core.certification.region import Region, margins, shrink, tightened
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
 WORTH = 0.02
 """The share of the bounds' width that tightening must take off to be done again."""
-LOOKS = 3
+LOOKS = 1
 """How often the bounds of the easiest margin's own region are tightened before all margins' region is split instead."""
 NEARER = 0.5
 """Where cases did not decide a region, the part of its gap that a region inside it must be left with to be tried so."""
