@@ -63,7 +63,7 @@ class _Open:
         rows: the numbers, that of the lowest bound first.
         gap: how far below 0 that bound was.
         split: the open value that is worth splitting most, by node and flat place.
-        searched: the gap at which cases did not decide a region around it.
+        searched: the gap at which cases did not decide a region around it, of one margin.
         adversarial: an image that fools, if one turned up.
     """
 
@@ -165,15 +165,18 @@ class BranchAndBound:
         tight, stuck = self._tight(given, deadline), False
         if tight.end is not None:
             return tight.end, []
-        rows = tight.rows.tolist()
+        rows, searched = tight.rows.tolist(), given.searched
         if len(rows) > 1 and tight.split is not None:
             own = replace(tight.region, row=self.rows[rows[-1]])
             easiest = self._tight(_Open(own, tight.rows[-1:]), deadline, LOOKS)
-            if easiest.adversarial is not None:
-                return Outcome(adversarial=easiest.adversarial), []
-            if len(easiest.rows):
+            end = easiest.end
+            if end is None and easiest.gap < NEARER * searched:
+                end, searched = self._cases(easiest.region, rows[-1], deadline), easiest.gap
+            if end is not None and end.adversarial is not None:
+                return end, []
+            if end is None or not end.empty:
                 parts = [tight.region.split(*tight.split, sign) for sign in (-1, 1)]
-                return Outcome(), [_Open(part, tight.rows) for part in parts]
+                return Outcome(), [_Open(part, tight.rows, searched=searched) for part in parts]
             rows = rows[:-1]
         for row in rows:
             end = self._margin_tree(replace(tight.region, row=self.rows[row]), row, deadline)
