@@ -38,6 +38,8 @@ WORTH = 0.02
 """The share of the bounds' width that tightening must take off to be done again."""
 LOOKS = 1
 """How often the bounds of the easiest margin's own region are tightened before all margins' region is split instead."""
+FIRST = 12
+"""Regions that the easiest margin is proven with, at most, for no region to be shared."""
 NEARER = 0.5
 """Where cases did not decide a region, the part of its gap that a region inside it must be left with to be tried so."""
 WORK = 2
@@ -170,6 +172,9 @@ class BranchAndBound:
             own = replace(tight.region, row=self.rows[rows[-1]])
             easiest = self._tight(_Open(own, tight.rows[-1:]), deadline, LOOKS)
             end = easiest.end
+            if end is None and not given.region.depth:
+                first = self._margin_tree(own, rows[-1], deadline, FIRST)
+                end = first if first.empty or first.adversarial is not None else None
             if end is None and easiest.gap < NEARER * searched:
                 end, searched = self._cases(easiest.region, rows[-1], deadline), easiest.gap
             if end is not None and end.adversarial is not None:
@@ -185,12 +190,13 @@ class BranchAndBound:
             stuck |= end.stuck
         return Outcome(empty=not stuck, stuck=stuck), []
 
-    def _margin_tree(self, region: Region, row: int, deadline: float) -> Outcome:
-        """Prove a margin in its region, part by part: neither empty nor stuck where time is up."""
+    def _margin_tree(self, region: Region, row: int, deadline: float, most: float = torch.inf) -> Outcome:
+        """Prove a margin in its region, part by part: neither empty nor stuck where time or `most` parts are up."""
         waiting, stuck = [_Open(region, torch.tensor([row]))], False
         while waiting:
-            if time.perf_counter() > deadline:
+            if time.perf_counter() > deadline or most <= 0:
                 return Outcome()
+            most -= 1
             end, parts = self._parted(waiting.pop(), deadline)
             if end.adversarial is not None or not (parts or end.empty or end.stuck):
                 return end
