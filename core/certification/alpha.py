@@ -111,16 +111,16 @@ def optimized(
     count = rows.shape[:2]
     lines = lines_of(graph, bounds)
     chords = {relu: lines[graph.nodes[relu].parents[0]] for relu in slopes}
-    ends = [
+    low, high = (
         {relu: _own(torch.where(chords[relu][2], end, chords[relu][0]), count) for relu in slopes} for end in (0.0, 1.0)
-    ]
-    a = Ascent({relu: _own(value, count) for relu, value in slopes.items()}, *ends, rate * SLOPE_RATE)
+    )
+    a = Ascent({relu: _own(value, count) for relu, value in slopes.items()}, low, high, rate * SLOPE_RATE)
     torch.clamp(a.now, a.low, a.high, out=a.now)
     free = {relu: _own(value, count) for relu, value in (multipliers or {}).items()}
     if ceiling is not None:
         free[-1] = rows.new_full((*count, 1), FIRST_WEIGHT) if weight is None else _own(weight, count)
-    range_ = [{relu: torch.full_like(value, end) for relu, value in free.items()} for end in (0.0, torch.inf)]
-    b = Ascent(free, *range_, rate * MULTIPLIER_RATE)
+    low, high = ({relu: torch.full_like(value, end) for relu, value in free.items()} for end in (0.0, torch.inf))
+    b = Ascent(free, low, high, rate * MULTIPLIER_RATE)
     pass_ = Descent(graph, ball, bounds, {at: rows}, signs=signs, noise=noise, ceiling=ceiling)
 
     def views(values: Tensor) -> tuple[dict[int, Tensor], Tensor]:

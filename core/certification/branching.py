@@ -38,8 +38,8 @@ WORTH = 0.02
 """The share of the bounds' width that tightening must take off to be done again."""
 LOOKS = 1
 """How often the bounds of the easiest margin's own region are tightened before all margins' region is split instead."""
-FIRST = 12
-"""Regions that the easiest margin is proven with, at most, for no region to be shared."""
+FIRST = 3
+"""How deep a tree the easiest margin may need, at most, for no region to be shared."""
 NEARER = 0.5
 """Where cases did not decide a region, the part of its gap that a region inside it must be left with to be tried so."""
 WORK = 2
@@ -190,13 +190,12 @@ class BranchAndBound:
             stuck |= end.stuck
         return Outcome(empty=not stuck, stuck=stuck), []
 
-    def _margin_tree(self, region: Region, row: int, deadline: float, most: float = torch.inf) -> Outcome:
-        """Prove a margin in its region, part by part: neither empty nor stuck where time or `most` parts are up."""
+    def _margin_tree(self, region: Region, row: int, deadline: float, deepest: float = torch.inf) -> Outcome:
+        """Prove a margin in its region, part by part: neither empty nor stuck where time is up or parts lie deeper."""
         waiting, stuck = [_Open(region, torch.tensor([row]))], False
         while waiting:
-            if time.perf_counter() > deadline or most <= 0:
+            if time.perf_counter() > deadline or waiting[-1].region.depth > deepest:
                 return Outcome()
-            most -= 1
             end, parts = self._parted(waiting.pop(), deadline)
             if end.adversarial is not None or not (parts or end.empty or end.stuck):
                 return end
@@ -213,7 +212,7 @@ class BranchAndBound:
             end, searched = self._cases(tight.region, int(tight.rows[0]), deadline), tight.gap
         if end is not None and (end.adversarial is not None or end.empty or end.stuck):
             return end, []
-        split = tight.split or (end and end.split)
+        split = tight.split or (None if end is None else end.split)
         if split is None:
             return Outcome(), []
         parts = [tight.region.split(*split, sign) for sign in (-1, 1)]
