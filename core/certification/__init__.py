@@ -12,6 +12,7 @@
     curves       linear bounds of tanh
     bounds       interval bounds, quick and differentiable; the rounding error of float32
     crown        linear bounds, propagated backwards
+    ascent       a bound and its gradient, in two passes
     alpha        slopes and multipliers optimised for each image
     agreement    the model's own logits against the bounds
     proof        which images are proven, by bounds from the quickest to the tightest

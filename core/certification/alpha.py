@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from core.certification.ascent import Ascent, Descent
 from core.certification.ball import Ball
 from core.certification.bounds import Known
-from core.certification.crown import Linear, adaptive_slope, backward, lines_of
+from core.certification.crown import adaptive_slope, lines_of
 from core.certification.nodes import Graph
 
 SLOPE_RATE, MULTIPLIER_RATE, DECAY = 0.25, 0.1, 0.97
@@ -64,6 +65,7 @@ def shifts_of(graph: Graph, multipliers: dict[int, Tensor], signs: Known | dict[
     return made
 
 
+@torch.no_grad()
 def optimized(
     graph: Graph,
     ball: Ball,
@@ -78,6 +80,8 @@ def optimized(
     goal: float = torch.inf,
     noise: Sequence[Tensor] | None = None,
     ceiling: Float[Tensor, "n m k"] | None = None,
+    weight: Float[Tensor, "n m 1"] | None = None,
+    rate: float = 1.0,
 ) -> Choice:
     """The highest lower bounds of functions of the logits, or of another node, that `steps` steps find.
 
@@ -96,6 +100,8 @@ def optimized(
         ceiling: coefficients of functions of the logits that are at most 0 wherever the bounds are to hold. The lower
             bound of a function plus such a one, times any weight of 0 or more, is one of the function there (Kotha et
             al. 2023, arXiv 2302.01404). Their own bounds are best about as far below 0 as the functions' bounds are.
+        weight: where to start with the weight.
+        rate: a factor on the learning rates, less than 1 where the start is good.
     """
     last = len(graph.nodes) - 1
     at = last if at is None else at
@@ -103,58 +109,44 @@ def optimized(
     if signs is not None and multipliers is None:
         multipliers = {relu: torch.zeros_like(value) for relu, value in slopes.items()}
     count = rows.shape[:2]
-    a = {relu: _own(value, count).requires_grad_() for relu, value in slopes.items()}
-    b = {relu: _own(value, count).requires_grad_() for relu, value in (multipliers or {}).items()}
-    weight = rows.new_full((*count, 1), FIRST_WEIGHT).requires_grad_(ceiling is not None)
-    free = [*b.values(), *([] if ceiling is None else [weight])]
-    leaves = [*a.values(), *free]
-    groups = [{"params": list(a.values()), "lr": SLOPE_RATE}]
-    if free:
-        groups.append({"params": free, "lr": MULTIPLIER_RATE})
-    optimizer = torch.optim.Adam(groups) if leaves else None
     lines = lines_of(graph, bounds)
-
-    def look(keep: bool = False) -> tuple[Tensor, Linear]:
-        shifts = shifts_of(graph, b, signs) if signs is not None else None
-        start = {at: rows} if ceiling is None else {at: rows, last: weight * ceiling}
-        made = backward(graph, start, bounds, slopes=a, shifts=shifts, keep=keep, noise=noise, lines=lines)
-        return ball.lowest(made.coefficients) + made.constant, made
-
-    best = rows.new_full(count, -torch.inf)
-    kept = [leaf.detach().clone() for leaf in leaves]
-    for step in range(steps + 1):
-        with torch.set_grad_enabled(step < steps and optimizer is not None):
-            value, _ = look()
-        won = value.detach() > best
-        best = torch.where(won, value.detach(), best)
-        for old, leaf in zip(kept, leaves, strict=True):
-            old.copy_(torch.where(won.view(*count, *(1,) * (leaf.ndim - 2)), leaf.detach(), old))
-        # behind the first layer's pooling no slope counts: the bound is exact
-        if step == steps or optimizer is None or not value.requires_grad or bool((best > goal).all()):
-            break
-        gradients = torch.autograd.grad(-value.sum(), leaves, allow_unused=True)
-        for leaf, gradient in zip(leaves, gradients, strict=True):
-            leaf.grad = torch.zeros_like(leaf) if gradient is None else gradient
-        optimizer.step()
-        for group in optimizer.param_groups:
-            group["lr"] *= DECAY
-        with torch.no_grad():
-            for leaf in a.values():
-                leaf.clamp_(0, 1)
-            for leaf in free:
-                leaf.clamp_(min=0)
-    with torch.no_grad():
-        for old, leaf in zip(kept, leaves, strict=True):
-            leaf.copy_(old)
-        _, made = look(keep=True)
-    return Choice(
-        best,
-        {relu: leaf.detach() for relu, leaf in a.items()},
-        {relu: leaf.detach() for relu, leaf in b.items()},
-        ball.minimizer(made.coefficients),
-        made.at_relu,
-        weight.detach(),
+    chords = {relu: lines[graph.nodes[relu].parents[0]] for relu in slopes}
+    low, high = (
+        {relu: _own(torch.where(chords[relu][2], end, chords[relu][0]), count) for relu in slopes} for end in (0.0, 1.0)
     )
+    a = Ascent({relu: _own(value, count) for relu, value in slopes.items()}, low, high, rate * SLOPE_RATE)
+    torch.clamp(a.now, a.low, a.high, out=a.now)
+    free = {relu: _own(value, count) for relu, value in (multipliers or {}).items()}
+    if ceiling is not None:
+        free[-1] = rows.new_full((*count, 1), FIRST_WEIGHT) if weight is None else _own(weight, count)
+    low, high = ({relu: torch.full_like(value, end) for relu, value in free.items()} for end in (0.0, torch.inf))
+    b = Ascent(free, low, high, rate * MULTIPLIER_RATE)
+    pass_ = Descent(graph, ball, bounds, {at: rows}, signs=signs, noise=noise, ceiling=ceiling)
+
+    def views(values: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        parts = b.parts(values)
+        return parts, parts.pop(-1, rows.new_zeros(*count, 1))
+
+    now, (beta, of_ceiling) = a.parts(a.now), views(b.now)
+    steep, (steep_beta, steep_weight) = a.parts(a.slope), views(b.slope)
+    best = rows.new_full(count, -torch.inf)
+    for step in range(steps + 1):
+        value = pass_.value(now, beta, of_ceiling)
+        won = value > best
+        best = torch.where(won, value, best)
+        for part in (a, b):
+            part.keep(won)
+        # behind the first layer's pooling no slope counts: the bound is exact
+        if step == steps or not pass_.at_relu or bool((best > goal).all()):
+            break
+        pass_.gradient(steep, steep_beta, steep_weight)
+        for part in (a, b):
+            part.move()
+            part.rate *= DECAY
+    found, (beta, of_ceiling) = a.parts(a.best), views(b.best)
+    pass_.value(found, beta, of_ceiling)
+    assert pass_.end is not None
+    return Choice(best, found, beta, ball.minimizer(pass_.end), pass_.at_relu, of_ceiling)
 
 
 def _own(value: Tensor, count: torch.Size) -> Tensor:

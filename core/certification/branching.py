@@ -1,9 +1,11 @@
 """One image by branch and bound, and by mixed-integer programming where that is quicker.
 
-All margins are proven in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as
-that pays; then the margins are tried, the easiest first, each on the images where it fails, which is a region with
-tighter bounds of its own; and there, if no end is far, by splitting cases with these bounds (`cases`). Where a margin
-stays open, the region is split in two for all that are left, at the value that is worth most (`worth`).
+Margins that are easily proven are, by splitting cases with the bounds of the whole ball (`cases`). The others are
+proven in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as that pays, with
+searches that begin where those of the region around it ended, and the region is split in two at the value that is worth
+most (`worth`), until the easiest margin is soon proven on its own: on the images where it fails, which is a region with
+much tighter bounds. There each margin that is left is proven in a tree of such regions, the hardest first, with the
+same means; and by splitting cases with a region's bounds, if no end is far.
 
 A case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an
 image with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
@@ -32,8 +34,14 @@ from core.certification.proof import TINY, Graphs, sloped_margins
 from core.certification.region import Region, margins, shrink, tightened
 
 PROVEN, FOOLED, UNKNOWN = "proven", "fooled", "unknown"
-WORTH = 0.05
+WORTH = 0.02
 """The share of the bounds' width that tightening must take off to be done again."""
+LOOKS = 1
+"""How often the bounds of the easiest margin's own region are tightened before all margins' region is split instead."""
+FIRST = 3
+"""How deep a tree the easiest margin may need, at most, for no region to be shared."""
+NEARER = 0.5
+"""Where cases did not decide a region, the part of its gap that a region inside it must be left with to be tried so."""
 WORK = 2
 """Cases for each open ReLU that a margin's region is searched with, `cases.MANY` at least: about the work of tightening
 its bounds once."""
@@ -54,14 +62,18 @@ class _Open:
 
     Attributes:
         region: with its bounds.
-        rows: the numbers.
+        rows: the numbers, that of the lowest bound first.
+        gap: how far below 0 that bound was.
         split: the open value that is worth splitting most, by node and flat place.
+        searched: the gap at which cases did not decide a region around it, of one margin.
         adversarial: an image that fools, if one turned up.
     """
 
     region: Region
     rows: Tensor
+    gap: float = torch.inf
     split: tuple[int, int] | None = None
+    searched: float = torch.inf
     adversarial: Tensor | None = None
 
     @property
@@ -134,62 +146,100 @@ class BranchAndBound:
             if not end.empty:
                 break
             rows = rows[1:]
-        waiting = [_Open(whole, rows)] if len(rows) else []
+        if not len(rows):
+            return PROVEN, "branch and bound", None
+        waiting = [_Open(whole, rows)]
         while waiting:
             if time.perf_counter() > deadline:
                 return None
-            end, parts = self._parted(waiting.pop(), deadline)
+            end, parts = self._shared(waiting.pop(), deadline)
             if end.adversarial is not None:
                 return FOOLED, end.by, end.adversarial
+            if not (parts or end.empty or end.stuck):
+                return None
             stuck |= end.stuck
             waiting += parts
         return None if stuck else (PROVEN, "branch and bound", None)
 
-    def _parted(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
-        """Prove margins in a region, the easiest first; where one fails, split the region for all that are left."""
+    def _shared(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
+        """Split a region for all margins while the easiest is not proven on its own, else prove each in its tree."""
         self.cases += 1
         tight, stuck = self._tight(given, deadline), False
-        while tight.end is None:
-            one = tight
-            if tight.region.row is None:
-                own = replace(tight.region, row=self.rows[tight.rows[0]])
-                one = self._tight(_Open(own, tight.rows[:1]), deadline)
-            end = one.end or self._cases(one.region, int(one.rows[0]), deadline)
-            if end.adversarial is not None:
+        if tight.end is not None:
+            return tight.end, []
+        rows, searched = tight.rows.tolist(), given.searched
+        if len(rows) > 1 and tight.split is not None:
+            own = replace(tight.region, row=self.rows[rows[-1]])
+            easiest = self._tight(_Open(own, tight.rows[-1:]), deadline, LOOKS)
+            end = easiest.end
+            if end is None and not given.region.depth:
+                first = self._margin_tree(own, rows[-1], deadline, FIRST)
+                end = first if first.empty or first.adversarial is not None else None
+            if end is None and easiest.gap < NEARER * searched:
+                end, searched = self._cases(easiest.region, rows[-1], deadline), easiest.gap
+            if end is not None and end.adversarial is not None:
                 return end, []
-            tight = one if len(tight.rows) == 1 else tight
-            split = tight.split or end.split
-            if not (end.empty or end.stuck) and split is not None:
-                parts = [_Open(tight.region.split(*split, sign), tight.rows) for sign in (-1, 1)]
-                return Outcome(stuck=stuck), parts
-            stuck |= not end.empty
-            tight = replace(tight, rows=tight.rows[1:])
-        return replace(tight.end, empty=tight.end.empty and not stuck, stuck=stuck), []
+            if end is None or not end.empty:
+                parts = [tight.region.split(*tight.split, sign) for sign in (-1, 1)]
+                return Outcome(), [_Open(part, tight.rows, searched=searched) for part in parts]
+            rows = rows[:-1]
+        for row in rows:
+            end = self._margin_tree(replace(tight.region, row=self.rows[row]), row, deadline)
+            if end.adversarial is not None or not (end.empty or end.stuck):
+                return end, []
+            stuck |= end.stuck
+        return Outcome(empty=not stuck, stuck=stuck), []
 
-    def _tight(self, given: _Open, deadline: float) -> _Open:
+    def _margin_tree(self, region: Region, row: int, deadline: float, deepest: float = torch.inf) -> Outcome:
+        """Prove a margin in its region, part by part: neither empty nor stuck where time is up or parts lie deeper."""
+        waiting, stuck = [_Open(region, torch.tensor([row]))], False
+        while waiting:
+            if time.perf_counter() > deadline or waiting[-1].region.depth > deepest:
+                return Outcome()
+            end, parts = self._parted(waiting.pop(), deadline)
+            if end.adversarial is not None or not (parts or end.empty or end.stuck):
+                return end
+            stuck |= end.stuck
+            waiting += parts
+        return Outcome(empty=not stuck, stuck=stuck)
+
+    def _parted(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
+        """Prove one margin in a region, or split the region; neither where time is up."""
+        self.cases += 1
+        tight, searched = self._tight(given, deadline), given.searched
+        end = tight.end
+        if end is None and (tight.split is None or tight.gap < NEARER * searched):
+            end, searched = self._cases(tight.region, int(tight.rows[0]), deadline), tight.gap
+        if end is not None and (end.adversarial is not None or end.empty or end.stuck):
+            return end, []
+        split = tight.split or (None if end is None else end.split)
+        if split is None:
+            return Outcome(), []
+        parts = [tight.region.split(*split, sign) for sign in (-1, 1)]
+        return Outcome(), [_Open(part, tight.rows, searched=searched) for part in parts]
+
+    def _tight(self, given: _Open, deadline: float, rounds: float = torch.inf) -> _Open:
         """The region once tightening has brought its bounds as far as it pays, and what is not proven with them."""
-        pays = True
+        done = 0
         while True:
             part = shrink(self.graphs, given.region, self.noise)
             bound, points, worth = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
-            order = bound.argsort(descending=True)  # the hardest last
+            order = bound.argsort()
             order = order[~(bound[order] > TINY)]
             given = replace(given, rows=given.rows[order], adversarial=self._fools(points))
-            if given.end is not None or not pays:
+            if given.end is not None or done == rounds:
                 return given
             gap = max(-float(bound[order[0]]), TINY)
-            found = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
-            if found is None:
+            region = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
+            if region is None:
                 return replace(given, rows=given.rows[:0])
-            known = {
-                at: (part.put_back(at, low, found[at][0]), part.put_back(at, high, found[at][1]))
-                for at, (low, high) in given.region.known.items()
-            }
-            region = replace(given.region, known=known)
             pays = region.width < (1 - WORTH) * given.region.width
             left = (part.named(*best) for best in worth.ranked())
             split = next((at for at in left if region.open_at(*at)), None)
-            given = replace(given, region=region, split=split)
+            given = replace(given, region=region, split=split, gap=gap)
+            if not pays or time.perf_counter() > deadline:
+                return given
+            done += 1
 
     def _cases(self, region: Region, row: int, deadline: float) -> Outcome:
         """Search one margin's region with the bounds that it has."""

@@ -93,13 +93,13 @@ def backward(
     lines = lines_of(graph, bounds) if lines is None else lines
     pending = dict(start)
     if noise is not None:
-        constant = constant - sum(_noisy(noise[place], value) for place, value in start.items())
+        constant = constant - sum(noisy(noise[place], value) for place, value in start.items())
     kept: dict[int, Tensor] = {}
     for place in range(max(pending), 0, -1):
         if place not in pending:
             continue
         if graph.nodes[place].kind not in CURVED:
-            constant = constant + _step(graph, place, pending)
+            constant = constant + affine_step(graph, place, pending)
             continue
         if graph.nodes[place].kind == "tanh":
             constant = constant + _bent(graph, place, pending, bounds, noise)
@@ -117,14 +117,14 @@ def backward(
         value = above * upper + value.clamp(min=0) * lower
         value = value + shifts[place] if shifts is not None and place in shifts else value
         if noise is not None:
-            constant = constant - _noisy(noise[parent], value)
+            constant = constant - noisy(noise[parent], value)
         _give(pending, parent, value)
     some = next(iter(start.values()))
     zero = some.new_zeros(*some.shape[:2], *graph.nodes[0].shape)
     return Linear(pending.get(0, zero), constant + zero.flatten(2)[..., 0], kept)
 
 
-def _step(graph: Graph, place: int, pending: dict[int, Tensor]) -> Tensor | float:
+def affine_step(graph: Graph, place: int, pending: dict[int, Tensor]) -> Tensor | float:
     """Replace the coefficients of an affine node or a sum by those of its parents; returns the constant."""
     node, value = graph.nodes[place], pending.pop(place)
     if node.kind == "affine":
@@ -138,9 +138,12 @@ def _step(graph: Graph, place: int, pending: dict[int, Tensor]) -> Tensor | floa
     return 0.0
 
 
-def _noisy(noise: Tensor, value: Tensor) -> Tensor:
-    """The most that noise (N, *shape) takes off functions with these coefficients (N, M, *shape)."""
-    return (value.abs() * noise[:, None]).flatten(2).sum(2)
+def noisy(noise: Tensor, value: Tensor) -> Tensor:
+    """The most that noise (N or 1, *shape) takes off functions with these coefficients (N, M, *shape)."""
+    size = value.abs().flatten(2)
+    if len(noise) == 1:
+        return size @ noise.flatten()
+    return (size @ noise.flatten(1)[..., None])[..., 0]
 
 
 def _bent(
@@ -155,7 +158,7 @@ def _bent(
     _give(pending, parent, slope)
     if noise is None:
         return constant
-    return constant - _noisy(noise[parent], slope) - _noisy(noise[place], value)
+    return constant - noisy(noise[parent], slope) - noisy(noise[place], value)
 
 
 def _give(pending: dict[int, Tensor], place: int, value: Tensor) -> None:
@@ -277,7 +280,7 @@ def _stem(graph: Graph, place: int, wanted: Tensor) -> tuple[dict[int, Tensor], 
     constant: Tensor | float = one.new_zeros(1, len(wanted))
     for at in range(place, 0, -1):
         if at in pending and graph.nodes[at].kind not in CURVED:
-            constant = constant + _step(graph, at, pending)
+            constant = constant + affine_step(graph, at, pending)
     assert isinstance(constant, Tensor)
     return {stop: rows[0].contiguous() for stop, rows in pending.items()}, constant[0]
 

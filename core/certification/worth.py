@@ -36,7 +36,7 @@ class Worth:
             found: the choice that bounds M margins, (1, M).
             lacks: (M,) how far below 0 they are.
         """
-        self.graph = graph
+        self.graph, self.found = graph, found
         self.where = {at: ((low < 0) & (high > 0)).flatten().nonzero()[:, 0] for at, (low, high) in known.items()}
         self.start, count = {}, 0
         for at, where in self.where.items():
@@ -60,12 +60,17 @@ class Worth:
         shares = self._shares({at: known[at] for at in known if at < place}, found, lacks)
         self.through.append((place, chosen, (shares[: len(chosen)] + shares[len(chosen) :]) / 2))
 
-    def ranked(self) -> list[tuple[int, int]]:
-        """Node and flat place of every value that is worth anything, the best first."""
+    def all(self) -> Tensor:
+        """What every value is worth whose sign is open, in the order of `where`."""
         worth = self.direct.clone()
         for place, chosen, shares in reversed(self.through):
             at = self.start[place] + torch.searchsorted(self.where[place], chosen)
             worth += worth[at] @ shares
+        return worth
+
+    def ranked(self) -> list[tuple[int, int]]:
+        """Node and flat place of every value that is worth anything, the best first."""
+        worth = self.all()
         names = [(place, at) for place, where in self.where.items() for at in where.tolist()]
         order = worth.argsort(descending=True)
         return [names[at] for at in order[worth[order] > 0].tolist()]

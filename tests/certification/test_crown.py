@@ -12,9 +12,11 @@ from torch import nn
 from core.attacks import pgd
 from core.attacks.engine.steps import BALLS
 from core.certification import crown
+from core.certification.alpha import shifts_of
+from core.certification.ascent import Descent
 from core.certification.ball import Ball
 from core.certification.bounds import intervals, margin_rows, rounding
-from core.certification.crown import crown_bounds, interval_bounds, lower_bounds
+from core.certification.crown import backward, crown_bounds, interval_bounds, lines_of, lower_bounds
 from core.certification.graph import Unbounded, lower
 from core.certification.proof import METHODS, certified_margins, proven
 
@@ -198,6 +200,51 @@ def test_bounds_have_gradients(tiny: Made) -> None:
     bound = lower_bounds(graph, ball, len(graph.nodes) - 1, rows, interval_bounds(graph, ball))
     gradients = torch.autograd.grad(bound.sum(), list(model.parameters()))
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+MIXED: dict[str, Callable[[], list[nn.Module]]] = {
+    "dense": lambda: [nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 3)],
+    "pooled": lambda: [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 7), nn.ReLU()],
+    "smooth": lambda: [nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 3)],
+}
+
+
+@pytest.mark.parametrize("network", MIXED)
+@pytest.mark.parametrize("norm", BALLS)
+def test_gradients_by_two_passes_are_those_of_the_bound(network: str, norm: str) -> None:
+    """By slopes, multipliers of given signs and the weight of a ceiling, as automatic differentiation has them."""
+    torch.manual_seed(1)
+    model, x = nn.Sequential(*MIXED[network]()).eval(), torch.rand(2, 1, 6, 6)
+    graph = lower(model, tuple(x.shape[1:]), torch.float64)
+    ball = Ball.around(x, 5 * SIZES[norm], norm, torch.float64)
+    known = crown_bounds(graph, ball)
+    last, at = len(graph.nodes) - 1, graph.before_curves[-1]
+    rows = torch.randn(2, 3, *graph.nodes[at].shape, dtype=torch.float64)
+    ceiling = torch.randn(2, 3, graph.nodes[-1].shape[0], dtype=torch.float64)
+    reads = {relu: graph.nodes[relu].parents[0] for relu in graph.relus}
+    lines = lines_of(graph, known)
+    signs = {read: ((low < 0) & (high > 0)) * torch.randn_like(low).sign() for read, (low, high) in known.items()}
+    shapes = {relu: (2, 3, *graph.nodes[relu].shape) for relu in graph.relus}
+    slopes = {relu: torch.rand(shape, dtype=torch.float64).requires_grad_() for relu, shape in shapes.items()}
+    multipliers = {relu: torch.rand(shape, dtype=torch.float64).requires_grad_() for relu, shape in shapes.items()}
+    weight = torch.rand(2, 3, 1, dtype=torch.float64).requires_grad_()
+    start, shifts = {at: rows, last: weight * ceiling}, shifts_of(graph, multipliers, signs)
+    made = backward(graph, start, known, slopes=slopes, shifts=shifts)
+    value = ball.lowest(made.coefficients) + made.constant
+    value.sum().backward()
+    one = Descent(graph, ball, known, {at: rows}, signs=signs, ceiling=ceiling)
+    with torch.no_grad():
+        given = {relu: torch.where(lines[reads[relu]][2], slopes[relu], lines[reads[relu]][0]) for relu in slopes}
+        assert torch.allclose(one.value(given, multipliers, weight), value, atol=1e-9)
+        found = [{relu: torch.full_like(part, 9.0) for relu, part in parts.items()} for parts in (slopes, multipliers)]
+        of_ceiling = torch.zeros_like(weight)
+        one.gradient(*found, of_ceiling)
+    for relu, read in reads.items():
+        open_ = lines[read][2]
+        assert torch.allclose(found[0][relu] * open_, slopes[relu].grad, atol=1e-8)  # of others it is not used
+        assert torch.allclose(found[1][relu], multipliers[relu].grad, atol=1e-8)
+    assert torch.allclose(of_ceiling, weight.grad, atol=1e-8)
+    assert any(float(part.abs().max()) > 0 for part in found[1].values())
 
 
 def test_what_cannot_be_certified_is_said(tiny: Made) -> None:

@@ -16,7 +16,7 @@ from core.certification.crown import backward, crown_bounds
 from core.certification.exact import PROVEN, UNKNOWN, verify
 from core.certification.proof import Graphs, certified_margins, graphs_of
 from core.certification.reduced import reduced
-from core.certification.region import Region, margins, shrink, tightened
+from core.certification.region import Region, Start, margins, shrink, tightened
 
 EPS = {"linf": 0.15, "l2": 0.4, "l1": 1.0}
 
@@ -85,17 +85,14 @@ def test_bounds_hold_where_the_margin_fails_and_signs_are_given(norm: str, split
             if found is None:
                 assert not fails.any()
                 break
-            known = {}
+            known = found.known
             for place, (low, high) in region.known.items():
-                known[place] = tuple(
-                    part.put_back(place, old, new) for old, new in zip((low, high), found[place], strict=True)
-                )
                 assert (known[place][0] >= low).all()
                 assert (known[place][1] <= high).all()
                 tighter += int((known[place][0] > low + 1e-3).sum())
                 assert (values[place][fails] >= known[place][0] - 1e-9).all()
                 assert (values[place][fails] <= known[place][1] + 1e-9).all()
-            region = Region(known, region.row, region.signs)
+            region = found
         seen += int(fails.any())
     assert seen >= 3
     assert tighter >= 5
@@ -156,6 +153,9 @@ def test_regions_decide_what_slopes_leave_open(monkeypatch: pytest.MonkeyPatch) 
             patch.setattr(branching, "FEW", 0)
             patch.setattr(branching, "WORK", 0)
             patch.setattr(branching, "MANY", 0)
+            if seed:  # regions that margins share, as if the easiest were hard
+                patch.setattr(branching, "FIRST", -1)
+                patch.setattr(branching, "LOOKS", 0)
             answer = verify(model, x, y, eps, time_limit=20)
         with monkeypatch.context() as patch:
             patch.setattr(branching, "FEW", 10**6)
@@ -165,3 +165,17 @@ def test_regions_decide_what_slopes_leave_open(monkeypatch: pytest.MonkeyPatch) 
         assert UNKNOWN not in answer.verdict
         won += int((torch.from_numpy(answer.verdict == PROVEN) & ~(bound > 0)).sum())
     assert won >= 1
+
+
+def test_a_search_begins_with_what_is_left_of_the_one_around_it() -> None:
+    """Rows of the values that are still open, their lower ends first, and columns of the ReLUs that are still there."""
+    slopes = {2: torch.arange(24.0).view(1, 6, 4), 4: torch.arange(12.0).view(1, 6, 2)}
+    at, weight = torch.tensor([1, 4, 7]), torch.arange(6.0).view(1, 6, 1)
+    start = Start(at, slopes, {}, weight, {2: torch.tensor([0, 2, 5, 6])})
+    made = start.for_part(at[1:], {2: torch.tensor([2, 6])}, 2)
+    rows = [1, 2, 4, 5]
+    assert made.weight is not None
+    assert made.weight.flatten().tolist() == rows
+    assert torch.equal(made.slopes[2], slopes[2][:, rows][:, :, [1, 3]])
+    assert torch.equal(made.slopes[4], slopes[4][:, rows])
+    assert torch.equal(made.for_part(at[1:], made.kept, 2).slopes[2], made.slopes[2])
