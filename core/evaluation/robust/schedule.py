@@ -183,10 +183,11 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
 
 
 def _searches(norm: str, several: int, nine: int) -> Iterator[Stage]:
-    """Those from the best points, and towards classes, the last of these as long as APGD-T."""
+    """Those from the best points and anew, and towards classes, the last of these as long as APGD-T."""
     if norm == "linf":
         yield _hops(8, **WIDE)
         yield _squares(512, 0)
+        yield Stage("APGD margin, long", apgd, {"loss": "margin", "odi_steps": 5, "steps": 60}, searches=True)
         yield _hops(24, **WIDE)
         yield _targets(several, 100, smallest=4)
         yield _hops(64)  # near: what wide hops miss
