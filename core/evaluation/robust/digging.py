@@ -29,10 +29,11 @@ from core.evaluation.robust.schedule import AFTER, Stage
 from core.evaluation.robust.state import CascadeState
 from core.progress import Progress, part
 
-PRICE = 6
+PRICE = 5
 """Passes, for each image that stands, that a search spends in vain before it ends."""
 LEAST = 3000
-"""Passes that it spends in vain at least, where few images stand: a third of what AutoAttack spends on one."""
+"""Passes that it spends in vain at least, where few images stand or little was found before: a third of what AutoAttack
+spends on one."""
 RECENT, MUCH = 3, 8
 """Each `MUCH` images of the block that the last `RECENT` stages fooled raise the price once more; finds of the first
 `AFTER` stages, which are for all images, do not."""

@@ -35,7 +35,7 @@ OVER = 1.4
 EFFORTS = ("quick", "standard", "at_least_autoattack")
 """The effort levels: how much is tried. `quick`: two attacks and three starts, 24 forward and backward passes for every
 image that stands, up to 130 more where they find, and 500 queries of Square where a probe says that gradients mislead;
-`standard`: more searches, up to 5,000 passes (linf) to 14,000 (l1) where they find; `at_least_autoattack` also has
+`standard`: more searches, up to 7,000 passes (linf) to 14,000 (l1) where they find; `at_least_autoattack` also has
 APGD-CE, APGD-T, FAB and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes.
 AutoAttack itself takes 7,850 + 1,910 on each."""
 
@@ -192,6 +192,7 @@ def _searches(norm: str, several: int, nine: int) -> Iterator[Stage]:
         yield _targets(several, 100, smallest=4)
         yield _hops(64)  # near: what wide hops miss
         yield _squares(1280, 512)
+        yield _targets(nine, 100, smallest=2)  # as long as APGD-T, and as dear
         return
     yield _hops(8)
     yield _targets(several, 20 if norm == "l2" else 100)
