@@ -39,10 +39,10 @@ def test_margins_on_the_device(method: str, norm: str) -> None:
 def test_exact_and_radius_on_the_device() -> None:
     """Branch and bound, with the mixed-integer programme where it is left to it."""
     model, (x, y) = network("dense"), _images()
-    here = exact.verify(copy.deepcopy(model), x, y, 0.1, time_limit=20)
+    here = exact.verify(copy.deepcopy(model), x, y, 0.1, time_limit=300)
     with Pretended():
         model, x, y = model.to("cuda"), x.to("cuda"), y.to("cuda")
-        there = exact.verify(model, x, y, 0.1, time_limit=20)
+        there = exact.verify(model, x, y, 0.1, time_limit=300)
         assert there.x_adv.device == HERE
         radius = exact.exact_radius(model, x[:1], y[:1], high=0.2, tolerance=0.05, time_limit=20)
     assert there.verdict.tolist() == here.verdict.tolist()
