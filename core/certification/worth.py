@@ -60,17 +60,12 @@ class Worth:
         shares = self._shares({at: known[at] for at in known if at < place}, found, lacks)
         self.through.append((place, chosen, (shares[: len(chosen)] + shares[len(chosen) :]) / 2))
 
-    def all(self) -> Tensor:
-        """What every value is worth whose sign is open, in the order of `where`."""
+    def ranked(self) -> list[tuple[int, int]]:
+        """Node and flat place of every value that is worth anything, the best first."""
         worth = self.direct.clone()
         for place, chosen, shares in reversed(self.through):
             at = self.start[place] + torch.searchsorted(self.where[place], chosen)
             worth += worth[at] @ shares
-        return worth
-
-    def ranked(self) -> list[tuple[int, int]]:
-        """Node and flat place of every value that is worth anything, the best first."""
-        worth = self.all()
         names = [(place, at) for place, where in self.where.items() for at in where.tolist()]
         order = worth.argsort(descending=True)
         return [names[at] for at in order[worth[order] > 0].tolist()]

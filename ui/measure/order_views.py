@@ -123,12 +123,11 @@ def tables(
     ids = {model: model for model in found}
     tests = [made.assign(eps=at, norm=norm) for at in eps if len(made := tests_at(found, ids, at))]
     judged = [
-        {"model": model, "norm": norm, "eps": report.eps, "n": report.n, "verdict": report.verdict}
-        | {"report": report.line(), "usable": not report.warning, "warning": report.warning}
-        | {"left_to_find": report.left_to_find(), "schedule": one.older}
+        {"model": model, "norm": norm, "eps": made.report.eps, "n": made.report.n, "verdict": made.report.verdict}
+        | {"report": made.report.line(), "usable": not made.report.warning, "warning": made.report.warning}
+        | {"left_to_find": made.report.left_to_find(), "schedule": made.older}
         for model in found
-        for one in reliability.reports_of(model, norm, data)
-        for report in [one.report]
+        for made in reliability.reports_of(model, norm, data)
     ]
     made_of = {"proven and attacked": curves, "paired tests": tests}
     made_tables = {name: pd.concat(parts, ignore_index=True) for name, parts in made_of.items() if parts}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import streamlit as st
 
@@ -73,10 +74,10 @@ def _older(page: str, model: str, result: str, data: specs.DataSpec | None) -> N
         return
     spec = made[0].spec()
     assert isinstance(spec, specs.EvaluateSpec)
-    seeds = (spec.model_copy(update={"seed": seed}) for seed in range(spec.seed + 1, spec.seed + 1000))
-    again = next((new for new in seeds if store.located(new, store.default_root()) is None), None)
+    seeds = (spec.model_copy(update={"seed": seed}) for seed in count(spec.seed + 1))
+    again = next(new for new in seeds if store.located(new, store.default_root()) is None)
     st.caption(text)
-    if again is not None and st.button(
+    if st.button(
         "Evaluate by the present schedule",
         icon=":material/refresh:",
         key=f"{page}_present_schedule",

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.attacks.engine.engine import ATTACK_BATCH, frozen, input_gradient, leaf_of, logits_of_leaf, predict
-from core.attacks.engine.geometry import norm_of
+from core.attacks.engine.geometry import DUAL, norm_of
 from core.attacks.engine.losses import margin, ranked_others
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.streams import Streams
@@ -22,8 +22,6 @@ from core.progress import Progress
 
 CLASSES = 9
 """The strongest other classes, whose distances are compared: a backward pass each."""
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-"""The norm of a gradient by which a function changes at most over a step of length 1."""
 
 
 def towards(
