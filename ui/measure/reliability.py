@@ -12,7 +12,6 @@ from itertools import count
 import streamlit as st
 
 from core import specs
-from core.evaluation.robust.edition import remark
 from core.evaluation.tables.records import Record
 from core.evaluation.trust.report import Trust
 from core.storage import store
@@ -68,6 +67,8 @@ def show_trust(
 
 def _older(page: str, model: str, result: str, data: specs.DataSpec | None) -> None:
     """Say where an evaluation was made by another schedule of attacks than the present one, and offer that one."""
+    from core.evaluation.robust.edition import remark  # imports torch: not before there is an evaluation to speak of
+
     made = [one for one in sources.results(model, "evaluate", data=data) if one.id == result]
     text = remark(made[0].card) if made else ""
     if not text:
@@ -156,6 +157,8 @@ class Judged:
 
 def reports_of(model: str, norm: str, data: specs.DataSpec | None = None) -> list[Judged]:
     """The reliability checks of a model's evaluations in this norm, newest first."""
+    from core.evaluation.robust.edition import remark  # imports torch: only where evaluations are exported
+
     cards = [result.card for result in sources.results(model, "evaluate", data=data)]
     return [
         Judged(Trust.from_json(card["trust"]), remark(card))
