@@ -49,6 +49,23 @@ class Choice:
     weight: Tensor
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """Where a search begins.
+
+    Attributes:
+        slopes: by ReLU; CROWN's by default.
+        multipliers: for the ReLUs that have any; 0 for all by default, where signs are given.
+        weight: (N, M, 1) of the function that is known to be at most 0; `FIRST_WEIGHT` by default.
+        rate: a factor on the learning rates, less than 1 where the beginning is good.
+    """
+
+    slopes: dict[int, Tensor] | None = None
+    multipliers: dict[int, Tensor] | None = None
+    weight: Tensor | None = None
+    rate: float = 1.0
+
+
 def first_choice(graph: Graph, bounds: Known, at: int | None = None) -> dict[int, Tensor]:
     """CROWN's slopes of the ReLUs before node `at`."""
     relus = [relu for relu in graph.relus if at is None or relu < at]
@@ -75,13 +92,10 @@ def optimized(
     steps: int,
     at: int | None = None,
     signs: dict[int, Tensor] | None = None,
-    slopes: dict[int, Tensor] | None = None,
-    multipliers: dict[int, Tensor] | None = None,
+    begin: Beginning | None = None,
     goal: float = torch.inf,
     noise: Sequence[Tensor] | None = None,
     ceiling: Float[Tensor, "n m k"] | None = None,
-    weight: Float[Tensor, "n m 1"] | None = None,
-    rate: float = 1.0,
 ) -> Choice:
     """The highest lower bounds of functions of the logits, or of another node, that `steps` steps find.
 
@@ -93,19 +107,19 @@ def optimized(
         steps: evaluations with a gradient; one without follows.
         at: the node; the logits by default.
         signs: for each node before a ReLU (N, *shape) in -1, 0, 1: values known to be negative, open, positive.
-        slopes: where to start.
-        multipliers: where to start; for the ReLUs that have any, all by default.
+        begin: where to start.
         goal: stop when every bound is above it.
         noise: see `crown.backward`.
         ceiling: coefficients of functions of the logits that are at most 0 wherever the bounds are to hold. The lower
             bound of a function plus such a one, times any weight of 0 or more, is one of the function there (Kotha et
             al. 2023, arXiv 2302.01404). Their own bounds are best about as far below 0 as the functions' bounds are.
-        weight: where to start with the weight.
-        rate: a factor on the learning rates, less than 1 where the start is good.
     """
     last = len(graph.nodes) - 1
     at = last if at is None else at
-    slopes = first_choice(graph, bounds, at if ceiling is None else last) if slopes is None else slopes
+    begin = Beginning() if begin is None else begin
+    slopes, multipliers = begin.slopes, begin.multipliers
+    if slopes is None:
+        slopes = first_choice(graph, bounds, at if ceiling is None else last)
     if signs is not None and multipliers is None:
         multipliers = {relu: torch.zeros_like(value) for relu, value in slopes.items()}
     count = rows.shape[:2]
@@ -114,13 +128,13 @@ def optimized(
     low, high = (
         {relu: _own(torch.where(chords[relu][2], end, chords[relu][0]), count) for relu in slopes} for end in (0.0, 1.0)
     )
-    a = Ascent({relu: _own(value, count) for relu, value in slopes.items()}, low, high, rate * SLOPE_RATE)
+    a = Ascent({relu: _own(value, count) for relu, value in slopes.items()}, low, high, begin.rate * SLOPE_RATE)
     torch.clamp(a.now, a.low, a.high, out=a.now)
     free = {relu: _own(value, count) for relu, value in (multipliers or {}).items()}
     if ceiling is not None:
-        free[-1] = rows.new_full((*count, 1), FIRST_WEIGHT) if weight is None else _own(weight, count)
+        free[-1] = rows.new_full((*count, 1), FIRST_WEIGHT) if begin.weight is None else _own(begin.weight, count)
     low, high = ({relu: torch.full_like(value, end) for relu, value in free.items()} for end in (0.0, torch.inf))
-    b = Ascent(free, low, high, rate * MULTIPLIER_RATE)
+    b = Ascent(free, low, high, begin.rate * MULTIPLIER_RATE)
     pass_ = Descent(graph, ball, bounds, {at: rows}, signs=signs, noise=noise, ceiling=ceiling)
 
     def views(values: Tensor) -> tuple[dict[int, Tensor], Tensor]:

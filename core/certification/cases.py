@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.attacks.engine.engine import frozen
-from core.certification.alpha import first_choice, optimized, shifts_of
+from core.certification.alpha import Beginning, first_choice, optimized, shifts_of
 from core.certification.ball import Ball
 from core.certification.bounds import Known
 from core.certification.crown import backward
@@ -215,8 +215,7 @@ class Search:
                 short,
                 steps=steps,
                 signs=short_signs,
-                slopes=self._by_relu(self._spread(part.slopes)),
-                multipliers=self._by_relu(self._spread(part.multipliers)),
+                begin=Beginning(*(self._by_relu(self._spread(value)) for value in (part.slopes, part.multipliers))),
                 goal=1e-3,
                 noise=self.short_noise,
             )

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core.attacks.engine.engine import frozen
-from core.certification.alpha import Choice, first_choice, optimized, shifts_of
+from core.certification.alpha import Beginning, Choice, first_choice, optimized, shifts_of
 from core.certification.ball import Ball
 from core.certification.bounds import Known
 from core.certification.crown import MAX_VALUES, worth_refining
@@ -266,6 +266,7 @@ def _choice(
     if begin is not None:
         slopes.update({relu: value for relu, value in begin.slopes.items() if relu in slopes})
         multipliers.update({relu: value for relu, value in begin.multipliers.items() if relu in multipliers})
+    weight = begin.weight if begin is not None and ceiling is not None else None
     with frozen(part.graphs.model):
         return optimized(
             graph,
@@ -275,13 +276,10 @@ def _choice(
             steps=steps,
             at=at,
             signs={read: value.float() for read, value in signs.items()} or None,
-            slopes=slopes,
-            multipliers=multipliers,
+            begin=Beginning(slopes, multipliers, weight, AGAIN if again else 1.0),
             goal=goal,
             noise=[value.float() for value in part.noise],
             ceiling=None if ceiling is None else ceiling.float(),
-            weight=begin.weight if begin is not None and ceiling is not None else None,
-            rate=AGAIN if again else 1.0,
         )
 
 
