@@ -11,7 +11,7 @@ A margin is a function of the logits (a row true - other), so the last layer is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -34,12 +34,10 @@ class Linear:
     Attributes:
         coefficients: (N, M, C, H, W).
         constant: (N, M).
-        at_relu: for each ReLU the coefficients of its output, if they were kept.
     """
 
     coefficients: Tensor
     constant: Tensor
-    at_relu: dict[int, Tensor] = field(default_factory=dict)
 
 
 def chord(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +70,7 @@ def backward(
     constant: Tensor | float = 0.0,
     slopes: dict[int, Tensor] | None = None,
     shifts: dict[int, Tensor] | None = None,
-    keep: bool = False,
     noise: Sequence[Tensor] | None = None,
-    lines: dict[int, tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> Linear:
     """Functions of some nodes as functions of the image that are nowhere above them, as long as `bounds` hold.
 
@@ -85,16 +81,13 @@ def backward(
         constant: of the functions, (N, M).
         slopes: for each ReLU slopes in [0, 1] of its lower line, for unstable values; (N, M or 1, *shape).
         shifts: for each ReLU what is added to the coefficients of its input (the multipliers of split constraints).
-        keep: keep the coefficients at each ReLU's output.
         noise: what rounding may add to each node, see `bounds.noise_at`: then the functions are not above what that
             arithmetic gives, if `bounds` are of it.
-        lines: what `lines_of` says, if it is at hand.
     """
-    lines = lines_of(graph, bounds) if lines is None else lines
+    lines = lines_of(graph, bounds)
     pending = dict(start)
     if noise is not None:
         constant = constant - sum(noisy(noise[place], value) for place, value in start.items())
-    kept: dict[int, Tensor] = {}
     for place in range(max(pending), 0, -1):
         if place not in pending:
             continue
@@ -105,8 +98,6 @@ def backward(
             constant = constant + _bent(graph, place, pending, bounds, noise)
             continue
         value, parent = pending.pop(place), graph.nodes[place].parents[0]
-        if keep:
-            kept[place] = value
         upper, intercept, unstable = lines[parent]
         if slopes is None:
             lower = adaptive_slope(*(end[:, None] for end in bounds[parent]))
@@ -121,7 +112,7 @@ def backward(
         _give(pending, parent, value)
     some = next(iter(start.values()))
     zero = some.new_zeros(*some.shape[:2], *graph.nodes[0].shape)
-    return Linear(pending.get(0, zero), constant + zero.flatten(2)[..., 0], kept)
+    return Linear(pending.get(0, zero), constant + zero.flatten(2)[..., 0])
 
 
 def affine_step(graph: Graph, place: int, pending: dict[int, Tensor]) -> Tensor | float:

@@ -23,6 +23,7 @@ STRAIGHT_THROUGH: Any = Field(
     description="For a model that rounds, compresses or detaches its input: gradients pass straight through such steps "
     "(BPDA). The model's answers do not change. Off for an ordinary model.",
 )
+_Loss = Literal["ce", "margin", "dlr", "probability_margin"]
 _LOSSES = (
     "What the attack increases: the cross-entropy, the logit margin, DLR, the margin divided by the logits' scale, "
     "or the margin of probabilities, of logits brought to one scale."
@@ -103,7 +104,7 @@ class Pgd(GradientMethod):
     random_start: bool = Field(
         True, title="Random start", description="Start at a random point of the ε-ball instead of the image itself."
     )
-    loss: Literal["ce", "margin", "dlr", "probability_margin"] = Field("ce", title="Loss", description=_LOSSES)
+    loss: _Loss = Field("ce", title="Loss", description=_LOSSES)
     draws: int = DRAWS
     straight_through: bool = STRAIGHT_THROUGH
 
@@ -204,7 +205,7 @@ class Apgd(GradientMethod):
     norm: Literal["linf", "l2", "l1"] = Field(
         "linf", title="Norm", description="Norm in which ε limits the perturbation."
     )
-    loss: Literal["ce", "margin", "dlr", "probability_margin"] = Field("ce", title="Loss", description=_LOSSES)
+    loss: _Loss = Field("ce", title="Loss", description=_LOSSES)
     steps: int = Field(
         100,
         ge=1,
