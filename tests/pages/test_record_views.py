@@ -14,7 +14,7 @@ from core.evaluation.robust.edition import edition
 from core.evaluation.tables import records
 from core.evaluation.trust.report import Trust
 from core.storage import store
-from tests.pages.test_epsilon_sweep import asked, at, plant, texts
+from tests.pages.sweeps import asked, at, plant, texts
 from ui.measure import record_views
 from ui.measure.sweep_views import TITLES
 from ui.show import model_names

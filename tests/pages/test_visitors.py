@@ -9,7 +9,7 @@ import pytest
 from core import access, specs
 from core.exercises import notes
 from core.jobs import queue
-from tests.pages.test_epsilon_sweep import texts
+from tests.pages.sweeps import texts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a record does not know at an ε it does not say: accuracy, proofs, medians, passes and verdicts of another ε."""
+"""What a record does not know at an ε it does not say: accuracy and proofs of another ε; which ε are one."""
 
 from __future__ import annotations
 
@@ -6,67 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from core.epsilon import reaches, same, within
 from core.evaluation.tables import records
 from core.jobs import queue
-from core.specs import AttackSpec, CertifySpec, EvaluateSpec, RadiiSpec, SweepSpec, Task
+from core.specs import AttackSpec, EvaluateSpec, SweepSpec
 from core.storage import store
+from tests.evaluation.tables.planted import MODEL, N, at, images, load, plant, right, sweep
 from tests.planted import CARD
 
-MODEL = "digits-linear"
-N = 20
 COMMON = [*(k / 255 for k in (1, 2, 4, 8, 16, 32, 64)), 0.1, 0.2, 0.3, 3 * 0.1, 0.031, 0.0314]
-
-
-def images(root: Path, n: int = N) -> pd.DataFrame:
-    """The first n test images, by the model's own table."""
-    tests = store.open_model(MODEL, root).table("test").iloc[:n]
-    return pd.DataFrame({"index": tests["index"], "y": tests["y"], "clean_correct": tests["pred"] == tests["y"]})
-
-
-def plant(root: Path, task: str, *, n: int = N, card: dict[str, Any] | None = None, **fields: Any) -> store.Artifact:
-    """Plant radii, an evaluation or a certificate; fields of the spec and columns of the table go side by side."""
-    columns = {name: fields.pop(name) for name in ("lower", "upper", "forwards", "backwards") if name in fields}
-    kinds: dict[str, type[Any]] = {"radii": RadiiSpec, "evaluate": EvaluateSpec, "certify": CertifySpec}
-    model = store.open_model(MODEL, root).id
-    spec: Task = kinds[task].model_validate({"model": model, "n": n} | fields)
-    table = images(root, n).assign(**{"lower": 0.0, "upper": np.inf, "forwards": 3, "backwards": 2} | columns)
-    table["upper"] = np.where(table["clean_correct"], table["upper"], 0.0)
-    made = {"metrics": {}, "norm": spec.norm, "eps": getattr(spec, "eps", None)} | (card or {})  # type: ignore[union-attr]
-    return store.write(spec, root, card=made, tables={"images": table.assign(found_by="fmn").reset_index(drop=True)})
-
-
-def sweep(root: Path, fooled_at: np.ndarray, eps: tuple[float, ...], n: int = N, **fields: Any) -> store.Artifact:
-    """Plant a sweep in which image k is fooled from its own ε on, each at the whole budget."""
-    model = store.open_model(MODEL, root).id
-    spec = SweepSpec.model_validate({"model": model, "attack": {"name": "pgd"}, "eps": eps, "n": n} | fields)
-    tests, parts = images(root, n), []
-    for place, value in enumerate(spec.eps):
-        won = fooled_at <= value
-        pred = np.where(won | ~tests["clean_correct"], (tests["y"] + 1) % 10, tests["y"])
-        part = tests[["index", "y"]].assign(eps=value, pred=pred, success=pred != tests["y"], linf=value)
-        parts.append(part.assign(forwards=10 + place, backwards=10))
-    return store.write(spec, root, card={"rows": []}, tables={"images": pd.concat(parts, ignore_index=True)})
-
-
-def load(root: Path, norm: str = "linf") -> records.Record:
-    """The record, which must be there."""
-    record = records.load(store.open_model(MODEL, root).id, norm, root)
-    assert record is not None
-    return record
-
-
-def at(record: records.Record, eps: float) -> dict[str, Any]:
-    """The curve's row at ε."""
-    return {str(name): value for name, value in records.curve(record, [eps]).iloc[0].items()}
-
-
-def right(root: Path, n: int = N) -> np.ndarray:
-    """(n,) correctly classified."""
-    return images(root, n)["clean_correct"].to_numpy()
 
 
 # ---------------------------------------------------------------- accuracy under attack
@@ -242,88 +192,6 @@ def test_evaluation_says_whether_it_tried_a_proof(root: Path) -> None:
     assert (cards["l0"]["certificate"], cards["l0"]["metrics"]["proven_accuracy"]) == (None, None)
     assert at(load(root), 0.02)["proven"] > 0
     assert np.isnan(at(load(root, "l0"), 1)["proven"])
-
-
-# ---------------------------------------------------------------- medians, passes, verdicts
-
-
-def test_median_is_of_smallest_distances_alone(root: Path) -> None:
-    """Not of what evaluations and sweeps find at the edge of their ball, and not where radii miss an image."""
-    plant(root, "evaluate", eps=0.3, upper=0.3)
-    sweep(root, np.full(N, 0.1), (0.0, 0.1))
-    assert np.isnan(load(root).median())
-    plant(root, "radii", n=10, upper=0.05)
-    assert np.isnan(load(root).median())
-    plant(root, "radii", upper=0.07)
-    assert load(root).median() == pytest.approx(np.median(np.where(np.arange(N) < 10, 0.05, 0.07)[right(root)]))
-
-
-def test_passes_are_those_of_the_searches_at_this_eps(root: Path) -> None:
-    """Not of those at another ε, nor of another norm, nor of the whole ladder of a sweep."""
-    plant(root, "evaluate", eps=0.3, upper=0.3, forwards=100, backwards=50)
-    plant(root, "evaluate", eps=0.1, forwards=8, backwards=4)
-    plant(root, "radii", norm="l2", upper=3.0, forwards=1000, backwards=500)
-    record = load(root)
-    assert (at(record, 0.3)["passes"], at(record, 0.1)["passes"]) == (150, 12)
-    sweep(root, np.full(N, 0.3), (0.0, 0.1, 0.2, 0.3))
-    record = load(root)
-    assert at(record, 0.1)["passes"] == 12 + 11 + 10
-    assert at(record, 0.2)["passes"] == 12 + 10
-    plant(root, "radii", upper=0.25, forwards=20, backwards=20)
-    assert at(load(root), 0.05)["passes"] == 40
-
-
-def test_passes_that_were_not_counted_are_unknown(root: Path) -> None:
-    """A sweep of before has none in its table."""
-    model = store.open_model(MODEL, root).id
-    tests = images(root)
-    table = tests[["index", "y"]].assign(eps=0.1, pred=tests["y"], success=False, linf=0.1)
-    store.write(SweepSpec(model=model, eps=(0.1,), n=N), root, card={"rows": []}, tables={"images": table})
-    row = at(load(root), 0.1)
-    assert np.isfinite(row["attacked"])
-    assert np.isnan(row["passes"])
-
-
-def test_verdict_is_that_of_this_eps_norm_and_images(root: Path) -> None:
-    """Not of another ε, norm or set of images; of several evaluations at ε that of the highest effort."""
-    for effort in ("standard", "quick"):
-        plant(root, "evaluate", eps=0.3, effort=effort, card={"trust": {"of": effort}})
-    plant(root, "evaluate", eps=0.2, n=10, card={"trust": {"of": "ten images"}})
-    plant(root, "evaluate", eps=0.1, card={"trust": None})
-    plant(root, "evaluate", norm="l2", eps=0.1, card={"trust": {"of": "l2"}})
-    record = load(root)
-    assert [look.trust for look in record.judged(3 * 0.1)] == [{"of": "standard"}, {"of": "quick"}]
-    assert not any(record.judged(eps) for eps in (0.1, 0.2, 0.25, 0.31))
-    assert not record.take(record.table["index"].to_numpy()[:10]).judged(0.3)
-    assert record.take(record.table["index"].to_numpy()[:10]).judged(0.2)
-
-
-def test_verdict_on_a_higher_accuracy_is_not_shown_beside_a_lower_one(root: Path) -> None:
-    """Radii fool within .3 what the evaluation left: its checks are about another figure."""
-    plant(root, "evaluate", eps=0.3, card={"trust": {"of": "the evaluation"}})
-    assert load(root).judged(0.3)
-    plant(root, "radii", upper=np.where(np.arange(N) < 3, 0.25, np.inf))
-    assert not load(root).judged(0.3)
-    assert load(root).checked(0.3)
-
-
-def test_single_attacks_are_counted_at_this_eps(root: Path) -> None:
-    """An evaluation at .3 is no hard search at .1, where only a sweep says that images are not fooled."""
-    plant(root, "evaluate", eps=0.3, upper=0.3)
-    sweep(root, np.full(N, 0.3), (0.1, 0.3))
-    record = load(root)
-    assert at(record, 0.1)["single_attacks"] == right(root).sum()
-    assert at(record, 0.3)["single_attacks"] == 0
-    plant(root, "evaluate", eps=0.2)
-    assert at(load(root), 0.1)["single_attacks"] == 0  # what is not fooled within .2 is not within .1
-
-
-def test_pairs_are_tested_on_what_was_searched_at_this_eps(root: Path) -> None:
-    """Two records from evaluations at .3: at .1 there is nothing to test."""
-    plant(root, "evaluate", eps=0.3, upper=0.3)
-    found = {"A": load(root), "B": load(root)}
-    assert records.tests(found, 0.3)["n"].tolist() == [N]
-    assert len(records.tests(found, 0.1)) == 0
 
 
 # ---------------------------------------------------------------- one rule for ε
