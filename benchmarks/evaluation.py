@@ -11,8 +11,8 @@ time, and beside them the processor's, which says more on a machine that others 
 seconds (processor) over the row's; `only` counts images that fell to this row and not to AutoAttack, and the other way.
 
 `--suite carry-over` is about the networks of `benchmarks.carry_over`: those that thresholds were chosen on, and those
-that were only looked at afterwards. Beside `standard` stands AutoAttack; in l1 and l0, which torchattacks' does not
-have, `at_least_autoattack`, whose last stages are its attacks at its lengths.
+that were only looked at afterwards. Beside `standard` and `quick` stands AutoAttack; in l1 and l0, which torchattacks'
+does not have, `at_least_autoattack`, whose last stages are its attacks at its lengths.
 """
 
 from __future__ import annotations
@@ -180,25 +180,29 @@ def suite(options: argparse.Namespace) -> None:
         "difference",
         "only standard / only it",
         "left to find",
+        "passes, times fewer",
+        "processor, times less",
+        "quick",
+        "its passes, times fewer",
     )
-    print("|", " | ".join((*head, "passes, times fewer", "processor, times less")), "|")
-    print("|", " | ".join("---" for _ in range(len(head) + 2)), "|")
+    print("|", " | ".join(head), "|")
+    print("|", " | ".join("---" for _ in head), "|")
     for name, subject in carry_over.SUBJECTS.items():
         if not carry_over.file_of(name).exists() or (options.networks and name not in options.networks):
             continue
         plain, images = carry_over.network(name), carry_over.images(name, options.images)
         for norm in options.norms:
             beside = [] if norm in TORCHATTACKS else ["at_least_autoattack"]
-            made = rows_of(plain, images, norm, subject.eps[norm], ["standard", *beside], ["autoattack"])
+            made = rows_of(plain, images, norm, subject.eps[norm], ["quick", "standard", *beside], ["autoattack"])
             print("|", " | ".join((name, "yes" if subject.chosen_on else "no", norm, *_line(*made))), "|", flush=True)
 
 
-def _line(ours: Row, reference: Row) -> tuple[str, ...]:
-    """What a row of the suite says of the two."""
-    if ours.robust is None or reference.robust is None:
-        return ("", "", "", "", "", "", "", ours.note or reference.note)
-    shares = [100 * row.robust.double().mean().item() for row in (reference, ours) if row.robust is not None]
-    passes = [row.forwards + row.backwards for row in (reference, ours)]
+def _line(quick: Row, ours: Row, reference: Row) -> tuple[str, ...]:
+    """What a row of the suite says of them."""
+    if quick.robust is None or ours.robust is None or reference.robust is None:
+        return ("", "", "", "", "", "", "", "", "", quick.note or ours.note or reference.note)
+    shares = [100 * stands.double().mean().item() for stands in (reference.robust, ours.robust, quick.robust)]
+    passes = [row.forwards + row.backwards for row in (reference, ours, quick)]
     return (
         str(len(ours.robust)),
         f"{shares[0]:.2f} %",
@@ -208,6 +212,8 @@ def _line(ours: Row, reference: Row) -> tuple[str, ...]:
         ours.left,
         f"{passes[0] / passes[1]:.1f}",
         f"{reference.processor / ours.processor:.1f}",
+        f"{shares[2]:.2f} %",
+        f"{passes[0] / passes[2]:.1f}",
     )
 
 
