@@ -95,6 +95,7 @@ def test_nobody_sees_a_page_before_signing_in(visit: Callable[[str], Page], addr
     page.goto("/train")
     expect(page.get_by_role("heading", name="Train")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url(f"{address}/")  # the cookie is gone with this answer, not before
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     page.goto("/train")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()

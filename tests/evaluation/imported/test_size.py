@@ -63,8 +63,8 @@ def _folder(root: Path, each: int) -> Path:
     ("name", "tasks", "n"),
     [
         ("timm:test_vit", "attack sweep radii evaluate", 10),
-        ("timm:vit_tiny_patch16_224", "attack sweep", 5),
-        ("torchvision:resnet18", "attack sweep", 5),
+        ("timm:vit_tiny_patch16_224", "attack", 5),
+        ("torchvision:resnet18", "attack", 5),
     ],
 )
 def test_large_networks_go_through_within_the_memory(name: str, tasks: str, n: int, tmp_path: Path) -> None:
