@@ -36,9 +36,11 @@ class Descent:
         signs: dict[int, Tensor] | None = None,
         noise: Sequence[Tensor] | None = None,
         ceiling: Tensor | None = None,
+        level: Tensor | None = None,
     ) -> None:
         """Arguments as in `alpha.optimized`; `start` has the functions' coefficients (N, M, *shape) by node."""
-        self.graph, self.ball, self.start, self.noise, self.ceiling = graph, ball, start, noise, ceiling
+        self.graph, self.ball, self.start, self.noise = graph, ball, start, noise
+        self.ceiling, self.level = ceiling, level
         self.lines = lines_of(graph, bounds)
         self.signs = {place: value[:, None] for place, value in (signs or {}).items()}
         self.bent = {
@@ -72,6 +74,8 @@ class Descent:
         constant: Tensor | float = 0.0
         if self.noise is not None:
             constant = -sum(noisy(self.noise[place], value) for place, value in pending.items())
+        if self.level is not None:
+            constant = constant - (weight * self.level)[..., 0]
         for place in range(max(pending), 0, -1):
             if place not in pending:
                 continue
@@ -142,6 +146,8 @@ class Descent:
             multipliers[place].zero_()
         if weight is not None and self.ceiling is not None:
             weight.copy_((values[len(self.graph.nodes) - 1] * self.ceiling).sum(2, keepdim=True))
+            if self.level is not None:
+                weight.sub_(self.level)
 
 
 class Ascent:

@@ -83,6 +83,11 @@ class _Open:
             return None
         return Outcome(empty=self.adversarial is None, adversarial=self.adversarial)
 
+    def parts(self, searched: float) -> list[_Open]:
+        """The two regions that it is split into."""
+        assert self.split is not None
+        return [_Open(self.region.split(*self.split, sign), self.rows, searched=searched) for sign in (-1, 1)]
+
 
 class BranchAndBound:
     """Branch and bound on one image."""
@@ -168,23 +173,23 @@ class BranchAndBound:
         if tight.end is not None:
             return tight.end, []
         rows, searched = tight.rows.tolist(), given.searched
+        if len(rows) > 1 and tight.split is not None and tight.region.row is not None:
+            return Outcome(), tight.parts(searched)
         if len(rows) > 1 and tight.split is not None:
-            own = replace(tight.region, row=self.rows[rows[-1]])
-            easiest = self._tight(_Open(own, tight.rows[-1:]), deadline, LOOKS)
+            easiest = self._tight(replace(tight, rows=tight.rows[-1:]), deadline, LOOKS)
             end = easiest.end
             if end is None and not given.region.depth:
-                first = self._margin_tree(own, rows[-1], deadline, FIRST)
+                first = self._margin_tree(tight.region, rows[-1], deadline, FIRST)
                 end = first if first.empty or first.adversarial is not None else None
             if end is None and easiest.gap < NEARER * searched:
                 end, searched = self._cases(easiest.region, rows[-1], deadline), easiest.gap
             if end is not None and end.adversarial is not None:
                 return end, []
             if end is None or not end.empty:
-                parts = [tight.region.split(*tight.split, sign) for sign in (-1, 1)]
-                return Outcome(), [_Open(part, tight.rows, searched=searched) for part in parts]
+                return Outcome(), tight.parts(searched)
             rows = rows[:-1]
         for row in rows:
-            end = self._margin_tree(replace(tight.region, row=self.rows[row]), row, deadline)
+            end = self._margin_tree(tight.region, row, deadline)
             if end.adversarial is not None or not (end.empty or end.stuck):
                 return end, []
             stuck |= end.stuck
@@ -213,24 +218,30 @@ class BranchAndBound:
         if end is not None and (end.adversarial is not None or end.empty or end.stuck):
             return end, []
         split = tight.split or (None if end is None else end.split)
-        if split is None:
-            return Outcome(), []
-        parts = [tight.region.split(*split, sign) for sign in (-1, 1)]
-        return Outcome(), [_Open(part, tight.rows, searched=searched) for part in parts]
+        return Outcome(), [] if split is None else replace(tight, split=split).parts(searched)
 
     def _tight(self, given: _Open, deadline: float, rounds: float = torch.inf) -> _Open:
         """The region once tightening has brought its bounds as far as it pays, and what is not proven with them."""
         done = 0
         while True:
             part = shrink(self.graphs, given.region, self.noise)
-            bound, points, worth = margins(part, self.ball, self.rows[given.rows], 2 * STEPS)
+            rows = self.rows[given.rows]
+            mean = rows.mean(0)
+            beside = torch.cat([rows - mean, mean[None], -mean[None]]) if len(rows) > 1 else None
+            found, points, worth = margins(part, self.ball, rows, 2 * STEPS, beside)
+            bound, known = found[: len(rows)], found[len(rows) :]
             order = bound.argsort()
             order = order[~(bound[order] > TINY)]
             given = replace(given, rows=given.rows[order], adversarial=self._fools(points))
             if given.end is not None or done == rounds:
                 return given
             gap = max(-float(bound[order[0]]), TINY)
-            region = tightened(part, self.ball, worth, gap=gap, deadline=deadline)
+            if len(rows) == 1:
+                part, unit = part.below(mean, 0.0), gap
+            else:
+                level, low, high = TINY - float(known[:-2].min()), float(known[-2]), -float(known[-1])
+                part, unit = part.below(mean if level < high else None, level), max(level - low, TINY)
+            region = tightened(part, self.ball, worth, gap=unit, deadline=deadline)
             if region is None:
                 return replace(given, rows=given.rows[:0])
             pays = region.width < (1 - WORTH) * given.region.width

@@ -215,7 +215,9 @@ class Search:
                 short,
                 steps=steps,
                 signs=short_signs,
-                begin=Beginning(*(self._by_relu(self._spread(value)) for value in (part.slopes, part.multipliers))),
+                begin=Beginning(
+                    self._by_relu(self._spread(part.slopes)), self._by_relu(self._spread(part.multipliers))
+                ),
                 goal=1e-3,
                 noise=self.short_noise,
             )

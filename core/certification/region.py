@@ -70,17 +70,19 @@ class Start:
 
 @dataclass(frozen=True)
 class Region:
-    """Images of one ball where one function of the logits is at most 0 and some ReLUs have given signs.
+    """Images of one ball where one function of the logits is at most `level` and some ReLUs have given signs.
 
     Attributes:
         known: bounds of what every ReLU reads there, (1, *shape).
         row: (K,) coefficients of the function; None: the whole ball.
+        level: what the function is at most.
         signs: for nodes that ReLUs read, (1, *shape) in -1, 0, 1: values known to be negative, either, positive.
         starts: by node, how its values and the function were bounded there or in a region around it.
     """
 
     known: Known
     row: Tensor | None = None
+    level: float = 0.0
     signs: dict[int, Tensor] = field(default_factory=dict)
     starts: dict[int, Start] = field(default_factory=dict)
 
@@ -127,6 +129,12 @@ class Part:
     kept: dict[int, Tensor]
     whole: Region
 
+    def below(self, row: Tensor | None, level: float) -> Part:
+        """The images of the part where a function is at most `level`, and nothing else is known; None: all of them."""
+        changed = (replace(region, row=row, level=level) for region in (self.region, self.whole))
+        region, whole = changed
+        return replace(self, region=region, whole=whole)
+
     def put_back(self, place: int, value: Tensor, part: Tensor) -> Tensor:
         """Values (1, *shape) of a node of the model's graph, with those that are left taken from `part`."""
         return put_back(value, part, self.kept.get(place))
@@ -156,7 +164,7 @@ def shrink(graphs: Graphs, region: Region, noise: Sequence[Tensor]) -> Part:
     known = {at: (part_of(low, kept.get(at)), part_of(high, kept.get(at))) for at, (low, high) in region.known.items()}
     signs = {at: part_of(value, kept.get(at)) for at, value in region.signs.items()}
     less = [part_of(value, kept.get(at)) for at, value in enumerate(noise)]
-    return Part(Graphs(graphs.model, exact, quick), Region(known, region.row, signs), less, kept, region)
+    return Part(Graphs(graphs.model, exact, quick), Region(known, region.row, region.level, signs), less, kept, region)
 
 
 @torch.no_grad()
@@ -167,7 +175,8 @@ def tightened(part: Part, ball: Ball, worth: Worth, *, gap: float = 1.0, deadlin
         part: a region of the ball.
         ball: of one image.
         worth: of the region's margins; learns what each bound hangs on.
-        gap: how far below 0 the bound of the region's function is, more than 0; the unit of the search for its weight.
+        gap: how far below its level the bound of the region's function is, more than 0; the unit of the search for its
+            weight.
         deadline: of `time.perf_counter`, after which bounds stay as they are.
 
     Returns:
@@ -175,7 +184,7 @@ def tightened(part: Part, ball: Ball, worth: Worth, *, gap: float = 1.0, deadlin
     """
     region, graph, made, whole = part.region, part.graphs.exact, dict(part.region.known), part.whole
     starts = dict(whole.starts)
-    if region.row is not None:
+    if region.row is not None and worth.found.value.shape[1] == 1:
         found, last = worth.found, len(graph.nodes) - 1
         starts[last] = Start(torch.zeros(1, dtype=torch.int64), found.slopes, found.multipliers, None, part.kept)
     for place in graph.before_relus:
@@ -214,34 +223,49 @@ def _ends(
     rows = torch.cat([one, -one]).unflatten(1, graph.nodes[place].shape)[None]
     size = torch.cat([-known[place][0].flatten()[chosen], known[place][1].flatten()[chosen]])
     unit = (size / gap)[None, :, None]
-    ceiling = None if region.row is None else unit * region.row
+    ceiling, level = (None, None) if region.row is None else (unit * region.row, unit * region.level)
     at = part.in_whole(place, chosen)
     start = part.whole.starts[place].for_part(at, part.kept, 2) if place in part.whole.starts else None
     if start is not None and start.weight is not None:
         start = replace(start, weight=start.weight / unit.float())
-    found = _choice(part, ball, rows, known, STEPS, at=place, ceiling=ceiling, begin=start)
+    found = _choice(part, ball, rows, known, STEPS, at=place, ceiling=ceiling, level=level, begin=start)
     worth.note(place, chosen, known, found, size)
-    given = {place: rows}
-    if ceiling is not None:
+    given, less = {place: rows}, torch.zeros_like(unit)
+    if ceiling is not None and level is not None:
         given[len(graph.nodes) - 1] = found.weight.double() * ceiling
-    bottom, top = _evaluated(part, ball, given, known, found)[0].chunk(2)
+        less = found.weight.double() * level
+    bottom, top = (_evaluated(part, ball, given, known, found) - less[..., 0])[0].chunk(2)
     weight = None if ceiling is None else found.weight * unit.float()
     return bottom, -top, Start(at, found.slopes, found.multipliers, weight, part.kept)
 
 
 @torch.no_grad()
-def margins(part: Part, ball: Ball, rows: Float[Tensor, "m k"], steps: int) -> tuple[Tensor, Tensor, Worth]:
+def margins(
+    part: Part, ball: Ball, rows: Float[Tensor, "m k"], steps: int, beside: Float[Tensor, "l k"] | None = None
+) -> tuple[Tensor, Tensor, Worth]:
     """Functions of the logits in a region.
 
+    Args:
+        part: the region.
+        ball: that it is in.
+        rows: coefficients of the functions.
+        steps: see `alpha.optimized`.
+        beside: of more functions, whose bounds are all that is wanted.
+
     Returns:
-        Lower bounds (M,), images (M, C, H, W) where they may be low, and what the lowest of each hangs on.
+        Lower bounds (M + L,), images (M, C, H, W) where they may be low, and what the lowest of each of M hangs on.
     """
-    given, last, start = rows[None], len(part.graphs.exact.nodes) - 1, None
-    if part.region.row is not None and last in part.whole.starts:  # of this function
+    given, last, start = (
+        (rows if beside is None else torch.cat([rows, beside]))[None],
+        len(part.graphs.exact.nodes) - 1,
+        None,
+    )
+    if last in part.whole.starts and len(given[0]) == 1:  # of this function
         start = part.whole.starts[last].for_part(torch.zeros(1, dtype=torch.int64), part.kept, 1)
     found = _choice(part, ball, given, part.region.known, steps, goal=RISEN, begin=start)
-    bound = _evaluated(part, ball, {last: given}, part.region.known, found)
-    return bound[0], found.point[0], Worth(part.graphs.exact, part.region.known, found, -bound[0])
+    bound = _evaluated(part, ball, {last: given}, part.region.known, found)[0]
+    lacks = torch.cat([-bound[: len(rows)], torch.full_like(bound[len(rows) :], torch.inf)])
+    return bound, found.point[0, : len(rows)], Worth(part.graphs.exact, part.region.known, found, lacks)
 
 
 def _choice(
@@ -253,6 +277,7 @@ def _choice(
     *,
     at: int | None = None,
     ceiling: Tensor | None = None,
+    level: Tensor | None = None,
     goal: float = torch.inf,
     begin: Start | None = None,
 ) -> Choice:
@@ -278,8 +303,8 @@ def _choice(
             signs={read: value.float() for read, value in signs.items()} or None,
             begin=Beginning(slopes, multipliers, weight, AGAIN if again else 1.0),
             goal=goal,
-            noise=[value.float() for value in part.noise],
             ceiling=None if ceiling is None else ceiling.float(),
+            level=None if level is None else level.float(),
         )
 
 

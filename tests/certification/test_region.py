@@ -98,6 +98,42 @@ def test_bounds_hold_where_the_margin_fails_and_signs_are_given(norm: str, split
     assert tighter >= 5
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_bounds_hold_where_any_margin_fails(norm: str) -> None:
+    """Where one of several fails, their mean is below a level that is proven: tighter bounds hold for all at once."""
+    seen, tighter = 0, 0
+    for seed in range(12):
+        graphs, ball, region, noise = start(network(seed, 8, 8, classes=4), norm)
+        y = int(graphs.model(ball.x.float()).argmax())
+        rows = margin_rows(graphs.classes, torch.tensor([y]), ball.x)[0]
+        rows = rows[torch.arange(graphs.classes) != y]
+        values = graphs.exact.forward(images(ball))
+        fails = (values[-1] @ rows.T <= 0).any(1)
+        mean = rows.mean(0)
+        part = shrink(graphs, Region(region.known), noise)
+        found, points, worth = margins(part, ball, rows, 10, torch.cat([rows - mean, mean[None]]))
+        assert len(points) == len(rows)
+        level, low = -float(found[len(rows) : -1].min()), float(found[-1])
+        assert (values[-1][fails] @ mean <= level + 1e-9).all()
+        if level <= low:
+            assert not fails.any()
+            continue
+        tight = [
+            tightened(some, ball, worth, gap=level - low) for some in (part.below(mean, level), part.below(None, 0.0))
+        ]
+        if tight[0] is None:
+            assert not fails.any()
+            continue
+        assert tight[1] is not None
+        for place, (bottom, top) in tight[0].known.items():
+            assert (values[place][fails] >= bottom - 1e-9).all()
+            assert (values[place][fails] <= top + 1e-9).all()
+            tighter += int((bottom > tight[1].known[place][0] + 1e-3).sum())
+        seen += int(fails.any())
+    assert seen >= 3
+    assert tighter >= 5
+
+
 def test_a_smaller_graph_computes_the_same_where_its_relus_are_off() -> None:
     """Forwards and backwards, with fewer values; a convolution and what a pooling reads stay whole."""
     graphs, ball, region, _ = start(network(1, 16, 12))
