@@ -3,9 +3,13 @@
 Margins that are easily proven are, by splitting cases with the bounds of the whole ball (`cases`). The others are
 proven in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as that pays, with
 searches that begin where those of the region around it ended, and the region is split in two at the value that is worth
-most (`worth`), until the easiest margin is soon proven on its own: on the images where it fails, which is a region with
-much tighter bounds. There each margin that is left is proven in a tree of such regions, the hardest first, with the
-same means; and by splitting cases with a region's bounds, if no end is far.
+most (`worth`).
+
+What is left is the images where one of the margins fails. There the mean of all margins is at most the highest upper
+bound of what the mean has beyond a margin, so a region is tightened for all margins at once, by one linear function.
+Where bounds are too loose for that level to say anything, the easiest margin is tried on its own, on the images where
+it fails; as soon as it is proven quickly, each margin that is left is proven in a tree of such regions, the hardest
+first, and by splitting cases with a region's bounds, if no end is far.
 
 A case without open ReLUs is convex: a linear programme decides it, in l2 its Lagrangian. After half of the time, an
 image with few open ReLUs goes to mixed-integer programming as a whole (`milp`).
@@ -167,7 +171,7 @@ class BranchAndBound:
         return None if stuck else (PROVEN, "branch and bound", None)
 
     def _shared(self, given: _Open, deadline: float) -> tuple[Outcome, list[_Open]]:
-        """Split a region for all margins while the easiest is not proven on its own, else prove each in its tree."""
+        """Split a region for all margins; where nothing is known of their mean, prove each in its tree if that pays."""
         self.cases += 1
         tight, stuck = self._tight(given, deadline), False
         if tight.end is not None:
