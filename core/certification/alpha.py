@@ -41,7 +41,7 @@ class Choice:
         multipliers: for each ReLU (N, M, *shape), 0 or more; empty without splits.
         point: (N, M, C, H, W), where the linear function is smallest: an image that may fool.
         at_relu: for each ReLU the coefficients (N, M, *shape) of its output.
-        weight: (N, M, 1), 0 or more: of the function that is known to be at most 0.
+        weight: (N, M, 1), 0 or more: of the function that is known to be at most its level.
     """
 
     value: Tensor
@@ -59,7 +59,7 @@ class Beginning:
     Attributes:
         slopes: by ReLU; CROWN's by default.
         multipliers: for the ReLUs that have any; 0 for all by default, where signs are given.
-        weight: (N, M, 1) of the function that is known to be at most 0; `FIRST_WEIGHT` by default.
+        weight: (N, M, 1) of the function that is known to be at most its level; `FIRST_WEIGHT` by default.
         rate: a factor on the learning rates, less than 1 where the beginning is good.
     """
 

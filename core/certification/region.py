@@ -131,8 +131,7 @@ class Part:
 
     def below(self, row: Tensor | None, level: float) -> Part:
         """The images of the part where a function is at most `level`, and nothing else is known; None: all of them."""
-        changed = (replace(region, row=row, level=level) for region in (self.region, self.whole))
-        region, whole = changed
+        region, whole = (replace(given, row=row, level=level) for given in (self.region, self.whole))
         return replace(self, region=region, whole=whole)
 
     def put_back(self, place: int, value: Tensor, part: Tensor) -> Tensor:
@@ -255,11 +254,8 @@ def margins(
     Returns:
         Lower bounds (M + L,), images (M, C, H, W) where they may be low, and what the lowest of each of M hangs on.
     """
-    given, last, start = (
-        (rows if beside is None else torch.cat([rows, beside]))[None],
-        len(part.graphs.exact.nodes) - 1,
-        None,
-    )
+    given = (rows if beside is None else torch.cat([rows, beside]))[None]
+    last, start = len(part.graphs.exact.nodes) - 1, None
     if last in part.whole.starts and len(given[0]) == 1:  # of this function
         start = part.whole.starts[last].for_part(torch.zeros(1, dtype=torch.int64), part.kept, 1)
     found = _choice(part, ball, given, part.region.known, steps, goal=RISEN, begin=start)

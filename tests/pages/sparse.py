@@ -11,8 +11,6 @@ from ui.form import samples
 from ui.sparse.case import Case
 
 if TYPE_CHECKING:
-    from streamlit.testing.v1 import AppTest
-
     from tests.pages.conftest import Lab
 
 PAGE = "sparse_attack"
@@ -24,12 +22,6 @@ def trained(lab: Lab, spec: specs.TrainSpec) -> store.Artifact:
     made = running.run(spec, lab.root, device="cpu")
     assert isinstance(made, store.Artifact)
     return made
-
-
-def text(app: AppTest) -> str:
-    """All that the page says in boxes and captions."""
-    blocks = (*app.info, *app.success, *app.warning, *app.error, *app.caption, *app.markdown)
-    return "\n".join(block.value for block in blocks)
 
 
 def case_of(model: store.Artifact, label: int = 0, target: int | None = None) -> Case:

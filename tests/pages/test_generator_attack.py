@@ -10,6 +10,7 @@ import torch
 from core import specs
 from core.jobs import running
 from core.storage import store
+from tests.pages.said import text
 from ui.form import samples
 from ui.generator import compare, robust, views
 from ui.generator import pairs as stored
@@ -42,12 +43,6 @@ def spec_of(model: store.Artifact, *, target: Any = "all", classes: range = rang
         indices=tuple(int(index) for index in first),
         target=target,
     )
-
-
-def text(app: AppTest) -> str:
-    """All that the page says in boxes, sentences and captions."""
-    blocks = (*app.info, *app.success, *app.warning, *app.error, *app.caption, *app.markdown)
-    return "\n".join(block.value for block in blocks)
 
 
 def button(app: AppTest) -> Any:

@@ -12,7 +12,8 @@ from core import specs
 from core.evaluation.tables.enumeration import Enumeration
 from core.jobs import at_once, queue, running
 from core.storage import store
-from tests.pages.sparse import PAGE, SCALAR, case_of, text, trained
+from tests.pages.said import text
+from tests.pages.sparse import PAGE, SCALAR, case_of, trained
 from ui.sparse import enumeration, fewest, trace
 
 if TYPE_CHECKING:

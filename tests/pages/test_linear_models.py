@@ -12,6 +12,7 @@ import pytest
 from core import specs
 from core.jobs import running
 from core.linear import toy
+from tests.pages.said import text
 from ui.linear import images, limits, points
 
 if TYPE_CHECKING:
@@ -24,12 +25,6 @@ TEN = specs.TrainSpec(network="linear", epochs=3)
 SCALAR = specs.TrainSpec(data=specs.DataSpec(classes=(4, 9)), network="linear", scalar=True, epochs=3)
 LESSON = "Why linear models can be solved exactly"
 TABS = {"plane": "In the plane, with the SVM", "images": "Images, exactly"}
-
-
-def text(app: AppTest) -> str:
-    """All that the page says."""
-    blocks = (*app.info, *app.success, *app.warning, *app.error, *app.caption, *app.markdown)
-    return "\n".join(block.value for block in blocks)
 
 
 def order(app: AppTest) -> list[str]:

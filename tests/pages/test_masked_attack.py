@@ -13,6 +13,7 @@ from core.attacks.physical import mask_shapes
 from core.attacks.sparse.jacobian import jacobian
 from core.jobs import at_once, queue, running
 from core.storage import store
+from tests.pages.said import text
 from ui.app import sources
 from ui.form import mask_choice, samples
 from ui.masks import why
@@ -32,12 +33,6 @@ def trained(lab: Lab) -> store.Artifact:
     made = running.run(NETWORK, lab.root, device="cpu")
     assert isinstance(made, store.Artifact)
     return made
-
-
-def text(app: AppTest) -> str:
-    """All that the page says in boxes and captions."""
-    blocks = (*app.info, *app.success, *app.warning, *app.error, *app.caption, *app.markdown)
-    return "\n".join(block.value for block in blocks)
 
 
 def asked(model: store.Artifact, count: int = 1, **fields: Any) -> specs.AttackSpec:

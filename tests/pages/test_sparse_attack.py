@@ -11,7 +11,8 @@ import pytest
 from core import specs
 from core.jobs import at_once, running
 from core.storage import store
-from tests.pages.sparse import PAGE, SCALAR, case_of, text, trained
+from tests.pages.said import text
+from tests.pages.sparse import PAGE, SCALAR, case_of, trained
 from ui.show import at_once as shown_at_once
 from ui.sparse import choice, trace, views
 from ui.sparse.case import with_article

@@ -10,11 +10,10 @@ import pytest
 from core import specs
 from core.jobs import running
 from core.storage import store
+from tests.pages.said import text
 from ui.universal import solver, views
 
 if TYPE_CHECKING:
-    from streamlit.testing.v1 import AppTest
-
     from tests.pages.conftest import Lab
 
 PAGE = "universal"
@@ -28,12 +27,6 @@ def made(lab: Lab, spec: specs.TrainSpec | specs.UniversalSpec) -> store.Artifac
     artifact = running.run(spec, lab.root, device="cpu")
     assert isinstance(artifact, store.Artifact)
     return artifact
-
-
-def text(app: AppTest) -> str:
-    """All that the page says."""
-    blocks = (*app.info, *app.success, *app.warning, *app.error, *app.caption, *app.markdown)
-    return "\n".join(block.value for block in blocks)
 
 
 def test_opens_with_a_quick_first_result(lab: Lab) -> None:

@@ -35,11 +35,10 @@ OVER = 1.4
 EFFORTS = ("quick", "standard", "at_least_autoattack")
 """The effort levels: how much is tried. `quick`: two attacks and three starts, 24 forward and backward passes for every
 image that stands, up to 130 more where they find, and 500 queries of Square where a probe says that gradients mislead,
-for a figure at AutoAttack's or up to about a point above it in linf, below it in l2, and 20 to 40 points above what
-`standard` leaves in l1 and l0, where it was measured;
-`standard`: more searches, up to 7,000 passes (linf) to 14,000 (l1) where they find; `at_least_autoattack` also has
-APGD-CE, APGD-T, FAB and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes.
-AutoAttack itself takes 7,850 + 1,910 on each."""
+for a figure at AutoAttack's or up to about a point above it in linf, below it in l2, and 18 to 36 points above what
+`standard` leaves in l1 and l0, where it was measured; `standard`: more searches, up to 7,000 passes (linf) to 14,000
+(l1) where they find; `at_least_autoattack` also has APGD-CE, APGD-T, FAB and Square at AutoAttack's lengths on all
+images that stand, about 10,000 to 30,000 passes. AutoAttack itself takes 7,850 + 1,910 on each."""
 
 SQUARES: dict[str, Any] = {"offspring": 16, "batch": 512}
 """How Square searches: sixteen squares of each of 32 images at once, which was measured faster than eight."""
