@@ -31,6 +31,7 @@ _names = {
     "engine.steps": ["fgsm_step"],
     "fixed_budget.fgsm": ["fgsm_direction"],
     "fixed_budget.hop": ["basin_hopping"],
+    "fixed_budget.shrinking": ["shrinking_ball"],
     "sparse.jacobian": ["jacobian"],
 }
 for _method in METHODS.values():

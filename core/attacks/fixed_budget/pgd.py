@@ -51,17 +51,21 @@ class Schedule:
         steps: gradient steps a start.
         shares: for a number of steps, each step as a share of eps.
         start: of the first start; `image`, `ball` (a random point of it), `signs` (every feature at a distance of
-            `offset` times eps, up or down at random; linf) or `kick` (the best point so far, disturbed: see `hop`).
-            Later starts are `ball` where this one is `image`.
+            `offset` times eps, up or down at random; linf), `noise` (an image of uniform noise, or what of it the first
+            ball holds; l2 and l1) or `kick` (the best point so far, disturbed: see `hop`). Later starts are `ball`
+            where this one is `image`.
         offset: see `start`; for `kick` how much of the point is disturbed.
         momentum: None steps along the gradient; else along momentum * (its last value) + gradient / ||gradient||_1.
+        balls: for a number of steps, the ball that a start begins in and those after each step, as multiples of eps
+            (l2 and l1); None: eps itself. Iterates of balls beyond eps count for nothing.
     """
 
     steps: int
     shares: Callable[[int], list[float]]
-    start: Literal["image", "ball", "signs", "kick"] = "ball"
+    start: Literal["image", "ball", "signs", "noise", "kick"] = "ball"
     offset: float = 0.0
     momentum: float | None = None
+    balls: Callable[[int], list[float]] | None = None
 
 
 @attack
@@ -184,8 +188,11 @@ def descend(
             best.forwards[rows] += 1
             logits = best.sharpened(rows, on.point, logits)
 
-            now = part.reached(logits)
-            best.offer(rows, on.point, now, part.margin(logits))
+            now, low = part.reached(logits), part.margin(logits)
+            if search.balls is not None:
+                beyond = search.balls[on.step] > 1
+                now, low = now & ~beyond, low.masked_fill(beyond, torch.inf)
+            best.offer(rows, on.point, now, low)
             over = (now & early_stop) | last
             again = rows[last & ~best.fooled[rows] & (on.start + 1 < restarts)]
             search.starts[again] += 1
@@ -231,6 +238,7 @@ class _Descent:
         eps: (N,) the budgets, whole numbers in l0.
         norm: shape of the ball.
         momentum: as in `Schedule`; l0 always has one.
+        balls: (steps + 1,) as in `Schedule`.
         starts: (N,) int64, starts that each image has had.
         max_features: the largest number of features that l0 changes.
     """
@@ -242,6 +250,7 @@ class _Descent:
     eps: Tensor
     norm: str
     momentum: float | None
+    balls: Tensor | None
     starts: Tensor
     max_features: int
 
@@ -250,9 +259,12 @@ class _Descent:
         """For so many steps a start."""
         x = best.x
         lengths = torch.tensor(schedule.shares(steps), dtype=x.dtype, device=x.device)
+        balls = None
+        if schedule.balls is not None:
+            balls = torch.tensor(schedule.balls(steps), dtype=x.dtype, device=x.device)
         momentum = L0_MOMENTUM if norm == "l0" and schedule.momentum is None else schedule.momentum
-        max_features = min(int(eps.max()), x[0].numel())
-        return cls(best, schedule, lengths, streams, eps, norm, momentum, torch.zeros_like(best.forwards), max_features)
+        starts, max_features = torch.zeros_like(best.forwards), min(int(eps.max()), x[0].numel())
+        return cls(best, schedule, lengths, streams, eps, norm, momentum, balls, starts, max_features)
 
     def begin(self, rows: Tensor) -> _Iterates:
         """The next start of each of these images."""
@@ -273,6 +285,9 @@ class _Descent:
             draw = streams.uniform(0, 2, tuple(x.shape[1:]), x.dtype)  # below 1: up; its rest: whether at all
             low, high = linf_bounds(x, eps)
             return torch.where(draw.frac() < offset, torch.where(draw < 1, high, low), self.best.x_adv[rows])
+        if kind == "noise":
+            ball = eps if self.balls is None else eps * self.balls[0]
+            return nearest(streams.uniform(0, 1, tuple(x.shape[1:]), x.dtype), x, ball, norm)
         if kind == "signs":
             signs = 1 - 2 * (streams.uniform(0, 1, tuple(x.shape[1:]), x.dtype) < 0.5).to(x.dtype)
             return nearest(x + offset * per_image(eps, x) * signs, x, eps, norm)
@@ -293,7 +308,8 @@ class _Descent:
         elif norm == "l0":
             on.point = fewest(gradient, x[rows], eps, self.max_features)
         else:  # in l1 the projection picks the features, by its threshold
-            on.point = nearest(step_against(on.point, gradient, length, "l2"), x[rows], eps, norm)
+            ball = eps if self.balls is None else eps * self.balls[on.step + 1]
+            on.point = nearest(step_against(on.point, gradient, length, "l2"), x[rows], ball, norm)
         on.step = on.step + 1
 
 

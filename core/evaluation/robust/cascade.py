@@ -12,6 +12,7 @@ from core.attacks.engine.geometry import into_ball
 from core.attacks.engine.losses import Goal, margin
 from core.attacks.engine.result import AttackResult
 from core.attacks.minimal.fab import fab
+from core.attacks.sparse.guided import guided_search
 from core.attacks.sparse.sigma_zero import sigma_zero
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.epsilon import within
@@ -80,7 +81,7 @@ def _run(
     settings = dict(stage.settings)
     if stage.fixed_eps:
         settings |= {"eps": eps[rows], "streams": given.streams.take(rows).fork(number)}
-        if stage.attack is not sparse_rs:
+        if stage.attack not in (sparse_rs, guided_search):
             settings["norm"] = given.norm
     elif stage.attack is jacobian_sparse:
         settings["max_features"] = max(1, int(eps.max()))

@@ -24,8 +24,10 @@ from core.attacks.engine.result import AttackResult
 from core.attacks.fixed_budget.apgd import apgd
 from core.attacks.fixed_budget.hop import basin_hopping
 from core.attacks.fixed_budget.pgd import pgd
+from core.attacks.fixed_budget.shrinking import shrinking_ball
 from core.attacks.minimal.fab import fab
 from core.attacks.minimal.minimum import minimum
+from core.attacks.sparse.guided import guided_search
 from core.attacks.sparse.sigma_zero import sigma_zero
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.evaluation.robust.towards import towards
@@ -112,8 +114,11 @@ def _fab(steps: int, targets: int, *, searches: bool = False, only_outside: bool
 
 def _from_outside(norm: str, classes: int) -> Iterator[Stage]:
     if norm == "l1":
-        yield _fab(30, 1, eta=OVER)
+        yield _shrinking("noise", 20, 18, 0.9)
+        yield _shrinking("image", 20, 6, 0.0)
+        yield _fab(30, 1, searches=True, eta=OVER)
         yield _descent()
+        yield _shrinking("noise", 40, 36, 0.9, searches=True)
         return
     short: dict[str, Any] = {"eta": OVER, "beta": 0.8}
     yield _fab(15, 1, reach=6, **short)
@@ -121,6 +126,11 @@ def _from_outside(norm: str, classes: int) -> Iterator[Stage]:
     if classes > 2:
         yield _fab(15, min(2, classes - 2), searches=True, skip=1, reach=3, **short)
         yield _descent()
+
+
+def _shrinking(start: str, steps: int, first_ball: float, momentum: float, searches: bool = False) -> Stage:
+    settings = {"start": start, "steps": steps, "first_ball": first_ball, "momentum": momentum}
+    return Stage(f"shrinking ball, from {start}", shrinking_ball, settings, searches)
 
 
 def _descent() -> Stage:
@@ -157,7 +167,10 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     if effort == "quick":
         return
     if norm == "l1":
-        yield _fab(50, several, eta=1.2)
+        yield _shrinking("image", 40, 12, 0.0, searches=True)
+        yield _shrinking("noise", 100, 18, 0.9, searches=True)
+        yield _shrinking("noise", 100, 36, 0.9, searches=True)
+        yield _fab(50, several, eta=1.2, searches=True)
         yield _descent()
     if norm == "l2":
         yield _fab(20, several, only_outside=True, eta=OVER, reach=4)
@@ -246,15 +259,34 @@ def straight_through(norm: str, effort: str) -> Iterator[Stage]:
 def _stages_l0(effort: str) -> Iterator[Stage]:
     yield Stage("one step", pgd, {"steps": 1, "random_start": False, "loss": "ce"})
     yield Stage("PGD margin", pgd, {"steps": 20, "random_start": False, "loss": "margin"})
-    yield Stage("greedy", jacobian_sparse, {"candidates": 8}, fixed_eps=False)
-    yield Stage("sigma-zero", sigma_zero, {"steps": 100}, fixed_eps=False)
-    yield Stage("Sparse-RS, short", sparse_rs, {"queries": 200, "count": "features"})
+    yield _guided(200, 8, searches=False)
+    yield Stage("greedy", jacobian_sparse, {"candidates": 8}, searches=True, fixed_eps=False)
+    yield Stage("sigma-zero", sigma_zero, {"steps": 50}, searches=True, fixed_eps=False)
+    yield _sparse_rs(200)
     if effort == "quick":
         return
-    yield Stage("Sparse-RS", sparse_rs, {"queries": 1000, "count": "features"})
-    yield Stage("PGD restarts", pgd, {"steps": 30, "restarts": 4, "loss": "margin"})
-    yield Stage("sigma-zero, long", sigma_zero, {"steps": 300, "loss": "margin"}, fixed_eps=False)
+    yield _guided(1000, 16)
+    yield _sparse_rs(1000)
+    yield Stage("PGD restarts", pgd, {"steps": 30, "restarts": 4, "loss": "margin"}, searches=True)
+    yield Stage("sigma-zero, long", sigma_zero, {"steps": 300, "loss": "margin"}, searches=True, fixed_eps=False)
+    yield _guided(3000, 32)
+    yield _sparse_rs(3000)
     if effort == "standard":
         return
     yield Stage("Sparse-RS, long", sparse_rs, {"queries": 10_000, "count": "features"})
     yield Stage("minimum", minimum, {"budget": 2000}, fixed_eps=False)
+
+
+def _guided(queries: int, looks: int, searches: bool = True) -> Stage:
+    settings = {"queries": queries, "looks": looks}
+    return Stage("guided search", guided_search, settings, searches, smallest=_smallest(queries))
+
+
+def _sparse_rs(queries: int) -> Stage:
+    settings = {"queries": queries, "count": "features"}
+    return Stage("Sparse-RS", sparse_rs, settings, searches=True, smallest=_smallest(queries))
+
+
+def _smallest(queries: int) -> int:
+    """Queries come one after another: of a few images at once they take about as long as of one."""
+    return max(4, min(16, 16_000 // queries))
