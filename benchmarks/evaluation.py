@@ -1,4 +1,4 @@
-"""The strongest evaluation beside its peers: torchattacks' AutoAttack and APGD, adv-lib's APGD-T, PGD-100×10; one run.
+"""The strongest evaluation beside its peers in one run: AutoAttack, torchattacks' APGD, adv-lib's APGD-T, PGD-100×10.
 
     python -m benchmarks.evaluation --models ID ID --norm linf --eps 0.3 --images 1000
     python -m benchmarks.evaluation --models ID --norm l2 --eps 2 --images 300 --peers autoattack --efforts standard
@@ -11,8 +11,9 @@ time, and beside them the processor's, which says more on a machine that others 
 seconds (processor) over the row's; `only` counts images that fell to this row and not to AutoAttack, and the other way.
 
 `--suite carry-over` is about the networks of `benchmarks.carry_over`: those that thresholds were chosen on, and those
-that were only looked at afterwards. Beside `standard` and `quick` stands AutoAttack; in l1 and l0, which torchattacks'
-does not have, `at_least_autoattack`, whose last stages are its attacks at its lengths.
+that were only looked at afterwards. Beside `standard` and `quick` stands AutoAttack: torchattacks', and in l1, which it
+has not, the package of its authors' code; in l0, which neither has, `at_least_autoattack`, whose last stages are
+Sparse-RS at 10,000 queries and `minimum`.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ def peers(norm: str, eps: float, classes: int) -> dict[str, tuple[str, Attack]]:
 
         return in_chunks(attack, CHUNK)
 
+    def pyautoattack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        from pyautoattack import AutoAttack
+
+        made = AutoAttack(model, norm="L1", eps=eps, seed=0)
+        return made.run_standard_evaluation(x, y, batch_size=CHUNK)[0]
+
     def advlib_apgdt(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         from adv_lib.attacks.auto_pgd import apgd_targeted
 
@@ -98,6 +105,8 @@ def peers(norm: str, eps: float, classes: int) -> dict[str, tuple[str, Attack]]:
         )
         known["apgd"] = ("torchattacks APGD", torchattacks("APGD", norm=name, seed=0))
         known["pgd"] = ("torchattacks PGD-100×10", in_chunks(pgd, CHUNK))
+    if norm == "l1":  # which torchattacks has not
+        known["autoattack"] = ("pyautoattack's AutoAttack", in_chunks(pyautoattack, CHUNK))
     if norm in ("linf", "l2", "l1"):
         known["apgdt"] = ("adv-lib APGD-T", in_chunks(advlib_apgdt, CHUNK))
     return known
@@ -192,7 +201,7 @@ def suite(options: argparse.Namespace) -> None:
             continue
         plain, images = carry_over.network(name), carry_over.images(name, options.images)
         for norm in options.norms:
-            beside = [] if norm in TORCHATTACKS else ["at_least_autoattack"]
+            beside = ["at_least_autoattack"] if norm == "l0" else []
             made = rows_of(plain, images, norm, subject.eps[norm], ["quick", "standard", *beside], ["autoattack"])
             print("|", " | ".join((name, "yes" if subject.chosen_on else "no", norm, *_line(*made))), "|", flush=True)
 

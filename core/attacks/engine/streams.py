@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -34,6 +34,13 @@ class Streams:
         """Streams of the images with these indices (N,) int64, on their device."""
         start = _mixed(torch.tensor(seed, dtype=torch.int64, device=index.device) + 0x1E3779B97F4A7C15)
         return cls(_mixed(start ^ _mixed(index.to(torch.int64) * -0x61C8864680B583EB)))
+
+    @classmethod
+    def of_images(cls, seed: int, x: Float[Tensor, "n c h w"]) -> Streams:
+        """Streams that depend on (seed, pixels) alone: for an attack that is told no numbers of its images."""
+        bits = x.detach().double().flatten(1).contiguous().view(torch.int64)
+        place = torch.arange(1, bits.shape[1] + 1, device=x.device, dtype=torch.int64)
+        return cls.of(seed, _mixed(bits ^ _mixed(place)).sum(1))
 
     def take(self, rows: Tensor | slice) -> Streams:
         """The streams of some of the images."""

@@ -6,7 +6,8 @@ l2 DDN) towards each of the strongest other classes, since a walk along the boun
 given target class FMN runs with another loss instead. In the end the best image is moved towards the original by
 bisection and onto the nearest boundary of the model linearised there. In l0 the attacks are averaged gradients from
 sets of two sizes and, with many model evaluations (forward and backward passes), sigma-zero and the greedy attack, for
-any class and class by class; in the end pruning, and swaps with all that an image has left of its budget.
+any class and class by class; in the end pruning, swaps, and guided searches for fewer features with all that an image
+has left of its budget, which come first where the set is large.
 
 Where the linearised boundary at an image lies outside the box (see `nearest`), as on networks trained in linf, walks
 lead nowhere in l2, and the nearest class cannot be read off the image: there FAB runs towards several classes.
@@ -37,6 +38,7 @@ from core.attacks.minimal.fmn import fmn
 from core.attacks.minimal.nearest import LOOK, boundary_outside_box, nearest_within, onto_nearest
 from core.attacks.minimal.pdpgd import pdpgd
 from core.attacks.sparse.averaged_gradients import averaged_gradients
+from core.attacks.sparse.guided import count_down
 from core.attacks.sparse.pruning import prune
 from core.attacks.sparse.sigma_zero import sigma_zero
 from core.attacks.sparse.sparse import jacobian_sparse
@@ -68,6 +70,13 @@ CLASS, SEVERAL = 90, 300
 class only shows at the end of a run; and the budget from which on DDN and a second FAB are worth theirs."""
 LONG_STEPS, SHORT_STEPS = 1.2, 1.05
 """How far these two FABs step across each boundary (`eta`): the first gets past flat places, the second ends nearer."""
+COUNT_DOWN = 0.35
+"""In l0: the share of an ample budget for swaps and for searches for fewer features (`guided.count_down`)."""
+EXCHANGE = 70
+"""Model evaluations for which swaps take about one feature off."""
+ROUND = 26
+"""Those of a round of swaps besides one for each feature. With a short budget, searches for fewer features come first
+where there are not enough for two rounds."""
 PDPGD = 300
 """In l1: model evaluations for PDPGD where there are three times as many."""
 SET, AVERAGED = 80, 44
@@ -109,7 +118,7 @@ def minimum(
     batch: int = ATTACK_BATCH,
     on_progress: Progress | None = None,
 ) -> AttackResult:
-    """Find the smallest perturbation that a budget of model evaluations allows. Nothing is drawn at random.
+    """Find the smallest perturbation that a budget of model evaluations allows. Draws depend on the pixels alone.
 
     Args:
         model: pixels to logits; left untouched.
@@ -168,8 +177,7 @@ def minimum(
             origin[rows[better]] = number
         for rows in torch.arange(len(x), device=x.device).split(batch):
             if norm == "l0":
-                prune(best, rows, _finish(norm, budget))
-                swap(best, rows, budget - 1 - best.forwards[rows] - best.backwards[rows])
+                _fewest(best, rows, budget)
             else:
                 best.bisect(rows, FINISH - EXACT)
                 onto_nearest(best, rows, EXACT)
@@ -177,6 +185,22 @@ def minimum(
         best.done = len(x)
         best.report(rows[:0], 0.0)
         return best.result({"part": origin, "boundary_outside_box": outside} if looks else {"part": origin})
+
+
+def _fewest(best: Smallest, rows: Tensor, budget: int) -> None:
+    """Take features off what was found in l0, until the budget is spent or nothing helps."""
+    finish = _finish("l0", budget)
+
+    def left() -> Tensor:
+        return budget - 1 - best.forwards[rows] - best.backwards[rows]
+
+    spare = left() - finish
+    first = spare if budget >= AMPLE else torch.where(spare < 2 * (best.size[rows] + ROUND), spare, 0)
+    count_down(best, rows, first, worth=1 / EXCHANGE)
+    prune(best, rows, finish)
+    swap(best, rows, left())
+    count_down(best, rows, left())
+    swap(best, rows, left())
 
 
 def _share(best: Smallest, number: int, parts: int, on_progress: Progress | None) -> Progress | None:
@@ -265,6 +289,7 @@ def _plan_l0(left: int, classes: int, targeted: bool) -> list[Part]:
     parts = [_averaged(min(left // 4, AVERAGED), size, None) for size in (SET, SET // 4)]
     if left < AMPLE:
         return parts  # swaps have the rest
+    left = int(left * (1 - COUNT_DOWN))
     looked = 0 if targeted else min(classes - 1, MAX_CLASSES)
     parts += [_averaged(AVERAGED, SET, rank) for rank in range(looked if left >= 2 * AMPLE else 0)]
     left -= sum(part.passes for part in parts)

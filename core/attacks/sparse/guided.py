@@ -27,7 +27,7 @@ from core.attacks.engine.engine import ATTACK_BATCH, confine, frozen, gradient_s
 from core.attacks.engine.losses import Goal
 from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.result import AttackResult
-from core.attacks.engine.smallest import unit
+from core.attacks.engine.smallest import Smallest, unit
 from core.attacks.engine.streams import Streams, default_streams
 from core.progress import Progress
 
@@ -37,6 +37,14 @@ ALPHA = 0.3
 """The share of the k that is exchanged at first, as in Sparse-RS."""
 UNIFORM = 0.2
 """The share of draws that all features have alike."""
+
+
+FEWER = 0.7
+"""The share of the features found so far that `count_down` tries first."""
+FAILURES = 3
+"""So many searches in a row that find nothing end it."""
+QUERIES = (30, 60, 120)
+"""How long these searches are: the longest of which four can be paid."""
 
 
 @attack
@@ -101,6 +109,60 @@ def guided_search(
             active.keep(~now & (search.query < queries))
             best.report(on_progress, active.left)
         return best.result(batch)
+
+
+def count_down(best: Smallest, rows: Tensor, spare: Tensor, worth: float = 0.0, looks: int = 8) -> None:
+    """Search for fewer features than were found, by as many searches as there are model evaluations to spare.
+
+    The first is for `FEWER` of the features, and each that finds for as much less; one that fails makes the next look
+    half as far down.
+
+    Args:
+        best: what was found, in l0; changed in place.
+        rows: (n,) the images.
+        spare: (n,) the most model evaluations for each of them.
+        worth: features that a search must promise for each of its evaluations; it promises what it would take off, half
+            of that at first and less after failures.
+        looks: as in `guided_search`.
+    """
+    other = 2 * looks + 2  # the image's own look, and the verification
+    queries = torch.full_like(spare, QUERIES[0])
+    for length in QUERIES[1:]:
+        queries[spare >= 4 * (length + other)] = length
+    fewest = torch.ones_like(spare)  # known to be too few, as far as searches can say
+    failures = torch.zeros_like(spare)
+    spare, streams = spare.clone(), Streams.of_images(0, best.x[rows])
+    for turn in range(int(spare.max()) if len(rows) else 0):
+        size = best.size[rows]
+        aim = torch.where(failures > 0, (fewest * size).sqrt(), FEWER * size).floor()
+        aim = torch.minimum(torch.maximum(aim, fewest + 1), size - 1)
+        on = (size < torch.inf) & (aim > fewest) & (failures < FAILURES) & (spare >= queries + other)
+        on &= (size - aim) / (2 + failures) >= worth * (queries + other)
+        if not on.any():
+            break
+        for length in queries[on].unique():
+            some = (on & (queries == length)).nonzero()[:, 0]
+            mine = rows[some]
+            goal = best.goal.take(mine)
+            made = guided_search(
+                best.model,
+                best.x[mine],
+                goal.label,
+                eps=aim[some],
+                queries=int(length),
+                looks=looks,
+                y_target=goal.label if goal.targeted else None,
+                streams=streams.take(some).fork(turn),
+                batch=best.batch,
+            )
+            best.forwards[mine] += made.forwards
+            best.backwards[mine] += made.backwards
+            spare[some] -= made.forwards + made.backwards
+            found = torch.where(made.success, made.distance["l0"].to(best.size), torch.inf)
+            better = found < best.size[mine]
+            best.x_adv[mine[better]], best.size[mine[better]] = made.x_adv[better], found[better]
+            failures[some] = torch.where(better, 0, failures[some] + 1)
+            fewest[some] = torch.where(better, fewest[some], aim[some].to(fewest))
 
 
 def _odds(best: Lowest, rows: Tensor, streams: Streams, looks: int) -> Tensor:

@@ -133,6 +133,11 @@ def _shrinking(start: str, steps: int, first_ball: float, momentum: float, searc
     return Stage(f"shrinking ball, from {start}", shrinking_ball, settings, searches)
 
 
+def _shrinking_towards(targets: int, steps: int) -> Stage:
+    settings = {"targets": targets, "steps": steps, "first_ball": 12}
+    return Stage("shrinking ball, towards classes", towards, settings, searches=True, smallest=8 if targets < 4 else 4)
+
+
 def _descent() -> Stage:
     settings = {"hops": 1, "chains": 1, "steps": 20, "share": 0.0}
     return Stage("PGD from FAB", basin_hopping, settings, searches=True, resumes=True)
@@ -168,6 +173,7 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
         return
     if norm == "l1":
         yield _shrinking("image", 40, 12, 0.0, searches=True)
+        yield _shrinking_towards(several, 40)
         yield _shrinking("noise", 100, 18, 0.9, searches=True)
         yield _shrinking("noise", 100, 36, 0.9, searches=True)
         yield _fab(50, several, eta=1.2, searches=True)
@@ -209,17 +215,19 @@ def _searches(norm: str, several: int, nine: int) -> Iterator[Stage]:
         yield _targets(nine, 100, smallest=2)  # as long as APGD-T, and as dear
         return
     yield _hops(8)
-    yield _targets(several, 20 if norm == "l2" else 100)
-    if norm == "l2":
-        yield _squares(256, 0)
+    if norm == "l1":
+        yield _hops(24)
+        yield _shrinking_towards(nine, 100)
+        yield _hops(64)
+        return
+    yield _targets(several, 20)
+    yield _squares(256, 0)
     yield _hops(24)
-    if norm == "l2":
-        yield _squares(512, 256)
+    yield _squares(512, 256)
     yield _targets(nine, 100, smallest=4)
     yield _hops(64)
-    if norm == "l2":
-        yield _squares(1024, 768)
-        yield _square_anew(1000)
+    yield _squares(1024, 768)
+    yield _square_anew(1000)
 
 
 def with_straight_through(plan: list[Stage], norm: str, effort: str) -> list[Stage]:

@@ -1,4 +1,4 @@
-"""APGD towards several classes at once, a stage of the cascade.
+"""APGD, or descent in a ball that shrinks, towards several classes at once, a stage of the cascade.
 
 Source of the order of the classes: Melamed, Yehudai, Shamir 2024, arXiv 2407.02240 (MALT). Departure: the gradients'
 dual norm, and the gap's own gradient instead of the logits'.
@@ -6,7 +6,7 @@ dual norm, and the gap's own gradient instead of the logits'.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from core.attacks.engine.losses import margin, ranked_others
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.apgd import apgd
+from core.attacks.fixed_budget.shrinking import shrinking_ball
 from core.progress import Progress
 
 CLASSES = 9
@@ -34,30 +35,33 @@ def towards(
     targets: int,
     steps: int,
     streams: Streams,
+    first_ball: float | None = None,
     on_progress: Progress | None = None,
 ) -> AttackResult:
     """APGD towards each of the nearest other classes (`nearest_classes`), all at once.
 
     When it runs few images are left, and a batch of several starts costs about as much as one. Arguments and result as
     in `apgd`; `targets` at most K - 1 and `CLASSES`. Every start of an image is run, also where an earlier one fools.
+    With a `first_ball`, `shrinking_ball` from the image in place of APGD.
     """
     with frozen(model):
         near = nearest_classes(model, x, y, norm)
     others, compared = near[:, :targets], near.shape[1]
     many = torch.arange(len(x), device=x.device).repeat_interleave(targets)
     number = torch.arange(targets, device=x.device).repeat(len(x))
-    made = apgd(
-        model,
-        x[many],
-        y[many],
-        eps=eps[many],
-        norm=norm,
-        loss="dlr",
-        steps=steps,
-        y_target=others.flatten(),
-        streams=streams.take(many).fork(number),
-        on_progress=on_progress,
-    )
+    settings: dict[str, Any] = {
+        "eps": eps[many],
+        "norm": norm,
+        "steps": steps,
+        "y_target": others.flatten(),
+        "streams": streams.take(many).fork(number),
+        "on_progress": on_progress,
+    }
+    if first_ball is None:
+        made = apgd(model, x[many], y[many], loss="dlr", **settings)
+    else:
+        settings |= {"start": "image", "momentum": 0.0, "first_ball": first_ball}
+        made = shrinking_ball(model, x[many], y[many], **settings)
     with frozen(model):  # the margin to the target says nothing about the other classes
         low = margin(predict(model, made.x_adv), y[many])
     which = torch.where(made.success, -torch.inf, low).view(-1, targets).argmin(1)
