@@ -32,6 +32,7 @@ _names = {
     "fixed_budget.fgsm": ["fgsm_direction"],
     "fixed_budget.hop": ["basin_hopping"],
     "fixed_budget.shrinking": ["shrinking_ball"],
+    "sparse.guided": ["guided_search"],
     "sparse.jacobian": ["jacobian"],
 }
 for _method in METHODS.values():

@@ -4,10 +4,11 @@ Cheap attacks come first, and each one only sees the images that are not fooled 
 the searches that follow (`Stage.searches`) are for as many as they find on: each goes along an order of the images and
 ends when it has spent in vain what a find is worth (`digging`). Square begins at the best point so far.
 
-In l2 and l1, attacks at a fixed budget find little on networks that were trained in linf, since no feature may change
-much at once. FAB comes from outside, with long steps across the boundary; what it finds beyond the ball is pulled in,
-and PGD descends from there. In l2 two short runs in turn, which begin a few eps away (`reach`), do more than a long
-one that comes from the other side of the box.
+Attacks at a fixed budget in l2, l1 and l0 find little on networks that were trained in linf, where what may be changed
+has no slope near the image. So others come from outside. In l2 FAB does, with long steps across the boundary; what it
+finds beyond the ball is pulled in, and PGD descends from there. Two short runs in turn, which begin a few eps away
+(`reach`), do more than a long one that comes from the other side of the box. In l1 a ball that shrinks does more than
+FAB, from noise and from the image; in l0 gradients at mixtures with noise say where to search.
 
 What was measured is in docs/MEASUREMENTS.md.
 """
@@ -35,12 +36,13 @@ from core.evaluation.robust.towards import towards
 OVER = 1.4
 """How far FAB steps across the boundary (`eta`), in lengths of the way to it."""
 EFFORTS = ("quick", "standard", "at_least_autoattack")
-"""The effort levels: how much is tried. `quick`: two attacks and three starts, 24 forward and backward passes for every
-image that stands, up to 130 more where they find, and 500 queries of Square where a probe says that gradients mislead,
-for a figure at AutoAttack's or up to about a point above it in linf, below it in l2, and 18 to 36 points above what
-`standard` leaves in l1 and l0, where it was measured; `standard`: more searches, up to 7,000 passes (linf) to 14,000
-(l1) where they find; `at_least_autoattack` also has APGD-CE, APGD-T, FAB and Square at AutoAttack's lengths on all
-images that stand, about 10,000 to 30,000 passes. AutoAttack itself takes 7,850 + 1,910 on each."""
+"""The effort levels: how much is tried. `quick`: a few attacks and starts, 24 forward and backward passes for every
+image that stands (linf; 100 in l1, 260 in l0), more where they find, and 500 queries of Square where a probe says that
+gradients mislead, for a figure near AutoAttack's: up to about a point above it in linf, below it in l2, from 7 points
+below to 7 above in l1, and in l0 7 to 17 above what `at_least_autoattack` leaves, where it was measured; `standard`:
+more searches, up to 7,000 passes (linf) to 12,000 (l1, l0) where they find; `at_least_autoattack` also has APGD-CE,
+APGD-T, FAB and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes. AutoAttack itself
+takes 7,850 + 1,910 on each."""
 
 SQUARES: dict[str, Any] = {"offspring": 16, "batch": 512}
 """How Square searches: sixteen squares of each of 32 images at once, which was measured faster than eight."""

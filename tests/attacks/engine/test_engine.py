@@ -91,6 +91,21 @@ def test_streams_of_a_slice_are_the_slice_of_the_streams() -> None:
     assert torch.equal(part.uniform(0, 1, (8,)), part.uniform(0, 1, (8,)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_streams_of_images_belong_to_the_pixels(dtype: torch.dtype) -> None:
+    """An image has its stream wherever it stands; another image, by one pixel or their order, has another."""
+    x = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    whole = Streams.of_images(1, x)
+    rows = torch.tensor([4, 0, 2])
+    assert torch.equal(whole.take(rows).key, Streams.of_images(1, x[rows]).key)
+    other = x.clone()
+    other[0, 0, 0, 0] = 0.5
+    other[1] = x[1].flip(-1)
+    assert torch.equal(Streams.of_images(1, other).key == whole.key, torch.tensor([False, False] + 4 * [True]))
+    assert len(whole.key.unique()) == 6
+    assert not (Streams.of_images(2, x).key == whole.key).any()
+
+
 def test_streams_look_random() -> None:
     """Range, mean, variance, correlation between neighbouring images and features, and the normal's tails."""
     streams = Streams.of(0, torch.arange(2000))

@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.attacks import sparse_rs
+from core.attacks import guided_search, minimum, sparse_rs
+from core.attacks.engine.engine import frozen
+from core.attacks.engine.losses import Goal
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.smallest import Smallest
 from core.attacks.engine.streams import Streams
-from core.attacks.sparse.guided import guided_search
+from core.attacks.sparse.guided import count_down
 from tests.attacks.fixed_budget.test_shrinking import Deaf
 
 Batch = tuple[Tensor, Tensor]
@@ -105,3 +108,48 @@ def test_guided_search_refuses_bad_settings(net: nn.Module, few: Batch, name: st
     """By the argument's name."""
     with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
         guided_search(net, *few, eps=3, **{name: 0})
+
+
+@pytest.mark.parametrize("spare", [0, 40, 60, 120, 600])
+def test_count_down_pays_for_what_it_does(spare: int) -> None:
+    """Never more features, each at an end, still fooled, within what is to spare; none where there is nothing."""
+    x, y = torch.zeros(20, 1, 8, 8), torch.zeros(20, dtype=torch.int64)
+    with frozen(Deaf()) as model:
+        best = Smallest.start(model, x, Goal.of(y, None), "l0", 8, None)
+        rows = torch.arange(20)
+        best.look(rows, torch.ones_like(x))
+        before = best.forwards + best.backwards
+        count_down(best, rows, torch.full_like(y, spare))
+        spent = best.forwards + best.backwards - before
+        assert (spent <= spare).all()
+        assert torch.equal(best.size, (best.x_adv != x).flatten(1).sum(1).to(best.size))
+        assert (model(best.x_adv).argmax(1) == 1).all()
+        assert ((best.x_adv == 0) | (best.x_adv == 1)).all()
+    if spare <= 40:  # the shortest search takes 48
+        assert (best.size == 64).all()
+    else:
+        assert (best.size < 64).all()
+    if spare == 600:
+        assert best.size.median() < 10
+
+
+def test_count_down_leaves_what_promises_too_little() -> None:
+    """A small set is not worth a search where each evaluation must promise as much as an exchange."""
+    x, y = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
+    few = x.clone()
+    few.view(4, -1)[:, -4:] = 1
+    with frozen(Deaf()) as model:
+        best = Smallest.start(model, x, Goal.of(y, None), "l0", 8, None)
+        best.look(torch.arange(4), few)
+        count_down(best, torch.arange(4), torch.full_like(y, 500), worth=1 / 70)
+        assert (best.backwards == 0).all()
+        count_down(best, torch.arange(4), torch.full_like(y, 500))
+        assert (best.backwards > 0).all()
+
+
+def test_smallest_count_of_a_slice_is_the_slice(exactly: tuple[nn.Module, Tensor, Tensor]) -> None:
+    """What `minimum` draws in l0 belongs to the pixels, wherever in a batch an image stands."""
+    net, x, y = exactly
+    whole = minimum(net, x, y, norm="l0", budget=150)
+    rows = torch.tensor([17, 1, 9])
+    assert torch.equal(minimum(net, x[rows], y[rows], norm="l0", budget=150).x_adv, whole.x_adv[rows])
