@@ -289,9 +289,9 @@ def _plan_l0(left: int, classes: int, targeted: bool) -> list[Part]:
     parts = [_averaged(min(left // 4, AVERAGED), size, None) for size in (SET, SET // 4)]
     if left < AMPLE:
         return parts  # swaps have the rest
-    left = int(left * (1 - COUNT_DOWN))
     looked = 0 if targeted else min(classes - 1, MAX_CLASSES)
     parts += [_averaged(AVERAGED, SET, rank) for rank in range(looked if left >= 2 * AMPLE else 0)]
+    left = int(left * (1 - COUNT_DOWN))
     left -= sum(part.passes for part in parts)
     parts.append(_sigma_zero(int(left * 0.12)))
     left -= parts[-1].passes

@@ -84,31 +84,44 @@ def guided_search(
     """
     check_counts(queries=queries, looks=looks, batch=batch)
     eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=torch.inf)
-    streams = default_streams(streams, x)
-    moved = torch.tensor([ALPHA / divisor(query / queries) for query in range(queries)], device=x.device)
     with frozen(model):
         best = Lowest.start(model, x, Goal.of(y, y_target), max(batch, 256))
-        allowed = eps.floor().clamp(max=x[0].numel()).long()
-        widest = int(allowed.max()) if len(allowed) else 0
-
-        def begin(rows: Tensor) -> _Search:
-            own = streams.take(rows).fork(-1)
-            return _Search.of(x[rows], _odds(best, rows, own, looks), allowed[rows], widest, own)
-
-        active = Active(best.standing(allowed > 0), batch, begin)
-        while active.refill():
-            rows, search = active.rows, active.state
-            number = (moved[search.query] * search.allowed).long().clamp(min=1)
-            trial = search.exchanged(streams.take(rows).fork(search.query), number)
-            point = search.image_of(trial).view_as(x[rows])
-            part, logits = best.goal.take(rows), predict(model, point, batch)
-            best.forwards[rows] += 1
-            now, margin = part.reached(logits), part.margin(logits)
-            search.keep(margin <= search.lowest, trial, margin)
-            best.offer(rows, point, now, margin)
-            active.keep(~now & (search.query < queries))
-            best.report(on_progress, active.left)
+        _descend(best, eps.floor().long(), default_streams(streams, x), queries, looks, batch, on_progress)
         return best.result(batch)
+
+
+def _descend(
+    best: Lowest,
+    allowed: Tensor,
+    streams: Streams,
+    queries: int,
+    looks: int,
+    batch: int,
+    on_progress: Progress | None = None,
+) -> None:
+    """Search for so many features (N,) an image."""
+    x = best.x
+    moved = torch.tensor([ALPHA / divisor(query / queries) for query in range(queries)], device=x.device)
+    allowed = allowed.clamp(max=x[0].numel())
+    widest = int(allowed.max()) if len(allowed) else 0
+
+    def begin(rows: Tensor) -> _Search:
+        own = streams.take(rows).fork(-1)
+        return _Search.of(x[rows], _odds(best, rows, own, looks), allowed[rows], widest, own)
+
+    active = Active(best.standing(allowed > 0), batch, begin)
+    while active.refill():
+        rows, search = active.rows, active.state
+        number = (moved[search.query] * search.allowed).long().clamp(min=1)
+        trial = search.exchanged(streams.take(rows).fork(search.query), number)
+        point = search.image_of(trial).view_as(x[rows])
+        part, logits = best.goal.take(rows), predict(best.model, point, batch)
+        best.forwards[rows] += 1
+        now, margin = part.reached(logits), part.margin(logits)
+        search.keep(margin <= search.lowest, trial, margin)
+        best.offer(rows, point, now, margin)
+        active.keep(~now & (search.query < queries))
+        best.report(on_progress, active.left)
 
 
 def count_down(best: Smallest, rows: Tensor, spare: Tensor, worth: float = 0.0, looks: int = 8) -> None:
@@ -125,7 +138,7 @@ def count_down(best: Smallest, rows: Tensor, spare: Tensor, worth: float = 0.0, 
             of that at first and less after failures.
         looks: as in `guided_search`.
     """
-    other = 2 * looks + 2  # the image's own look, and the verification
+    other = 2 * looks + 1  # the image's own look
     queries = torch.full_like(spare, QUERIES[0])
     for length in QUERIES[1:]:
         queries[spare >= 4 * (length + other)] = length
@@ -143,22 +156,12 @@ def count_down(best: Smallest, rows: Tensor, spare: Tensor, worth: float = 0.0, 
         for length in queries[on].unique():
             some = (on & (queries == length)).nonzero()[:, 0]
             mine = rows[some]
-            goal = best.goal.take(mine)
-            made = guided_search(
-                best.model,
-                best.x[mine],
-                goal.label,
-                eps=aim[some],
-                queries=int(length),
-                looks=looks,
-                y_target=goal.label if goal.targeted else None,
-                streams=streams.take(some).fork(turn),
-                batch=best.batch,
-            )
+            made = Lowest.start(best.model, best.x[mine], best.goal.take(mine), max(best.batch, 256))
+            _descend(made, aim[some].long(), streams.take(some).fork(turn), int(length), looks, best.batch)
             best.forwards[mine] += made.forwards
             best.backwards[mine] += made.backwards
             spare[some] -= made.forwards + made.backwards
-            found = torch.where(made.success, made.distance["l0"].to(best.size), torch.inf)
+            found = torch.where(made.fooled, (made.x_adv != made.x).flatten(1).sum(1).to(best.size), torch.inf)
             better = found < best.size[mine]
             best.x_adv[mine[better]], best.size[mine[better]] = made.x_adv[better], found[better]
             failures[some] = torch.where(better, 0, failures[some] + 1)

@@ -63,7 +63,7 @@ def test_square_with_offspring_spends_and_finds_alike(exactly: tuple[nn.Module, 
     assert (whole.forwards <= 1 + 42 + 1).all()
     assert (whole.forwards[~whole.success] == 1 + 40).all()
     assert (whole.distance[norm] <= eps).all()
-    assert torch.equal(net.eval()(whole.x_adv).argmax(1) != y, whole.success)
+    assert torch.equal(copy.deepcopy(net).eval()(whole.x_adv).argmax(1) != y, whole.success)
     rows = torch.tensor([2, 5, 11])
     streams = Streams.of(0, torch.arange(len(y)))
     part = square(net, x[rows], y[rows], eps=eps, norm=norm, queries=42, offspring=5, streams=streams.take(rows))
@@ -98,7 +98,7 @@ def test_square_goes_on_from_a_point(exactly: tuple[nn.Module, Tensor, Tensor], 
     assert (low <= was + 1e-5).all()
     assert (low < was - 1e-4)[~first.success].float().mean() > 0.5
     assert (made.distance[norm] <= eps).all()
-    assert torch.equal(net.eval()(made.x_adv).argmax(1) != y, made.success)
+    assert torch.equal(copy.deepcopy(net).eval()(made.x_adv).argmax(1) != y, made.success)
     rows = torch.tensor([2, 5, 11])
     streams = Streams.of(0, torch.arange(len(y))).take(rows)
     part = square(net, x[rows], y[rows], x_init=first.x_adv[rows], streams=streams, **settings)

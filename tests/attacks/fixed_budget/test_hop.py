@@ -32,7 +32,7 @@ def test_hop_goes_on_from_the_best_point(norm: Any, net: nn.Module, few: Batch) 
     assert (low <= was + 1e-5).all()
     assert (low < was - 1e-4).float().mean() > 0.5
     assert (result.distance[norm] <= eps).all()
-    assert torch.equal(net.eval()(result.x_adv).argmax(1) != y[stand], result.success)
+    assert torch.equal(copy.deepcopy(net).eval()(result.x_adv).argmax(1) != y[stand], result.success)
     assert (result.forwards <= 2 + 6 * (2 + 6 + 1)).all()
     assert (result.backwards <= 6 * 6).all()
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
@@ -57,7 +57,7 @@ def test_hop_without_disturbance_is_a_walk_down(norm: Any, net: nn.Module, few: 
     index = torch.arange(len(y))
     one, other = (basin_hopping(net, x, y, streams=Streams.of(seed, index), **settings) for seed in (0, 1))
     assert torch.equal(one.x_adv, other.x_adv)
-    clean = margin(net.eval()(x), y)
+    clean = margin(copy.deepcopy(net).eval()(x), y)
     right = clean > 0
     assert (one.trace["margin"] < clean)[right].all()
 

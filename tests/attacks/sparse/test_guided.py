@@ -38,7 +38,7 @@ def test_guided_search_changes_at_most_k_features(net: nn.Module, few: Batch, ta
     eps = torch.linspace(0, 12.9, len(x))
     y_target = (y + 1) % 10 if targeted else None
     result = guided_search(net, x, y, eps=eps, queries=40, looks=4, y_target=y_target)
-    logits = net.eval()(result.x_adv)
+    logits = copy.deepcopy(net).eval()(result.x_adv)
     assert (result.distance["l0"] <= eps.floor()).all()
     changed = result.x_adv != x
     assert ((result.x_adv == 0) | (result.x_adv == 1))[changed].all()
