@@ -25,13 +25,12 @@ from core.attacks.engine.losses import Goal, Loss
 from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.smallest import steps_within
+from core.attacks.engine.steps import divisor
 from core.attacks.engine.streams import Streams, default_streams
 from core.checks import check_choice
 from core.progress import Progress
 
 COUNTS = ("pixels", "features")
-SCHEDULE = ((0.0, 1), (0.005, 2), (0.02, 4), (0.05, 5), (0.1, 6), (0.2, 8), (0.4, 10), (0.6, 12), (0.8, 15), (1.0, 20))
-"""Up to this share of all queries, alpha is divided by this number."""
 
 
 @attack(gradients=False)
@@ -112,11 +111,6 @@ def sparse_rs(
             active.keep(~now & (search.query < queries))
             best.report(on_progress, active.left)
         return best.result(batch)
-
-
-def divisor(share: float) -> int:
-    """What alpha is divided by after this share of all queries."""
-    return next(number for limit, number in SCHEDULE if share <= limit)
 
 
 def _places(model: nn.Module, x: Tensor, colours: int) -> Tensor:

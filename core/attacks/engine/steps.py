@@ -14,6 +14,8 @@ from core.attacks.engine.streams import Streams
 
 Ball = Literal["linf", "l2", "l1"]
 BALLS: tuple[Ball, ...] = ("linf", "l2", "l1")
+SCHEDULE = ((0.0, 1), (0.005, 2), (0.02, 4), (0.05, 5), (0.1, 6), (0.2, 8), (0.4, 10), (0.6, 12), (0.8, 15), (1.0, 20))
+"""Sparse-RS: up to this share of all queries, the share of the features that moves is divided by this number."""
 
 
 def fgsm_step(
@@ -119,3 +121,8 @@ def step_against(
     chosen = ((size >= threshold) & (size > 0)).to(point.dtype).view_as(point) * gradient.sign()
     share = length / chosen.abs().flatten(1).sum(1).clamp(min=1)
     return point - per_image(share, point) * chosen
+
+
+def divisor(share: float) -> int:
+    """What the share of the features that moves is divided by after this share of all queries (`SCHEDULE`)."""
+    return next(number for limit, number in SCHEDULE if share <= limit)

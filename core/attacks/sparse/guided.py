@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.attacks.black_box.sparse_rs import divisor
 from core.attacks.engine.active import Active, Rows
 from core.attacks.engine.checks import check, check_counts
 from core.attacks.engine.door import attack
@@ -28,6 +27,7 @@ from core.attacks.engine.losses import Goal
 from core.attacks.engine.lowest import Lowest
 from core.attacks.engine.result import AttackResult
 from core.attacks.engine.smallest import Smallest, unit
+from core.attacks.engine.steps import divisor
 from core.attacks.engine.streams import Streams, default_streams
 from core.progress import Progress
 

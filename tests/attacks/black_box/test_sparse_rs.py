@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from core import specs
 from core.attacks import sparse_rs
-from core.attacks.black_box.sparse_rs import divisor
 from core.attacks.engine.masks import Masked
+from core.attacks.engine.steps import divisor
 from core.attacks.engine.streams import Streams
 from core.attacks.run import run_method
 
