@@ -56,10 +56,10 @@ class EvaluateSpec(Spec):
     effort: Literal["quick", "standard", "at_least_autoattack"] = Field(
         "standard",
         title="Effort",
-        description="How much is tried on each image that stands, in passes: quick up to about 150 in linf and 400 "
-        "elsewhere, for a figure near AutoAttack's that may be a point too high in linf, some points in l1 and 25 in "
-        "l0; standard some hundred for most (l0: 1,500), up to about 12,000; at_least_autoattack 10,000 to 30,000 "
-        "(AutoAttack itself 9,800).",
+        description="How much is tried on each image that stands, in passes: quick up to about 150 in linf, 400 in l2 "
+        "and l1 and 700 in l0, for a figure near AutoAttack's that may be a point too high in linf, some points in l1 "
+        "and 25 in l0; standard some hundred for most (l0: 1,500), up to about 10,000; at_least_autoattack 10,000 to "
+        "30,000 (AutoAttack itself 9,800).",
     )
     n: int = Field(
         1000,

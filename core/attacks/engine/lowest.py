@@ -112,12 +112,17 @@ class Lowest:
         return better
 
     def sharpened(
-        self, rows: Int[Tensor, " n"], point: Float[Tensor, "n c h w"], logits: Float[Tensor, "n k"]
+        self,
+        rows: Int[Tensor, " n"],
+        point: Float[Tensor, "n c h w"],
+        logits: Float[Tensor, "n k"],
+        counts: Bool[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n k"]:
-        """The logits of these points, in float32 where they were rounded and the point may fool."""
+        """The logits of these points, in float32 where they were rounded and the point may fool, if it counts."""
         if self.doubt is None or not len(rows):
             return logits
         close = ~(self.goal.take(rows).margin(logits) > self.doubt[rows])
+        close = close if counts is None else close & counts
         if not close.any():
             return logits
         logits = logits.clone()

@@ -186,12 +186,12 @@ def descend(
                 logits, gradient = gradient_step(model, on.point, part, loss, half=True)
                 best.backwards[rows[~last]] += 1
             best.forwards[rows] += 1
-            logits = best.sharpened(rows, on.point, logits)
+            inside = None if search.balls is None else search.balls[on.step] <= 1
+            logits = best.sharpened(rows, on.point, logits, inside)
 
             now, low = part.reached(logits), part.margin(logits)
-            if search.balls is not None:
-                beyond = search.balls[on.step] > 1
-                now, low = now & ~beyond, low.masked_fill(beyond, torch.inf)
+            if inside is not None:
+                now, low = now & inside, low.masked_fill(~inside, torch.inf)
             best.offer(rows, on.point, now, low)
             over = (now & early_stop) | last
             again = rows[last & ~best.fooled[rows] & (on.start + 1 < restarts)]

@@ -40,7 +40,7 @@ EFFORTS = ("quick", "standard", "at_least_autoattack")
 image that stands (linf; 100 in l1, 260 in l0), more where they find, and 500 queries of Square where a probe says that
 gradients mislead, for a figure near AutoAttack's: up to about a point above it in linf, below it in l2, from 7 points
 below to 7 above in l1, and in l0 up to 26 above what `at_least_autoattack` leaves, where it was measured; `standard`:
-more searches, up to 7,000 passes (linf) to 12,000 (l1, l0) where they find; `at_least_autoattack` also has APGD-CE,
+more searches, up to 7,000 passes (linf) to 10,000 (l1, l0) where they find; `at_least_autoattack` also has APGD-CE,
 APGD-T, FAB and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes. AutoAttack
 itself takes 7,850 + 1,910 on each."""
 
