@@ -155,7 +155,7 @@ def test_help_of_evaluate_says_what_an_effort_costs(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "in passes: quick up to about 150 in linf and 400" in text
+    assert "in passes: quick up to about 150 in linf, 400 in l2" in text
 
 
 def test_attack_command_takes_a_budget_and_8_bits(capsys: Capture, store_root: Path) -> None:
