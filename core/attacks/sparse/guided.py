@@ -13,6 +13,7 @@ already changes nothing.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,8 @@ from core.progress import Progress
 
 NOISE = (0.1, 0.25, 0.5, 0.9)
 """How much of each mixture is noise, in turn."""
+LOOKS = 8
+"""Mixtures at which gradients are taken, unless more are asked for."""
 ALPHA = 0.3
 """The share of the k that is exchanged at first, as in Sparse-RS."""
 UNIFORM = 0.2
@@ -55,7 +58,7 @@ def guided_search(
     *,
     eps: float | Tensor,
     queries: int = 200,
-    looks: int = 8,
+    looks: int = LOOKS,
     y_target: Int[Tensor, " n"] | None = None,
     streams: Streams | None = None,
     batch: int = ATTACK_BATCH,
@@ -86,11 +89,11 @@ def guided_search(
     eps = check(model, x, y, eps=eps, y_target=y_target, eps_limit=torch.inf)
     with frozen(model):
         best = Lowest.start(model, x, Goal.of(y, y_target), max(batch, 256))
-        _descend(best, eps.floor().long(), default_streams(streams, x), queries, looks, batch, on_progress)
+        _exchange(best, eps.floor().long(), default_streams(streams, x), queries, looks, batch, on_progress)
         return best.result(batch)
 
 
-def _descend(
+def _exchange(
     best: Lowest,
     allowed: Tensor,
     streams: Streams,
@@ -99,7 +102,7 @@ def _descend(
     batch: int,
     on_progress: Progress | None = None,
 ) -> None:
-    """Search for so many features (N,) an image."""
+    """The search, for so many features (N,) of each image."""
     x = best.x
     moved = torch.tensor([ALPHA / divisor(query / queries) for query in range(queries)], device=x.device)
     allowed = allowed.clamp(max=x[0].numel())
@@ -124,7 +127,7 @@ def _descend(
         best.report(on_progress, active.left)
 
 
-def count_down(best: Smallest, rows: Tensor, spare: Tensor, worth: float = 0.0, looks: int = 8) -> None:
+def count_down(best: Smallest, rows: Tensor, spare: Tensor, worth: float = 0.0) -> None:
     """Search for fewer features than were found, by as many searches as there are model evaluations to spare.
 
     The first is for `FEWER` of the features, and each that finds for as much less; one that fails makes the next look
@@ -136,16 +139,15 @@ def count_down(best: Smallest, rows: Tensor, spare: Tensor, worth: float = 0.0, 
         spare: (n,) the most model evaluations for each of them.
         worth: features that a search must promise for each of its evaluations; it promises what it would take off, half
             of that at first and less after failures.
-        looks: as in `guided_search`.
     """
-    other = 2 * looks + 1  # the image's own look
+    other = 2 * LOOKS + 1  # the image's own look
     queries = torch.full_like(spare, QUERIES[0])
     for length in QUERIES[1:]:
         queries[spare >= 4 * (length + other)] = length
     fewest = torch.ones_like(spare)  # known to be too few, as far as searches can say
     failures = torch.zeros_like(spare)
     spare, streams = spare.clone(), Streams.of_images(0, best.x[rows])
-    for turn in range(int(spare.max()) if len(rows) else 0):
+    for turn in itertools.count():
         size = best.size[rows]
         aim = torch.where(failures > 0, (fewest * size).sqrt(), FEWER * size).floor()
         aim = torch.minimum(torch.maximum(aim, fewest + 1), size - 1)
@@ -157,7 +159,7 @@ def count_down(best: Smallest, rows: Tensor, spare: Tensor, worth: float = 0.0, 
             some = (on & (queries == length)).nonzero()[:, 0]
             mine = rows[some]
             made = Lowest.start(best.model, best.x[mine], best.goal.take(mine), max(best.batch, 256))
-            _descend(made, aim[some].long(), streams.take(some).fork(turn), int(length), looks, best.batch)
+            _exchange(made, aim[some].long(), streams.take(some).fork(turn), int(length), LOOKS, best.batch)
             best.forwards[mine] += made.forwards
             best.backwards[mine] += made.backwards
             spare[some] -= made.forwards + made.backwards

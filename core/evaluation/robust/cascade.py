@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.attacks.black_box.sparse_rs import sparse_rs
 from core.attacks.engine.engine import predict
 from core.attacks.engine.geometry import into_ball
 from core.attacks.engine.losses import Goal, margin
 from core.attacks.engine.result import AttackResult
 from core.attacks.minimal.fab import fab
-from core.attacks.sparse.guided import guided_search
-from core.attacks.sparse.sigma_zero import sigma_zero
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.epsilon import within
 from core.evaluation.robust.digging import dig
@@ -81,11 +80,9 @@ def _run(
     settings = dict(stage.settings)
     if stage.fixed_eps:
         settings |= {"eps": eps[rows], "streams": given.streams.take(rows).fork(number)}
-        if stage.attack not in (sparse_rs, guided_search):
-            settings["norm"] = given.norm
-    elif stage.attack is jacobian_sparse:
+    if stage.attack is jacobian_sparse:
         settings["max_features"] = max(1, int(eps.max()))
-    elif stage.attack is not sigma_zero:
+    if "norm" in inspect.signature(stage.attack).parameters:  # the others know l0 alone
         settings["norm"] = given.norm
     if stage.attack is fab:
         settings |= {"enough": eps[rows], "reach": settings.get("reach", torch.inf) * eps[rows]}

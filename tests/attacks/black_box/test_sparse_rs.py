@@ -15,6 +15,7 @@ from core.attacks.engine.masks import Masked
 from core.attacks.engine.steps import divisor
 from core.attacks.engine.streams import Streams
 from core.attacks.run import run_method
+from tests.attacks.no_slope import Lock
 
 Batch = tuple[Tensor, Tensor]
 
@@ -61,12 +62,6 @@ def test_sparse_rs_pixels_survive_eight_bits(colour: tuple[nn.Module, Tensor, Te
 @pytest.mark.slow
 def test_sparse_rs_finds_the_only_pair_of_pixels() -> None:
     """Of 16 pixels two flip the class together, and only to white; no gradient leads there."""
-
-    class Lock(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            key = (x.flatten(1)[:, [3, 12]] > 0.9).sum(1).to(x.dtype).detach()
-            return torch.stack([torch.full_like(key, 1.5), key], 1)
-
     x, y = torch.full((30, 1, 4, 4), 0.5), torch.zeros(30, dtype=torch.int64)
     result = sparse_rs(Lock(), x, y, eps=2, queries=400)
     assert result.success.all()

@@ -14,23 +14,11 @@ from core.attacks.engine.losses import margin
 from core.attacks.engine.masks import Masked
 from core.attacks.engine.streams import Streams
 from core.attacks.fixed_budget.shrinking import balls
+from tests.attacks.no_slope import Deaf
 
 Batch = tuple[Tensor, Tensor]
 EPS = {"l2": 0.4, "l1": 1.5}
 MILDER: dict[str, Any] = {"l2": {"first_ball": 3.0, "momentum": 0.5}, "l1": {}}
-
-
-class Deaf(nn.Module):
-    """Two classes; each pixel counts for the second one by what it has beyond 0.4, the first half as much as the last.
-
-    At a black image there is no slope at all; the last three pixels in white are enough.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
-        beyond = (x.flatten(1) - 0.4).clamp(min=0)
-        heard = beyond @ torch.linspace(1, 2, beyond.shape[1], dtype=x.dtype)
-        return torch.stack([torch.full_like(heard, 3), heard], 1)
 
 
 @pytest.mark.parametrize("start", ["image", "noise"])
