@@ -57,17 +57,17 @@ def _cnn(recipe: str, seed: int, **settings: Any) -> Subject:
     return Subject(spec, _AT_MNIST, chosen_on=seed == 1)
 
 
+def _strided(recipe: str, seed: int, **settings: Any) -> Subject:
+    spec = train_spec("mnist", "strided", recipe, seed=seed, epochs=8, steps=7, **{**_MNIST, "lr": 0.002, **settings})
+    return Subject(spec, _AT_MNIST, chosen_on=seed == 1)
+
+
 SUBJECTS: dict[str, Subject] = {
-    "strided-trades-1": Subject(
-        train_spec("mnist", "strided", "trades", seed=1, epochs=8, steps=7, beta=6.0, **{**_MNIST, "lr": 0.002}),
-        _AT_MNIST,
-        True,
-    ),
+    "strided-trades-1": _strided("trades", 1, beta=6.0),
     "cnn-fgsm-1": _cnn("fgsm", 1, epochs=5),
     "cnn-trades-2": _cnn("trades", 2, epochs=3, steps=4, relative_step=0.35, beta=3.0),
-    "strided-pgd-2": Subject(
-        train_spec("mnist", "strided", "pgd", seed=2, epochs=8, steps=7, **{**_MNIST, "lr": 0.002}), _AT_MNIST
-    ),
+    "strided-pgd-2": _strided("pgd", 2),
+    "strided-trades-2": _strided("trades", 2, beta=6.0),
     "lenet-fgsm-2": Subject(train_spec("mnist", "lenet", "fgsm", seed=2, epochs=5, **_MNIST), _AT_MNIST),
     "cnn-pgd-1": _cnn("pgd", 1, epochs=3, steps=4, relative_step=0.35),
     "cnn-fgsm-2": _cnn("fgsm", 2, epochs=5),

@@ -57,8 +57,8 @@ class EvaluateSpec(Spec):
         "standard",
         title="Effort",
         description="How much is tried on each image that stands, in passes: quick up to about 150 in linf, 400 in l2 "
-        "and l1 and 700 in l0, for a figure near AutoAttack's that may be a point too high in linf, some points in l1 "
-        "and 25 in l0; standard some hundred for most (l0: 1,500), up to about 10,000; at_least_autoattack 10,000 to "
+        "and l1, 1,300 in l0, for a figure near AutoAttack's that may be a point too high in linf, some points in l1 "
+        "and 13 in l0; standard some hundred for most (l0: 1,500), up to about 10,000; at_least_autoattack 10,000 to "
         "30,000 (AutoAttack itself 9,800).",
     )
     n: int = Field(

@@ -39,7 +39,7 @@ EFFORTS = ("quick", "standard", "at_least_autoattack")
 """The effort levels: how much is tried. `quick`: a few attacks and starts, 24 forward and backward passes for every
 image that stands (linf; 100 in l1, 260 in l0), more where they find, and 500 queries of Square where a probe says that
 gradients mislead, for a figure near AutoAttack's: up to about a point above it in linf, below it in l2, from 7 points
-below to 7 above in l1, and in l0 up to 26 above what `at_least_autoattack` leaves, where it was measured; `standard`:
+below to 7 above in l1, and in l0 up to 13 above what `at_least_autoattack` leaves, where it was measured; `standard`:
 more searches, up to 7,000 passes (linf) to 10,000 (l1, l0) where they find; `at_least_autoattack` also has APGD-CE,
 APGD-T, FAB and Square at AutoAttack's lengths on all images that stand, about 10,000 to 30,000 passes. AutoAttack
 itself takes 7,850 + 1,910 on each."""
@@ -272,10 +272,10 @@ def _stages_l0(effort: str) -> Iterator[Stage]:
     yield _guided(200, 8, searches=False)
     yield Stage("greedy", jacobian_sparse, {"candidates": 8}, searches=True, fixed_eps=False)
     yield Stage("sigma-zero", sigma_zero, {"steps": 50}, searches=True, fixed_eps=False)
+    yield _guided(600, 16)
     yield _sparse_rs(200)
     if effort == "quick":
         return
-    yield _guided(1000, 16)
     yield _sparse_rs(1000)
     yield Stage("PGD restarts", pgd, {"steps": 30, "restarts": 4, "loss": "margin"}, searches=True)
     yield Stage("sigma-zero, long", sigma_zero, {"steps": 300, "loss": "margin"}, searches=True, fixed_eps=False)
