@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -34,8 +35,11 @@ class Affine(Protocol):
     def size(self, largest: Tensor) -> Tensor:
         """|W| r + |b| for the largest absolute values r of x: how large the parts of a sum are, for rounding errors."""
 
-    def back(self, rows: Float[Tensor, "n m ..."]) -> tuple[Tensor, Tensor | float]:
-        """Rows c (N, M, *shape_out) of functions c·y as functions of x: c W (N, M, *shape_in), and c·b (N, M)."""
+    def back(self, rows: Float[Tensor, "n m ..."]) -> Tensor:
+        """Rows c (N, M, *shape_out) of functions c·y as rows of functions of x, c W (N, M, *shape_in)."""
+
+    def constant(self, rows: Float[Tensor, "n m ..."]) -> Tensor | float:
+        """What those functions have beside them, c·b (N, M)."""
 
 
 class Dense:
@@ -56,6 +60,16 @@ class Dense:
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x.flatten(1), self.weight, self.bias).view(-1, *self.shape_out)
 
+    def many(self, x: Tensor) -> Tensor:
+        """The same for many x, without gradients: products with a copy that is turned take down to a third as long."""
+        flat = x.flatten(1)
+        made = flat @ self._turned if self.bias is None else torch.addmm(self.bias, flat, self._turned)
+        return made.view(-1, *self.shape_out)
+
+    @cached_property
+    def _turned(self) -> Tensor:
+        return self.weight.T.contiguous()
+
     def spread(self, half: Tensor) -> Tensor:
         return F.linear(half.flatten(1), self.weight.abs()).view(-1, *self.shape_out)
 
@@ -63,10 +77,11 @@ class Dense:
         bias = None if self.bias is None else self.bias.abs()
         return F.linear(largest.flatten(1), self.weight.abs(), bias).view(-1, *self.shape_out)
 
-    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
-        flat = rows.flatten(2)
-        constant = 0.0 if self.bias is None else flat @ self.bias
-        return (flat @ self.weight).unflatten(2, self.shape_in), constant
+    def back(self, rows: Tensor) -> Tensor:
+        return (rows.flatten(2) @ self.weight).unflatten(2, self.shape_in)
+
+    def constant(self, rows: Tensor) -> Tensor | float:
+        return 0.0 if self.bias is None else rows.flatten(2) @ self.bias
 
 
 class Conv:
@@ -109,8 +124,10 @@ class Conv:
     def size(self, largest: Tensor) -> Tensor:
         return self._apply(largest, self.weight.abs(), None if self.bias is None else self.bias.abs())
 
-    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
-        constant = 0.0 if self.bias is None else rows.sum((3, 4)) @ self.bias
+    def constant(self, rows: Tensor) -> Tensor | float:
+        return 0.0 if self.bias is None else rows.sum((3, 4)) @ self.bias
+
+    def back(self, rows: Tensor) -> Tensor:
         flat = rows.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # much faster on a CPU
         made = F.conv_transpose2d(
             flat,
@@ -122,7 +139,7 @@ class Conv:
             self.groups,
             self.dilation,
         )
-        return made.unflatten(0, rows.shape[:2]), constant
+        return made.unflatten(0, rows.shape[:2])
 
 
 class Scale:
@@ -143,8 +160,11 @@ class Scale:
     def size(self, largest: Tensor) -> Tensor:
         return largest * self.factor.abs() + self.shift_size
 
-    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
-        return rows * self.factor, (rows * self.shift).flatten(2).sum(2)
+    def back(self, rows: Tensor) -> Tensor:
+        return rows * self.factor
+
+    def constant(self, rows: Tensor) -> Tensor | float:
+        return (rows * self.shift).flatten(2).sum(2)
 
 
 class Gather:
@@ -158,9 +178,12 @@ class Gather:
 
     spread = size = __call__
 
-    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
+    def back(self, rows: Tensor) -> Tensor:
         made = rows.new_zeros(*rows.shape[:2], torch.Size(self.shape_in).numel())
-        return made.index_copy(2, self.index, rows.flatten(2)).unflatten(2, self.shape_in), 0.0
+        return made.index_copy(2, self.index, rows.flatten(2)).unflatten(2, self.shape_in)
+
+    def constant(self, rows: Tensor) -> Tensor | float:
+        return 0.0
 
 
 class Reshape:
@@ -174,8 +197,11 @@ class Reshape:
 
     spread = size = __call__
 
-    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
-        return rows.reshape(*rows.shape[:2], *self.shape_in), 0.0
+    def back(self, rows: Tensor) -> Tensor:
+        return rows.reshape(*rows.shape[:2], *self.shape_in)
+
+    def constant(self, rows: Tensor) -> Tensor | float:
+        return 0.0
 
 
 class Matrix:
@@ -199,8 +225,11 @@ class Matrix:
 
     size = spread
 
-    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
-        return self._along(rows, self.weight.T), 0.0
+    def back(self, rows: Tensor) -> Tensor:
+        return self._along(rows, self.weight.T)
+
+    def constant(self, rows: Tensor) -> Tensor | float:
+        return 0.0
 
 
 class Padding:
@@ -221,10 +250,12 @@ class Padding:
     def size(self, largest: Tensor) -> Tensor:
         return F.pad(largest, self.pads, value=abs(self.value))
 
-    def back(self, rows: Tensor) -> tuple[Tensor, Tensor | float]:
-        inner = rows
+    def back(self, rows: Tensor) -> Tensor:
         for axis, (start, side) in enumerate(zip(self.before, self.shape_in, strict=True)):
-            inner = inner.narrow(2 + axis, start, side)
+            rows = rows.narrow(2 + axis, start, side)
+        return rows
+
+    def constant(self, rows: Tensor) -> Tensor | float:
         if self.value == 0:
-            return inner, 0.0
-        return inner, self.value * (rows.flatten(2).sum(2) - inner.flatten(2).sum(2))
+            return 0.0
+        return self.value * (rows.flatten(2).sum(2) - self.back(rows).flatten(2).sum(2))

@@ -131,46 +131,40 @@ def optimized(
     count = rows.shape[:2]
     lines = lines_of(graph, bounds)
     chords = {relu: lines[graph.nodes[relu].parents[0]] for relu in slopes}
-    low, high = (
-        {relu: _own(torch.where(chords[relu][2], end, chords[relu][0]), count) for relu in slopes} for end in (0.0, 1.0)
-    )
-    a = Ascent({relu: _own(value, count) for relu, value in slopes.items()}, low, high, begin.rate * SLOPE_RATE)
-    torch.clamp(a.now, a.low, a.high, out=a.now)
-    free = {relu: _own(value, count) for relu, value in (multipliers or {}).items()}
+    free, weights = multipliers or {}, {}
     if ceiling is not None:
-        free[-1] = rows.new_full((*count, 1), FIRST_WEIGHT) if begin.weight is None else _own(begin.weight, count)
-    low, high = ({relu: torch.full_like(value, end) for relu, value in free.items()} for end in (0.0, torch.inf))
-    b = Ascent(free, low, high, begin.rate * MULTIPLIER_RATE)
+        weights[last] = rows.new_full((1, 1, 1), FIRST_WEIGHT) if begin.weight is None else begin.weight
+    low, high = (
+        [
+            {relu: torch.where(chords[relu][2], end, chords[relu][0]) for relu in slopes},
+            *({place: rows.new_tensor(most) for place in group} for group in (free, weights)),
+        ]
+        for end, most in ((0.0, 0.0), (1.0, torch.inf))
+    )
+    rates = [begin.rate * rate for rate in (SLOPE_RATE, MULTIPLIER_RATE, MULTIPLIER_RATE)]
+    search = Ascent([slopes, free, weights], low, high, rates, (count[0], count[1]))
     pass_ = Descent(graph, ball, bounds, {at: rows}, signs=signs, noise=noise, ceiling=ceiling, level=level)
-
-    def views(values: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        parts = b.parts(values)
-        return parts, parts.pop(-1, rows.new_zeros(*count, 1))
-
-    now, (beta, of_ceiling) = a.parts(a.now), views(b.now)
-    steep, (steep_beta, steep_weight) = a.parts(a.slope), views(b.slope)
-    best = rows.new_full(count, -torch.inf)
+    now, steep = search.parts(search.now), search.parts(search.slope)
+    best, won = rows.new_full(count, -torch.inf), torch.zeros(count, dtype=torch.bool)
     for step in range(steps + 1):
-        value = pass_.value(now, beta, of_ceiling)
+        pass_.backwards(*now)
         # behind the first layer's pooling no slope counts: the bound is exact
         ends = step == steps or not pass_.at_relu
-        if ends or step > steps - LATE or bool((value > goal).all()):
-            won = value > best
-            best = torch.where(won, value, best)
-            for part in (a, b):
-                part.keep(won)
+        late = ends or step > steps - LATE
+        if late or goal < torch.inf:
+            value = pass_.bound()
+            if late or bool((value > goal).all()):
+                won = value > best
+                best = torch.where(won, value, best)
+                search.keep(won)
         if ends or bool((best > goal).all()):
             break
-        pass_.gradient(steep, steep_beta, steep_weight)
-        for part in (a, b):
-            part.move()
-            part.rate *= DECAY
-    found, (beta, of_ceiling) = a.parts(a.best), views(b.best)
-    pass_.value(found, beta, of_ceiling)
+        pass_.gradient(*steep)
+        search.move()
+        search.rates = [rate * DECAY for rate in search.rates]
+    found, beta, of_ceiling = search.parts(search.best)
+    if not bool(won.all()):  # else the last pass is that of the best
+        pass_.backwards(found, beta, of_ceiling)
     assert pass_.end is not None
-    return Choice(best, found, beta, ball.minimizer(pass_.end), pass_.at_relu, of_ceiling)
-
-
-def _own(value: Tensor, count: torch.Size) -> Tensor:
-    """A copy for each row."""
-    return value.detach().expand(*count, *value.shape[2:]).clone()
+    weight = of_ceiling.get(last, rows.new_zeros(*count, 1))
+    return Choice(best, found, beta, ball.minimizer(pass_.end), pass_.at_relu, weight)

@@ -7,14 +7,16 @@ the lines that a pass backwards chose, has the derivatives by all slopes and mul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from core.certification.affine import Dense
 from core.certification.ball import Ball
 from core.certification.bounds import Known
-from core.certification.crown import affine_step, lines_of, noisy
+from core.certification.crown import lines_of, noisy, step_back
 from core.certification.curves import above, below
 from core.certification.nodes import CURVED, Graph
 
@@ -24,7 +26,13 @@ arXiv 1412.6980)."""
 
 
 class Descent:
-    """Functions of a node as functions of the image, for one set of bounds and any slopes, multipliers and weights."""
+    """Functions of a node as functions of the image, for one set of bounds and any slopes, multipliers and weights.
+
+    Attributes, of the last pass backwards:
+        at_relu: for each ReLU the coefficients (N, M, *shape) of its output.
+        end: coefficients (N, M, *shape) of the image.
+        point: where they are lowest in the ball.
+    """
 
     def __init__(
         self,
@@ -51,73 +59,93 @@ class Descent:
         }
         self.count = next(iter(start.values())).shape[:2]
         self.at_relu: dict[int, Tensor] = {}
-        self.point: Tensor | None = None
         self.end: Tensor | None = None
-        self._positive: dict[int, Tensor] = {}
-        self._seen: list[int] = []
-        self._slopes: dict[int, Tensor] = {}
+        self.point: Tensor | None = None
+        self._penalty: Tensor | float = 0.0
+        self._weights: dict[int, Tensor] = {}
+        self._given: dict[int, Tensor] = {}
+        self._seen: dict[int, Tensor] = {}
+        self._below: dict[int, Tensor] = {}
+        self._up: dict[int, Tensor] = {}
+        self._on: dict[int, Tensor] = {}
+        self._line: dict[int, Tensor] = {}
 
-    def value(self, slopes: dict[int, Tensor], multipliers: dict[int, Tensor], weight: Tensor) -> Tensor:
-        """The bounds (N, M), by a pass backwards; `at_relu` and `point` are of it until the next.
+    def backwards(self, slopes: dict[int, Tensor], multipliers: dict[int, Tensor], weights: dict[int, Tensor]) -> None:
+        """Functions of the image for these slopes; `at_relu`, `end` and `point` are of them until the next pass.
 
         Args:
             slopes: for each ReLU (N, M, *shape); where the sign is not open, the chord's.
             multipliers: for each ReLU with given signs (N, M, *shape).
-            weight: (N, M, 1) of the ceiling.
+            weights: of the ceiling (N, M, 1), by the last node.
         """
         graph, last = self.graph, len(self.graph.nodes) - 1
         pending = dict(self.start)
         if self.ceiling is not None:
-            more = weight * self.ceiling
+            more = weights[last] * self.ceiling
             pending[last] = pending[last] + more if last in pending else more
-        self._slopes, self._positive, self._seen, self.at_relu = slopes, {}, [], {}
-        constant: Tensor | float = 0.0
-        if self.noise is not None:
-            constant = -sum(noisy(self.noise[place], value) for place, value in pending.items())
-        if self.level is not None:
-            constant = constant - (weight * self.level)[..., 0]
+        self._weights, self._given = weights, dict(pending)
+        self._seen, self._below, self._up, self._on, self._line, self.at_relu = {}, {}, {}, {}, {}, {}
         for place in range(max(pending), 0, -1):
             if place not in pending:
                 continue
-            self._seen.append(place)
             kind, parent = graph.nodes[place].kind, (graph.nodes[place].parents or (0,))[0]
+            self._seen[place] = value = pending[place]
             if kind not in CURVED:
-                constant = constant + affine_step(graph, place, pending)
+                step_back(graph, place, pending)
                 continue
-            value = pending.pop(place)
-            down, up = value.clamp(max=0), value.clamp(min=0)
-            self._positive[place] = up
+            del pending[place]
+            self._up[place] = up = value.relu()
             if kind == "relu":
                 self.at_relu[place] = value
-                upper, intercept, _ = self.lines[parent]
-                constant = constant + _dot(down, intercept)
-                value = torch.addcmul(down * upper, up, slopes[place])
+                upper = self.lines[parent][0]
+                # choices by truth values take much longer than products
+                self._on[place] = on = up.sgn()
+                self._line[place] = line = torch.lerp(upper, slopes[place], on)
+                value = value * line
                 if place in multipliers:
-                    value = value - multipliers[place] * self.signs[parent]
+                    value = torch.addcmul(value, multipliers[place], self.signs[parent], value=-1)
             else:
-                steep, top, flat, bottom = self.bent[place]
-                constant = constant + _dot(down, top) + _dot(up, bottom)
-                value = torch.addcmul(down * steep, up, flat)
-            if self.noise is not None:
-                constant = constant - noisy(self.noise[parent], value)
-                if kind == "tanh":
-                    constant = constant - noisy(self.noise[place], down + up)
+                steep, _, flat, _ = self.bent[place]
+                value = torch.addcmul((value - up) * steep, up, flat)
+            self._below[place] = value
             pending[parent] = pending[parent] + value if parent in pending else value
-        some = next(iter(self.start.values()))
-        end = pending.get(0)
-        if end is None:
-            end = some.new_zeros(*self.count, *graph.nodes[0].shape)
-        self.end = end
-        lowest, self.point = self.ball.lowest_at(end)
-        return lowest + constant
+        self.end = pending.get(0)
+        if self.end is None:
+            self.end = next(iter(self.start.values())).new_zeros(*self.count, *graph.nodes[0].shape)
+        self.point, self._penalty = self.ball.lowest_at(self.end)
 
-    def gradient(self, slopes: dict[int, Tensor], multipliers: dict[int, Tensor], weight: Tensor | None = None) -> None:
+    def bound(self) -> Tensor:
+        """The bounds (N, M) of the last pass."""
+        assert self.end is not None
+        assert self.point is not None
+        found = (self.end * self.point).flatten(2).sum(2) + self._penalty
+        if self.noise is not None:
+            for place, value in self._given.items():
+                found = found - noisy(self.noise[place], value)
+        if self.level is not None:
+            found = found - (self._weights[len(self.graph.nodes) - 1] * self.level)[..., 0]
+        for place, value in self._seen.items():
+            node = self.graph.nodes[place]
+            if node.affine is not None:
+                found = found + node.affine.constant(value)
+            elif node.kind == "relu":
+                found = found + _dot(value - self._up[place], self.lines[node.parents[0]][1])
+            elif node.kind == "tanh":
+                _, top, _, bottom = self.bent[place]
+                found = found + _dot(value - self._up[place], top) + _dot(self._up[place], bottom)
+            if self.noise is not None and node.kind in CURVED:
+                found = found - noisy(self.noise[node.parents[0]], self._below[place])
+                if node.kind == "tanh":
+                    found = found - noisy(self.noise[place], value)
+        return found
+
+    def gradient(self, slopes: dict[int, Tensor], multipliers: dict[int, Tensor], weights: dict[int, Tensor]) -> None:
         """Write the derivatives of the last bounds into tensors shaped as its arguments; noise is left out.
 
         Args:
             slopes: where to write; those of ReLUs that the functions do not pass become 0.
             multipliers: where to write.
-            weight: where to write.
+            weights: where to write.
         """
         assert self.point is not None
         values = {0: self.point}
@@ -126,69 +154,91 @@ class Descent:
             given = values[node.parents[0]]
             if node.kind == "affine":
                 assert node.affine is not None
-                values[place] = node.affine(given.flatten(0, 1)).unflatten(0, self.count)
+                through = node.affine.many if isinstance(node.affine, Dense) else node.affine
+                values[place] = through(given.flatten(0, 1)).unflatten(0, self.count)
             elif node.kind == "add":
                 values[place] = given + node.sign * values[node.parents[1]]
             elif node.kind == "relu":
-                up, (upper, intercept, _) = self._positive[place], self.lines[node.parents[0]]
+                up, intercept = self._up[place], self.lines[node.parents[0]][1]
                 torch.mul(up, given, out=slopes[place])
                 if place in multipliers:
-                    torch.mul(given, -self.signs[node.parents[0]], out=multipliers[place])
-                high = torch.addcmul(intercept, given, upper)
-                values[place] = torch.addcmul(high, up.sgn(), self._slopes[place] * given - high)
+                    torch.mul(given, self.signs[node.parents[0]], out=multipliers[place]).neg_()
+                high = torch.addcmul(intercept, intercept, self._on[place], value=-1)
+                values[place] = torch.addcmul(high, self._line[place], given)
             else:
                 steep, top, flat, bottom = self.bent[place]
-                up = self._positive[place]
+                up = self._up[place]
                 values[place] = torch.where(up > 0, flat * given + bottom, steep * given + top)
-        for place in slopes.keys() - self._positive.keys():
+        for place in slopes.keys() - self._up.keys():
             slopes[place].zero_()
-        for place in multipliers.keys() - self._positive.keys():
+        for place in multipliers.keys() - self._up.keys():
             multipliers[place].zero_()
-        if weight is not None and self.ceiling is not None:
-            weight.copy_((values[len(self.graph.nodes) - 1] * self.ceiling).sum(2, keepdim=True))
+        for place, weight in weights.items():
+            assert self.ceiling is not None
+            weight.copy_((values[place] * self.ceiling).sum(2, keepdim=True))
             if self.level is not None:
                 weight.sub_(self.level)
 
 
 class Ascent:
-    """Adam on tensors that lie in one, upwards, between two ends."""
+    """Adam on tensors that lie in one, upwards, between two ends; a learning rate for each group of them."""
 
-    def __init__(self, given: dict[int, Tensor], low: dict[int, Tensor], high: dict[int, Tensor], rate: float) -> None:
-        """`given`, `low` and `high` have the same shapes."""
-        self.shapes = {place: value.shape for place, value in given.items()}
-        self.now, self.low, self.high = (_joined(values) for values in (given, low, high))
-        self.rate, self.step = rate, 0
+    def __init__(
+        self,
+        given: Sequence[dict[int, Tensor]],
+        low: Sequence[dict[int, Tensor]],
+        high: Sequence[dict[int, Tensor]],
+        rates: Sequence[float],
+        count: tuple[int, int],
+    ) -> None:
+        """Groups whose parts broadcast to `count` (N, M) and shapes behind it, with a rate for each group."""
+        self.shapes = [{place: (*count, *value.shape[2:]) for place, value in group.items()} for group in given]
+        self.now, self.low, self.high = (self._joined(values) for values in (given, low, high))
+        torch.clamp(self.now, self.low, self.high, out=self.now)
+        self.rates, self.step = list(rates), 0
         self.slope = torch.zeros_like(self.now)
         self.mean, self.square = torch.zeros_like(self.now), torch.zeros_like(self.now)
-        self.best = self.now.clone()
+        self.best, self._root = self.now.clone(), torch.empty_like(self.now)
+        sizes = [sum(math.prod(shape) for shape in group.values()) for group in self.shapes]
+        self._groups = list(zip(*(values.split(sizes) for values in (self.now, self.mean, self._root)), strict=True))
 
-    def parts(self, values: Tensor) -> dict[int, Tensor]:
+    def _joined(self, groups: Sequence[dict[int, Tensor]]) -> Tensor:
+        given = [value for group in groups for value in group.values()]
+        size = sum(math.prod(shape) for group in self.shapes for shape in group.values())
+        made = given[0].new_empty(size) if given else torch.zeros(0)
+        for part, value in zip((part for group in self.parts(made) for part in group.values()), given, strict=True):
+            part.copy_(value)
+        return made
+
+    def parts(self, values: Tensor) -> list[dict[int, Tensor]]:
         """Views of one of the joined tensors, in the shapes that were given."""
-        sizes = [shape.numel() for shape in self.shapes.values()]
-        cut = values.split(sizes)
-        return {place: part.view(shape) for (place, shape), part in zip(self.shapes.items(), cut, strict=True)}
+        cut = iter(values.split([math.prod(shape) for group in self.shapes for shape in group.values()]))
+        return [{place: next(cut).view(shape) for place, shape in group.items()} for group in self.shapes]
 
     def move(self) -> None:
         """One step along `slope`."""
         self.step += 1
         self.mean.lerp_(self.slope, 1 - MOMENTUM)
         self.square.mul_(SPREAD).addcmul_(self.slope, self.slope, value=1 - SPREAD)
-        root = (self.square / (1 - SPREAD**self.step)).sqrt_().add_(FLOOR)
-        self.now.addcdiv_(self.mean, root, value=self.rate / (1 - MOMENTUM**self.step))
+        left = 1 - SPREAD**self.step
+        # on some processors a root of 0 takes twenty times as long as another
+        torch.add(self.square, FLOOR**2 * left, out=self._root).sqrt_()
+        length = math.sqrt(left) / (1 - MOMENTUM**self.step)
+        for rate, (now, mean, root) in zip(self.rates, self._groups, strict=True):
+            now.addcdiv_(mean, root, value=rate * length)
         torch.clamp(self.now, self.low, self.high, out=self.now)
 
     def keep(self, won: Tensor) -> None:
         """Remember what stands now for the rows (N, M) that won."""
-        rows = won.flatten().nonzero()[:, 0]
-        if len(rows) == won.numel():
+        if bool(won.all()):
             self.best.copy_(self.now)
-        elif len(rows):
-            for old, new in zip(self.parts(self.best).values(), self.parts(self.now).values(), strict=True):
-                old.flatten(0, 1).index_copy_(0, rows, new.flatten(0, 1)[rows])
-
-
-def _joined(values: dict[int, Tensor]) -> Tensor:
-    return torch.cat([value.flatten() for value in values.values()]) if values else torch.zeros(0)
+        elif bool(won.any()):
+            share = won.to(self.now.dtype)
+            ones = [
+                {place: share.view(*won.shape, *(1 for _ in shape[2:])) for place, shape in group.items()}
+                for group in self.shapes
+            ]
+            self.best.lerp_(self.now, self._joined(ones))
 
 
 def _dot(value: Tensor, by: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -125,29 +126,33 @@ class Ball:
         """
         flat = rows.flatten(2)
         if self.norm == "linf":
-            middle, half = ((self.low + self.high) / 2).flatten(1), ((self.high - self.low) / 2).flatten(1)
+            middle, half = self._sides
             if len(self) == 1:
-                return flat @ middle[0] - flat.abs() @ half[0]
-            return (flat @ middle[..., None] - flat.abs() @ half[..., None])[..., 0]
+                return flat @ middle[0, 0] - flat.abs() @ half[0, 0]
+            return (flat @ middle.mT - flat.abs() @ half.mT)[..., 0]
         point, penalty = self._lagrangian(flat.detach())
         return (flat * point).sum(2) + penalty
 
-    def lowest_at(self, rows: Float[Tensor, "n m c h w"]) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m c h w"]]:
-        """What `lowest` gives and its derivative by the rows: an image, in l2 up to the multiplier's error."""
+    def lowest_at(self, rows: Float[Tensor, "n m c h w"]) -> tuple[Float[Tensor, "n m c h w"], Tensor | float]:
+        """Where `lowest` has its values, up to the multiplier's error in l2: rows · points + what comes second."""
         flat = rows.flatten(2)
         if self.norm != "linf":
             point, penalty = self._lagrangian(flat)
-            return (flat * point).sum(2) + penalty, point.view_as(rows)
-        middle, half = ((self.low + self.high) / 2).flatten(1), ((self.high - self.low) / 2).flatten(1)
-        point = torch.addcmul(middle[:, None], half[:, None], flat.sgn(), value=-1)  # much quicker than a choice
-        return (flat * point).sum(2), point.view_as(rows)
+            return point.view_as(rows), penalty
+        middle, half = self._sides
+        return torch.addcmul(middle, half, flat.sgn(), value=-1).view_as(rows), 0.0  # much quicker than a choice
+
+    @cached_property
+    def _sides(self) -> tuple[Tensor, Tensor]:
+        """Middle and half width of the box, (N, 1, features)."""
+        return ((self.low + self.high) / 2).flatten(1)[:, None], ((self.high - self.low) / 2).flatten(1)[:, None]
 
     def minimizer(self, rows: Float[Tensor, "n m c h w"]) -> Float[Tensor, "n m c h w"]:
         """An image of the ball where each linear function is smallest, or nearly so."""
         flat = rows.detach().flatten(2)
         if self.norm == "linf":
-            point = torch.where(flat > 0, self.low.flatten(1)[:, None], self.high.flatten(1)[:, None])
-            return point.view_as(rows)
+            point, _ = self.lowest_at(rows.detach())  # up to rounding
+            return torch.minimum(torch.maximum(point, self.low[:, None]), self.high[:, None])
         point, _ = self._lagrangian(flat)
         x = self.x.flatten(1)[:, None]
         order = 2 if self.norm == "l2" else 1

@@ -133,8 +133,8 @@ def interval_margins(graph: Graph, made: list[Bounds], rows: Float[Tensor, "n m 
     while graph.nodes[place].kind == "affine" and graph.nodes[place].parents[0] != 0:
         affine = graph.nodes[place].affine
         assert affine is not None
-        value, more = affine.back(value)
-        constant, place = constant + more, graph.nodes[place].parents[0]
+        constant = constant + affine.constant(value)
+        value, place = affine.back(value), graph.nodes[place].parents[0]
     low, high = made[place]
     middle, half = ((low + high) / 2).flatten(1), ((high - low) / 2).flatten(1)
     flat = value.flatten(2)

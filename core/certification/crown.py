@@ -117,16 +117,20 @@ def backward(
 
 def affine_step(graph: Graph, place: int, pending: dict[int, Tensor]) -> Tensor | float:
     """Replace the coefficients of an affine node or a sum by those of its parents; returns the constant."""
+    affine, value = graph.nodes[place].affine, pending[place]
+    step_back(graph, place, pending)
+    return 0.0 if affine is None else affine.constant(value)
+
+
+def step_back(graph: Graph, place: int, pending: dict[int, Tensor]) -> None:
+    """The same without the constant."""
     node, value = graph.nodes[place], pending.pop(place)
-    if node.kind == "affine":
-        assert node.affine is not None
-        value, constant = node.affine.back(value)
-        _give(pending, node.parents[0], value)
-        return constant
+    if node.affine is not None:
+        _give(pending, node.parents[0], node.affine.back(value))
+        return
     first, second = node.parents
     _give(pending, first, value)
-    _give(pending, second, node.sign * value)
-    return 0.0
+    _give(pending, second, value if node.sign > 0 else -value)
 
 
 def noisy(noise: Tensor, value: Tensor) -> Tensor:

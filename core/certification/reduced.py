@@ -28,6 +28,8 @@ def reduced(graph: Graph, needed: dict[int, Tensor]) -> tuple[Graph, dict[int, T
     kept: dict[int, Tensor] = {}
     for place, node in enumerate(graph.nodes):
         parent = node.parents[0] if node.parents else -1
+        while isinstance(node.affine, Dense) and isinstance(made.nodes[parent].affine, Reshape):
+            parent = made.nodes[parent].parents[0]
         if isinstance(node.affine, Dense):
             weight, bias, shape = node.affine.weight, node.affine.bias, node.shape
             if parent in kept:
@@ -38,7 +40,7 @@ def reduced(graph: Graph, needed: dict[int, Tensor]) -> tuple[Graph, dict[int, T
                 kept[place], shape = rows, (len(rows),)
                 weight, bias = weight[rows], None if bias is None else bias[rows]
             dense = Dense(weight.contiguous(), bias, made.nodes[parent].shape, shape, terms=node.affine.terms)
-            made.add(replace(node, affine=dense, shape=shape))
+            made.add(replace(node, affine=dense, shape=shape, parents=(parent,)))
         elif parent in kept:  # a ReLU, or other shapes
             kept[place], shape = kept[parent], made.nodes[parent].shape
             made.add(replace(node, affine=node.affine and Reshape(shape, shape), shape=shape))

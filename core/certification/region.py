@@ -28,6 +28,10 @@ STEPS = 8
 """Gradient steps on the slopes of each bound."""
 AGAIN = 0.6
 """The factor on learning rates of a search that begins where one ended."""
+LITTLE, REST = 0.01, 3
+"""Bounds of what comes before the first ReLU tighten by what fails alone, in most regions by nothing. Where that takes
+less than this share off their width, so many regions inside keep them as they are. Bounds behind a ReLU are always
+tried: what is worth splitting is read from them."""
 KEPT = 2**20
 """Slopes of a node's bounds that are kept at most, to begin with."""
 
@@ -78,6 +82,7 @@ class Region:
         level: what the function is at most.
         signs: for nodes that ReLUs read, (1, *shape) in -1, 0, 1: values known to be negative, either, positive.
         starts: by node, how its values and the function were bounded there or in a region around it.
+        rests: for nodes whose bounds hardly tightened, how many more regions keep them.
     """
 
     known: Known
@@ -85,6 +90,7 @@ class Region:
     level: float = 0.0
     signs: dict[int, Tensor] = field(default_factory=dict)
     starts: dict[int, Start] = field(default_factory=dict)
+    rests: dict[int, int] = field(default_factory=dict)
 
     @property
     def width(self) -> float:
@@ -182,7 +188,7 @@ def tightened(part: Part, ball: Ball, worth: Worth, *, gap: float = 1.0, deadlin
         The region on the model's graph, with bounds that are nowhere looser; None: there is no image in it.
     """
     region, graph, made, whole = part.region, part.graphs.exact, dict(part.region.known), part.whole
-    starts = dict(whole.starts)
+    starts, rests = dict(whole.starts), dict(whole.rests)
     if region.row is not None and worth.found.value.shape[1] == 1:
         found, last = worth.found, len(graph.nodes) - 1
         starts[last] = Start(torch.zeros(1, dtype=torch.int64), found.slopes, found.multipliers, None, part.kept)
@@ -190,7 +196,11 @@ def tightened(part: Part, ball: Ball, worth: Worth, *, gap: float = 1.0, deadlin
         low, high = (end.flatten().clone() for end in made[place])
         if not (worth_refining(graph, ball, place) or (region.row is not None and graph.nodes[place].kind != "add")):
             continue
+        if rests.get(place):
+            rests[place] -= 1
+            continue
         where = ((low < 0) & (high > 0)).nonzero()[:, 0]
+        wide = float((high - low)[where].sum())
         width = max(torch.Size(node.shape).numel() for node in graph.nodes[: place + 1])
         for chosen in where.split(max(1, MAX_VALUES // (8 * width))):
             if time.perf_counter() > deadline:
@@ -203,11 +213,13 @@ def tightened(part: Part, ball: Ball, worth: Worth, *, gap: float = 1.0, deadlin
             return None
         # rounding in float64 may turn a range of one point around
         made[place] = low.view_as(made[place][0]), torch.maximum(low, high).view_as(made[place][1])
+        if place < graph.relus[0] and float((high - low)[where].sum()) > (1 - LITTLE) * wide:
+            rests[place] = REST
     known = {
         at: (part.put_back(at, low, made[at][0]), part.put_back(at, high, made[at][1]))
         for at, (low, high) in whole.known.items()
     }
-    return replace(whole, known=known, starts=starts)
+    return replace(whole, known=known, starts=starts, rests=rests)
 
 
 def _ends(

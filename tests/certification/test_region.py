@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from core.certification.crown import backward, crown_bounds
 from core.certification.exact import PROVEN, UNKNOWN, verify
 from core.certification.proof import Graphs, certified_margins, graphs_of
 from core.certification.reduced import reduced
-from core.certification.region import Region, Start, margins, shrink, tightened
+from core.certification.region import LITTLE, REST, Region, Start, margins, shrink, tightened
 
 EPS = {"linf": 0.15, "l2": 0.4, "l1": 1.0}
 
@@ -215,3 +216,31 @@ def test_a_search_begins_with_what_is_left_of_the_one_around_it() -> None:
     assert torch.equal(made.slopes[2], slopes[2][:, rows][:, :, [1, 3]])
     assert torch.equal(made.slopes[4], slopes[4][:, rows])
     assert torch.equal(made.for_part(at[1:], made.kept, 2).slopes[2], made.slopes[2])
+
+
+def test_what_hardly_tightens_before_the_first_relu_is_kept_for_some_regions() -> None:
+    """It rests where a search took little off its bounds, and then they stay; what is behind a ReLU never rests."""
+    outcomes = set()
+    for seed in range(12):
+        graphs, ball, region, noise = start(network(seed, 12, 12))
+        first, *later = graphs.exact.before_relus
+        for rests in ({}, {first: 2}):
+            part = shrink(graphs, replace(region, rests=rests), noise)
+            worth = margins(part, ball, region.row[None], 8)[2]
+            made = tightened(part, ball, worth)
+            if made is None:
+                continue
+            old, new = (
+                (high - low)[(low < 0) & (high > 0)].sum()
+                for low, high in (known[first] for known in (region.known, made.known))
+            )
+            if rests:
+                assert made.rests == {first: 1}
+                assert all(torch.equal(a, b) for a, b in zip(made.known[first], region.known[first], strict=True))
+                assert all(
+                    (made.known[at][0] > region.known[at][0]).any() for at in later if (region.known[at][0] < 0).any()
+                )
+            else:
+                outcomes.add(made.rests.get(first))
+                assert new <= (1 - LITTLE) * old if made.rests == {} else made.rests == {first: REST}
+    assert outcomes == {None, REST}
