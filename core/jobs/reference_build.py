@@ -137,6 +137,7 @@ def _bundled(
         **facts,
         "measured": _summary(wanted, rows),
         "measuring": {
+            **cards.made_now(),
             "seconds": time.perf_counter() - start,
             "cpu_seconds": time.process_time() - cpu,
             "device": device,
@@ -145,7 +146,7 @@ def _bundled(
         },
     }
     tables = {"test": pd.DataFrame(tests), "measurements": pd.DataFrame(rows).astype(dict.fromkeys(_NUMBERS, float))}
-    body, files = cards.compose(wanted.spec, card, {"weights": weights}, tables)
+    body, files = cards.compose(wanted.spec, card, {"weights": weights}, tables, before=trained.card)
     size = sum(map(len, files.values()))
     if size > LARGEST:
         raise ValueError(f"{wanted.name}: expected at most {LARGEST:,} bytes for a bundled model, got {size:,}")

@@ -178,10 +178,13 @@ def compose(
     arrays: dict[str, dict[str, np.ndarray]],
     tables: dict[str, pd.DataFrame],
     blobs: dict[str, bytes] | None = None,
+    *,
+    before: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The whole card of an artifact, and the bytes of its files, the card's included.
 
     blobs: files as they are, by their names, each with an ending that is none of the above: data, never code.
+    before: the artifact's card until now, where it was made then and now has more to it: when and with what stays.
 
     Raises ValueError on what cannot be written without pickle, a bad name, or a field of `WRITTEN_BY_STORE` in `card`.
     """
@@ -199,12 +202,16 @@ def compose(
     body |= {
         "format": FORMAT,
         "key": spec.key(),
-        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "versions": versions(),
+        **({name: before[name] for name in made_now()} if before else made_now()),
         "files": {filename: hash_of(content) for filename, content in data.items()},
     }
     body["sha256"] = card_hash(body)
     return body, data | {CARD: json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()}
+
+
+def made_now() -> dict[str, Any]:
+    """When and with what something is made that is made now."""
+    return {"created": datetime.now(UTC).isoformat(timespec="microseconds"), "versions": versions()}
 
 
 @cache

@@ -148,15 +148,26 @@ def test_making_it_again_changes_nothing_but_times(ships: Path, store_root: Path
     assert [path.name for path in ships.glob("[!.]*")] == [first.id]
 
 
-def test_it_is_measured_again_without_training(ships: Path, store_root: Path, tmp_path: Path) -> None:
-    """Weights, their facts and what is bundled of them stay; figures are new; no store is touched."""
+def test_it_is_measured_again_without_training(
+    ships: Path, store_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, when and with what they were trained, and what is bundled of them stay; figures are new."""
     made = reference_build.make("tiny", store_root, device="cpu", n=30)
+    trained = store.find(TINY.spec, store_root, allow_bundled=False)
+    assert trained is not None
     sweep = specs.SweepSpec(model=made.id, attack="fgsm", eps=(0, 0.05), n=20)
     result = bundle.make(sweep, device="cpu").folder
     assert result is not None
     shutil.rmtree(store_root)
+    later = {**cards.versions(), "torch": "99.0"}
+    monkeypatch.setattr(cards, "versions", lambda: later)
     again = reference_build.measure_again("tiny", device="cpu", n=20)
     assert not store_root.exists()
+    for field in ("created", "versions"):
+        assert again.card[field] == made.card[field] == trained.card[field]
+    assert again.card["reference"]["measuring"]["versions"] == later
+    assert made.card["reference"]["measuring"]["versions"] == made.card["versions"]
+    assert again.card["reference"]["measuring"]["created"] > made.card["reference"]["measuring"]["created"]
     assert again.card["files"]["weights.safetensors"] == made.card["files"]["weights.safetensors"]
     for fact in ("weights_dtype", "predictions_that_differ", "name", "purpose"):
         assert again.card["reference"][fact] == made.card["reference"][fact]
