@@ -147,16 +147,16 @@ def optimized(
     now, steep = search.parts(search.now), search.parts(search.slope)
     best, won = rows.new_full(count, -torch.inf), torch.zeros(count, dtype=torch.bool)
     for step in range(steps + 1):
-        pass_.backwards(*now)
+        late = step > steps - LATE
+        value = pass_.backwards(*now, bounded=late or goal < torch.inf)
         # behind the first layer's pooling no slope counts: the bound is exact
         ends = step == steps or not pass_.at_relu
-        late = ends or step > steps - LATE
-        if late or goal < torch.inf:
-            value = pass_.bound()
-            if late or bool((value > goal).all()):
-                won = value > best
-                best = torch.where(won, value, best)
-                search.keep(won)
+        if value is None and ends:
+            value = pass_.backwards(*now)
+        if value is not None and (late or ends or bool((value > goal).all())):
+            won = value > best
+            best = torch.where(won, value, best)
+            search.keep(won)
         if ends or bool((best > goal).all()):
             break
         pass_.gradient(*steep)
@@ -164,7 +164,7 @@ def optimized(
         search.rates = [rate * DECAY for rate in search.rates]
     found, beta, of_ceiling = search.parts(search.best)
     if not bool(won.all()):  # else the last pass is that of the best
-        pass_.backwards(found, beta, of_ceiling)
+        pass_.backwards(found, beta, of_ceiling, bounded=False)
     assert pass_.end is not None
     weight = of_ceiling.get(last, rows.new_zeros(*count, 1))
     return Choice(best, found, beta, ball.minimizer(pass_.end), pass_.at_relu, weight)

@@ -16,7 +16,7 @@ from torch import Tensor
 from core.certification.affine import Dense
 from core.certification.ball import Ball
 from core.certification.bounds import Known
-from core.certification.crown import lines_of, noisy, step_back
+from core.certification.crown import affine_step, lines_of, noisy, step_back
 from core.certification.curves import above, below
 from core.certification.nodes import CURVED, Graph
 
@@ -62,82 +62,77 @@ class Descent:
         self.end: Tensor | None = None
         self.point: Tensor | None = None
         self._penalty: Tensor | float = 0.0
-        self._weights: dict[int, Tensor] = {}
-        self._given: dict[int, Tensor] = {}
-        self._seen: dict[int, Tensor] = {}
-        self._below: dict[int, Tensor] = {}
+        self._seen: list[int] = []
         self._up: dict[int, Tensor] = {}
         self._on: dict[int, Tensor] = {}
         self._line: dict[int, Tensor] = {}
 
-    def backwards(self, slopes: dict[int, Tensor], multipliers: dict[int, Tensor], weights: dict[int, Tensor]) -> None:
-        """Functions of the image for these slopes; `at_relu`, `end` and `point` are of them until the next pass.
+    def backwards(
+        self,
+        slopes: dict[int, Tensor],
+        multipliers: dict[int, Tensor],
+        weights: dict[int, Tensor],
+        *,
+        bounded: bool = True,
+    ) -> Tensor | None:
+        """The bounds (N, M), by a pass backwards; None where they are not wanted, and their constants left out.
 
         Args:
             slopes: for each ReLU (N, M, *shape); where the sign is not open, the chord's.
             multipliers: for each ReLU with given signs (N, M, *shape).
             weights: of the ceiling (N, M, 1), by the last node.
+            bounded: whether bounds are wanted.
         """
-        graph, last = self.graph, len(self.graph.nodes) - 1
+        graph, last, noise = self.graph, len(self.graph.nodes) - 1, self.noise if bounded else None
         pending = dict(self.start)
         if self.ceiling is not None:
             more = weights[last] * self.ceiling
             pending[last] = pending[last] + more if last in pending else more
-        self._weights, self._given = weights, dict(pending)
-        self._seen, self._below, self._up, self._on, self._line, self.at_relu = {}, {}, {}, {}, {}, {}
+        self._seen, self._up, self._on, self._line, self.at_relu = [], {}, {}, {}, {}
+        constant: Tensor | float = 0.0
+        if noise is not None:
+            constant = -sum(noisy(noise[place], value) for place, value in pending.items())
+        if self.level is not None and bounded:
+            constant = constant - (weights[last] * self.level)[..., 0]
         for place in range(max(pending), 0, -1):
             if place not in pending:
                 continue
+            self._seen.append(place)
             kind, parent = graph.nodes[place].kind, (graph.nodes[place].parents or (0,))[0]
-            self._seen[place] = value = pending[place]
             if kind not in CURVED:
-                step_back(graph, place, pending)
+                if bounded:
+                    constant = constant + affine_step(graph, place, pending)
+                else:
+                    step_back(graph, place, pending)
                 continue
-            del pending[place]
+            value = pending.pop(place)
             self._up[place] = up = value.relu()
             if kind == "relu":
                 self.at_relu[place] = value
-                upper = self.lines[parent][0]
+                upper, intercept, _ = self.lines[parent]
                 # choices by truth values take much longer than products
                 self._on[place] = on = up.sgn()
                 self._line[place] = line = torch.lerp(upper, slopes[place], on)
-                value = value * line
+                made = value * line
                 if place in multipliers:
-                    value = torch.addcmul(value, multipliers[place], self.signs[parent], value=-1)
+                    made = torch.addcmul(made, multipliers[place], self.signs[parent], value=-1)
+                if bounded:
+                    constant = constant + _dot(value - up, intercept)
             else:
-                steep, _, flat, _ = self.bent[place]
-                value = torch.addcmul((value - up) * steep, up, flat)
-            self._below[place] = value
-            pending[parent] = pending[parent] + value if parent in pending else value
+                steep, top, flat, bottom = self.bent[place]
+                made = torch.addcmul((value - up) * steep, up, flat)
+                if bounded:
+                    constant = constant + _dot(value - up, top) + _dot(up, bottom)
+            if noise is not None:
+                constant = constant - noisy(noise[parent], made)
+                if kind == "tanh":
+                    constant = constant - noisy(noise[place], value)
+            pending[parent] = pending[parent] + made if parent in pending else made
         self.end = pending.get(0)
         if self.end is None:
             self.end = next(iter(self.start.values())).new_zeros(*self.count, *graph.nodes[0].shape)
-        self.point, self._penalty = self.ball.lowest_at(self.end)
-
-    def bound(self) -> Tensor:
-        """The bounds (N, M) of the last pass."""
-        assert self.end is not None
-        assert self.point is not None
-        found = (self.end * self.point).flatten(2).sum(2) + self._penalty
-        if self.noise is not None:
-            for place, value in self._given.items():
-                found = found - noisy(self.noise[place], value)
-        if self.level is not None:
-            found = found - (self._weights[len(self.graph.nodes) - 1] * self.level)[..., 0]
-        for place, value in self._seen.items():
-            node = self.graph.nodes[place]
-            if node.affine is not None:
-                found = found + node.affine.constant(value)
-            elif node.kind == "relu":
-                found = found + _dot(value - self._up[place], self.lines[node.parents[0]][1])
-            elif node.kind == "tanh":
-                _, top, _, bottom = self.bent[place]
-                found = found + _dot(value - self._up[place], top) + _dot(self._up[place], bottom)
-            if self.noise is not None and node.kind in CURVED:
-                found = found - noisy(self.noise[node.parents[0]], self._below[place])
-                if node.kind == "tanh":
-                    found = found - noisy(self.noise[place], value)
-        return found
+        self.point, penalty = self.ball.lowest_at(self.end)
+        return (self.end * self.point).flatten(2).sum(2) + penalty + constant if bounded else None
 
     def gradient(self, slopes: dict[int, Tensor], multipliers: dict[int, Tensor], weights: dict[int, Tensor]) -> None:
         """Write the derivatives of the last bounds into tensors shaped as its arguments; noise is left out.
