@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -32,6 +31,7 @@ from core.specs import (
 )
 from core.storage import store
 from core.storage.store import Outcome
+from tests.rounding import assert_arrays_alike
 
 TIMES = ("seconds", "clean_seconds")
 CUTS = (0, 9, 10, 26, 40)
@@ -67,7 +67,7 @@ def assert_same(one: Outcome, other: Outcome) -> None:
         assert arrays.keys() == other.arrays[name].keys()
         for key, array in arrays.items():
             assert array.dtype == other.arrays[name][key].dtype, key
-            np.testing.assert_allclose(array, other.arrays[name][key], **ROUNDING, err_msg=f"{name} {key}")
+            assert_arrays_alike(array, other.arrays[name][key], f"{name} {key}")
     assert_alike(one.card, other.card, "card")
 
 

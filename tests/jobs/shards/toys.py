@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,6 +14,7 @@ from core.jobs import queue
 from core.jobs.shards import engines, kept
 from core.specs import RadiiSpec, Task
 from core.storage import store
+from tests.rounding import assert_arrays_alike
 
 SIZE = 30
 """Images of a shard in these tests."""
@@ -48,20 +48,14 @@ class Made:
 
 
 def assert_alike(one: Made, other: Made) -> None:
-    """The same key, rows and card, whatever time it took and where; numbers up to a batch's rounding.
-
-    Steps of an attack may enlarge what one pixel in a hundred is rounded by; another draw changes most of them.
-    """
+    """The same key, rows and card, whatever time it took and where; numbers up to a batch's rounding."""
     assert one.id == other.id
     assert one.tables.keys() == other.tables.keys()
     for name, table in one.tables.items():
         pd.testing.assert_frame_equal(table, other.tables[name], rtol=1e-3, atol=1e-4)
     for name, arrays in one.arrays.items():
         for key, array in arrays.items():
-            twin = other.arrays[name][key]
-            np.testing.assert_allclose(array, twin, rtol=1e-3, atol=1e-2)
-            apart = ~np.isclose(array, twin, rtol=1e-3, atol=1e-4, equal_nan=True)
-            assert apart.sum() <= apart.size // 100, f"{name} {key}: {apart.sum()} of {apart.size} values differ"
+            assert_arrays_alike(array, other.arrays[name][key], f"{name} {key}")
     _same(_timeless(one.card), _timeless(other.card), "card")
 
 
