@@ -61,7 +61,6 @@ class Descent:
         self.at_relu: dict[int, Tensor] = {}
         self.end: Tensor | None = None
         self.point: Tensor | None = None
-        self._penalty: Tensor | float = 0.0
         self._seen: list[int] = []
         self._up: dict[int, Tensor] = {}
         self._on: dict[int, Tensor] = {}

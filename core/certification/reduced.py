@@ -1,7 +1,8 @@
 """A network on a part of a ball: the same graph without the ReLUs that are off there.
 
 A ReLU that is off gives exactly 0, in any arithmetic: what it reads need not be known, and what reads it loses a
-column. Places stay as they are, shapes shrink. At small ε most ReLUs of dense layers are off.
+column. Places stay as they are, shapes shrink, and dense layers read past what only gives values another shape. At
+small ε most ReLUs of dense layers are off.
 """
 
 from __future__ import annotations

@@ -31,12 +31,10 @@ from core.specs import (
 )
 from core.storage import store
 from core.storage.store import Outcome
-from tests.rounding import assert_arrays_alike
+from tests.rounding import ROUNDING, assert_arrays_alike
 
 TIMES = ("seconds", "clean_seconds")
 CUTS = (0, 9, 10, 26, 40)
-ROUNDING = {"rtol": 1e-3, "atol": 1e-4}
-"""Batches of another size add in another order."""
 
 
 def in_parts(spec: Task, root: Path, cuts: tuple[int, ...] = CUTS) -> Outcome:

@@ -14,7 +14,7 @@ from core.jobs import queue
 from core.jobs.shards import engines, kept
 from core.specs import RadiiSpec, Task
 from core.storage import store
-from tests.rounding import assert_arrays_alike
+from tests.rounding import ROUNDING, assert_arrays_alike
 
 SIZE = 30
 """Images of a shard in these tests."""
@@ -52,7 +52,7 @@ def assert_alike(one: Made, other: Made) -> None:
     assert one.id == other.id
     assert one.tables.keys() == other.tables.keys()
     for name, table in one.tables.items():
-        pd.testing.assert_frame_equal(table, other.tables[name], rtol=1e-3, atol=1e-4)
+        pd.testing.assert_frame_equal(table, other.tables[name], **ROUNDING)
     for name, arrays in one.arrays.items():
         for key, array in arrays.items():
             assert_arrays_alike(array, other.arrays[name][key], f"{name} {key}")
