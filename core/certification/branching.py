@@ -2,8 +2,8 @@
 
 Margins that are easily proven are, by splitting cases with the bounds of the whole ball (`cases`). The others are
 proven in one tree of regions (`region`). In each the bounds of what ReLUs read are tightened as long as that pays, with
-searches that begin where those of the region around it ended, and the region is split in two at the value that is worth
-most (`worth`).
+searches that begin where those of the region around it ended, and the region is split in two: of the values that are
+worth most (`worth`) at the one whose halves have the best bounds (`lookahead`).
 
 What is left is the images where one of the margins fails. There the mean of all margins is at most the highest upper
 bound of what the mean has beyond a margin, so a region is tightened for all margins at once, by one linear function.
@@ -33,6 +33,7 @@ from core.certification.ball import Ball, at_most, inside
 from core.certification.bounds import Known, intervals, margin_rows, noises, roundings
 from core.certification.cases import MANY, STEPS, Outcome, Search
 from core.certification.crown import crown_bounds, interval_bounds
+from core.certification.lookahead import best_split
 from core.certification.milp import IntegerProgram, decide, program
 from core.certification.proof import TINY, Graphs, sloped_margins
 from core.certification.region import Region, margins, shrink, tightened
@@ -249,11 +250,9 @@ class BranchAndBound:
             if region is None:
                 return replace(given, rows=given.rows[:0])
             pays = region.width < (1 - WORTH) * given.region.width
-            left = (part.named(*best) for best in worth.ranked())
-            split = next((at for at in left if region.open_at(*at)), None)
-            given = replace(given, region=region, split=split, gap=gap)
+            given = replace(given, region=region, gap=gap)
             if not pays or time.perf_counter() > deadline:
-                return given
+                return replace(given, split=best_split(part, self.ball, region, worth, rows[order], order))
             done += 1
 
     def _cases(self, region: Region, row: int, deadline: float) -> Outcome:

@@ -60,15 +60,16 @@ class Worth:
         shares = self._shares({at: known[at] for at in known if at < place}, found, lacks)
         self.through.append((place, chosen, (shares[: len(chosen)] + shares[len(chosen) :]) / 2))
 
-    def ranked(self) -> list[tuple[int, int]]:
-        """Node and flat place of every value that is worth anything, the best first."""
+    def ranked(self) -> dict[tuple[int, int], float]:
+        """What every value is worth that is worth anything, by node and flat place, the best first."""
         worth = self.direct.clone()
         for place, chosen, shares in reversed(self.through):
             at = self.start[place] + torch.searchsorted(self.where[place], chosen)
             worth += worth[at] @ shares
         names = [(place, at) for place, where in self.where.items() for at in where.tolist()]
         order = worth.argsort(descending=True)
-        return [names[at] for at in order[worth[order] > 0].tolist()]
+        values = worth.tolist()
+        return {names[at]: values[at] for at in order[worth[order] > 0].tolist()}
 
     def _shares(self, known: Known, found: Choice, lacks: Tensor) -> Tensor:
         """(M, all open values); 0 for those of nodes that `known` lacks."""

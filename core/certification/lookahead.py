@@ -1,0 +1,116 @@
+"""Which value of a region to split: of those that are worth most, the one whose halves have the best bounds.
+
+Source: filtered smart branching, De Palma et al. 2021, arXiv 2104.06718. A score filters the values, and the bounds of
+both halves decide. The score here is `worth`, which sees what tightening makes of a split; the bounds have the slopes
+that the whole region was bounded with, so one pass backwards has those of many halves, for all margins at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice, takewhile
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from core.attacks.engine.engine import frozen
+from core.certification.ascent import Descent
+from core.certification.ball import Ball
+from core.certification.reduced import part_of
+from core.certification.region import Part, Region
+from core.certification.worth import Worth
+
+LIKELY, MOST = 0.1, 128
+"""Values are looked at that are worth at least this share of the best, so many at most. Shares of .07 to .14 give
+trees of the same size (mnistfc); without a share bounds alone decide, which see nothing of what tightening makes of a
+split, and trees grow ten times as large."""
+VALUES = 2**17
+"""Coefficients of the widest node in one pass: more fall out of a processor's cache."""
+
+Split = tuple[int, int]
+"""A node that ReLUs read and the flat place of one of its values."""
+
+
+def best_split(
+    part: Part, ball: Ball, region: Region, worth: Worth, rows: Float[Tensor, "m k"], bounded: Int[Tensor, " m"]
+) -> Split | None:
+    """The value of the model's graph whose halves lack least: by how much their margins' bounds are below 0, in sum.
+
+    Args:
+        part: a region with the bounds that it had when `worth` was made.
+        ball: that it is in.
+        region: the same with the bounds that it has now.
+        worth: of its values, and how its margins were bounded.
+        rows: coefficients of the margins that are not proven.
+        bounded: where `worth.found` has each of them.
+
+    Returns:
+        Node and flat place; None: no value that is worth anything is open.
+    """
+    open_now = ((value, at) for at, value in worth.ranked().items() if region.open_at(*part.named(*at)))
+    best = next(open_now, None)
+    if best is None:
+        return None
+    others = takewhile(lambda one: one[0] >= LIKELY * best[0], open_now)
+    splits = [best[1], *(at for _, at in islice(others, MOST - 1))]
+    if len(splits) == 1:
+        return part.named(*splits[0])
+    lacks = halves(part, ball, region, worth, rows, bounded, splits).neg().clamp(min=0).sum((1, 2))
+    return part.named(*splits[int(lacks.nan_to_num(torch.inf).argmin())])
+
+
+@torch.no_grad()
+def halves(
+    part: Part,
+    ball: Ball,
+    region: Region,
+    worth: Worth,
+    rows: Float[Tensor, "m k"],
+    bounded: Int[Tensor, " m"],
+    splits: Sequence[Split],
+) -> Float[Tensor, "s 2 m"]:
+    """Lower bounds of functions of the logits in both halves of each split, that of negative values first; in float32.
+
+    Arguments as in `best_split`; `splits` are of the part's graphs.
+    """
+    graph, found = part.graphs.quick, worth.found
+    known = {
+        read: (part_of(low, part.kept.get(read)).float(), part_of(high, part.kept.get(read)).float())
+        for read, (low, high) in region.known.items()
+    }
+    signs = {read: value.float() for read, value in part.region.signs.items()}
+    slopes = {relu: value[:, bounded] for relu, value in found.slopes.items()}
+    multipliers = {relu: value[:, bounded] for relu, value in found.multipliers.items()}
+    widest = max(torch.Size(node.shape).numel() for node in graph.nodes)
+    made = []
+    with frozen(part.graphs.model):
+        for start in range(0, len(splits), size := max(1, VALUES // (2 * len(rows) * widest))):
+            parted = _parted(known, splits[start : start + size])
+            count = len(next(iter(parted.values()))[0])
+            pass_ = Descent(
+                graph,
+                ball.to(torch.float32),
+                parted,
+                {len(graph.nodes) - 1: rows.float().expand(count, -1, -1)},
+                signs=signs,
+            )
+            lines = {relu: pass_.lines[graph.nodes[relu].parents[0]] for relu in slopes}
+            own = {relu: torch.where(lines[relu][2], value, lines[relu][0]) for relu, value in slopes.items()}
+            bound = pass_.backwards(own, multipliers, {})
+            assert bound is not None
+            made.append(bound.unflatten(0, (-1, 2)))
+    return torch.cat(made)
+
+
+def _parted(known: dict[int, tuple[Tensor, Tensor]], splits: Sequence[Split]) -> dict[int, tuple[Tensor, Tensor]]:
+    """Bounds of both halves of each split, one after the other (2S, *shape)."""
+    ends = {
+        read: tuple(end.repeat(2 * len(splits), *(1 for _ in end.shape[1:])) for end in pair)
+        for read, pair in known.items()
+    }
+    for number, (read, at) in enumerate(splits):
+        low, high = ends[read]
+        high[2 * number].view(-1)[at] = 0.0
+        low[2 * number + 1].view(-1)[at] = 0.0
+    return {read: (low, high) for read, (low, high) in ends.items()}
