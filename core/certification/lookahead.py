@@ -24,7 +24,7 @@ from core.certification.worth import Worth
 LIKELY, MOST = 0.1, 128
 """Values are looked at that are worth at least this share of the best, so many at most. Shares of .07 to .14 give
 trees of the same size (mnistfc); without a share bounds alone decide, which see nothing of what tightening makes of a
-split, and trees grow ten times as large."""
+split, and trees may be ten times as large."""
 VALUES = 2**17
 """Coefficients of the widest node in one pass: more fall out of a processor's cache."""
 
@@ -82,19 +82,14 @@ def halves(
     signs = {read: value.float() for read, value in part.region.signs.items()}
     slopes = {relu: value[:, bounded] for relu, value in found.slopes.items()}
     multipliers = {relu: value[:, bounded] for relu, value in found.multipliers.items()}
-    widest = max(torch.Size(node.shape).numel() for node in graph.nodes)
+    ball, last = ball.to(torch.float32), len(graph.nodes) - 1
+    size = max(1, VALUES // (2 * len(rows) * max(torch.Size(node.shape).numel() for node in graph.nodes)))
     made = []
     with frozen(part.graphs.model):
-        for start in range(0, len(splits), size := max(1, VALUES // (2 * len(rows) * widest))):
-            parted = _parted(known, splits[start : start + size])
-            count = len(next(iter(parted.values()))[0])
-            pass_ = Descent(
-                graph,
-                ball.to(torch.float32),
-                parted,
-                {len(graph.nodes) - 1: rows.float().expand(count, -1, -1)},
-                signs=signs,
-            )
+        for start in range(0, len(splits), size):
+            some = splits[start : start + size]
+            begun = {last: rows.float().expand(2 * len(some), -1, -1)}
+            pass_ = Descent(graph, ball, _parted(known, some), begun, signs=signs)
             lines = {relu: pass_.lines[graph.nodes[relu].parents[0]] for relu in slopes}
             own = {relu: torch.where(lines[relu][2], value, lines[relu][0]) for relu, value in slopes.items()}
             bound = pass_.backwards(own, multipliers, {})
