@@ -20,6 +20,7 @@
     reduced      a network's graph without the ReLUs that are off
     worth        what it is worth to split a ReLU
     region       a part of a ball, where bounds are tighter
+    lookahead    of the ReLUs that are worth splitting, the one whose halves have the best bounds
     cases        branch and bound in one region
     branching    one image by branch and bound, and by integer programming
     exact        complete verification: proven, fooled, unknown; exact radii
