@@ -199,6 +199,11 @@ def _share(terms: int, unit: float) -> float:
     return share / (1 - share)
 
 
+def in_float32(known: Known) -> Known:
+    """The same bounds rounded to float32, for searches whose results are evaluated again."""
+    return {place: (low.float(), high.float()) for place, (low, high) in known.items()}
+
+
 def rounding(graph: Graph, made: list[Bounds], unit: float = UNIT) -> Tensor:
     """How far float32 may take each logit (N, K) from the exact one, anywhere in the bounded region.
 

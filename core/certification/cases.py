@@ -16,8 +16,7 @@ from torch import Tensor
 from core.attacks.engine.engine import frozen
 from core.certification.alpha import Beginning, first_choice, optimized, shifts_of
 from core.certification.ball import Ball
-from core.certification.bounds import Known
-from core.certification.crown import backward
+from core.certification.bounds import Known, in_float32
 from core.certification.proof import TINY, evaluated
 from core.certification.region import Part
 from core.certification.worth import room
@@ -205,7 +204,7 @@ class Search:
         self.cases += len(part)
         signs = {place: value.double() for place, value in self._spread(part.signs).items()}
         bounds = self._bounds(signs)
-        short = {place: (low.float(), high.float()) for place, (low, high) in bounds.items()}
+        short = in_float32(bounds)
         short_signs = {place: value.float() for place, value in signs.items()}
         with frozen(self.part.graphs.model):
             choice = optimized(
@@ -264,9 +263,9 @@ class Search:
         for rows in torch.arange(len(cases), device=cases.split.device).split(4 * SIZE):
             part = cases.take(rows)
             signs = {place: value.float() for place, value in self._spread(part.signs).items()}
-            bounds = {place: (low.float(), high.float()) for place, (low, high) in self._bounds(signs).items()}
+            bounds = in_float32(self._bounds(signs))
             slopes, multipliers = (self._by_relu(self._spread(value)) for value in (part.slopes, part.multipliers))
             start = {len(self.graph.nodes) - 1: self.short_row.expand(len(part), 1, -1)}
-            made = backward(self.quick, start, bounds, slopes=slopes, shifts=shifts_of(self.quick, multipliers, signs))
-            found.append((self.short_ball.lowest(made.coefficients) + made.constant)[:, 0])
+            shifts = shifts_of(self.quick, multipliers, signs)
+            found.append(evaluated(self.quick, self.short_ball, start, bounds, slopes, shifts)[:, 0])
         return torch.cat(found)

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.attacks.engine.engine import frozen
-from core.certification.ascent import Descent
+from core.certification.alpha import shifts_of
 from core.certification.ball import Ball
-from core.certification.reduced import part_of
+from core.certification.bounds import Known, in_float32
+from core.certification.proof import evaluated
+from core.certification.reduced import bounds_of_part
 from core.certification.region import Part, Region
 from core.certification.worth import Worth
 
@@ -57,7 +58,7 @@ def best_split(
     if len(splits) == 1:
         return part.named(*splits[0])
     lacks = halves(part, ball, region, worth, rows, bounded, splits).neg().clamp(min=0).sum((1, 2))
-    return part.named(*splits[int(lacks.nan_to_num(torch.inf).argmin())])
+    return part.named(*splits[int(lacks.argmin())])
 
 
 @torch.no_grad()
@@ -74,38 +75,30 @@ def halves(
 
     Arguments as in `best_split`; `splits` are of the part's graphs.
     """
-    graph, found = part.graphs.quick, worth.found
-    known = {
-        read: (part_of(low, part.kept.get(read)).float(), part_of(high, part.kept.get(read)).float())
-        for read, (low, high) in region.known.items()
-    }
-    signs = {read: value.float() for read, value in part.region.signs.items()}
+    graph, found, ball = part.graphs.quick, worth.found, ball.to(torch.float32)
+    known = in_float32(bounds_of_part(region.known, part.kept))
     slopes = {relu: value[:, bounded] for relu, value in found.slopes.items()}
     multipliers = {relu: value[:, bounded] for relu, value in found.multipliers.items()}
-    ball, last = ball.to(torch.float32), len(graph.nodes) - 1
+    shifts = shifts_of(graph, multipliers, part.region.signs)
     size = max(1, VALUES // (2 * len(rows) * max(torch.Size(node.shape).numel() for node in graph.nodes)))
     made = []
-    with frozen(part.graphs.model):
-        for start in range(0, len(splits), size):
-            some = splits[start : start + size]
-            begun = {last: rows.float().expand(2 * len(some), -1, -1)}
-            pass_ = Descent(graph, ball, _parted(known, some), begun, signs=signs)
-            lines = {relu: pass_.lines[graph.nodes[relu].parents[0]] for relu in slopes}
-            own = {relu: torch.where(lines[relu][2], value, lines[relu][0]) for relu, value in slopes.items()}
-            bound = pass_.backwards(own, multipliers, {})
-            assert bound is not None
-            made.append(bound.unflatten(0, (-1, 2)))
+    for start in range(0, len(splits), size):
+        some = splits[start : start + size]
+        given = {len(graph.nodes) - 1: rows.float().expand(2 * len(some), -1, -1)}
+        bound = evaluated(graph, ball, given, _parted(known, some), slopes, shifts)
+        made.append(bound.unflatten(0, (-1, 2)))
     return torch.cat(made)
 
 
-def _parted(known: dict[int, tuple[Tensor, Tensor]], splits: Sequence[Split]) -> dict[int, tuple[Tensor, Tensor]]:
+def _parted(known: Known, splits: Sequence[Split]) -> Known:
     """Bounds of both halves of each split, one after the other (2S, *shape)."""
-    ends = {
-        read: tuple(end.repeat(2 * len(splits), *(1 for _ in end.shape[1:])) for end in pair)
-        for read, pair in known.items()
-    }
+
+    def copies(end: Tensor) -> Tensor:
+        return end.repeat(2 * len(splits), *(1 for _ in end.shape[1:]))
+
+    made = {read: (copies(low), copies(high)) for read, (low, high) in known.items()}
     for number, (read, at) in enumerate(splits):
-        low, high = ends[read]
+        low, high = made[read]
         high[2 * number].view(-1)[at] = 0.0
         low[2 * number + 1].view(-1)[at] = 0.0
-    return {read: (low, high) for read, (low, high) in ends.items()}
+    return made

@@ -19,6 +19,7 @@ from core.certification.ball import Ball, exact_eps
 from core.certification.bounds import (
     UNIT,
     Known,
+    in_float32,
     interval_margins,
     intervals,
     margin_bounds,
@@ -254,7 +255,7 @@ def sloped_margins(graphs: Graphs, ball: Ball, y: Tensor, known: Known, steps: i
                 graphs.quick,
                 ball.take(image).to(torch.float32),
                 wanted.float(),
-                _cast(part),
+                in_float32(part),
                 steps=steps,
                 goal=RISEN,
                 noise=[value.float() for value in noise],
@@ -282,10 +283,6 @@ def evaluated(
     made = backward(graph, start, known, slopes=slopes, shifts=shifts, noise=noise)
     found = ball.lowest(made.coefficients) + made.constant
     return found.where(found.isfinite(), -torch.inf)
-
-
-def _cast(known: Known) -> Known:
-    return {place: (low.float(), high.float()) for place, (low, high) in known.items()}
 
 
 _BY_METHOD = {

@@ -12,6 +12,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from core.certification.affine import Dense, Reshape
+from core.certification.bounds import Known
 from core.certification.nodes import Graph
 
 
@@ -71,6 +72,11 @@ def _readers(graph: Graph, place: int) -> list[int]:
 def part_of(value: Tensor, kept: Tensor | None) -> Tensor:
     """What is left of values (N, *shape) of a node."""
     return value if kept is None else value.flatten(1)[:, kept]
+
+
+def bounds_of_part(known: Known, kept: dict[int, Tensor]) -> Known:
+    """What is left of nodes' bounds."""
+    return {at: (part_of(low, kept.get(at)), part_of(high, kept.get(at))) for at, (low, high) in known.items()}
 
 
 def put_back(value: Tensor, part: Tensor, kept: Tensor | None) -> Tensor:

@@ -18,10 +18,10 @@ from torch import Tensor
 from core.attacks.engine.engine import frozen
 from core.certification.alpha import Beginning, Choice, first_choice, optimized, shifts_of
 from core.certification.ball import Ball
-from core.certification.bounds import Known
+from core.certification.bounds import Known, in_float32
 from core.certification.crown import MAX_VALUES, worth_refining
 from core.certification.proof import RISEN, TINY, Graphs, evaluated
-from core.certification.reduced import part_of, put_back, reduced
+from core.certification.reduced import bounds_of_part, part_of, put_back, reduced
 from core.certification.worth import Worth
 
 STEPS = 8
@@ -166,7 +166,7 @@ def shrink(graphs: Graphs, region: Region, noise: Sequence[Tensor]) -> Part:
         needed[place] = needed[place] | (given != 0)
     exact, kept = reduced(graphs.exact, needed)
     quick, _ = reduced(graphs.quick, needed)
-    known = {at: (part_of(low, kept.get(at)), part_of(high, kept.get(at))) for at, (low, high) in region.known.items()}
+    known = bounds_of_part(region.known, kept)
     signs = {at: part_of(value, kept.get(at)) for at, value in region.signs.items()}
     less = [part_of(value, kept.get(at)) for at, value in enumerate(noise)]
     return Part(Graphs(graphs.model, exact, quick), Region(known, region.row, region.level, signs), less, kept, region)
@@ -291,7 +291,7 @@ def _choice(
 ) -> Choice:
     """Slopes and multipliers for functions of a node, found in float32."""
     graph, signs = part.graphs.quick, part.region.signs
-    short = {read: (low.float(), high.float()) for read, (low, high) in known.items()}
+    short = in_float32(known)
     split = {relu: signs[read] for relu in graph.relus if (read := graph.nodes[relu].parents[0]) in signs}
     multipliers = {relu: torch.zeros_like(value[:, None], dtype=torch.float32) for relu, value in split.items()}
     slopes = first_choice(graph, short, at if ceiling is None else None)
