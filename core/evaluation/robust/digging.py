@@ -3,8 +3,9 @@
 Which images may still be fooled differs from network to network: of one, nothing falls that has more than a quarter of
 its clean margin left; of another, images fall that have half of it. So no search has a limit on that. It takes the
 images in an order, the likeliest first, in groups, and ends when it has spent what a find is worth since it last fooled
-one: `PRICE` passes for each image that stands, and more where the searches before it found much, since then much is
-left to find (`RECENT`). Where it finds, it goes on; where it finds nothing, that is all it costs.
+one: `PRICE` passes for each image that stands; where few stand, more if the searches before it found some, since then
+more is left to find (`LEAST`, `RECENT`). Where it finds, it goes on; where it finds nothing, that is all it costs. A
+dear search begins with one image or two.
 
 The order is the best place that an image has by any of the signs: what is left of its margin as a share of the clean
 image's, the margin itself, and how far away FAB saw the boundary. A sign that says nothing about a network (margins of
@@ -29,19 +30,18 @@ from core.evaluation.robust.schedule import AFTER, Stage
 from core.evaluation.robust.state import CascadeState
 from core.progress import Progress, part
 
-PRICE = 5
+PRICE = 13
 """Passes, for each image that stands, that a search spends in vain before it ends."""
-LEAST = 3000
-"""Passes that it spends in vain at least, where few images stand or little was found before: a third of what AutoAttack
-spends on one."""
-RECENT, MUCH = 3, 8
-"""Each `MUCH` images of the block that the last `RECENT` stages fooled raise the price once more; finds of the first
-`AFTER` stages, which are for all images, do not."""
+LEAST, OFTEN = 1000, 3
+"""Passes that it spends in vain at least, where few images stand: an eighth of what AutoAttack spends on one; and as
+many again for each image of the block that the last `RECENT` stages fooled, up to so many times."""
+RECENT = 3
+"""Stages whose finds say that there are more; those of the first `AFTER`, which are for all images, do not."""
 ELSEWHERE = 5
-"""One image in so many of a group comes from further along the order, and one at least."""
+"""One image in so many of a group comes from further along the order, and one at least where there are several."""
 BLOCK = 500
 """Images that are dug through together."""
-SETTINGS = (PRICE, LEAST, RECENT, MUCH, AFTER, ELSEWHERE, BLOCK)
+SETTINGS = (PRICE, LEAST, OFTEN, RECENT, AFTER, ELSEWHERE, BLOCK)
 """All that the verdicts depend on here."""
 
 
@@ -110,7 +110,7 @@ def patience(number: int, block: Int[Tensor, " k"], state: CascadeState) -> int:
     first = int(block[0]) // BLOCK * BLOCK
     found = state.found[first : first + BLOCK]
     recent = int(((found >= max(AFTER, number - RECENT)) & (found < number)).sum())
-    return max(LEAST, PRICE * len(block) * (MUCH + recent) // MUCH)
+    return max(LEAST * (1 + min(recent, OFTEN)), PRICE * len(block))
 
 
 def order(
@@ -150,10 +150,9 @@ def _split(left: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The next group, and what is left after it."""
     if len(left) <= size:
         return left, left[:0]
-    far = max(1, size // ELSEWHERE)
+    far = min(size - 1, max(1, size // ELSEWHERE))
     near = size - far
     taken = torch.zeros(len(left), dtype=torch.bool, device=left.device)
     taken[:near] = True
-    step = (len(left) - near) / far
-    taken[[near + int((place + 0.5) * step) for place in range(far)]] = True
+    taken[[near + int((place + 0.5) * (len(left) - near) / far) for place in range(far)]] = True
     return left[taken], left[~taken]

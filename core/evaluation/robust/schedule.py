@@ -16,7 +16,7 @@ What was measured is in docs/MEASUREMENTS.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.attacks.black_box.sparse_rs import sparse_rs
@@ -46,6 +46,8 @@ itself takes 7,850 + 1,910 on each."""
 
 SQUARES: dict[str, Any] = {"offspring": 16, "batch": 512}
 """How Square searches: sixteen squares of each of 32 images at once, which was measured faster than eight."""
+FIRST = 1300
+"""Passes that the first group of a search may take, of more than one image."""
 WIDE: dict[str, Any] = {"share": 0.4, "relative_step": 0.5, "loss": "probability_margin"}
 """Hops that go farther, by longer steps."""
 
@@ -101,11 +103,12 @@ def _start(number: int, loss: str, odi: int, steps: int) -> Stage:
 def _hops(hops: int, **settings: Any) -> Stage:
     """Hops near the best point, unless other settings are given."""
     made = {"hops": hops, "chains": 4, "share": 0.15, **settings}
-    return Stage("hops", basin_hopping, made, searches=True, resumes=True)
+    return Stage("hops", basin_hopping, made, searches=True, resumes=True, smallest=_first_group(26 * hops))
 
 
-def _targets(targets: int, steps: int, smallest: int = 8) -> Stage:
+def _targets(targets: int, steps: int) -> Stage:
     settings = {"targets": targets, "steps": steps}
+    smallest = _first_group(2 * targets * steps)
     return Stage("APGD towards classes", towards, settings, searches=True, smallest=smallest)
 
 
@@ -147,12 +150,17 @@ def _descent() -> Stage:
 
 def _squares(queries: int, before: int) -> Stage:
     """Square goes on from the best point, with squares as small as after `before` queries."""
-    settings = SQUARES | {"queries": queries, "spent": 512 + before}
-    return Stage("Square", square, settings, searches=True, gradient_masked=True, resumes=True)
+    return replace(_square_anew(queries, spent=512 + before), resumes=True)
 
 
-def _square_anew(queries: int) -> Stage:
-    return Stage("Square", square, SQUARES | {"queries": queries}, searches=True, gradient_masked=True)
+def _square_anew(queries: int, **settings: Any) -> Stage:
+    made = SQUARES | {"queries": queries} | settings
+    return Stage("Square", square, made, searches=True, gradient_masked=True, smallest=_first_group(queries))
+
+
+def _first_group(passes: int) -> int:
+    """Images that a search of so many passes an image begins with: what it costs where nothing falls."""
+    return max(1, min(8, FIRST // passes))
 
 
 def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
@@ -207,14 +215,14 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
 def _searches(norm: str, several: int, nine: int) -> Iterator[Stage]:
     """Those from the best points and anew, and towards classes, the last of these as long as APGD-T."""
     if norm == "linf":
+        yield _targets(several, 20)
         yield _hops(8, **WIDE)
         yield _squares(512, 0)
-        yield Stage("APGD margin, long", apgd, {"loss": "margin", "odi_steps": 5, "steps": 60}, searches=True)
         yield _hops(24, **WIDE)
-        yield _targets(several, 100, smallest=4)
+        yield _targets(several, 100)
         yield _hops(64)  # near: what wide hops miss
         yield _squares(1280, 512)
-        yield _targets(nine, 100, smallest=2)  # as long as APGD-T, and as dear
+        yield _targets(nine, 100)  # as long as APGD-T, and as dear
         return
     yield _hops(8)
     if norm == "l1":
@@ -226,7 +234,7 @@ def _searches(norm: str, several: int, nine: int) -> Iterator[Stage]:
     yield _squares(256, 0)
     yield _hops(24)
     yield _squares(512, 256)
-    yield _targets(nine, 100, smallest=4)
+    yield _targets(nine, 100)
     yield _hops(64)
     yield _squares(1024, 768)
     yield _square_anew(1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.attacks.black_box.square import square
+from core.attacks.fixed_budget.hop import basin_hopping
 from core.evaluation.robust import digging
-from core.evaluation.robust.digging import BLOCK, ELSEWHERE, LEAST, MUCH, PRICE, RECENT, dig, order, patience
-from core.evaluation.robust.schedule import AFTER, Stage
+from core.evaluation.robust.digging import BLOCK, ELSEWHERE, LEAST, OFTEN, PRICE, RECENT, dig, order, patience
+from core.evaluation.robust.schedule import AFTER, Stage, stages
 from core.evaluation.robust.state import CascadeState
+from core.evaluation.robust.towards import towards
 
 COST = 100
 """Passes an image of the searches here."""
+
+
+LENGTHS = ("hops", "queries", "targets", "steps")
+"""Settings that the passes of a search are a multiple of."""
 
 
 def _search(**settings: Any) -> Stage:
@@ -68,6 +76,29 @@ def test_search_that_finds_nothing_ends_after_its_price() -> None:
     assert worth <= spent <= worth + COST * _search().smallest
 
 
+@pytest.mark.parametrize("smallest", [1, 2, 3, 8])
+def test_first_group_takes_the_likeliest(smallest: int) -> None:
+    """However small it is; of several images, one comes from further along."""
+    margin = _shuffled(400)
+    first = _dug(_state(margin), lambda rows: torch.zeros(len(rows), dtype=torch.bool), smallest=smallest)[0]
+    assert len(first) == smallest
+    likeliest = margin.argsort()[: max(1, smallest - 1)]
+    assert set(likeliest.tolist()) <= set(first.tolist())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+def test_dear_searches_begin_with_few_images(norm: str, classes: int) -> None:
+    """Hops, squares and runs towards classes: the dearer one is, the fewer; one image at least."""
+    searches = [one for one in stages(norm, "standard", classes) if one.searches and one.name != "PGD from FAB"]
+    for kind in (basin_hopping, square, towards):
+        same = [one for one in searches if one.attack is kind]
+        dear = sorted(same, key=lambda one: math.prod(one.settings.get(name, 1) for name in LENGTHS))
+        sizes = [one.smallest for one in dear]
+        assert sizes == sorted(sizes, reverse=True)
+        assert 1 <= sizes[-1] < 8
+
+
 @pytest.mark.parametrize("margin", [0.05, 0.3, 0.47, 0.8])
 def test_no_margin_is_too_high(margin: float) -> None:
     """Where images keep falling, all of them are searched, whatever is left of their margins."""
@@ -116,15 +147,24 @@ def test_marked_images_take_turns_with_the_others() -> None:
     assert first[:3].tolist() == [7, 16, 0]
 
 
-def test_only_finds_of_searches_raise_the_price() -> None:
-    """What the first stages fooled, which are for all images, is no sign that much is left to find."""
+def test_finds_of_the_last_searches_raise_the_least() -> None:
+    """Each does, up to a few; what the first stages fooled, which are for all images, is no sign that more is left."""
     state = _state(_shuffled(500))
-    block = torch.arange(400, 500)
-    state.found[:400] = AFTER - 1
+    block = torch.arange(460, 500)
+    assert PRICE * len(block) < LEAST
+    state.found[:460] = AFTER - 1
     assert patience(AFTER, block, state) == LEAST
-    state.found[:400] = AFTER
-    assert patience(AFTER + 1, block, state) == PRICE * 100 * (MUCH + 400) // MUCH
-    assert patience(AFTER + 1 + RECENT, block, state) == LEAST
+    for finds in range(2 * OFTEN):
+        state.found[:finds] = AFTER
+        assert patience(AFTER + RECENT, block, state) == LEAST * (1 + min(finds, OFTEN))
+        assert patience(AFTER + RECENT + 1, block, state) == LEAST
+
+
+def test_price_is_that_of_the_images_that_stand() -> None:
+    """Where many stand, whatever was found."""
+    state = _state(_shuffled(500))
+    block = torch.arange(500)
+    assert patience(AFTER, block, state) == PRICE * 500 > LEAST * (1 + OFTEN)
 
 
 def test_near_boundary_counts_as_a_low_margin() -> None:
