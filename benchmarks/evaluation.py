@@ -13,7 +13,8 @@ seconds (processor) over the row's; `only` counts images that fell to this row a
 `--suite carry-over` is about the networks of `benchmarks.carry_over`: those that thresholds were chosen on, and those
 that were only looked at afterwards. Beside `standard` and `quick` stands AutoAttack: torchattacks', and in l1, which it
 has not, the package of its authors' code; in l0, which neither has, `at_least_autoattack`, whose last stages are
-Sparse-RS at 10,000 queries and `minimum`.
+Sparse-RS at 10,000 queries and `minimum`. AutoAttack takes nearly all of the time, hours on one core: `--keep FOLDER`
+keeps its rows there, and takes those that are there instead of measuring them again, seconds included.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -151,8 +154,12 @@ def rows_of(
     eps: float,
     efforts: Sequence[str],
     asked: Sequence[str],
+    keep: Path | None = None,
 ) -> list[Row]:
-    """Ours at every effort, then the peers that are asked for and know the norm, on images (x, y, index)."""
+    """Ours at every effort, then the peers that are asked for and know the norm, on images (x, y, index).
+
+    Peers' rows are kept in files whose names begin with `keep`.
+    """
     x, y, index = images
     model = Counting(plain).eval()
     left: dict[str, str] = {}
@@ -173,8 +180,19 @@ def rows_of(
             continue
         who, attack = known[name]
         work = lambda a=attack: verdict(plain, a(model, x.clone(), y.clone()).detach(), x, y, norm, eps)  # noqa: E731
-        rows.append(measured(who, work, model, len(x)))
+        rows.append(kept(keep and Path(f"{keep}-{name}.pt"), partial(measured, who, work, model, len(x))))
     return rows
+
+
+def kept(file: Path | None, measure: Callable[[], Row]) -> Row:
+    """What the file holds; where there is none, what is measured, which is written to it unless it failed."""
+    if file is not None and file.exists():
+        return Row(**torch.load(file))
+    row = measure()
+    if file is not None and row.robust is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(vars(row), file)
+    return row
 
 
 def suite(options: argparse.Namespace) -> None:
@@ -202,7 +220,9 @@ def suite(options: argparse.Namespace) -> None:
         plain, images = carry_over.network(name), carry_over.images(name, options.images)
         for norm in options.norms:
             beside = ["at_least_autoattack"] if norm == "l0" else []
-            made = rows_of(plain, images, norm, subject.eps[norm], ["quick", "standard", *beside], ["autoattack"])
+            keep = options.keep and options.keep / f"{name}-{norm}-{options.images}"
+            efforts = ["quick", "standard", *beside]
+            made = rows_of(plain, images, norm, subject.eps[norm], efforts, ["autoattack"], keep)
             print("|", " | ".join((name, "yes" if subject.chosen_on else "no", norm, *_line(*made))), "|", flush=True)
 
 
@@ -255,6 +275,7 @@ def main() -> None:
     parser.add_argument("--norm", choices=("linf", "l2", "l1", "l0"), default="linf")
     parser.add_argument("--norms", nargs="+", choices=("linf", "l2", "l1", "l0"), default=["linf"], help="of the suite")
     parser.add_argument("--networks", nargs="+", choices=carry_over.SUBJECTS, help="of the suite; default all")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of the suite: keeps AutoAttack's rows")
     parser.add_argument("--eps", type=float, help="needed with --models")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--efforts", nargs="*", choices=EFFORTS, default=["quick", "standard"])
