@@ -224,6 +224,27 @@ def test_proven_image_that_the_last_look_finds_fooled_stops_evaluation(monkeypat
         evaluate(model, x, y, eps=0.1, effort="quick", index=torch.arange(20, 24))
 
 
+@pytest.mark.parametrize("eps", [1e-3, 0.01, 0.3])
+def test_quick_look_at_a_few_images_hides_no_proof(eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is proven is what is proven without it; where bounds are far, other images are not bounded at all."""
+    torch.manual_seed(0)
+    model, x = dense(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU()).eval(), torch.rand(96, *SHAPE)
+    y = model(x).argmax(1)
+    asked: list[int] = []
+    whole = proof.margin_bounds
+
+    def counted(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
+        asked.append(len(x))
+        return whole(model, x, y, eps)
+
+    monkeypatch.setattr(proof, "margin_bounds", counted)
+    looked = proven(model, x, y, eps)
+    assert sum(asked) == (proof.LOOK if eps == 0.3 else 96 + proof.LOOK)
+    monkeypatch.setattr(proof, "LOOK", len(x))
+    assert torch.equal(looked, proven(model, x, y, eps))
+    assert looked.any() == (eps < 0.3)
+
+
 def test_half_precision_is_not_proven() -> None:
     """The allowance for rounding is float32's."""
     model, x = dense().eval(), torch.rand(3, *SHAPE)
