@@ -133,6 +133,23 @@ def test_light_modules_leave_torch_unloaded() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
+def test_evaluation_leaves_the_compiler_unloaded() -> None:
+    """PyTorch's, whose import takes a second or two of every job; counting what a network costs would load it."""
+    code = """
+import sys, torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from core.evaluation import evaluate
+from core.networks.portions import arithmetic, memory
+x, model = torch.rand(4, 1, 8, 8), nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+assert arithmetic(model, x) > 0 and memory(model.requires_grad_(False), x) > 0
+evaluate(model, x, model(x).argmax(1), eps=0.1, effort="quick", trust=False)
+print("torch._dynamo" in sys.modules and hasattr(TorchDispatchMode, "_should_skip_dynamo"))
+"""
+    made = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True)
+    assert made.stdout.strip() == "False"
+
+
 def test_a_title_waits_for_nothing() -> None:
     """The router draws every page's heading before it imports anything of the package, which takes half a second."""
     code = "import sys, streamlit, dashboard\nassert not [name for name in sys.modules if name.split('.')[0] == 'core']"

@@ -52,11 +52,16 @@ def memory(network: nn.Module, images: Tensor) -> int:
     return int((sum(seen.values()) + WORKING * largest.found) / len(images))
 
 
-class _Products(TorchDispatchMode):
-    """While it is on, the operations of products are counted, by PyTorch's own formulas.
+class _Watching(TorchDispatchMode):
+    """A mode that PyTorch does not wrap for its compiler, which it would import at the first pass, in seconds."""
 
-    `FlopCounterMode` counts the same, and imports PyTorch's compiler at its first pass, which takes a second.
-    """
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class _Products(_Watching):
+    """While it is on, the operations of products are counted, by PyTorch's own formulas."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +76,7 @@ class _Products(TorchDispatchMode):
         return out
 
 
-class _Largest(TorchDispatchMode):
+class _Largest(_Watching):
     """While it is on, the size of the largest tensor that a step makes is looked for; views of weights are none."""
 
     def __init__(self, weights: set[int]) -> None:
