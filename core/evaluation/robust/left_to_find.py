@@ -38,6 +38,8 @@ LEVEL = 0.95
 """Of the interval."""
 SQUARE = 5000
 """Queries of AutoAttack's Square."""
+SPARSE = 10_000 + 2000
+"""Passes of the search in l0, which AutoAttack does not know: Sparse-RS at its authors' length, and `minimum`."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ class LeftToFind:
         low: the 95 % interval of that number begins here.
         high: and ends here.
         n: images that were evaluated.
+        norm: of the ball; in l0 the other search is Sparse-RS at 10,000 queries, and `minimum`.
     """
 
     expected: float
     low: int
     high: int
     n: int
+    norm: str = "linf"
 
     def to_json(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -95,7 +99,8 @@ class LeftToFind:
     @property
     def sentence(self) -> str:
         """The same as a sentence."""
-        return f"A search of AutoAttack's strength on all images would fool {self.said} more."
+        search = "Sparse-RS with 10,000 queries" if self.norm == "l0" else "A search of AutoAttack's strength"
+        return f"{search} on all images would fool {self.said} more."
 
 
 def places_now(rows: Int[Tensor, " m"], eps: Float[Tensor, " n"], state: CascadeState) -> Float[Tensor, " n"]:
@@ -108,17 +113,23 @@ def places_now(rows: Int[Tensor, " m"], eps: Float[Tensor, " n"], state: Cascade
 
 
 def passes(norm: str, classes: int) -> int:
-    """Passes that AutoAttack's attacks spend on an image that they do not fool: APGD-CE, APGD-T, FAB-T and Square."""
+    """Passes that AutoAttack's attacks spend on an image that they do not fool: APGD-CE, APGD-T, FAB-T and Square.
+
+    In l0 those that `at_least_autoattack` adds to `standard`.
+    """
+    if norm == "l0":
+        return SPARSE
     return 200 * (1 + 2 * min(9, classes - 1)) + (SQUARE if norm != "l1" else 0)
 
 
-def estimate(trials: Trials, standing: Bool[Tensor, " n"], more: int) -> LeftToFind:
+def estimate(trials: Trials, standing: Bool[Tensor, " n"], norm: str, classes: int) -> LeftToFind:
     """Estimate it from the trials.
 
     Args:
         trials: all of them.
         standing: the images that are not fooled, those that are proven among them.
-        more: passes that the other search would spend on each of them.
+        norm: of the ball.
+        classes: of the model.
     """
     places, spent, fell = (part.double().cpu() for part in (trials.places, trials.spent, trials.fell))
     last, places = places[:, -1], places[:, :-1]
@@ -127,7 +138,7 @@ def estimate(trials: Trials, standing: Bool[Tensor, " n"], more: int) -> LeftToF
     tried = (spent > 0) & places.isfinite()
     tried[:, :AFTER] = False  # their finds are easy, and there is no order yet
     standing = standing.cpu() & last.isfinite()
-    signs, ahead = _signs(last[standing]), _exposure(total[standing], torch.tensor(more))
+    signs, ahead = _signs(last[standing]), _exposure(total[standing], torch.tensor(passes(norm, classes)))
     drawn, weight = _posterior(_signs(places[tried]), _exposure(begun[tried], spent[tried]), fell[tried])
     draw = torch.Generator().manual_seed(1)
     other = (OTHER * torch.randn(DRAWS, 1, generator=draw, dtype=torch.float64) - OTHER**2 / 2).exp()  # of mean 1
@@ -142,7 +153,7 @@ def estimate(trials: Trials, standing: Bool[Tensor, " n"], more: int) -> LeftToF
     low, high = (
         int(count[min(DRAWS - 1, int((reached < share).sum()))]) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     )
-    return LeftToFind(float((mean * weight).sum() / weight.sum()), low, high, len(standing))
+    return LeftToFind(float((mean * weight).sum() / weight.sum()), low, high, len(standing), norm)
 
 
 def _signs(place: Tensor) -> Tensor:

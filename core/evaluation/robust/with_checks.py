@@ -12,7 +12,7 @@ from core.attacks.engine.engine import predict
 from core.attacks.engine.geometry import distances
 from core.attacks.engine.losses import predicted
 from core.epsilon import within
-from core.evaluation.robust.left_to_find import estimate, passes
+from core.evaluation.robust.left_to_find import estimate
 from core.evaluation.robust.result import Evaluation
 from core.evaluation.trust.examination import Fooled
 from core.evaluation.trust.report import Check, Trust, warning_of
@@ -50,10 +50,10 @@ def with_checks(
 
 
 def with_estimate(made: Evaluation, classes: int) -> Evaluation:
-    """The evaluation with what is left to find; not known if it is of that strength itself, or searches in no order."""
-    if made.effort == "at_least_autoattack" or made.trials is None or made.norm == "l0" or made.eps <= 0:
+    """The evaluation with what is left to find; not known if it is of that strength itself."""
+    if made.effort == "at_least_autoattack" or made.trials is None or made.eps <= 0:
         return made
-    return replace(made, left_to_find=estimate(made.trials, made.robust, passes(made.norm, classes)))
+    return replace(made, left_to_find=estimate(made.trials, made.robust, made.norm, classes))
 
 
 def _estimated(trust: Trust, made: Evaluation) -> Trust:

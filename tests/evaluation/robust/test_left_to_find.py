@@ -16,7 +16,7 @@ from core.evaluation.robust.with_checks import with_estimate
 
 SPENT = (3, 21, 12, 24, 40, 40, 200, 300, 260, 624, 1800, 1664, 1024)
 """Passes of each stage of a made-up evaluation."""
-MORE = 8800
+MORE = passes("linf", 10)
 
 
 def made_up(seed: int, n: int, a: float, b: float, c: float, ordered: bool = True) -> tuple[Trials, Tensor, int]:
@@ -61,7 +61,7 @@ def test_interval_holds_what_is_found_by_the_law(law: tuple[float, float, float]
     held, wide = 0, 0.0
     for seed in range(40):
         trials, standing, found = made_up(seed, n, *law)
-        left = estimate(trials, standing, MORE)
+        left = estimate(trials, standing, "linf", 10)
         held += left.low <= found <= left.high
         wide += (left.high - left.low) / n / 40
     assert held >= 36
@@ -74,7 +74,7 @@ def test_an_order_that_says_nothing_makes_the_interval_wide_and_not_wrong(n: int
     held = 0
     for seed in range(20):
         trials, standing, found = made_up(seed, n, -1.0, -0.1, -1.0, ordered=False)
-        left = estimate(trials, standing, MORE)
+        left = estimate(trials, standing, "linf", 10)
         held += left.low <= found <= left.high
     assert held >= 18
 
@@ -82,10 +82,10 @@ def test_an_order_that_says_nothing_makes_the_interval_wide_and_not_wrong(n: int
 def test_more_finds_late_leave_more_to_find() -> None:
     """The same trials but for finds of the last stages."""
     trials, standing, _ = made_up(1, 500, -1.4, -0.5, -7.0)
-    before = estimate(trials, standing, MORE)
+    before = estimate(trials, standing, "linf", 10)
     fell = trials.fell.clone()
     fell[:, -6:] |= trials.spent[:, -6:] > 0
-    after = estimate(replace(trials, fell=fell), standing, MORE)
+    after = estimate(replace(trials, fell=fell), standing, "linf", 10)
     assert after.expected > 1.2 * before.expected
     assert after.high > before.high
 
@@ -93,10 +93,10 @@ def test_more_finds_late_leave_more_to_find() -> None:
 def test_nothing_stands_nothing_is_left() -> None:
     """Also without a single trial."""
     trials, standing, _ = made_up(1, 50, -1.4, -0.5, -7.0)
-    none = estimate(trials, torch.zeros_like(standing), MORE)
+    none = estimate(trials, torch.zeros_like(standing), "linf", 10)
     assert (none.expected, none.low, none.high, none.n) == (0, 0, 0, 50)
     empty = Trials(torch.full((2, 1), torch.nan), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool))
-    assert estimate(empty, torch.ones(2, dtype=torch.bool), MORE).high == 0
+    assert estimate(empty, torch.ones(2, dtype=torch.bool), "linf", 10).high == 0
 
 
 def test_what_is_proven_cannot_be_found() -> None:
@@ -104,7 +104,7 @@ def test_what_is_proven_cannot_be_found() -> None:
     trials, standing, _ = made_up(3, 500, -1.4, -0.5, -7.0)
     places = trials.places.clone()
     places[:, -1] = torch.nan
-    assert estimate(replace(trials, places=places), standing, MORE).high == 0
+    assert estimate(replace(trials, places=places), standing, "linf", 10).high == 0
 
 
 def test_it_is_said_in_points() -> None:
@@ -113,11 +113,15 @@ def test_it_is_said_in_points() -> None:
     assert left.said == "about 0.1 points (95 %: 0.0 to 0.3)"
     assert LeftToFind.from_json(left.to_json()) == left
     assert LeftToFind.from_json(None) is None
+    assert left.sentence.startswith("A search of AutoAttack's strength on all images")
+    assert replace(left, norm="l0").sentence.startswith("Sparse-RS with 10,000 queries on all images")
 
 
-@pytest.mark.parametrize(("norm", "classes", "spent"), [("linf", 10, 8800), ("l2", 3, 6000), ("l1", 10, 3800)])
+@pytest.mark.parametrize(
+    ("norm", "classes", "spent"), [("linf", 10, 8800), ("l2", 3, 6000), ("l1", 10, 3800), ("l0", 10, 12000)]
+)
 def test_passes_of_the_other_search(norm: str, classes: int, spent: int) -> None:
-    """APGD-CE, APGD-T and FAB-T towards at most nine classes, Square except in l1."""
+    """APGD-CE, APGD-T and FAB-T towards at most nine classes, Square except in l1; in l0 Sparse-RS."""
     assert passes(norm, classes) == spent
 
 
@@ -150,10 +154,12 @@ def trained(seed: int, width: int) -> nn.Module:
     return net.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize(("seed", "norm", "eps"), [(1, "linf", 0.05), (2, "l2", 0.5), (3, "l1", 2.0)])
-def test_interval_holds_what_the_longer_search_finds(seed: int, norm: str, eps: float) -> None:
+@pytest.mark.parametrize(
+    ("seed", "norm", "eps", "n"), [(1, "linf", 0.05, 40), (2, "l2", 0.5, 40), (3, "l1", 2.0, 40), (4, "l0", 2, 15)]
+)
+def test_interval_holds_what_the_longer_search_finds(seed: int, norm: str, eps: float, n: int) -> None:
     """What stands after `quick` and falls to `at_least_autoattack` on the same images."""
-    net, (x, y) = trained(seed, 16), digits(40)
+    net, (x, y) = trained(seed, 16), digits(n)
     some: dict[str, Any] = {"norm": norm, "eps": eps, "trust": False}
     made, longer = (
         evaluate(net, x, y, effort="quick", **some),
@@ -166,9 +172,8 @@ def test_interval_holds_what_the_longer_search_finds(seed: int, norm: str, eps: 
     assert made.left_to_find.high <= int(made.robust.sum())
 
 
-def test_it_is_not_known_in_l0_and_without_trials() -> None:
+def test_it_is_not_known_without_trials() -> None:
     """Unknown is None, never a number."""
     net, (x, y) = trained(1, 8), digits(10)
-    assert evaluate(net, x, y, norm="l0", eps=2.0, effort="quick", trust=False).left_to_find is None
     made = evaluate(net, x, y, norm="linf", eps=0.1, effort="quick", trust=False)
     assert with_estimate(replace(made, trials=None, left_to_find=None), 10).left_to_find is None
