@@ -15,7 +15,7 @@ from core.attacks.engine.result import AttackResult
 from core.attacks.minimal.fab import fab
 from core.attacks.sparse.sparse import jacobian_sparse
 from core.epsilon import within
-from core.evaluation.robust.digging import dig
+from core.evaluation.robust.digging import dig, probed
 from core.evaluation.robust.schedule import Stage
 from core.evaluation.robust.state import CascadeState, Subject
 from core.progress import Progress
@@ -62,9 +62,10 @@ def run_stage(
             lambda group, report: _run(stage, number, given, eps, group, state, report),
             on_progress,
         )
-    else:
-        rows = rows[state.margin[rows].argsort(stable=True)]
-        _run(stage, number, given, eps, rows, state, on_progress)
+        return
+    for part in probed(rows, state) if stage.probe else (rows,):
+        part = part[state.margin[part].argsort(stable=True)]
+        _run(stage, number, given, eps, part, state, on_progress)
 
 
 def _run(

@@ -3,7 +3,7 @@
 Which images may still be fooled differs from network to network: of one, nothing falls that has more than a quarter of
 its clean margin left; of another, images fall that have half of it. So no search has a limit on that. It takes the
 images in an order, the likeliest first, in groups, and ends when it has spent what a find is worth since it last fooled
-one: `PRICE` passes for each image that stands; where few stand, more if the searches before it found some, since then
+one: `PRICE` passes for each image that stands; where few stand, more if the searches before it found one, since then
 more is left to find (`LEAST`, `RECENT`). Where it finds, it goes on; where it finds nothing, that is all it costs. A
 dear search begins with one image or two.
 
@@ -19,7 +19,7 @@ ends with blocks is therefore the slice of the whole, and machines can share an 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,18 +30,22 @@ from core.evaluation.robust.schedule import AFTER, Stage
 from core.evaluation.robust.state import CascadeState
 from core.progress import Progress, part
 
-PRICE = 13
+PRICE = 12
 """Passes, for each image that stands, that a search spends in vain before it ends."""
-LEAST, OFTEN = 1000, 3
-"""Passes that it spends in vain at least, where few images stand: an eighth of what AutoAttack spends on one; and as
-many again for each image of the block that the last `RECENT` stages fooled, up to so many times."""
+LEAST = 2000
+"""Passes that it spends in vain at least, where few images stand: a fifth of what AutoAttack spends on one; twice as
+many where the last `RECENT` stages fooled an image of the block."""
 RECENT = 3
 """Stages whose finds say that there are more; those of the first `AFTER`, which are for all images, do not."""
 ELSEWHERE = 5
 """One image in so many of a group comes from further along the order, and one at least where there are several."""
 BLOCK = 500
 """Images that are dug through together."""
-SETTINGS = (PRICE, LEAST, OFTEN, RECENT, AFTER, ELSEWHERE, BLOCK)
+SAMPLE, FEWEST = 4, 32
+"""A probe first asks about one image in so many of those that stand in a block, or about so many if that is more."""
+SEVERAL = 0.03
+"""It asks about the others where it marked more than this share of these: ordinary networks have one or two such."""
+SETTINGS = (PRICE, LEAST, RECENT, AFTER, ELSEWHERE, BLOCK, SAMPLE, FEWEST, SEVERAL)
 """All that the verdicts depend on here."""
 
 
@@ -105,12 +109,27 @@ def dig(
             block.learn(len(group), int(spent[group].sum()), bool(state.fooled[group].any()))
 
 
+def probed(rows: Int[Tensor, " m"], state: CascadeState) -> Iterator[Int[Tensor, " k"]]:
+    """The images that a probe is for: a sample of each block, then the others of blocks where it marked `SEVERAL`."""
+    blocks = [rows[rows // BLOCK == number] for number in (rows // BLOCK).unique()]
+    every = [max(1, min(SAMPLE, len(block) // FEWEST)) for block in blocks]
+    samples = [block[::step] for block, step in zip(blocks, every, strict=True)]
+    yield torch.cat(samples)
+    others = [
+        block[torch.arange(len(block), device=block.device) % step > 0]
+        for block, step, sample in zip(blocks, every, samples, strict=True)
+        if state.gradient_masked[sample].double().mean() > SEVERAL
+    ]
+    if others and len(rest := torch.cat(others)):
+        yield rest
+
+
 def patience(number: int, block: Int[Tensor, " k"], state: CascadeState) -> int:
     """Passes that search `number` spends in vain on the images of a block, `block` those that stand, before it ends."""
     first = int(block[0]) // BLOCK * BLOCK
     found = state.found[first : first + BLOCK]
-    recent = int(((found >= max(AFTER, number - RECENT)) & (found < number)).sum())
-    return max(LEAST * (1 + min(recent, OFTEN)), PRICE * len(block))
+    recent = bool(((found >= max(AFTER, number - RECENT)) & (found < number)).any())
+    return max(LEAST * (1 + recent), PRICE * len(block))
 
 
 def order(

@@ -36,7 +36,7 @@ from core.evaluation.robust.towards import towards
 OVER = 1.4
 """How far FAB steps across the boundary (`eta`), in lengths of the way to it."""
 EFFORTS = ("quick", "standard", "at_least_autoattack")
-"""The effort levels: how much is tried. `quick`: a few attacks and starts, 24 forward and backward passes for every
+"""The effort levels: how much is tried. `quick`: a few attacks and starts, 20 forward and backward passes for every
 image that stands (linf; 100 in l1, 260 in l0), more where they find, and 500 queries of Square where a probe says that
 gradients mislead, for a figure near AutoAttack's: up to about a point above it in linf, below it in l2, from 7 points
 below to 7 above in l1, and in l0 up to 13 above what `at_least_autoattack` leaves, where it was measured; `standard`:
@@ -66,7 +66,8 @@ class Stage:
         gradient_masked: in the order, images that `CascadeState.gradient_masked` marks take turns with the others.
         boundary_outside_box: in the order, images that `CascadeState.boundary_outside_box` marks come first.
         resumes: begins at the best point so far instead of the image.
-        probe: a few queries without gradients; images whose margin they lower about as far are marked as masked.
+        probe: a few queries without gradients, about a sample first; images whose margin they lower about as far as
+            gradients did are marked as masked.
         smallest: images of a search's first group in each block, and the fewest of any but the last.
         fixed_eps: takes eps, norm and streams. Else the attack looks for the smallest change, which counts within eps.
     """
@@ -166,7 +167,7 @@ def _first_group(passes: int) -> int:
 def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
     several = min(3, classes - 1)
     yield Stage("one step", pgd, {"steps": 1, "random_start": False, "loss": "ce"})
-    yield Stage("PGD margin", pgd, {"steps": 10, "random_start": False, "loss": "margin"})
+    yield Stage("PGD margin", pgd, {"steps": 7 if norm == "linf" else 10, "random_start": False, "loss": "margin"})
     if norm != "linf":
         yield from _from_outside(norm, classes)
     if norm != "l1":
@@ -215,7 +216,7 @@ def _stages(norm: str, effort: str, classes: int) -> Iterator[Stage]:
 def _searches(norm: str, several: int, nine: int) -> Iterator[Stage]:
     """Those from the best points and anew, and towards classes, the last of these as long as APGD-T."""
     if norm == "linf":
-        yield _targets(several, 20)
+        yield _targets(1, 20)
         yield _hops(8, **WIDE)
         yield _squares(512, 0)
         yield _hops(24, **WIDE)

@@ -21,8 +21,9 @@ from core.attacks.fixed_budget.apgd import apgd
 from core.attacks.fixed_budget.shrinking import shrinking_ball
 from core.progress import Progress
 
-CLASSES = 9
-"""The strongest other classes, whose distances are compared: a backward pass each."""
+CLASSES, EACH = 9, 4
+"""The strongest other classes, whose distances are compared, a backward pass each: so many at most, and so many for
+each target."""
 
 
 def towards(
@@ -45,7 +46,7 @@ def towards(
     With a `first_ball`, `shrinking_ball` from the image in place of APGD.
     """
     with frozen(model):
-        near = nearest_classes(model, x, y, norm)
+        near = nearest_classes(model, x, y, norm, min(CLASSES, EACH * targets))
     others, compared = near[:, :targets], near.shape[1]
     many = torch.arange(len(x), device=x.device).repeat_interleave(targets)
     number = torch.arange(targets, device=x.device).repeat(len(x))
@@ -77,25 +78,25 @@ def towards(
 
 
 def nearest_classes(
-    model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], norm: str
+    model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], norm: str, most: int = CLASSES
 ) -> Int[Tensor, "n k"]:
-    """The strongest `CLASSES` that are not `y`, the nearest first by the model that is linear at the image.
+    """The `most` strongest classes that are not `y`, the nearest first by the model that is linear at the image.
 
     The distance is the gap between the logits over the dual norm of its gradient. A class whose gap has no gradient
     comes last; where all have none, the order is that of the logits. Freeze the model first.
     """
     return torch.cat(
         [
-            _nearest(model, some, label, norm)
+            _nearest(model, some, label, norm, most)
             for some, label in zip(x.split(ATTACK_BATCH), y.split(ATTACK_BATCH), strict=True)
         ]
     )
 
 
-def _nearest(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
+def _nearest(model: nn.Module, x: Tensor, y: Tensor, norm: str, most: int) -> Tensor:
     leaf = leaf_of(x)
     logits = logits_of_leaf(model, leaf)
-    strongest = ranked_others(logits.detach(), y)[:, :CLASSES]
+    strongest = ranked_others(logits.detach(), y)[:, :most]
     gaps = logits.gather(1, y[:, None]) - logits.gather(1, strongest)
     far = []
     for number in range(gaps.shape[1]):

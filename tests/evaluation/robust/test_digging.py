@@ -13,7 +13,20 @@ from torch import Tensor
 from core.attacks.black_box.square import square
 from core.attacks.fixed_budget.hop import basin_hopping
 from core.evaluation.robust import digging
-from core.evaluation.robust.digging import BLOCK, ELSEWHERE, LEAST, OFTEN, PRICE, RECENT, dig, order, patience
+from core.evaluation.robust.digging import (
+    BLOCK,
+    ELSEWHERE,
+    FEWEST,
+    LEAST,
+    PRICE,
+    RECENT,
+    SAMPLE,
+    SEVERAL,
+    dig,
+    order,
+    patience,
+    probed,
+)
 from core.evaluation.robust.schedule import AFTER, Stage, stages
 from core.evaluation.robust.state import CascadeState
 from core.evaluation.robust.towards import towards
@@ -147,16 +160,34 @@ def test_marked_images_take_turns_with_the_others() -> None:
     assert first[:3].tolist() == [7, 16, 0]
 
 
+@pytest.mark.parametrize("share", [0.0, SEVERAL, 2 * SEVERAL, 1.0])
+def test_probe_asks_about_the_others_of_a_block_where_it_marked_several(share: float) -> None:
+    """A sample of each block first, all of a small one; nothing is asked about twice."""
+    state, rows = _state(_shuffled(2 * BLOCK)), torch.cat([torch.arange(0, BLOCK, 2), torch.arange(BLOCK, BLOCK + 40)])
+    parts = probed(rows, state)
+    sample = next(parts)
+    mine = sample[sample < BLOCK]
+    assert len(mine) == math.ceil(BLOCK / 2 / SAMPLE)
+    assert (sample >= BLOCK).sum() == 40 >= FEWEST
+    state.gradient_masked[mine[: int(share * len(mine))]] = True
+    state.gradient_masked[BLOCK + 40 :] = True  # none of these is asked about
+    rest = list(parts)
+    if share <= SEVERAL:
+        assert not rest
+    else:
+        assert torch.equal(torch.cat([mine, *rest]).sort().values, rows[rows < BLOCK])
+
+
 def test_finds_of_the_last_searches_raise_the_least() -> None:
-    """Each does, up to a few; what the first stages fooled, which are for all images, is no sign that more is left."""
+    """One is enough; what the first stages fooled, which are for all images, is no sign that more is left."""
     state = _state(_shuffled(500))
     block = torch.arange(460, 500)
     assert PRICE * len(block) < LEAST
     state.found[:460] = AFTER - 1
     assert patience(AFTER, block, state) == LEAST
-    for finds in range(2 * OFTEN):
+    for finds in range(5):
         state.found[:finds] = AFTER
-        assert patience(AFTER + RECENT, block, state) == LEAST * (1 + min(finds, OFTEN))
+        assert patience(AFTER + RECENT, block, state) == LEAST * (1 + (finds > 0))
         assert patience(AFTER + RECENT + 1, block, state) == LEAST
 
 
@@ -164,7 +195,7 @@ def test_price_is_that_of_the_images_that_stand() -> None:
     """Where many stand, whatever was found."""
     state = _state(_shuffled(500))
     block = torch.arange(500)
-    assert patience(AFTER, block, state) == PRICE * 500 > LEAST * (1 + OFTEN)
+    assert patience(AFTER, block, state) == PRICE * 500 > 2 * LEAST
 
 
 def test_near_boundary_counts_as_a_low_margin() -> None:
