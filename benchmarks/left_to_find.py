@@ -1,6 +1,6 @@
 """Whether the interval of what is left to find holds what the longer search finds: on small networks, trained here.
 
-    python -m benchmarks.left_to_find [--images 200] [--only reported]
+    python -m benchmarks.left_to_find [--images 200] [--only reported] [--norms l0]
 
 Each is trained in seconds and evaluated with every effort on the same images; what `at_least_autoattack` fools and
 `quick` or `standard` did not is the truth. The first `CHOSEN` of `SUBJECTS` are those that the estimate's prior was
@@ -21,6 +21,7 @@ from core.data.sets import first_of_test, load, to_float
 from core.evaluation.robust.robust import evaluate
 from core.models.reference import train_spec
 from core.specs import TrainSpec
+from core.specs.methods.base import NORMS
 
 _ROBUST: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "lr": 0.002, "average": 0.98}
 
@@ -62,6 +63,19 @@ SUBJECTS: list[tuple[TrainSpec, str, float]] = [
     (_robust("digits", "strided", "ibp", 12, 0.1, 20), "l2", 0.8),
     (_robust("digits", "mlp", "ibp", 13, 0.1, 20), "linf", 0.1),
     (_robust("digits", "lenet", "pgd", 14, 0.15, 15), "linf", 0.18),
+    (_robust("digits", "cnn", "pgd", 1, 0.15, 20), "l0", 2),
+    (_robust("digits28", "lenet", "fgsm", 1, 0.2, 15, **_SLOW), "l0", 4),
+    (_robust("digits", "lenet", "trades", 1, 0.15, 15, **_FEW), "l0", 3),
+    (_robust("digits", "mlp", "pgd", 2, 0.15, 20), "l0", 2),
+    (_robust("digits", "lenet", "ibp", 1, 0.15, 20), "l0", 2),
+    (train_spec("digits", "cnn", "standard", seed=1, epochs=15), "l0", 1),
+    (_robust("digits", "cnn", "fgsm", 3, 0.15, 15), "l0", 3),
+    (_robust("digits28", "cnn", "trades", 3, 0.2, 12, **_FEW, **_SLOW), "l0", 5),
+    (_robust("digits", "mlp", "trades", 4, 0.15, 20, **_FEW), "l0", 2),
+    (_robust("digits", "strided", "pgd", 5, 0.1, 20, **_FEW), "l0", 2),
+    (train_spec("digits", "lenet", "noise", seed=5, epochs=15), "l0", 2),
+    (_robust("digits", "cnn", "ibp", 7, 0.15, 20), "l0", 2),
+    (_robust("digits", "mlp", "fgsm", 9, 0.1, 20), "l0", 1),
 ]
 """Trainings, each with a norm and a budget; of CPU seconds to a minute or two each, the evaluations included."""
 CHOSEN = 15
@@ -72,12 +86,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--only", choices=("chosen", "reported"))
+    parser.add_argument("--norms", nargs="+", choices=NORMS, default=NORMS)
     options = parser.parse_args()
     rows, held, asked = [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
         for place, (spec, norm, eps) in enumerate(SUBJECTS):
             chosen = place < CHOSEN
-            if options.only and chosen != (options.only == "chosen"):
+            if (options.only and chosen != (options.only == "chosen")) or norm not in options.norms:
                 continue
             model = trained(spec, Path(folder))
             batch = first_of_test(load(spec.data), options.images)

@@ -50,8 +50,9 @@ def with_checks(
 
 
 def with_estimate(made: Evaluation, classes: int) -> Evaluation:
-    """The evaluation with what is left to find; not known if it is of that strength itself."""
-    if made.effort == "at_least_autoattack" or made.trials is None or made.eps <= 0:
+    """The evaluation with what is left to find; not known if it is of that strength itself, or nothing may change."""
+    nothing = made.eps <= 0 or (made.norm == "l0" and made.eps < 1)
+    if made.effort == "at_least_autoattack" or made.trials is None or nothing:
         return made
     return replace(made, left_to_find=estimate(made.trials, made.robust, made.norm, classes))
 

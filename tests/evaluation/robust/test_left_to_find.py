@@ -173,7 +173,8 @@ def test_interval_holds_what_the_longer_search_finds(seed: int, norm: str, eps: 
 
 
 def test_it_is_not_known_without_trials() -> None:
-    """Unknown is None, never a number."""
+    """Unknown is None, never a number; nor where less than one feature may change."""
     net, (x, y) = trained(1, 8), digits(10)
+    assert evaluate(net, x, y, norm="l0", eps=0.5, effort="quick", trust=False).left_to_find is None
     made = evaluate(net, x, y, norm="linf", eps=0.1, effort="quick", trust=False)
     assert with_estimate(replace(made, trials=None, left_to_find=None), 10).left_to_find is None
