@@ -61,7 +61,10 @@ class _Watching(TorchDispatchMode):
 
 
 class _Products(_Watching):
-    """While it is on, the operations of products are counted, by PyTorch's own formulas."""
+    """While it is on, the operations of products are counted, by PyTorch's own formulas.
+
+    `FlopCounterMode` counts the same, and imports PyTorch's compiler.
+    """
 
     def __init__(self) -> None:
         super().__init__()

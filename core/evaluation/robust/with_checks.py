@@ -50,9 +50,8 @@ def with_checks(
 
 
 def with_estimate(made: Evaluation, classes: int) -> Evaluation:
-    """The evaluation with what is left to find; not known if it is of that strength itself, or nothing may change."""
-    nothing = made.eps <= 0 or (made.norm == "l0" and made.eps < 1)
-    if made.effort == "at_least_autoattack" or made.trials is None or nothing:
+    """The evaluation with what is left to find; not known if it is of that strength itself, or tried nothing."""
+    if made.effort == "at_least_autoattack" or made.trials is None or made.trials.spent.shape[1] == 0:
         return made
     return replace(made, left_to_find=estimate(made.trials, made.robust, made.norm, classes))
 
